@@ -1,0 +1,46 @@
+"""Fused kernels for image synthesis: modulated convolution, upfirdn2d, bias-activation.
+
+Names load on first use, so that ``import imgops`` costs little over ``import torch``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ._backend import use_impl as use_impl
+    from .ops.bias_act import bias_act as bias_act
+    from .ops.modulated_conv2d import modulated_conv2d as modulated_conv2d
+    from .ops.upfirdn2d import setup_filter as setup_filter
+    from .ops.upfirdn2d import upfirdn2d as upfirdn2d
+
+_HOMES = {
+    "bias_act": ".ops.bias_act",
+    "modulated_conv2d": ".ops.modulated_conv2d",
+    "setup_filter": ".ops.upfirdn2d",
+    "upfirdn2d": ".ops.upfirdn2d",
+    "use_impl": "._backend",
+}
+
+__all__ = ["__version__", "bias_act", "modulated_conv2d", "setup_filter", "upfirdn2d", "use_impl"]
+
+# in a checkout the Triton kernels stand beside this package; an installed copy has them inside (setup.py maps them)
+_checkout = Path(__file__).resolve().parent.parent
+if not (Path(__file__).parent / "kernels").is_dir() and (_checkout / "kernels" / "bias_act.py").is_file():
+    __path__.append(str(_checkout))
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'imgops' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,159 @@
+"""Which twins of the ops exist here, why the others do not, and which one a call uses."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+#: every twin, by the name that ``impl=`` takes
+TWINS = ("reference", "cpu", "triton", "cuda")
+#: the ops that have twins
+OPS = ("bias_act", "modulated_conv2d", "upfirdn2d")
+#: what the automatic choice tries on each type of device, best first
+PREFERENCE = {"cpu": ("cpu", "reference"), "cuda": ("triton", "cuda", "reference")}
+
+
+class Status(NamedTuple):
+    """Whether a twin can run on a type of device; if not, the reason and the remedy."""
+
+    available: bool
+    reason: str = ""
+    remedy: str = ""
+
+
+def interpreting_triton() -> bool:
+    """Whether Triton's interpreter, which runs kernels on the CPU, was asked for by ``TRITON_INTERPRET=1``."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+@cache
+def build_report() -> dict[str, Any]:
+    """What setup.py built and why it did not build the rest; empty where setup.py never ran."""
+    path = Path(__file__).with_name("_build_report.json")
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+@cache
+def _load_extension(name: str) -> Status:
+    """Load ``imgops.<name>``, whose ops register themselves; a failure is kept as the reason."""
+    rebuild = "pip install --no-build-isolation --force-reinstall --no-deps imgops (in a checkout: pip install --no-build-isolation -e .)"
+    spec = importlib.util.find_spec(f"imgops.{name}")
+    if spec is None or spec.origin is None:
+        reason = build_report().get(name, {}).get("reason", "the extension was not built")
+        tool = "a C++17 compiler" if name == "_C" else "the CUDA toolkit (nvcc)"
+        return Status(False, reason, f"install {tool}, then {rebuild}")
+    try:
+        torch.ops.load_library(spec.origin)
+    except OSError as error:
+        return Status(False, f"the extension does not load: {error}", rebuild)
+    return Status(True)
+
+
+@cache
+def _triton_status() -> Status:
+    if importlib.util.find_spec("triton") is None:
+        return Status(False, "the package triton is not installed", "pip install triton (Linux only)")
+    return Status(True)
+
+
+@cache
+def load() -> dict[tuple[str, str], Status]:
+    """Load the extensions that are here; the status of every (twin, device type), computed once."""
+    native = _load_extension("_C")
+    if torch.cuda.is_available():
+        # its kernels belong to the schemas that _C defines
+        native_cuda = _load_extension("_C_cuda") if native.available else native
+        triton_cuda = _triton_status()
+    else:
+        if torch.version.cuda is None and torch.version.hip is None:
+            reason, remedy = "this build of torch has no GPU support", "install a CUDA or ROCm build of torch"
+        else:
+            reason, remedy = "no GPU is visible to torch", "check the driver and CUDA_VISIBLE_DEVICES"
+        native_cuda = triton_cuda = Status(False, reason, remedy)
+    triton_cpu = _triton_status()
+    if triton_cpu.available and not interpreting_triton():
+        triton_cpu = Status(
+            False, "Triton kernels need a GPU", "set TRITON_INTERPRET=1 to run them, slowly, in Triton's interpreter"
+        )
+    if not native.available:
+        warnings.warn(f"imgops runs without its CPU kernels: {native.reason}. To mend it: {native.remedy}", stacklevel=2)
+    return {
+        ("reference", "cpu"): Status(True),
+        ("reference", "cuda"): Status(True),
+        ("cpu", "cpu"): native,
+        ("cpu", "cuda"): Status(False, "the CPU twin takes tensors on the CPU", "move the tensors to the CPU"),
+        ("triton", "cpu"): triton_cpu,
+        ("triton", "cuda"): triton_cuda,
+        ("cuda", "cpu"): Status(False, "the CUDA twin takes tensors on a GPU", "move the tensors to a GPU"),
+        ("cuda", "cuda"): native_cuda,
+    }
+
+
+class _Choice(threading.local):
+    """The twin that :func:`use_impl` asks for in this thread; None leaves it to the automatic choice."""
+
+    impl: str | None = None
+
+
+_choice = _Choice()
+_environment = os.environ.get("IMGOPS_IMPL") or None
+
+
+def check_impl(impl: str | None, name: str = "impl") -> None:
+    """Raise ValueError unless ``impl`` is None or the name of a twin."""
+    if impl is not None and impl not in TWINS:
+        raise ValueError(f"{name} must be None or one of {', '.join(TWINS)}; got {impl!r}")
+
+
+check_impl(_environment, "the environment variable IMGOPS_IMPL")
+
+
+@contextlib.contextmanager
+def use_impl(impl: str | None) -> Iterator[None]:
+    """Within this context, calls in this thread that name no ``impl`` use this twin.
+
+    Args:
+        impl: "reference", "cpu", "triton" or "cuda"; None restores the automatic choice. An ``impl=``
+            given to a call goes before this, and this goes before the environment variable ``IMGOPS_IMPL``.
+
+    Raises:
+        ValueError: ``impl`` is not the name of a twin.
+    """
+    check_impl(impl)
+    before, _choice.impl = _choice.impl, impl
+    try:
+        yield
+    finally:
+        _choice.impl = before
+
+
+def choose(op: str, device_type: str, impl: str | None, statuses: dict[tuple[str, str], Status]) -> str:
+    """The twin of ``op`` that runs on ``device_type``; only the automatic choice falls back.
+
+    Raises:
+        ValueError: ``impl`` is not the name of a twin.
+        RuntimeError: the twin that was asked for cannot run here; says why and what to do.
+    """
+    check_impl(impl)
+    asked = impl or _choice.impl or _environment
+    if asked is not None:
+        status = statuses.get((asked, device_type), Status(asked == "reference", f"it does not run on {device_type}"))
+        if not status.available:
+            raise RuntimeError(
+                f"imgops.{op}: the {asked} twin is not available on {device_type}: {status.reason}. {status.remedy}"
+            )
+        return asked
+    for twin in PREFERENCE.get(device_type, ("reference",)):
+        if twin == "reference" or statuses[twin, device_type].available:
+            return twin
+    return "reference"

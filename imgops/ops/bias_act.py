@@ -1,0 +1,317 @@
+"""``bias_act``: add a bias, apply an activation, scale, clamp; in one pass, with its gradients fused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _backend
+from ..reference import bias_act as reference
+from ..reference.bias_act import ACTIVATIONS
+from ._common import (
+    STATUSES,
+    accumulation_dtype,
+    check_number,
+    check_operand,
+    check_tensor,
+    dense_format,
+    namespace,
+    register,
+)
+
+
+def bias_act(
+    x: Tensor,
+    b: Tensor | None = None,
+    dim: int = 1,
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+    *,
+    impl: str | None = None,
+) -> Tensor:
+    """``clamp(gain * act(x + b), -clamp, clamp)`` in one pass over x.
+
+    Differentiable to any order with respect to x and b; the bias gradient is summed in the same pass as x's.
+
+    Args:
+        x: tensor of any shape, float64/32/16 or bfloat16, any strides. Arithmetic is in float32 at least.
+        b: bias [x.shape[dim]] in any of these dtypes; None adds none.
+        dim: the dimension of x that b runs along; ignored without b. Default 1, the channels.
+        act: "linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus" or "swish".
+        alpha: negative slope of "lrelu"; default 0.2. The others ignore it.
+        gain: factor after the activation; default sqrt(2) for relu, lrelu and swish, else 1 (which keeps the
+            variance of a layer's output, He et al. 2015).
+        clamp: limit of the output's magnitude, >= 0; None clamps nothing.
+        impl: "reference", "cpu", "triton" or "cuda"; None takes the best that is here.
+
+    Returns:
+        A tensor of x's shape and dtype, channels-last where x is.
+
+    Raises:
+        TypeError: x or b is no tensor of a supported dtype, or a number is none.
+        ValueError: b does not fit x, an unknown act, dim out of range, or a clamp below 0.
+        RuntimeError: the twin named by ``impl`` cannot run here.
+    """
+    check_tensor("bias_act", "x", x)
+    if isinstance(dim, bool) or not isinstance(dim, int):
+        raise TypeError(f"imgops.bias_act: dim must be an int; got {type(dim).__name__}")
+    if b is not None:
+        if not -x.ndim <= dim < x.ndim:
+            raise ValueError(f"imgops.bias_act: dim must be in [{-x.ndim}, {x.ndim - 1}] for x of shape {list(x.shape)}; got {dim}")
+        dim %= x.ndim
+        check_operand("bias_act", "b", b, x, (x.shape[dim],))
+    act_alpha, act_gain, act_clamp = activation_arguments("bias_act", act, alpha, gain, clamp)
+    twin = _backend.choose("bias_act", x.device.type, impl, STATUSES)
+    return fused_bias_act(twin, x, b, None, None, dim if b is not None else 0, act, act_alpha, act_gain, act_clamp)
+
+
+def activation_arguments(
+    op: str, act: str, alpha: float | None, gain: float | None, clamp: float | None
+) -> tuple[float, float, float]:
+    """(alpha, gain, clamp) checked, with the activation's defaults; no clamp is -1."""
+    if act not in ACTIVATIONS:
+        raise ValueError(f"imgops.{op}: act must be one of {', '.join(ACTIVATIONS)}; got {act!r}")
+    defaults = ACTIVATIONS[act]
+    return (
+        defaults.default_alpha if alpha is None else check_number(op, "alpha", alpha),
+        defaults.default_gain if gain is None else check_number(op, "gain", gain),
+        -1.0 if clamp is None else check_number(op, "clamp", clamp, minimum=0),
+    )
+
+
+def fused_bias_act(
+    twin: str,
+    x: Tensor,
+    b: Tensor | None,
+    scale: Tensor | None,
+    noise: Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float,
+) -> Tensor:
+    """``clamp(gain * act(x * scale + noise + b))`` on a twin, in x's dtype; arguments already checked.
+
+    Shapes: x [N, C, ...]; b [x.shape[dim]]; scale [N, C]; noise [N or 1, 1, ...], the last two with dim = 1 only.
+    """
+    wide = accumulation_dtype(x.dtype)
+    b, scale, noise = (None if t is None else t.to(wide) for t in (b, scale, noise))
+    if twin == "reference":
+        return reference.bias_act(x.to(wide), b, scale, noise, dim, act, alpha, gain, clamp).to(x.dtype)
+    return namespace(twin).bias_act(x, b, scale, noise, dim, act, alpha, gain, clamp)
+
+
+def _triton(
+    x: Tensor,
+    b: Tensor | None,
+    scale: Tensor | None,
+    noise: Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float,
+) -> Tensor:
+    from imgops.kernels import bias_act as kernel
+
+    return kernel.bias_act(x, b, scale, noise, dim, act, alpha, gain, clamp)
+
+
+def _fake(x: Tensor, *args: Any) -> Tensor:
+    return torch.empty_like(x, memory_format=dense_format(x))
+
+
+def saved_for_backward(
+    x: Tensor, y: Tensor, act: str, alpha: float, gain: float, clamp: float, needs_x: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """(x, None), (None, y) or (None, None): the one tensor that gives the activation's slope.
+
+    The output does, and need not be kept beside the next layer's input, where the slope is that of the sign.
+    """
+    if needs_x or ACTIVATIONS[act].derivative2 is not None:
+        return x, None
+    if act == "linear" and clamp < 0:
+        return None, None
+    return (None, y) if gain > 0 and (act != "lrelu" or alpha >= 0) else (x, None)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, b, scale, noise, dim, act, alpha, gain, clamp = inputs
+    kept = saved_for_backward(x, output, act, alpha, gain, clamp, needs_x=scale is not None and ctx.needs_input_grad[2])
+    ctx.save_for_backward(*kept, b, scale, noise)
+    ctx.arguments = dim, act, alpha, gain, clamp
+
+
+def _backward(ops: Any, ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+    return *gradients(ops, dy, ctx.saved_tensors, ctx.arguments, ctx.needs_input_grad[1:4]), *[None] * 5
+
+
+def gradients(
+    ops: Any,
+    dy: Tensor,
+    saved: tuple[Tensor | None, ...],
+    arguments: tuple[int, str, float, float, float],
+    needs: tuple[bool, bool, bool],
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """(dx, db, dscale, dnoise) by the fused backward; ``saved`` is (x, y, b, scale, noise)."""
+    noise = saved[4]
+    dx, db, dscale, dnoise = ops.bias_act_backward(dy, *saved, *arguments, *needs)
+    return (
+        dx,
+        db if needs[0] else None,
+        dscale if needs[1] else None,
+        dnoise.sum_to_size(noise.shape) if needs[2] and noise is not None else None,
+    )
+
+
+def _triton_backward(
+    dy: Tensor,
+    x: Tensor | None,
+    y: Tensor | None,
+    b: Tensor | None,
+    scale: Tensor | None,
+    noise: Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float,
+    needs_b: bool,
+    needs_scale: bool,
+    needs_noise: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    from imgops.kernels import bias_act as kernel
+
+    return kernel.bias_act_backward(
+        dy, x, y, b, scale, noise, dim, act, alpha, gain, clamp, needs_b, needs_scale, needs_noise
+    )
+
+
+def _fake_backward(
+    dy: Tensor,
+    x: Tensor | None,
+    y: Tensor | None,
+    b: Tensor | None,
+    scale: Tensor | None,
+    noise: Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float,
+    needs_b: bool,
+    needs_scale: bool,
+    needs_noise: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    like = x if x is not None else y if y is not None else dy
+    dx = torch.empty_like(dy, memory_format=dense_format(like))
+    wide = accumulation_dtype(dy.dtype)
+    return (
+        dx,
+        dy.new_empty([dy.shape[dim]] if needs_b else [0], dtype=wide),
+        dy.new_empty(dy.shape[:2] if needs_scale else [0], dtype=wide),
+        dy.new_empty([dy.shape[0], 1, *dy.shape[2:]] if needs_noise else [0], dtype=wide),
+    )
+
+
+def _setup_context_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:6])
+    ctx.arguments, ctx.needs = inputs[6:11], inputs[11:]
+
+
+def _double_backward(
+    ops: Any, ctx: Any, vx: Tensor, vb: Tensor, vscale: Tensor, vnoise: Tensor
+) -> tuple[Any, ...]:
+    """Gradients of <v, (dx, db, dscale, dnoise)>, in ops that are differentiable themselves.
+
+    With z = x * scale + noise + b and s = dy/dz, the backward is dx = dy * s * scale, db = sum(dy * s),
+    dscale = sum(dy * s * x), dnoise = sum(dy * s): linear in dy, and in x through s (smooth activations).
+    """
+    dy, x, y, b, scale, noise = ctx.saved_tensors
+    (dim, act, alpha, gain, clamp), (needs_b, needs_scale, needs_noise) = ctx.arguments, ctx.needs
+    wide = accumulation_dtype(dy.dtype)
+
+    # t = dz for the perturbation v: what multiplies dy * s in <v, ...>
+    t = vx.to(wide) if scale is None else vx * _per_channel(scale, dy)
+    if needs_b:
+        t = t + vb.reshape([-1 if i == dim else 1 for i in range(dy.ndim)])
+    if needs_scale:
+        t = t + x * _per_channel(vscale, dy)
+    if needs_noise:
+        t = t + vnoise
+
+    smooth = ACTIVATIONS[act].derivative2 is not None
+    if scale is None:
+        ddy = ops.bias_act_backward(
+            t.to(dy.dtype), x, y, b, None, noise, dim, act, alpha, gain, clamp, False, False, False
+        )[0]
+    if scale is None and not smooth:
+        return ddy, *[None] * 13
+
+    slope, curvature = _slope_and_curvature(x, y, b, scale, noise, dim, act, alpha, gain, clamp)
+    if scale is not None:
+        ddy = (t * slope).to(dy.dtype)
+    # dz: the gradient with respect to z, which x, scale, noise and b share
+    dz = t * dy * curvature if smooth else None
+    ds = dy * slope if scale is not None else None
+    inner = list(range(2, dy.ndim))
+    dx = dscale = dnoise = db = None
+    if dz is not None:
+        dx = dz if scale is None else dz * _per_channel(scale, dy)
+        db = dz.sum([i for i in range(dy.ndim) if i != dim]) if b is not None else None
+        dnoise = dz.sum(1, keepdim=True).sum_to_size(noise.shape) if noise is not None else None
+    if scale is not None:
+        dscale = (vx * ds).sum(inner)
+        if dz is not None:
+            dscale = dscale + (dz * x).sum(inner)
+        if needs_scale:
+            through_scale = ds * _per_channel(vscale, dy)
+            dx = through_scale if dx is None else dx + through_scale
+    return ddy, None if dx is None else dx.to(dy.dtype), None, db, dscale, dnoise, *[None] * 8
+
+
+def _per_channel(t: Tensor, like: Tensor) -> Tensor:
+    return t.reshape(*t.shape, *[1] * (like.ndim - 2))
+
+
+def _slope_and_curvature(
+    x: Tensor | None,
+    y: Tensor | None,
+    b: Tensor | None,
+    scale: Tensor | None,
+    noise: Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float,
+) -> tuple[Tensor | float, Tensor | float]:
+    """First and second derivative of ``clamp(gain * act(z))`` at z, from x or from the sign of y."""
+    function, derivative, derivative2, *_ = ACTIVATIONS[act]
+    if x is None and y is None:
+        return gain, 0.0
+    if x is None:
+        slope, output = gain * derivative(y, alpha), y
+    else:
+        z = reference.pre_activation(x.to(accumulation_dtype(x.dtype)), b, scale, noise, dim)
+        slope, output = gain * derivative(z, alpha), gain * function(z, alpha)
+    curvature = gain * derivative2(z, alpha) if derivative2 is not None else 0.0
+    if clamp >= 0:
+        inside = (output.abs() < clamp).to(output.dtype)
+        slope, curvature = slope * inside, curvature * inside
+    return slope, curvature
+
+
+register("bias_act", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context)
+register(
+    "bias_act_backward",
+    fake=_fake_backward,
+    triton=_triton_backward,
+    backward=_double_backward,
+    setup_context=_setup_context_backward,
+)

@@ -1,0 +1,354 @@
+"""``upfirdn2d``: pad, up-sample, filter and down-sample in one pass, and its form with an epilogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _backend
+from ..reference import upfirdn2d as reference
+from . import bias_act
+from ._common import (
+    STATUSES,
+    accumulation_dtype,
+    check_ints,
+    check_number,
+    check_tensor,
+    dense_format,
+    namespace,
+    register,
+)
+
+#: 1-D filters of this many taps or more stay separable in :func:`setup_filter`
+SEPARABLE_TAPS = 8
+
+
+def setup_filter(
+    taps: Sequence[float] | Sequence[Sequence[float]] | Tensor | float | None,
+    *,
+    normalize: bool = True,
+    flip_filter: bool = False,
+    gain: float = 1.0,
+    separable: bool | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """A float32 filter for :func:`upfirdn2d`.
+
+    Args:
+        taps: the filter, 1-D or 2-D; a number or None is a single tap.
+        normalize: scale it to a sum of 1, so that it keeps the mean of an image. Default True.
+        flip_filter: flip it. Default False.
+        gain: factor on the filtered signal. Default 1.
+        separable: keep 1-D taps 1-D, for one pass an axis; default: from 8 taps on. Shorter ones become 2-D.
+        device: where the filter lies. Default: where the taps lie, or the CPU.
+
+    Returns:
+        [n] where separable, else [fh, fw].
+
+    Raises:
+        TypeError: the taps are no numbers.
+        ValueError: no taps, more than 2 dimensions, a 2-D filter that is to be separable, taps that sum to 0
+            with ``normalize``.
+    """
+    gain = check_number("setup_filter", "gain", gain)
+    try:
+        f = torch.as_tensor(1.0 if taps is None else taps, dtype=torch.float32, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"imgops.setup_filter: taps must be numbers, 1-D or 2-D; {error}") from None
+    if f.ndim > 2 or f.numel() == 0:
+        raise ValueError(f"imgops.setup_filter: taps must have 1 or 2 dimensions, none empty; got shape {list(f.shape)}")
+    f = f.reshape(1) if f.ndim == 0 else f
+    if separable is None:
+        separable = f.ndim == 1 and f.numel() >= SEPARABLE_TAPS
+    if separable and f.ndim == 2:
+        raise ValueError("imgops.setup_filter: separable=True takes 1-D taps; got 2-D ones")
+    if f.ndim == 1 and not separable:
+        f = f.outer(f)
+    if normalize:
+        total = f.sum()
+        if total == 0:
+            raise ValueError("imgops.setup_filter: taps that sum to 0 cannot be normalised; pass normalize=False")
+        f = f / total
+    if flip_filter:
+        f = f.flip(list(range(f.ndim)))
+    return f * gain ** (f.ndim / 2)
+
+
+def upfirdn2d(
+    x: Tensor,
+    f: Tensor | None,
+    up: int | Sequence[int] = 1,
+    down: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    flip_filter: bool = False,
+    gain: float = 1.0,
+    *,
+    impl: str | None = None,
+) -> Tensor:
+    """Pad, up-sample, filter and down-sample each plane of a batch of images, in one pass.
+
+    Up-sampling inserts ``up - 1`` zeros after each sample; then the padding, in samples of that image (a
+    negative one crops); then the filter, by convolution; then every ``down``-th sample is kept. The output
+    is ``(size * up + padding before + padding after - taps + down) // down`` wide. Differentiable to any
+    order with respect to x and f; the gradient for x is another upfirdn2d. The operator of Karras et al. 2020.
+
+    Args:
+        x: [N, C, H, W], float64/32/16 or bfloat16, contiguous or channels-last or any other strides.
+        f: filter, float32 (or float64): [fh, fw], or [n] applied along both axes, or None for a single tap of 1.
+            A 2-D filter of rank one costs what a separable one does.
+        up: factor, or (x, y). Default 1.
+        down: factor, or (x, y). Default 1.
+        padding: p on every side, or (x, y), or (x before, x after, y before, y after). Default 0.
+        flip_filter: False convolves, True correlates (as ``torch.conv2d`` does). Default False.
+        gain: factor on the output. Default 1.
+        impl: "reference", "cpu", "triton" or "cuda"; None takes the best that is here.
+
+    Returns:
+        [N, C, H', W'] in x's dtype, channels-last where x is.
+
+    Raises:
+        TypeError: wrong types or dtypes.
+        ValueError: x is not 4-D, f has the wrong shape or device, a factor below 1, an output without pixels.
+        RuntimeError: the twin named by ``impl`` cannot run here.
+    """
+    op = "upfirdn2d"
+    check_tensor(op, "x", x, 4)
+    check_filter(op, "f", f, x)
+    ups, downs = _pair(op, "up", up), _pair(op, "down", down)
+    pads = check_padding(op, padding)
+    gain = check_number(op, "gain", gain)
+    output_size(op, x, f, ups, downs, pads)
+    twin = _backend.choose(op, x.device.type, impl, STATUSES)
+    if twin == "reference":
+        wide = accumulation_dtype(x.dtype)
+        return reference.upfirdn2d(x.to(wide), f, ups, downs, pads, bool(flip_filter), gain).to(x.dtype)
+    return namespace(twin).upfirdn2d(x, f, ups, downs, pads, bool(flip_filter), gain)
+
+
+def check_filter(op: str, name: str, f: Any, x: Tensor) -> None:
+    """Raise unless f is None or a float32/64 filter of 1 or 2 dimensions on x's device."""
+    if f is None:
+        return
+    if not isinstance(f, Tensor):
+        raise TypeError(f"imgops.{op}: {name} must be a torch.Tensor or None (see setup_filter); got {type(f).__name__}")
+    if f.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"imgops.{op}: {name} must be float32 or float64, whatever x is; got {f.dtype}")
+    if f.ndim not in (1, 2) or f.numel() == 0:
+        raise ValueError(f"imgops.{op}: {name} must have 1 or 2 dimensions, none empty; got shape {list(f.shape)}")
+    if f.device != x.device:
+        raise ValueError(f"imgops.{op}: {name} must be on x's device {x.device}; got {f.device}")
+
+
+def _pair(op: str, name: str, value: Any) -> tuple[int, int]:
+    values = check_ints(op, name, value, (1, 2), minimum=1)
+    return values[0], values[-1]
+
+
+def check_padding(op: str, padding: Any) -> tuple[int, int, int, int]:
+    """The padding as (x0, x1, y0, y1)."""
+    p = check_ints(op, "padding", padding, (1, 2, 4))
+    if len(p) == 4:
+        return p[0], p[1], p[2], p[3]
+    return p[0], p[0], p[-1], p[-1]
+
+
+def filter_size(f: Tensor | None) -> tuple[int, int]:
+    """(width, height) of a filter; one tap for None."""
+    return (1, 1) if f is None else (f.shape[-1], f.shape[0])
+
+
+def output_size(op: str, x: Tensor, f: Tensor | None, up: Any, down: Any, padding: Any) -> tuple[int, int]:
+    """(height, width) of the output; raise ValueError if it has no pixels."""
+    (fw, fh), (n, c, h, w) = filter_size(f), x.shape
+    out_w = (w * up[0] + padding[0] + padding[1] - fw + down[0]) // down[0]
+    out_h = (h * up[1] + padding[2] + padding[3] - fh + down[1]) // down[1]
+    if out_w < 1 or out_h < 1:
+        raise ValueError(
+            f"imgops.{op}: x of {h} x {w} (height x width), up {tuple(up)}, padding {tuple(padding)} is smaller than the "
+            f"filter of {fh} x {fw}; x, up and padding must leave at least one pixel"
+        )
+    return out_h, out_w
+
+
+def fused_upfirdn2d_bias_act(
+    twin: str,
+    x: Tensor,
+    f: Tensor | None,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    gain: float,
+    b: Tensor | None,
+    scale: Tensor | None,
+    noise: Tensor | None,
+    act: str,
+    alpha: float,
+    act_gain: float,
+    clamp: float,
+) -> Tensor:
+    """``bias_act(upfirdn2d(x, f), b, scale, noise)`` in one pass on a fast twin; arguments already checked."""
+    wide = accumulation_dtype(x.dtype)
+    b, scale, noise = (None if t is None else t.to(wide) for t in (b, scale, noise))
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, f, b, scale, noise))
+    return namespace(twin).upfirdn2d_bias_act(
+        x, f, up, down, padding, False, gain, b, scale, noise, act, alpha, act_gain, clamp, keep
+    )[0]
+
+
+def _transposed(
+    dy: Tensor, x_shape: Sequence[int], f: Tensor | None, up: Any, down: Any, padding: Any, flip_filter: bool, gain: float
+) -> tuple[Any, ...]:
+    """Arguments of the upfirdn2d that is the gradient for x: factors swapped, filter flipped, padding mirrored."""
+    (fw, fh), (h, w), (out_h, out_w) = filter_size(f), x_shape[2:], dy.shape[2:]
+    pads = (
+        fw - padding[0] - 1,
+        w * up[0] - out_w * down[0] + padding[0] - up[0] + 1,
+        fh - padding[2] - 1,
+        h * up[1] - out_h * down[1] + padding[2] - up[1] + 1,
+    )
+    return dy, f, down, up, pads, not flip_filter, gain
+
+
+def _filter_gradient(
+    ops: Any, x: Tensor, dy: Tensor, f: Tensor, up: Any, down: Any, padding: Any, flip_filter: bool, gain: float
+) -> Tensor:
+    """Gradient for f: the correlation of the up-sampled, padded x with dy, tap by tap."""
+    (fw, fh), (out_h, out_w) = filter_size(f), dy.shape[2:]
+    wide = accumulation_dtype(x.dtype)
+    padded = ops.upfirdn2d(x, None, up, (1, 1), padding, False, 1.0).to(wide)
+    dy = dy.to(wide)
+    taps = [
+        (padded[:, :, i : i + (out_h - 1) * down[1] + 1 : down[1], j : j + (out_w - 1) * down[0] + 1 : down[0]] * dy).sum()
+        for i in range(fh)
+        for j in range(fw)
+    ]
+    df = torch.stack(taps).reshape(fh, fw) * gain
+    df = (df if flip_filter else df.flip([0, 1])).to(f.dtype)
+    # a separable filter stands for its outer product with itself
+    return df if f.ndim == 2 else df @ f + df.t() @ f
+
+
+def _triton(
+    x: Tensor,
+    f: Tensor | None,
+    up: Sequence[int],
+    down: Sequence[int],
+    padding: Sequence[int],
+    flip_filter: bool,
+    gain: float,
+) -> Tensor:
+    from imgops.kernels import upfirdn2d as kernel
+
+    return kernel.upfirdn2d(x, f, up, down, padding, flip_filter, gain)
+
+
+def _fake(
+    x: Tensor,
+    f: Tensor | None,
+    up: Sequence[int],
+    down: Sequence[int],
+    padding: Sequence[int],
+    flip_filter: bool,
+    gain: float,
+) -> Tensor:
+    size = output_size("upfirdn2d", x, f, up, down, padding)
+    return x.new_empty([*x.shape[:2], *size]).contiguous(memory_format=dense_format(x))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, f, *arguments = inputs
+    # x itself is needed for the gradient of f alone
+    ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, f)
+    ctx.x_shape, ctx.arguments = x.shape, arguments
+
+
+def _backward(ops: Any, ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+    x, f = ctx.saved_tensors
+    dx = df = None
+    if ctx.needs_input_grad[0]:
+        dx = ops.upfirdn2d(*_transposed(dy, ctx.x_shape, f, *ctx.arguments))
+    if ctx.needs_input_grad[1]:
+        df = _filter_gradient(ops, x, dy, f, *ctx.arguments)
+    return dx, df, *[None] * 5
+
+
+def _triton_bias_act(
+    x: Tensor,
+    f: Tensor | None,
+    up: Sequence[int],
+    down: Sequence[int],
+    padding: Sequence[int],
+    flip_filter: bool,
+    gain: float,
+    b: Tensor | None,
+    scale: Tensor | None,
+    noise: Tensor | None,
+    act: str,
+    alpha: float,
+    act_gain: float,
+    clamp: float,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    from imgops.kernels import upfirdn2d as kernel
+
+    return kernel.upfirdn2d_bias_act(
+        x, f, up, down, padding, flip_filter, gain, b, scale, noise, act, alpha, act_gain, clamp, keep
+    )
+
+
+def _fake_bias_act(
+    x: Tensor,
+    f: Tensor | None,
+    up: Sequence[int],
+    down: Sequence[int],
+    padding: Sequence[int],
+    flip_filter: bool,
+    gain: float,
+    b: Tensor | None,
+    scale: Tensor | None,
+    noise: Tensor | None,
+    act: str,
+    alpha: float,
+    act_gain: float,
+    clamp: float,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    y = _fake(x, f, up, down, padding, flip_filter, gain)
+    return y, torch.empty_like(y) if keep else y.new_empty([0])
+
+
+def _setup_context_bias_act(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, f, up, down, padding, flip_filter, gain, b, scale, noise, act, alpha, act_gain, clamp, keep = inputs
+    y, filtered = output
+    # the filtered image is an output, so that a gradient of the backward finds its way to x through it
+    kept = bias_act.saved_for_backward(filtered, y, act, alpha, act_gain, clamp, scale is not None and ctx.needs_input_grad[8])
+    ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, f, *kept, b, scale, noise)
+    ctx.x_shape, ctx.resample, ctx.epilogue = x.shape, (up, down, padding, flip_filter, gain), (1, act, alpha, act_gain, clamp)
+    ctx.set_materialize_grads(False)
+
+
+def _backward_bias_act(ops: Any, ctx: Any, dy: Tensor | None, dfiltered: Tensor | None) -> tuple[Any, ...]:
+    x, f, *kept = ctx.saved_tensors
+    db = dscale = dnoise = dx = df = None
+    d = dfiltered
+    if dy is not None:
+        through, db, dscale, dnoise = bias_act.gradients(ops, dy, tuple(kept), ctx.epilogue, ctx.needs_input_grad[7:10])
+        d = through if d is None else d + through
+    if ctx.needs_input_grad[0] and d is not None:
+        dx = ops.upfirdn2d(*_transposed(d, ctx.x_shape, f, *ctx.resample))
+    if ctx.needs_input_grad[1] and d is not None:
+        df = _filter_gradient(ops, x, d, f, *ctx.resample)
+    return dx, df, *[None] * 5, db, dscale, dnoise, *[None] * 5
+
+
+register("upfirdn2d", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context)
+register(
+    "upfirdn2d_bias_act",
+    fake=_fake_bias_act,
+    triton=_triton_bias_act,
+    backward=_backward_bias_act,
+    setup_context=_setup_context_bias_act,
+)

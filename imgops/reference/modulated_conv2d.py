@@ -1,0 +1,62 @@
+"""Modulated convolution of StyleGAN2 (Karras et al. 2020, section 2.2), as its formula reads."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .bias_act import bias_act
+from .upfirdn2d import upfirdn2d
+
+DEMODULATION_EPS = 1e-8
+
+
+def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
+    """``d[n, o] = rsqrt(sum over i, kh, kw of (weight[o, i, kh, kw] * styles[n, i])^2 + 1e-8)``, [N, O]."""
+    energy = weight.square().sum(dim=(2, 3))
+    return torch.rsqrt(styles.square() @ energy.t() + DEMODULATION_EPS)
+
+
+def resample_padding(
+    padding: tuple[int, int, int, int], filter_size: tuple[int, int], up: int, down: int
+) -> tuple[int, int, int, int]:
+    """Padding (x0, x1, y0, y1) of the up-sampled image that centres a filter of ``filter_size`` (fw, fh)."""
+    (x0, x1, y0, y1), (fw, fh) = padding, filter_size
+    if up > 1:
+        x0, x1 = x0 + (fw + up - 1) // 2, x1 + (fw - up) // 2
+        y0, y1 = y0 + (fh + up - 1) // 2, y1 + (fh - up) // 2
+    if down > 1:
+        x0, x1 = x0 + (fw - down + 1) // 2, x1 + (fw - down) // 2
+        y0, y1 = y0 + (fh - down + 1) // 2, y1 + (fh - down) // 2
+    return x0, x1, y0, y1
+
+
+def modulated_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor,
+    demod: Tensor | None,
+    noise: Tensor | None,
+    bias: Tensor | None,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float,
+    up: int,
+    down: int,
+    padding: tuple[int, int, int, int],
+    resample_filter: Tensor | None,
+    flip_weight: bool,
+) -> Tensor:
+    """x [N, I, H, W], weight [O, I, kh, kw], styles [N, I], demod [N, O], noise [N or 1, 1, H', W'], bias [O].
+
+    Scale the input channels by the styles, (up-sample,) convolve, (down-sample,) scale the output
+    channels by ``demod``: the same product as convolving each sample with its own modulated weight.
+    """
+    x = x * styles[:, :, None, None]
+    size = (1, 1) if resample_filter is None else (resample_filter.shape[-1], resample_filter.shape[0])
+    pads = resample_padding(padding, size, up, down)
+    x = upfirdn2d(x, resample_filter if up > 1 or down > 1 else None, (up, up), (1, 1), pads, False, up**2)
+    x = F.conv2d(x, weight if flip_weight else weight.flip([2, 3]), stride=down)
+    return bias_act(x, bias, demod, noise, 1, act, alpha, gain, clamp)

@@ -1,0 +1,25 @@
+"""Set-up of every test: Triton's interpreter where there is no GPU, outputs poisoned with NaN, two threads."""
+
+import os
+
+import torch
+
+if not torch.cuda.is_available():
+    # before Triton is imported: its kernels then run, slowly, on the CPU
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def poisoned_outputs():
+    """Fill what ``torch.empty`` returns with NaN, so that an element that no kernel wrote fails its test."""
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
