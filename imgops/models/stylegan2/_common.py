@@ -1,0 +1,52 @@
+"""What the generator and the discriminator share: the choice of resolutions, widths and precisions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...nn._checks import check_size
+
+ARCHITECTURES = ("orig", "skip", "resnet")
+HALF_DTYPES = (torch.float16, torch.bfloat16)
+
+
+def resolutions(owner: str, img_resolution: int) -> list[int]:
+    """4, 8, ... up to the image's; raise ValueError unless that is a power of two from 8 on."""
+    check_size(owner, "img_resolution", img_resolution)
+    if img_resolution < 8 or img_resolution & (img_resolution - 1):
+        raise ValueError(f"{owner}: img_resolution must be a power of two, 8 or more; got {img_resolution}")
+    return [2**i for i in range(2, img_resolution.bit_length())]
+
+
+def channels_at(channel_base: int, channel_max: int, resolution: int) -> int:
+    """``min(channel_base / resolution, channel_max)``, at least 1."""
+    return max(1, min(channel_base // resolution, channel_max))
+
+
+def half_resolutions(owner: str, all_resolutions: list[int], num_fp16_res: int, half_dtype: Any) -> list[int]:
+    """The ``num_fp16_res`` highest resolutions, never 4x4; raise for a bad number or dtype."""
+    check_size(owner, "num_fp16_res", num_fp16_res, minimum=0)
+    if half_dtype not in HALF_DTYPES:
+        raise ValueError(f"{owner}: half_dtype must be torch.float16 or torch.bfloat16; got {half_dtype}")
+    return all_resolutions[1:][::-1][:num_fp16_res]
+
+
+def check_batch(owner: str, name: str, t: Any, shape: tuple[int, ...]) -> None:
+    """Raise unless t is a tensor of shape [N, *shape]."""
+    if not isinstance(t, Tensor):
+        raise TypeError(f"{owner}: {name} must be a torch.Tensor; got {type(t).__name__}")
+    if t.ndim != len(shape) + 1 or t.shape[1:] != shape:
+        raise ValueError(f"{owner}: {name} must have shape [N, {', '.join(map(str, shape))}]; got {list(t.shape)}")
+
+
+def check_labels(owner: str, c: Any, c_dim: int, batch: int | None) -> None:
+    """Raise unless c is [batch, c_dim], or None (or empty) where the network takes no labels."""
+    if c is None and c_dim > 0:
+        raise ValueError(f"{owner}: c must have shape [N, {c_dim}], for the network was built with c_dim={c_dim}; got None")
+    if c is not None:
+        check_batch(owner, "c", c, (c_dim,))
+        if batch is not None and c.shape[0] != batch:
+            raise ValueError(f"{owner}: c must have a row for each of the {batch} samples; got {c.shape[0]}")

@@ -1,0 +1,28 @@
+"""Checks on the arguments of layers, shared by them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..reference.bias_act import ACTIVATIONS
+
+
+def check_size(owner: str, name: str, value: Any, minimum: int = 1) -> int:
+    """The int; raise TypeError if it is none, ValueError if it is below ``minimum``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{owner}: {name} must be an int; got {type(value).__name__}")
+    if value < minimum:
+        raise ValueError(f"{owner}: {name} must be >= {minimum}; got {value}")
+    return value
+
+
+def check_choice(owner: str, name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """The value; raise ValueError unless it is one of those allowed."""
+    if value not in allowed:
+        raise ValueError(f"{owner}: {name} must be one of {', '.join(allowed)}; got {value!r}")
+    return value
+
+
+def activation_gain(owner: str, act: str) -> float:
+    """The default gain of an activation; raise ValueError if there is none of that name."""
+    return ACTIVATIONS[check_choice(owner, "act", act, tuple(ACTIVATIONS))].default_gain

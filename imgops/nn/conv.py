@@ -1,0 +1,99 @@
+"""Convolution with equalised learning rate, with its re-sampling, bias and activation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..ops.modulated_conv2d import resampled_conv2d
+from ..ops.upfirdn2d import setup_filter
+from ._checks import activation_gain, check_size
+from .resample import RESAMPLE_TAPS
+
+
+class EqualizedConv2d(nn.Module):
+    """``clamp(act(conv2d(x, weight / sqrt(in_channels * kernel_size^2)) + bias))``, re-sampled by up or down.
+
+    The weight is stored with unit variance and scaled at run time (equalised learning rate, Karras et al. 2018,
+    section 4.1). Zero padding keeps the size. The low-pass filter of the re-sampling, the bias, the activation and
+    the clamp run as one pass beside the convolution; see :func:`imgops.modulated_conv2d`.
+
+    Args:
+        in_channels, out_channels: sizes, >= 1.
+        kernel_size: odd, so that the padding centres it.
+        bias: learn a bias, initially 0. Default True.
+        act: activation, as in :func:`imgops.bias_act`, with its default gain. Default "linear".
+        up: up-sampling factor: convolves, then filters. Default 1.
+        down: down-sampling factor: filters, then convolves with this stride. Default 1; not together with up.
+        resample_filter: taps of the low-pass filter, for :func:`imgops.setup_filter`. Default [1, 3, 3, 1].
+        conv_clamp: limit of the output's magnitude; None clamps nothing. Default None.
+
+    ``forward(x, gain=1)`` gives ``gain`` times the layer's output, in the same pass.
+
+    Shapes: x [N, in_channels, H, W] -> [N, out_channels, H * up // down, W * up // down] in x's dtype (the weight
+    is used in it), channels-last where x is; weight [out_channels, in_channels, kernel_size, kernel_size], bias
+    [out_channels], float32 when built; resample_filter, a buffer.
+
+    Raises:
+        TypeError, ValueError: a size that is no int >= 1, an even kernel size, an unknown act, up and down both
+            above 1; in the forward, what modulated_conv2d raises.
+    """
+
+    resample_filter: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        bias: bool = True,
+        act: str = "linear",
+        up: int = 1,
+        down: int = 1,
+        resample_filter: tuple[float, ...] = RESAMPLE_TAPS,
+        conv_clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        self.in_channels = check_size(owner, "in_channels", in_channels)
+        self.out_channels = check_size(owner, "out_channels", out_channels)
+        self.kernel_size = check_size(owner, "kernel_size", kernel_size)
+        self.up, self.down = check_size(owner, "up", up), check_size(owner, "down", down)
+        if kernel_size % 2 == 0:
+            raise ValueError(f"{owner}: kernel_size must be odd; got {kernel_size}")
+        if up > 1 and down > 1:
+            raise ValueError(f"{owner}: up and down cannot both be above 1; got up={up}, down={down}")
+        self.act, self.act_gain = act, activation_gain(owner, act)
+        self.conv_clamp = conv_clamp
+        self.weight_gain = (in_channels * kernel_size**2) ** -0.5
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        return resampled_conv2d(
+            type(self).__name__,
+            x,
+            self.weight * self.weight_gain,
+            None,
+            None,
+            None,
+            self.bias,
+            self.act,
+            None,
+            self.act_gain * gain,
+            None if self.conv_clamp is None else self.conv_clamp * gain,
+            self.up,
+            self.down,
+            self.kernel_size // 2,
+            self.resample_filter,
+            self.up == 1,
+            None,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, {self.kernel_size}, bias={self.bias is not None}, "
+            f"act={self.act!r}, up={self.up}, down={self.down}, conv_clamp={self.conv_clamp}"
+        )

@@ -1,0 +1,60 @@
+"""Normalisations: of a vector to unit length, and the statistics that a discriminator reads off its batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ._checks import check_size
+
+EPS = 1e-8
+
+
+def pixel_norm(x: Tensor, dim: int = 1) -> Tensor:
+    """``x * rsqrt(mean(x^2 over dim) + 1e-8)``: unit mean square along ``dim`` (Karras et al. 2018, section 4.2).
+
+    Any shape and floating-point dtype; the output has both.
+    """
+    return x * torch.rsqrt(x.square().mean(dim, keepdim=True) + EPS)
+
+
+class MinibatchStdDev(nn.Module):
+    """Append feature maps that hold the standard deviation over a group of samples (Karras et al. 2018, section 3).
+
+    The biased standard deviation of each feature over a group, ``sqrt(variance + 1e-8)``, is averaged over
+    positions and (each of ``num_channels`` shares of) channels; the group's samples all get that number, in every
+    pixel, as extra channels. It lets a discriminator see whether a batch varies as real images do.
+
+    Args:
+        group_size: samples in a group, which divides the batch; the batch where that is smaller; None is the batch.
+            Sample i of a batch of N belongs to group ``i % (N / group_size)``. Default 4.
+        num_channels: channels appended, each over its share of the input's channels. Default 1.
+
+    Shapes: x [N, C, H, W] -> [N, C + num_channels, H, W] in x's dtype.
+
+    Raises:
+        TypeError, ValueError: a size that is no int >= 1; in the forward, a batch that the group size, or channels
+            that num_channels, does not divide.
+    """
+
+    def __init__(self, group_size: int | None = 4, num_channels: int = 1) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        self.group_size = None if group_size is None else check_size(owner, "group_size", group_size)
+        self.num_channels = check_size(owner, "num_channels", num_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        group = n if self.group_size is None else min(self.group_size, n)
+        if n == 0 or n % group != 0:
+            raise ValueError(f"MinibatchStdDev: the batch must be a multiple of group_size {self.group_size}; got {n}")
+        if c % self.num_channels != 0:
+            raise ValueError(f"MinibatchStdDev: num_channels {self.num_channels} must divide x's channels; got {c}")
+        # [group, groups, num_channels, share of channels, H, W]
+        y = x.reshape(group, n // group, self.num_channels, c // self.num_channels, h, w)
+        y = (y.var(dim=0, correction=0) + EPS).sqrt().mean(dim=(2, 3, 4))
+        y = y.repeat(group, 1)[:, :, None, None].expand(n, self.num_channels, h, w)
+        return torch.cat([x, y], dim=1)
+
+    def extra_repr(self) -> str:
+        return f"group_size={self.group_size}, num_channels={self.num_channels}"
