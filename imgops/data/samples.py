@@ -1,0 +1,123 @@
+"""Labelled random crops of the free pictures that come with scikit-image: something to train on, offline.
+
+| class | picture | source | licence |
+| --- | --- | --- | --- |
+| brick | ``skimage.data.brick`` | CC0Textures, Bricks25 | CC0 |
+| grass | ``skimage.data.grass`` | DeviantArt, "Grass 01" by linolafett | CC0 |
+| gravel | ``skimage.data.gravel`` | CC0Textures, Gravel04 | CC0 |
+| stars | ``skimage.data.hubble_deep_field`` | NASA, Hubble eXtreme Deep Field | public domain |
+| astronaut | ``skimage.data.astronaut`` | NASA, Eileen Collins | public domain |
+| camera | ``skimage.data.camera`` | Lav Varshney | CC0 |
+| cat | ``skimage.data.chelsea`` | Stefan van der Walt | CC0 |
+| coffee | ``skimage.data.coffee`` | Rachel Michetti | CC0 |
+| retina | ``skimage.data.retina`` | Mikael Häggström, Wikimedia Commons | CC0 |
+| rocket | ``skimage.data.rocket`` | SpaceX | public domain |
+
+All of them are inside the scikit-image wheel: none is downloaded.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ._dataset import ImageDataset
+from ._images import DataError, to_channels, to_tensor
+
+#: what a source starts with that names a sample set
+PREFIX = "samples:"
+#: how many crops of each picture a set has
+CROPS = 8192
+
+
+class Picture(NamedTuple):
+    """A class of a set: its name, the function of ``skimage.data``, and the side of a crop in its pixels."""
+
+    name: str
+    function: str
+    side: int
+
+
+_TEXTURES = (
+    Picture("brick", "brick", 128),
+    Picture("grass", "grass", 64),
+    Picture("gravel", "gravel", 64),
+    Picture("stars", "hubble_deep_field", 96),
+)
+#: the pictures of each set
+SAMPLE_SETS: dict[str, tuple[Picture, ...]] = {
+    "textures": _TEXTURES,
+    "pictures": (
+        Picture("astronaut", "astronaut", 256),
+        Picture("camera", "camera", 256),
+        Picture("cat", "chelsea", 256),
+        Picture("coffee", "coffee", 256),
+        Picture("retina", "retina", 512),
+        Picture("rocket", "rocket", 256),
+    ),
+}
+
+
+class SampleSet(ImageDataset):
+    """Random square crops of a few pictures, one class a picture; the same for the same seed.
+
+    A crop has the picture's own side (:class:`Picture`), or ``resolution`` pixels where that is more, as far
+    as the picture reaches; it is then resized by Lanczos, so that any resolution works.
+
+    Args:
+        name: a key of :data:`SAMPLE_SETS`.
+        resolution: side in pixels, a power of two.
+        channels: 1, 3 or 4.
+        mirror: double the set by flipping left to right.
+        use_labels: False drops the classes.
+        seed: where the crops are taken.
+
+    Raises:
+        DataError: there is no such set.
+        ImportError: scikit-image is not installed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        resolution: int,
+        channels: int = 3,
+        mirror: bool = False,
+        use_labels: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(PREFIX + name, resolution, channels, mirror)
+        if name not in SAMPLE_SETS:
+            raise DataError(
+                f"{PREFIX}{name}: no such sample set; there are {', '.join(map(PREFIX.__add__, SAMPLE_SETS))}"
+            )
+        self.pictures, self.seed = SAMPLE_SETS[name], seed
+        self._images = [to_channels(_load(p.function), channels, p.function) for p in self.pictures]
+        if use_labels:
+            self.labels = torch.arange(self.count) % len(self.pictures)
+            self.class_names = tuple(p.name for p in self.pictures)
+
+    @property
+    def count(self) -> int:
+        return CROPS * len(self.pictures)
+
+    def picture(self, index: int) -> Tensor:
+        which = index % len(self.pictures)
+        image = self._images[which]
+        side = min(max(self.pictures[which].side, self.resolution), *image.size)
+        # a generator for each index: a crop depends on nothing but the seed and its place in the set
+        left, top = np.random.default_rng((self.seed, index)).integers(0, np.subtract(image.size, side) + 1).tolist()
+        return to_tensor(image, self.resolution, side, left, top)
+
+
+def _load(function: str) -> Image.Image:
+    try:
+        import skimage.data as pictures
+    except ImportError:
+        raise ImportError("the samples: sets need scikit-image; install it by: pip install scikit-image") from None
+    pixels: Any = getattr(pictures, function)()
+    return Image.fromarray(pixels)
