@@ -52,7 +52,9 @@ class MinibatchStdDev(nn.Module):
             raise ValueError(f"MinibatchStdDev: num_channels {self.num_channels} must divide x's channels; got {c}")
         # [group, groups, num_channels, share of channels, H, W]
         y = x.reshape(group, n // group, self.num_channels, c // self.num_channels, h, w)
-        y = (y.var(dim=0, correction=0) + EPS).sqrt().mean(dim=(2, 3, 4))
+        # centred first: the second-order gradient of torch.var cancels badly in float32
+        y = y - y.mean(dim=0)
+        y = (y.square().mean(dim=0) + EPS).sqrt().mean(dim=(2, 3, 4))
         y = y.repeat(group, 1)[:, :, None, None].expand(n, self.num_channels, h, w)
         return torch.cat([x, y], dim=1)
 
