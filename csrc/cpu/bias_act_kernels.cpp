@@ -1,0 +1,243 @@
+// Kernels of bias_act, compiled once an instruction set; a row is at most kRow elements and stays in L1.
+#include "bias_act_rows.h"
+
+namespace imgops {
+namespace IMGOPS_ISA {
+namespace {
+
+constexpr int64_t kRow = 2048;
+
+// dz = dy * slope; the slope from z, or from y, or constant
+template <Act act, class A>
+void slope_row(const A* dy, const A* z, const A* y, A* dz, int64_t n, const Limits<A>& limits) {
+  if (z) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) dz[i] = dy[i] * limits.template slope_at<act>(z[i]);
+  } else if (y) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) dz[i] = dy[i] * limits.template slope_from<act>(y[i]);
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) dz[i] = dy[i] * limits.gain;
+  }
+}
+
+template <class A>
+A sum_row(const A* v, int64_t n) {
+  A total = 0;
+#pragma omp simd reduction(+ : total)
+  for (int64_t i = 0; i < n; ++i) total += v[i];
+  return total;
+}
+
+template <class A>
+A dot_row(const A* u, const A* v, int64_t n) {
+  A total = 0;
+#pragma omp simd reduction(+ : total)
+  for (int64_t i = 0; i < n; ++i) total += u[i] * v[i];
+  return total;
+}
+
+template <Act act, class T>
+void forward_planar(const BiasAct& p, int64_t begin, int64_t end) {
+  using A = typename Accumulate<T>::type;
+  const Limits<A> limits(p);
+  A in[kRow], out[kRow];
+  for (int64_t task = begin; task < end; ++task) {
+    const int64_t plane = task / p.chunks, first = task % p.chunks * p.chunk;
+    const int64_t o = plane / p.channels, c = plane % p.channels;
+    const int64_t last = first + p.chunk < p.inner ? first + p.chunk : p.inner;
+    const A s = at<A>(p.scale, plane, 1), b = at<A>(p.b, c, 0);
+    const A* noise = p.noise ? static_cast<const A*>(p.noise) + o * p.noise_stride : nullptr;
+    for (int64_t i = first; i < last; i += kRow) {
+      const int64_t n = last - i < kRow ? last - i : kRow;
+      const A* x = load_row(static_cast<const T*>(p.x) + plane * p.inner + i, in, n);
+      T* dst = static_cast<T*>(p.out) + plane * p.inner + i;
+      A* y = row_target(dst, out);
+      if (noise) {
+#pragma omp simd
+        for (int64_t j = 0; j < n; ++j) y[j] = limits.template finish<act>(x[j] * s + noise[i + j] + b);
+      } else {
+#pragma omp simd
+        for (int64_t j = 0; j < n; ++j) y[j] = limits.template finish<act>(x[j] * s + b);
+      }
+      store_row(dst, y, n);
+    }
+  }
+}
+
+template <Act act, class T>
+void forward_interleaved(const BiasAct& p, int64_t begin, int64_t end) {
+  using A = typename Accumulate<T>::type;
+  const Limits<A> limits(p);
+  A in[kRow], z[kRow], out[kRow];
+  for (int64_t task = begin; task < end; ++task) {
+    const int64_t o = task / p.chunks, first = task % p.chunks * p.chunk;
+    const int64_t last = first + p.chunk < p.inner ? first + p.chunk : p.inner;
+    for (int64_t pixel = first; pixel < last; ++pixel) {
+      const A noise = p.noise ? static_cast<const A*>(p.noise)[o * p.noise_stride + pixel] : A(0);
+      for (int64_t c = 0; c < p.channels; c += kRow) {
+        const int64_t n = p.channels - c < kRow ? p.channels - c : kRow;
+        const int64_t at = (o * p.inner + pixel) * p.channels + c;
+        const A* x = load_row(static_cast<const T*>(p.x) + at, in, n);
+        const A* s = p.scale ? static_cast<const A*>(p.scale) + o * p.channels + c : nullptr;
+        const A* b = p.b ? static_cast<const A*>(p.b) + c : nullptr;
+        T* dst = static_cast<T*>(p.out) + at;
+        A* y = row_target(dst, out);
+        pre_activation_interleaved(x, z, n, s, b, noise);
+        finish_row<act>(z, y, n, limits);
+        store_row(dst, y, n);
+      }
+    }
+  }
+}
+
+// the inputs of a backward row, as A, and its outputs
+template <class T, class A>
+struct BackwardRow {
+  A dy_buffer[kRow], x_buffer[kRow], y_buffer[kRow], z_buffer[kRow], dz[kRow], out[kRow];
+  const A *dy, *x, *y;
+
+  void load(const BiasAct& p, int64_t at, int64_t n) {
+    dy = load_row(static_cast<const T*>(p.dy) + at, dy_buffer, n);
+    x = p.x ? load_row(static_cast<const T*>(p.x) + at, x_buffer, n) : nullptr;
+    y = p.y ? load_row(static_cast<const T*>(p.y) + at, y_buffer, n) : nullptr;
+  }
+};
+
+template <Act act, class T>
+void backward_planar(const BiasAct& p, int64_t begin, int64_t end) {
+  using A = typename Accumulate<T>::type;
+  const Limits<A> limits(p);
+  // a linear slope needs no z
+  const bool needs_z = p.x && !(act == Act::linear && p.clamp < 0);
+  BackwardRow<T, A> row;
+  const int64_t channels = p.dnoise ? p.channels : 1;
+  for (int64_t task = begin; task < end; ++task) {
+    const int64_t k = task % p.chunks, first = k * p.chunk;
+    const int64_t last = first + p.chunk < p.inner ? first + p.chunk : p.inner;
+    // with dnoise a task owns this chunk of every channel, and so sums over them without a race
+    const int64_t o = task / p.chunks / (p.dnoise ? 1 : p.channels);
+    const int64_t c0 = p.dnoise ? 0 : task / p.chunks % p.channels;
+    const A* noise = p.noise ? static_cast<const A*>(p.noise) + o * p.noise_stride : nullptr;
+    A* dnoise = p.dnoise ? static_cast<A*>(p.dnoise) + o * p.inner : nullptr;
+    if (dnoise) {
+      for (int64_t i = first; i < last; ++i) dnoise[i] = 0;
+    }
+    for (int64_t c = c0; c < c0 + channels; ++c) {
+      const int64_t plane = o * p.channels + c;
+      const A s = at<A>(p.scale, plane, 1), b = at<A>(p.b, c, 0);
+      double sum_dz = 0, sum_dz_x = 0;
+      for (int64_t i = first; i < last; i += kRow) {
+        const int64_t n = last - i < kRow ? last - i : kRow, at = plane * p.inner + i;
+        row.load(p, at, n);
+        if (needs_z) pre_activation_planar(row.x, row.z_buffer, n, s, b, noise ? noise + i : nullptr);
+        A* dz = row.dz;
+        slope_row<act>(row.dy, needs_z ? row.z_buffer : nullptr, row.y, dz, n, limits);
+        if (p.sum_dz) sum_dz += sum_row(dz, n);
+        if (p.sum_dz_x) sum_dz_x += dot_row(dz, row.x, n);
+        if (dnoise) {
+#pragma omp simd
+          for (int64_t j = 0; j < n; ++j) dnoise[i + j] += dz[j];
+        }
+        T* dst = static_cast<T*>(p.out) + at;
+        A* dx = row_target(dst, row.out);
+#pragma omp simd
+        for (int64_t j = 0; j < n; ++j) dx[j] = dz[j] * s;
+        store_row(dst, dx, n);
+      }
+      const int64_t partial = (o * p.chunks + k) * p.channels + c;
+      if (p.sum_dz) static_cast<A*>(p.sum_dz)[partial] = static_cast<A>(sum_dz);
+      if (p.sum_dz_x) static_cast<A*>(p.sum_dz_x)[partial] = static_cast<A>(sum_dz_x);
+    }
+  }
+}
+
+template <Act act, class T>
+void backward_interleaved(const BiasAct& p, int64_t begin, int64_t end) {
+  using A = typename Accumulate<T>::type;
+  const Limits<A> limits(p);
+  const bool needs_z = p.x && !(act == Act::linear && p.clamp < 0);
+  BackwardRow<T, A> row;
+  for (int64_t task = begin; task < end; ++task) {
+    const int64_t o = task / p.chunks, first = task % p.chunks * p.chunk;
+    const int64_t last = first + p.chunk < p.inner ? first + p.chunk : p.inner;
+    A* sum_dz = p.sum_dz ? static_cast<A*>(p.sum_dz) + task * p.channels : nullptr;
+    A* sum_dz_x = p.sum_dz_x ? static_cast<A*>(p.sum_dz_x) + task * p.channels : nullptr;
+    for (int64_t c = 0; c < p.channels; ++c) {
+      if (sum_dz) sum_dz[c] = 0;
+      if (sum_dz_x) sum_dz_x[c] = 0;
+    }
+    for (int64_t pixel = first; pixel < last; ++pixel) {
+      const A noise = p.noise ? static_cast<const A*>(p.noise)[o * p.noise_stride + pixel] : A(0);
+      A dnoise = 0;
+      for (int64_t c = 0; c < p.channels; c += kRow) {
+        const int64_t n = p.channels - c < kRow ? p.channels - c : kRow;
+        const int64_t at = (o * p.inner + pixel) * p.channels + c;
+        row.load(p, at, n);
+        const A* s = p.scale ? static_cast<const A*>(p.scale) + o * p.channels + c : nullptr;
+        const A* b = p.b ? static_cast<const A*>(p.b) + c : nullptr;
+        if (needs_z) pre_activation_interleaved(row.x, row.z_buffer, n, s, b, noise);
+        A* dz = row.dz;
+        slope_row<act>(row.dy, needs_z ? row.z_buffer : nullptr, row.y, dz, n, limits);
+        if (sum_dz) {
+#pragma omp simd
+          for (int64_t j = 0; j < n; ++j) sum_dz[c + j] += dz[j];
+        }
+        if (sum_dz_x) {
+#pragma omp simd
+          for (int64_t j = 0; j < n; ++j) sum_dz_x[c + j] += dz[j] * row.x[j];
+        }
+        if (p.dnoise) dnoise += sum_row(dz, n);
+        T* dst = static_cast<T*>(p.out) + at;
+        A* dx = row_target(dst, row.out);
+        if (s) {
+#pragma omp simd
+          for (int64_t j = 0; j < n; ++j) dx[j] = dz[j] * s[j];
+        } else {
+#pragma omp simd
+          for (int64_t j = 0; j < n; ++j) dx[j] = dz[j];
+        }
+        store_row(dst, dx, n);
+      }
+      if (p.dnoise) static_cast<A*>(p.dnoise)[o * p.inner + pixel] = dnoise;
+    }
+  }
+}
+
+template <Act act>
+void dispatch(const BiasAct& p, DType dtype, bool backward, int64_t begin, int64_t end) {
+  with_dtype(dtype, [&](auto type) {
+    using T = decltype(type);
+    if (p.interleaved) {
+      backward ? backward_interleaved<act, T>(p, begin, end) : forward_interleaved<act, T>(p, begin, end);
+    } else {
+      backward ? backward_planar<act, T>(p, begin, end) : forward_planar<act, T>(p, begin, end);
+    }
+  });
+}
+
+void dispatch(const BiasAct& p, DType dtype, bool backward, int64_t begin, int64_t end) {
+  switch (p.act) {
+    case Act::linear: return dispatch<Act::linear>(p, dtype, backward, begin, end);
+    case Act::relu: return dispatch<Act::relu>(p, dtype, backward, begin, end);
+    case Act::lrelu: return dispatch<Act::lrelu>(p, dtype, backward, begin, end);
+    case Act::tanh: return dispatch<Act::tanh>(p, dtype, backward, begin, end);
+    case Act::sigmoid: return dispatch<Act::sigmoid>(p, dtype, backward, begin, end);
+    case Act::elu: return dispatch<Act::elu>(p, dtype, backward, begin, end);
+    case Act::selu: return dispatch<Act::selu>(p, dtype, backward, begin, end);
+    case Act::softplus: return dispatch<Act::softplus>(p, dtype, backward, begin, end);
+    case Act::swish: return dispatch<Act::swish>(p, dtype, backward, begin, end);
+  }
+}
+
+}  // namespace
+
+void bias_act(const BiasAct& p, DType dtype, int64_t begin, int64_t end) { dispatch(p, dtype, false, begin, end); }
+
+void bias_act_backward(const BiasAct& p, DType dtype, int64_t begin, int64_t end) {
+  dispatch(p, dtype, true, begin, end);
+}
+
+}  // namespace IMGOPS_ISA
+}  // namespace imgops

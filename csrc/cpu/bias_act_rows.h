@@ -1,0 +1,104 @@
+// Rows of bias_act that other kernels end with too; compiled once an instruction set.
+#pragma once
+
+#include "bias_act.h"
+
+namespace imgops {
+namespace IMGOPS_ISA {
+
+template <class A>
+struct Limits {
+  A alpha, gain, lo, hi, clamp;
+  bool clamped;
+
+  explicit Limits(const BiasAct& p)
+      : alpha(static_cast<A>(p.alpha)), gain(static_cast<A>(p.gain)), clamped(p.clamp >= 0) {
+    const A infinity = static_cast<A>(__builtin_inf());
+    clamp = hi = clamped ? static_cast<A>(p.clamp) : infinity;
+    lo = -hi;
+  }
+
+  template <Act act>
+  A finish(A z) const {
+    A y = activate<act, A>(z, alpha) * gain;
+    // a NaN fails both comparisons and passes through
+    y = y < lo ? lo : y;
+    return y > hi ? hi : y;
+  }
+
+  // d finish(z) / dz
+  template <Act act>
+  A slope_at(A z) const {
+    const A s = slope<act, A>(z, alpha) * gain;
+    if (!clamped) return s;
+    const A y = activate<act, A>(z, alpha) * gain;
+    return y < hi && y > lo ? s : A(0);
+  }
+
+  // the same from y = finish(z), where the slope follows from the sign of y
+  template <Act act>
+  A slope_from(A y) const {
+    const A s = slope<act, A>(y, alpha) * gain;
+    return y < hi && y > lo ? s : (clamped ? A(0) : s);
+  }
+};
+
+// One value a channel, or a constant where there is none.
+template <class A>
+inline A at(const void* p, int64_t i, A absent) {
+  return p ? static_cast<const A*>(p)[i] : absent;
+}
+
+template <Act act, class A>
+inline void finish_row(const A* z, A* y, int64_t n, const Limits<A>& limits) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] = limits.template finish<act>(z[i]);
+}
+
+// z of a row of one channel's pixels
+template <class A>
+inline void pre_activation_planar(const A* x, A* z, int64_t n, A s, A b, const A* noise) {
+  if (noise) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) z[i] = x[i] * s + noise[i] + b;
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) z[i] = x[i] * s + b;
+  }
+}
+
+// z of a row of one pixel's channels
+template <class A>
+inline void pre_activation_interleaved(const A* x, A* z, int64_t n, const A* s, const A* b, A noise) {
+  if (s && b) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) z[i] = x[i] * s[i] + noise + b[i];
+  } else if (s) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) z[i] = x[i] * s[i] + noise;
+  } else if (b) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) z[i] = x[i] + noise + b[i];
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) z[i] = x[i] + noise;
+  }
+}
+
+template <class A>
+inline void finish_row(Act act, const A* z, A* y, int64_t n, const Limits<A>& limits) {
+  switch (act) {
+    case Act::linear: return finish_row<Act::linear>(z, y, n, limits);
+    case Act::relu: return finish_row<Act::relu>(z, y, n, limits);
+    case Act::lrelu: return finish_row<Act::lrelu>(z, y, n, limits);
+    case Act::tanh: return finish_row<Act::tanh>(z, y, n, limits);
+    case Act::sigmoid: return finish_row<Act::sigmoid>(z, y, n, limits);
+    case Act::elu: return finish_row<Act::elu>(z, y, n, limits);
+    case Act::selu: return finish_row<Act::selu>(z, y, n, limits);
+    case Act::softplus: return finish_row<Act::softplus>(z, y, n, limits);
+    case Act::swish: return finish_row<Act::swish>(z, y, n, limits);
+  }
+}
+
+}  // namespace IMGOPS_ISA
+}  // namespace imgops

@@ -1,0 +1,48 @@
+// The instruction set that the kernels run on, chosen once at run time.
+#pragma once
+
+#include <cstdlib>
+#include <cstring>
+
+namespace imgops {
+
+enum class Capability : int { baseline, avx2, avx512 };
+
+constexpr const char* kCapabilityNames[] = {"baseline", "avx2", "avx512"};
+
+inline Capability detect_capability() {
+#ifdef IMGOPS_X86
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (avx2 && avx512) return Capability::avx512;
+  if (avx2) return Capability::avx2;
+#endif
+  return Capability::baseline;
+}
+
+// The best that this CPU has, or the lesser one that the environment variable IMGOPS_SIMD names.
+inline Capability cpu_capability() {
+  static const Capability chosen = [] {
+    const Capability best = detect_capability();
+    const char* wanted = std::getenv("IMGOPS_SIMD");
+    for (int i = 0; wanted && i < static_cast<int>(best); ++i) {
+      if (std::strcmp(wanted, kCapabilityNames[i]) == 0) return static_cast<Capability>(i);
+    }
+    return best;
+  }();
+  return chosen;
+}
+
+#ifdef IMGOPS_X86
+// The kernel of the chosen instruction set.
+#define IMGOPS_SELECT(kernel)                                        \
+  (cpu_capability() == Capability::avx512 ? &::imgops::avx512::kernel \
+   : cpu_capability() == Capability::avx2 ? &::imgops::avx2::kernel   \
+                                          : &::imgops::baseline::kernel)
+#else
+#define IMGOPS_SELECT(kernel) (&::imgops::baseline::kernel)
+#endif
+
+}  // namespace imgops

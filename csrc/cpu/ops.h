@@ -1,0 +1,26 @@
+// The CPU kernels that library.cpp registers.
+#pragma once
+
+#include "tensors.h"
+
+namespace imgops {
+
+Tensor bias_act_cpu(const Tensor& x, const OptionalTensor& b, const OptionalTensor& scale, const OptionalTensor& noise,
+                    int64_t dim, std::string act, double alpha, double gain, double clamp);
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(
+    const Tensor& dy, const OptionalTensor& x, const OptionalTensor& y, const OptionalTensor& b,
+    const OptionalTensor& scale, const OptionalTensor& noise, int64_t dim, std::string act, double alpha, double gain,
+    double clamp, bool needs_b, bool needs_scale, bool needs_noise);
+
+Tensor upfirdn2d_cpu(const Tensor& x, const OptionalTensor& f, std::vector<int64_t> up, std::vector<int64_t> down,
+                     std::vector<int64_t> padding, bool flip_filter, double gain);
+
+std::tuple<Tensor, Tensor> upfirdn2d_bias_act_cpu(const Tensor& x, const OptionalTensor& f, std::vector<int64_t> up,
+                                                  std::vector<int64_t> down, std::vector<int64_t> padding,
+                                                  bool flip_filter, double gain, const OptionalTensor& b,
+                                                  const OptionalTensor& scale, const OptionalTensor& noise,
+                                                  std::string act, double alpha, double act_gain, double clamp,
+                                                  bool keep);
+
+}  // namespace imgops

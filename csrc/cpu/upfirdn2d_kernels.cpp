@@ -1,0 +1,293 @@
+// Kernels of upfirdn2d, compiled once an instruction set. Each output row is made whole while it is in cache:
+// the input rows it needs are summed into one row (vertical taps), which is then filtered (horizontal taps).
+#include "upfirdn2d.h"
+
+#include "bias_act_rows.h"
+
+namespace imgops {
+namespace IMGOPS_ISA {
+namespace {
+
+constexpr int kUnroll = 8;
+
+// Call f<J>() with J = n as a constant, for 1 <= n <= kUnroll.
+template <class F>
+inline void with_count(int64_t n, const F& f) {
+  switch (n) {
+    case 1: return f.template operator()<1>();
+    case 2: return f.template operator()<2>();
+    case 3: return f.template operator()<3>();
+    case 4: return f.template operator()<4>();
+    case 5: return f.template operator()<5>();
+    case 6: return f.template operator()<6>();
+    case 7: return f.template operator()<7>();
+    case 8: return f.template operator()<8>();
+  }
+}
+
+// dst[i] (+)= sum_j taps[j] * src[j][i]
+template <class A>
+struct SumRows {
+  A* dst;
+  const A* const* src;
+  const A* taps;
+  int64_t n;
+  bool add;
+
+  template <int J>
+  void operator()() const {
+    A w[J];
+    const A* row[J];
+    for (int j = 0; j < J; ++j) w[j] = taps[j], row[j] = src[j];
+    A* d = dst;
+    if (add) {
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) {
+        A sum = d[i];
+        for (int j = 0; j < J; ++j) sum += w[j] * row[j][i];
+        d[i] = sum;
+      }
+    } else {
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) {
+        A sum = w[0] * row[0][i];
+        for (int j = 1; j < J; ++j) sum += w[j] * row[j][i];
+        d[i] = sum;
+      }
+    }
+  }
+};
+
+// dst[q * P] (+)= sum_j taps[j] * src[j + q * S]; P and S 0: given at run time
+template <class A, int P, int S>
+struct FilterRow {
+  A* dst;
+  const A* src;
+  const A* taps;
+  int64_t n, period, step;
+  bool add;
+
+  template <int J>
+  void operator()() const {
+    const int64_t p = P ? P : period, s = S ? S : step;
+    A w[J];
+    for (int j = 0; j < J; ++j) w[j] = taps[j];
+    A* d = dst;
+    const A* x = src;
+    if (add) {
+#pragma omp simd
+      for (int64_t q = 0; q < n; ++q) {
+        A sum = d[q * p];
+        for (int j = 0; j < J; ++j) sum += w[j] * x[q * s + j];
+        d[q * p] = sum;
+      }
+    } else {
+#pragma omp simd
+      for (int64_t q = 0; q < n; ++q) {
+        A sum = w[0] * x[q * s];
+        for (int j = 1; j < J; ++j) sum += w[j] * x[q * s + j];
+        d[q * p] = sum;
+      }
+    }
+  }
+};
+
+// Both phases of an up-sampling by two with J taps each, so that the row is written in order:
+// dst[2q] = sum_j taps0[j] * src0[q + j], dst[2q + 1] = sum_j taps1[j] * src1[q + j]
+template <class A>
+struct FilterRowTwoPhases {
+  A* dst;
+  const A *src0, *src1, *taps0, *taps1;
+  int64_t n;
+
+  template <int J>
+  void operator()() const {
+    A w0[J], w1[J];
+    for (int j = 0; j < J; ++j) w0[j] = taps0[j], w1[j] = taps1[j];
+    A* d = dst;
+    const A *x0 = src0, *x1 = src1;
+#pragma omp simd
+    for (int64_t q = 0; q < n; ++q) {
+      A even = w0[0] * x0[q], odd = w1[0] * x1[q];
+      for (int j = 1; j < J; ++j) even += w0[j] * x0[q + j], odd += w1[j] * x1[q + j];
+      d[2 * q] = even;
+      d[2 * q + 1] = odd;
+    }
+  }
+};
+
+template <class A>
+void filter_phase(A* dst, const A* src, const A* taps, int64_t count, int64_t n, int64_t period, int64_t step, bool add) {
+  for (int64_t j = 0; j < count; j += kUnroll) {
+    const int64_t some = count - j < kUnroll ? count - j : kUnroll;
+    const bool sum = add || j > 0;
+    if (period == 1 && step == 1) {
+      with_count(some, FilterRow<A, 1, 1>{dst, src + j, taps + j, n, 1, 1, sum});
+    } else if (period == 1 && step == 2) {
+      with_count(some, FilterRow<A, 1, 2>{dst, src + j, taps + j, n, 1, 2, sum});
+    } else if (period == 2 && step == 1) {
+      with_count(some, FilterRow<A, 2, 1>{dst, src + j, taps + j, n, 2, 1, sum});
+    } else {
+      with_count(some, FilterRow<A, 0, 0>{dst, src + j, taps + j, n, period, step, sum});
+    }
+  }
+  if (count == 0 && !add) {
+    for (int64_t q = 0; q < n; ++q) dst[q * period] = 0;
+  }
+}
+
+// One row of out.out pixels from the padded row v (v[i] is input i, also for i < 0), added to dst if add.
+template <class A>
+void filter_row(const Axis& axis, const A* taps, const A* v, A* dst, bool add) {
+  const int64_t pairs = axis.out / 2;
+  if (axis.period == 2 && axis.step == 1 && !add && axis.count[0] == axis.count[1] && axis.count[0] >= 1 &&
+      axis.count[0] <= kUnroll) {
+    with_count(axis.count[0], FilterRowTwoPhases<A>{dst, v + axis.first[0], v + axis.first[1], taps + axis.offset[0],
+                                                    taps + axis.offset[1], pairs});
+    if (axis.out % 2) {
+      filter_phase(dst + 2 * pairs, v + axis.first[0] + pairs, taps + axis.offset[0], axis.count[0], 1, 2, 1, false);
+    }
+    return;
+  }
+  for (int64_t r = 0; r < axis.period && r < axis.out; ++r) {
+    const int64_t n = (axis.out - r + axis.period - 1) / axis.period;
+    filter_phase(dst + r, v + axis.first[r], taps + axis.offset[r], axis.count[r], n, axis.period, axis.step, add);
+  }
+}
+
+// The same with the channels innermost: every pixel is a vector of them.
+template <class A>
+void filter_row_interleaved(const Axis& axis, int64_t channels, const A* taps, const A* v, A* dst, bool add) {
+  const A* row[kUnroll];
+  for (int64_t o = 0; o < axis.out; ++o) {
+    const int64_t r = o % axis.period, first = axis.first[r] + o / axis.period * axis.step, count = axis.count[r];
+    A* d = dst + o * channels;
+    for (int64_t j = 0; j < count; j += kUnroll) {
+      const int64_t some = count - j < kUnroll ? count - j : kUnroll;
+      for (int64_t i = 0; i < some; ++i) row[i] = v + (first + j + i) * channels;
+      with_count(some, SumRows<A>{d, row, taps + axis.offset[r] + j, channels, add || j > 0});
+    }
+    if (count == 0 && !add) {
+      for (int64_t c = 0; c < channels; ++c) d[c] = 0;
+    }
+  }
+}
+
+template <class T>
+class RowMaker {
+  using A = typename Accumulate<T>::type;
+
+ public:
+  RowMaker(const Upfirdn2d& p, A* scratch)
+      : p_(p), limits_(p.epilogue), channels_(p.interleaved ? p.channels : 1), width_(p.x.in * channels_) {
+    A* row = scratch;
+    for (int64_t i = 0; i < p.x.before * channels_; ++i) *row++ = 0;
+    v_ = row;
+    row += width_;
+    for (int64_t i = 0; i < p.x.after * channels_; ++i) *row++ = 0;
+    converted_ = row;
+    out_ = converted_ + (sizeof(T) == sizeof(A) ? 0 : kUnroll * width_);
+    z_ = out_ + p.x.out * channels_;
+  }
+
+  void make(int64_t plane, int64_t oy) {
+    const int64_t out_width = p_.x.out * channels_, at = (plane * p_.y.out + oy) * out_width;
+    T* dst = static_cast<T*>(p_.out) + at;
+    // what is filtered goes to its own tensor, or to scratch where the epilogue makes something else of it
+    A* u = p_.has_epilogue ? out_ : row_target(dst, out_);
+    filter(plane, oy, u);
+    if (!p_.has_epilogue) return store_row(dst, u, out_width);
+    if (p_.filtered) {
+      T* kept = static_cast<T*>(p_.filtered) + at;
+      if constexpr (sizeof(T) == sizeof(A)) {
+        std::memcpy(kept, u, out_width * sizeof(A));
+      } else {
+        store_row(kept, u, out_width);
+      }
+    }
+    finish(plane, oy, u, dst);
+  }
+
+ private:
+  // u = row oy of the filtered plane
+  void filter(int64_t plane, int64_t oy, A* u) {
+    const Axis& y = p_.y;
+    const int64_t r = oy % y.period, first = y.first[r] + oy / y.period * y.step;
+    // taps on rows outside the image add nothing
+    const int64_t begin = first < 0 ? -first : 0;
+    const int64_t end = first + y.count[r] > y.in ? y.in - first : y.count[r];
+    const T* rows = static_cast<const T*>(p_.in) + (plane * y.in + first) * width_;
+    const A* taps_x = static_cast<const A*>(p_.taps_x);
+    if (!p_.separable) {
+      for (int64_t j = begin; j < end; ++j) {
+        load_into(rows + j * width_, v_);
+        filter_horizontally(taps_x + (y.offset[r] + j) * p_.taps_x_stride, u, j > begin);
+      }
+      if (begin >= end) std::memset(u, 0, p_.x.out * channels_ * sizeof(A));
+      return;
+    }
+    const A* taps_y = static_cast<const A*>(p_.taps_y) + y.offset[r];
+    for (int64_t j = begin; j < end; j += kUnroll) {
+      const int64_t some = end - j < kUnroll ? end - j : kUnroll;
+      const A* row[kUnroll];
+      for (int64_t i = 0; i < some; ++i) row[i] = load_row(rows + (j + i) * width_, converted_ + i * width_, width_);
+      with_count(some, SumRows<A>{v_, row, taps_y + j, width_, j > begin});
+    }
+    if (begin >= end) std::memset(v_, 0, width_ * sizeof(A));
+    filter_horizontally(taps_x, u, false);
+  }
+
+  void load_into(const T* src, A* dst) {
+    const A* row = load_row(src, dst, width_);
+    if (row != dst) std::memcpy(dst, row, width_ * sizeof(A));
+  }
+
+  void filter_horizontally(const A* taps, A* u, bool add) {
+    if (p_.interleaved) {
+      filter_row_interleaved(p_.x, channels_, taps, v_, u, add);
+    } else {
+      filter_row(p_.x, taps, v_, u, add);
+    }
+  }
+
+  // dst = clamp(gain * act(u * scale + noise + b))
+  void finish(int64_t plane, int64_t oy, const A* u, T* dst) {
+    const BiasAct& e = p_.epilogue;
+    const int64_t n = p_.x.out, sample = p_.interleaved ? plane : plane / e.channels;
+    const A* noise = e.noise ? static_cast<const A*>(e.noise) + sample * e.noise_stride + oy * n : nullptr;
+    A* y = row_target(dst, z_);
+    if (p_.interleaved) {
+      const A* scale = e.scale ? static_cast<const A*>(e.scale) + sample * channels_ : nullptr;
+      const A* b = static_cast<const A*>(e.b);
+      for (int64_t i = 0; i < n; ++i) {
+        pre_activation_interleaved(u + i * channels_, y + i * channels_, channels_, scale, b, noise ? noise[i] : A(0));
+      }
+    } else {
+      pre_activation_planar(u, y, n, at<A>(e.scale, plane, 1), at<A>(e.b, plane % e.channels, 0), noise);
+    }
+    finish_row(e.act, y, y, n * channels_, limits_);
+    store_row(dst, y, n * channels_);
+  }
+
+  const Upfirdn2d& p_;
+  Limits<A> limits_;
+  int64_t channels_, width_;
+  A *v_, *converted_, *out_, *z_;
+};
+
+}  // namespace
+
+void upfirdn2d(const Upfirdn2d& p, DType dtype, void* scratch, int64_t begin, int64_t end) {
+  with_dtype(dtype, [&](auto type) {
+    using T = decltype(type);
+    RowMaker<T> maker(p, static_cast<typename Accumulate<T>::type*>(scratch));
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t plane = task / p.tasks_per_plane, first = task % p.tasks_per_plane * p.rows_per_task;
+      const int64_t last = first + p.rows_per_task < p.y.out ? first + p.rows_per_task : p.y.out;
+      for (int64_t oy = first; oy < last; ++oy) maker.make(plane, oy);
+    }
+  });
+}
+
+}  // namespace IMGOPS_ISA
+}  // namespace imgops

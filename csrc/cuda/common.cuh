@@ -1,0 +1,219 @@
+// What the CUDA kernels share: tensors of the stable ABI, vectors of 16 bytes, activations chosen at run time.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/macros.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/MemoryFormat.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <vector>
+
+#include "imgops/activations.h"
+
+namespace imgops {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+// The dtype that sums of T run in.
+template <class T>
+using Accumulate = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+template <class T, int V>
+struct alignas(sizeof(T) * V) Vec {
+  T v[V];
+};
+
+__device__ __forceinline__ double widen(double v) { return v; }
+__device__ __forceinline__ float widen(float v) { return v; }
+__device__ __forceinline__ float widen(__half v) { return __half2float(v); }
+__device__ __forceinline__ float widen(__nv_bfloat16 v) { return __bfloat162float(v); }
+
+template <class T, class A>
+__device__ __forceinline__ T narrow(A v) {
+  if constexpr (std::is_same_v<T, __half>) return __float2half_rn(v);
+  else if constexpr (std::is_same_v<T, __nv_bfloat16>) return __float2bfloat16_rn(v);
+  else return v;
+}
+
+// count <= V values at src, widened; one access where all V are there (src is then aligned to it).
+template <int V, class T, class A>
+__device__ __forceinline__ void load(const T* src, int64_t count, A (&out)[V]) {
+  if (count >= V) {
+    const Vec<T, V> in = *reinterpret_cast<const Vec<T, V>*>(src);
+#pragma unroll
+    for (int j = 0; j < V; ++j) out[j] = widen(in.v[j]);
+  } else {
+#pragma unroll
+    for (int j = 0; j < V; ++j) out[j] = j < count ? A(widen(src[j])) : A(0);
+  }
+}
+
+template <int V, class T, class A>
+__device__ __forceinline__ void store(T* dst, int64_t count, const A (&in)[V]) {
+  if (count >= V) {
+    Vec<T, V> out;
+#pragma unroll
+    for (int j = 0; j < V; ++j) out.v[j] = narrow<T>(in[j]);
+    *reinterpret_cast<Vec<T, V>*>(dst) = out;
+  } else {
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      if (j < count) dst[j] = narrow<T>(in[j]);
+    }
+  }
+}
+
+// Values of the accumulation dtype, by accesses of 16 bytes where V fills some (src is then aligned to them).
+template <int V, class A>
+__device__ __forceinline__ void load_wide(const A* src, int64_t count, A (&out)[V]) {
+  constexpr int step = V * sizeof(A) % 16 == 0 ? 16 / sizeof(A) : 1;
+#pragma unroll
+  for (int j = 0; j < V; j += step) {
+    A part[step];
+    load<step>(src + j, count - j, part);
+#pragma unroll
+    for (int i = 0; i < step; ++i) out[j + i] = part[i];
+  }
+}
+
+// Sum over the `width` neighbouring lanes (a power of two) that the caller belongs to; every lane must call.
+template <class A>
+__device__ __forceinline__ A group_sum(A v, int width) {
+  for (int d = width / 2; d > 0; d /= 2) v += __shfl_xor_sync(0xffffffffu, v, d);
+  return v;
+}
+
+// Call f with the activation as a compile-time constant.
+template <class F>
+__device__ __forceinline__ void with_act(Act act, const F& f) {
+  switch (act) {
+    case Act::linear: return f(std::integral_constant<Act, Act::linear>{});
+    case Act::relu: return f(std::integral_constant<Act, Act::relu>{});
+    case Act::lrelu: return f(std::integral_constant<Act, Act::lrelu>{});
+    case Act::tanh: return f(std::integral_constant<Act, Act::tanh>{});
+    case Act::sigmoid: return f(std::integral_constant<Act, Act::sigmoid>{});
+    case Act::elu: return f(std::integral_constant<Act, Act::elu>{});
+    case Act::selu: return f(std::integral_constant<Act, Act::selu>{});
+    case Act::softplus: return f(std::integral_constant<Act, Act::softplus>{});
+    case Act::swish: return f(std::integral_constant<Act, Act::swish>{});
+  }
+}
+
+// NaN fails both comparisons, and so stays
+template <class A>
+__device__ __forceinline__ A clamped(A v, A limit) {
+  return limit < A(0) ? v : (v > limit ? limit : (v < -limit ? -limit : v));
+}
+
+// Call f with a value of the storage type of t.
+template <class F>
+void with_dtype(const Tensor& t, const F& f) {
+  switch (t.scalar_type()) {
+    case ScalarType::Double: return f(double{});
+    case ScalarType::Float: return f(float{});
+    case ScalarType::Half: return f(__half{});
+    case ScalarType::BFloat16: return f(__nv_bfloat16{});
+    default: STD_TORCH_CHECK(false, "imgops: a tensor must be float64, float32, float16 or bfloat16");
+  }
+}
+
+inline ScalarType accumulation_type(const Tensor& t) {
+  return t.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+inline bool is_channels_last(const Tensor& t) {
+  if (t.dim() != 4 || t.is_contiguous()) return false;
+  int64_t expected = 1;
+  for (const int64_t d : {1, 3, 2, 0}) {
+    if (t.size(d) != 1 && t.stride(d) != expected) return false;
+    expected *= t.size(d);
+  }
+  return true;
+}
+
+inline Tensor in_format(const Tensor& t, bool channels_last) {
+  return torch::stable::contiguous(t, channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+}
+
+inline Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, ScalarType dtype, bool channels_last = false) {
+  const auto format = channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+  return torch::stable::empty({size.data(), size.size()}, dtype, std::nullopt, like.device(), std::nullopt, format);
+}
+
+inline std::vector<int64_t> shape_of(const Tensor& t) {
+  const auto sizes = t.sizes();
+  return {sizes.begin(), sizes.end()};
+}
+
+inline Act act_of(const std::string& name) {
+  const int i = act_index(name.c_str());
+  STD_TORCH_CHECK(i >= 0, "imgops: unknown act '", name, "'");
+  return static_cast<Act>(i);
+}
+
+// An operand of bias_act: contiguous, beside x, in the accumulation dtype of x.
+inline OptionalTensor operand(const OptionalTensor& t, const Tensor& x, const char* name, int64_t numel) {
+  if (!t.has_value()) return std::nullopt;
+  STD_TORCH_CHECK(t->get_device_index() == x.get_device_index(), "imgops: ", name, " must be on x's device");
+  STD_TORCH_CHECK(t->scalar_type() == accumulation_type(x), "imgops: ", name, " must have the accumulation dtype of x");
+  STD_TORCH_CHECK(t->numel() == numel, "imgops: ", name, " must have ", numel, " elements; got ", t->numel());
+  return torch::stable::contiguous(*t);
+}
+
+template <class A>
+const A* pointer(const OptionalTensor& t) {
+  return t.has_value() ? static_cast<const A*>(t->data_ptr()) : nullptr;
+}
+
+inline bool aligned16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// log2 of the smallest power of two >= n, at most `most`.
+inline int log2_ceil(int64_t n, int most) {
+  int log = 0;
+  while (log < most && (int64_t(1) << log) < n) ++log;
+  return log;
+}
+
+// Where to launch: the device of a tensor, its current stream, its multiprocessors.
+class Launch {
+ public:
+  explicit Launch(const Tensor& t) : guard_(t.get_device_index()) {
+    void* stream = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream));
+    stream_ = static_cast<cudaStream_t>(stream);
+    STD_CUDA_CHECK(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, t.get_device_index()));
+  }
+
+  cudaStream_t stream() const { return stream_; }
+  int processors() const { return processors_; }
+
+  // Blocks for so many tasks of a grid-stride loop, no more than `waves` on each multiprocessor.
+  unsigned blocks(int64_t tasks, int waves) const {
+    return static_cast<unsigned>(std::max<int64_t>(1, std::min<int64_t>(tasks, int64_t(processors_) * waves)));
+  }
+
+ private:
+  torch::stable::accelerator::DeviceGuard guard_;
+  cudaStream_t stream_ = nullptr;
+  int processors_ = 1;
+};
+
+}  // namespace imgops

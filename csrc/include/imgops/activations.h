@@ -1,0 +1,69 @@
+// The activations of bias_act and their slopes, shared by the CPU and CUDA kernels.
+#pragma once
+
+#include "math.h"
+
+namespace imgops {
+
+enum class Act : int { linear, relu, lrelu, tanh, sigmoid, elu, selu, softplus, swish };
+
+constexpr const char* kActNames[] = {"linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish"};
+constexpr int kActCount = 9;
+
+// Index of an activation's name, or -1.
+inline int act_index(const char* name) {
+  for (int i = 0; i < kActCount; ++i) {
+    if (std::strcmp(name, kActNames[i]) == 0) return i;
+  }
+  return -1;
+}
+
+constexpr double kSeluAlpha = 1.6732632423543772, kSeluScale = 1.0507009873554805;
+
+template <class A>
+IMGOPS_HD A sigmoid(A z) {
+  return A(1) / (A(1) + exp_(-z));
+}
+
+// act(z)
+template <Act act, class A>
+IMGOPS_HD A activate(A z, A alpha) {
+  if constexpr (act == Act::linear) return z;
+  // NaN fails the comparison, and so must take the branch that returns it
+  if constexpr (act == Act::relu) return z < A(0) ? A(0) : z;
+  if constexpr (act == Act::lrelu) return z > A(0) ? z : z * alpha;
+  if constexpr (act == Act::tanh) return tanh_(z);
+  if constexpr (act == Act::sigmoid) return sigmoid(z);
+  if constexpr (act == Act::elu) return z > A(0) ? z : expm1_(z);
+  if constexpr (act == Act::selu) return A(kSeluScale) * (z > A(0) ? z : A(kSeluAlpha) * expm1_(z));
+  if constexpr (act == Act::softplus) {
+    const A magnitude = z < A(0) ? -z : z;
+    return (z < A(0) ? A(0) : z) + log1p_(exp_(-magnitude));
+  }
+  if constexpr (act == Act::swish) return z * sigmoid(z);
+}
+
+// d act(z) / dz
+template <Act act, class A>
+IMGOPS_HD A slope(A z, A alpha) {
+  if constexpr (act == Act::linear) return A(1);
+  if constexpr (act == Act::relu) return z > A(0) ? A(1) : A(0);
+  if constexpr (act == Act::lrelu) return z > A(0) ? A(1) : alpha;
+  if constexpr (act == Act::tanh) {
+    const A t = tanh_(z);
+    return A(1) - t * t;
+  }
+  if constexpr (act == Act::sigmoid) {
+    const A s = sigmoid(z);
+    return s * (A(1) - s);
+  }
+  if constexpr (act == Act::elu) return z > A(0) ? A(1) : exp_(z < A(0) ? z : A(0));
+  if constexpr (act == Act::selu) return A(kSeluScale) * (z > A(0) ? A(1) : A(kSeluAlpha) * exp_(z < A(0) ? z : A(0)));
+  if constexpr (act == Act::softplus) return sigmoid(z);
+  if constexpr (act == Act::swish) {
+    const A s = sigmoid(z);
+    return s * (A(1) + z * (A(1) - s));
+  }
+}
+
+}  // namespace imgops

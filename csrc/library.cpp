@@ -1,0 +1,29 @@
+// Every schema of the library, and the registration of its CPU kernels; csrc/cuda registers the CUDA ones.
+#include "cpu/ops.h"
+
+STABLE_TORCH_LIBRARY(imgops, m) {
+  // clamp(gain * act(x * scale + noise + b)); b [x.shape[dim]], scale [N, C], noise [N or 1, 1, ...]; clamp < 0: none
+  m.def(
+      "bias_act(Tensor x, Tensor? b, Tensor? scale, Tensor? noise, int dim, str act, float alpha, float gain, "
+      "float clamp) -> Tensor");
+  // (dx, db, dscale, dnoise); the slope from x, or from the output y, or constant; sums not needed are empty
+  m.def(
+      "bias_act_backward(Tensor dy, Tensor? x, Tensor? y, Tensor? b, Tensor? scale, Tensor? noise, int dim, str act, "
+      "float alpha, float gain, float clamp, bool needs_b, bool needs_scale, bool needs_noise) "
+      "-> (Tensor, Tensor, Tensor, Tensor)");
+  // up and down are (x, y), padding is (x0, x1, y0, y1) on the up-sampled image
+  m.def(
+      "upfirdn2d(Tensor x, Tensor? f, int[] up, int[] down, int[] padding, bool flip_filter, float gain) -> Tensor");
+  // (bias_act of the filtered image, the filtered image if keep)
+  m.def(
+      "upfirdn2d_bias_act(Tensor x, Tensor? f, int[] up, int[] down, int[] padding, bool flip_filter, float gain, "
+      "Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float act_gain, float clamp, bool keep) "
+      "-> (Tensor, Tensor)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
+  m.impl("bias_act", TORCH_BOX(&imgops::bias_act_cpu));
+  m.impl("bias_act_backward", TORCH_BOX(&imgops::bias_act_backward_cpu));
+  m.impl("upfirdn2d", TORCH_BOX(&imgops::upfirdn2d_cpu));
+  m.impl("upfirdn2d_bias_act", TORCH_BOX(&imgops::upfirdn2d_bias_act_cpu));
+}
