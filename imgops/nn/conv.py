@@ -23,7 +23,7 @@ class EqualizedConv2d(nn.Module):
         kernel_size: odd, so that the padding centres it.
         bias: learn a bias, initially 0. Default True.
         act: activation, as in :func:`imgops.bias_act`, with its default gain. Default "linear".
-        up: up-sampling factor: convolves, then filters. Default 1.
+        up: up-sampling factor: convolves (with the weight flipped, as in published networks), then filters. Default 1.
         down: down-sampling factor: filters, then convolves with this stride. Default 1; not together with up.
         resample_filter: taps of the low-pass filter, for :func:`imgops.setup_filter`. Default [1, 3, 3, 1].
         conv_clamp: limit of the output's magnitude; None clamps nothing. Default None.

@@ -22,7 +22,7 @@ class SynthesisLayer(nn.Module):
         in_channels, out_channels, w_dim: sizes, >= 1.
         resolution: height and width of the output.
         kernel_size: odd. Default 3.
-        up: up-sampling factor: convolves, then filters. Default 1.
+        up: up-sampling factor: convolves (with the weight flipped, as in published networks), then filters. Default 1.
         use_noise: add noise, the same in all channels, times a learned strength that starts at 0. Default True.
         act: activation, as in :func:`imgops.bias_act`, with its default gain. Default "lrelu".
         resample_filter: taps of the low-pass filter, for :func:`imgops.setup_filter`. Default [1, 3, 3, 1].

@@ -45,7 +45,9 @@ def check_batch(owner: str, name: str, t: Any, shape: tuple[int, ...]) -> None:
 def check_labels(owner: str, c: Any, c_dim: int, batch: int | None) -> None:
     """Raise unless c is [batch, c_dim], or None (or empty) where the network takes no labels."""
     if c is None and c_dim > 0:
-        raise ValueError(f"{owner}: c must have shape [N, {c_dim}], for the network was built with c_dim={c_dim}; got None")
+        raise ValueError(
+            f"{owner}: c must have shape [N, {c_dim}], for the network was built with c_dim={c_dim}; got None"
+        )
     if c is not None:
         check_batch(owner, "c", c, (c_dim,))
         if batch is not None and c.shape[0] != batch:

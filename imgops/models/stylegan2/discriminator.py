@@ -74,7 +74,7 @@ class DiscriminatorBlock(nn.Module):
     def forward(self, x: Tensor | None, img: Tensor | None) -> tuple[Tensor, Tensor | None]:
         dtype = self.half_dtype or self.conv0.weight.dtype
         half = self.half_dtype is not None
-        layout = torch.channels_last if half and self.half_channels_last else torch.contiguous_format
+        layout = torch.channels_last if half and self.half_channels_last else torch.preserve_format
         if x is not None:
             x = x.to(dtype=dtype, memory_format=layout)
         if self.reads_image and img is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -95,7 +97,7 @@ class SynthesisBlock(nn.Module):
         if x is None:
             x = self.const.expand(w.shape[0], -1, -1, -1)
         half = self.half_dtype is not None
-        layout = torch.channels_last if half and self.half_channels_last else torch.contiguous_format
+        layout = torch.channels_last if half and self.half_channels_last else torch.preserve_format
         x = x.to(dtype=self.half_dtype or w.dtype, memory_format=layout)
 
         if self.is_first:
@@ -152,8 +154,9 @@ class SynthesisNetwork(nn.Module):
         check_choice(owner, "architecture", architecture, ARCHITECTURES)
         self.block_resolutions = resolutions(owner, img_resolution)
         halves = half_resolutions(owner, self.block_resolutions, num_fp16_res, half_dtype)
-        self.num_ws = 0
-        in_channels = 0
+        # the w's that each block takes, as a slice [start, stop) of the num_ws
+        self.w_ranges: list[tuple[int, int]] = []
+        in_channels = start = 0
         for res in self.block_resolutions:
             out_channels = channels_at(channel_base, channel_max, res)
             block = SynthesisBlock(
@@ -171,21 +174,21 @@ class SynthesisNetwork(nn.Module):
                 resample_filter=resample_filter,
                 conv_clamp=conv_clamp if res in halves else None,
             )
+            self.w_ranges.append((start, start + block.num_conv + block.num_torgb))
             # ToRGB shares its w with the first convolution of the next block
-            self.num_ws += block.num_conv + (block.num_torgb if res == img_resolution else 0)
+            start += block.num_conv
             self.add_module(f"b{res}", block)
             in_channels = out_channels
+        self.num_ws = self.w_ranges[-1][1]
 
     def forward(self, w: Tensor, noise_mode: str = "random") -> Tensor:
         check_batch(type(self).__name__, "w", w, (self.num_ws, self.w_dim))
         check_choice(type(self).__name__, "noise_mode", noise_mode, NOISE_MODES)
         w = w.to(self.get_parameter("b4.const").dtype)
-        x = img = None
-        start = 0
-        for res in self.block_resolutions:
-            block = self.get_submodule(f"b{res}")
-            x, img = block(x, img, w[:, start : start + block.num_conv + block.num_torgb], noise_mode)
-            start += block.num_conv
+        x: Any = None
+        img: Any = None
+        for res, (start, stop) in zip(self.block_resolutions, self.w_ranges, strict=True):
+            x, img = self.get_submodule(f"b{res}")(x, img, w[:, start:stop], noise_mode)
         return img
 
     def extra_repr(self) -> str:

@@ -79,7 +79,9 @@ class MappingNetwork(nn.Module):
             x = self.get_submodule(f"fc{i}")(x)
         if self.num_ws is None:
             if truncation_psi != 1 or update_w_avg:
-                raise ValueError("MappingNetwork: truncation_psi and update_w_avg need an average, which num_ws=None has not")
+                raise ValueError(
+                    "MappingNetwork: truncation_psi and update_w_avg need an average, which num_ws=None has not"
+                )
             return x
         if update_w_avg and self.training:
             self.w_avg.copy_(x.detach().mean(0).lerp(self.w_avg, self.w_avg_beta))
