@@ -1,0 +1,218 @@
+"""The commands and their options. Each imports what it needs when it runs, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import sys
+import typing
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .. import __version__
+from ..training.config import TrainingConfig
+
+#: what a mistake of the user, or of the machine, raises; anything else is a mistake of ours and shows its traceback
+USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, ImportError)
+
+
+class OneLineErrors(TyperGroup):
+    """A group of commands whose errors are one line on stderr, with exit code 2; ``--debug`` shows the traceback."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
+        given = list(sys.argv[1:] if args is None else args)
+        debug = "--debug" in given
+        options["standalone_mode"] = False
+        options.setdefault("prog_name", "imgops")
+        with warnings.catch_warnings():
+            warnings.showwarning = _one_line_warning
+            try:
+                code = super().main([a for a in given if a != "--debug"], *rest, **options)
+            except (KeyboardInterrupt, typer.Abort):
+                sys.exit(130)
+            except Exception as error:
+                # the mistakes of an invocation, of typer's own kind, have a method that words them
+                worded = getattr(error, "format_message", None)
+                if debug or not (worded or isinstance(error, USER_ERRORS)):
+                    raise
+                if text := " ".join((worded() if worded else str(error)).split()):
+                    typer.echo(f"imgops: error: {text}", err=True)
+                sys.exit(2)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _one_line_warning(message: Warning | str, *rest: Any, **more: Any) -> None:
+    typer.echo(f"imgops: warning: {' '.join(str(message).split())}", err=True)
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    help="Fused kernels for image synthesis, and StyleGAN2 on top of them.\n\n"
+    "Start with [bold]imgops demo[/]: in five minutes it trains a small network and shows what it learned.",
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """The entry point of the command ``imgops``."""
+    app(prog_name="imgops")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"imgops {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; goes anywhere.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Only declares the options: ``--debug`` is read, and taken out, by :class:`OneLineErrors`."""
+
+
+def _training_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give the command an option for each setting of TrainingConfig, with its help, its group and its default."""
+    hints = typing.get_type_hints(TrainingConfig)
+    parameters = []
+    for field in dataclasses.fields(TrainingConfig):
+        kind = hints[field.name]
+        flag = "--" + field.name.replace("_", "-")
+        default = field.default
+        help = field.metadata["help"]
+        if default is not dataclasses.MISSING:
+            shown = field.metadata["shown"] or (f"{default:g}" if isinstance(default, float) else str(default))
+            if kind is bool:
+                shown = "yes" if default else "no"
+            help += f" [dim]\\[default: {shown}][/]"
+        option = typer.Option(
+            f"{flag}/{flag.replace('--', '--no-')}" if kind is bool else flag,
+            help=help,
+            rich_help_panel=field.metadata["panel"],
+            show_default=False,
+        )
+        # None is "not given": on a resume, what was not given comes from the checkpoint
+        kind = kind if type(None) in typing.get_args(kind) else kind | None
+        parameters.append(
+            inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
+            )
+        )
+    own = inspect.signature(function, eval_str=True)
+    kept = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    function.__signature__ = own.replace(parameters=[*parameters, *kept])  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in [*parameters, *kept]}
+    return function
+
+
+@app.command()
+@_training_options
+def train(
+    *,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue the run in --out; other options come from it.", rich_help_panel="Run"),
+    ] = False,
+    check_data: Annotated[
+        bool,
+        typer.Option(
+            "--check-data/--no-check-data", help="Decode every picture once before a new run.", rich_help_panel="Data"
+        ),
+    ] = True,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the resolved configuration as JSON and exit.", rich_help_panel="Run"),
+    ] = False,
+    **settings: Any,
+) -> None:
+    """Train a StyleGAN2 on your pictures.
+
+    Example: imgops train --data samples:textures --resolution 32 --out runs/textures
+
+    A folder or zip of pictures works as --data; classes come from its dataset.json, if any:
+    {"labels": [["name.png", 0], ...]}. Ctrl-C saves; --resume continues.
+    """
+    from .. import training
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    if "out" not in given:
+        raise ValueError("--out is missing: the folder for checkpoints, samples and statistics")
+    if resume:
+        from ..training.checkpoint import read_meta
+
+        config = read_meta(training.find_checkpoint(given["out"]))["config"].changed(given)
+    elif "data" not in given:
+        raise ValueError("--data is missing: a folder or zip of pictures, or samples:textures to try it out")
+    else:
+        config = TrainingConfig(**given)
+    if dry_run:
+        from ..data import open_dataset
+
+        config = config.resolve()
+        data = open_dataset(config.data, config.resolution, config.channels, config.mirror, config.labels, config.seed)
+        typer.echo(json.dumps(dataclasses.asdict(config), indent=2))
+        typer.echo(f"data: {len(data)} pictures, classes: {', '.join(data.class_names) or 'none'}", err=True)
+        return
+    training.train(config, resume=resume, check_data=check_data)
+
+
+@app.command()
+def generate(
+    checkpoint: Annotated[str, typer.Argument(help="A checkpoint, or the folder of a run (takes its newest).")],
+    seeds: Annotated[str, typer.Option(help="Which samples: 0-15, or 3,7,20-29.")] = "0-15",
+    trunc: Annotated[
+        float, typer.Option(min=0.0, help="Truncation: 1 is the full variety, less is nearer to the average.")
+    ] = 1.0,
+    class_: Annotated[
+        str | None, typer.Option("--class", help="Class, by name or number.", show_default="every class")
+    ] = None,
+    out: Annotated[str, typer.Option(help="Folder for the pictures.")] = "generated",
+    noise: Annotated[str, typer.Option(help="const: repeatable detail; random: fresh detail; none.")] = "const",
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 16,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")] = "auto",
+) -> None:
+    """Make pictures with a trained generator: a PNG for each seed and class, and grid.png of them all.
+
+    Example: imgops generate runs/textures --seeds 0-15 --trunc 0.7 --class brick --out pictures
+    """
+    from .generate import generate as run
+
+    typer.echo(run(checkpoint, seeds, trunc, class_, out, noise, batch, device))
+
+
+@app.command()
+def info(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
+    """Say what runs here: versions, and which twins of each op exist on each device; why not, and the remedy."""
+    from . import info as page
+
+    facts = page.collect()
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        page.show(facts)
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option(help="Folder for the results.")] = "demo",
+    minutes: Annotated[float, typer.Option(min=0.1, help="Time limit of the whole demo.")] = 5.0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+) -> None:
+    """Train a small network on free textures within minutes, and measure the fused ops against plain PyTorch.
+
+    Writes samples.png (real and generated, a class a row), losses.png and speed.md.
+    """
+    from .demo import run
+
+    run(out, minutes * 60, seed)

@@ -1,0 +1,240 @@
+"""``imgops demo``: a small network trained within minutes, and the fused ops timed against plain PyTorch."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from .. import _backend, bias_act, modulated_conv2d, setup_filter, upfirdn2d, use_impl
+from ..data import ImageDataset, open_dataset
+from ..training import Trainer, TrainingConfig, image_grid, load_generator, train
+from ..training.grid import png_bytes, seeded_latents, to_uint8
+from ._timing import compare
+
+#: seconds that the speed table may take for each row, and the part of the demo's time that all rows may
+ROW_SECONDS, SPEED_PART = 5.0, 0.15
+#: seconds kept for drawing at the end
+DRAWING = 8.0
+REAL, GENERATED = 4, 8
+
+
+def settings(out: str, seed: int) -> TrainingConfig:
+    """Settings that learn textures of 32 px within a few minutes of a CPU."""
+    return TrainingConfig(
+        data="samples:textures",
+        out=out,
+        resolution=32,
+        batch=16,
+        seed=seed,
+        kimg=200.0,
+        log_kimg=0.25,
+        grid_kimg=2.0,
+        z_dim=64,
+        w_dim=64,
+        mapping_layers=2,
+        channel_base=1024,
+        channel_max=64,
+        g_lr=0.003,
+        d_lr=0.003,
+        r1_gamma=0.05,
+        style_mixing=0.0,
+        ema_kimg=0.5,
+        ema_rampup=0.1,
+    )
+
+
+class Row(NamedTuple):
+    """A line of the speed table: what ran, against what, and the milliseconds of each."""
+
+    what: str
+    against: str
+    fused: float
+    eager: float
+
+
+def run(out: str, seconds: float, seed: int) -> None:
+    """Time the ops, train until the time is up, draw, and say where everything is.
+
+    Args:
+        out: folder for the results; each run trains in a new folder inside.
+        seconds: limit for all of it.
+        seed: seed of everything random.
+    """
+    start = time.monotonic()
+    console = Console(highlight=False)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = (folder / f"run-{i}" for i in range(1, 1_000_000))
+    config = settings(str(next(path for path in runs if not path.exists())), seed).resolve()
+    dataset = open_dataset(config.data, config.resolution, seed=seed)
+
+    console.print("timing the ops ...")
+    rows = measure_speed(config, dataset, min(ROW_SECONDS, SPEED_PART * seconds / 6))
+    left = seconds - (time.monotonic() - start) - DRAWING
+    console.print(f"training a StyleGAN2 of {config.resolution} px on {config.data} for {left / 60:.1f} minutes ...")
+    train(config, max_seconds=max(left, 1.0))
+
+    (folder / "samples.png").write_bytes(png_bytes(_samples(config.out, dataset, config.device)))
+    _draw_losses(Path(config.out) / "stats.jsonl", folder / "losses.png")
+    note = _note(config.device)
+    (folder / "speed.md").write_text(_markdown(rows, note))
+    _print_table(console, rows, note)
+    for name, what in (
+        ("samples.png", "real and generated, a class a row"),
+        ("losses.png", "the losses"),
+        ("speed.md", "the table above"),
+        (Path(config.out).name, "the trained network: imgops generate " + config.out),
+    ):
+        console.print(f"  {folder / name}  {what}", soft_wrap=True)
+
+
+def measure_speed(config: TrainingConfig, dataset: ImageDataset, budget: float) -> list[Row]:
+    """The speed table, both sides of a row measured in turns; ``budget`` seconds a row."""
+    device = torch.device(config.device)
+    rows = []
+    for what, fused, eager in op_pairs(device):
+        rows.append(Row(what, "fastest plain form", *(1e3 * t for t in compare(fused, eager, budget))))
+    pictures = [dataset[i] for i in range(config.batch)]
+    batch = torch.stack([picture for picture, _ in pictures]), torch.tensor([label for _, label in pictures])
+    trainer = Trainer(config, dataset.labels, dataset.class_names)
+
+    def step(at: int, impl: str | None) -> None:
+        # R1 runs at multiples of its interval
+        trainer.steps = at
+        with use_impl(impl):
+            trainer.step(*batch)
+
+    for what, at in ("training step", 1), ("training step with R1", 0):
+        times = compare(functools.partial(step, at, None), functools.partial(step, at, "reference"), budget)
+        rows.append(Row(f"{what}, {config.batch}x{config.resolution} px", "reference", *(1e3 * t for t in times)))
+    return rows
+
+
+def op_pairs(device: torch.device) -> list[tuple[str, Callable[[], Tensor], Callable[[], Tensor]]]:
+    """For each op (what it is, a call of it, the same in plain PyTorch); the last two with their gradients."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int, grad: bool = False) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device).requires_grad_(grad)
+
+    def with_gradients(function: Callable[[], Tensor], inputs: list[Tensor], dy: Tensor) -> Callable[[], Tensor]:
+        def call() -> Tensor:
+            y = function()
+            torch.autograd.grad(y, inputs, dy)
+            return y.detach()
+
+        return call
+
+    gain = math.sqrt(2)
+    image = random(4, 64, 128, 128)
+    taps = setup_filter([1, 3, 3, 1], device=device)
+    kernel = (taps if taps.ndim == 2 else taps.outer(taps)).mul(4).expand(64, 1, 4, 4)
+
+    x, b = random(8, 128, 64, 64, grad=True), random(128, grad=True)
+    dy = random(8, 128, 64, 64)
+
+    xm, weight, styles = random(4, 64, 64, 64, grad=True), random(64, 64, 3, 3, grad=True), random(4, 64, grad=True)
+    noise, bias, dym = random(4, 1, 64, 64), random(64, grad=True), random(4, 64, 64, 64)
+
+    def eager_modulated() -> Tensor:
+        demod = torch.rsqrt(styles.square() @ weight.square().sum(dim=(2, 3)).t() + 1e-8)
+        y = F.conv2d(xm * styles[:, :, None, None], weight, padding=1) * demod[:, :, None, None]
+        return F.leaky_relu(y + noise + bias[:, None, None], 0.2) * gain
+
+    modulated = [xm, weight, styles, bias]
+    return [
+        (
+            "upfirdn2d, 4x64x128x128, up=2",
+            lambda: upfirdn2d(image, taps, up=2, padding=(2, 1, 2, 1), gain=4),
+            lambda: F.conv_transpose2d(image, kernel, stride=2, padding=1, groups=64),
+        ),
+        (
+            "bias_act with gradients, 8x128x64x64, lrelu",
+            with_gradients(lambda: bias_act(x, b, act="lrelu"), [x, b], dy),
+            with_gradients(lambda: F.leaky_relu(x + b[:, None, None], 0.2) * gain, [x, b], dy),
+        ),
+        (
+            "modulated_conv2d with gradients, 4x64x64x64, 3x3",
+            with_gradients(
+                lambda: modulated_conv2d(xm, weight, styles, noise=noise, bias=bias, act="lrelu", padding=1),
+                modulated,
+                dym,
+            ),
+            with_gradients(eager_modulated, modulated, dym),
+        ),
+    ]
+
+
+def _note(device: str) -> str:
+    kind = torch.device(device).type
+    with_fused = {op: _backend.choose(op, kind, None, _backend.load()) for op in _backend.OPS}
+    if set(with_fused.values()) == {"reference"}:
+        return "There are no fused kernels here, so that imgops ran its reference (imgops info says why)."
+    place = torch.cuda.get_device_name() if kind == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    return f"Medians on {place}, torch {torch.__version__}; imgops ran {', '.join(sorted(set(with_fused.values())))}."
+
+
+def _cells(row: Row) -> list[str]:
+    return [row.what, f"{row.fused:.2f}", f"{row.eager:.2f}", f"{row.eager / row.fused:.2f}x", row.against]
+
+
+HEADINGS = ("", "imgops, ms", "plain PyTorch, ms", "speed-up", "plain PyTorch is")
+
+
+def _markdown(rows: list[Row], note: str) -> str:
+    lines = [HEADINGS, ["---"] * len(HEADINGS), *map(_cells, rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{note}\n"
+
+
+def _print_table(console: Console, rows: list[Row], note: str) -> None:
+    table = Table(caption=note, caption_justify="left")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right" if heading in HEADINGS[1:4] else "left")
+    for row in rows:
+        table.add_row(*_cells(row))
+    console.print(table)
+
+
+@torch.no_grad()
+def _samples(checkpoint: str, dataset: ImageDataset, device: str) -> Any:
+    generator, meta = load_generator(checkpoint, device)
+    z = seeded_latents(range(GENERATED), meta["config"].z_dim).to(device)
+    rows = []
+    for k in range(meta["c_dim"]):
+        c = torch.eye(meta["c_dim"], device=device)[k].expand(GENERATED, -1)
+        rows += [dataset.first_of_class(k, REAL), to_uint8(generator(z, c, noise_mode="const"))]
+    headings = [(0, "real"), (REAL, "generated")]
+    return image_grid(torch.cat(rows), REAL + GENERATED, meta["class_names"], headings, zoom=3)
+
+
+def _draw_losses(stats: Path, path: Path) -> None:
+    import matplotlib
+
+    # a picture in a file needs no display
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    records = [json.loads(line) for line in stats.read_text().splitlines()]
+    figure, (upper, lower) = plt.subplots(2, 1, sharex=True, figsize=(8, 6), layout="constrained")
+    for axes, name, label in (upper, "loss_g", "generator"), (upper, "loss_d", "discriminator"), (lower, "r1", "R1"):
+        points = [(r["images"] / 1000, r[name]) for r in records if name in r]
+        axes.plot(*zip(*points, strict=True), label=label)
+    upper.set_ylabel("logistic loss")
+    lower.set_ylabel("squared gradient on real images")
+    lower.set_xlabel("thousands of real images shown")
+    for axes in upper, lower:
+        axes.legend()
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,100 @@
+"""``imgops generate``: pictures from a checkpoint."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from ..training.checkpoint import load_generator
+from ..training.grid import image_grid, png_bytes, seeded_latents, to_pil, to_uint8
+
+#: images in a row of the grid where there is no class to make rows of
+COLUMNS = 8
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``"0-3,7"`` to [0, 1, 2, 3, 7].
+
+    Raises:
+        ValueError: the text is not a list of numbers and ranges.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise ValueError(f"--seeds takes numbers and ranges like 0-15 or 3,7,20-29; got {text!r}")
+        seeds.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return seeds
+
+
+def parse_class(text: str | None, names: list[str], c_dim: int) -> list[int]:
+    """The classes to show: the one that ``text`` names or numbers, or all of them; [] for a network without.
+
+    Raises:
+        ValueError: there is no such class.
+    """
+    if text is None:
+        return list(range(c_dim))
+    if c_dim == 0:
+        raise ValueError("--class: this network was trained without classes")
+    if text in names:
+        return [names.index(text)]
+    if text.isdecimal() and int(text) < c_dim:
+        return [int(text)]
+    raise ValueError(f"--class must be 0 to {c_dim - 1} or one of {', '.join(names)}; got {text!r}")
+
+
+@torch.no_grad()
+def generate(
+    checkpoint: str,
+    seeds: str = "0-15",
+    trunc: float = 1.0,
+    class_: str | None = None,
+    out: str = "generated",
+    noise: str = "const",
+    batch: int = 16,
+    device: str = "auto",
+) -> str:
+    """Write a PNG for each class and seed, and grid.png with a class a row; return a line that says where.
+
+    A seed gives the same latent for every class, on every device.
+
+    Raises:
+        ValueError: a checkpoint that cannot be used, or an option out of range.
+    """
+    numbers = parse_seeds(seeds)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    generator, meta = load_generator(checkpoint, device)
+    names = meta["class_names"]
+    classes = parse_class(class_, names, meta["c_dim"])
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    shown: list[int | None] = [*classes] or [None]
+    rows = [(k, seed) for k in shown for seed in numbers]
+    torch.manual_seed(numbers[0])
+    images = []
+    for i in range(0, len(rows), batch):
+        part = rows[i : i + batch]
+        z = seeded_latents([seed for _, seed in part], meta["config"].z_dim).to(device)
+        c = torch.zeros(len(part), meta["c_dim"], device=device)
+        for row, (k, _) in zip(c, part, strict=True):
+            if k is not None:
+                row[k] = 1
+        made = to_uint8(generator(z, c, truncation_psi=trunc, noise_mode=noise))
+        for image, (k, seed) in zip(made, part, strict=True):
+            prefix = "" if k is None else f"{names[k]}-"
+            (folder / f"{prefix}seed{seed:04d}.png").write_bytes(png_bytes(to_pil(image)))
+        images.append(made)
+    many = torch.cat(images)
+    if len(classes) > 1:
+        grid = image_grid(many, len(numbers), [names[k] for k in classes])
+    else:
+        columns = min(COLUMNS, len(many))
+        # the last row is filled up with white
+        many = torch.cat([many, many.new_full([-len(many) % columns, *many.shape[1:]], 255)])
+        grid = image_grid(many, columns)
+    (folder / "grid.png").write_bytes(png_bytes(grid))
+    return f"{len(rows)} pictures and grid.png in {folder}"

@@ -1,0 +1,137 @@
+"""``imgops info``: what runs here, and why the rest does not."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import platform
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from .. import __version__, _backend
+
+PACKAGES = (
+    "torch",
+    "triton",
+    "numpy",
+    "pillow",
+    "safetensors",
+    "tensorboard",
+    "scikit-image",
+    "matplotlib",
+    "typer",
+    "rich",
+)
+
+
+def collect() -> dict[str, Any]:
+    """Everything that the page shows, as plain data for JSON.
+
+    ``ops`` is {op: {device: {"chosen": twin, "twins": {twin: {"available", "reason", "remedy"}}}}}.
+    """
+    with warnings.catch_warnings():
+        # what the warning of a missing extension says stands in the table
+        warnings.simplefilter("ignore")
+        statuses = _backend.load()
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    return {
+        "versions": {
+            "imgops": __version__,
+            "python": platform.python_version(),
+            **{package: _version(package) for package in PACKAGES},
+            "cuda": torch.version.cuda,
+            "hip": torch.version.hip,
+        },
+        "system": platform.platform(),
+        "package": str(Path(__file__).resolve().parent.parent),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "host": _host(),
+        "ops": {
+            op: {
+                device: {
+                    "chosen": _backend.choose(op, device, None, statuses),
+                    "twins": {twin: statuses[twin, device]._asdict() for twin in _backend.TWINS},
+                }
+                for device in devices
+            }
+            for op in _backend.OPS
+        },
+        # what a GPU would need stands here even where there is none
+        "missing": [
+            {"twin": twin, "device": device, "reason": status.reason, "remedy": status.remedy}
+            for (twin, device), status in statuses.items()
+            if not status.available
+        ],
+        "build": _backend.build_report(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _host() -> dict[str, Any]:
+    """SIMD level, CPU features and build of the extension ``imgops._host``; or why it is not there."""
+    try:
+        host: Any = importlib.import_module("imgops._host")
+    except ImportError as error:
+        reason = _backend.build_report().get("_host", {}).get("reason", str(error))
+        return {"available": False, "reason": reason}
+    return {
+        "available": True,
+        "simd_level": host.simd_level(),
+        "cpu_features": dict(host.cpu_features()),
+        "build_info": dict(host.build_info()),
+    }
+
+
+def show(facts: dict[str, Any]) -> None:
+    """Print the page for people."""
+    console = Console(highlight=False, soft_wrap=False)
+    there = {name: version for name, version in facts["versions"].items() if version}
+    console.print("[bold]Versions[/]  " + ", ".join(f"{name} {version}" for name, version in there.items()))
+    absent = [name for name in PACKAGES if not facts["versions"][name]]
+    if absent:
+        console.print(f"[bold]Not installed[/]  {', '.join(absent)}")
+    console.print(f"[bold]System[/]  {facts['system']}, {facts['threads']} threads")
+    console.print(f"[bold]Package[/]  {facts['package']}")
+    console.print(f"[bold]GPUs[/]  {', '.join(facts['gpus']) or 'none visible to torch'}")
+    host = facts["host"]
+    if host["available"]:
+        features = " ".join(name for name, present in host["cpu_features"].items() if present)
+        console.print(f"[bold]CPU[/]  kernels use {host['simd_level']}; features: {features}")
+    else:
+        console.print(f"[bold]CPU[/]  features unknown: {host['reason']}")
+
+    table = Table(title="Twins of the ops (* is what a call uses)", title_justify="left")
+    table.add_column("op")
+    table.add_column("device")
+    for twin in _backend.TWINS:
+        table.add_column(twin, justify="center")
+    for op, places in facts["ops"].items():
+        for device, place in places.items():
+            marks = [
+                ("[green]yes[/]" if status["available"] else "no") + (" *" if twin == place["chosen"] else "")
+                for twin, status in place["twins"].items()
+            ]
+            table.add_row(op, device, *marks)
+    console.print(table)
+
+    why = Table(title="Why not, and the remedy", title_justify="left", show_lines=True)
+    for heading in ("twin", "device", "reason", "remedy"):
+        why.add_column(heading, overflow="fold")
+    for row in facts["missing"]:
+        # a twin of one device is not missed on the other
+        if (row["twin"], row["device"]) in (("cpu", "cuda"), ("cuda", "cpu")):
+            continue
+        why.add_row(row["twin"], row["device"], row["reason"], row["remedy"])
+    console.print(why)

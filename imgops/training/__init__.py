@@ -1,0 +1,49 @@
+"""Training of StyleGAN2: losses, the step, checkpoints that survive a kill, and the loop around them.
+
+Names load on first use, so that the command line can list its options without loading torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .checkpoint import CheckpointError as CheckpointError
+    from .checkpoint import find_checkpoint as find_checkpoint
+    from .checkpoint import load_generator as load_generator
+    from .config import TrainingConfig as TrainingConfig
+    from .grid import image_grid as image_grid
+    from .loop import train as train
+    from .trainer import DivergenceError as DivergenceError
+    from .trainer import Trainer as Trainer
+
+_HOMES = {
+    "CheckpointError": ".checkpoint",
+    "DivergenceError": ".trainer",
+    "Trainer": ".trainer",
+    "TrainingConfig": ".config",
+    "find_checkpoint": ".checkpoint",
+    "image_grid": ".grid",
+    "load_generator": ".checkpoint",
+    "train": ".loop",
+}
+
+__all__ = [
+    "CheckpointError",
+    "DivergenceError",
+    "Trainer",
+    "TrainingConfig",
+    "find_checkpoint",
+    "image_grid",
+    "load_generator",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'imgops.training' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,189 @@
+"""Checkpoints: folders of safetensors and JSON that are whole or absent, and never run code when loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from .config import TrainingConfig
+
+if TYPE_CHECKING:
+    from ..models.stylegan2 import Generator
+
+FORMAT = 1
+_NAME = re.compile(r"checkpoint-(\d{10})")
+#: names of unfinished or discarded folders begin with this; they are swept away
+_SCRAP = ".scrap-"
+CONFIG = "config.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged, or does not fit; the message is one line that names the file."""
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file so that a kill or power cut leaves the old content or the new, never a part of it."""
+    scrap = path.with_name(f"{_SCRAP}{path.name}")
+    with open(scrap, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(scrap, path)
+
+
+def _sync_folder(path: Path) -> None:
+    # the names in a folder reach the disk by a sync of the folder; Windows has no such call
+    if os.name != "nt":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sweep(out: Path) -> None:
+    """Remove what a kill in the middle of a save or a removal left behind."""
+    for path in out.glob(f"{_SCRAP}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def save(out: Path, seen: int, tensors: dict[str, dict[str, Tensor]], meta: dict[str, Any], keep: int) -> Path:
+    """Write ``out/checkpoint-<seen>`` whole or not at all, then remove all but the newest ``keep``.
+
+    Args:
+        out: the run's folder.
+        seen: real images shown so far; names the checkpoint and orders it.
+        tensors: for each file ``<name>.safetensors``, its tensors.
+        meta: what goes into config.json.
+        keep: how many checkpoints stay.
+
+    Returns:
+        The checkpoint's folder. It is written beside its place, synced to the disk and then renamed.
+    """
+    final = out / f"checkpoint-{seen:010d}"
+    if final.exists():
+        return final
+    sweep(out)
+    scrap = out / f"{_SCRAP}{final.name}"
+    scrap.mkdir(parents=True)
+    for name, table in tensors.items():
+        # clones: safetensors refuses tensors that share memory
+        plain = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in table.items()}
+        write_file(scrap / f"{name}.safetensors", safetensors.torch.save(plain))
+    write_file(scrap / CONFIG, json.dumps({"format": FORMAT, "seen": seen, **meta}, indent=2).encode())
+    _sync_folder(scrap)
+    os.replace(scrap, final)
+    _sync_folder(out)
+    for old in checkpoints(out)[:-keep]:
+        # renamed first, so that a kill leaves no half of a checkpoint under its name
+        os.replace(old, out / f"{_SCRAP}{old.name}")
+    sweep(out)
+    return final
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted(p for p in out.glob("checkpoint-*") if _NAME.fullmatch(p.name) and p.is_dir())
+
+
+def find_checkpoint(path: str | os.PathLike[str]) -> Path:
+    """The checkpoint that ``path`` is, or the newest of the run that ``path`` is.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(path)
+    if (path / CONFIG).is_file() and (path / "G_ema.safetensors").is_file():
+        return path
+    found = checkpoints(path) if path.is_dir() else []
+    if not found:
+        raise CheckpointError(f"{path}: neither a checkpoint nor the folder of a run with one")
+    return found[-1]
+
+
+def read_meta(checkpoint: Path) -> dict[str, Any]:
+    """config.json of a checkpoint, its ``config`` as a :class:`TrainingConfig`.
+
+    Raises:
+        CheckpointError: it is missing or damaged, or another version of imgops wrote it.
+    """
+    path = checkpoint / CONFIG
+    try:
+        meta = json.loads(path.read_text())
+        if meta["format"] != FORMAT:
+            raise CheckpointError(f"{path}: has format {meta['format']}; this version of imgops reads format {FORMAT}")
+        known = {field.name for field in dataclasses.fields(TrainingConfig)}
+        unknown = set(meta["config"]) - known
+        if unknown:
+            raise CheckpointError(f"{path}: has a setting that this version of imgops does not know: {min(unknown)}")
+        return {**meta, "config": TrainingConfig(**meta["config"])}
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: missing or damaged ({type(error).__name__}: {error})") from None
+
+
+def read_tensors(checkpoint: Path, name: str, device: str = "cpu") -> dict[str, Tensor]:
+    """The tensors of ``<name>.safetensors``.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    path = checkpoint / f"{name}.safetensors"
+    try:
+        return safetensors.torch.load_file(path, device=device)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path}: missing or damaged ({error})") from None
+
+
+def load_into(module: torch.nn.Module, checkpoint: Path, name: str) -> None:
+    """Load ``<name>.safetensors`` into a network, every name and shape matching.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or is not of this network.
+    """
+    tensors = read_tensors(checkpoint, name)
+    own = module.state_dict()
+    wrong = [
+        k for k in sorted({*own, *tensors}) if k not in own or k not in tensors or own[k].shape != tensors[k].shape
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{checkpoint / name}.safetensors: does not fit the network of its {CONFIG} at {wrong[0]}"
+        )
+    module.load_state_dict(tensors)
+
+
+def load_generator(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Generator, dict[str, Any]]:
+    """The averaged generator of a checkpoint (or of a run's newest), ready to sample, and what config.json says.
+
+    Args:
+        path: a checkpoint, or the folder of a run.
+        device: where to put it.
+
+    Returns:
+        (G_ema in eval mode, {"config": TrainingConfig, "seen": int, "class_names": list of str, "c_dim": int, ...}).
+
+    Raises:
+        CheckpointError: nothing usable there; names the file.
+    """
+    from ..models.stylegan2 import Generator
+
+    checkpoint = find_checkpoint(path)
+    meta = read_meta(checkpoint)
+    generator = Generator(**meta["config"].generator_arguments(meta["c_dim"]))
+    load_into(generator, checkpoint, "G_ema")
+    return generator.to(device).eval().requires_grad_(False), meta

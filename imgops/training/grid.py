@@ -1,0 +1,81 @@
+"""Sheets of samples as one picture, rows labelled."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images about in [-1, 1] to uint8 in [0, 255], on the CPU."""
+    return (images.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8).cpu()
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """uint8 [C, H, W] with 1, 3 or 4 channels to a Pillow image."""
+    array = image.permute(1, 2, 0).numpy()
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array, _MODES[array.shape[2]])
+
+
+def image_grid(
+    images: Tensor, columns: int, labels: Sequence[str] = (), headings: Sequence[tuple[int, str]] = (), zoom: int = 1
+) -> Image.Image:
+    """Images side by side, row by row, with an optional label left of each row and headings above.
+
+    Args:
+        images: uint8 [rows * columns, C, H, W].
+        columns: images in a row.
+        labels: one a row; none draws no margin.
+        headings: (column, text) pairs, written above the column where each part begins; a gap parts them.
+        zoom: whole factor by which each pixel is enlarged.
+
+    Returns:
+        A Pillow image, grey only where the images are.
+    """
+    n, channels, height, width = images.shape
+    rows, height, width = n // columns, height * zoom, width * zoom
+    tiles = images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    points = max(11, min(height // 4, 28))
+    font = ImageFont.load_default(points)
+    line = round(points * 1.6)
+    margin = round(max((font.getlength(text) for text in labels), default=-line) + line)
+    top = line if headings else 0
+    starts = [column for column, _ in headings if column > 0]
+    gap = width // 4
+    size = (margin + columns * width + len(starts) * gap, top + rows * height)
+    plain = "L" if channels == 1 else "RGB"
+    sheet = Image.new(plain, size, "white")
+    draw = ImageDraw.Draw(sheet)
+
+    def left(column: int) -> int:
+        return margin + column * width + gap * sum(start <= column for start in starts)
+
+    for i, tile in enumerate(tiles):
+        picture = to_pil(tile)
+        row, column = divmod(i, columns)
+        sheet.paste(picture, (left(column), top + row * height), picture if channels == 4 else None)
+    for row, text in enumerate(labels):
+        draw.text((line // 2, top + (row + 0.5) * height), text, fill="black", font=font, anchor="lm")
+    for column, text in headings:
+        draw.text((left(column), top // 2), text, fill="black", font=font, anchor="lm")
+    return sheet
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """The image as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def seeded_latents(seeds: Sequence[int], z_dim: int) -> Tensor:
+    """z [len(seeds), z_dim]: each row standard normal, from its own seed alone, the same on every device."""
+    rows = [np.random.default_rng(seed).standard_normal(z_dim, dtype=np.float32) for seed in seeds]
+    return torch.from_numpy(np.stack(rows))

@@ -1,0 +1,211 @@
+"""A whole run: data, steps, reports, sample grids, checkpoints; stopped and continued at will."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..data import EndlessSampler, ImageDataset, ImageFolder, open_dataset
+from . import checkpoint as files
+from ._report import Report
+from .config import TrainingConfig
+from .grid import image_grid, png_bytes, seeded_latents, to_uint8
+from .trainer import Trainer
+
+#: samples in a row of the sample grid, and rows where there are no classes
+GRID_COLUMNS, GRID_ROWS = 8, 4
+#: rows of the sample grid where there are more classes
+GRID_CLASSES = 16
+
+
+def train(
+    config: TrainingConfig,
+    *,
+    resume: bool = False,
+    check_data: bool = True,
+    max_seconds: float | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Train until ``config.kimg`` thousand real images were shown, and return the last checkpoint.
+
+    The run's folder gets ``config.json``, ``stats.jsonl`` (a record a line), ``tensorboard/``, ``reals.png``,
+    ``samples/<images>.png`` (fixed latents, one class a row) and ``checkpoint-<images>/``. An interrupt (Ctrl-C) or a
+    termination signal finishes the step and saves a checkpoint.
+
+    Args:
+        config: the settings; left open where None.
+        resume: continue from the newest checkpoint in ``config.out``, bit by bit as if never stopped (on the same
+            machine and twin of the ops).
+        check_data: before a new run, decode every picture of a folder or zip once, so that none fails hours later.
+        max_seconds: stop by then, with a checkpoint; None: no limit.
+        quiet: print nothing.
+
+    Raises:
+        ValueError: a setting out of range; data or a checkpoint that cannot be used; a folder that holds another run.
+        DivergenceError: a loss or weight became NaN or infinite; the last good checkpoint stays.
+        KeyboardInterrupt: after an interrupt, with the checkpoint saved.
+    """
+    started = time.monotonic()
+    config = config.resolve()
+    out = Path(config.out)
+    present = files.checkpoints(out)
+    if present and not resume:
+        raise ValueError(f"{out} already holds a run; --resume continues it, another --out starts a new one")
+    if resume and not present:
+        raise files.CheckpointError(f"{out}: no checkpoint to resume from")
+    dataset = open_dataset(
+        config.data, config.resolution, config.channels, config.mirror, config.labels, seed=config.seed
+    )
+    trainer = Trainer(config, dataset.labels, dataset.class_names)
+    if resume:
+        trainer.load(present[-1])
+    elif check_data and isinstance(dataset, ImageFolder):
+        _check(dataset, quiet)
+    out.mkdir(parents=True, exist_ok=True)
+    files.sweep(out)
+    (out / "samples").mkdir(exist_ok=True)
+    files.write_file(out / "config.json", json.dumps(dataclasses.asdict(config), indent=2).encode())
+    total = round(config.kimg * 1000)
+    deadline = None if max_seconds is None else started + max_seconds
+    with Report(out, total, trainer.seen, quiet) as report, _interrupts(quiet) as stop:
+        if not resume:
+            files.write_file(out / "reals.png", png_bytes(real_grid(dataset)))
+        last = _loop(trainer, _batches(dataset, config, trainer.seen), report, out, total, deadline, stop)
+        if stop.is_set():
+            report.say(f"interrupted; saved {last}\nto continue: imgops train --out {out} --resume")
+            raise KeyboardInterrupt
+        report.say(f"trained on {trainer.seen:,} images; saved {last}")
+    return last
+
+
+def _loop(
+    trainer: Trainer,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    report: Report,
+    out: Path,
+    total: int,
+    deadline: float | None,
+    stop: threading.Event,
+) -> Path:
+    config = trainer.config
+    sums: dict[str, tuple[Tensor, int]] = {}
+    begun = ticked = time.monotonic()
+    begun_at = ticked_at = trainer.seen
+    while True:
+        done = trainer.seen >= total or stop.is_set() or (deadline is not None and time.monotonic() >= deadline)
+        if trainer.seen > ticked_at and (done or _due(config.log_kimg, ticked_at, trainer.seen)):
+            # the values leave the device here and nowhere else, so that the steps between need not wait for it
+            measured = {name: float(value) / count for name, (value, count) in sums.items()}
+            trainer.check_finite(measured)
+            now = time.monotonic()
+            speed = (trainer.seen - ticked_at) / (now - ticked)
+            record = {"images": trainer.seen, "seconds": now - begun, "images_per_second": speed, **measured}
+            report.record(record)
+            for name, kimg in ("grid", config.grid_kimg), ("checkpoint", config.checkpoint_kimg):
+                if done or _due(kimg, ticked_at, trainer.seen):
+                    if name == "grid":
+                        sheet = sample_grid(trainer)
+                        files.write_file(out / "samples" / f"{trainer.seen:010d}.png", png_bytes(sheet))
+                        report.picture("samples", sheet, trainer.seen)
+                    else:
+                        trainer.save(out)
+            sums, ticked, ticked_at = {}, time.monotonic(), trainer.seen
+        if done:
+            return trainer.save(out)
+        for name, value in trainer.step(*next(batches)).items():
+            so_far, count = sums.get(name, (torch.zeros_like(value), 0))
+            sums[name] = so_far + value, count + 1
+        report.advance(trainer.seen, (trainer.seen - begun_at) / (time.monotonic() - begun))
+
+
+def _due(kimg: float, before: int, now: int) -> bool:
+    """Whether a multiple of ``kimg`` thousand images lies between the counts."""
+    return int(now / (kimg * 1000)) > int(before / (kimg * 1000))
+
+
+def _batches(dataset: ImageDataset, config: TrainingConfig, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_size=config.batch,
+        sampler=EndlessSampler(len(dataset), config.seed, start),
+        num_workers=config.workers,
+        pin_memory=torch.device(config.device).type == "cuda",
+        # a generator of its own: the loader would draw from torch's, and a resumed run would go another way
+        generator=torch.Generator(),
+    )
+    return iter(loader)
+
+
+def _check(dataset: ImageFolder, quiet: bool) -> None:
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bar:
+        task = bar.add_task("checking the pictures", total=dataset.count)
+        dataset.check(lambda: bar.advance(task))
+
+
+@contextlib.contextmanager
+def _interrupts(quiet: bool) -> Iterator[threading.Event]:
+    """An event that Ctrl-C or a termination signal sets, so that the step is finished; a second one ends at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        if not quiet:
+            # not print: the signal may have come in the middle of one
+            os.write(2, b"\nfinishing the step, then saving; once more to stop at once\n")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def grid_classes(c_dim: int) -> list[int]:
+    """The class of each row of a sample grid: each class once, the first few of many; [] without classes."""
+    return list(range(min(c_dim, GRID_CLASSES)))
+
+
+def real_grid(dataset: ImageDataset) -> Image.Image:
+    """Pictures of the dataset laid out like the samples: one class a row."""
+    classes = grid_classes(len(dataset.class_names))
+    rows = [dataset.first_of_class(k, GRID_COLUMNS) for k in classes] or [
+        dataset.first_of_class(0, GRID_COLUMNS * GRID_ROWS)
+    ]
+    return image_grid(torch.cat(rows), GRID_COLUMNS, [dataset.class_names[k] for k in classes])
+
+
+@torch.no_grad()
+def sample_grid(trainer: Trainer) -> Image.Image:
+    """Samples of the averaged generator for fixed latents: a latent a column and a class a row."""
+    classes = grid_classes(trainer.c_dim)
+    columns = GRID_COLUMNS if classes else GRID_COLUMNS * GRID_ROWS
+    rows = len(classes) or 1
+    z = seeded_latents(range(columns), trainer.config.z_dim).repeat(rows, 1).to(trainer.device)
+    # [rows * columns, c_dim]; no columns where there are no classes
+    c = torch.eye(trainer.c_dim, device=trainer.device)[: len(classes)].repeat_interleave(columns, 0)
+    c = c if classes else c.new_zeros(columns, 0)
+    parts = zip(z.split(trainer.config.chunk), c.split(trainer.config.chunk), strict=True)
+    images = [to_uint8(trainer.G_ema(z, c, noise_mode="const")) for z, c in parts]
+    return image_grid(torch.cat(images), GRID_COLUMNS, [trainer.class_names[k] for k in classes])
