@@ -1,306 +1,10 @@
-// bias_act and its backward on CUDA: 16 bytes an access, and every sum in the pass that computes dx.
-//
-// Memory is one of two shapes. Rows [outer, channels, inner]: a group of lanes takes a segment of one row, whose
-// bias and scale are constants. Columns [samples, pixels, channels], of channels-last and 2-D tensors: a thread keeps
-// its channels and walks down the pixels. Sums leave partials that a second, small kernel adds in a fixed order.
-#include "common.cuh"
+// bias_act and its backward on CUDA: how memory is cut into tasks, and which kernel takes them.
+#include "bias_act.cuh"
 
 namespace imgops {
 namespace {
 
-constexpr int kThreads = 256;
-
-template <class T>
-struct Args {
-  using A = Accumulate<T>;
-  const T *x, *y, *dy;
-  T* out;
-  // b [channels], scale [outer, channels], noise [outer or 1, inner]; null = absent
-  const A *b, *scale, *noise;
-  // partial sums of dz, of dz * x, and dz summed over channels; null = not wanted
-  A *sum_dz, *sum_dz_x, *dnoise;
-  // columns: outer = samples, inner = pixels
-  int64_t outer, channels, inner, noise_stride;
-  // rows: segments of a row, channels a task; columns: chunks of the pixels of a sample, pixels of a chunk
-  int64_t pieces, per_task;
-  // rows: vectors a lane in a segment; lanes of a group = 1 << log_lanes
-  int vectors, log_lanes;
-  Act act;
-  A alpha, gain, clamp;
-};
-
-template <int V, class A>
-__device__ __forceinline__ void finish(Act act, A alpha, A gain, A clamp, A (&z)[V]) {
-  with_act(act, [&](auto constant) {
-#pragma unroll
-    for (int j = 0; j < V; ++j) z[j] = clamped(gain * activate<decltype(constant)::value>(z[j], alpha), clamp);
-  });
-}
-
-// d[j] = dy[j] * d out / dz, with u = z (from_z) or u = the output
-template <int V, class T, class A>
-__device__ __forceinline__ void chain(const Args<T>& p, bool from_z, const A (&u)[V], A (&d)[V]) {
-  // the output was rounded to T, and so was the clamp that it shows
-  const A limit = from_z ? p.clamp : A(widen(narrow<T>(p.clamp)));
-  with_act(p.act, [&](auto constant) {
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      const A output = from_z ? p.gain * activate<decltype(constant)::value>(u[j], p.alpha) : u[j];
-      const bool inside = limit < A(0) || (output < limit && output > -limit);
-      d[j] = inside ? d[j] * (p.gain * slope<decltype(constant)::value>(u[j], p.alpha)) : A(0);
-    }
-  });
-}
-
-template <class T, int V>
-__global__ void __launch_bounds__(kThreads) rows_forward(const Args<T> p) {
-  using A = Accumulate<T>;
-  const int lanes = 1 << p.log_lanes, lane = threadIdx.x & (lanes - 1), groups = kThreads >> p.log_lanes;
-  const uint64_t tasks = uint64_t(p.outer) * p.channels * p.pieces;
-  const int64_t segment = int64_t(lanes) * V * p.vectors;
-  for (uint64_t task = uint64_t(blockIdx.x) * groups + (threadIdx.x >> p.log_lanes); task < tasks;
-       task += uint64_t(gridDim.x) * groups) {
-    const uint64_t row = task / uint64_t(p.pieces), n = row / uint64_t(p.channels);
-    const A s = p.scale ? p.scale[row] : A(1), b = p.b ? p.b[row - n * p.channels] : A(0);
-    const int64_t begin = int64_t(task - row * p.pieces) * segment + lane * V;
-#pragma unroll 2
-    for (int k = 0; k < p.vectors; ++k) {
-      const int64_t r = begin + int64_t(k) * lanes * V, left = p.inner - r;
-      if (left <= 0) break;
-      A z[V];
-      load<V>(p.x + row * p.inner + r, left, z);
-#pragma unroll
-      for (int j = 0; j < V; ++j) z[j] = z[j] * s + b;
-      if (p.noise) {
-        A noise[V];
-        load_wide<V>(p.noise + n * p.noise_stride + r, left, noise);
-#pragma unroll
-        for (int j = 0; j < V; ++j) z[j] += noise[j];
-      }
-      finish<V>(p.act, p.alpha, p.gain, p.clamp, z);
-      store<V>(p.out + row * p.inner + r, left, z);
-    }
-  }
-}
-
-// A task is a segment of the rows of per_task channels; more than one channel only with dnoise (and vectors = 1).
-template <class T, int V, bool kNoise>
-__global__ void __launch_bounds__(kThreads) rows_backward(const Args<T> p) {
-  using A = Accumulate<T>;
-  const int lanes = 1 << p.log_lanes, lane = threadIdx.x & (lanes - 1), groups = kThreads >> p.log_lanes;
-  const uint64_t ranges = (p.channels + p.per_task - 1) / p.per_task, tasks = uint64_t(p.outer) * ranges * p.pieces;
-  const int64_t segment = int64_t(lanes) * V * p.vectors;
-  // the bound is the same for the whole block, since every lane takes part in the sums
-  for (uint64_t first = uint64_t(blockIdx.x) * groups; first < tasks; first += uint64_t(gridDim.x) * groups) {
-    const uint64_t task = first + (threadIdx.x >> p.log_lanes);
-    const bool active = task < tasks;
-    const uint64_t rest = task / uint64_t(p.pieces), piece = task - rest * p.pieces;
-    const uint64_t n = rest / ranges, range = rest - n * ranges;
-    const int64_t begin = int64_t(piece) * segment + lane * V;
-    A dnoise[V] = {};
-    for (int64_t i = 0; i < p.per_task; ++i) {
-      const int64_t c = int64_t(range) * p.per_task + i;
-      const bool live = active && c < p.channels;
-      const int64_t row = int64_t(n) * p.channels + c;
-      const A s = live && p.scale ? p.scale[row] : A(1), b = live && p.b ? p.b[c] : A(0);
-      A sum = 0, sum_x = 0;
-#pragma unroll 1
-      for (int k = 0; live && k < p.vectors; ++k) {
-        const int64_t r = begin + int64_t(k) * lanes * V, left = p.inner - r, at = row * p.inner + r;
-        if (left <= 0) break;
-        A d[V], u[V] = {}, x[V];
-        load<V>(p.dy + at, left, d);
-        if (p.x) {
-          load<V>(p.x + at, left, x);
-#pragma unroll
-          for (int j = 0; j < V; ++j) u[j] = x[j] * s + b;
-          if (p.noise) {
-            A noise[V];
-            load_wide<V>(p.noise + n * p.noise_stride + r, left, noise);
-#pragma unroll
-            for (int j = 0; j < V; ++j) u[j] += noise[j];
-          }
-        } else if (p.y) {
-          load<V>(p.y + at, left, u);
-        }
-        chain<V>(p, p.x != nullptr, u, d);
-#pragma unroll
-        for (int j = 0; j < V; ++j) {
-          sum += d[j];
-          if (p.sum_dz_x) sum_x += d[j] * x[j];
-          if constexpr (kNoise) dnoise[j] += d[j];
-          d[j] *= s;
-        }
-        store<V>(p.out + at, left, d);
-      }
-      if (p.sum_dz) {
-        sum = group_sum(sum, lanes);
-        if (live && lane == 0) p.sum_dz[row * p.pieces + piece] = sum;
-      }
-      if (p.sum_dz_x) {
-        sum_x = group_sum(sum_x, lanes);
-        if (live && lane == 0) p.sum_dz_x[row * p.pieces + piece] = sum_x;
-      }
-    }
-    if constexpr (kNoise) {
-      // [ranges, outer, inner]
-      if (active && begin < p.inner) {
-        A* to = p.dnoise + (int64_t(range) * p.outer + int64_t(n)) * p.inner + begin;
-#pragma unroll
-        for (int j = 0; j < V; ++j) {
-          if (begin + j < p.inner) to[j] = dnoise[j];
-        }
-      }
-    }
-  }
-}
-
-// Where a block of columns works: lanes over channels, the rest of the threads over pixels.
-template <int V>
-struct Column {
-  int lane, row, rows;
-  int64_t blocks, c, n, piece, begin, end;
-  uint64_t block;
-  bool live;
-
-  template <class T>
-  __device__ Column(const Args<T>& p, uint64_t task) {
-    const int lanes = 1 << p.log_lanes;
-    lane = threadIdx.x & (lanes - 1);
-    row = threadIdx.x >> p.log_lanes;
-    rows = kThreads >> p.log_lanes;
-    blocks = (p.channels + lanes * V - 1) / (lanes * V);
-    const uint64_t rest = task / uint64_t(blocks);
-    block = task - rest * blocks;
-    n = int64_t(rest / uint64_t(p.pieces));
-    piece = int64_t(rest) - n * p.pieces;
-    c = (int64_t(block) * lanes + lane) * V;
-    live = c < p.channels;
-    begin = piece * p.per_task;
-    end = begin + p.per_task < p.inner ? begin + p.per_task : p.inner;
-  }
-
-  // constants of the thread's channels
-  template <class A>
-  __device__ void constants(const A* values, A absent, A (&out)[V]) const {
-#pragma unroll
-    for (int j = 0; j < V; ++j) out[j] = values && live ? values[c + j] : absent;
-  }
-};
-
-template <class T, int V>
-__global__ void __launch_bounds__(kThreads) columns_forward(const Args<T> p, uint64_t tasks) {
-  using A = Accumulate<T>;
-  for (uint64_t task = blockIdx.x; task < tasks; task += gridDim.x) {
-    const Column<V> at(p, task);
-    if (!at.live) continue;
-    A b[V], s[V];
-    at.constants(p.b, A(0), b);
-    at.constants(p.scale ? p.scale + at.n * p.channels : nullptr, A(1), s);
-#pragma unroll 4
-    for (int64_t pixel = at.begin + at.row; pixel < at.end; pixel += at.rows) {
-      const int64_t i = (at.n * p.inner + pixel) * p.channels + at.c;
-      const A noise = p.noise ? p.noise[at.n * p.noise_stride + pixel] : A(0);
-      A z[V];
-      load<V>(p.x + i, V, z);
-#pragma unroll
-      for (int j = 0; j < V; ++j) z[j] = z[j] * s[j] + (noise + b[j]);
-      finish<V>(p.act, p.alpha, p.gain, p.clamp, z);
-      store<V>(p.out + i, V, z);
-    }
-  }
-}
-
-// [rows, lanes * V] in shared memory -> the sums of its columns
-template <int V, class A>
-__device__ void add_rows(A* shared, const Column<V>& at, const A (&sum)[V], int lanes, int64_t channels, A* to) {
-#pragma unroll
-  for (int j = 0; j < V; ++j) shared[(at.row * lanes + at.lane) * V + j] = sum[j];
-  __syncthreads();
-  const int64_t c = int64_t(at.block) * lanes * V + threadIdx.x;
-  if (threadIdx.x < lanes * V && c < channels) {
-    A total = 0;
-    for (int r = 0; r < at.rows; ++r) total += shared[r * lanes * V + threadIdx.x];
-    to[c] = total;
-  }
-  __syncthreads();
-}
-
-template <class T, int V>
-__global__ void __launch_bounds__(kThreads) columns_backward(const Args<T> p, uint64_t tasks) {
-  using A = Accumulate<T>;
-  __shared__ A shared[kThreads * V];
-  const int lanes = 1 << p.log_lanes;
-  for (uint64_t task = blockIdx.x; task < tasks; task += gridDim.x) {
-    const Column<V> at(p, task);
-    A b[V], s[V], sum[V] = {}, sum_x[V] = {};
-    at.constants(p.b, A(0), b);
-    at.constants(p.scale ? p.scale + at.n * p.channels : nullptr, A(1), s);
-    // the bound is the same for the whole block, since every lane takes part in the sums
-    for (int64_t base = at.begin; base < at.end; base += at.rows) {
-      const int64_t pixel = base + at.row;
-      A d[V] = {};
-      if (at.live && pixel < at.end) {
-        const int64_t i = (at.n * p.inner + pixel) * p.channels + at.c;
-        A u[V] = {}, x[V], dx[V];
-        load<V>(p.dy + i, V, d);
-        if (p.x) {
-          const A noise = p.noise ? p.noise[at.n * p.noise_stride + pixel] : A(0);
-          load<V>(p.x + i, V, x);
-#pragma unroll
-          for (int j = 0; j < V; ++j) u[j] = x[j] * s[j] + (noise + b[j]);
-        } else if (p.y) {
-          load<V>(p.y + i, V, u);
-        }
-        chain<V>(p, p.x != nullptr, u, d);
-#pragma unroll
-        for (int j = 0; j < V; ++j) {
-          sum[j] += d[j];
-          if (p.sum_dz_x) sum_x[j] += d[j] * x[j];
-          dx[j] = d[j] * s[j];
-        }
-        store<V>(p.out + i, V, dx);
-      }
-      if (p.dnoise) {
-        A total = 0;
-#pragma unroll
-        for (int j = 0; j < V; ++j) total += d[j];
-        total = group_sum(total, lanes);
-        // [blocks of channels, samples, pixels]
-        if (at.lane == 0 && pixel < at.end) p.dnoise[(int64_t(at.block) * p.outer + at.n) * p.inner + pixel] = total;
-      }
-    }
-    // [samples, chunks, channels]
-    const int64_t to = (at.n * p.pieces + at.piece) * p.channels;
-    if (p.sum_dz) add_rows<V>(shared, at, sum, lanes, p.channels, p.sum_dz + to);
-    if (p.sum_dz_x) add_rows<V>(shared, at, sum_x, lanes, p.channels, p.sum_dz_x + to);
-  }
-}
-
-// out[i, j] = sum over k0, k1 of partials, each index with its stride
-struct Sum {
-  int64_t rows, columns, row_stride, column_stride, k0, k1, k0_stride, k1_stride;
-};
-
-template <class A>
-__global__ void __launch_bounds__(kThreads) add_partials(const A* partials, A* out, const Sum p, int log_lanes) {
-  const int lanes = 1 << log_lanes, lane = threadIdx.x & (lanes - 1), groups = kThreads >> log_lanes;
-  const int64_t total = p.rows * p.columns;
-  for (int64_t first = int64_t(blockIdx.x) * groups; first < total; first += int64_t(gridDim.x) * groups) {
-    const int64_t i = first + (threadIdx.x >> log_lanes);
-    A sum = 0;
-    if (i < total) {
-      const uint64_t row = uint64_t(i) / uint64_t(p.columns);
-      const A* from = partials + int64_t(row) * p.row_stride + (i - int64_t(row) * p.columns) * p.column_stride;
-      for (int64_t k = lane; k < p.k0 * p.k1; k += lanes) {
-        const uint64_t k0 = uint64_t(k) / uint64_t(p.k1);
-        sum += from[int64_t(k0) * p.k0_stride + (k - int64_t(k0) * p.k1) * p.k1_stride];
-      }
-    }
-    sum = group_sum(sum, lanes);
-    if (i < total && lane == 0) out[i] = sum;
-  }
-}
+constexpr int kWaves = 64;
 
 struct Operands {
   OptionalTensor b, scale, noise;
@@ -325,7 +29,7 @@ struct Plan {
   bool columns = false, vectorised = false;
   int64_t outer = 1, channels = 1, inner = 1, pieces = 1, per_task = 1;
   int vectors = 1, log_lanes = 0;
-  uint64_t tasks = 1;
+  int64_t tasks = 1;
   int64_t ranges() const { return ceil_div(channels, per_task); }
 };
 
@@ -368,7 +72,7 @@ void cut(Plan& p, int width, bool dnoise, int processors) {
     p.pieces = std::clamp<int64_t>(wanted, 1, ceil_div(p.inner, rows * 4));
     p.per_task = ceil_div(ceil_div(p.inner, p.pieces), rows) * rows;
     p.pieces = ceil_div(p.inner, p.per_task);
-    p.tasks = uint64_t(p.outer) * p.pieces * blocks;
+    p.tasks = p.outer * p.pieces * blocks;
     return;
   }
   p.log_lanes = log2_ceil(ceil_div(p.inner, v), 5);
@@ -384,7 +88,7 @@ void cut(Plan& p, int width, bool dnoise, int processors) {
     }
     p.pieces = ceil_div(p.inner, lanes * v * p.vectors);
   }
-  p.tasks = uint64_t(p.outer) * p.ranges() * p.pieces;
+  p.tasks = p.outer * p.ranges() * p.pieces;
 }
 
 template <class T>
@@ -439,14 +143,12 @@ Tensor bias_act(const Tensor& x_, const OptionalTensor& b, const OptionalTensor&
     const auto run = [&](auto v) {
       constexpr int V = decltype(v)::value;
       if (plan.columns) {
-        columns_forward<T, V><<<launch.blocks(plan.tasks, 64), kThreads, 0, launch.stream()>>>(p, plan.tasks);
+        launch(columns_forward<T, V>, plan.tasks, kWaves, kThreads, 0, p, plan.tasks);
       } else {
-        const int64_t blocks = ceil_div(plan.tasks, kThreads >> plan.log_lanes);
-        rows_forward<T, V><<<launch.blocks(blocks, 64), kThreads, 0, launch.stream()>>>(p);
+        launch(rows_forward<T, V>, ceil_div(plan.tasks, kThreads >> plan.log_lanes), kWaves, kThreads, 0, p);
       }
     };
     plan.vectorised ? run(std::integral_constant<int, width>{}) : run(std::integral_constant<int, 1>{});
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
   });
   return out;
 }
@@ -456,9 +158,8 @@ void add(const Launch& launch, const Tensor& partials, const Tensor& out, const 
   if (partials.data_ptr() == out.data_ptr()) return;
   const int log_lanes = log2_ceil(sum.k0 * sum.k1, 5);
   const int64_t blocks = ceil_div(sum.rows * sum.columns, kThreads >> log_lanes);
-  add_partials<<<launch.blocks(blocks, 32), kThreads, 0, launch.stream()>>>(
-      static_cast<const A*>(partials.data_ptr()), static_cast<A*>(out.data_ptr()), sum, log_lanes);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(add_partials<A>, blocks, kWaves, kThreads, 0, static_cast<const A*>(partials.data_ptr()),
+         static_cast<A*>(out.data_ptr()), sum, log_lanes);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(
@@ -528,15 +229,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(
       constexpr int V = decltype(v)::value;
       const int64_t blocks = ceil_div(plan.tasks, kThreads >> plan.log_lanes);
       if (plan.columns) {
-        columns_backward<T, V><<<launch.blocks(plan.tasks, 64), kThreads, 0, launch.stream()>>>(p, plan.tasks);
+        launch(columns_backward<T, V>, plan.tasks, kWaves, kThreads, 0, p, plan.tasks);
       } else if (needs_noise) {
-        rows_backward<T, V, true><<<launch.blocks(blocks, 64), kThreads, 0, launch.stream()>>>(p);
+        launch(rows_backward<T, V, true>, blocks, kWaves, kThreads, 0, p);
       } else {
-        rows_backward<T, V, false><<<launch.blocks(blocks, 64), kThreads, 0, launch.stream()>>>(p);
+        launch(rows_backward<T, V, false>, blocks, kWaves, kThreads, 0, p);
       }
     };
     plan.vectorised ? run(std::integral_constant<int, width>{}) : run(std::integral_constant<int, 1>{});
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
 
     const int64_t n = plan.outer, c = plan.channels, s = plan.pieces;
     if (needs_b) {

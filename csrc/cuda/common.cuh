@@ -92,6 +92,11 @@ __device__ __forceinline__ void load_wide(const A* src, int64_t count, A (&out)[
   }
 }
 
+// a / b of numbers >= 0: an unsigned division is the cheaper one, above all where both fit 32 bits
+__device__ __forceinline__ int64_t quotient(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) / static_cast<uint64_t>(b));
+}
+
 // Sum over the `width` neighbouring lanes (a power of two) that the caller belongs to; every lane must call.
 template <class A>
 __device__ __forceinline__ A group_sum(A v, int width) {
@@ -192,7 +197,7 @@ inline int log2_ceil(int64_t n, int most) {
   return log;
 }
 
-// Where to launch: the device of a tensor, its current stream, its multiprocessors.
+// Launches kernels on the device of a tensor and on its current stream.
 class Launch {
  public:
   explicit Launch(const Tensor& t) : guard_(t.get_device_index()) {
@@ -202,12 +207,17 @@ class Launch {
     STD_CUDA_CHECK(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, t.get_device_index()));
   }
 
-  cudaStream_t stream() const { return stream_; }
   int processors() const { return processors_; }
 
-  // Blocks for so many tasks of a grid-stride loop, no more than `waves` on each multiprocessor.
-  unsigned blocks(int64_t tasks, int waves) const {
-    return static_cast<unsigned>(std::max<int64_t>(1, std::min<int64_t>(tasks, int64_t(processors_) * waves)));
+  // A kernel whose blocks take tasks in turns: one block a task, but at most `waves` blocks a multiprocessor.
+  template <class... P, class... Q>
+  void operator()(void (*kernel)(P...), int64_t tasks, int waves, int threads, size_t shared, const Q&... arguments) const {
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(std::clamp<int64_t>(tasks, 1, int64_t(processors_) * waves)));
+    config.blockDim = dim3(static_cast<unsigned>(threads));
+    config.dynamicSmemBytes = shared;
+    config.stream = stream_;
+    STD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
   }
 
  private:
