@@ -154,7 +154,9 @@ class BuildExtensions(build_ext):
                 sys.exit(f"imgops: {extension.name} was asked for by {variable}=1 and cannot be built: {error}")
             return {"built": False, "reason": str(error)}
 
-    def compile_all(self, jobs: list[tuple[str, str, list[str]]], environment: dict[str, str] | None = None) -> list[str]:
+    def compile_all(
+        self, jobs: list[tuple[str, str, list[str]]], environment: dict[str, str] | None = None
+    ) -> list[str]:
         """Objects of (source, tag, command) jobs, by the pool."""
 
         def one(job: tuple[str, str, list[str]]) -> str:
@@ -193,7 +195,9 @@ class BuildExtensions(build_ext):
             raise BuildError("pybind11 is not installed where the build runs") from None
         includes = ["-isystem", pybind11.get_include(), "-isystem", sysconfig.get_paths()["include"]]
         tag = sysconfig.get_config_var("SOABI") or "python"
-        objects = self.compile_all([("csrc/host.cpp", tag, [*compiler, *COMMON, "-O2", "-fvisibility=hidden", *includes])])
+        objects = self.compile_all(
+            [("csrc/host.cpp", tag, [*compiler, *COMMON, "-O2", "-fvisibility=hidden", *includes])]
+        )
         self.link([*compiler, *shared_flags(), *objects], output)
         return {"compiler": version_of(compiler)}
 

@@ -86,7 +86,9 @@ def load() -> dict[tuple[str, str], Status]:
             False, "Triton kernels need a GPU", "set TRITON_INTERPRET=1 to run them, slowly, in Triton's interpreter"
         )
     if not native.available:
-        warnings.warn(f"imgops runs without its CPU kernels: {native.reason}. To mend it: {native.remedy}", stacklevel=2)
+        warnings.warn(
+            f"imgops runs without its CPU kernels: {native.reason}. To mend it: {native.remedy}", stacklevel=2
+        )
     return {
         ("reference", "cpu"): Status(True),
         ("reference", "cuda"): Status(True),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,12 +20,14 @@ class Case(NamedTuple):
     arrays: dict[str, torch.Tensor]
 
 
-def cases(name: str) -> Iterator[Any]:
+def cases(name: str) -> list[Any]:
     """The cases of a file as parameters for ``pytest.mark.parametrize``."""
     arrays = np.load(DATA / f"{name}.npz")
+    params = []
     for case in json.loads((DATA / f"{name}.json").read_text()):
         tensors = {a: torch.from_numpy(arrays[f"{case['id']}/{a}"]) for a in case["arrays"]}
-        yield pytest.param(Case(case["params"], tensors), id=f"{name}-{case['id']}")
+        params.append(pytest.param(Case(case["params"], tensors), id=f"{name}-{case['id']}"))
+    return params
 
 
 def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
@@ -35,4 +36,4 @@ def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     if expected.numel() == 0:
         return 0.0
     scale = expected.abs().max().clamp(min=1e-30)
-    return float((actual.detach().double() - expected.detach().double()).abs().max() / scale)
+    return float((actual.detach().double() - expected.detach().double()).abs().max() / scale.detach())

@@ -18,7 +18,12 @@ def twins(*, fast_only: bool = False, exclude: tuple[str, ...] = ()) -> list[obj
     params = []
     for device in DEVICES:
         for twin in _backend.TWINS:
-            if twin in exclude or (fast_only and twin == "reference") or (twin == "cpu") != (device == "cpu") and twin in ("cpu", "cuda"):
+            if (
+                twin in exclude
+                or (fast_only and twin == "reference")
+                or (twin == "cpu") != (device == "cpu")
+                and twin in ("cpu", "cuda")
+            ):
                 continue
             status = _backend.load()[twin, device]
             marks = [] if status.available else [pytest.mark.skip(reason=f"{twin} on {device}: {status.reason}")]

@@ -96,7 +96,9 @@ def check_number(op: str, name: str, value: Any, minimum: float | None = None) -
         raise TypeError(f"imgops.{op}: {name} must be a number; got {type(value).__name__}")
     value = float(value)
     if value != value or (minimum is not None and value < minimum):
-        raise ValueError(f"imgops.{op}: {name} must be {'a number' if minimum is None else f'>= {minimum:g}'}; got {value}")
+        raise ValueError(
+            f"imgops.{op}: {name} must be {'a number' if minimum is None else f'>= {minimum:g}'}; got {value}"
+        )
     return value
 
 

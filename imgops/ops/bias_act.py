@@ -61,7 +61,9 @@ def bias_act(
         raise TypeError(f"imgops.bias_act: dim must be an int; got {type(dim).__name__}")
     if b is not None:
         if not -x.ndim <= dim < x.ndim:
-            raise ValueError(f"imgops.bias_act: dim must be in [{-x.ndim}, {x.ndim - 1}] for x of shape {list(x.shape)}; got {dim}")
+            raise ValueError(
+                f"imgops.bias_act: dim must be in [{-x.ndim}, {x.ndim - 1}] for x of shape {list(x.shape)}; got {dim}"
+            )
         dim %= x.ndim
         check_operand("bias_act", "b", b, x, (x.shape[dim],))
     act_alpha, act_gain, act_clamp = activation_arguments("bias_act", act, alpha, gain, clamp)
@@ -224,9 +226,7 @@ def _setup_context_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Ten
     ctx.arguments, ctx.needs = inputs[6:11], inputs[11:]
 
 
-def _double_backward(
-    ops: Any, ctx: Any, vx: Tensor, vb: Tensor, vscale: Tensor, vnoise: Tensor
-) -> tuple[Any, ...]:
+def _double_backward(ops: Any, ctx: Any, vx: Tensor, vb: Tensor, vscale: Tensor, vnoise: Tensor) -> tuple[Any, ...]:
     """Gradients of <v, (dx, db, dscale, dnoise)>, in ops that are differentiable themselves.
 
     With z = x * scale + noise + b and s = dy/dz, the backward is dx = dy * s * scale, db = sum(dy * s),

@@ -87,7 +87,23 @@ def modulated_conv2d(
             styles = styles / styles.abs().amax(dim=1, keepdim=True)
         demod = reference.demodulation(weight, styles) if demodulate else None
         return resampled_conv2d(
-            op, x, weight, styles, demod, noise, bias, act, alpha, gain, clamp, up, down, padding, resample_filter, flip_weight, impl
+            op,
+            x,
+            weight,
+            styles,
+            demod,
+            noise,
+            bias,
+            act,
+            alpha,
+            gain,
+            clamp,
+            up,
+            down,
+            padding,
+            resample_filter,
+            flip_weight,
+            impl,
         )
 
 
@@ -145,7 +161,9 @@ def resampled_conv2d(
         )
         return y.to(x.dtype)
     weight = weight.to(x.dtype)
-    return _library_conv2d(twin, x, weight, styles, demod, noise, bias, (act, *act_arguments), up, down, pads, f, flip_weight)
+    return _library_conv2d(
+        twin, x, weight, styles, demod, noise, bias, (act, *act_arguments), up, down, pads, f, flip_weight
+    )
 
 
 def _library_conv2d(

@@ -59,7 +59,9 @@ def setup_filter(
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"imgops.setup_filter: taps must be numbers, 1-D or 2-D; {error}") from None
     if f.ndim > 2 or f.numel() == 0:
-        raise ValueError(f"imgops.setup_filter: taps must have 1 or 2 dimensions, none empty; got shape {list(f.shape)}")
+        raise ValueError(
+            f"imgops.setup_filter: taps must have 1 or 2 dimensions, none empty; got shape {list(f.shape)}"
+        )
     f = f.reshape(1) if f.ndim == 0 else f
     if separable is None:
         separable = f.ndim == 1 and f.numel() >= SEPARABLE_TAPS
@@ -69,7 +71,8 @@ def setup_filter(
         f = f.outer(f)
     if normalize:
         total = f.sum()
-        if total == 0:
+        # on the meta device there is no value to look at
+        if not total.is_meta and total == 0:
             raise ValueError("imgops.setup_filter: taps that sum to 0 cannot be normalised; pass normalize=False")
         f = f / total
     if flip_filter:
@@ -120,6 +123,10 @@ def upfirdn2d(
     ups, downs = _pair(op, "up", up), _pair(op, "down", down)
     pads = check_padding(op, padding)
     gain = check_number(op, "gain", gain)
+    if gain < 0 and f is not None and f.ndim == 1:
+        raise ValueError(
+            f"imgops.upfirdn2d: gain must be >= 0 with a separable filter, which takes its root; got {gain:g}"
+        )
     output_size(op, x, f, ups, downs, pads)
     twin = _backend.choose(op, x.device.type, impl, STATUSES)
     if twin == "reference":
@@ -133,7 +140,9 @@ def check_filter(op: str, name: str, f: Any, x: Tensor) -> None:
     if f is None:
         return
     if not isinstance(f, Tensor):
-        raise TypeError(f"imgops.{op}: {name} must be a torch.Tensor or None (see setup_filter); got {type(f).__name__}")
+        raise TypeError(
+            f"imgops.{op}: {name} must be a torch.Tensor or None (see setup_filter); got {type(f).__name__}"
+        )
     if f.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"imgops.{op}: {name} must be float32 or float64, whatever x is; got {f.dtype}")
     if f.ndim not in (1, 2) or f.numel() == 0:
@@ -199,7 +208,14 @@ def fused_upfirdn2d_bias_act(
 
 
 def _transposed(
-    dy: Tensor, x_shape: Sequence[int], f: Tensor | None, up: Any, down: Any, padding: Any, flip_filter: bool, gain: float
+    dy: Tensor,
+    x_shape: Sequence[int],
+    f: Tensor | None,
+    up: Any,
+    down: Any,
+    padding: Any,
+    flip_filter: bool,
+    gain: float,
 ) -> tuple[Any, ...]:
     """Arguments of the upfirdn2d that is the gradient for x: factors swapped, filter flipped, padding mirrored."""
     (fw, fh), (h, w), (out_h, out_w) = filter_size(f), x_shape[2:], dy.shape[2:]
@@ -221,7 +237,9 @@ def _filter_gradient(
     padded = ops.upfirdn2d(x, None, up, (1, 1), padding, False, 1.0).to(wide)
     dy = dy.to(wide)
     taps = [
-        (padded[:, :, i : i + (out_h - 1) * down[1] + 1 : down[1], j : j + (out_w - 1) * down[0] + 1 : down[0]] * dy).sum()
+        (
+            padded[:, :, i : i + (out_h - 1) * down[1] + 1 : down[1], j : j + (out_w - 1) * down[0] + 1 : down[0]] * dy
+        ).sum()
         for i in range(fh)
         for j in range(fw)
     ]
@@ -324,9 +342,15 @@ def _setup_context_bias_act(ctx: Any, inputs: tuple[Any, ...], output: tuple[Ten
     x, f, up, down, padding, flip_filter, gain, b, scale, noise, act, alpha, act_gain, clamp, keep = inputs
     y, filtered = output
     # the filtered image is an output, so that a gradient of the backward finds its way to x through it
-    kept = bias_act.saved_for_backward(filtered, y, act, alpha, act_gain, clamp, scale is not None and ctx.needs_input_grad[8])
+    kept = bias_act.saved_for_backward(
+        filtered, y, act, alpha, act_gain, clamp, scale is not None and ctx.needs_input_grad[8]
+    )
     ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, f, *kept, b, scale, noise)
-    ctx.x_shape, ctx.resample, ctx.epilogue = x.shape, (up, down, padding, flip_filter, gain), (1, act, alpha, act_gain, clamp)
+    ctx.x_shape, ctx.resample, ctx.epilogue = (
+        x.shape,
+        (up, down, padding, flip_filter, gain),
+        (1, act, alpha, act_gain, clamp),
+    )
     ctx.set_materialize_grads(False)
 
 

@@ -62,7 +62,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "linear": Activation(lambda z, a: z, lambda z, a: torch.ones_like(z), None, 0.0, 1.0),
     "relu": Activation(lambda z, a: z.relu(), lambda z, a: (z > 0).to(z.dtype), None, 0.0, math.sqrt(2)),
     "lrelu": Activation(
-        lambda z, a: F.leaky_relu(z, a), lambda z, a: torch.where(z > 0, 1.0, a).to(z.dtype), None, 0.2, math.sqrt(2)
+        lambda z, a: F.leaky_relu(z, a), lambda z, a: torch.where(z > 0, torch.ones_like(z), a), None, 0.2, math.sqrt(2)
     ),
     "tanh": Activation(lambda z, a: z.tanh(), lambda z, a: 1 - z.tanh().square(), _tanh_derivative2, 0.0, 1.0),
     "sigmoid": Activation(lambda z, a: z.sigmoid(), _sigmoid_derivative, _sigmoid_derivative2, 0.0, 1.0),
@@ -81,7 +81,7 @@ ACTIVATIONS: dict[str, Activation] = {
         1.0,
     ),
     "softplus": Activation(
-        lambda z, a: z.clamp(min=0) + torch.log1p((-z.abs()).exp()),
+        lambda z, a: F.softplus(z, threshold=40.0),
         lambda z, a: z.sigmoid(),
         _sigmoid_derivative,
         0.0,

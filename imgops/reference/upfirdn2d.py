@@ -28,8 +28,10 @@ def upfirdn2d(
     x = F.pad(x, [0, up_x - 1, 0, 0, 0, up_y - 1])
     x = x.reshape(n, c, h * up_y, w * up_x)
 
-    # negative padding crops
-    x = F.pad(x, list(padding))
+    # pad first, then crop: a negative padding on one side may reach into the padding of the other
+    x = F.pad(x, [max(p, 0) for p in padding])
+    x0, x1, y0, y1 = (max(-p, 0) for p in padding)
+    x = x[:, :, y0 : x.shape[2] - y1, x0 : x.shape[3] - x1]
 
     if f is None:
         f = torch.ones(1, 1, device=x.device)

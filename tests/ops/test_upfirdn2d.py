@@ -1,0 +1,244 @@
+"""upfirdn2d: every twin against the float64 reference, the recorded cases, and autograd's numeric checks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import RESAMPLE, resample_filter
+from golden import cases, relative_error
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import gradcheck, gradgradcheck
+from twins import TOLERANCE, twins
+
+import imgops
+
+IDS = [f"{c.taps}-up{c.up}-down{c.down}" for c in RESAMPLE]
+
+
+def arguments(case):
+    return {
+        "up": case.up,
+        "down": case.down,
+        "padding": case.padding,
+        "flip_filter": case.flip_filter,
+        "gain": case.gain,
+    }
+
+
+@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize("case", cases("upfirdn2d"))
+def test_recorded(case, twin, device):
+    arrays = {k: v.to(device) for k, v in case.arrays.items()}
+    params = {k: v for k, v in case.params.items() if k != "filter"}
+    x = arrays["x"].requires_grad_()
+    y = imgops.upfirdn2d(x, arrays.get("f"), **params, impl=twin)
+    (dx,) = torch.autograd.grad(y, x, arrays["dy"])
+    assert relative_error(y, arrays["y"]) < 1e-10
+    assert relative_error(dx, arrays["dx"]) < 1e-10
+
+
+@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True))
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("rank_one", [False, True])
+@pytest.mark.parametrize("case", RESAMPLE, ids=IDS)
+def test_agrees_with_reference(case, rank_one, channels_last, dtype, twin, device):
+    f = resample_filter(case.taps, rank_one, device)
+    x = torch.randn(case.shape, device=device).to(dtype)
+    x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
+    x.requires_grad_()
+    y = imgops.upfirdn2d(x, f, **arguments(case), impl=twin)
+    dy = torch.randn_like(y)
+    (dx,) = torch.autograd.grad(y, x, dy)
+    x64 = x.detach().double().requires_grad_()
+    y64 = imgops.upfirdn2d(x64, f, **arguments(case), impl="reference")
+    (dx64,) = torch.autograd.grad(y64, x64, dy.double())
+    assert y.dtype == dtype
+    assert relative_error(y, y64) < TOLERANCE[dtype]
+    assert relative_error(dx, dx64) < TOLERANCE[dtype]
+    if channels_last and x.stride(1) == 1 and not x.is_contiguous():
+        assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize("layout", ["expanded", "offset", "transposed", "every other"])
+def test_any_strides(layout, twin, device):
+    base = torch.randn(2, 3, 8, 10, device=device)
+    x = {
+        "expanded": base[:, :1].expand(2, 3, 8, 10),
+        "offset": base[:, 1:, 1:, 2:],
+        "transposed": base.transpose(2, 3),
+        "every other": base[:, :, ::2, ::2],
+    }[layout]
+    f = imgops.setup_filter([1, 3, 3, 1], device=device)
+    y = imgops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], impl=twin)
+    expected = imgops.upfirdn2d(x.double(), f, up=2, padding=[2, 1, 2, 1], impl="reference")
+    assert relative_error(y, expected) < 1e-6
+
+
+@pytest.mark.parametrize(("twin", "device"), twins(exclude=("triton",)))
+@pytest.mark.parametrize("case", RESAMPLE[:10], ids=IDS[:10])
+def test_gradcheck(case, twin, device):
+    """First and second order for x and for the filter."""
+    x = torch.randn(1, 2, *(min(s, 5) for s in case.shape[2:]), dtype=torch.float64, device=device).requires_grad_()
+    f = resample_filter(case.taps, device=device)
+    if f is None:
+        inputs = (x,)
+    else:
+        # smaller filters keep the numeric Jacobian small
+        inputs = (x, f[tuple(slice(0, 4) for _ in f.shape)].double().requires_grad_())
+
+    def run(x, f=None):
+        return imgops.upfirdn2d(x, f, **arguments(case), impl=twin)
+
+    assert gradcheck(run, inputs)
+    assert gradgradcheck(run, inputs)
+
+
+@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True))
+def test_gradient_is_another_upfirdn2d(twin, device):
+    """Differentiating <v, dx> for dy gives the forward back."""
+    x = torch.randn(1, 2, 6, 6, dtype=torch.float64, device=device).requires_grad_()
+    f = imgops.setup_filter([1, 3, 3, 1], device=device)
+    dy = torch.randn(1, 2, 12, 12, dtype=torch.float64, device=device).requires_grad_()
+    y = imgops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], impl=twin)
+    (dx,) = torch.autograd.grad(y, x, dy, create_graph=True)
+    v = torch.randn_like(dx)
+    (ddy,) = torch.autograd.grad((dx * v).sum(), dy)
+    assert relative_error(ddy, imgops.upfirdn2d(v, f, up=2, padding=[2, 1, 2, 1], impl=twin)) < 1e-12
+
+
+@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4)])
+def test_empty(shape, twin, device):
+    x = torch.randn(shape, device=device).requires_grad_()
+    f = imgops.setup_filter([1, 3, 3, 1], device=device)
+    y = imgops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], impl=twin)
+    assert y.shape == (*shape[:2], 8, 8)
+    assert torch.autograd.grad(y.sum(), x)[0].shape == x.shape
+
+
+@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True))
+def test_opcheck(twin, device):
+    ops = torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
+    x = torch.randn(2, 3, 6, 5, device=device, requires_grad=True)
+    f = torch.randn(3, 4, device=device, requires_grad=True)
+    resample = ([2, 1], [1, 2], [2, 1, 1, 1], False, 1.5)
+    torch.library.opcheck(ops.upfirdn2d.default, (x, f, *resample))
+    torch.library.opcheck(
+        ops.upfirdn2d.default, (x.detach().contiguous(memory_format=torch.channels_last), None, *resample)
+    )
+    b, scale = torch.randn(3, device=device, requires_grad=True), torch.randn(2, 3, device=device, requires_grad=True)
+    y = ops.upfirdn2d(x, f, *resample)
+    noise = torch.randn(1, 1, *y.shape[2:], device=device, requires_grad=True)
+    epilogue = (b, scale, noise, "lrelu", 0.2, 1.4, 256.0)
+    torch.library.opcheck(ops.upfirdn2d_bias_act.default, (x, f, *resample, *epilogue, True))
+    with torch.no_grad():
+        fused, kept = ops.upfirdn2d_bias_act(x, f, *resample, *epilogue, True)
+        torch.testing.assert_close(kept, y)
+        torch.testing.assert_close(fused, ops.bias_act(y, b, scale, noise, 1, *epilogue[3:]))
+
+
+@pytest.mark.parametrize(("twin", "device"), twins())
+def test_compile(twin, device):
+    x = torch.randn(2, 3, 6, 5, device=device, requires_grad=True)
+    f = imgops.setup_filter([1, 3, 3, 1], device=device)
+
+    def run(x):
+        return imgops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], impl=twin)
+
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), run(x))
+    torch.testing.assert_close(torch.autograd.grad(compiled(x).sum(), x), torch.autograd.grad(run(x).sum(), x))
+
+
+@pytest.mark.parametrize(("twin", "device"), twins(exclude=("triton",)))
+def test_export_with_dynamic_shapes(twin, device):
+    class Up(torch.nn.Module):
+        def forward(self, x):
+            return imgops.upfirdn2d(x, torch.ones(4, device=x.device), up=2, padding=[2, 1, 2, 1], impl=twin)
+
+    x = torch.randn(2, 3, 8, 8, device=device)
+    shapes = {"x": {0: torch.export.Dim("n"), 2: torch.export.Dim("h"), 3: torch.export.Dim("w")}}
+    program = torch.export.export(Up(), (x,), dynamic_shapes=shapes)
+    other = torch.randn(3, 3, 5, 9, device=device)
+    torch.testing.assert_close(program.module()(other), Up()(other))
+
+
+def test_non_finite_values_stay_where_they_are():
+    """A tap that falls on an inserted zero, or beyond the edge, multiplies nothing."""
+    x = torch.zeros(1, 1, 8, 8)
+    x[0, 0, 4, 4] = torch.inf
+    y = imgops.upfirdn2d(x, torch.ones(3), up=2, padding=[1, 1, 1, 1])
+    assert bool(y[0, 0, 7:10, 7:10].isinf().all())
+    assert int(y.isfinite().sum()) == y.numel() - 9
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_any_arguments(data):
+    pair = st.tuples(st.integers(1, 4), st.integers(1, 4))
+    up, down = data.draw(pair), data.draw(pair)
+    padding = data.draw(st.tuples(*[st.integers(-3, 8)] * 4))
+    shape = data.draw(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(1, 9), st.integers(1, 9)))
+    taps = data.draw(
+        st.one_of(st.none(), st.tuples(st.integers(1, 12)), st.tuples(st.integers(1, 6), st.integers(1, 6)))
+    )
+    dtype = data.draw(st.sampled_from(list(TOLERANCE)))
+    order = data.draw(st.permutations(range(4)))
+    f = resample_filter(taps, rank_one=data.draw(st.booleans()))
+    x = torch.randn([shape[i] for i in order]).to(dtype).permute([order.index(i) for i in range(4)])
+    kwargs = {"up": up, "down": down, "padding": padding, "flip_filter": data.draw(st.booleans()), "gain": 1.3}
+    try:
+        y = imgops.upfirdn2d(x, f, **kwargs)
+    except ValueError as error:
+        assert "at least one pixel" in str(error)
+        return
+    expected = imgops.upfirdn2d(x.double(), f, **kwargs, impl="reference")
+    assert relative_error(y, expected) < TOLERANCE[dtype]
+
+
+def test_setup_filter():
+    f = imgops.setup_filter([1, 3, 3, 1])
+    torch.testing.assert_close(f, torch.tensor([1.0, 3, 3, 1]).outer(torch.tensor([1.0, 3, 3, 1])) / 64)
+    assert f.dtype == torch.float32
+    assert imgops.setup_filter(list(range(1, 9))).shape == (8,)
+    assert imgops.setup_filter([1, 2, 1], separable=True).shape == (3,)
+    torch.testing.assert_close(
+        imgops.setup_filter([1, 3], normalize=False, gain=4, separable=True), torch.tensor([2.0, 6.0])
+    )
+    torch.testing.assert_close(
+        imgops.setup_filter([[1, 2], [3, 4]], normalize=False, flip_filter=True), torch.tensor([[4.0, 3], [2, 1]])
+    )
+    assert imgops.setup_filter(None).shape == (1, 1)
+
+
+X, F4 = torch.zeros(1, 2, 8, 8), torch.ones(4, 4)
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "call"),
+    [
+        (ValueError, "x must have 4 dimensions", lambda: imgops.upfirdn2d(X[0], F4)),
+        (TypeError, "x must have one of the dtypes", lambda: imgops.upfirdn2d(X.int(), F4)),
+        (TypeError, "f must be a torch.Tensor or None", lambda: imgops.upfirdn2d(X, [1, 3, 3, 1])),
+        (TypeError, "f must be float32 or float64", lambda: imgops.upfirdn2d(X, F4.half())),
+        (ValueError, "f must have 1 or 2 dimensions", lambda: imgops.upfirdn2d(X, F4[None])),
+        (ValueError, "f must be on x's device", lambda: imgops.upfirdn2d(X, F4.to("meta"))),
+        (ValueError, "up must be >= 1; got 0", lambda: imgops.upfirdn2d(X, F4, up=0)),
+        (ValueError, "down must be >= 1", lambda: imgops.upfirdn2d(X, F4, down=(2, -1))),
+        (TypeError, "up must be an int or a sequence of ints", lambda: imgops.upfirdn2d(X, F4, up=1.5)),
+        (ValueError, "padding takes 1 or 2 or 4 ints", lambda: imgops.upfirdn2d(X, F4, padding=(1, 2, 3))),
+        (ValueError, "at least one pixel", lambda: imgops.upfirdn2d(X, F4, padding=-3)),
+        (ValueError, "gain must be >= 0 with a separable filter", lambda: imgops.upfirdn2d(X, F4[0], gain=-1)),
+        (ValueError, "taps that sum to 0", lambda: imgops.setup_filter([1, -1])),
+        (ValueError, "taps must have 1 or 2 dimensions", lambda: imgops.setup_filter([])),
+        (ValueError, "separable=True takes 1-D taps", lambda: imgops.setup_filter([[1.0]], separable=True)),
+        (TypeError, "taps must be numbers", lambda: imgops.setup_filter("1331")),
+    ],
+)
+def test_bad_input(error, match, call):
+    with pytest.raises(error, match=match) as caught:
+        call()
+    assert "\n" not in str(caught.value)
