@@ -14,7 +14,7 @@ def compare(first: Callable[[], object], second: Callable[[], object], budget: f
 
     Args:
         first, second: what to time.
-        budget: seconds for both together; each runs at least 3 times after a warm-up, whatever that takes.
+        budget: seconds for both together; each runs at least once after a warm-up, whatever that takes.
 
     Returns:
         (seconds of first, seconds of second).
@@ -24,7 +24,7 @@ def compare(first: Callable[[], object], second: Callable[[], object], budget: f
         _seconds(function)
     times: tuple[list[float], list[float]] = ([], [])
     deadline = time.perf_counter() + budget
-    while len(times[0]) < 3 or time.perf_counter() < deadline:
+    while not times[0] or time.perf_counter() < deadline:
         for function, kept in zip(both, times, strict=True):
             kept.append(_seconds(function))
     return statistics.median(times[0]), statistics.median(times[1])

@@ -27,8 +27,8 @@ class OneLineErrors(TyperGroup):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
         given = list(sys.argv[1:] if args is None else args)
         debug = "--debug" in given
-        options["standalone_mode"] = False
-        options.setdefault("prog_name", "imgops")
+        # also from python -m imgops and from a test, where the program's name is another
+        options |= {"standalone_mode": False, "prog_name": "imgops"}
         with warnings.catch_warnings():
             warnings.showwarning = _one_line_warning
             try:
@@ -63,7 +63,7 @@ app = typer.Typer(
 
 def main() -> None:
     """The entry point of the command ``imgops``."""
-    app(prog_name="imgops")
+    app()
 
 
 def _print_version(asked: bool) -> None:

@@ -126,7 +126,7 @@ class TrainingConfig:
             self,
             device=device,
             micro_batch=self.batch if self.micro_batch is None else self.micro_batch,
-            r1_gamma=0.0002 * self.resolution**2 / self.batch if self.r1_gamma is None else self.r1_gamma,
+            r1_gamma=0.0002 * self.resolution**2 / max(self.batch, 1) if self.r1_gamma is None else self.r1_gamma,
             pl_weight=(2.0 if self.resolution >= PATH_LENGTH_FROM else 0.0)
             if self.pl_weight is None
             else self.pl_weight,

@@ -153,7 +153,8 @@ def _batches(dataset: ImageDataset, config: TrainingConfig, start: int) -> Itera
 
 
 def _check(dataset: ImageFolder, quiet: bool) -> None:
-    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("checking the pictures", total=dataset.count)
         dataset.check(lambda: bar.advance(task))
 
