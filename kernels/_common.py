@@ -9,7 +9,12 @@ from torch import Tensor
 #: compiler options of every launch; contraction into fused multiply-adds is pinned, as Triton's default changes
 OPTIONS = {"enable_fp_fusion": True}
 
-WIDE = {torch.float64: torch.float64, torch.float32: torch.float32, torch.float16: torch.float32, torch.bfloat16: torch.float32}
+WIDE = {
+    torch.float64: torch.float64,
+    torch.float32: torch.float32,
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+}
 TL_WIDE = {torch.float64: tl.float64, torch.float32: tl.float32}
 
 
@@ -18,8 +23,3 @@ def dense_format(x: Tensor) -> torch.memory_format:
     if x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
         return torch.channels_last
     return torch.contiguous_format
-
-
-def is_channels_last(x: Tensor) -> bool:
-    """Whether x, dense, has its channels innermost in memory."""
-    return dense_format(x) == torch.channels_last

@@ -79,7 +79,9 @@ def activate(z, ACT: tl.constexpr, ALPHA: tl.constexpr, GAIN: tl.constexpr, CLAM
 
 
 @triton.jit
-def _slope(t, FROM_INPUT: tl.constexpr, ACT: tl.constexpr, ALPHA: tl.constexpr, GAIN: tl.constexpr, CLAMP: tl.constexpr):
+def _slope(
+    t, FROM_INPUT: tl.constexpr, ACT: tl.constexpr, ALPHA: tl.constexpr, GAIN: tl.constexpr, CLAMP: tl.constexpr
+):
     """dy/dz, from t = z where FROM_INPUT, else from the output t = y, whose sign is that of z."""
     one = tl.full(t.shape, 1, t.dtype)
     s = one
