@@ -359,6 +359,8 @@ def test_automatic_settings():
     assert config.r1_gamma == 0.0002 * 1024 / 16
     assert config.pl_weight == 0.0
     assert config.micro_batch == 16
+    assert config.channel_base == 16384
+    assert TrainingConfig("d", "o", resolution=512).resolve().channel_base == 32768
     assert TrainingConfig("d", "o", resolution=256).resolve().pl_weight == 2.0
     with pytest.raises(ValueError, match="resolution cannot change when a run is continued; it is 32, got 64"):
         config.changed({"resolution": 64})

@@ -91,9 +91,14 @@ class ImageFolder(ImageDataset):
         Raises:
             DataError: the first picture, by name, that cannot be used.
         """
+
+        def decode(index: int) -> None:
+            # nothing is returned: the pictures of a large set would pile up
+            self.picture(index)
+
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             try:
-                for _ in pool.map(self.picture, range(self.count)):
+                for _ in pool.map(decode, range(self.count)):
                     progress()
             finally:
                 # after the first bad picture, or an interrupt, the rest need not be read

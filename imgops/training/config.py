@@ -10,6 +10,8 @@ from typing import Any
 
 #: from this side on, the path length is regularised unless the configuration says otherwise
 PATH_LENGTH_FROM = 256
+#: from this side on, the networks are twice as wide
+WIDE_FROM = 512
 #: settings that may change when a run is continued; the others would make it another run
 CHANGEABLE = (
     "data",
@@ -62,7 +64,12 @@ class TrainingConfig:
     z_dim: int = setting(512, "Networks", "Size of the latent z.")
     w_dim: int = setting(512, "Networks", "Size of the intermediate latent w.")
     mapping_layers: int = setting(8, "Networks", "Layers of the mapping networks.")
-    channel_base: int = setting(32768, "Networks", "A resolution R has channel_base / R channels ...")
+    channel_base: int | None = setting(
+        None,
+        "Networks",
+        "A resolution R has channel_base / R channels (a CPU wants fewer: try 1024, and --channel-max 64) ...",
+        f"32768 from {WIDE_FROM} px on, else 16384",
+    )
     channel_max: int = setting(512, "Networks", "... but no more than this.")
     g_architecture: str = setting("skip", "Networks", "Of the generator: skip, resnet or orig.")
     d_architecture: str = setting("resnet", "Networks", "Of the discriminator: skip, resnet or orig.")
@@ -110,8 +117,8 @@ class TrainingConfig:
     def resolve(self) -> TrainingConfig:
         """The configuration with nothing left open, checked.
 
-        The R1 weight becomes ``0.0002 * resolution^2 / batch`` (Karras et al. 2020, "ADA"), the path-length weight 2
-        from 256 px on and 0 below, the device a GPU where there is one.
+        The R1 weight becomes ``0.0002 * resolution^2 / batch`` and channel_base 32768 from 512 px on and 16384 below
+        (Karras et al. 2020, "ADA"), the path-length weight 2 from 256 px on and 0 below, the device a GPU where one is.
 
         Raises:
             ValueError: a setting out of range; names it, what was given and what is allowed.
@@ -125,6 +132,7 @@ class TrainingConfig:
         resolved = dataclasses.replace(
             self,
             device=device,
+            channel_base=self.channel_base or (32768 if self.resolution >= WIDE_FROM else 16384),
             micro_batch=self.batch if self.micro_batch is None else self.micro_batch,
             r1_gamma=0.0002 * self.resolution**2 / max(self.batch, 1) if self.r1_gamma is None else self.r1_gamma,
             pl_weight=(2.0 if self.resolution >= PATH_LENGTH_FROM else 0.0)
