@@ -24,7 +24,7 @@ import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
@@ -101,24 +101,27 @@ def gencode() -> list[str]:
     return flags
 
 
-def compile_object(source: Path, object_file: Path, command: list[str], environment: dict[str, str] | None) -> Path:
+def compile_object(source: str, object_file: Path, command: list[str], environment: dict[str, str] | None) -> Path:
     """Compile unless the object is newer than all that it was made from, by the same command."""
     record, depends = object_file.with_suffix(".cmd"), object_file.with_suffix(".d")
     line = shlex.join(command)
     if object_file.is_file() and depends.is_file() and record.is_file() and record.read_text() == line:
         text = depends.read_text().replace("\\\n", " ").partition(":")[2]
-        made = object_file.stat().st_mtime
-        if all(Path(d).is_file() and Path(d).stat().st_mtime <= made for d in text.split()):
+        made, needed = object_file.stat().st_mtime, [ROOT / d for d in text.split()]
+        if all(d.is_file() and d.stat().st_mtime <= made for d in needed):
             return object_file
     object_file.parent.mkdir(parents=True, exist_ok=True)
-    run([*command, "-MMD", "-MF", str(depends), "-c", str(source), "-o", str(object_file)], environment)
+    run([*command, "-MMD", "-MF", str(depends), "-c", source, "-o", str(object_file)], environment)
     record.write_text(line)
     return object_file
 
 
 def run(command: list[str], environment: dict[str, str] | None = None) -> None:
     print(shlex.join(command), flush=True)
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    try:
+        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    except OSError as error:
+        raise BuildError(f"{command[0]} does not run: {error.strerror}") from None
     if result.returncode != 0:
         raise BuildError(f"{command[0]} failed: {(result.stderr or result.stdout).strip()[-2000:]}")
 
@@ -131,7 +134,11 @@ class BuildExtensions(build_ext):
         with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as self.pool:
             for extension in self.extensions:
                 report[extension.name.removeprefix("imgops.")] = self.attempt(extension)
-        self.extensions = [e for e in self.extensions if report[e.name.removeprefix("imgops.")]["built"]]
+        self.missing = [e for e in self.extensions if not report[e.name.removeprefix("imgops.")]["built"]]
+        self.extensions = [e for e in self.extensions if e not in self.missing]
+        for extension in self.missing:
+            # what an earlier build left would be packed
+            Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
         path = Path(self.build_lib) / "imgops" / REPORT
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=2) + "\n")
@@ -162,7 +169,7 @@ class BuildExtensions(build_ext):
         def one(job: tuple[str, str, list[str]]) -> str:
             source, tag, command = job
             name = source.replace("/", "-").rsplit(".", 1)[0] + f"-{tag}.o"
-            return str(compile_object(ROOT / source, OBJECTS / name, command, environment))
+            return str(compile_object(source, OBJECTS / name, command, environment))
 
         return list(self.pool.map(one, jobs))
 
@@ -181,7 +188,7 @@ class BuildExtensions(build_ext):
             for isa, flags in INSTRUCTION_SETS.items()
         ]
         glue = [*compiler, *COMMON, "-O2", STABLE_ABI, "-isystem", str(torch / "include")]
-        jobs += [(s, "abi", glue) for s in ("csrc/cpu/bias_act.cpp", "csrc/cpu/upfirdn2d.cpp", "csrc/library.cpp")]
+        jobs += [(s, "abi", glue) for s in ("csrc/cpu/bias_act.cpp", "csrc/cpu/modulated_conv2d.cpp", "csrc/cpu/upfirdn2d.cpp", "csrc/library.cpp")]
         objects = self.compile_all(jobs)
         libraries = [f"-L{torch / 'lib'}", "-ltorch", "-ltorch_cpu"]
         self.link([*compiler, *shared_flags(), *objects, *libraries], output)
@@ -217,6 +224,9 @@ class BuildExtensions(build_ext):
 
     def copy_extensions_to_source(self) -> None:
         super().copy_extensions_to_source()
+        for extension in self.missing:
+            # what an earlier build left would be loaded
+            (ROOT / self.get_ext_filename(extension.name)).unlink(missing_ok=True)
         shutil.copyfile(Path(self.build_lib) / "imgops" / REPORT, ROOT / "imgops" / REPORT)
 
     def announce_report(self, report: dict[str, dict[str, object]]) -> None:
@@ -249,10 +259,8 @@ if __name__ == "__main__":
         long_description_content_type="text/markdown",
         license="Apache-2.0",
         python_requires=">=3.10",
-        packages=[
-            "imgops",
-            *(f"imgops.{p}" for p in ("reference", "ops", "nn", "models", "data", "training", "cli", "kernels")),
-        ],
+        packages=[*find_packages(str(ROOT), include=["imgops", "imgops.*"]), "imgops.kernels"],
+        package_data={"imgops": ["py.typed"]},
         # a top-level package named kernels would collide with another project's
         package_dir={"imgops.kernels": "kernels"},
         ext_modules=[Extension(f"imgops.{n}", sources=[], optional=True) for n in ("_C", "_host", "_C_cuda")],

@@ -1,0 +1,80 @@
+# Every target does its own set-up: the environment in .venv, the pinned packages, the extensions. Later runs redo
+# only what changed.
+#
+#   make PYTHON=python3.12 test      which Python the environment is made with
+#   make VENV=../env test            another place for it, or one that is there: pinned packages are added
+#   make PYTHON=../env/bin/python VENV= gpu
+#                                    no environment: that Python with the packages it has; nothing but imgops is added
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+ifeq ($(strip $(VENV)),)
+PY := $(PYTHON)
+STAMPS := build/stamps
+else
+PY := $(VENV)/bin/python
+STAMPS := $(VENV)/stamps
+endif
+PACKAGES := $(STAMPS)/packages
+INSTALLED := $(STAMPS)/installed
+SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
+
+.PHONY: help demo test test-slow lint bench gpu install clean
+
+help:
+	@echo "make demo       train a small StyleGAN2 within five minutes and show what it learned: demo/"
+	@echo "make test       lint and the quick tests; make test-slow runs the rest"
+	@echo "make bench      the fused ops against plain PyTorch on this CPU"
+	@echo "make gpu        correctness and speed on this GPU"
+	@echo "make lint       ruff and mypy"
+	@echo "make install    the environment and an editable install, which the others do by themselves"
+	@echo "make clean      remove what was built; the environment stays"
+
+demo: $(INSTALLED)
+	$(PY) -m imgops demo --out demo
+
+test: lint $(INSTALLED)
+	$(PY) -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(INSTALLED)
+	$(PY) -m pytest -m slow $(PYTEST_ARGS)
+
+bench: $(INSTALLED)
+	$(PY) -m benchmarks.report
+
+gpu: $(INSTALLED)
+	$(PY) -m benchmarks.gpu
+
+lint: $(PACKAGES)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+install: $(INSTALLED)
+
+ifeq ($(strip $(VENV)),)
+$(PACKAGES):
+	@mkdir -p $(@D)
+	@touch $@
+else
+$(PACKAGES): requirements-dev.txt
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -r requirements-dev.txt
+	$(PY) -c "import triton" 2>/dev/null || $(PY) -m pip install "triton==3.9.0; platform_system == 'Linux'"
+	@mkdir -p $(@D)
+	@touch $@
+endif
+
+# pip hides what a build prints; the last line shows what was built, and why something was not
+$(INSTALLED): $(PACKAGES) $(SOURCES)
+	$(PY) -m pip install --no-build-isolation $(if $(strip $(VENV)),,--no-deps) -e .
+	$(PY) -m imgops info
+	@mkdir -p $(@D)
+	@touch $@
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -f imgops/*.so imgops/_build_report.json $(STAMPS)/installed
+	find . -name __pycache__ -type d -not -path "./.venv/*" -prune -exec rm -rf {} +
