@@ -62,9 +62,9 @@ def _tap(p_f, k, m_k, TAPS: tl.constexpr, FLIP: tl.constexpr, GAIN: tl.constexpr
 def _place(
     pid, col_blocks, row_blocks, planes, channels, A: tl.constexpr, B: tl.constexpr, CHANNELS_LAST: tl.constexpr
 ):
-    """(row block, column, plane, channel, sample, mask of planes, mask of samples): what a program's [A, B] tile covers.
+    """(row block, column, plane, channel, sample, mask of planes, mask of samples) of a program's [A, B] tile.
 
-    Planar tiles are [planes, columns] over the planes of all samples, channels-last ones [columns, channels] of a sample.
+    Planar tiles are [planes, columns] over all samples, channels-last ones [columns, channels] of one sample.
     """
     a = tl.arange(0, A)[:, None]
     b = tl.arange(0, B)[None, :]
@@ -94,11 +94,7 @@ def _place(
 @triton.jit
 def _start(plane, sample, channel, size, channels, CHANNELS_LAST: tl.constexpr):
     """Offset of the first sample of each plane, each of ``size`` samples."""
-    if CHANNELS_LAST:
-        offset = sample.to(tl.int64) * size * channels + channel
-    else:
-        offset = plane * size
-    return offset
+    return sample.to(tl.int64) * size * channels + channel if CHANNELS_LAST else plane * size
 
 
 @triton.jit
@@ -168,7 +164,7 @@ def upfirdn2d_kernel(
     A: tl.constexpr,
     B: tl.constexpr,
 ):
-    if p_rank_one is not None:
+    if p_rank_one is not None:  # noqa: SIM102 -- a kernel's `and` evaluates both sides
         if (tl.load(p_rank_one) != 0) != SEPARABLE:
             return
     row_block, col, plane, channel, sample, m_plane, m_sample = _place(
@@ -314,7 +310,7 @@ def upfirdn2d_loop_kernel(
     B: tl.constexpr,
 ):
     """Any filter, tap by tap, one output row a program."""
-    if p_rank_one is not None:
+    if p_rank_one is not None:  # noqa: SIM102 -- a kernel's `and` evaluates both sides
         if tl.load(p_rank_one) != 0:
             return
     row, col, plane, channel, sample, m_plane, m_sample = _place(
@@ -433,7 +429,10 @@ class _Call(NamedTuple):
     epilogue: _Epilogue
 
     def arguments(self, rows: int, values: int) -> tuple[tuple[Any, ...], tuple[int, ...], dict[str, Any], int]:
-        """(epilogue and output, sizes, options, programs) of a launch: ``rows`` output rows a program, ``values`` a thread and row."""
+        """(epilogue and output, sizes, options, programs) of a launch.
+
+        A program takes ``rows`` output rows, and each of its threads ``values`` of a row.
+        """
         n, c, _, _ = self.x.shape
         (_, _, out_h, out_w), last = self.y.shape, self.last
         if last:
@@ -489,7 +488,8 @@ class _Call(NamedTuple):
         upfirdn2d_kernel[(programs,)](
             self.x, fx, fy, rank_one, *common, ax.lead, ay.lead, *places,
             UP_X=ax.up, UP_Y=ay.up, DOWN_X=ax.down, DOWN_Y=ay.down, PHASE_X=ax.phase, PHASE_Y=ay.phase,
-            FW=ax.taps, FH=ay.taps, SEPARABLE=separable, LOOP_X=loop_x, GAIN_X=gain_x, GAIN_Y=gain_y, ROWS=rows, **options,
+            FW=ax.taps, FH=ay.taps, SEPARABLE=separable, LOOP_X=loop_x, GAIN_X=gain_x, GAIN_Y=gain_y,
+            ROWS=rows, **options,
         )  # fmt: skip
 
     def loop(self, f: Tensor, rank_one: Tensor | None, gain: float) -> None:

@@ -1,0 +1,217 @@
+"""The convolution of the Triton twin: modulation, tensor-core product and epilogue in one pass, and its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..reference.modulated_conv2d import resample_padding
+from . import bias_act
+from ._common import accumulation_dtype, dense_format, namespace, register
+from .upfirdn2d import filter_size, fused_upfirdn2d_bias_act
+
+_LINEAR = ("linear", 0.0, 1.0, -1.0)
+_NO_PADDING = (0, 0, 0, 0)
+
+
+def fused_resampled_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor | None,
+    demod: Tensor | None,
+    noise: Tensor | None,
+    bias: Tensor | None,
+    activation: tuple[str, float, float, float],
+    up: int,
+    down: int,
+    padding: tuple[int, int, int, int],
+    f: Tensor | None,
+    flip_weight: bool,
+) -> Tensor:
+    """The convolution of ``modulated_conv2d`` in as few passes as there are resolutions; arguments already checked.
+
+    One pass where nothing is resampled; two where it is: the filter before the strided convolution, or the
+    transposed convolution before the filter, which then has the epilogue.
+    """
+    kh, kw = weight.shape[2:]
+    pointwise = kh == kw == 1
+    weight = weight if flip_weight else weight.flip([2, 3])
+    pads = resample_padding(padding, filter_size(f), up, down)
+    if up == 1:
+        stride = down
+        if f is not None:
+            # a 1x1 convolution reads only the samples that its stride keeps
+            kept = down if pointwise else 1
+            x = namespace("triton").upfirdn2d(x, f, (1, 1), (kept, kept), pads, False, 1.0)
+            stride, pads = down // kept, _NO_PADDING
+        return fused_conv2d(x, weight, styles, demod, noise, bias, activation, stride, pads, 1)
+
+    x0, x1, y0, y1 = pads
+    if pointwise:
+        factor = up
+        x = fused_conv2d(x, weight, styles, None, None, None, _LINEAR, 1, _NO_PADDING, 1)
+    else:
+        # the transposed convolution flips, and its output starts kernel - 1 samples earlier
+        factor = 1
+        x0, x1, y0, y1 = x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up)
+        x = fused_conv2d(x, weight.flip([2, 3]), styles, None, None, None, _LINEAR, 1, _NO_PADDING, up)
+    return fused_upfirdn2d_bias_act(
+        "triton", x, f, (factor, factor), (1, 1), (x0, x1, y0, y1), float(up**2), bias, demod, noise, *activation
+    )
+
+
+def fused_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor | None,
+    demod: Tensor | None,
+    noise: Tensor | None,
+    b: Tensor | None,
+    activation: tuple[str, float, float, float],
+    stride: int,
+    padding: tuple[int, int, int, int],
+    up: int,
+) -> Tensor:
+    """``bias_act(conv2d(x * styles, weight), b, demod, noise)`` in one pass; arguments already checked.
+
+    Shapes: x [N, I, H, W]; weight [O, I, kh, kw] in x's dtype; styles [N, I]; demod [N, O]; b [O];
+    noise [N or 1, 1, H', W']. With ``up`` > 1 it is the transposed convolution of that stride, unpadded.
+    """
+    wide = accumulation_dtype(x.dtype)
+    styles, demod, noise, b = (None if t is None else t.to(wide) for t in (styles, demod, noise, b))
+    differentiated = torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (x, weight, styles, demod, noise, b)
+    )
+    # the convolution before its epilogue is kept only where the output does not tell the slope
+    needs_u = demod is not None and demod.requires_grad
+    keep = differentiated and bias_act.saved_for_backward(x, x, *activation, needs_x=needs_u)[0] is not None
+    return namespace("triton").fused_conv2d(x, weight, styles, demod, noise, b, *activation, stride, padding, up, keep)[
+        0
+    ]
+
+
+def _output_shape(x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int) -> list[Any]:
+    (n, _, h, w), (channels, _, kh, kw) = x.shape, weight.shape
+    if up > 1:
+        return [n, channels, (h - 1) * up + kh, (w - 1) * up + kw]
+    return [
+        n, channels, (h + padding[2] + padding[3] - kh) // stride + 1, (w + padding[0] + padding[1] - kw) // stride + 1
+    ]  # fmt: skip
+
+
+def _triton(
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor | None,
+    demod: Tensor | None,
+    noise: Tensor | None,
+    b: Tensor | None,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float,
+    stride: int,
+    padding: Sequence[int],
+    up: int,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    from imgops.kernels import modulated_conv2d as kernel
+
+    return kernel.conv2d(x, weight, styles, demod, noise, b, act, alpha, gain, clamp, stride, padding, up, keep)
+
+
+def _fake(
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor | None,
+    demod: Tensor | None,
+    noise: Tensor | None,
+    b: Tensor | None,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float,
+    stride: int,
+    padding: Sequence[int],
+    up: int,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    y = x.new_empty(_output_shape(x, weight, stride, padding, up)).contiguous(memory_format=dense_format(x))
+    return y, torch.empty_like(y) if keep else y.new_empty([0])
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, styles, demod, noise, b, act, alpha, gain, clamp, stride, padding, up, keep = inputs
+    y, u = output
+    # u is an output, so that a gradient of the backward finds its way to x and the weight through it
+    kept = bias_act.saved_for_backward(u, y, act, alpha, gain, clamp, demod is not None and ctx.needs_input_grad[3])
+    ctx.save_for_backward(x, weight, styles, *kept, b, demod, noise)
+    ctx.convolution, ctx.epilogue = (stride, padding, up), (1, act, alpha, gain, clamp)
+    ctx.plain = demod is None and noise is None and b is None and (act, gain, clamp) == ("linear", 1.0, -1.0)
+    ctx.keep = keep
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ops: Any, ctx: Any, dy: Tensor | None, du: Tensor | None) -> tuple[Any, ...]:
+    x, weight, styles, *kept = ctx.saved_tensors
+    needs_x, needs_weight, needs_styles, needs_demod, needs_noise, needs_b = ctx.needs_input_grad[:6]
+    dx = dweight = dstyles = ddemod = dnoise = db = None
+    d = du if ctx.keep else None
+    if dy is not None and ctx.plain:
+        d = dy if d is None else d + dy
+    elif dy is not None:
+        through, db, ddemod, dnoise = bias_act.gradients(
+            ops, dy, tuple(kept), ctx.epilogue, (needs_b, needs_demod, needs_noise)
+        )
+        d = through if d is None else d + through
+    if d is not None and (needs_x or needs_weight or needs_styles):
+        modulated = x if styles is None else ops.bias_act(x, None, styles, None, 1, *_LINEAR)
+        dx, dweight = _convolution_gradients(
+            d, modulated, weight, *ctx.convolution, needs_x or needs_styles, needs_weight
+        )
+        if styles is not None and dx is not None:
+            dx, _, dstyles, _ = ops.bias_act_backward(
+                dx, x, None, None, styles, None, 1, *_LINEAR, False, needs_styles, False
+            )
+    return dx if needs_x else None, dweight, dstyles if needs_styles else None, ddemod, dnoise, db, *[None] * 8
+
+
+def _convolution_gradients(
+    d: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    stride: int,
+    padding: Sequence[int],
+    up: int,
+    needs_x: bool,
+    needs_weight: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of the convolution for its (modulated) input and its weight, by the library's operator."""
+    x0, x1, y0, y1 = padding
+    even = x0 == x1 >= 0 and y0 == y1 >= 0
+    padded = x if up > 1 or even else F.pad(x, [x0, x1, y0, y1])
+    dx, dweight, _ = torch.ops.aten.convolution_backward(
+        d,
+        padded,
+        weight.transpose(0, 1) if up > 1 else weight,
+        None,
+        [up if up > 1 else stride] * 2,
+        [y0, x0] if even and up == 1 else [0, 0],
+        [1, 1],
+        up > 1,
+        [0, 0],
+        1,
+        [needs_x, needs_weight, False],
+    )
+    if needs_x and padded is not x:
+        dx = F.pad(dx, [-x0, -x1, -y0, -y1])
+    if needs_weight and up > 1:
+        dweight = dweight.transpose(0, 1)
+    return dx if needs_x else None, dweight if needs_weight else None
+
+
+register("fused_conv2d", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context, native=False)
