@@ -15,6 +15,7 @@ from ..reference import modulated_conv2d as reference
 from ..reference.modulated_conv2d import resample_padding
 from ._common import STATUSES, accumulation_dtype, check_ints, check_operand, check_tensor
 from .bias_act import activation_arguments, fused_bias_act
+from .fused_conv2d import fused_resampled_conv2d
 from .upfirdn2d import check_filter, check_padding, filter_size, fused_upfirdn2d_bias_act
 
 _LINEAR = ("linear", 0.0, 1.0, -1.0)
@@ -161,6 +162,11 @@ def resampled_conv2d(
         )
         return y.to(x.dtype)
     weight = weight.to(x.dtype)
+    if twin == "triton":
+        activation = (act, *act_arguments)
+        return fused_resampled_conv2d(
+            x, weight, styles, demod, noise, bias, activation, up, down, pads, f, flip_weight
+        )
     return _library_conv2d(
         twin, x, weight, styles, demod, noise, bias, (act, *act_arguments), up, down, pads, f, flip_weight
     )
