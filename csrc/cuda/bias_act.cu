@@ -18,7 +18,8 @@ Operands operands(const Tensor& x, const OptionalTensor& b, const OptionalTensor
   STD_TORCH_CHECK(!b.has_value() || (dim >= 0 && dim < x.dim()), "imgops::bias_act: dim out of range");
   STD_TORCH_CHECK((!scale.has_value() && !noise.has_value()) || (dim == 1 && x.dim() >= 2),
                   "imgops::bias_act: scale and noise need dim = 1");
-  STD_TORCH_CHECK(!noise.has_value() || samples == 1 || samples == x.size(0), "imgops::bias_act: noise must have 1 or N samples");
+  STD_TORCH_CHECK(!noise.has_value() || samples == 1 || samples == x.size(0),
+                  "imgops::bias_act: noise must have 1 or N samples");
   return {operand(b, x, "b", b.has_value() ? x.size(dim) : 0),
           operand(scale, x, "scale", scale.has_value() ? x.size(0) * x.size(1) : 0),
           operand(noise, x, "noise", samples * inner)};
@@ -202,8 +203,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(
     using T = decltype(tag);
     using A = Accumulate<T>;
     constexpr int width = 16 / sizeof(T);
-    plan.vectorised = vectors_fit<T>(
-        plan, {dy.data_ptr(), x ? x->data_ptr() : nullptr, y ? y->data_ptr() : nullptr, t.noise ? t.noise->data_ptr() : nullptr});
+    const auto address = [](const OptionalTensor& t) { return t.has_value() ? t->data_ptr() : nullptr; };
+    plan.vectorised = vectors_fit<T>(plan, {dy.data_ptr(), address(x), address(y), address(t.noise)});
     cut(plan, width, needs_noise, launch.processors());
     Args<T> p = arguments<T>(plan, t, act_of(act), alpha, gain, clamp);
     p.dy = static_cast<const T*>(dy.data_ptr());
@@ -243,7 +244,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(
       add<A>(launch, part_b, db, plan.columns ? Sum{1, c, 0, 1, 1, n * s, 0, c} : Sum{1, c, 0, s, n, s, c * s, 1});
     }
     if (needs_scale) {
-      add<A>(launch, part_scale, dscale, plan.columns ? Sum{n, c, s * c, 1, 1, s, 0, c} : Sum{1, n * c, 0, s, 1, s, 0, 1});
+      const Sum sum = plan.columns ? Sum{n, c, s * c, 1, 1, s, 0, c} : Sum{1, n * c, 0, s, 1, s, 0, 1};
+      add<A>(launch, part_scale, dscale, sum);
     }
     if (needs_noise) {
       const int64_t pixels = n * plan.inner;

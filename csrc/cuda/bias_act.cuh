@@ -145,11 +145,7 @@ __global__ void __launch_bounds__(kThreads, 2) rows_backward(const Args<T> p) {
     if constexpr (kNoise) {
       // [ranges, outer, inner]
       if (active && begin < p.inner) {
-        A* to = p.dnoise + (range * p.outer + n) * p.inner + begin;
-#pragma unroll
-        for (int j = 0; j < V; ++j) {
-          if (begin + j < p.inner) to[j] = dnoise[j];
-        }
+        store_wide<V>(p.dnoise + (range * p.outer + n) * p.inner + begin, p.inner - begin, dnoise);
       }
     }
   }

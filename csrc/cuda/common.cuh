@@ -39,6 +39,12 @@ struct alignas(sizeof(T) * V) Vec {
   T v[V];
 };
 
+// The type that moves so many bytes in one access.
+template <int kBytes>
+using SmallWord = std::conditional_t<kBytes == 4, unsigned, unsigned short>;
+template <int kBytes>
+using Word = std::conditional_t<kBytes == 16, uint4, std::conditional_t<kBytes == 8, uint2, SmallWord<kBytes>>>;
+
 __device__ __forceinline__ double widen(double v) { return v; }
 __device__ __forceinline__ float widen(float v) { return v; }
 __device__ __forceinline__ float widen(__half v) { return __half2float(v); }
@@ -64,13 +70,32 @@ __device__ __forceinline__ void load(const T* src, int64_t count, A (&out)[V]) {
   }
 }
 
+// The compiler would split the store of a struct into one of each member. It is not told that memory changes: no kernel
+// reads what it writes, and so the loads of the next iteration may go before this.
+template <class W>
+__device__ __forceinline__ void store_word(W* dst, W word) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(W) == 16) {
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(dst), "r"(word.x), "r"(word.y), "r"(word.z),
+                 "r"(word.w));
+    return;
+  } else if constexpr (sizeof(W) == 8) {
+    asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(dst), "r"(word.x), "r"(word.y));
+    return;
+  }
+#endif
+  *dst = word;
+}
+
 template <int V, class T, class A>
 __device__ __forceinline__ void store(T* dst, int64_t count, const A (&in)[V]) {
   if (count >= V) {
     Vec<T, V> out;
 #pragma unroll
     for (int j = 0; j < V; ++j) out.v[j] = narrow<T>(in[j]);
-    *reinterpret_cast<Vec<T, V>*>(dst) = out;
+    Word<sizeof(out)> word;
+    memcpy(&word, &out, sizeof(out));
+    store_word(reinterpret_cast<Word<sizeof(out)>*>(dst), word);
   } else {
 #pragma unroll
     for (int j = 0; j < V; ++j) {
@@ -89,6 +114,19 @@ __device__ __forceinline__ void load_wide(const A* src, int64_t count, A (&out)[
     load<step>(src + j, count - j, part);
 #pragma unroll
     for (int i = 0; i < step; ++i) out[j + i] = part[i];
+  }
+}
+
+// The converse of load_wide.
+template <int V, class A>
+__device__ __forceinline__ void store_wide(A* dst, int64_t count, const A (&in)[V]) {
+  constexpr int step = V * sizeof(A) % 16 == 0 ? 16 / sizeof(A) : 1;
+#pragma unroll
+  for (int j = 0; j < V; j += step) {
+    A part[step];
+#pragma unroll
+    for (int i = 0; i < step; ++i) part[i] = in[j + i];
+    store<step>(dst + j, count - j, part);
   }
 }
 
@@ -156,7 +194,8 @@ inline Tensor in_format(const Tensor& t, bool channels_last) {
   return torch::stable::contiguous(t, channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
 }
 
-inline Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, ScalarType dtype, bool channels_last = false) {
+inline Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, ScalarType dtype,
+                       bool channels_last = false) {
   const auto format = channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
   return torch::stable::empty({size.data(), size.size()}, dtype, std::nullopt, like.device(), std::nullopt, format);
 }
@@ -211,7 +250,8 @@ class Launch {
 
   // A kernel whose blocks take tasks in turns: one block a task, but at most `waves` blocks a multiprocessor.
   template <class... P, class... Q>
-  void operator()(void (*kernel)(P...), int64_t tasks, int waves, int threads, size_t shared, const Q&... arguments) const {
+  void operator()(void (*kernel)(P...), int64_t tasks, int waves, int threads, size_t shared,
+                  const Q&... arguments) const {
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(static_cast<unsigned>(std::clamp<int64_t>(tasks, 1, int64_t(processors_) * waves)));
     config.blockDim = dim3(static_cast<unsigned>(threads));

@@ -67,7 +67,8 @@ template <class T, int kUp, int kDown>
 void run_four_taps(const Launch& launch, const Resample<T, T>& p, bool channels_last) {
   using A = Accumulate<T>;
   using P = Phases<kUp, kDown>;
-  constexpr int width = 16 / sizeof(T);
+  // more channels a thread would leave registers for too few threads
+  constexpr int width = 4;
   Strips s{};
   strip_origin<kUp, kDown>(p.pad_x, s.out_x, s.in_x);
   strip_origin<kUp, kDown>(p.pad_y, s.out_y, s.in_y);
@@ -162,7 +163,8 @@ std::tuple<Tensor, Tensor> run(const Tensor& x, const OptionalTensor& f, const s
   q.x = in_format(x, q.channels_last);
   Filter filter{nullptr, 1, 1, false, false, !flip_filter, gain};
   if (f.has_value()) {
-    STD_TORCH_CHECK((f->dim() == 1 || f->dim() == 2) && f->numel() > 0, "imgops::upfirdn2d: f must have 1 or 2 dimensions");
+    STD_TORCH_CHECK((f->dim() == 1 || f->dim() == 2) && f->numel() > 0,
+                    "imgops::upfirdn2d: f must have 1 or 2 dimensions");
     STD_TORCH_CHECK(f->scalar_type() == ScalarType::Float || f->scalar_type() == ScalarType::Double,
                     "imgops::upfirdn2d: f must be float32 or float64");
     STD_TORCH_CHECK(f->get_device_index() == x.get_device_index(), "imgops::upfirdn2d: f must be on x's device");
@@ -174,8 +176,12 @@ std::tuple<Tensor, Tensor> run(const Tensor& x, const OptionalTensor& f, const s
     filter.wide = f->scalar_type() == ScalarType::Double;
     if (filter.vector) filter.gain = std::sqrt(gain);
   }
-  const int64_t extent_x = x.size(3) * up[0] + padding[0] + padding[1], extent_y = x.size(2) * up[1] + padding[2] + padding[3];
-  const int64_t most = std::max({extent_x, extent_y, x.size(3) * up[0], x.size(2) * up[1], std::abs(padding[0]), std::abs(padding[2])});
+  // kernels compute positions along an axis in 32 bits
+  STD_TORCH_CHECK(std::max({up[0], up[1], down[0], down[1]}) < (1 << 16),
+                  "imgops::upfirdn2d: up and down must be < 65536");
+  const int64_t up_w = x.size(3) * up[0], up_h = x.size(2) * up[1];
+  const int64_t extent_x = up_w + padding[0] + padding[1], extent_y = up_h + padding[2] + padding[3];
+  const int64_t most = std::max({extent_x, extent_y, up_w, up_h, std::abs(padding[0]), std::abs(padding[2])});
   STD_TORCH_CHECK(most < (int64_t(1) << 30), "imgops::upfirdn2d: the up-sampled image is too large");
   q.out_w = (extent_x - filter.w + down[0]) / down[0];
   q.out_h = (extent_y - filter.h + down[1]) / down[1];
@@ -183,14 +189,16 @@ std::tuple<Tensor, Tensor> run(const Tensor& x, const OptionalTensor& f, const s
 
   const int64_t n = x.size(0), c = x.size(1);
   const int64_t noise_samples = o.noise.has_value() && o.noise->dim() > 0 ? o.noise->size(0) : 1;
-  STD_TORCH_CHECK(noise_samples == 1 || noise_samples == n, "imgops::upfirdn2d_bias_act: noise must have 1 or N samples");
+  STD_TORCH_CHECK(noise_samples == 1 || noise_samples == n,
+                  "imgops::upfirdn2d_bias_act: noise must have 1 or N samples");
   o.b = operand(o.b, x, "b", c);
   o.scale = operand(o.scale, x, "scale", n * c);
   o.noise = operand(o.noise, x, "noise", noise_samples * q.out_h * q.out_w);
 
   const std::vector<int64_t> size{n, c, q.out_h, q.out_w};
   const Tensor y = allocate(x, size, x.scalar_type(), q.channels_last);
-  const Tensor filtered = o.keep ? allocate(x, size, x.scalar_type(), q.channels_last) : allocate(x, {0}, x.scalar_type());
+  const std::vector<int64_t> kept = o.keep ? size : std::vector<int64_t>{0};
+  const Tensor filtered = allocate(x, kept, x.scalar_type(), o.keep && q.channels_last);
   if (y.numel() == 0) return {y, filtered};
 
   with_dtype(x, [&](auto tag) {
@@ -200,7 +208,8 @@ std::tuple<Tensor, Tensor> run(const Tensor& x, const OptionalTensor& f, const s
     p.filtered = o.keep ? static_cast<T*>(filtered.data_ptr()) : nullptr;
     // float64 serves to check, not to train: the general kernel is enough
     if constexpr (!std::is_same_v<T, double>) {
-      const bool four_taps = filter.w == 4 && filter.h == 4 && up[0] == up[1] && down[0] == down[1] && linear_in_pieces(o.act);
+      const bool same = up[0] == up[1] && down[0] == down[1];
+      const bool four_taps = same && filter.w == 4 && filter.h == 4 && linear_in_pieces(o.act);
       if (four_taps && up[0] == 1 && down[0] == 1) return run_four_taps<T, 1, 1>(launch, p, q.channels_last);
       if (four_taps && up[0] == 2 && down[0] == 1) return run_four_taps<T, 2, 1>(launch, p, q.channels_last);
       if (four_taps && up[0] == 1 && down[0] == 2) return run_four_taps<T, 1, 2>(launch, p, q.channels_last);

@@ -7,7 +7,7 @@ namespace imgops {
 
 constexpr int kTileThreads = 256;
 
-// A tile: w x h outputs of c channels (1 in planes), the in_w x in_h inputs that they need, and how many tiles there are.
+// A tile: w x h outputs of c channels (1 in planes), the in_w x in_h inputs that they need, and how many there are.
 struct Tiles {
   int w, h, c, in_w, in_h;
   int64_t count_x, count_y, count_c, count;
@@ -39,7 +39,8 @@ __global__ void __launch_bounds__(kTileThreads) any_tile(const Resample<T, T> p,
     const int x0 = out_x * p.down_x - p.pad_x, y0 = out_y * p.down_y - p.pad_y;
     // the first samples of the tile
     const int in_x = (x0 + first_tap(x0, p.up_x)) / p.up_x, in_y = (y0 + first_tap(y0, p.up_y)) / p.up_y;
-    const T* source = interleaved ? p.x + n * p.h * p.w * p.channels + channel : p.x + (n * p.channels + channel) * p.h * p.w;
+    const int64_t start = interleaved ? n * p.h * p.w * p.channels + channel : (n * p.channels + channel) * p.h * p.w;
+    const T* source = p.x + start;
 
     for (int i = threadIdx.x; i < t.in_h * t.in_w * t.c; i += kTileThreads) {
       const int q = i / t.c, c = i - q * t.c, r = q / t.in_w, y = in_y + r, x = in_x + q - r * t.in_w;
@@ -76,7 +77,8 @@ __global__ void __launch_bounds__(kTileThreads) any_tile(const Resample<T, T> p,
         }
       }
       const int64_t pixel = int64_t(out_y + r) * p.out_w + out_x + column, pixels = int64_t(p.out_h) * p.out_w;
-      const int64_t at = interleaved ? (n * pixels + pixel) * p.channels + channel + c : (n * p.channels + channel) * pixels + pixel;
+      const int64_t at = interleaved ? (n * pixels + pixel) * p.channels + channel + c
+                                     : (n * p.channels + channel) * pixels + pixel;
       if (p.filtered) p.filtered[at] = narrow<T>(sum);
       p.y[at] = narrow<T>(finish(p.epilogue, sum, n, channel + c, p.channels, pixel));
     }
@@ -90,10 +92,11 @@ template <class In, class Out>
 __global__ void __launch_bounds__(kTileThreads) any_output(const Resample<In, Out> p, bool interleaved) {
   using A = Accumulate<In>;
   const int64_t pixels = int64_t(p.out_h) * p.out_w, total = p.samples * p.channels * pixels;
-  for (int64_t i = int64_t(blockIdx.x) * kTileThreads + threadIdx.x; i < total; i += int64_t(gridDim.x) * kTileThreads) {
+  const int64_t threads = int64_t(gridDim.x) * kTileThreads;
+  for (int64_t i = int64_t(blockIdx.x) * kTileThreads + threadIdx.x; i < total; i += threads) {
     // memory order is n, pixel, c or n, c, pixel
     const int64_t inner = interleaved ? p.channels : pixels, rest = quotient(i, inner), low = i - rest * inner;
-    const int64_t n = quotient(rest, interleaved ? pixels : p.channels), middle = rest - n * (interleaved ? pixels : p.channels);
+    const int64_t outer = interleaved ? pixels : p.channels, n = quotient(rest, outer), middle = rest - n * outer;
     const int64_t pixel = interleaved ? middle : low, c = interleaved ? low : middle;
     const int out_y = int(quotient(pixel, p.out_w)), out_x = int(pixel - int64_t(out_y) * p.out_w);
     const int x0 = out_x * p.down_x - p.pad_x, y0 = out_y * p.down_y - p.pad_y;

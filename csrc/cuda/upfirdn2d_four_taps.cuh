@@ -25,8 +25,8 @@ struct Phases {
 
 // Add one row of samples, v [samples(kX)], to the outputs acc [kY][kX] of a strip of which it is row r.
 template <int kUp, int kDown, bool kSeparable, int kY, int kX, int kSamples, class A>
-__device__ __forceinline__ void add_row(int r, const A (&v)[kSamples], const A* taps, const A (&fx)[4], const A (&fy)[4],
-                                        A (&acc)[kY][kX]) {
+__device__ __forceinline__ void add_row(int r, const A (&v)[kSamples], const A* taps, const A (&fx)[4],
+                                        const A (&fy)[4], A (&acc)[kY][kX]) {
   using P = Phases<kUp, kDown>;
   A h[kX] = {};
   if constexpr (kSeparable) {
@@ -223,7 +223,8 @@ __global__ void __launch_bounds__(kStripThreads) interleaved_four_taps(const Res
     fy[k] = fy_shared[k];
   }
   const int64_t vectors = p.channels / V;
-  for (int64_t id = int64_t(blockIdx.x) * kStripThreads + threadIdx.x; id < s.count; id += int64_t(gridDim.x) * kStripThreads) {
+  const int64_t threads = int64_t(gridDim.x) * kStripThreads;
+  for (int64_t id = int64_t(blockIdx.x) * kStripThreads + threadIdx.x; id < s.count; id += threads) {
     const int64_t strip = quotient(id, vectors), row = quotient(strip, s.count_x), n = quotient(row, s.count_y);
     const int64_t c = (id - strip * vectors) * V;
     const int block_x = int(strip - row * s.count_x), block_y = int(row - n * s.count_y);
@@ -275,7 +276,9 @@ __global__ void __launch_bounds__(kStripThreads) interleaved_four_taps(const Res
 #pragma unroll
       for (int y = 0; y < kY; ++y) {
 #pragma unroll
-        for (int x = 0; x < kX; ++x) noise[y][x] = e.noise && inside(y, x) ? e.noise[n * e.noise_stride + pixel(y, x)] : A(0);
+        for (int x = 0; x < kX; ++x) {
+          noise[y][x] = e.noise && inside(y, x) ? e.noise[n * e.noise_stride + pixel(y, x)] : A(0);
+        }
       }
 #pragma unroll
       for (int j = 0; j < V; ++j) {

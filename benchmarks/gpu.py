@@ -1,0 +1,188 @@
+"""Everything that can be said of imgops on one GPU, within 8 minutes: ``python -m benchmarks.gpu``.
+
+Builds the extensions in place, measures what the card can do, checks every twin against the reference, times every op
+and StyleGAN2 as a whole. One JSON a section, written case by case: what was done before a cut-off is kept, and the next
+run of the same code on the same machine goes on from there. A short table comes last.
+
+    python -m benchmarks.gpu                                        all of it
+    python -m benchmarks.gpu --section speed --against mine:upfirdn2d
+    python -m benchmarks.gpu --dry --device cpu                     the same logic on tiny shapes, without a GPU
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .gpu_record import ROOT, Record, machine
+from .gpu_sections import SECTIONS, Context
+
+#: seconds for everything; a section that hangs is ended
+TOTAL = 475.0
+#: what a section gets at least beyond its own deadline, to write and to end
+GRACE = 10.0
+
+
+def against(specification: str) -> tuple[str, str, Callable[..., Any]]:
+    """(op, name, callable) of ``[op=]module:function``; without an op, the function's name says which.
+
+    Raises:
+        ValueError: the text has another form, there is no such function, or no such op.
+    """
+    from imgops._backend import OPS
+
+    op, _, target = specification.rpartition("=")
+    module, colon, name = target.partition(":")
+    if not colon or not module or not name:
+        raise ValueError(f"--against takes [op=]module:function; got {specification!r}")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"--against {specification}: {error}") from None
+    op = op or name
+    if op not in OPS:
+        raise ValueError(f"--against {specification}: the op must be one of {', '.join(OPS)}; name it as op={target}")
+    return op, target, function
+
+
+def path_of(out: Path, section: str) -> Path:
+    return out / f"gpu-{section}.json"
+
+
+def results_of(path: Path) -> dict[str, Any]:
+    """The results of a section by case; none where it has not run."""
+    return json.loads(path.read_text())["results"] if path.is_file() else {}
+
+
+def work(section: str, options: argparse.Namespace) -> int:
+    """Run one section in this process."""
+    deadline = time.monotonic() + options.seconds
+    functions: dict[str, dict[str, Callable[..., Any]]] = {}
+    for specification in options.against:
+        op, name, function = against(specification)
+        functions.setdefault(op, {})[name] = function
+    record = Record(path_of(options.out, section), machine(options.device, options.dry))
+    others = {name: results_of(path_of(options.out, name)) for name in SECTIONS if name != section}
+    context = Context(options.device, options.dry, deadline, record, others, functions)
+    record.finish(SECTIONS[section][0](context))
+    return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Each section in a process of its own, so that a fault in a kernel ends no other; then the table."""
+    end = time.monotonic() + TOTAL
+    names = [options.section] if options.section else list(SECTIONS)
+    spare, status = 0.0, 0
+    for name in names:
+        limit = TOTAL if options.section else SECTIONS[name][1] + spare
+        limit = min(limit, end - time.monotonic())
+        start = time.monotonic()
+        command = [sys.executable, "-m", "benchmarks.gpu", "--worker", name, "--seconds", str(max(1.0, limit - GRACE))]
+        command += ["--device", options.device, "--out", str(options.out)]
+        command += ["--dry"] * options.dry + [part for s in options.against for part in ("--against", s)]
+        print(f"{name} ...", flush=True)
+        try:
+            code = subprocess.run(command, cwd=ROOT, timeout=max(1.0, limit)).returncode
+        except subprocess.TimeoutExpired:
+            code = -1
+            print(f"{name}: ended after {limit:.0f} s; what it had measured is kept")
+        status |= code != 0
+        spare = max(0.0, limit - (time.monotonic() - start))
+    lines, failed = table(options.out)
+    print("\n".join(lines))
+    return int(status or failed)
+
+
+def table(out: Path) -> tuple[list[str], bool]:
+    """The results on disk in short, and whether any check failed."""
+    lines: list[str] = []
+    data = {name: json.loads(path_of(out, name).read_text()) for name in SECTIONS if path_of(out, name).is_file()}
+    if data:
+        about = next(iter(data.values()))["machine"]
+        versions = ", ".join(f"{key} {about[key]}" for key in ("driver", "cuda", "torch", "triton", "commit", "date"))
+        lines += ["", f"{about['device']} ({versions})"]
+    results = {name: d["results"] for name, d in data.items()}
+    for name, d in data.items():
+        if not d["complete"]:
+            lines.append(f"{name}: not complete, {len(d.get('left_out', []))} cases left out")
+    for case, r in results.get("build", {}).items():
+        if "available" in r and not r["available"]:
+            lines.append(f"build: without {case}: {r['reason']}")
+        elif "error" in r:
+            lines.append(f"build: {r['error']}")
+    limits = results.get("ceilings", {}).get("ceilings", {})
+    lines += [f"ceiling: {name} {value / 1e12:.3g} T/s" for name, value in limits.items()]
+
+    checks = results.get("correctness", {})
+    wrong = [name for name, r in checks.items() if not r["passed"]]
+    if checks:
+        lines.append(f"correctness: {len(checks) - len(wrong)} of {len(checks)} checks passed")
+        lines += [f"  wrong: {name} {checks[name].get('error', checks[name].get('errors'))}" for name in wrong[:20]]
+    bad_twins = {tuple(name.split("/")[:2]) for name in wrong}
+
+    for case, r in results.get("speed", {}).items():
+        forms = {name: form for name, form in r.items() if isinstance(form, dict)}
+        parts = []
+        for name, form in forms.items():
+            if "failed" in form:
+                parts.append(f"{name} failed")
+                continue
+            part = f"{name} {form['seconds'] * 1e6:.4g} us"
+            if "fraction_of_ceiling" in form:
+                part += f" ({form['fraction_of_ceiling']:.0%})"
+            # a fast wrong answer is no result
+            parts.append(part + (" WRONG" if (case.split("/")[0], name) in bad_twins else ""))
+        lines.append(f"{case}: " + ", ".join(parts))
+    for case, r in results.get("end_to_end", {}).items():
+        made, trained = r.get("generate", {}), r.get("train", {})
+        parts = [
+            f"{what} failed: {d['failed']}" for what, d in (("generate", made), ("train", trained)) if "failed" in d
+        ]
+        if "images_per_second" in made:
+            parts.append(f"{made['images_per_second']:.4g} images/s")
+        if "seconds_per_1000_images" in trained:
+            peak = f", {trained['peak_gb']:.1f} GB" if trained["peak_gb"] is not None else ""
+            parts.append(f"training {trained['seconds_per_1000_images']:.4g} s per 1000 images{peak}")
+        lines.append(f"{case}: " + "; ".join(parts))
+    return lines, bool(wrong)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    parser.add_argument("--section", choices=SECTIONS, help="run this section alone")
+    parser.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        metavar="[OP=]MODULE:FUNCTION",
+        help="time a callable with the op's own signature in the same run; may be repeated",
+    )
+    parser.add_argument("--device", default="cuda", help="default: cuda")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the JSON files")
+    parser.add_argument("--dry", action="store_true", help="tiny shapes and no build: run the logic, measure nothing")
+    parser.add_argument("--worker", choices=SECTIONS, help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=TOTAL, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    options.out = options.out.resolve()
+    if options.worker:
+        return work(options.worker, options)
+    try:
+        import torch
+
+        torch.empty(0, device=options.device)
+        for specification in options.against:
+            against(specification)
+    except (ValueError, RuntimeError, AssertionError) as error:
+        parser.error(str(error).splitlines()[0])
+    return run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

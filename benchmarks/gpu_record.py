@@ -1,0 +1,116 @@
+"""What the GPU harness writes: one JSON a section, kept up to date case by case, and what describes the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+#: what a result depends on; a change of any of these files makes it stale
+SOURCES = ("csrc", "kernels", "imgops", "benchmarks", "setup.py")
+#: results of an earlier run are kept only where all of these are the same
+IDENTITY = ("commit", "sources", "device", "driver", "cuda", "torch", "triton", "dry")
+
+
+def output_of(*command: str) -> str | None:
+    """What a command prints, or None where it fails or does not exist."""
+    try:
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def sources_digest() -> str:
+    """A digest of the source files, which also tells trees without a commit apart."""
+    digest = hashlib.sha256()
+    for name in SOURCES:
+        path = ROOT / name
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.suffix in (".py", ".cpp", ".h", ".cu", ".cuh") and "build" not in file.relative_to(ROOT).parts:
+                digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def commit() -> str:
+    """The commit of the checkout, ``+`` where files differ from it; IMGOPS_COMMIT where there is no repository."""
+    name = output_of("git", "rev-parse", "--short=12", "HEAD")
+    if not name:
+        return os.environ.get("IMGOPS_COMMIT", "unknown")
+    return name + ("+" if output_of("git", "status", "--porcelain", "--", *SOURCES) else "")
+
+
+def machine(device: str, dry: bool) -> dict[str, Any]:
+    """The device, its driver, the versions, the commit and the date: without these a figure counts for nothing."""
+    import torch
+
+    on_gpu = torch.device(device).type == "cuda"
+    driver = output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if on_gpu else None
+    try:
+        triton = metadata.version("triton")
+    except metadata.PackageNotFoundError:
+        triton = None
+    return {
+        "device": torch.cuda.get_device_name(device) if on_gpu else platform.processor() or platform.machine(),
+        "driver": driver.splitlines()[0] if driver else None,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if on_gpu else None,
+        "torch": torch.__version__,
+        "triton": triton,
+        "python": platform.python_version(),
+        "commit": commit(),
+        "sources": sources_digest(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "dry": dry,
+    }
+
+
+class Record:
+    """The results of a section by case; each is on disk before the next one starts.
+
+    Args:
+        path: the JSON file. What it holds of an interrupted run of the same code on the same machine is kept.
+        machine: what :func:`machine` says.
+    """
+
+    def __init__(self, path: Path, machine: dict[str, Any]) -> None:
+        self.path = path
+        self.data: dict[str, Any] = {"machine": machine, "complete": False, "results": {}}
+        if path.is_file():
+            try:
+                before = json.loads(path.read_text())
+                same = all(before["machine"].get(key) == machine[key] for key in IDENTITY)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                same = False
+            if same:
+                # what ended in an error is tried again
+                kept = {case: r for case, r in before["results"].items() if "error" not in r}
+                self.data["results"] = kept
+        self._write()
+
+    @property
+    def results(self) -> dict[str, dict[str, Any]]:
+        return self.data["results"]
+
+    def add(self, case: str, **values: Any) -> None:
+        """Keep the values of a case, beside those it has."""
+        self.results[case] = self.results.get(case, {}) | values
+        self._write()
+
+    def finish(self, left: list[str]) -> None:
+        """Say which cases were left out for want of time; none is a complete section."""
+        self.data |= {"complete": not left, "left_out": left}
+        self._write()
+
+    def _write(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_suffix(".tmp")
+        beside.write_text(json.dumps(self.data, indent=1) + "\n")
+        beside.replace(self.path)

@@ -1,0 +1,193 @@
+"""The CUDA kernels, compiled for the CPU over an emulation of CUDA's threads, against the reference.
+
+Every index, barrier and reduction runs as on a GPU, thread by thread; what this cannot show is speed, and errors of
+the GPU's compiler.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from cases import RESAMPLE, resample_filter
+from golden import cases, relative_error
+from twins import TOLERANCE
+
+from imgops.ops.bias_act import activation_arguments
+from imgops.reference import bias_act as reference_bias_act
+from imgops.reference import upfirdn2d as reference_upfirdn2d
+from imgops.reference.bias_act import ACTIVATIONS
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COMPILER = shutil.which("g++")
+TORCH = Path(torch.__file__).parent
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(COMPILER is None, reason="no g++ on PATH to compile the emulation"),
+    pytest.mark.skipif(
+        not (TORCH / "include" / "torch" / "csrc" / "stable").is_dir(), reason="torch came without headers"
+    ),
+]
+
+#: more than one tile, planes enough for several in a block, channels that fill vectors
+PROBLEMS = [
+    *RESAMPLE,
+    RESAMPLE[0]._replace(shape=(1, 4, 34, 37), taps=(4, 4)),
+    RESAMPLE[1]._replace(shape=(2, 8, 133, 35), padding=(2, 1, 0, 3)),
+    RESAMPLE[2]._replace(shape=(1, 8, 67, 70), padding=(3, 1, -1, 2)),
+    RESAMPLE[1]._replace(shape=(40, 3, 4, 4)),
+    RESAMPLE[2]._replace(shape=(1, 1, 3, 160), taps=(150,), padding=(80, 80, 150, 0)),
+    RESAMPLE[2]._replace(shape=(1, 2, 20, 130), taps=(17, 120)),
+]
+PIECEWISE = ("linear", "relu", "lrelu")
+
+
+@pytest.fixture(scope="module")
+def ops(tmp_path_factory):
+    """The ops of csrc/cuda in the namespace imgops_emulated, for tensors on the CPU."""
+    folder = tmp_path_factory.mktemp("emulated")
+    for source in (ROOT / "csrc" / "cuda").iterdir():
+        text = source.read_text()
+        text = text.replace(
+            "STABLE_TORCH_LIBRARY_IMPL(imgops, CUDA, m)", "STABLE_TORCH_LIBRARY_IMPL(imgops_emulated, CPU, m)"
+        )
+        # C++ has no shared memory whose size the launch sets
+        text = re.sub(
+            r"extern __shared__ .*unsigned char shared\[\];", "unsigned char* shared = emulated_shared;", text
+        )
+        (folder / source.name).write_text(text)
+    include = [ROOT / "tests" / "emulated_cuda", ROOT / "csrc" / "include", ROOT / "csrc"]
+    command = [COMPILER, "-std=c++17", "-O1", "-fPIC", "-w", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
+    command += [*(f"-I{path}" for path in include), "-isystem", str(TORCH / "include"), "-x", "c++", "-c"]
+    jobs = [
+        subprocess.Popen(
+            [*command, str(source), "-o", str(source.with_suffix(".o"))], stderr=subprocess.PIPE, text=True
+        )
+        for source in folder.glob("*.cu")
+    ]
+    for job in jobs:
+        errors = job.communicate()[1]
+        assert job.returncode == 0, errors[-4000:]
+    library = folder / "emulated.so"
+    link = [
+        COMPILER,
+        "-shared",
+        *map(str, folder.glob("*.o")),
+        f"-L{TORCH / 'lib'}",
+        "-ltorch",
+        "-ltorch_cpu",
+        "-o",
+        str(library),
+    ]
+    subprocess.run(link, check=True)
+    schemas = torch.library.Library("imgops_emulated", "DEF")
+    for definition in re.findall(r'm\.def\(\s*((?:"[^"]*"\s*)+)\)', (ROOT / "csrc" / "library.cpp").read_text()):
+        schemas.define("".join(re.findall(r'"([^"]*)"', definition)))
+    torch.ops.load_library(str(library))
+    yield torch.ops.imgops_emulated
+    schemas._destroy()
+
+
+def wide(dtype):
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def image(shape, dtype, channels_last):
+    x = torch.randn(shape).to(dtype)
+    return x.contiguous(memory_format=torch.channels_last) if channels_last and x.ndim == 4 else x
+
+
+def doubles(*tensors):
+    return [None if t is None else t.double().requires_grad_() for t in tensors]
+
+
+@pytest.mark.parametrize("case", cases("upfirdn2d"))
+def test_recorded_upfirdn2d(ops, case):
+    p, a = case.params, case.arrays
+    y = ops.upfirdn2d(a["x"], a.get("f"), p["up"], p["down"], p["padding"], p["flip_filter"], p["gain"])
+    assert relative_error(y, a["y"]) < 1e-10
+
+
+@pytest.mark.parametrize("case", cases("bias_act"))
+def test_recorded_bias_act(ops, case):
+    p, a = case.params, case.arrays
+    arguments = activation_arguments("bias_act", p["act"], p["alpha"], p["gain"], p["clamp"])
+    dim = p["dim"] if "b" in a else 0
+    y = ops.bias_act(a["x"], a.get("b"), None, None, dim, p["act"], *arguments)
+    dx, db, *_ = ops.bias_act_backward(
+        a["dy"], a["x"], None, a.get("b"), None, None, dim, p["act"], *arguments, "b" in a, False, False
+    )
+    assert relative_error(y, a["y"]) < 1e-10
+    assert relative_error(dx, a["dx"]) < 1e-10
+    if "b" in a:
+        assert relative_error(db, a["db"]) < 1e-10
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("case", PROBLEMS, ids=[f"{c.shape}-{c.taps}" for c in PROBLEMS])
+def test_upfirdn2d(ops, case, channels_last, dtype):
+    x = image(case.shape, dtype, channels_last)
+    for rank_one in (False, True) if case.taps is not None and len(case.taps) == 2 else (False,):
+        f = resample_filter(case.taps, rank_one)
+        arguments = (f, case.up, case.down, case.padding, case.flip_filter, case.gain)
+        expected = reference_upfirdn2d.upfirdn2d(x.double(), *arguments)
+        assert relative_error(ops.upfirdn2d(x, *arguments), expected) < 2 * TOLERANCE[dtype]
+
+        b, scale = torch.randn(case.shape[1], dtype=wide(dtype)), torch.randn(case.shape[:2], dtype=wide(dtype))
+        noise = torch.randn(1, 1, *expected.shape[2:], dtype=wide(dtype))
+        for act, keep in (("lrelu", True), ("swish", False)):
+            y, filtered = ops.upfirdn2d_bias_act(x, *arguments, b, scale, noise, act, 0.2, 1.4, 2.0, keep)
+            z = reference_bias_act.bias_act(expected, b.double(), scale.double(), noise.double(), 1, act, 0.2, 1.4, 2.0)
+            # the filtered image may be larger than what the clamp leaves of it
+            slack = max(1.0, float(expected.abs().max() * scale.abs().max() * 1.4 / z.abs().max()))
+            assert relative_error(y, z) < 2 * TOLERANCE[dtype] * slack
+            assert relative_error(filtered, expected) < 2 * TOLERANCE[dtype] if keep else filtered.numel() == 0
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 5, 7), (3, 40, 4, 4), (2, 16, 33, 17), (1, 8, 64, 64), (600, 8), (2, 6, 10), (0, 4, 3, 3)]
+)
+def test_bias_act(ops, shape, channels_last, dtype):
+    """Forward and backward with every sum, for each activation and each set of operands."""
+    x, dy = image(shape, dtype, channels_last), image(shape, dtype, False)
+    noise_shape = (shape[0], 1, *shape[2:])
+    # the activations do not depend on the dtype
+    acts = ACTIVATIONS if dtype == torch.float32 else ("lrelu", "swish")
+    for act, modulated in itertools.product(acts, (False, True)):
+        clamp = 0.7 if modulated else -1.0
+        b = torch.randn(shape[1], dtype=wide(dtype))
+        scale, noise = torch.randn(shape[:2], dtype=wide(dtype)), torch.randn(noise_shape, dtype=wide(dtype))
+        operands = (b, scale, noise) if modulated else (b, None, None)
+        settings = (1, act, 0.2, 1.3, clamp)
+        inputs = doubles(x, *operands)
+        expected = reference_bias_act.bias_act(*inputs, *settings)
+        y = ops.bias_act(x, *operands, *settings)
+        assert relative_error(y, expected) < TOLERANCE[dtype]
+
+        needs = (True, modulated, modulated)
+        given = [t for t in inputs if t is not None]
+        gradients = torch.autograd.grad(expected, given, dy.double())
+        # without a scale, the sign of the output is enough for these
+        sources = [(x, None), (None, y)] if act in PIECEWISE and not modulated else [(x, None)]
+        for source in sources:
+            dx, *sums = ops.bias_act_backward(dy, *source, *operands, *settings, *needs)
+            assert relative_error(dx, gradients[0]) < TOLERANCE[dtype]
+            for actual, gradient in zip(sums, gradients[1:], strict=False):
+                assert relative_error(actual, gradient) < 4 * TOLERANCE[wide(dtype)]
+
+
+def test_sums_are_deterministic(ops):
+    x, dy = torch.randn(4, 24, 40, 40), torch.randn(4, 24, 40, 40)
+    b, scale, noise = torch.randn(24), torch.randn(4, 24), torch.randn(4, 1, 40, 40)
+    arguments = (dy, x, None, b, scale, noise, 1, "swish", 0.0, 1.0, -1.0, True, True, True)
+    for first, second in zip(ops.bias_act_backward(*arguments), ops.bias_act_backward(*arguments), strict=True):
+        assert torch.equal(first, second)
