@@ -19,11 +19,21 @@ STABLE_TORCH_LIBRARY(imgops, m) {
       "upfirdn2d_bias_act(Tensor x, Tensor? f, int[] up, int[] down, int[] padding, bool flip_filter, float gain, "
       "Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float act_gain, float clamp, bool keep) "
       "-> (Tensor, Tensor)");
+  // the same without re-sampling, for an image given as its phases: number ry * phases + rx holds the pixels
+  // (ry + phases * i, rx + phases * j)
+  m.def(
+      "phases_upfirdn2d_bias_act(Tensor[] images, Tensor? f, int phases, int[] padding, float gain, Tensor? b, "
+      "Tensor? scale, Tensor? noise, str act, float alpha, float act_gain, float clamp, bool keep) "
+      "-> (Tensor, Tensor)");
+  // sum of squares over the last two of four dimensions
+  m.def("weight_energy(Tensor weight) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
   m.impl("bias_act", TORCH_BOX(&imgops::bias_act_cpu));
   m.impl("bias_act_backward", TORCH_BOX(&imgops::bias_act_backward_cpu));
   m.impl("upfirdn2d", TORCH_BOX(&imgops::upfirdn2d_cpu));
+  m.impl("phases_upfirdn2d_bias_act", TORCH_BOX(&imgops::phases_upfirdn2d_bias_act_cpu));
+  m.impl("weight_energy", TORCH_BOX(&imgops::weight_energy_cpu));
   m.impl("upfirdn2d_bias_act", TORCH_BOX(&imgops::upfirdn2d_bias_act_cpu));
 }

@@ -46,7 +46,7 @@ def build_report() -> dict[str, Any]:
 @cache
 def _load_extension(name: str) -> Status:
     """Load ``imgops.<name>``, whose ops register themselves; a failure is kept as the reason."""
-    rebuild = "pip install --no-build-isolation --force-reinstall --no-deps imgops (in a checkout: pip install --no-build-isolation -e .)"
+    rebuild = "reinstall imgops with pip install --no-build-isolation"
     spec = importlib.util.find_spec(f"imgops.{name}")
     if spec is None or spec.origin is None:
         reason = build_report().get(name, {}).get("reason", "the extension was not built")

@@ -7,7 +7,7 @@ import torch
 
 from imgops import _backend
 
-DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 #: largest error over largest magnitude; a half-precision result is rounded once, at the end
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 3e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
@@ -18,12 +18,8 @@ def twins(*, fast_only: bool = False, exclude: tuple[str, ...] = ()) -> list[obj
     params = []
     for device in DEVICES:
         for twin in _backend.TWINS:
-            if (
-                twin in exclude
-                or (fast_only and twin == "reference")
-                or (twin == "cpu") != (device == "cpu")
-                and twin in ("cpu", "cuda")
-            ):
+            other_device = twin in ("cpu", "cuda") and twin != device
+            if other_device or twin in exclude or (fast_only and twin == "reference"):
                 continue
             status = _backend.load()[twin, device]
             marks = [] if status.available else [pytest.mark.skip(reason=f"{twin} on {device}: {status.reason}")]

@@ -130,13 +130,13 @@ void filter(Upfirdn2d& p, const Tensor& x, const Filter& filter, Plan& plan_x, P
   p.planes = p.interleaved ? x.size(0) : x.size(0) * x.size(1);
   p.x = plan_x.bound();
   p.y = plan_y.bound();
-  p.in = x.data_ptr();
+  if (!p.in_phases) p.in = x.data_ptr();
   p.out = out.data_ptr();
   const int64_t width = p.interleaved ? p.channels : 1;
   p.rows_per_task = std::min(p.y.out, std::max<int64_t>(1, kTask / (p.x.out * width)));
   p.tasks_per_plane = (p.y.out + p.rows_per_task - 1) / p.rows_per_task;
-  // the padded row, up to eight converted input rows, the filtered row and the finished one
-  p.scratch = (p.x.before + 9 * p.x.in + p.x.after + 2 * p.x.out) * width;
+  // the padded row, up to eight converted input rows, the filtered row, the finished one, a row of one phase
+  p.scratch = (p.x.before + 10 * p.x.in + p.x.after + 2 * p.x.out) * width;
   const DType dtype = dtype_of(x);
   if (dtype == DType::f64) {
     run<double>(p, filter, plan_x, plan_y, dtype);
@@ -145,72 +145,133 @@ void filter(Upfirdn2d& p, const Tensor& x, const Filter& filter, Plan& plan_x, P
   }
 }
 
-struct Problem {
-  Tensor x;
-  Filter f;
-  Plan plan_x, plan_y;
+// The epilogue's operands, alive as long as the plan that points at them.
+struct Epilogue {
+  OptionalTensor b, scale, noise;
+  std::string act;
+  double alpha, gain, clamp;
 
-  Problem(const Tensor& x_any, const OptionalTensor& taps, const std::vector<int64_t>& up, const std::vector<int64_t>& down,
-          const std::vector<int64_t>& padding, bool flip_filter, double gain)
-      : x(checked(x_any, up, down, padding)),
-        f(taps, flip_filter, gain, x.scalar_type() == ScalarType::Double),
-        plan_x(x.size(3), f.fw, up[0], down[0], padding[0], padding[1], "width"),
-        plan_y(x.size(2), f.fh, up[1], down[1], padding[2], padding[3], "height") {}
-
-  static Tensor checked(const Tensor& x, const std::vector<int64_t>& up, const std::vector<int64_t>& down,
-                        const std::vector<int64_t>& padding) {
-    STD_TORCH_CHECK(x.dim() == 4, "imgops::upfirdn2d: x must have 4 dimensions; got ", x.dim());
-    STD_TORCH_CHECK(up.size() == 2 && down.size() == 2 && padding.size() == 4,
-                    "imgops::upfirdn2d: up and down must be (x, y), padding (x0, x1, y0, y1)");
-    return dense(x);
+  Epilogue(const Tensor& like, const std::vector<int64_t>& size, const OptionalTensor& b_any, const OptionalTensor& scale_any,
+           const OptionalTensor& noise_any, std::string act_name, double act_alpha, double act_gain, double act_clamp)
+      : act(act_name), alpha(act_alpha), gain(act_gain), clamp(act_clamp) {
+    const int64_t samples = noise_any.has_value() && noise_any->dim() > 0 ? noise_any->size(0) : 1;
+    STD_TORCH_CHECK(samples == 1 || samples == size[0], "imgops::upfirdn2d_bias_act: noise must have 1 or N samples");
+    b = operand(b_any, like, "b", size[1]);
+    scale = operand(scale_any, like, "scale", size[0] * size[1]);
+    noise = operand(noise_any, like, "noise", samples * size[2] * size[3]);
   }
 
-  Tensor output() const {
-    return allocate(x, {x.size(0), x.size(1), plan_y.axis.out, plan_x.axis.out}, is_channels_last(x));
+  void fill(Upfirdn2d& p, const std::vector<int64_t>& size) const {
+    p.has_epilogue = true;
+    BiasAct& e = p.epilogue;
+    e.channels = size[1];
+    e.act = act_of(act);
+    e.alpha = alpha;
+    e.gain = gain;
+    e.clamp = clamp;
+    e.b = data_of(b);
+    e.scale = data_of(scale);
+    e.noise = data_of(noise);
+    e.noise_stride = noise.has_value() && noise->size(0) > 1 ? size[2] * size[3] : 0;
   }
 };
 
+void check_arguments(const Tensor& x, const std::vector<int64_t>& up, const std::vector<int64_t>& down,
+                     const std::vector<int64_t>& padding) {
+  STD_TORCH_CHECK(x.dim() == 4, "imgops::upfirdn2d: x must have 4 dimensions; got ", x.dim());
+  STD_TORCH_CHECK(up.size() == 2 && down.size() == 2 && padding.size() == 4,
+                  "imgops::upfirdn2d: up and down must be (x, y), padding (x0, x1, y0, y1)");
+}
+
+// The plan of both axes for images of the given height and width.
+struct Problem {
+  Filter f;
+  Plan plan_x, plan_y;
+
+  Problem(const Tensor& x, int64_t height, int64_t width, const OptionalTensor& taps, const std::vector<int64_t>& up,
+          const std::vector<int64_t>& down, const std::vector<int64_t>& padding, bool flip_filter, double gain)
+      : f(taps, flip_filter, gain, x.scalar_type() == ScalarType::Double),
+        plan_x(width, f.fw, up[0], down[0], padding[0], padding[1], "width"),
+        plan_y(height, f.fh, up[1], down[1], padding[2], padding[3], "height") {}
+
+  std::vector<int64_t> output_size(const Tensor& x) const {
+    return {x.size(0), x.size(1), plan_y.axis.out, plan_x.axis.out};
+  }
+};
+
+std::tuple<Tensor, Tensor> filter_and_finish(Upfirdn2d& p, Problem& problem, const Tensor& x, const Epilogue& epilogue,
+                                             const std::vector<int64_t>& size, bool keep) {
+  const Tensor y = allocate(x, size, is_channels_last(x));
+  const Tensor filtered = keep ? allocate(x, size, is_channels_last(x)) : allocate(x, {0});
+  if (y.numel() == 0) return {y, filtered};
+  epilogue.fill(p, size);
+  p.filtered = keep ? filtered.data_ptr() : nullptr;
+  filter(p, x, problem.f, problem.plan_x, problem.plan_y, y);
+  return {y, filtered};
+}
+
 }  // namespace
 
-Tensor upfirdn2d_cpu(const Tensor& x, const OptionalTensor& f, std::vector<int64_t> up, std::vector<int64_t> down,
+Tensor upfirdn2d_cpu(const Tensor& x_any, const OptionalTensor& f, std::vector<int64_t> up, std::vector<int64_t> down,
                      std::vector<int64_t> padding, bool flip_filter, double gain) {
-  Problem problem(x, f, up, down, padding, flip_filter, gain);
-  const Tensor y = problem.output();
+  check_arguments(x_any, up, down, padding);
+  const Tensor x = dense(x_any);
+  Problem problem(x, x.size(2), x.size(3), f, up, down, padding, flip_filter, gain);
+  const Tensor y = allocate(x, problem.output_size(x), is_channels_last(x));
   Upfirdn2d p;
-  if (y.numel() > 0) filter(p, problem.x, problem.f, problem.plan_x, problem.plan_y, y);
+  if (y.numel() > 0) filter(p, x, problem.f, problem.plan_x, problem.plan_y, y);
   return y;
 }
 
-std::tuple<Tensor, Tensor> upfirdn2d_bias_act_cpu(const Tensor& x, const OptionalTensor& f, std::vector<int64_t> up,
+std::tuple<Tensor, Tensor> upfirdn2d_bias_act_cpu(const Tensor& x_any, const OptionalTensor& f, std::vector<int64_t> up,
                                                   std::vector<int64_t> down, std::vector<int64_t> padding,
                                                   bool flip_filter, double gain, const OptionalTensor& b,
                                                   const OptionalTensor& scale, const OptionalTensor& noise,
                                                   std::string act, double alpha, double act_gain, double clamp,
                                                   bool keep) {
-  Problem problem(x, f, up, down, padding, flip_filter, gain);
-  const Tensor y = problem.output();
-  const Tensor filtered = keep ? problem.output() : allocate(x, {0});
-  if (y.numel() == 0) return {y, filtered};
-  const int64_t samples = noise.has_value() && noise->dim() > 0 ? noise->size(0) : 1, pixels = y.size(2) * y.size(3);
-  STD_TORCH_CHECK(samples == 1 || samples == y.size(0), "imgops::upfirdn2d_bias_act: noise must have 1 or N samples");
-  const OptionalTensor b_dense = operand(b, x, "b", y.size(1));
-  const OptionalTensor scale_dense = operand(scale, x, "scale", y.size(0) * y.size(1));
-  const OptionalTensor noise_dense = operand(noise, x, "noise", samples * pixels);
+  check_arguments(x_any, up, down, padding);
+  const Tensor x = dense(x_any);
+  Problem problem(x, x.size(2), x.size(3), f, up, down, padding, flip_filter, gain);
+  const std::vector<int64_t> size = problem.output_size(x);
+  const Epilogue epilogue(x, size, b, scale, noise, act, alpha, act_gain, clamp);
   Upfirdn2d p;
-  p.has_epilogue = true;
-  p.filtered = keep ? filtered.data_ptr() : nullptr;
-  BiasAct& e = p.epilogue;
-  e.channels = y.size(1);
-  e.act = act_of(act);
-  e.alpha = alpha;
-  e.gain = act_gain;
-  e.clamp = clamp;
-  e.b = data_of(b_dense);
-  e.scale = data_of(scale_dense);
-  e.noise = data_of(noise_dense);
-  e.noise_stride = samples > 1 ? pixels : 0;
-  filter(p, problem.x, problem.f, problem.plan_x, problem.plan_y, y);
-  return {y, filtered};
+  return filter_and_finish(p, problem, x, epilogue, size, keep);
+}
+
+std::tuple<Tensor, Tensor> phases_upfirdn2d_bias_act_cpu(std::vector<Tensor> phases_any, const OptionalTensor& f,
+                                                         int64_t phases, std::vector<int64_t> padding, double gain,
+                                                         const OptionalTensor& b, const OptionalTensor& scale,
+                                                         const OptionalTensor& noise, std::string act, double alpha,
+                                                         double act_gain, double clamp, bool keep) {
+  STD_TORCH_CHECK(phases >= 1 && static_cast<int64_t>(phases_any.size()) == phases * phases,
+                  "imgops::phases_upfirdn2d_bias_act: there must be phases * phases images");
+  const std::vector<int64_t> one{1, 1};
+  std::vector<Tensor> images;
+  std::vector<const void*> data;
+  int64_t height = 0, width = 0;
+  for (size_t i = 0; i < phases_any.size(); ++i) {
+    check_arguments(phases_any[i], one, one, padding);
+    images.push_back(torch::stable::contiguous(phases_any[i]));
+    data.push_back(images.back().data_ptr());
+    if (i < static_cast<size_t>(phases)) width += images[i].size(3);
+    if (i % phases == 0) height += images[i].size(2);
+  }
+  for (int64_t i = 0; i < phases * phases; ++i) {
+    const Tensor& t = images[i];
+    STD_TORCH_CHECK(t.size(0) == images[0].size(0) && t.size(1) == images[0].size(1) &&
+                        t.scalar_type() == images[0].scalar_type() &&
+                        t.size(2) == (height - i / phases + phases - 1) / phases &&
+                        t.size(3) == (width - i % phases + phases - 1) / phases,
+                    "imgops::phases_upfirdn2d_bias_act: the images do not fit together");
+  }
+  const Tensor& x = images[0];
+  Problem problem(x, height, width, f, one, one, padding, false, gain);
+  const std::vector<int64_t> size = problem.output_size(x);
+  const Epilogue epilogue(x, size, b, scale, noise, act, alpha, act_gain, clamp);
+  Upfirdn2d p;
+  p.in_phases = data.data();
+  p.phases = phases;
+  return filter_and_finish(p, problem, x, epilogue, size, keep);
 }
 
 }  // namespace imgops

@@ -25,6 +25,10 @@ struct Upfirdn2d {
   const void *taps_y = nullptr, *taps_x = nullptr;
   int64_t taps_x_stride = 0;
   const void* in = nullptr;
+  // instead of in: the image as phases * phases images, of which number ry * phases + rx holds the pixels
+  // (ry + phases * i, rx + phases * j)
+  const void* const* in_phases = nullptr;
+  int64_t phases = 1;
   void* out = nullptr;
   // the filtered image before the epilogue; null = not wanted
   void* filtered = nullptr;

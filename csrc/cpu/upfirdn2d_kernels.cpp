@@ -188,6 +188,7 @@ class RowMaker {
     converted_ = row;
     out_ = converted_ + (sizeof(T) == sizeof(A) ? 0 : kUnroll * width_);
     z_ = out_ + p.x.out * channels_;
+    phase_ = z_ + p.x.out * channels_;
   }
 
   void make(int64_t plane, int64_t oy) {
@@ -216,30 +217,54 @@ class RowMaker {
     // taps on rows outside the image add nothing
     const int64_t begin = first < 0 ? -first : 0;
     const int64_t end = first + y.count[r] > y.in ? y.in - first : y.count[r];
-    const T* rows = static_cast<const T*>(p_.in) + (plane * y.in + first) * width_;
     const A* taps_x = static_cast<const A*>(p_.taps_x);
     if (!p_.separable) {
+      const A one = 1;
       for (int64_t j = begin; j < end; ++j) {
-        load_into(rows + j * width_, v_);
+        sum_rows(plane, first + j, 1, &one);
         filter_horizontally(taps_x + (y.offset[r] + j) * p_.taps_x_stride, u, j > begin);
       }
       if (begin >= end) std::memset(u, 0, p_.x.out * channels_ * sizeof(A));
       return;
     }
-    const A* taps_y = static_cast<const A*>(p_.taps_y) + y.offset[r];
-    for (int64_t j = begin; j < end; j += kUnroll) {
-      const int64_t some = end - j < kUnroll ? end - j : kUnroll;
-      const A* row[kUnroll];
-      for (int64_t i = 0; i < some; ++i) row[i] = load_row(rows + (j + i) * width_, converted_ + i * width_, width_);
-      with_count(some, SumRows<A>{v_, row, taps_y + j, width_, j > begin});
-    }
-    if (begin >= end) std::memset(v_, 0, width_ * sizeof(A));
+    sum_rows(plane, first + begin, end - begin, static_cast<const A*>(p_.taps_y) + y.offset[r] + begin);
     filter_horizontally(taps_x, u, false);
   }
 
-  void load_into(const T* src, A* dst) {
-    const A* row = load_row(src, dst, width_);
-    if (row != dst) std::memcpy(dst, row, width_ * sizeof(A));
+  // v_ = sum_j taps[j] * (row first + j of the plane), for count rows
+  void sum_rows(int64_t plane, int64_t first, int64_t count, const A* taps) {
+    if (count <= 0) {
+      std::memset(v_, 0, width_ * sizeof(A));
+      return;
+    }
+    if (!p_.in_phases) {
+      return sum_rows_of(static_cast<const T*>(p_.in) + (plane * p_.y.in + first) * width_, width_, 1, count, taps, v_);
+    }
+    // each column phase is summed by itself, row phase by row phase, then takes its places in the row
+    const int64_t s = p_.phases;
+    for (int64_t rx = 0; rx < s; ++rx) {
+      const int64_t width = (width_ - rx + s - 1) / s;
+      for (int64_t j = 0; j < s && j < count; ++j) {
+        const int64_t ry = (first + j) % s, height = (p_.y.in - ry + s - 1) / s, of_phase = (count - j + s - 1) / s;
+        const T* rows = static_cast<const T*>(p_.in_phases[ry * s + rx]) + (plane * height + (first + j) / s) * width;
+        sum_rows_of(rows, width, s, of_phase, taps + j, phase_, j > 0);
+      }
+      for (int64_t i = 0; i < width; ++i) v_[i * s + rx] = phase_[i];
+    }
+  }
+
+  // dst (+)= sum_j taps[j * tap_step] * rows[j], for count consecutive rows
+  void sum_rows_of(const T* rows, int64_t width, int64_t tap_step, int64_t count, const A* taps, A* dst, bool add = false) {
+    for (int64_t j = 0; j < count; j += kUnroll) {
+      const int64_t some = count - j < kUnroll ? count - j : kUnroll;
+      const A* row[kUnroll];
+      A weights[kUnroll];
+      for (int64_t i = 0; i < some; ++i) {
+        row[i] = load_row(rows + (j + i) * width, converted_ + i * width, width);
+        weights[i] = taps[(j + i) * tap_step];
+      }
+      with_count(some, SumRows<A>{dst, row, weights, width, add || j > 0});
+    }
   }
 
   void filter_horizontally(const A* taps, A* u, bool add) {
@@ -272,7 +297,7 @@ class RowMaker {
   const Upfirdn2d& p_;
   Limits<A> limits_;
   int64_t channels_, width_;
-  A *v_, *converted_, *out_, *z_;
+  A *v_, *converted_, *out_, *z_, *phase_;
 };
 
 }  // namespace

@@ -77,7 +77,7 @@ class EqualizedConv2d(nn.Module):
             x,
             self.weight * self.weight_gain,
             None,
-            None,
+            False,
             None,
             self.bias,
             self.act,

@@ -30,7 +30,7 @@ def register(
     name: str,
     *,
     fake: Callable[..., Any],
-    triton: Callable[..., Any],
+    triton: Callable[..., Any] | None,
     backward: Callable[..., Any],
     setup_context: Callable[..., Any],
     native: bool = True,
@@ -39,10 +39,10 @@ def register(
 
     ``triton`` has the schema in its annotations, the same as the one in csrc/library.cpp. ``backward`` gets the
     namespace before ctx, so that a gradient runs on the twin that ran the forward. Without ``native`` the op is
-    Triton's alone.
+    Triton's alone; without ``triton`` it has no kernel there.
     """
     spaces = ["imgops"] if native and STATUSES["cpu", "cpu"].available else []
-    if _TRITON:
+    if _TRITON and triton is not None:
         _triton_library.define(name + torch.library.infer_schema(triton, mutates_args=()))
         for device in _TRITON:
             _triton_library.impl(name, triton, device.upper())

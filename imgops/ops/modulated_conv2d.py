@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _backend
 from ..reference import modulated_conv2d as reference
 from ..reference.modulated_conv2d import resample_padding
 from ._common import STATUSES, accumulation_dtype, check_ints, check_operand, check_tensor
-from .bias_act import activation_arguments, fused_bias_act
+from .bias_act import activation_arguments
 from .fused_conv2d import fused_resampled_conv2d
-from .upfirdn2d import check_filter, check_padding, filter_size, fused_upfirdn2d_bias_act
-
-_LINEAR = ("linear", 0.0, 1.0, -1.0)
+from .library_conv2d import library_resampled_conv2d
+from .upfirdn2d import check_filter, check_padding, filter_size
 
 
 def modulated_conv2d(
@@ -64,7 +61,7 @@ def modulated_conv2d(
         impl: "reference", "cpu", "triton" or "cuda"; None takes the best that is here.
 
     Returns:
-        [N, O, H', W'] in x's dtype, with H' = (H * up + 2 * padding - kh) // down + 1.
+        [N, O, H', W'] in x's dtype, with H' = (H * up + 2 * padding - kh) // down + 1 where down divides H.
 
     In float16 with ``demodulate``, weights are first divided by ``sqrt(I kh kw) max|weight|`` and styles by
     ``max|styles|``, which demodulation undoes, so that no sum overflows.
@@ -86,13 +83,12 @@ def modulated_conv2d(
         if x.dtype == torch.float16 and demodulate and weight.numel() > 0:
             weight = weight / (weight[0].numel() ** 0.5 * weight.abs().amax(dim=(1, 2, 3), keepdim=True))
             styles = styles / styles.abs().amax(dim=1, keepdim=True)
-        demod = reference.demodulation(weight, styles) if demodulate else None
         return resampled_conv2d(
             op,
             x,
             weight,
             styles,
-            demod,
+            demodulate,
             noise,
             bias,
             act,
@@ -113,7 +109,7 @@ def resampled_conv2d(
     x: Tensor,
     weight: Tensor,
     styles: Tensor | None,
-    demod: Tensor | None,
+    demodulate: bool,
     noise: Tensor | None,
     bias: Tensor | None,
     act: str,
@@ -129,7 +125,7 @@ def resampled_conv2d(
 ) -> Tensor:
     """The convolution behind :func:`modulated_conv2d` and the plain layers of ``imgops.nn`` (``styles`` None).
 
-    ``demod`` [N, O] scales the output channels. ``weight`` is used in x's dtype. The rest is as there.
+    ``weight`` is used in x's dtype. The rest is as there.
     """
     (up,), (down,) = check_ints(op, "up", up, (1,), minimum=1), check_ints(op, "down", down, (1,), minimum=1)
     if up > 1 and down > 1:
@@ -140,19 +136,24 @@ def resampled_conv2d(
     check_filter(op, "resample_filter", resample_filter, x)
     act_arguments = activation_arguments(op, act, alpha, gain, clamp)
     (n, _, h, w), (channels, _, kh, kw) = x.shape, weight.shape
-    out_h, out_w = (h * up + pads[2] + pads[3] - kh) // down + 1, (w * up + pads[0] + pads[1] - kw) // down + 1
+    f = resample_filter if up > 1 or down > 1 else None
+    (fw, fh), (x0, x1, y0, y1) = filter_size(f), resample_padding(pads, filter_size(f), up, down)
+    out_h, out_w = (h * up + y0 + y1 - fh + 1 - kh) // down + 1, (w * up + x0 + x1 - fw + 1 - kw) // down + 1
     if out_h < 1 or out_w < 1:
         raise ValueError(
-            f"imgops.{op}: x of {h} x {w} (height x width), up {up}, padding {pads} is smaller than the weight of {kh} x {kw}; "
-            "x, up and padding must leave at least one pixel"
+            f"imgops.{op}: x of {h} x {w} (height x width), up {up}, padding {pads} is smaller than the weight of "
+            f"{kh} x {kw}; x, up and padding must leave at least one pixel"
         )
     if noise is not None:
         check_operand(op, "noise", noise, x, ((1, n), 1, out_h, out_w))
     if bias is not None:
         check_operand(op, "bias", bias, x, (channels,))
     twin = _backend.choose(op, x.device.type, impl, STATUSES)
-    f = resample_filter if up > 1 or down > 1 else None
 
+    demod = None
+    if demodulate and styles is not None:
+        energy = torch.ops.imgops.weight_energy(weight) if twin == "cpu" else reference.weight_energy(weight)
+        demod = reference.demodulation(energy, styles)
     if twin == "reference":
         wide = accumulation_dtype(x.dtype)
         noise, bias, styles = (None if t is None else t.to(wide) for t in (noise, bias, styles))
@@ -161,64 +162,8 @@ def resampled_conv2d(
             x.to(wide), weight.to(wide), ones, demod, noise, bias, act, *act_arguments, up, down, pads, f, flip_weight
         )
         return y.to(x.dtype)
-    weight = weight.to(x.dtype)
-    if twin == "triton":
-        activation = (act, *act_arguments)
-        return fused_resampled_conv2d(
-            x, weight, styles, demod, noise, bias, activation, up, down, pads, f, flip_weight
-        )
-    return _library_conv2d(
-        twin, x, weight, styles, demod, noise, bias, (act, *act_arguments), up, down, pads, f, flip_weight
-    )
-
-
-def _library_conv2d(
-    twin: str,
-    x: Tensor,
-    weight: Tensor,
-    styles: Tensor | None,
-    demod: Tensor | None,
-    noise: Tensor | None,
-    bias: Tensor | None,
-    activation: tuple[str, float, float, float],
-    up: int,
-    down: int,
-    padding: tuple[int, int, int, int],
-    f: Tensor | None,
-    flip_weight: bool,
-) -> Tensor:
-    """The library's convolution between one fused pass over its input and one over its output."""
-    kh, kw = weight.shape[2:]
-    pointwise = kh == kw == 1
-    x0, x1, y0, y1 = resample_padding(padding, filter_size(f), up, down)
-
-    # before: modulate, in the same pass as whatever else must touch x
-    stride = down
-    if down > 1 or x0 != x1 or y0 != y1:
-        if up == 1:
-            # a 1x1 convolution reads only the samples that its stride keeps
-            kept = (down, down) if pointwise else (1, 1)
-            stride = 1 if pointwise else down
-            x = fused_upfirdn2d_bias_act(twin, x, f, (1, 1), kept, (x0, x1, y0, y1), 1.0, None, styles, None, *_LINEAR)
-            styles, x0, y0 = None, 0, 0
-    if styles is not None:
-        x = fused_bias_act(twin, x, None, styles, None, 1, *_LINEAR)
-
-    if up == 1:
-        x = F.conv2d(x, weight if flip_weight else weight.flip([2, 3]), stride=stride, padding=(y0, x0))
-        return fused_bias_act(twin, x, bias, demod, noise, 1, *activation)
-
-    # after: the up-sampling filter with the whole epilogue
-    if pointwise:
-        x, factor = F.conv2d(x, weight), up
-    else:
-        # the transposed convolution flips, and its output starts kernel - 1 samples earlier
-        x = F.conv_transpose2d(x, (weight.flip([2, 3]) if flip_weight else weight).transpose(0, 1), stride=up)
-        factor, x0, x1, y0, y1 = 1, x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up)
-    pads = (x0, x1, y0, y1)
-    return fused_upfirdn2d_bias_act(
-        twin, x, f, (factor, factor), (1, 1), pads, float(up**2), bias, demod, noise, *activation
-    )
+    problem = (x, weight.to(x.dtype), styles, demod, noise, bias, (act, *act_arguments), up, down, pads, f, flip_weight)
+    return fused_resampled_conv2d(*problem) if twin == "triton" else library_resampled_conv2d(twin, *problem)
 
 
 @contextlib.contextmanager

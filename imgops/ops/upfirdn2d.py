@@ -171,13 +171,13 @@ def filter_size(f: Tensor | None) -> tuple[int, int]:
 
 def output_size(op: str, x: Tensor, f: Tensor | None, up: Any, down: Any, padding: Any) -> tuple[int, int]:
     """(height, width) of the output; raise ValueError if it has no pixels."""
-    (fw, fh), (n, c, h, w) = filter_size(f), x.shape
+    (fw, fh), (h, w) = filter_size(f), x.shape[2:]
     out_w = (w * up[0] + padding[0] + padding[1] - fw + down[0]) // down[0]
     out_h = (h * up[1] + padding[2] + padding[3] - fh + down[1]) // down[1]
     if out_w < 1 or out_h < 1:
         raise ValueError(
-            f"imgops.{op}: x of {h} x {w} (height x width), up {tuple(up)}, padding {tuple(padding)} is smaller than the "
-            f"filter of {fh} x {fw}; x, up and padding must leave at least one pixel"
+            f"imgops.{op}: x of {h} x {w} (height x width), up {tuple(up)}, padding {tuple(padding)} is smaller than "
+            f"the filter of {fh} x {fw}; x, up and padding must leave at least one pixel"
         )
     return out_h, out_w
 
@@ -207,7 +207,7 @@ def fused_upfirdn2d_bias_act(
     )[0]
 
 
-def _transposed(
+def transposed(
     dy: Tensor,
     x_shape: Sequence[int],
     f: Tensor | None,
@@ -228,7 +228,7 @@ def _transposed(
     return dy, f, down, up, pads, not flip_filter, gain
 
 
-def _filter_gradient(
+def filter_gradient(
     ops: Any, x: Tensor, dy: Tensor, f: Tensor, up: Any, down: Any, padding: Any, flip_filter: bool, gain: float
 ) -> Tensor:
     """Gradient for f: the correlation of the up-sampled, padded x with dy, tap by tap."""
@@ -287,9 +287,9 @@ def _backward(ops: Any, ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     x, f = ctx.saved_tensors
     dx = df = None
     if ctx.needs_input_grad[0]:
-        dx = ops.upfirdn2d(*_transposed(dy, ctx.x_shape, f, *ctx.arguments))
+        dx = ops.upfirdn2d(*transposed(dy, ctx.x_shape, f, *ctx.arguments))
     if ctx.needs_input_grad[1]:
-        df = _filter_gradient(ops, x, dy, f, *ctx.arguments)
+        df = filter_gradient(ops, x, dy, f, *ctx.arguments)
     return dx, df, *[None] * 5
 
 
@@ -339,7 +339,7 @@ def _fake_bias_act(
 
 
 def _setup_context_bias_act(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, f, up, down, padding, flip_filter, gain, b, scale, noise, act, alpha, act_gain, clamp, keep = inputs
+    x, f, up, down, padding, flip_filter, gain, b, scale, noise, act, alpha, act_gain, clamp, _ = inputs
     y, filtered = output
     # the filtered image is an output, so that a gradient of the backward finds its way to x through it
     kept = bias_act.saved_for_backward(
@@ -362,9 +362,9 @@ def _backward_bias_act(ops: Any, ctx: Any, dy: Tensor | None, dfiltered: Tensor 
         through, db, dscale, dnoise = bias_act.gradients(ops, dy, tuple(kept), ctx.epilogue, ctx.needs_input_grad[7:10])
         d = through if d is None else d + through
     if ctx.needs_input_grad[0] and d is not None:
-        dx = ops.upfirdn2d(*_transposed(d, ctx.x_shape, f, *ctx.resample))
+        dx = ops.upfirdn2d(*transposed(d, ctx.x_shape, f, *ctx.resample))
     if ctx.needs_input_grad[1] and d is not None:
-        df = _filter_gradient(ops, x, d, f, *ctx.resample)
+        df = filter_gradient(ops, x, d, f, *ctx.resample)
     return dx, df, *[None] * 5, db, dscale, dnoise, *[None] * 5
 
 

@@ -12,9 +12,16 @@ from .upfirdn2d import upfirdn2d
 DEMODULATION_EPS = 1e-8
 
 
-def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
-    """``d[n, o] = rsqrt(sum over i, kh, kw of (weight[o, i, kh, kw] * styles[n, i])^2 + 1e-8)``, [N, O]."""
-    energy = weight.square().sum(dim=(2, 3))
+def weight_energy(weight: Tensor) -> Tensor:
+    """Sum of weight [O, I, kh, kw] squared over its taps, [O, I]."""
+    return weight.square().sum(dim=(2, 3))
+
+
+def demodulation(energy: Tensor, styles: Tensor) -> Tensor:
+    """``d[n, o] = rsqrt(sum over i, kh, kw of (weight[o, i, kh, kw] * styles[n, i])^2 + 1e-8)``, [N, O].
+
+    ``energy`` [O, I] is :func:`weight_energy`; styles [N, I].
+    """
     return torch.rsqrt(styles.square() @ energy.t() + DEMODULATION_EPS)
 
 

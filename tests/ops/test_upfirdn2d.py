@@ -12,6 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from twins import TOLERANCE, twins
 
 import imgops
+from imgops.ops.upfirdn2d import filter_size
 
 IDS = [f"{c.taps}-up{c.up}-down{c.down}" for c in RESAMPLE]
 
@@ -83,11 +84,8 @@ def test_gradcheck(case, twin, device):
     """First and second order for x and for the filter."""
     x = torch.randn(1, 2, *(min(s, 5) for s in case.shape[2:]), dtype=torch.float64, device=device).requires_grad_()
     f = resample_filter(case.taps, device=device)
-    if f is None:
-        inputs = (x,)
-    else:
-        # smaller filters keep the numeric Jacobian small
-        inputs = (x, f[tuple(slice(0, 4) for _ in f.shape)].double().requires_grad_())
+    # smaller filters keep the numeric Jacobian small
+    inputs = (x,) if f is None else (x, f[tuple(slice(0, 4) for _ in f.shape)].double().requires_grad_())
 
     def run(x, f=None):
         return imgops.upfirdn2d(x, f, **arguments(case), impl=twin)
@@ -190,11 +188,15 @@ def test_any_arguments(data):
     f = resample_filter(taps, rank_one=data.draw(st.booleans()))
     x = torch.randn([shape[i] for i in order]).to(dtype).permute([order.index(i) for i in range(4)])
     kwargs = {"up": up, "down": down, "padding": padding, "flip_filter": data.draw(st.booleans()), "gain": 1.3}
-    try:
-        y = imgops.upfirdn2d(x, f, **kwargs)
-    except ValueError as error:
-        assert "at least one pixel" in str(error)
+    width, height = (
+        (shape[3 - i] * up[i] + padding[2 * i] + padding[2 * i + 1] - filter_size(f)[i]) // down[i] + 1 for i in (0, 1)
+    )
+    if min(width, height) < 1:
+        with pytest.raises(ValueError, match="at least one pixel"):
+            imgops.upfirdn2d(x, f, **kwargs)
         return
+    y = imgops.upfirdn2d(x, f, **kwargs)
+    assert y.shape == (*shape[:2], height, width)
     expected = imgops.upfirdn2d(x.double(), f, **kwargs, impl="reference")
     assert relative_error(y, expected) < TOLERANCE[dtype]
 

@@ -1,0 +1,39 @@
+// What modulated_conv2d needs on the CPU besides bias_act and upfirdn2d: the energy of its weights.
+#include <algorithm>
+
+#include "ops.h"
+
+namespace imgops {
+namespace {
+
+template <class A>
+void energy(const A* w, A* out, int64_t taps, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i) {
+    A sum = 0;
+    for (int64_t k = 0; k < taps; ++k) sum += w[i * taps + k] * w[i * taps + k];
+    out[i] = sum;
+  }
+}
+
+}  // namespace
+
+Tensor weight_energy_cpu(const Tensor& weight) {
+  STD_TORCH_CHECK(weight.dim() == 4, "imgops::weight_energy: weight must have 4 dimensions; got ", weight.dim());
+  const bool is_double = weight.scalar_type() == ScalarType::Double;
+  STD_TORCH_CHECK(is_double || weight.scalar_type() == ScalarType::Float,
+                  "imgops::weight_energy: weight must be float32 or float64");
+  const Tensor w = torch::stable::contiguous(weight);
+  const Tensor out = allocate(w, {w.size(0), w.size(1)});
+  const int64_t taps = w.size(2) * w.size(3);
+  torch::stable::parallel_for(0, out.numel(), std::max<int64_t>(1, 16384 / std::max<int64_t>(taps, 1)),
+                              [&](int64_t begin, int64_t end) {
+                                if (is_double) {
+                                  energy(static_cast<const double*>(w.data_ptr()), static_cast<double*>(out.data_ptr()), taps, begin, end);
+                                } else {
+                                  energy(static_cast<const float*>(w.data_ptr()), static_cast<float*>(out.data_ptr()), taps, begin, end);
+                                }
+                              });
+  return out;
+}
+
+}  // namespace imgops

@@ -1,0 +1,219 @@
+"""modulated_conv2d: every twin against the float64 reference, the recorded cases, and autograd's numeric checks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import MODULATED_CONV, resample_filter
+from golden import cases, relative_error
+from torch.autograd import gradcheck, gradgradcheck
+from twins import TOLERANCE, twins
+
+import imgops
+
+IDS = [f"{i}-k{c.kernel}-up{c.up}-down{c.down}" for i, c in enumerate(MODULATED_CONV)]
+
+
+def operands(case, device, dtype=torch.float64):
+    """Tensors of the case by name (x, weight, styles, and noise and bias where it has them), and its arguments."""
+    f = resample_filter(case.filter_taps, rank_one=True, device=device)
+    kwargs = {
+        "act": case.act,
+        "clamp": case.clamp,
+        "up": case.up,
+        "down": case.down,
+        "padding": case.padding,
+        "demodulate": case.demodulate,
+        "flip_weight": case.flip_weight,
+        "resample_filter": None if f is None else f / f.abs().sum(),
+    }
+    pads = (case.padding,) * 4 if isinstance(case.padding, int) else case.padding
+    h, w = (
+        (size * case.up + pads[i] + pads[i + 1] - case.kernel) // case.down + 1
+        for size, i in zip(case.size, (2, 0), strict=True)
+    )
+    tensors = {
+        "x": torch.randn(case.n, case.in_channels, *case.size),
+        "weight": torch.randn(case.out_channels, case.in_channels, case.kernel, case.kernel),
+        "styles": torch.randn(case.n, case.in_channels),
+    }
+    if case.noise:
+        tensors["noise"] = torch.randn(case.n, 1, h, w)
+    if case.bias:
+        tensors["bias"] = torch.randn(case.out_channels)
+    return {k: t.to(device, dtype) for k, t in tensors.items()}, kwargs
+
+
+def run(tensors, kwargs, twin):
+    return imgops.modulated_conv2d(**tensors, **kwargs, impl=twin)
+
+
+@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize("case", cases("modulated_conv2d"))
+def test_recorded(case, twin, device):
+    a = {k: v.to(device) for k, v in case.arrays.items()}
+    params = dict(case.params)
+    f = imgops.setup_filter(params.pop("resample_filter"), device=device)
+    x, w, s, dy = (a[k].clone().requires_grad_() for k in ("x", "w", "s", "dy"))
+    y = imgops.modulated_conv2d(x, w, s, noise=a.get("noise"), resample_filter=f, **params, impl=twin)
+    first = torch.autograd.grad(y, [x, w, s], dy, create_graph=True)
+    loss = sum((d * a[v]).sum() for d, v in zip(first, ("vx", "vw", "vs"), strict=True))
+    second = torch.autograd.grad(loss, [x, w, s])
+    names = ("y", "dx", "dw", "ds", "hx", "hw", "hs")
+    errors = {n: relative_error(t, a[n]) for n, t in zip(names, (y, *first, *second), strict=True)}
+    assert max(errors.values()) < 1e-10, errors
+
+
+@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True))
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("case", MODULATED_CONV, ids=IDS)
+def test_agrees_with_reference(case, channels_last, dtype, twin, device):
+    tensors, kwargs = operands(case, device)
+    tensors = {k: t.to(dtype) for k, t in tensors.items()}
+    if channels_last:
+        tensors["x"] = tensors["x"].contiguous(memory_format=torch.channels_last)
+    wide = {k: t.double().requires_grad_() for k, t in tensors.items()}
+    tensors = {k: t.requires_grad_() for k, t in tensors.items()}
+    y, y64 = run(tensors, kwargs, twin), run(wide, kwargs, "reference")
+    assert y.dtype == dtype
+    # the library's convolution rounds its result, and its inputs, to half precision
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 6e-3, torch.bfloat16: 5e-2}[dtype]
+    assert relative_error(y, y64) < tolerance
+    if dtype in (torch.float64, torch.float32):
+        dy = torch.randn_like(y)
+        actual = torch.autograd.grad(y, list(tensors.values()), dy)
+        expected = torch.autograd.grad(y64, list(wide.values()), dy.double())
+        errors = {k: relative_error(g, e) for k, g, e in zip(tensors, actual, expected, strict=True)}
+        assert max(errors.values()) < 10 * tolerance, errors
+
+
+@pytest.mark.parametrize(("twin", "device"), twins(exclude=("triton",)))
+@pytest.mark.parametrize("case", MODULATED_CONV, ids=IDS)
+def test_gradcheck(case, twin, device):
+    """First and second order for x, weight, styles, noise and bias."""
+    case = case._replace(n=1, in_channels=2, out_channels=2, size=(3, 4) if case.down == 1 else (4, 6))
+    tensors, kwargs = operands(case, device)
+    leaves = [t.requires_grad_() for t in tensors.values()]
+
+    def call(*values):
+        return run(dict(zip(tensors, values, strict=True)), kwargs, twin)
+
+    assert gradcheck(call, leaves)
+    assert gradgradcheck(call, leaves)
+
+
+@pytest.mark.parametrize(("twin", "device"), twins(exclude=("triton",)))
+@pytest.mark.parametrize(("up", "down"), [(2, 1), (1, 2)])
+def test_gradient_of_the_filter(up, down, twin, device):
+    x, w = torch.randn(1, 2, 5, 4, dtype=torch.float64, device=device), torch.randn(2, 2, 3, 3, dtype=torch.float64)
+    s, f = torch.randn(1, 2, dtype=torch.float64, device=device), torch.randn(3, 4, dtype=torch.float64, device=device)
+
+    def call(x, f):
+        return imgops.modulated_conv2d(
+            x, w.to(device), s, up=up, down=down, padding=1, resample_filter=f, act="lrelu", impl=twin
+        )
+
+    assert gradcheck(call, (x.requires_grad_(), f.requires_grad_()))
+    assert gradgradcheck(call, (x, f))
+
+
+@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize("case", MODULATED_CONV[:3], ids=IDS[:3])
+def test_compile(case, twin, device):
+    tensors, kwargs = operands(case, device, torch.float32)
+    leaves = [t.requires_grad_() for t in tensors.values()]
+
+    def call(*values):
+        return run(dict(zip(tensors, values, strict=True)), kwargs, twin)
+
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    y, expected = compiled(*leaves), call(*leaves)
+    torch.testing.assert_close(y, expected)
+    for a, e in zip(torch.autograd.grad(y.sum(), leaves), torch.autograd.grad(expected.sum(), leaves), strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize("up", [1, 2])
+def test_float16_does_not_overflow(up, twin, device):
+    """Weights and styles whose product leaves float16 come out right: both are normalised first."""
+    x = torch.randn(2, 8, 6, 6, device=device)
+    w, s = torch.randn(4, 8, 3, 3, device=device) * 300, torch.randn(2, 8, device=device) * 300
+    f = imgops.setup_filter([1, 3, 3, 1], device=device)
+    kwargs = {"padding": 1, "up": up, "resample_filter": f}
+    y = imgops.modulated_conv2d(x.half(), w, s, **kwargs, impl=twin)
+    expected = imgops.modulated_conv2d(x.half().double(), w.double(), s.double(), **kwargs, impl="reference")
+    assert y.dtype == torch.float16
+    assert relative_error(y, expected) < 1e-2
+
+
+@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize("up", [1, 2])
+def test_autocast(up, twin, device):
+    x, w, s = torch.randn(2, 3, 6, 6), torch.randn(4, 3, 3, 3), torch.randn(2, 3)
+    x, w, s = (t.to(device).requires_grad_() for t in (x, w, s))
+    with torch.autocast(device, dtype=torch.bfloat16):
+        y = imgops.modulated_conv2d(x, w, s, padding=1, up=up, act="lrelu", impl=twin)
+    assert y.dtype == torch.bfloat16
+    grads = torch.autograd.grad(y.float().sum(), [x, w, s])
+    assert all(g.dtype == torch.float32 for g in grads)
+    expected = imgops.modulated_conv2d(x, w, s, padding=1, up=up, act="lrelu", impl="reference")
+    assert relative_error(y, expected) < 5e-2
+
+
+@pytest.mark.parametrize(("twin", "device"), twins())
+def test_empty_batch(twin, device):
+    x, s = torch.zeros(0, 3, 6, 6, device=device, requires_grad=True), torch.zeros(0, 3, device=device)
+    w = torch.randn(4, 3, 3, 3, device=device, requires_grad=True)
+    y = imgops.modulated_conv2d(x, w, s, padding=1, act="lrelu", bias=torch.zeros(4, device=device), impl=twin)
+    assert y.shape == (0, 4, 6, 6)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(y.sum(), [x, w]))
+
+
+def test_twin_is_chosen_for_the_whole_call():
+    x, w, s = torch.randn(1, 2, 4, 4), torch.randn(2, 2, 3, 3), torch.randn(1, 2)
+    with imgops.use_impl("reference"):
+        inside = imgops.modulated_conv2d(x, w, s)
+    torch.testing.assert_close(inside, imgops.modulated_conv2d(x, w, s))
+    with pytest.raises(RuntimeError, match="the cuda twin is not available on cpu"):
+        imgops.modulated_conv2d(x, w, s, impl="cuda")
+
+
+X, W, S = torch.zeros(2, 3, 8, 8), torch.zeros(4, 3, 3, 3), torch.zeros(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "args", "kwargs"),
+    [
+        (ValueError, "x must have 4 dimensions", (X[0], W, S), {}),
+        (ValueError, r"weight must have shape \[4, 3, 3, 3\]", (X, torch.zeros(4, 2, 3, 3), S), {}),
+        (ValueError, r"styles must have shape \[2, 3\]; got \[2, 4\]", (X, W, torch.zeros(2, 4)), {}),
+        (
+            ValueError,
+            r"noise must have shape \[1 or 2, 1, 8, 8\]",
+            (X, W, S),
+            {"noise": torch.zeros(2, 1, 4, 4), "padding": 1},
+        ),
+        (ValueError, r"bias must have shape \[4\]", (X, W, S), {"bias": torch.zeros(3)}),
+        (ValueError, "bias must be on x's device", (X, W, S), {"bias": torch.zeros(4, device="meta")}),
+        (ValueError, "up must be >= 1", (X, W, S), {"up": 0}),
+        (TypeError, "down must be an int", (X, W, S), {"down": 2.0}),
+        (ValueError, "up and down cannot both be above 1", (X, W, S), {"up": 2, "down": 2}),
+        (ValueError, "padding must be >= 0", (X, W, S), {"padding": -1}),
+        (ValueError, "act must be one of", (X, W, S), {"act": "gelu"}),
+        (ValueError, "at least one pixel", (X[:, :, :2, :2], W, S), {}),
+        (TypeError, "resample_filter must be a torch.Tensor", (X, W, S), {"up": 2, "resample_filter": [1, 3, 3, 1]}),
+        (
+            ValueError,
+            "resample_filter must have 1 or 2 dimensions",
+            (X, W, S),
+            {"resample_filter": torch.zeros(1, 4, 4)},
+        ),
+        (TypeError, "x must have one of the dtypes", (X.long(), W, S), {}),
+    ],
+)
+def test_bad_input(error, match, args, kwargs):
+    with pytest.raises(error, match=match) as caught:
+        imgops.modulated_conv2d(*args, **kwargs)
+    assert "\n" not in str(caught.value)
