@@ -63,7 +63,7 @@ class Trainer:
 
     def _adam(self, network: torch.nn.Module, lr: float, interval: int | None) -> torch.optim.Adam:
         lr, betas = lazy_adam(lr, self.config.beta1, self.config.beta2, interval)
-        return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, eps=1e-8)
+        return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, eps=1e-8, fused=True)
 
     def step(self, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Show a batch: a step of G, a step of D, their regularisers where it is their turn, and the average.
