@@ -11,6 +11,12 @@ namespace imgops {
 
 constexpr int kThreads = 256;
 
+// Blocks that a multiprocessor should hold; float64, whose functions take many registers, is content with two.
+template <class T>
+constexpr int min_blocks(int wanted) {
+  return sizeof(T) == 8 ? 2 : wanted;
+}
+
 template <class T>
 struct Args {
   using A = Accumulate<T>;
@@ -54,7 +60,7 @@ __device__ __forceinline__ void chain(const Args<T>& p, bool from_z, const A (&u
 }
 
 template <class T, int V>
-__global__ void __launch_bounds__(kThreads) rows_forward(const Args<T> p) {
+__global__ void __launch_bounds__(kThreads, min_blocks<T>(5)) rows_forward(const Args<T> p) {
   using A = Accumulate<T>;
   const int lanes = 1 << p.log_lanes, lane = threadIdx.x & (lanes - 1), groups = kThreads >> p.log_lanes;
   const int64_t tasks = p.outer * p.channels * p.pieces, segment = int64_t(lanes) * V * p.vectors;
@@ -85,7 +91,7 @@ __global__ void __launch_bounds__(kThreads) rows_forward(const Args<T> p) {
 
 // A task is a segment of the rows of per_task channels; more than one channel only with dnoise (and vectors = 1).
 template <class T, int V, bool kNoise>
-__global__ void __launch_bounds__(kThreads, 2) rows_backward(const Args<T> p) {
+__global__ void __launch_bounds__(kThreads, min_blocks<T>(3)) rows_backward(const Args<T> p) {
   using A = Accumulate<T>;
   const int lanes = 1 << p.log_lanes, lane = threadIdx.x & (lanes - 1), groups = kThreads >> p.log_lanes;
   const int64_t ranges = (p.channels + p.per_task - 1) / p.per_task, tasks = p.outer * ranges * p.pieces;
@@ -184,7 +190,7 @@ struct Column {
 };
 
 template <class T, int V>
-__global__ void __launch_bounds__(kThreads) columns_forward(const Args<T> p, int64_t tasks) {
+__global__ void __launch_bounds__(kThreads, min_blocks<T>(4)) columns_forward(const Args<T> p, int64_t tasks) {
   using A = Accumulate<T>;
   for (int64_t task = blockIdx.x; task < tasks; task += gridDim.x) {
     const Column<V> at(p, task);
