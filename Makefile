@@ -67,9 +67,9 @@ $(PACKAGES): requirements-dev.txt
 	@touch $@
 endif
 
-# pip hides what a build prints; the last line shows what was built, and why something was not
+# pip hides what a build prints; the page of info says what was built, and why something was not
 $(INSTALLED): $(PACKAGES) $(SOURCES)
-	$(PY) -m pip install --no-build-isolation $(if $(strip $(VENV)),,--no-deps) -e .
+	$(PY) -m pip install --no-build-isolation --no-deps -e .
 	$(PY) -m imgops info
 	@mkdir -p $(@D)
 	@touch $@
