@@ -182,13 +182,16 @@ class BuildExtensions(build_ext):
 
     def build_C(self, output: Path) -> dict[str, object]:
         compiler, torch = cxx(), torch_root()
+        sources = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc" / "cpu").glob("*.cpp"))
+        # a kernel file is compiled once an instruction set; the others, which call it, know torch
+        kernels = [s for s in sources if s.endswith("_kernels.cpp")]
         jobs = [
-            (f"csrc/cpu/{kernel}.cpp", isa, [*compiler, *COMMON, *KERNEL, f"-DIMGOPS_ISA={isa}", *flags])
-            for kernel in ("upfirdn2d_kernels", "bias_act_kernels")
+            (s, isa, [*compiler, *COMMON, *KERNEL, f"-DIMGOPS_ISA={isa}", *flags])
+            for s in kernels
             for isa, flags in INSTRUCTION_SETS.items()
         ]
         glue = [*compiler, *COMMON, "-O2", STABLE_ABI, "-isystem", str(torch / "include")]
-        jobs += [(s, "abi", glue) for s in ("csrc/cpu/bias_act.cpp", "csrc/cpu/modulated_conv2d.cpp", "csrc/cpu/upfirdn2d.cpp", "csrc/library.cpp")]
+        jobs += [(s, "abi", glue) for s in [*sources, "csrc/library.cpp"] if s not in kernels]
         objects = self.compile_all(jobs)
         libraries = [f"-L{torch / 'lib'}", "-ltorch", "-ltorch_cpu"]
         self.link([*compiler, *shared_flags(), *objects, *libraries], output)
