@@ -1,0 +1,86 @@
+"""The README and docs/ hold what they promise: their code runs, their commands work, their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from imgops.cli import app
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+#: appended to a command that trains; what comes last counts
+TINY = {
+    "train": "--resolution 8 --batch 4 --kimg 0.008 --z-dim 8 --w-dim 8 --mapping-layers 2 --channel-base 64 "
+    "--device cpu",
+    "resume": "--kimg 0.016",
+}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def test_examples_run():
+    code = blocks(README, "python")
+    assert len(code) >= 5
+    names: dict[str, object] = {}
+    shapes = []
+    for block in code:
+        exec(compile(block, "README.md", "exec"), names)
+        name = ""
+        for line in block.splitlines():
+            assigned, promised = re.match(r"(\w+) = ", line), re.search(r"# (\[\d[\d, ]*\])", line)
+            name = assigned[1] if assigned else name
+            if promised:
+                shapes.append((str(list(names[name].shape)), promised[1]))
+    assert len(shapes) == 4
+    assert [actual for actual, _ in shapes] == [promised for _, promised in shapes]
+
+
+def test_commands_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for i in range(4):
+        Image.effect_noise((20, 16), 60).save(tmp_path / "photos" / f"{i}.png")
+    commands = [line for block in blocks(README, "bash") for line in block.splitlines() if line.startswith("imgops")]
+    assert [command.split()[1] for command in commands] == ["info", "train", "train", "generate"]
+    for command in commands:
+        kind = "resume" if "--resume" in command else command.split()[1]
+        result = CliRunner().invoke(app, shlex.split(command)[1:] + TINY.get(kind, "").split())
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "runs" / "photos" / "checkpoint-0000000016").is_dir()
+    assert len(list((tmp_path / "pictures").glob("seed*.png"))) == 16
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_and_names_lead_somewhere(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+    # files of the repository that a page names in backquotes
+    for name in re.findall(r"`((?:imgops|csrc|kernels|tests|docs)/[\w./]+)`", text):
+        assert (ROOT / name).exists(), name
+    makefile = (ROOT / "Makefile").read_text()
+    quoted = "\n".join(re.findall(r"`[^`\n]+`", text) + blocks(text, "bash"))
+    for target in re.findall(r"(?:^|`|cpu )make ([a-z][a-z-]*)", quoted, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_options_exist(page):
+    helps = "".join(
+        CliRunner().invoke(app, [c, "--help"], env={"COLUMNS": "300"}).stdout for c in ("train", "generate")
+    )
+    # not those of other programs
+    text = re.sub(r"pip install.*", "", page.read_text())
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) - {"--logdir"}:
+        assert option in helps, option
