@@ -1,4 +1,4 @@
-"""The problems that the GPU harness times: shapes, the bytes and FLOPs they cannot do without, and eager forms."""
+"""The problems that the GPU harness times: shapes, and the bytes and FLOPs that they cannot do without."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 Kwargs = dict[str, Any]
@@ -169,130 +168,3 @@ def cases(dry: bool) -> list[Case]:
         modulated_case(4, 32, 32, 1024, half),
         modulated_case(16, 512, 512, 16, single),
     ]
-
-
-def _lrelu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.2) * math.sqrt(2)
-
-
-def eager_bias_act(x: Tensor, b: Tensor, act: str) -> Tensor:
-    """As one writes it first; ``act`` is lrelu."""
-    return _lrelu(x + b.to(x.dtype)[None, :, None, None])
-
-
-def eager_upfirdn2d(x: Tensor, f: Tensor, up: int, down: int, padding: list[int], gain: float) -> Tensor:
-    """Insert zeros, pad, convolve each channel, keep each down-th pixel."""
-    n, c, h, w = x.shape
-    if up > 1:
-        x = F.pad(x.reshape(n, c, h, 1, w, 1), [0, up - 1, 0, 0, 0, up - 1]).reshape(n, c, h * up, w * up)
-    x = F.pad(x, padding)
-    kernels = [f] if f.ndim == 2 else [f[None, :], f[:, None]]
-    for kernel in kernels:
-        kernel = (kernel * gain ** (1 / len(kernels))).flip([0, 1]).to(x.dtype)
-        x = F.conv2d(x, kernel.expand(c, 1, *kernel.shape), groups=c)
-    return x[:, :, ::down, ::down]
-
-
-def eager_upfirdn2d_strided(x: Tensor, f: Tensor, up: int, down: int, padding: list[int], gain: float) -> Tensor:
-    """By strides: a transposed depthwise convolution up-samples, a strided one down-samples; no zero is inserted."""
-    c = x.shape[1]
-    kernels = [f] if f.ndim == 2 else [f[None, :], f[:, None]]
-    for i, kernel in enumerate(kernels):
-        kernel = (kernel * gain ** (1 / len(kernels))).to(x.dtype)
-        fh, fw = kernel.shape
-        # which axes this kernel filters: both, or x and then y
-        along_x, along_y = len(kernels) == 1 or i == 0, len(kernels) == 1 or i == 1
-        px, py = padding[:2] if along_x else (0, 0), padding[2:] if along_y else (0, 0)
-        weight = kernel.expand(c, 1, fh, fw)
-        if up > 1:
-            stride = (up if along_y else 1, up if along_x else 1)
-            x = F.conv_transpose2d(x, weight, stride=stride, groups=c)
-            x = F.pad(
-                x,
-                [
-                    *(p - (fw - 1) + e for p, e in zip(px, (0, stride[1] - 1), strict=True)),
-                    *(p - (fh - 1) + e for p, e in zip(py, (0, stride[0] - 1), strict=True)),
-                ],
-            )
-        else:
-            stride = (down if along_y else 1, down if along_x else 1)
-            x = F.conv2d(F.pad(x, [*px, *py]), weight.flip([2, 3]), stride=stride, groups=c)
-    return x
-
-
-def _eager_epilogue(x: Tensor, demod: Tensor, noise: Tensor, bias: Tensor) -> Tensor:
-    return _lrelu(x * demod[:, :, None, None] + noise.to(x.dtype) + bias[:, None, None].to(x.dtype))
-
-
-def _eager_convolution(
-    x: Tensor, weight: Tensor, up: int, down: int, padding: int, f: Tensor | None, groups: int = 1
-) -> Tensor:
-    if up > 1 and f is not None:
-        o, i = weight.shape[0] // groups, weight.shape[1]
-        transposed = weight.reshape(groups, o, i, 3, 3).transpose(1, 2).reshape(groups * i, o, 3, 3).flip([2, 3])
-        x = F.conv_transpose2d(x, transposed, stride=up, groups=groups)
-        return eager_upfirdn2d_strided(x, f, 1, 1, [padding] * 4, float(up**2))
-    if down > 1 and f is not None:
-        x = eager_upfirdn2d_strided(x, f, 1, 1, [padding + 1] * 4, 1.0)
-        return F.conv2d(x, weight, stride=down, groups=groups)
-    return F.conv2d(x, weight, padding=padding, groups=groups)
-
-
-def eager_modulated_conv2d(
-    x: Tensor,
-    weight: Tensor,
-    styles: Tensor,
-    noise: Tensor,
-    bias: Tensor,
-    act: str,
-    up: int,
-    down: int,
-    padding: int,
-    resample_filter: Tensor | None,
-) -> Tensor:
-    """Scale the input, convolve, scale the output."""
-    demod = torch.rsqrt(styles.square() @ weight.square().sum([2, 3]).t() + 1e-8).to(x.dtype)
-    x = x * styles.to(x.dtype)[:, :, None, None]
-    x = _eager_convolution(x, weight.to(x.dtype), up, down, padding, resample_filter)
-    return _eager_epilogue(x, demod, noise, bias)
-
-
-def eager_modulated_conv2d_grouped(
-    x: Tensor,
-    weight: Tensor,
-    styles: Tensor,
-    noise: Tensor,
-    bias: Tensor,
-    act: str,
-    up: int,
-    down: int,
-    padding: int,
-    resample_filter: Tensor | None,
-) -> Tensor:
-    """A weight for each sample, and one convolution with as many groups."""
-    n, o = x.shape[0], weight.shape[0]
-    w = weight * styles[:, None, :, None, None]
-    w = (w * torch.rsqrt(w.square().sum([2, 3, 4], keepdim=True) + 1e-8)).to(x.dtype).reshape(n * o, *weight.shape[1:])
-    x = _eager_convolution(x.reshape(1, -1, *x.shape[2:]), w, up, down, padding, resample_filter, groups=n)
-    x = x.reshape(n, o, *x.shape[2:])
-    return _eager_epilogue(x, x.new_ones(n, o), noise, bias)
-
-
-def plain_conv2d(x: Tensor, weight: Tensor, up: int, down: int, padding: int, **_: Any) -> Tensor:
-    """The library's convolution of the same shape, and nothing else: what a modulated one is held against."""
-    weight = weight.to(x.dtype)
-    if up > 1:
-        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
-    return F.conv2d(x, weight, stride=down, padding=padding)
-
-
-#: forms in plain PyTorch by op; the first is the obvious one, which torch.compile gets too
-EAGER: dict[str, dict[str, Callable[..., Tensor]]] = {
-    "bias_act": {"eager": eager_bias_act},
-    "upfirdn2d": {"eager": eager_upfirdn2d, "eager strided": eager_upfirdn2d_strided},
-    "modulated_conv2d": {
-        "eager": eager_modulated_conv2d,
-        "eager grouped": eager_modulated_conv2d_grouped,
-        "plain conv": plain_conv2d,
-    },
-}

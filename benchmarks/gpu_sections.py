@@ -102,7 +102,7 @@ def _forms(case: Any, context: Context) -> dict[str, Callable[..., Any]]:
     import imgops
     from imgops import _backend
 
-    from .gpu_cases import EAGER
+    from .eager import FORMS
 
     op = getattr(imgops, case.op)
     kind = torch.device(context.device).type
@@ -110,9 +110,9 @@ def _forms(case: Any, context: Context) -> dict[str, Callable[..., Any]]:
     for twin in _backend.TWINS:
         if twin != "reference" and _backend.load()[twin, kind].available:
             forms[twin] = lambda twin=twin, **kwargs: op(**kwargs, impl=twin)
-    forms |= EAGER[case.op] | context.against.get(case.op, {})
+    forms |= FORMS[case.op] | context.against.get(case.op, {})
     if not context.dry:
-        forms["torch.compile"] = torch.compile(EAGER[case.op]["eager"], dynamic=False)
+        forms["torch.compile"] = torch.compile(FORMS[case.op]["eager"], dynamic=False)
     return forms
 
 

@@ -16,7 +16,7 @@ import imgops
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import gpu, gpu_cases, gpu_record, gpu_timing
+from benchmarks import eager, gpu, gpu_cases, gpu_record, gpu_timing
 from benchmarks.gpu_sections import SECTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +36,7 @@ def harness(*arguments, **environment):
 @pytest.mark.slow
 def test_dry_run(tmp_path):
     """Every section ends, leaves nothing out, and says on which machine it ran; no check fails."""
-    result = harness("--out", tmp_path, "--against", "bias_act=benchmarks.gpu_cases:eager_bias_act")
+    result = harness("--out", tmp_path, "--against", "bias_act=benchmarks.eager:bias_act")
     assert result.returncode == 0, result.stdout + result.stderr
     for section in SECTIONS:
         data = json.loads((tmp_path / f"gpu-{section}.json").read_text())
@@ -49,7 +49,7 @@ def test_dry_run(tmp_path):
         measured = {k: v for k, v in forms.items() if isinstance(v, dict)}
         assert "eager" in measured
         assert all(form["seconds"] > 0 and "fraction_of_ceiling" in form for form in measured.values()), name
-        assert ("benchmarks.gpu_cases:eager_bias_act" in measured) == name.startswith("bias_act")
+        assert ("benchmarks.eager:bias_act" in measured) == name.startswith("bias_act")
     network = json.loads((tmp_path / "gpu-end_to_end.json").read_text())["results"]
     assert {name.rpartition("/")[2] for name in network} == {"fused", "reference"}
     assert all(r["generate"]["images_per_second"] > 0 for r in network.values())
@@ -114,7 +114,7 @@ def test_eager_resampling_is_the_same_work(up, down, taps):
     case = gpu_cases.resample_case((2, 3, 10, 14), torch.float32, up=up, down=down, taps=taps, padding=(6, 5))
     kwargs = case.make(torch.device("cpu"))
     expected = imgops.upfirdn2d(**kwargs, impl="reference")
-    for form in gpu_cases.EAGER["upfirdn2d"].values():
+    for form in eager.FORMS["upfirdn2d"].values():
         assert relative_error(form(**kwargs), expected) < 1e-5
 
 
@@ -122,7 +122,7 @@ def test_eager_resampling_is_the_same_work(up, down, taps):
 def test_eager_modulation_is_the_same_work(up, down):
     kwargs = gpu_cases.modulated_case(2, 4, 3, 8, torch.float32, up=up, down=down).make(torch.device("cpu"))
     expected = imgops.modulated_conv2d(**kwargs, impl="reference")
-    for name, form in gpu_cases.EAGER["modulated_conv2d"].items():
+    for name, form in eager.FORMS["modulated_conv2d"].items():
         if name != "plain conv":
             assert relative_error(form(**kwargs), expected) < 1e-5
 
@@ -138,7 +138,7 @@ def test_unwritten_values_fail_a_check():
 
 def test_eager_bias_act_is_the_same_work():
     kwargs = gpu_cases.bias_act_case((2, 3, 4, 5), torch.float32).make(torch.device("cpu"))
-    assert relative_error(gpu_cases.eager_bias_act(**kwargs), imgops.bias_act(**kwargs, impl="reference")) < 1e-6
+    assert relative_error(eager.bias_act(**kwargs), imgops.bias_act(**kwargs, impl="reference")) < 1e-6
 
 
 def test_costs_are_counted():

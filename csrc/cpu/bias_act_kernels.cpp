@@ -8,18 +8,23 @@ namespace {
 constexpr int64_t kRow = 2048;
 
 // dz = dy * slope; the slope from z, or from y, or constant
-template <Act act, class A>
-void slope_row(const A* dy, const A* z, const A* y, A* dz, int64_t n, const Limits<A>& limits) {
+template <Act act, bool kClamped, class A>
+void slope_row(const A* dy, const A* z, const A* y, A* dz, int64_t n, const Limits<A> l) {
   if (z) {
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) dz[i] = dy[i] * limits.template slope_at<act>(z[i]);
+    for (int64_t i = 0; i < n; ++i) dz[i] = dy[i] * l.template slope_at<act, kClamped>(z[i]);
   } else if (y) {
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) dz[i] = dy[i] * limits.template slope_from<act>(y[i]);
+    for (int64_t i = 0; i < n; ++i) dz[i] = dy[i] * l.template slope_from<act, kClamped>(y[i]);
   } else {
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) dz[i] = dy[i] * limits.gain;
+    for (int64_t i = 0; i < n; ++i) dz[i] = dy[i] * l.gain;
   }
+}
+
+template <Act act, class A>
+void slope_row(const A* dy, const A* z, const A* y, A* dz, int64_t n, const Limits<A>& limits) {
+  limits.clamped ? slope_row<act, true>(dy, z, y, dz, n, limits) : slope_row<act, false>(dy, z, y, dz, n, limits);
 }
 
 template <class A>
@@ -38,10 +43,21 @@ A dot_row(const A* u, const A* v, int64_t n) {
   return total;
 }
 
+template <Act act, class A>
+void forward_row(const A* x, A* y, int64_t n, A s, A b, const A* noise, const Limits<A> limits) {
+  if (noise) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) y[i] = limits.template finish<act>(x[i] * s + noise[i] + b);
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) y[i] = limits.template finish<act>(x[i] * s + b);
+  }
+}
+
 template <Act act, class T>
-void forward_planar(const BiasAct& p, int64_t begin, int64_t end) {
+void forward_planar(const BiasAct& p, DType dtype, int64_t begin, int64_t end) {
   using A = typename Accumulate<T>::type;
-  const Limits<A> limits(p);
+  const Limits<A> limits(p, dtype);
   A in[kRow], out[kRow];
   for (int64_t task = begin; task < end; ++task) {
     const int64_t plane = task / p.chunks, first = task % p.chunks * p.chunk;
@@ -54,22 +70,16 @@ void forward_planar(const BiasAct& p, int64_t begin, int64_t end) {
       const A* x = load_row(static_cast<const T*>(p.x) + plane * p.inner + i, in, n);
       T* dst = static_cast<T*>(p.out) + plane * p.inner + i;
       A* y = row_target(dst, out);
-      if (noise) {
-#pragma omp simd
-        for (int64_t j = 0; j < n; ++j) y[j] = limits.template finish<act>(x[j] * s + noise[i + j] + b);
-      } else {
-#pragma omp simd
-        for (int64_t j = 0; j < n; ++j) y[j] = limits.template finish<act>(x[j] * s + b);
-      }
+      forward_row<act>(x, y, n, s, b, noise ? noise + i : nullptr, limits);
       store_row(dst, y, n);
     }
   }
 }
 
 template <Act act, class T>
-void forward_interleaved(const BiasAct& p, int64_t begin, int64_t end) {
+void forward_interleaved(const BiasAct& p, DType dtype, int64_t begin, int64_t end) {
   using A = typename Accumulate<T>::type;
-  const Limits<A> limits(p);
+  const Limits<A> limits(p, dtype);
   A in[kRow], z[kRow], out[kRow];
   for (int64_t task = begin; task < end; ++task) {
     const int64_t o = task / p.chunks, first = task % p.chunks * p.chunk;
@@ -106,9 +116,9 @@ struct BackwardRow {
 };
 
 template <Act act, class T>
-void backward_planar(const BiasAct& p, int64_t begin, int64_t end) {
+void backward_planar(const BiasAct& p, DType dtype, int64_t begin, int64_t end) {
   using A = typename Accumulate<T>::type;
-  const Limits<A> limits(p);
+  const Limits<A> limits(p, dtype);
   // a linear slope needs no z
   const bool needs_z = p.x && !(act == Act::linear && p.clamp < 0);
   BackwardRow<T, A> row;
@@ -154,9 +164,9 @@ void backward_planar(const BiasAct& p, int64_t begin, int64_t end) {
 }
 
 template <Act act, class T>
-void backward_interleaved(const BiasAct& p, int64_t begin, int64_t end) {
+void backward_interleaved(const BiasAct& p, DType dtype, int64_t begin, int64_t end) {
   using A = typename Accumulate<T>::type;
-  const Limits<A> limits(p);
+  const Limits<A> limits(p, dtype);
   const bool needs_z = p.x && !(act == Act::linear && p.clamp < 0);
   BackwardRow<T, A> row;
   for (int64_t task = begin; task < end; ++task) {
@@ -210,9 +220,9 @@ void dispatch(const BiasAct& p, DType dtype, bool backward, int64_t begin, int64
   with_dtype(dtype, [&](auto type) {
     using T = decltype(type);
     if (p.interleaved) {
-      backward ? backward_interleaved<act, T>(p, begin, end) : forward_interleaved<act, T>(p, begin, end);
+      backward ? backward_interleaved<act, T>(p, dtype, begin, end) : forward_interleaved<act, T>(p, dtype, begin, end);
     } else {
-      backward ? backward_planar<act, T>(p, begin, end) : forward_planar<act, T>(p, begin, end);
+      backward ? backward_planar<act, T>(p, dtype, begin, end) : forward_planar<act, T>(p, dtype, begin, end);
     }
   });
 }

@@ -6,16 +6,20 @@
 namespace imgops {
 namespace IMGOPS_ISA {
 
+// Passed by value: a compiler must know that no row overlaps it before it vectorises.
 template <class A>
 struct Limits {
-  A alpha, gain, lo, hi, clamp;
+  A alpha, gain, lo, hi, stored;
   bool clamped;
 
-  explicit Limits(const BiasAct& p)
+  // stored: the clamp as a tensor of this dtype holds it, since that is what a clamped output is
+  Limits(const BiasAct& p, DType dtype)
       : alpha(static_cast<A>(p.alpha)), gain(static_cast<A>(p.gain)), clamped(p.clamp >= 0) {
-    const A infinity = static_cast<A>(__builtin_inf());
-    clamp = hi = clamped ? static_cast<A>(p.clamp) : infinity;
+    hi = clamped ? static_cast<A>(p.clamp) : static_cast<A>(__builtin_inf());
     lo = -hi;
+    stored = hi;
+    if (dtype == DType::f16) stored = to_float(to_f16(static_cast<float>(hi)));
+    if (dtype == DType::bf16) stored = to_float(to_bf16(static_cast<float>(hi)));
   }
 
   template <Act act>
@@ -27,19 +31,20 @@ struct Limits {
   }
 
   // d finish(z) / dz
-  template <Act act>
+  template <Act act, bool kClamped>
   A slope_at(A z) const {
     const A s = slope<act, A>(z, alpha) * gain;
-    if (!clamped) return s;
+    if constexpr (!kClamped) return s;
     const A y = activate<act, A>(z, alpha) * gain;
-    return y < hi && y > lo ? s : A(0);
+    return (y < A(0) ? -y : y) < hi ? s : A(0);
   }
 
-  // the same from y = finish(z), where the slope follows from the sign of y
-  template <Act act>
+  // the same from y = finish(z) as it was stored, where the slope follows from the sign of y
+  template <Act act, bool kClamped>
   A slope_from(A y) const {
     const A s = slope<act, A>(y, alpha) * gain;
-    return y < hi && y > lo ? s : (clamped ? A(0) : s);
+    if constexpr (!kClamped) return s;
+    return (y < A(0) ? -y : y) < stored ? s : A(0);
   }
 };
 
@@ -50,7 +55,7 @@ inline A at(const void* p, int64_t i, A absent) {
 }
 
 template <Act act, class A>
-inline void finish_row(const A* z, A* y, int64_t n, const Limits<A>& limits) {
+inline void finish_row(const A* z, A* y, int64_t n, const Limits<A> limits) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) y[i] = limits.template finish<act>(z[i]);
 }

@@ -178,8 +178,8 @@ class RowMaker {
   using A = typename Accumulate<T>::type;
 
  public:
-  RowMaker(const Upfirdn2d& p, A* scratch)
-      : p_(p), limits_(p.epilogue), channels_(p.interleaved ? p.channels : 1), width_(p.x.in * channels_) {
+  RowMaker(const Upfirdn2d& p, DType dtype, A* scratch)
+      : p_(p), limits_(p.epilogue, dtype), channels_(p.interleaved ? p.channels : 1), width_(p.x.in * channels_) {
     A* row = scratch;
     for (int64_t i = 0; i < p.x.before * channels_; ++i) *row++ = 0;
     v_ = row;
@@ -305,7 +305,7 @@ class RowMaker {
 void upfirdn2d(const Upfirdn2d& p, DType dtype, void* scratch, int64_t begin, int64_t end) {
   with_dtype(dtype, [&](auto type) {
     using T = decltype(type);
-    RowMaker<T> maker(p, static_cast<typename Accumulate<T>::type*>(scratch));
+    RowMaker<T> maker(p, dtype, static_cast<typename Accumulate<T>::type*>(scratch));
     for (int64_t task = begin; task < end; ++task) {
       const int64_t plane = task / p.tasks_per_plane, first = task % p.tasks_per_plane * p.rows_per_task;
       const int64_t last = first + p.rows_per_task < p.y.out ? first + p.rows_per_task : p.y.out;

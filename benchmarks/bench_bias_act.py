@@ -1,0 +1,41 @@
+"""bias_act on the CPU against its eager forms: forward, and forward with backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+import imgops
+
+from . import eager
+from .comparison import Comparison
+
+
+def comparisons() -> list[Comparison]:
+    """The problems, at the shape of a layer of StyleGAN2-256."""
+    x = torch.randn(8, 128, 64, 64, requires_grad=True)
+    b, dy = torch.randn(128, requires_grad=True), torch.randn(8, 128, 64, 64)
+    forms: dict[str, Callable[..., Tensor]] = {"imgops": imgops.bias_act} | eager.FORMS["bias_act"]
+
+    def forward(form: Callable[..., Tensor]) -> Callable[[], Tensor]:
+        return torch.no_grad()(lambda: form(x, b, act="lrelu"))
+
+    def both(form: Callable[..., Tensor]) -> Callable[[], tuple[Tensor, ...]]:
+        return lambda: torch.autograd.grad(form(x, b, act="lrelu"), [x, b], dy)
+
+    shape = "8x128x64x64 lrelu"
+    return [
+        Comparison("bias_act", f"{shape} forward", {k: forward(v) for k, v in forms.items()}),
+        Comparison("bias_act", f"{shape} forward+backward", {k: both(v) for k, v in forms.items()}, goal=2.5),
+    ]
+
+
+@pytest.mark.parametrize("side", ["imgops", *eager.FORMS["bias_act"]])
+@pytest.mark.parametrize("comparison", comparisons(), ids=lambda c: c.name)
+def test_bias_act(benchmark, comparison, side):
+    comparison.check()
+    benchmark.group = comparison.id
+    benchmark(comparison.sides[side])

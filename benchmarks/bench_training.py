@@ -1,0 +1,95 @@
+"""The R1 step of a 64-pixel discriminator on the CPU: the same network on fused ops and on eager ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+
+import imgops
+from imgops.models.stylegan2 import Discriminator
+from imgops.reference.bias_act import ACTIVATIONS
+from imgops.reference.modulated_conv2d import resample_padding
+
+from . import eager
+from .comparison import Comparison
+
+BATCH, GAMMA = 4, 10.0
+#: channel_base of the network: 32768 is the published large configuration, 16384 the small one
+CHANNEL_BASES = (32768, 16384)
+
+
+def _bias_act(
+    x: Tensor, b: Tensor | None = None, dim: int = 1, act: str = "linear", gain: float | None = None, **_: Any
+) -> Tensor:
+    shape = [-1 if i == dim else 1 for i in range(x.ndim)]
+    x = x if b is None else x + b.reshape(shape)
+    activation = ACTIVATIONS[act]
+    gain = activation.default_gain if gain is None else gain
+    x = activation.function(x, activation.default_alpha)
+    return x if gain == 1 else x * gain
+
+
+def _resampled_conv2d(*arguments: Any) -> Tensor:
+    _, x, weight, _, _, _, bias, act, _, gain, _, up, down, padding, f, _, _ = arguments
+    x = eager.convolution(x, weight, up, down, padding, f if down > 1 or up > 1 else None)
+    return _bias_act(x, bias, act=act, gain=gain)
+
+
+def _downsample2d(x: Tensor, f: Tensor, down: int = 2) -> Tensor:
+    pads = resample_padding((0, 0, 0, 0), (f.shape[-1], f.shape[0]), 1, down)
+    return eager.upfirdn2d_strided(x, f, 1, down, list(pads), 1.0)
+
+
+@contextmanager
+def eager_layers() -> Iterator[None]:
+    """Within it the layers of ``imgops.nn`` call the fastest eager forms of the ops instead of the fused ones."""
+    with (
+        mock.patch("imgops.nn.conv.resampled_conv2d", _resampled_conv2d),
+        mock.patch("imgops.nn.linear.bias_act", _bias_act),
+        mock.patch("imgops.models.stylegan2.discriminator.downsample2d", _downsample2d),
+    ):
+        yield
+
+
+def comparison(channel_base: int) -> Comparison:
+    """Gradients of the penalty with respect to every parameter."""
+    network = Discriminator(0, 64, 3, channel_base=channel_base)
+    img = torch.randn(BATCH, 3, 64, 64)
+    parameters = list(network.parameters())
+
+    def r1() -> tuple[Tensor, ...]:
+        x = img.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(network(x).sum(), x, create_graph=True)
+        penalty = gradient.square().sum([1, 2, 3]).mean() * (GAMMA / 2)
+        gradients = torch.autograd.grad(penalty, parameters, allow_unused=True)
+        return tuple(g for g in gradients if g is not None)
+
+    def r1_eager() -> tuple[Tensor, ...]:
+        with eager_layers():
+            return r1()
+
+    def r1_reference() -> tuple[Tensor, ...]:
+        with imgops.use_impl("reference"):
+            return r1()
+
+    sides = {"imgops": r1, "eager strided": r1_eager, "eager": r1_reference}
+    return Comparison("R1 step", f"{BATCH}x3x64x64, channel_base {channel_base}", sides, 2.0, tolerance=2e-2)
+
+
+def comparisons() -> list[Comparison]:
+    """One for each width of the network."""
+    return [comparison(base) for base in CHANNEL_BASES]
+
+
+@pytest.mark.parametrize("side", ["imgops", "eager strided", "eager"])
+def test_r1_step(benchmark, side):
+    problem = comparison(CHANNEL_BASES[-1])
+    problem.check()
+    benchmark.group = problem.id
+    benchmark(problem.sides[side])

@@ -1,0 +1,60 @@
+"""One problem and the ways to solve it: checked against each other, then timed in turns."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+#: the side that the others are held against
+OURS = "imgops"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A named problem; ``sides`` maps each form's name to a call that solves it, "imgops" among them.
+
+    The calls return a tensor, or tensors, that all sides must agree on to ``tolerance`` of the largest magnitude.
+    ``goal``: how many times faster than the fastest other side imgops means to be.
+    """
+
+    op: str
+    name: str
+    sides: Mapping[str, Callable[[], Any]]
+    goal: float | None = None
+    tolerance: float = 1e-4
+
+    @property
+    def id(self) -> str:
+        return f"{self.op}: {self.name}"
+
+    def check(self) -> None:
+        """Raise AssertionError unless every side computes what imgops does: a wrong result has no speed."""
+        expected = _tensors(self.sides[OURS]())
+        for side, call in self.sides.items():
+            for actual, wanted in zip(_tensors(call()), expected, strict=True):
+                scale = wanted.detach().abs().max().clamp(min=1e-12)
+                error = float((actual.detach() - wanted.detach()).abs().max() / scale)
+                if not error < self.tolerance:
+                    raise AssertionError(f"{self.id}: {side} differs from {OURS} by {error:.1e}")
+
+
+def _tensors(result: Any) -> list[torch.Tensor]:
+    return [result] if isinstance(result, torch.Tensor) else list(result)
+
+
+def medians(comparison: Comparison, seconds: float, least: int = 5) -> dict[str, float]:
+    """Median seconds of each side, timed in turns so that what else the machine does falls on all of them."""
+    comparison.check()
+    times: dict[str, list[float]] = {side: [] for side in comparison.sides}
+    deadline = time.perf_counter() + seconds
+    while len(times[OURS]) < least or time.perf_counter() < deadline:
+        for side, call in comparison.sides.items():
+            start = time.perf_counter()
+            call()
+            times[side].append(time.perf_counter() - start)
+    return {side: statistics.median(t) for side, t in times.items()}
