@@ -254,21 +254,18 @@ def _double_backward(ops: Any, ctx: Any, vx: Tensor, vb: Tensor, vscale: Tensor,
         return ddy, *[None] * 13
 
     slope, curvature = _slope_and_curvature(x, y, b, scale, noise, dim, act, alpha, gain, clamp)
-    if scale is not None:
-        ddy = (t * slope).to(dy.dtype)
-    # dz: the gradient with respect to z, which x, scale, noise and b share
-    dz = t * dy * curvature if smooth else None
-    ds = dy * slope if scale is not None else None
     inner = list(range(2, dy.ndim))
     dx = dscale = dnoise = db = None
-    if dz is not None:
+    if smooth:
+        # dz: the gradient for z, which x, scale, noise and b share
+        dz = t * dy * curvature
         dx = dz if scale is None else dz * _per_channel(scale, dy)
         db = dz.sum([i for i in range(dy.ndim) if i != dim]) if b is not None else None
+        dscale = (dz * x).sum(inner) if scale is not None else None
         dnoise = dz.sum(1, keepdim=True).sum_to_size(noise.shape) if noise is not None else None
     if scale is not None:
-        dscale = (vx * ds).sum(inner)
-        if dz is not None:
-            dscale = dscale + (dz * x).sum(inner)
+        ddy, ds = (t * slope).to(dy.dtype), dy * slope
+        dscale = (vx * ds).sum(inner) if dscale is None else dscale + (vx * ds).sum(inner)
         if needs_scale:
             through_scale = ds * _per_channel(vscale, dy)
             dx = through_scale if dx is None else dx + through_scale
@@ -293,14 +290,16 @@ def _slope_and_curvature(
 ) -> tuple[Tensor | float, Tensor | float]:
     """First and second derivative of ``clamp(gain * act(z))`` at z, from x or from the sign of y."""
     function, derivative, derivative2, *_ = ACTIVATIONS[act]
-    if x is None and y is None:
-        return gain, 0.0
-    if x is None:
+    slope: Tensor | float = gain
+    curvature: Tensor | float = 0.0
+    if y is not None:
         slope, output = gain * derivative(y, alpha), y
-    else:
+    elif x is not None:
         z = reference.pre_activation(x.to(accumulation_dtype(x.dtype)), b, scale, noise, dim)
         slope, output = gain * derivative(z, alpha), gain * function(z, alpha)
-    curvature = gain * derivative2(z, alpha) if derivative2 is not None else 0.0
+        curvature = 0.0 if derivative2 is None else gain * derivative2(z, alpha)
+    else:
+        return slope, curvature
     if clamp >= 0:
         inside = (output.abs() < clamp).to(output.dtype)
         slope, curvature = slope * inside, curvature * inside

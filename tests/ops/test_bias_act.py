@@ -244,3 +244,13 @@ def test_bad_input(error, match, call):
     with pytest.raises(error, match=match) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("clamp", [0.7, 0.3, 1.9])
+def test_clamped_half_precision_has_no_gradient(clamp, dtype, twin, device):
+    """The clamp is rounded with the output, and so must be what the output is compared with."""
+    x = torch.tensor([[-50.0, -0.01, 0.01, 50.0]], dtype=dtype, device=device).requires_grad_()
+    (dx,) = torch.autograd.grad(imgops.bias_act(x, act="lrelu", clamp=clamp, impl=twin).sum(), x)
+    assert (dx != 0).tolist() == [[False, True, True, False]]
