@@ -96,7 +96,11 @@ def conv2d_kernel(
     taps_y = (KH - phase_y + UP - 1) // UP
     taps_x = (KW - phase_x + UP - 1) // UP
     taps = taps_y * taps_x
-    p_sample = p_x + n.to(INDEX) * x_n
+    step_in: tl.constexpr = STRIDE if UP == 1 else 1
+    y0 = row * step_in  # the input row under tap 0, before padding
+    x0 = col * step_in
+    p_position = p_x + n.to(INDEX) * x_n + y0.to(INDEX) * x_h + x0.to(INDEX) * x_w  # [BM, 1]
+    p_filter = p_w + o.to(INDEX) * (KH * KW) * channels  # [1, BN]
     acc = tl.zeros((BM, BN), WIDE)
     for step in range(taps * tl.cdiv(channels, BK)):
         # taps inside, so that the shifted windows of the same channels meet in the cache
@@ -105,18 +109,18 @@ def conv2d_kernel(
         j_y = tap // taps_x
         j_x = tap % taps_x
         if UP == 1:
-            y = row * STRIDE + (j_y - pad_y)
-            x = col * STRIDE + (j_x - pad_x)
+            shift_y = j_y - pad_y
+            shift_x = j_x - pad_x
             w_tap = tap
         else:
-            y = row - j_y
-            x = col - j_x
+            shift_y = -j_y
+            shift_x = -j_x
             w_tap = (phase_y + j_y * UP) * KW + phase_x + j_x * UP
-        m_x = m_m & (y >= 0) & (y < h) & (x >= 0) & (x < w)
+        m_x = m_m & (y0 + shift_y >= 0) & (y0 + shift_y < h) & (x0 + shift_x >= 0) & (x0 + shift_x < w)
         m_c = c < channels
-        offset = y.to(INDEX) * x_h + x.to(INDEX) * x_w + (c.to(INDEX) * x_c)[None, :]
-        b_x = tl.load(p_sample + offset, m_x & m_c[None, :], other=0)  # [BM, BK]
-        b_w = tl.load(p_w + (o * (KH * KW) + w_tap) * channels + c[:, None], m_o & m_c[:, None], other=0)  # [BK, BN]
+        shift = shift_y.to(INDEX) * x_h + shift_x.to(INDEX) * x_w
+        b_x = tl.load(p_position + (shift + c.to(INDEX) * x_c)[None, :], m_x & m_c[None, :], other=0)  # [BM, BK]
+        b_w = tl.load(p_filter + (w_tap * channels + c)[:, None], m_o & m_c[:, None], other=0)  # [BK, BN]
         if p_styles is not None:
             # one row of styles a tile, or one a position; positions past the end read nothing
             m_s = m_c[None, :]
@@ -163,7 +167,7 @@ class Configuration(NamedTuple):
 
 
 def configuration(
-    positions: int, batches: int, channels: int, out_channels: int, dtype: torch.dtype, precision: str
+    positions: int, batches: int, channels: int, out_channels: int, dtype: torch.dtype, precision: str, planar: bool
 ) -> Configuration:
     """The tile for ``batches`` products of [positions, channels] and [channels, out_channels].
 
@@ -183,9 +187,10 @@ def configuration(
     # smaller tiles where large ones would leave multiprocessors idle
     if bm == bn == 128 and triton.cdiv(positions, bm) * triton.cdiv(out_channels, bn) * batches < 132:
         bm = bn = 64
-    return Configuration(
-        bm, bn, fit(channels, 32 if dtype == torch.float32 else 64), 8 if bm * bn > 64 * 128 else 4, stages
-    )
+    # 128 bytes of channels a step; half where they are not adjacent, as each value then has its own address
+    bk = 128 // dtype.itemsize // (2 if planar else 1)
+    warps = 8 if bm * bn > 64 * 128 or (planar and bm * bn >= 64 * 64) else 4
+    return Configuration(bm, bn, fit(channels, bk), warps, stages)
 
 
 def conv2d(
@@ -234,7 +239,7 @@ def conv2d(
         per_sample = positions >= 64
         batches = (n if per_sample else 1) * up * up
         positions = positions if per_sample else positions * n
-        tile = configuration(positions, batches, channels, out_channels, x.dtype, precision)
+        tile = configuration(positions, batches, channels, out_channels, x.dtype, precision, x.stride(1) != 1)
         m_blocks, o_blocks = triton.cdiv(positions, tile.bm), triton.cdiv(out_channels, tile.bn)
         noise_stride = out_h * out_w if noise is not None and noise.shape[0] > 1 else 0
         large = max(x.numel(), y.numel()) >= 2**31

@@ -1,0 +1,187 @@
+"""Registers, spills and shared memory of every Triton kernel on every target, compiled ahead of time with no GPU.
+
+``python -m benchmarks.triton_resources`` runs the launchers on representative inputs with each launch turned into a
+compilation, and writes the report to benchmarks/results/triton_resources.json. It compiles exactly what a GPU of
+the target would run: the same specialisation of arguments, the same configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ.pop("TRITON_INTERPRET", None)
+
+import torch
+import triton
+from imgops.kernels import bias_act, modulated_conv2d, upfirdn2d
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+
+REPORT = Path(__file__).parent / "results" / "triton_resources.json"
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+LRELU = ("lrelu", 0.2, 2**0.5, 256.0)
+MATRIX_INSTRUCTION = re.compile(r"\b(wgmma|tcgen05)\.mma|\bmma\.sync|\bv_mfma_")
+
+
+class _Driver:
+    """Stands for a GPU of the target, as far as compilation asks."""
+
+    def __init__(self, target: GPUTarget) -> None:
+        self.target = target
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> str:
+        return f"{self.target.backend}{self.target.arch}"
+
+    def get_current_stream(self, device: str) -> int:
+        return 0
+
+
+def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """(name, call of a launcher) for the shapes that StyleGAN2 gives the ops; the memory is never read."""
+
+    def image(n: int, c: int, h: int, w: int, last: bool) -> Tensor:
+        form = torch.channels_last if last else torch.contiguous_format
+        return torch.empty([n, c, h, w], dtype=dtype, memory_format=form)
+
+    b, scale, noise = torch.empty(128), torch.empty(8, 128), torch.empty(8, 1, 64, 64)
+    square, long, large = torch.empty(4, 4), torch.empty(12), torch.empty(8, 8)
+    weight, to_rgb = torch.empty(128, 128, 3, 3, dtype=dtype), torch.empty(3, 128, 1, 1, dtype=dtype)
+    deep, deep_weight = torch.empty(32, 512), torch.empty(512, 512, 3, 3, dtype=dtype)
+    one, two, no_padding, linear = (1, 1), (2, 2), (0, 0, 0, 0), ("linear", 0.0, 1.0, -1.0)
+    for last in (False, True):
+        layout = "channels-last" if last else "planar"
+        x, grown, small = image(8, 128, 64, 64, last), image(8, 128, 65, 65, last), image(32, 512, 4, 4, last)
+
+        def backward(act: Sequence[Any], from_input: bool, x: Tensor = x) -> Any:
+            given = (x, None) if from_input else (None, x)
+            return bias_act.bias_act_backward(x, *given, b, scale, noise, 1, *act, True, from_input, True)
+
+        def resample(f: Tensor | None, up: Any, down: Any, pad: Any, x: Tensor = x) -> Any:
+            return upfirdn2d.upfirdn2d(x, f, up, down, pad, False, 1.0)
+
+        yield f"bias_act, {layout}", partial(bias_act.bias_act, x, b, scale, noise, 1, *LRELU)
+        yield f"bias_act_backward from x, {layout}", partial(backward, ("swish", 0.0, 2**0.5, 256.0), True)
+        yield f"bias_act_backward from y, {layout}", partial(backward, LRELU, False)
+        yield f"upfirdn2d up 2, 4x4, {layout}", partial(resample, square, two, one, (2, 1, 2, 1))
+        yield f"upfirdn2d down 2, 4x4, {layout}", partial(resample, square, one, two, (1, 1, 1, 1))
+        yield f"upfirdn2d up 2, 12 separable, {layout}", partial(resample, long, two, one, (6, 5, 6, 5))
+        yield f"upfirdn2d down 2, 12 separable, {layout}", partial(resample, long, one, two, (5, 5, 5, 5))
+        yield f"upfirdn2d 8x8, {layout}", partial(resample, large, one, one, (4, 3, 4, 3))
+        yield (
+            f"upfirdn2d_bias_act 4x4, {layout}",
+            partial(
+                upfirdn2d.upfirdn2d_bias_act,
+                grown, square, one, one, (1, 1, 1, 1), False, 4.0, b, scale, noise, *LRELU, True,
+            ),
+        )  # fmt: skip
+        yield (
+            f"conv2d 3x3, {layout}",
+            partial(modulated_conv2d.conv2d, x, weight, scale, scale, noise, b, *LRELU, 1, (1, 1, 1, 1), 1, True),
+        )
+        yield (
+            f"conv2d 3x3 of 4x4 images, {layout}",
+            partial(
+                modulated_conv2d.conv2d,
+                small, deep_weight, deep, deep, torch.empty(32, 1, 4, 4), torch.empty(512), *LRELU,
+                1, (1, 1, 1, 1), 1, True,
+            ),
+        )  # fmt: skip
+        yield (
+            f"conv2d 1x1 to RGB, {layout}",
+            partial(
+                modulated_conv2d.conv2d, x, to_rgb, scale, None, None, torch.empty(3), *linear, 1, no_padding, 1, False
+            ),
+        )
+        yield (
+            f"conv2d 3x3 transposed, {layout}",
+            partial(modulated_conv2d.conv2d, x, weight, scale, None, None, None, *linear, 1, no_padding, 2, False),
+        )
+
+
+def compile_all(target: str, dtypes: Sequence[str], pattern: str = "") -> Iterator[tuple[str, str, Any]]:
+    """(launch, kernel, compiled kernel) of every launch for the target whose name the pattern finds."""
+    compiled: list[Any] = []
+
+    def run(kernel: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
+        compiled.append(original(kernel, *args, grid=grid, warmup=True, **options))
+
+    original, hip = triton.JITFunction.run, torch.version.hip
+    triton.runtime.driver.set_active(_Driver(TARGETS[target]))
+    triton.JITFunction.run = run
+    # the launchers ask torch which vendor's GPU they configure for
+    torch.version.hip = "compiled ahead of time" if target.startswith("gfx") else None
+    try:
+        for dtype in dtypes:
+            for name, call in launches(DTYPES[dtype]):
+                if re.search(pattern, name):
+                    call()
+                for kernel in compiled:
+                    yield f"{name}, {dtype}", kernel.name, kernel
+                compiled.clear()
+    finally:
+        triton.JITFunction.run, torch.version.hip = original, hip
+
+
+def resources(kernel: Any) -> dict[str, int]:
+    """What a compiled kernel takes of the GPU; ``spills`` counts bytes on NVIDIA, vector registers on AMD."""
+    if "amdgcn" in kernel.asm:
+        text = kernel.asm["amdgcn"]
+        registers, *spills = (
+            int(value)
+            for name in ("vgpr_count", "vgpr_spill_count")
+            for value in re.findall(rf"\.{name}:\s+(\d+)", text)
+        )
+    else:
+        text = kernel.asm["ptx"]
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
+            cubin.write(kernel.asm["cubin"])
+            cubin.flush()
+            command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", cubin.name]
+            usage = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        registers, *spills = (
+            int(value) for name in ("REG", "STACK", "LOCAL") for value in re.findall(rf"\b{name}:(\d+)", usage)
+        )
+    return {
+        "registers": registers,
+        "spills": sum(spills),
+        "shared_bytes": kernel.metadata.shared,
+        "warps": kernel.metadata.num_warps,
+        "matrix_instructions": len(MATRIX_INSTRUCTION.findall(text)),
+    }
+
+
+def main() -> None:
+    """Write the report; given TARGETS, DTYPES and a PATTERN of launches, print that part of it."""
+    part = sys.argv[1:]
+    targets, dtypes, pattern = (part[0].split(","), part[1].split(","), part[2]) if part else (TARGETS, DTYPES, "")
+    kernels = {
+        target: {f"{name}: {kernel}": resources(c) for name, kernel, c in compile_all(target, list(dtypes), pattern)}
+        for target in targets
+    }
+    text = json.dumps({"triton": triton.__version__, "kernels": kernels}, indent=1)
+    if part:
+        print(text)
+    else:
+        REPORT.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
