@@ -9,7 +9,7 @@
 | astronaut | ``skimage.data.astronaut`` | NASA, Eileen Collins | public domain |
 | camera | ``skimage.data.camera`` | Lav Varshney | CC0 |
 | cat | ``skimage.data.chelsea`` | Stefan van der Walt | CC0 |
-| coffee | ``skimage.data.coffee`` | Rachel Michetti | CC0 |
+| coffee, wood | ``skimage.data.coffee`` | Rachel Michetti, courtesy of Pikolo Espresso Bar | CC0 |
 | retina | ``skimage.data.retina`` | Mikael Häggström, Wikimedia Commons | CC0 |
 | rocket | ``skimage.data.rocket`` | SpaceX | public domain |
 
@@ -35,18 +35,21 @@ CROPS = 8192
 
 
 class Picture(NamedTuple):
-    """A class of a set: its name, the function of ``skimage.data``, and the side of a crop in its pixels."""
+    """A class of a set: its name, the function of ``skimage.data``, the side of a crop in its pixels, and the part
+    (left, top, right, bottom) that crops are taken from; None is the whole picture."""
 
     name: str
     function: str
     side: int
+    part: tuple[int, int, int, int] | None = None
 
 
 _TEXTURES = (
     Picture("brick", "brick", 128),
     Picture("grass", "grass", 64),
     Picture("gravel", "gravel", 64),
-    Picture("stars", "hubble_deep_field", 96),
+    # the table beside the saucer
+    Picture("wood", "coffee", 64, (484, 0, 600, 400)),
 )
 #: the pictures of each set
 SAMPLE_SETS: dict[str, tuple[Picture, ...]] = {
@@ -58,6 +61,7 @@ SAMPLE_SETS: dict[str, tuple[Picture, ...]] = {
         Picture("coffee", "coffee", 256),
         Picture("retina", "retina", 512),
         Picture("rocket", "rocket", 256),
+        Picture("stars", "hubble_deep_field", 256),
     ),
 }
 
@@ -96,7 +100,7 @@ class SampleSet(ImageDataset):
                 f"{PREFIX}{name}: no such sample set; there are {', '.join(map(PREFIX.__add__, SAMPLE_SETS))}"
             )
         self.pictures, self.seed = SAMPLE_SETS[name], seed
-        self._images = [to_channels(_load(p.function), channels, p.function) for p in self.pictures]
+        self._images = [to_channels(_load(p.function).crop(p.part), channels, p.function) for p in self.pictures]
         if use_labels:
             self.labels = torch.arange(self.count) % len(self.pictures)
             self.class_names = tuple(p.name for p in self.pictures)
