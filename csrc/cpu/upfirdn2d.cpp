@@ -135,8 +135,8 @@ void filter(Upfirdn2d& p, const Tensor& x, const Filter& filter, Plan& plan_x, P
   const int64_t width = p.interleaved ? p.channels : 1;
   p.rows_per_task = std::min(p.y.out, std::max<int64_t>(1, kTask / (p.x.out * width)));
   p.tasks_per_plane = (p.y.out + p.rows_per_task - 1) / p.rows_per_task;
-  // the padded row, up to eight converted input rows, the filtered row, the finished one, a row of one phase
-  p.scratch = (p.x.before + 10 * p.x.in + p.x.after + 2 * p.x.out) * width;
+  // the padded row, up to eight converted input rows, the filtered row, the finished one, a row by phases
+  p.scratch = (p.x.before + 10 * p.x.in + p.phases + p.x.after + 2 * p.x.out) * width;
   const DType dtype = dtype_of(x);
   if (dtype == DType::f64) {
     run<double>(p, filter, plan_x, plan_y, dtype);
@@ -243,8 +243,8 @@ std::tuple<Tensor, Tensor> phases_upfirdn2d_bias_act_cpu(std::vector<Tensor> pha
                                                          const OptionalTensor& b, const OptionalTensor& scale,
                                                          const OptionalTensor& noise, std::string act, double alpha,
                                                          double act_gain, double clamp, bool keep) {
-  STD_TORCH_CHECK(phases >= 1 && static_cast<int64_t>(phases_any.size()) == phases * phases,
-                  "imgops::phases_upfirdn2d_bias_act: there must be phases * phases images");
+  STD_TORCH_CHECK(phases >= 1 && phases <= kMaxPhases && static_cast<int64_t>(phases_any.size()) == phases * phases,
+                  "imgops::phases_upfirdn2d_bias_act: there must be phases * phases images, phases in [1, 8]");
   const std::vector<int64_t> one{1, 1};
   std::vector<Tensor> images;
   std::vector<const void*> data;

@@ -5,6 +5,9 @@
 
 namespace imgops {
 
+// phases of an image that is given as them
+constexpr int64_t kMaxPhases = 8;
+
 // Polyphase plan of one axis. Output o = q * period + r reads inputs first[r] + q * step + j, weighted by the
 // taps at offset[r] + j of a list in which each phase is contiguous; taps on inserted zeros are in no phase.
 struct Axis {

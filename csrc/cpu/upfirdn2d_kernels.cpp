@@ -189,6 +189,7 @@ class RowMaker {
     out_ = converted_ + (sizeof(T) == sizeof(A) ? 0 : kUnroll * width_);
     z_ = out_ + p.x.out * channels_;
     phase_ = z_ + p.x.out * channels_;
+    for (int64_t r = 0; r < p.phases && r < kMaxPhases; ++r) heights_[r] = phase_size(p.y.in, r);
   }
 
   void make(int64_t plane, int64_t oy) {
@@ -238,33 +239,50 @@ class RowMaker {
       return;
     }
     if (!p_.in_phases) {
-      return sum_rows_of(static_cast<const T*>(p_.in) + (plane * p_.y.in + first) * width_, width_, 1, count, taps, v_);
+      const T* rows = static_cast<const T*>(p_.in) + (plane * p_.y.in + first) * width_;
+      return sum_rows_at([&](int64_t j) { return rows + j * width_; }, width_, count, taps, v_);
     }
-    // each column phase is summed by itself, row phase by row phase, then takes its places in the row
-    const int64_t s = p_.phases;
+    // each column phase is summed by itself, over rows from all row phases; then they take their places in the row
+    const int64_t s = p_.phases, longest = (width_ + s - 1) / s, first_ry = first % s, first_i = first / s;
     for (int64_t rx = 0; rx < s; ++rx) {
-      const int64_t width = (width_ - rx + s - 1) / s;
-      for (int64_t j = 0; j < s && j < count; ++j) {
-        const int64_t ry = (first + j) % s, height = (p_.y.in - ry + s - 1) / s, of_phase = (count - j + s - 1) / s;
-        const T* rows = static_cast<const T*>(p_.in_phases[ry * s + rx]) + (plane * height + (first + j) / s) * width;
-        sum_rows_of(rows, width, s, of_phase, taps + j, phase_, j > 0);
-      }
-      for (int64_t i = 0; i < width; ++i) v_[i * s + rx] = phase_[i];
+      const int64_t width = phase_size(p_.x.in, rx);
+      // rows are asked for in order, so that their phase is counted, not divided
+      int64_t ry = first_ry, i = first_i;
+      const auto next_row = [&](int64_t) {
+        const T* rows = static_cast<const T*>(p_.in_phases[ry * s + rx]) + (plane * heights_[ry] + i) * width;
+        if (++ry == s) ry = 0, ++i;
+        return rows;
+      };
+      sum_rows_at(next_row, width, count, taps, phase_ + rx * longest);
+    }
+    if (s == 2) return zip(phase_, phase_ + longest, v_, width_);
+    for (int64_t rx = 0; rx < s; ++rx) {
+      for (int64_t i = 0; i * s + rx < width_; ++i) v_[i * s + rx] = phase_[rx * longest + i];
     }
   }
 
-  // dst (+)= sum_j taps[j * tap_step] * rows[j], for count consecutive rows
-  void sum_rows_of(const T* rows, int64_t width, int64_t tap_step, int64_t count, const A* taps, A* dst, bool add = false) {
+  // pixels of one axis of n that are in phase r
+  int64_t phase_size(int64_t n, int64_t r) const { return (n - r + p_.phases - 1) / p_.phases; }
+
+  // dst = sum_j taps[j] * (row j), for count rows
+  template <class RowAt>
+  void sum_rows_at(const RowAt& row_at, int64_t width, int64_t count, const A* taps, A* dst) {
     for (int64_t j = 0; j < count; j += kUnroll) {
       const int64_t some = count - j < kUnroll ? count - j : kUnroll;
       const A* row[kUnroll];
-      A weights[kUnroll];
-      for (int64_t i = 0; i < some; ++i) {
-        row[i] = load_row(rows + (j + i) * width, converted_ + i * width, width);
-        weights[i] = taps[(j + i) * tap_step];
-      }
-      with_count(some, SumRows<A>{dst, row, weights, width, add || j > 0});
+      for (int64_t i = 0; i < some; ++i) row[i] = load_row(row_at(j + i), converted_ + i * width, width);
+      with_count(some, SumRows<A>{dst, row, taps + j, width, j > 0});
     }
+  }
+
+  // dst = even[0], odd[0], even[1], ...
+  static void zip(const A* even, const A* odd, A* dst, int64_t n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n / 2; ++i) {
+      dst[2 * i] = even[i];
+      dst[2 * i + 1] = odd[i];
+    }
+    if (n % 2) dst[n - 1] = even[n / 2];
   }
 
   void filter_horizontally(const A* taps, A* u, bool add) {
@@ -298,6 +316,7 @@ class RowMaker {
   Limits<A> limits_;
   int64_t channels_, width_;
   A *v_, *converted_, *out_, *z_, *phase_;
+  int64_t heights_[kMaxPhases];
 };
 
 }  // namespace

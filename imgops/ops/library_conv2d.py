@@ -16,6 +16,8 @@ from .bias_act import fused_bias_act
 from .upfirdn2d import filter_gradient, filter_size, fused_upfirdn2d_bias_act, transposed
 
 _LINEAR = ("linear", 0.0, 1.0, -1.0)
+#: the most phases, along an axis, that csrc/cpu/upfirdn2d.h merges
+MAX_PHASES = 8
 
 
 def library_resampled_conv2d(
@@ -62,7 +64,7 @@ def library_resampled_conv2d(
         return fused_upfirdn2d_bias_act(twin, x, f, (up, up), (1, 1), pads, gain, bias, demod, noise, *activation)
     # the transposed convolution flips, and its output starts kernel - 1 samples earlier
     pads = (x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up))
-    if twin == "cpu" and min(kh, kw) >= up and dense_format(x) == torch.contiguous_format:
+    if twin == "cpu" and up <= min(kh, kw, MAX_PHASES) and dense_format(x) == torch.contiguous_format:
         # planar images: convolutions phase by phase run faster than the library's transposed one
         images = [F.conv2d(x, k, padding=(k.shape[2] - 1, k.shape[3] - 1)) for k in _phase_weights(weight, up)]
         wide = accumulation_dtype(x.dtype)
