@@ -27,6 +27,11 @@ HERE = {(twin, "cpu"): Status(True) for twin in TWINS}
 GONE = HERE | {("cpu", "cpu"): Status(False, "no compiler was found", "Install one")}
 
 
+@pytest.fixture(autouse=True)
+def no_choice_from_outside(monkeypatch):
+    monkeypatch.setattr(_backend, "_environment", None)
+
+
 def python(code: str, folder: Path = ROOT, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run code in a fresh interpreter, from ``folder``, without Triton's interpreter unless asked for."""
     given = {k: v for k, v in os.environ.items() if k not in ("TRITON_INTERPRET", "IMGOPS_IMPL", "IMGOPS_SIMD")}
