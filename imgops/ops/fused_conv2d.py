@@ -170,8 +170,9 @@ def _backward(ops: Any, ctx: Any, dy: Tensor | None, du: Tensor | None) -> tuple
         d = through if d is None else d + through
     if d is not None and (needs_x or needs_weight or needs_styles):
         modulated = x if styles is None else ops.bias_act(x, None, styles, None, 1, *_LINEAR)
+        stride, padding, up = ctx.convolution
         dx, dweight = _convolution_gradients(
-            d, modulated, weight, *ctx.convolution, needs_x or needs_styles, needs_weight
+            d, modulated, weight, stride, padding, up, needs_x or needs_styles, needs_weight
         )
         if styles is not None and dx is not None:
             dx, _, dstyles, _ = ops.bias_act_backward(
