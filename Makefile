@@ -36,10 +36,10 @@ demo: $(INSTALLED)
 	$(PY) -m imgops demo --out demo
 
 test: lint $(INSTALLED)
-	$(PY) -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(PY) -m pytest -n auto -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED)
-	$(PY) -m pytest -m slow $(PYTEST_ARGS)
+	$(PY) -m pytest -n auto -m slow $(PYTEST_ARGS)
 
 bench: $(INSTALLED)
 	$(PY) -m benchmarks.report

@@ -289,6 +289,7 @@ if __name__ == "__main__":
                 "pybind11>=2.13",
                 "pytest>=8",
                 "pytest-benchmark>=4",
+                "pytest-xdist>=3.5",
                 "ruff>=0.9",
                 "setuptools>=77",
                 "wheel",

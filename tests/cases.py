@@ -31,7 +31,7 @@ RESAMPLE = [
     Resample((1, 1, 6, 6), None, up=(2, 3), padding=(1, 0, -1, 2), gain=1.5),
     Resample((1, 2, 6, 5), None, down=(2, 2)),
     Resample((2, 2, 4, 4), (7,), up=(4, 4), padding=(3, 3, 3, 3), flip_filter=True),
-    Resample((1, 2, 12, 40), (9, 9), padding=(4, 4, 4, 4)),
+    Resample((1, 2, 6, 20), (5, 5), padding=(2, 2, 2, 2)),
     Resample((1, 1, 1, 1), (4,), up=(2, 2), padding=(2, 1, 2, 1)),
 ]
 

@@ -8,6 +8,10 @@ if not torch.cuda.is_available():
     # before Triton is imported: its kernels then run, slowly, on the CPU
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # the workers share the cores
+    torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+
 import pytest
 
 

@@ -110,7 +110,7 @@ def _merged_shape(images: Sequence[Tensor], phases: int) -> tuple[int, int, int,
 
 
 def _setup_context_phases(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    images, f, phases, padding, gain, b, scale, noise, act, alpha, act_gain, clamp, _ = inputs
+    images, f, phases, padding, gain, b, scale, noise, act, alpha, act_gain, clamp, ctx.keep = inputs
     y, filtered = output
     # asked of the tensors: with a list among the inputs, ctx.needs_input_grad is flat here
     needs_x = scale is not None and scale.requires_grad
@@ -126,7 +126,7 @@ def _backward_phases(ops: Any, ctx: Any, dy: Tensor | None, dfiltered: Tensor | 
     f, *rest = ctx.saved_tensors
     kept, images, phases = tuple(rest[:5]), rest[5:], ctx.phases
     db = dscale = dnoise = df = None
-    d = dfiltered
+    d = dfiltered if ctx.keep else None
     if dy is not None:
         through, db, dscale, dnoise = bias_act.gradients(ops, dy, kept, ctx.epilogue, ctx.needs_input_grad[5:8])
         d = through if d is None else d + through

@@ -339,7 +339,7 @@ def _fake_bias_act(
 
 
 def _setup_context_bias_act(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, f, up, down, padding, flip_filter, gain, b, scale, noise, act, alpha, act_gain, clamp, _ = inputs
+    x, f, up, down, padding, flip_filter, gain, b, scale, noise, act, alpha, act_gain, clamp, ctx.keep = inputs
     y, filtered = output
     # the filtered image is an output, so that a gradient of the backward finds its way to x through it
     kept = bias_act.saved_for_backward(
@@ -357,7 +357,8 @@ def _setup_context_bias_act(ctx: Any, inputs: tuple[Any, ...], output: tuple[Ten
 def _backward_bias_act(ops: Any, ctx: Any, dy: Tensor | None, dfiltered: Tensor | None) -> tuple[Any, ...]:
     x, f, *kept = ctx.saved_tensors
     db = dscale = dnoise = dx = df = None
-    d = dfiltered
+    # an image that was not kept has no gradient, though a compiler may pass an empty one
+    d = dfiltered if ctx.keep else None
     if dy is not None:
         through, db, dscale, dnoise = bias_act.gradients(ops, dy, tuple(kept), ctx.epilogue, ctx.needs_input_grad[7:10])
         d = through if d is None else d + through

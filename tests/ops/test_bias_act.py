@@ -188,6 +188,8 @@ def test_compile(twin, device):
     def run(x, b):
         return imgops.bias_act(x, b, act="lrelu", clamp=1.0, impl=twin)
 
+    # each case is a program of its own, not a recompilation of the one before
+    torch.compiler.reset()
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, b), run(x, b))
     for a, e in zip(

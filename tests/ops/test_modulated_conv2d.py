@@ -127,6 +127,8 @@ def test_compile(case, twin, device):
     def call(*values):
         return run(dict(zip(tensors, values, strict=True)), kwargs, twin)
 
+    # each case is a program of its own, not a recompilation of the one before
+    torch.compiler.reset()
     compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
     y, expected = compiled(*leaves), call(*leaves)
     torch.testing.assert_close(y, expected)
