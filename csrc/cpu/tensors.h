@@ -61,10 +61,12 @@ inline Tensor in_format(const Tensor& t, bool channels_last) {
   return torch::stable::contiguous(t, channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
 }
 
-// Large fresh memory costs more to map, page by page, than to compute: ask for huge pages.
+// Fresh memory costs more to map, page by page, than to compute: ask for huge pages where the C library maps each
+// allocation anew, which is from 32 MiB on; smaller ones it hands out again as they are.
 inline void advise_huge_pages(const Tensor& t) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr uintptr_t page = uintptr_t(1) << 21;
+  if (t.numel() * t.element_size() < (size_t(32) << 20)) return;
   const uintptr_t first = reinterpret_cast<uintptr_t>(t.data_ptr());
   const uintptr_t begin = (first + page - 1) / page * page, end = (first + t.numel() * t.element_size()) / page * page;
   if (end > begin + page) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);

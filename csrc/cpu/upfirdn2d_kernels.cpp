@@ -136,6 +136,17 @@ void filter_phase(A* dst, const A* src, const A* taps, int64_t count, int64_t n,
   }
 }
 
+// o = q * n + r for the periods that matter, without a division
+inline void split(int64_t o, int64_t n, int64_t& q, int64_t& r) {
+  if (n == 1) {
+    q = o, r = 0;
+  } else if (n == 2) {
+    q = o >> 1, r = o & 1;
+  } else {
+    q = o / n, r = o % n;
+  }
+}
+
 // One row of out.out pixels from the padded row v (v[i] is input i, also for i < 0), added to dst if add.
 template <class A>
 void filter_row(const Axis& axis, const A* taps, const A* v, A* dst, bool add) {
@@ -160,7 +171,9 @@ template <class A>
 void filter_row_interleaved(const Axis& axis, int64_t channels, const A* taps, const A* v, A* dst, bool add) {
   const A* row[kUnroll];
   for (int64_t o = 0; o < axis.out; ++o) {
-    const int64_t r = o % axis.period, first = axis.first[r] + o / axis.period * axis.step, count = axis.count[r];
+    int64_t q, r;
+    split(o, axis.period, q, r);
+    const int64_t first = axis.first[r] + q * axis.step, count = axis.count[r];
     A* d = dst + o * channels;
     for (int64_t j = 0; j < count; j += kUnroll) {
       const int64_t some = count - j < kUnroll ? count - j : kUnroll;
@@ -214,7 +227,9 @@ class RowMaker {
   // u = row oy of the filtered plane
   void filter(int64_t plane, int64_t oy, A* u) {
     const Axis& y = p_.y;
-    const int64_t r = oy % y.period, first = y.first[r] + oy / y.period * y.step;
+    int64_t q, r;
+    split(oy, y.period, q, r);
+    const int64_t first = y.first[r] + q * y.step;
     // taps on rows outside the image add nothing
     const int64_t begin = first < 0 ? -first : 0;
     const int64_t end = first + y.count[r] > y.in ? y.in - first : y.count[r];

@@ -18,6 +18,8 @@ from .upfirdn2d import filter_gradient, filter_size, fused_upfirdn2d_bias_act, t
 _LINEAR = ("linear", 0.0, 1.0, -1.0)
 #: the most phases, along an axis, that csrc/cpu/upfirdn2d.h merges
 MAX_PHASES = 8
+#: in smaller batches the weights, which phases must be cut from, outweigh the images
+PHASE_PIXELS = 4096
 
 
 def library_resampled_conv2d(
@@ -64,7 +66,9 @@ def library_resampled_conv2d(
         return fused_upfirdn2d_bias_act(twin, x, f, (up, up), (1, 1), pads, gain, bias, demod, noise, *activation)
     # the transposed convolution flips, and its output starts kernel - 1 samples earlier
     pads = (x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up))
-    if twin == "cpu" and up <= min(kh, kw, MAX_PHASES) and dense_format(x) == torch.contiguous_format:
+    pixels = x.shape[0] * x.shape[2] * x.shape[3]
+    planar = dense_format(x) == torch.contiguous_format
+    if twin == "cpu" and planar and up <= min(kh, kw, MAX_PHASES) and pixels >= PHASE_PIXELS:
         # planar images: convolutions phase by phase run faster than the library's transposed one
         images = [F.conv2d(x, k, padding=(k.shape[2] - 1, k.shape[3] - 1)) for k in _phase_weights(weight, up)]
         wide = accumulation_dtype(x.dtype)
