@@ -27,7 +27,7 @@ from imgops.training import (
     train,
 )
 from imgops.training import checkpoint as files
-from imgops.training.grid import image_grid, seeded_latents, to_uint8
+from imgops.training.grid import image_grid, seeded_latents, seeded_samples, to_uint8
 from imgops.training.losses import (
     discriminator_loss,
     ema_decay,
@@ -378,3 +378,16 @@ def test_grid():
     assert labelled.height > 32
     assert to_uint8(torch.tensor([-2.0, -1.0, 0.0, 1.0])).tolist() == [0, 0, 128, 255]
     assert torch.equal(seeded_latents([5, 3], 4)[1:], seeded_latents([3], 4))
+
+
+def test_a_seed_fixes_latent_and_noise(tmp_path):
+    trainer = trainer_of(tiny(tmp_path, noise_strength=1.0))
+    strengths = [p for name, p in trainer.G_ema.named_parameters() if name.endswith("noise_strength")]
+    assert strengths
+    assert all(float(p) == 1.0 for p in strengths)
+    state = torch.get_rng_state()
+    pair = seeded_samples(trainer.G_ema, [5, 3], 1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(seeded_samples(trainer.G_ema, [3], 1)[0], pair[1])
+    assert not torch.equal(seeded_samples(trainer.G_ema, [3], 1, noise_mode="const")[0], pair[1])
+    assert not torch.equal(seeded_samples(trainer.G_ema, [3], 2)[0], pair[1])

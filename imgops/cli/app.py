@@ -178,8 +178,10 @@ def generate(
         str | None, typer.Option("--class", help="Class, by name or number.", show_default="every class")
     ] = None,
     out: Annotated[str, typer.Option(help="Folder for the pictures.")] = "generated",
-    noise: Annotated[str, typer.Option(help="const: repeatable detail; random: fresh detail; none.")] = "const",
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 16,
+    noise: Annotated[
+        str, typer.Option(help="Fine detail: random, by the seed; const, the same in each picture; none.")
+    ] = "random",
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at once; random noise takes one.")] = 16,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")] = "auto",
 ) -> None:
     """Make pictures with a trained generator: a PNG for each seed and class, and grid.png of them all.

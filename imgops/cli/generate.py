@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ..training.checkpoint import load_generator
-from ..training.grid import image_grid, png_bytes, seeded_latents, to_pil, to_uint8
+from ..training.grid import image_grid, png_bytes, seeded_samples, to_pil
 
 #: images in a row of the grid where there is no class to make rows of
 COLUMNS = 8
@@ -46,20 +46,19 @@ def parse_class(text: str | None, names: list[str], c_dim: int) -> list[int]:
     raise ValueError(f"--class must be 0 to {c_dim - 1} or one of {', '.join(names)}; got {text!r}")
 
 
-@torch.no_grad()
 def generate(
     checkpoint: str,
     seeds: str = "0-15",
     trunc: float = 1.0,
     class_: str | None = None,
     out: str = "generated",
-    noise: str = "const",
+    noise: str = "random",
     batch: int = 16,
     device: str = "auto",
 ) -> str:
     """Write a PNG for each class and seed, and grid.png with a class a row; return a line that says where.
 
-    A seed gives the same latent for every class, on every device.
+    A seed gives the same latent for every class, on every device, and with random noise the same noise.
 
     Raises:
         ValueError: a checkpoint that cannot be used, or an option out of range.
@@ -73,18 +72,10 @@ def generate(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     shown: list[int | None] = [*classes] or [None]
-    rows = [(k, seed) for k in shown for seed in numbers]
-    torch.manual_seed(numbers[0])
     images = []
-    for i in range(0, len(rows), batch):
-        part = rows[i : i + batch]
-        z = seeded_latents([seed for _, seed in part], meta["config"].z_dim).to(device)
-        c = torch.zeros(len(part), meta["c_dim"], device=device)
-        for row, (k, _) in zip(c, part, strict=True):
-            if k is not None:
-                row[k] = 1
-        made = to_uint8(generator(z, c, truncation_psi=trunc, noise_mode=noise))
-        for image, (k, seed) in zip(made, part, strict=True):
+    for k in shown:
+        made = seeded_samples(generator, numbers, k, trunc, noise, batch)
+        for image, seed in zip(made, numbers, strict=True):
             prefix = "" if k is None else f"{names[k]}-"
             (folder / f"{prefix}seed{seed:04d}.png").write_bytes(png_bytes(to_pil(image)))
         images.append(made)
@@ -97,4 +88,4 @@ def generate(
         many = torch.cat([many, many.new_full([-len(many) % columns, *many.shape[1:]], 255)])
         grid = image_grid(many, columns)
     (folder / "grid.png").write_bytes(png_bytes(grid))
-    return f"{len(rows)} pictures and grid.png in {folder}"
+    return f"{len(shown) * len(numbers)} pictures and grid.png in {folder}"

@@ -76,6 +76,9 @@ class TrainingConfig:
     mbstd_group: int = setting(
         4, "Networks", "Images over which the discriminator measures variety; divides the batch."
     )
+    noise_strength: float = setting(
+        0.0, "Networks", "How strong the generator's noise is at first; it is learned. Above 0 suits textures."
+    )
     num_fp16_res: int = setting(
         0, "Networks", "How many of the highest resolutions run in half precision; 4 suits a GPU."
     )

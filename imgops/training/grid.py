@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from ..models.stylegan2 import Generator
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -79,3 +83,37 @@ def seeded_latents(seeds: Sequence[int], z_dim: int) -> Tensor:
     """z [len(seeds), z_dim]: each row standard normal, from its own seed alone, the same on every device."""
     rows = [np.random.default_rng(seed).standard_normal(z_dim, dtype=np.float32) for seed in seeds]
     return torch.from_numpy(np.stack(rows))
+
+
+@torch.no_grad()
+def seeded_samples(
+    generator: Generator,
+    seeds: Sequence[int],
+    label: int | None = None,
+    truncation: float = 1.0,
+    noise_mode: str = "random",
+    batch: int = 1,
+) -> Tensor:
+    """Samples as uint8 [len(seeds), C, R, R], each known from its own seed; torch's random state stays as it is.
+
+    Args:
+        generator: in eval mode.
+        seeds: one a sample, of its latent and, for noise_mode "random", of its noise.
+        label: the class; None for a generator without.
+        truncation: psi; 1 truncates nothing.
+        noise_mode: "random", "const" or "none".
+        batch: samples at once; 1 for noise_mode "random", where each has a seed of its own.
+    """
+    device = next(generator.parameters()).device
+    z = seeded_latents(seeds, generator.z_dim).to(device)
+    c = torch.zeros(len(seeds), generator.c_dim, device=device)
+    if label is not None:
+        c[:, label] = 1
+    size = 1 if noise_mode == "random" else batch
+    images = []
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        for i in range(0, len(seeds), size):
+            torch.manual_seed(seeds[i])
+            part = slice(i, i + size)
+            images.append(to_uint8(generator(z[part], c[part], truncation_psi=truncation, noise_mode=noise_mode)))
+    return torch.cat(images)

@@ -25,7 +25,7 @@ from ..data import EndlessSampler, ImageDataset, ImageFolder, open_dataset
 from . import checkpoint as files
 from ._report import Report
 from .config import TrainingConfig
-from .grid import image_grid, png_bytes, seeded_latents, to_uint8
+from .grid import image_grid, png_bytes, seeded_samples
 from .trainer import Trainer
 
 #: samples in a row of the sample grid, and rows where there are no classes
@@ -197,16 +197,9 @@ def real_grid(dataset: ImageDataset) -> Image.Image:
     return image_grid(torch.cat(rows), GRID_COLUMNS, [dataset.class_names[k] for k in classes])
 
 
-@torch.no_grad()
 def sample_grid(trainer: Trainer) -> Image.Image:
-    """Samples of the averaged generator for fixed latents: a latent a column and a class a row."""
+    """Samples of the averaged generator for fixed latents and noise: a latent a column and a class a row."""
     classes = grid_classes(trainer.c_dim)
-    columns = GRID_COLUMNS if classes else GRID_COLUMNS * GRID_ROWS
-    rows = len(classes) or 1
-    z = seeded_latents(range(columns), trainer.config.z_dim).repeat(rows, 1).to(trainer.device)
-    # [rows * columns, c_dim]; no columns where there are no classes
-    c = torch.eye(trainer.c_dim, device=trainer.device)[: len(classes)].repeat_interleave(columns, 0)
-    c = c if classes else c.new_zeros(columns, 0)
-    parts = zip(z.split(trainer.config.chunk), c.split(trainer.config.chunk), strict=True)
-    images = [to_uint8(trainer.G_ema(z, c, noise_mode="const")) for z, c in parts]
-    return image_grid(torch.cat(images), GRID_COLUMNS, [trainer.class_names[k] for k in classes])
+    seeds = list(range(GRID_COLUMNS if classes else GRID_COLUMNS * GRID_ROWS))
+    rows = [seeded_samples(trainer.G_ema, seeds, k) for k in classes] or [seeded_samples(trainer.G_ema, seeds)]
+    return image_grid(torch.cat(rows), GRID_COLUMNS, [trainer.class_names[k] for k in classes])

@@ -52,6 +52,10 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.G = Generator(**config.generator_arguments(self.c_dim)).to(self.device)
         self.D = Discriminator(**config.discriminator_arguments(self.c_dim)).to(self.device)
+        with torch.no_grad():
+            for name, p in self.G.named_parameters():
+                if name.endswith("noise_strength"):
+                    p.fill_(config.noise_strength)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         self.pl_mean = torch.zeros([], device=self.device)
         self.seen = self.steps = 0
