@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.machinery
 import importlib.util
 import json
 import os
@@ -47,7 +48,8 @@ def build_report() -> dict[str, Any]:
 def _load_extension(name: str) -> Status:
     """Load ``imgops.<name>``, whose ops register themselves; a failure is kept as the reason."""
     rebuild = "reinstall imgops with pip install --no-build-isolation"
-    spec = importlib.util.find_spec(f"imgops.{name}")
+    # beside this file and nowhere else: an editable install of another copy would answer for this one
+    spec = importlib.machinery.PathFinder.find_spec(f"imgops.{name}", [str(Path(__file__).parent)])
     if spec is None or spec.origin is None:
         reason = build_report().get(name, {}).get("reason", "the extension was not built")
         tool = "a C++17 compiler" if name == "_C" else "the CUDA toolkit (nvcc)"
