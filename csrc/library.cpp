@@ -25,6 +25,10 @@ STABLE_TORCH_LIBRARY(imgops, m) {
       "phases_upfirdn2d_bias_act(Tensor[] images, Tensor? f, int phases, int[] padding, float gain, Tensor? b, "
       "Tensor? scale, Tensor? noise, str act, float alpha, float act_gain, float clamp, bool keep) "
       "-> (Tensor, Tensor)");
+  // (bias_act of the convolution of x * styles, the convolution if keep); on the CPU 3 x 3 of stride 1 alone
+  m.def(
+      "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, Tensor? demod, Tensor? noise, Tensor? b, str act, "
+      "float alpha, float gain, float clamp, int stride, int[] padding, int up, bool keep) -> (Tensor, Tensor)");
   // sum of squares over the last two of four dimensions
   m.def("weight_energy(Tensor weight) -> Tensor");
 }
@@ -34,6 +38,7 @@ STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
   m.impl("bias_act_backward", TORCH_BOX(&imgops::bias_act_backward_cpu));
   m.impl("upfirdn2d", TORCH_BOX(&imgops::upfirdn2d_cpu));
   m.impl("phases_upfirdn2d_bias_act", TORCH_BOX(&imgops::phases_upfirdn2d_bias_act_cpu));
+  m.impl("fused_conv2d", TORCH_BOX(&imgops::fused_conv2d_cpu));
   m.impl("weight_energy", TORCH_BOX(&imgops::weight_energy_cpu));
   m.impl("upfirdn2d_bias_act", TORCH_BOX(&imgops::upfirdn2d_bias_act_cpu));
 }

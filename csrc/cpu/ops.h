@@ -29,6 +29,12 @@ std::tuple<Tensor, Tensor> phases_upfirdn2d_bias_act_cpu(std::vector<Tensor> ima
                                                          const OptionalTensor& noise, std::string act, double alpha,
                                                          double act_gain, double clamp, bool keep);
 
+std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x, const Tensor& weight, const OptionalTensor& styles,
+                                            const OptionalTensor& demod, const OptionalTensor& noise,
+                                            const OptionalTensor& b, std::string act, double alpha, double gain,
+                                            double clamp, int64_t stride, std::vector<int64_t> padding, int64_t up,
+                                            bool keep);
+
 Tensor weight_energy_cpu(const Tensor& weight);
 
 }  // namespace imgops

@@ -7,8 +7,8 @@
 #include <numeric>
 
 #include "capability.h"
+#include "epilogue.h"
 #include "imgops/rank_one.h"
-#include "tensors.h"
 
 namespace imgops {
 namespace {
@@ -145,37 +145,6 @@ void filter(Upfirdn2d& p, const Tensor& x, const Filter& filter, Plan& plan_x, P
   }
 }
 
-// The epilogue's operands, alive as long as the plan that points at them.
-struct Epilogue {
-  OptionalTensor b, scale, noise;
-  std::string act;
-  double alpha, gain, clamp;
-
-  Epilogue(const Tensor& like, const std::vector<int64_t>& size, const OptionalTensor& b_any, const OptionalTensor& scale_any,
-           const OptionalTensor& noise_any, std::string act_name, double act_alpha, double act_gain, double act_clamp)
-      : act(act_name), alpha(act_alpha), gain(act_gain), clamp(act_clamp) {
-    const int64_t samples = noise_any.has_value() && noise_any->dim() > 0 ? noise_any->size(0) : 1;
-    STD_TORCH_CHECK(samples == 1 || samples == size[0], "imgops::upfirdn2d_bias_act: noise must have 1 or N samples");
-    b = operand(b_any, like, "b", size[1]);
-    scale = operand(scale_any, like, "scale", size[0] * size[1]);
-    noise = operand(noise_any, like, "noise", samples * size[2] * size[3]);
-  }
-
-  void fill(Upfirdn2d& p, const std::vector<int64_t>& size) const {
-    p.has_epilogue = true;
-    BiasAct& e = p.epilogue;
-    e.channels = size[1];
-    e.act = act_of(act);
-    e.alpha = alpha;
-    e.gain = gain;
-    e.clamp = clamp;
-    e.b = data_of(b);
-    e.scale = data_of(scale);
-    e.noise = data_of(noise);
-    e.noise_stride = noise.has_value() && noise->size(0) > 1 ? size[2] * size[3] : 0;
-  }
-};
-
 void check_arguments(const Tensor& x, const std::vector<int64_t>& up, const std::vector<int64_t>& down,
                      const std::vector<int64_t>& padding) {
   STD_TORCH_CHECK(x.dim() == 4, "imgops::upfirdn2d: x must have 4 dimensions; got ", x.dim());
@@ -204,7 +173,8 @@ std::tuple<Tensor, Tensor> filter_and_finish(Upfirdn2d& p, Problem& problem, con
   const Tensor y = allocate(x, size, is_channels_last(x));
   const Tensor filtered = keep ? allocate(x, size, is_channels_last(x)) : allocate(x, {0});
   if (y.numel() == 0) return {y, filtered};
-  epilogue.fill(p, size);
+  p.has_epilogue = true;
+  epilogue.fill(p.epilogue, size);
   p.filtered = keep ? filtered.data_ptr() : nullptr;
   filter(p, x, problem.f, problem.plan_x, problem.plan_y, y);
   return {y, filtered};

@@ -33,15 +33,14 @@ def register(
     triton: Callable[..., Any] | None,
     backward: Callable[..., Any],
     setup_context: Callable[..., Any],
-    native: bool = True,
 ) -> None:
     """Give the op ``name`` of each namespace that exists its fake and its gradient, and Triton's its kernel.
 
     ``triton`` has the schema in its annotations, the same as the one in csrc/library.cpp. ``backward`` gets the
-    namespace before ctx, so that a gradient runs on the twin that ran the forward. Without ``native`` the op is
-    Triton's alone; without ``triton`` it has no kernel there.
+    namespace before ctx, so that a gradient runs on the twin that ran the forward. Without ``triton`` the op has no
+    kernel there.
     """
-    spaces = ["imgops"] if native and STATUSES["cpu", "cpu"].available else []
+    spaces = ["imgops"] if STATUSES["cpu", "cpu"].available else []
     if _TRITON and triton is not None:
         _triton_library.define(name + torch.library.infer_schema(triton, mutates_args=()))
         for device in _TRITON:

@@ -1,4 +1,8 @@
-"""The convolution of the Triton twin: modulation, tensor-core product and epilogue in one pass, and its gradients."""
+"""Modulation, convolution and epilogue in one pass, and its gradients.
+
+The Triton twin convolves so whatever the shape, by products on tensor cores; the CPU twin where Winograd's algorithm
+(csrc/cpu/fused_conv2d.cpp) beats the library's convolution.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,8 @@ from .upfirdn2d import filter_size, fused_upfirdn2d_bias_act
 
 _LINEAR = ("linear", 0.0, 1.0, -1.0)
 _NO_PADDING = (0, 0, 0, 0)
+#: in smaller batches the weights, which Winograd's algorithm transforms first, outweigh the images
+WINOGRAD_PIXELS = 1024
 
 
 def fused_resampled_conv2d(
@@ -48,23 +54,34 @@ def fused_resampled_conv2d(
             kept = down if pointwise else 1
             x = namespace("triton").upfirdn2d(x, f, (1, 1), (kept, kept), pads, False, 1.0)
             stride, pads = down // kept, _NO_PADDING
-        return fused_conv2d(x, weight, styles, demod, noise, bias, activation, stride, pads, 1)
+        return fused_conv2d("triton", x, weight, styles, demod, noise, bias, activation, stride, pads, 1)
 
     x0, x1, y0, y1 = pads
     if pointwise:
         factor = up
-        x = fused_conv2d(x, weight, styles, None, None, None, _LINEAR, 1, _NO_PADDING, 1)
+        x = fused_conv2d("triton", x, weight, styles, None, None, None, _LINEAR, 1, _NO_PADDING, 1)
     else:
         # the transposed convolution flips, and its output starts kernel - 1 samples earlier
         factor = 1
         x0, x1, y0, y1 = x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up)
-        x = fused_conv2d(x, weight.flip([2, 3]), styles, None, None, None, _LINEAR, 1, _NO_PADDING, up)
+        x = fused_conv2d("triton", x, weight.flip([2, 3]), styles, None, None, None, _LINEAR, 1, _NO_PADDING, up)
     return fused_upfirdn2d_bias_act(
         "triton", x, f, (factor, factor), (1, 1), (x0, x1, y0, y1), float(up**2), bias, demod, noise, *activation
     )
 
 
+def winograd_pays(x: Tensor, weight: Tensor) -> bool:
+    """Whether the CPU twin takes the convolution of stride 1 in one pass, and faster than the library does."""
+    return (
+        weight.shape[2:] == (3, 3)
+        and x.dtype in (torch.float32, torch.float64)
+        and dense_format(x) == torch.contiguous_format
+        and x.shape[0] * x.shape[2] * x.shape[3] >= WINOGRAD_PIXELS
+    )
+
+
 def fused_conv2d(
+    twin: str,
     x: Tensor,
     weight: Tensor,
     styles: Tensor | None,
@@ -89,9 +106,7 @@ def fused_conv2d(
     # the convolution before its epilogue is kept only where the output does not tell the slope
     needs_u = demod is not None and demod.requires_grad
     keep = differentiated and bias_act.saved_for_backward(x, x, *activation, needs_x=needs_u)[0] is not None
-    return namespace("triton").fused_conv2d(x, weight, styles, demod, noise, b, *activation, stride, padding, up, keep)[
-        0
-    ]
+    return namespace(twin).fused_conv2d(x, weight, styles, demod, noise, b, *activation, stride, padding, up, keep)[0]
 
 
 def _output_shape(x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int) -> list[Any]:
@@ -168,30 +183,33 @@ def _backward(ops: Any, ctx: Any, dy: Tensor | None, du: Tensor | None) -> tuple
             ops, dy, tuple(kept), ctx.epilogue, (needs_b, needs_demod, needs_noise)
         )
         d = through if d is None else d + through
-    if d is not None and (needs_x or needs_weight or needs_styles):
-        modulated = x if styles is None else ops.bias_act(x, None, styles, None, 1, *_LINEAR)
-        stride, padding, up = ctx.convolution
-        dx, dweight = _convolution_gradients(
-            d, modulated, weight, stride, padding, up, needs_x or needs_styles, needs_weight
-        )
-        if styles is not None and dx is not None:
+    if d is not None and (needs_x or needs_styles):
+        dx = _input_gradient(ops, d, x, weight, *ctx.convolution)
+        if styles is not None:
             dx, _, dstyles, _ = ops.bias_act_backward(
                 dx, x, None, None, styles, None, 1, *_LINEAR, False, needs_styles, False
             )
+    if d is not None and needs_weight:
+        modulated = x if styles is None else ops.bias_act(x, None, styles, None, 1, *_LINEAR)
+        dweight = _library_gradients(d, modulated, weight, *ctx.convolution, needs_weight=True)
     return dx if needs_x else None, dweight, dstyles if needs_styles else None, ddemod, dnoise, db, *[None] * 8
 
 
-def _convolution_gradients(
-    d: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    stride: int,
-    padding: Sequence[int],
-    up: int,
-    needs_x: bool,
-    needs_weight: bool,
-) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of the convolution for its (modulated) input and its weight, by the library's operator."""
+def _input_gradient(
+    ops: Any, d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int
+) -> Tensor:
+    """Gradient of the convolution for its (modulated) input, of x's shape: another convolution."""
+    if ops is not namespace("cpu"):
+        return _library_gradients(d, x, weight, stride, padding, up, needs_weight=False)
+    mirrored = [2 - p for p in padding]
+    weight = weight.flip([2, 3]).transpose(0, 1)
+    return ops.fused_conv2d(d, weight, None, None, None, None, *_LINEAR, 1, mirrored, 1, False)[0]
+
+
+def _library_gradients(
+    d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int, *, needs_weight: bool
+) -> Tensor:
+    """Gradient of the convolution for its weight, or for its (modulated) input x, by the library's operator."""
     x0, x1, y0, y1 = padding
     even = x0 == x1 >= 0 and y0 == y1 >= 0
     padded = x if up > 1 or even else F.pad(x, [x0, x1, y0, y1])
@@ -206,13 +224,11 @@ def _convolution_gradients(
         up > 1,
         [0, 0],
         1,
-        [needs_x, needs_weight, False],
+        [not needs_weight, needs_weight, False],
     )
-    if needs_x and padded is not x:
-        dx = F.pad(dx, [-x0, -x1, -y0, -y1])
-    if needs_weight and up > 1:
-        dweight = dweight.transpose(0, 1)
-    return dx if needs_x else None, dweight if needs_weight else None
+    if needs_weight:
+        return dweight.transpose(0, 1) if up > 1 else dweight
+    return dx if padded is x else F.pad(dx, [-x0, -x1, -y0, -y1])
 
 
-register("fused_conv2d", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context, native=False)
+register("fused_conv2d", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context)

@@ -13,6 +13,7 @@ from ..reference.modulated_conv2d import resample_padding
 from . import bias_act
 from ._common import accumulation_dtype, dense_format, register
 from .bias_act import fused_bias_act
+from .fused_conv2d import fused_conv2d, winograd_pays
 from .upfirdn2d import filter_gradient, filter_size, fused_upfirdn2d_bias_act, transposed
 
 _LINEAR = ("linear", 0.0, 1.0, -1.0)
@@ -51,6 +52,8 @@ def library_resampled_conv2d(
         stride = 1 if pointwise else down
         x = fused_upfirdn2d_bias_act(twin, x, f, (1, 1), kept, (x0, x1, y0, y1), 1.0, None, styles, None, *_LINEAR)
         styles, x0, y0 = None, 0, 0
+    elif up == down == 1 and twin == "cpu" and winograd_pays(x, weight):
+        return fused_conv2d(twin, x, weight, styles, demod, noise, bias, activation, 1, (x0, x1, y0, y1), 1)
     if styles is not None:
         x = fused_bias_act(twin, x, None, styles, None, 1, *_LINEAR)
 

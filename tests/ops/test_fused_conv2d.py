@@ -1,33 +1,52 @@
-"""``fused_conv2d``, the convolution of the Triton twin: its kernel, and gradients of every order."""
+"""``fused_conv2d``, convolution and epilogue in one pass: its kernels, and gradients of every order."""
 
 from __future__ import annotations
+
+import itertools
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from golden import relative_error
-from twins import TOLERANCE
+from twins import TOLERANCE, twins
 
-from imgops import _backend
+from imgops.ops._common import namespace
 from imgops.ops.fused_conv2d import fused_conv2d
 from imgops.reference.bias_act import bias_act
-
-DEVICES = [device for device in ("cpu", "cuda") if _backend.load()["triton", device].available]
-pytestmark = pytest.mark.skipif(not DEVICES, reason="Triton is not available")
 
 LRELU = ("lrelu", 0.2, 1.3, 30.0)
 #: (n, i, h, w), o, (kh, kw), stride, padding, up
 SHAPES = {
     "tile of one sample": ((2, 20, 9, 11), 18, (3, 3), 1, (1, 1, 1, 1), 1),
     "tile of many samples": ((5, 17, 4, 3), 3, (3, 3), 1, (1, 1, 1, 1), 1),
+    "groups of tiles, blocks of inputs": ((2, 130, 9, 23), 9, (3, 3), 1, (1, 1, 1, 1), 1),
+    "uneven padding": ((2, 3, 6, 101), 2, (3, 3), 1, (-1, 3, 2, 0), 1),
     "pointwise": ((2, 33, 8, 8), 3, (1, 1), 1, (0, 0, 0, 0), 1),
     "stride": ((2, 4, 12, 13), 5, (3, 3), 2, (1, 0, 2, 1), 1),
     "crop": ((2, 4, 7, 8), 5, (2, 3), 1, (-1, 1, 0, -1), 1),
     "transposed": ((2, 5, 5, 6), 7, (3, 3), 1, (0, 0, 0, 0), 2),
     "transposed, phases without taps": ((1, 3, 8, 9), 4, (2, 1), 1, (0, 0, 0, 0), 3),
+    "small": ((2, 2, 3, 2), 2, (3, 3), 1, (1, 0, 0, 1), 1),
+    "small transposed": ((1, 2, 2, 2), 2, (3, 3), 1, (0, 0, 0, 0), 2),
     "one pixel": ((3, 4, 1, 1), 2, (3, 3), 1, (1, 1, 1, 1), 1),
     "empty batch": ((0, 4, 5, 5), 2, (3, 3), 1, (1, 1, 1, 1), 1),
 }
+
+#: the CPU twin takes 3 x 3 weights and stride 1 alone, in the dtypes that it accumulates in
+CPU_SHAPES = [name for name, (_, _, kernel, stride, _, up) in SHAPES.items() if (kernel, stride, up) == ((3, 3), 1, 1)]
+CPU_DTYPES = (torch.float32, torch.float64)
+
+
+def problems(names, *others):
+    """Parameters (twin, device, shape's name, *others) for what each twin takes; others are lists."""
+    return [
+        pytest.param(*pair.values, *values, id="-".join(map(str, (pair.id, *values))), marks=pair.marks)
+        for pair in twins(exclude=("reference", "cuda"))
+        for values in itertools.product(names, *others)
+        if pair.values[0] != "cpu"
+        or (values[0] in CPU_SHAPES and all(v in CPU_DTYPES for v in values if isinstance(v, torch.dtype)))
+    ]
 
 
 def operands(shape, dtype, device, noises=None):
@@ -57,18 +76,16 @@ def plain(x, weight, styles, demod, noise, b, activation, stride, padding, up):
     return bias_act(u, b, demod, noise, 1, *activation)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(("twin", "device", "name", "dtype"), problems(SHAPES, TOLERANCE))
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_forward(shape, form, dtype, device):
+def test_forward(form, twin, device, name, dtype):
     """The kernel against the library in float64; half precision rounds the modulated input, then the result."""
-    tensors, rest = operands(shape, dtype, device)
+    tensors, rest = operands(SHAPES[name], dtype, device)
     x, weight, styles, *others = (t.contiguous(memory_format=form) if t.ndim == 4 else t for t in tensors)
     tf32 = torch.backends.cudnn.conv.fp32_precision
     torch.backends.cudnn.conv.fp32_precision = "ieee"
     try:
-        y = fused_conv2d(x, weight, styles, *others, LRELU, *rest)
+        y = fused_conv2d(twin, x, weight, styles, *others, LRELU, *rest)
     finally:
         torch.backends.cudnn.conv.fp32_precision = tf32
     modulated = (
@@ -79,13 +96,16 @@ def test_forward(shape, form, dtype, device):
     expected = plain(modulated.double(), weight.double(), None, *(t.double() for t in others), LRELU, *rest)
     assert y.dtype == dtype
     assert relative_error(y, expected) <= 2 * TOLERANCE[dtype]
+    # the CPU twin is for planar images
+    form = torch.contiguous_format if twin == "cpu" else form
     assert y.numel() == 0 or y.is_contiguous(memory_format=form)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("act", ["linear", "lrelu", "swish"])
-@pytest.mark.parametrize("name", ["tile of many samples", "stride", "crop", "transposed"])
-def test_gradients(name, act, device):
+@pytest.mark.parametrize(
+    ("twin", "device", "name", "act"),
+    problems(["tile of many samples", "uneven padding", "stride", "crop", "transposed"], ["linear", "lrelu", "swish"]),
+)
+def test_gradients(twin, device, name, act):
     """First and second order with respect to every operand, against the same in PyTorch's operators."""
     tensors, rest = operands(SHAPES[name], torch.float64, device, noises=1)
     activation = (act, 0.2, 1.3, 4.0)
@@ -100,36 +120,28 @@ def test_gradients(name, act, device):
         )
         return [*first, *torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)]
 
-    for actual, expected in zip(orders(fused_conv2d), orders(plain), strict=True):
+    for actual, expected in zip(orders(partial(fused_conv2d, twin)), orders(plain), strict=True):
         assert relative_error(actual, expected) <= 1e-10
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(
-    ("shape", "activation"),
-    [
-        (((2, 2, 3, 2), 2, (2, 2), 1, (1, 0, 0, 1), 1), ("swish", 0.0, 1.3, -1.0)),
-        (((1, 2, 2, 2), 2, (3, 3), 1, (0, 0, 0, 0), 2), ("lrelu", 0.2, 1.3, -1.0)),
-    ],
-    ids=["plain, swish", "transposed, lrelu"],
-)
-def test_gradcheck(shape, activation, device):
+@pytest.mark.parametrize(("twin", "device", "name", "act"), problems(["small", "small transposed"], ["lrelu", "swish"]))
+def test_gradcheck(twin, device, name, act):
     """Numerical derivatives, of first and second order."""
-    tensors, rest = operands(shape, torch.float64, device)
+    tensors, rest = operands(SHAPES[name], torch.float64, device)
     leaves = [t.requires_grad_() for t in tensors]
 
     def function(*leaves):
-        return fused_conv2d(*leaves, activation, *rest)
+        return fused_conv2d(twin, *leaves, (act, 0.2, 1.3, -1.0), *rest)
 
     assert torch.autograd.gradcheck(function, leaves, fast_mode=True)
     assert torch.autograd.gradgradcheck(function, leaves, fast_mode=True)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_third_order(device):
+@pytest.mark.parametrize(("twin", "device", "name"), problems(["tile of many samples"]))
+def test_third_order(twin, device, name):
     """R1 on a second-order quantity: three derivatives in a row."""
-    tensors, rest = operands(SHAPES["tile of many samples"], torch.float64, device)
+    tensors, rest = operands(SHAPES[name], torch.float64, device)
 
     def third(function):
         leaves = [t.clone().requires_grad_() for t in tensors]
@@ -139,16 +151,16 @@ def test_third_order(device):
             value = sum(g.square().sum() for g in grads)
         return grads
 
-    for actual, expected in zip(third(fused_conv2d), third(plain), strict=True):
+    for actual, expected in zip(third(partial(fused_conv2d, twin)), third(plain), strict=True):
         assert relative_error(actual, expected) <= 1e-9
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_opcheck(device):
+@pytest.mark.parametrize(("twin", "device", "name"), problems(["tile of one sample", "stride"]))
+def test_opcheck(twin, device, name):
     """Schema, fake tensors and autograd registration, with and without the kept convolution."""
-    tensors, rest = operands(SHAPES["stride"], torch.float32, device)
+    tensors, rest = operands(SHAPES[name], torch.float32, device)
     leaves = [t.requires_grad_() for t in tensors]
     for keep in (False, True):
         activation = LRELU if not keep else ("swish", 0.0, 1.0, -1.0)
         tensors = leaves if keep else [leaves[0], leaves[1], None, None, None, None]
-        torch.library.opcheck(torch.ops.imgops_triton.fused_conv2d, (*tensors, *activation, *rest, keep))
+        torch.library.opcheck(namespace(twin).fused_conv2d, (*tensors, *activation, *rest, keep))

@@ -10,6 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from twins import TOLERANCE, twins
 
 import imgops
+from imgops.ops import fused_conv2d, library_conv2d
 
 IDS = [f"{i}-k{c.kernel}-up{c.up}-down{c.down}" for i, c in enumerate(MODULATED_CONV)]
 
@@ -44,13 +45,30 @@ def operands(case, device, dtype=torch.float64):
     return {k: t.to(device, dtype) for k, t in tensors.items()}, kwargs
 
 
+@pytest.fixture
+def sized(request, monkeypatch):
+    """The paths of the CPU twin that small problems take, then those that large ones do."""
+    if request.param == "as large":
+        monkeypatch.setattr(fused_conv2d, "WINOGRAD_PIXELS", 0)
+        monkeypatch.setattr(library_conv2d, "PHASE_PIXELS", 0)
+
+
+def sized_twins(**which):
+    """``twins``, the CPU's once for small problems and once for large ones; parameters (sized, twin, device)."""
+    return [
+        pytest.param(size, *pair.values, id=f"{size}-{pair.id}", marks=pair.marks)
+        for pair in twins(**which)
+        for size in (("as small", "as large") if pair.values[0] == "cpu" else ("as small",))
+    ]
+
+
 def run(tensors, kwargs, twin):
     return imgops.modulated_conv2d(**tensors, **kwargs, impl=twin)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize(("sized", "twin", "device"), sized_twins(), indirect=["sized"])
 @pytest.mark.parametrize("case", cases("modulated_conv2d"))
-def test_recorded(case, twin, device):
+def test_recorded(case, sized, twin, device):
     a = {k: v.to(device) for k, v in case.arrays.items()}
     params = dict(case.params)
     f = imgops.setup_filter(params.pop("resample_filter"), device=device)
@@ -64,11 +82,11 @@ def test_recorded(case, twin, device):
     assert max(errors.values()) < 1e-10, errors
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True))
+@pytest.mark.parametrize(("sized", "twin", "device"), sized_twins(fast_only=True), indirect=["sized"])
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("case", MODULATED_CONV, ids=IDS)
-def test_agrees_with_reference(case, channels_last, dtype, twin, device):
+def test_agrees_with_reference(case, channels_last, dtype, sized, twin, device):
     tensors, kwargs = operands(case, device)
     tensors = {k: t.to(dtype) for k, t in tensors.items()}
     if channels_last:
@@ -88,9 +106,9 @@ def test_agrees_with_reference(case, channels_last, dtype, twin, device):
         assert max(errors.values()) < 10 * tolerance, errors
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(exclude=("triton",)))
+@pytest.mark.parametrize(("sized", "twin", "device"), sized_twins(exclude=("triton",)), indirect=["sized"])
 @pytest.mark.parametrize("case", MODULATED_CONV, ids=IDS)
-def test_gradcheck(case, twin, device):
+def test_gradcheck(case, sized, twin, device):
     """First and second order for x, weight, styles, noise and bias."""
     case = case._replace(n=1, in_channels=2, out_channels=2, size=(3, 4) if case.down == 1 else (4, 6))
     tensors, kwargs = operands(case, device)
@@ -103,9 +121,9 @@ def test_gradcheck(case, twin, device):
     assert gradgradcheck(call, leaves)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(exclude=("triton",)))
+@pytest.mark.parametrize(("sized", "twin", "device"), sized_twins(exclude=("triton",)), indirect=["sized"])
 @pytest.mark.parametrize(("up", "down"), [(2, 1), (1, 2)])
-def test_gradient_of_the_filter(up, down, twin, device):
+def test_gradient_of_the_filter(up, down, sized, twin, device):
     x, w = torch.randn(1, 2, 5, 4, dtype=torch.float64, device=device), torch.randn(2, 2, 3, 3, dtype=torch.float64)
     s, f = torch.randn(1, 2, dtype=torch.float64, device=device), torch.randn(3, 4, dtype=torch.float64, device=device)
 
@@ -118,9 +136,9 @@ def test_gradient_of_the_filter(up, down, twin, device):
     assert gradgradcheck(call, (x, f))
 
 
-@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize(("sized", "twin", "device"), sized_twins(), indirect=["sized"])
 @pytest.mark.parametrize("case", MODULATED_CONV[:3], ids=IDS[:3])
-def test_compile(case, twin, device):
+def test_compile(case, sized, twin, device):
     tensors, kwargs = operands(case, device, torch.float32)
     leaves = [t.requires_grad_() for t in tensors.values()]
 

@@ -1,0 +1,78 @@
+// fused_conv2d on the CPU: the plan and the tasks of the convolution by Winograd's algorithm.
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+
+#include "capability.h"
+#include "epilogue.h"
+#include "ops.h"
+#include "winograd.h"
+
+namespace imgops {
+namespace {
+
+struct Free {
+  void operator()(void* p) const { std::free(p); }
+};
+
+// Memory at the start of a cache line, as vectors are loaded whole.
+std::unique_ptr<void, Free> aligned_scratch(size_t bytes) {
+  void* p = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  STD_TORCH_CHECK(p != nullptr, "imgops::fused_conv2d: out of memory for ", bytes, " bytes of scratch");
+  return std::unique_ptr<void, Free>(p);
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& weight, const OptionalTensor& styles_any,
+                                            const OptionalTensor& demod, const OptionalTensor& noise,
+                                            const OptionalTensor& b, std::string act, double alpha, double gain,
+                                            double clamp, int64_t stride, std::vector<int64_t> padding, int64_t up,
+                                            bool keep) {
+  STD_TORCH_CHECK(x_any.dim() == 4 && weight.dim() == 4 && padding.size() == 4,
+                  "imgops::fused_conv2d: x and weight must have 4 dimensions, padding 4 values");
+  STD_TORCH_CHECK(weight.size(2) == 3 && weight.size(3) == 3 && stride == 1 && up == 1,
+                  "imgops::fused_conv2d: on the CPU the weight must be 3 x 3, stride and up 1");
+  const DType dtype = dtype_of(x_any);
+  STD_TORCH_CHECK((dtype == DType::f32 || dtype == DType::f64) && weight.scalar_type() == x_any.scalar_type(),
+                  "imgops::fused_conv2d: on the CPU x and weight must be both float32 or both float64");
+  STD_TORCH_CHECK(weight.size(1) == x_any.size(1), "imgops::fused_conv2d: weight must have x's channels");
+  const Tensor x = torch::stable::contiguous(x_any);
+  Winograd p;
+  p.samples = x.size(0);
+  p.inputs = x.size(1);
+  p.outputs = weight.size(0);
+  p.h = x.size(2);
+  p.w = x.size(3);
+  p.pad_x = padding[0];
+  p.pad_y = padding[2];
+  p.out_w = p.w + padding[0] + padding[1] - 2;
+  p.out_h = p.h + padding[2] + padding[3] - 2;
+  STD_TORCH_CHECK(p.out_w >= 1 && p.out_h >= 1, "imgops::fused_conv2d: the padded image is smaller than the weight");
+  const std::vector<int64_t> size{p.samples, p.outputs, p.out_h, p.out_w};
+  const Tensor y = allocate(x, size), kept = keep ? allocate(x, size) : allocate(x, {0});
+  if (y.numel() == 0) return {y, kept};
+  const Epilogue epilogue(x, size, b, demod, noise, act, alpha, gain, clamp);
+  epilogue.fill(p.epilogue, size);
+  const OptionalTensor styles = operand(styles_any, x, "styles", p.samples * p.inputs);
+  for (int64_t d = 0; d < 4; ++d) p.weight_strides[d] = weight.stride(d);
+  p.x = x.data_ptr();
+  p.weight = weight.data_ptr();
+  p.styles = data_of(styles);
+  p.y = y.data_ptr();
+  p.kept = keep ? kept.data_ptr() : nullptr;
+  const Tensor transformed = allocate(x, {p.output_blocks(), kFrequencies, p.inputs, kWinogradOutputs});
+  p.transformed = transformed.data_ptr();
+
+  const WinogradWeightsKernel transform = IMGOPS_SELECT(winograd_weights);
+  torch::stable::parallel_for(0, p.output_blocks(), std::max<int64_t>(1, 4096 / (p.inputs * kWinogradOutputs)),
+                              [&](int64_t begin, int64_t end) { transform(p, dtype, begin, end); });
+  const WinogradKernel convolve = IMGOPS_SELECT(winograd);
+  torch::stable::parallel_for(0, p.tasks(), std::max<int64_t>(1, 64 / p.inputs), [&](int64_t begin, int64_t end) {
+    const auto scratch = aligned_scratch(p.scratch() * x.element_size());
+    convolve(p, dtype, scratch.get(), begin, end);
+  });
+  return {y, kept};
+}
+
+}  // namespace imgops
