@@ -19,13 +19,7 @@ STABLE_TORCH_LIBRARY(imgops, m) {
       "upfirdn2d_bias_act(Tensor x, Tensor? f, int[] up, int[] down, int[] padding, bool flip_filter, float gain, "
       "Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float act_gain, float clamp, bool keep) "
       "-> (Tensor, Tensor)");
-  // the same without re-sampling, for an image given as its phases: number ry * phases + rx holds the pixels
-  // (ry + phases * i, rx + phases * j)
-  m.def(
-      "phases_upfirdn2d_bias_act(Tensor[] images, Tensor? f, int phases, int[] padding, float gain, Tensor? b, "
-      "Tensor? scale, Tensor? noise, str act, float alpha, float act_gain, float clamp, bool keep) "
-      "-> (Tensor, Tensor)");
-  // (bias_act of the convolution of x * styles, the convolution if keep); on the CPU 3 x 3 of stride 1 alone
+  // (bias_act of the convolution of x * styles, the convolution if keep); on the CPU 3 x 3 of stride 1, up to 2, alone
   m.def(
       "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, Tensor? demod, Tensor? noise, Tensor? b, str act, "
       "float alpha, float gain, float clamp, int stride, int[] padding, int up, bool keep) -> (Tensor, Tensor)");
@@ -37,7 +31,6 @@ STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
   m.impl("bias_act", TORCH_BOX(&imgops::bias_act_cpu));
   m.impl("bias_act_backward", TORCH_BOX(&imgops::bias_act_backward_cpu));
   m.impl("upfirdn2d", TORCH_BOX(&imgops::upfirdn2d_cpu));
-  m.impl("phases_upfirdn2d_bias_act", TORCH_BOX(&imgops::phases_upfirdn2d_bias_act_cpu));
   m.impl("fused_conv2d", TORCH_BOX(&imgops::fused_conv2d_cpu));
   m.impl("weight_energy", TORCH_BOX(&imgops::weight_energy_cpu));
   m.impl("upfirdn2d_bias_act", TORCH_BOX(&imgops::upfirdn2d_bias_act_cpu));

@@ -31,8 +31,8 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
                                             bool keep) {
   STD_TORCH_CHECK(x_any.dim() == 4 && weight.dim() == 4 && padding.size() == 4,
                   "imgops::fused_conv2d: x and weight must have 4 dimensions, padding 4 values");
-  STD_TORCH_CHECK(weight.size(2) == 3 && weight.size(3) == 3 && stride == 1 && up == 1,
-                  "imgops::fused_conv2d: on the CPU the weight must be 3 x 3, stride and up 1");
+  STD_TORCH_CHECK(weight.size(2) == 3 && weight.size(3) == 3 && stride == 1 && (up == 1 || up == 2),
+                  "imgops::fused_conv2d: on the CPU the weight must be 3 x 3, stride 1, up 1 or 2");
   const DType dtype = dtype_of(x_any);
   STD_TORCH_CHECK((dtype == DType::f32 || dtype == DType::f64) && weight.scalar_type() == x_any.scalar_type(),
                   "imgops::fused_conv2d: on the CPU x and weight must be both float32 or both float64");
@@ -44,10 +44,12 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   p.outputs = weight.size(0);
   p.h = x.size(2);
   p.w = x.size(3);
-  p.pad_x = padding[0];
-  p.pad_y = padding[2];
-  p.out_w = p.w + padding[0] + padding[1] - 2;
-  p.out_h = p.h + padding[2] + padding[3] - 2;
+  p.transposed = up == 2;
+  // a tile of the transposed convolution starts with the sample before its own
+  p.pad_x = p.transposed ? 1 : padding[0];
+  p.pad_y = p.transposed ? 1 : padding[2];
+  p.out_w = p.transposed ? 2 * p.w + 1 : p.w + padding[0] + padding[1] - 2;
+  p.out_h = p.transposed ? 2 * p.h + 1 : p.h + padding[2] + padding[3] - 2;
   STD_TORCH_CHECK(p.out_w >= 1 && p.out_h >= 1, "imgops::fused_conv2d: the padded image is smaller than the weight");
   const std::vector<int64_t> size{p.samples, p.outputs, p.out_h, p.out_w};
   const Tensor y = allocate(x, size), kept = keep ? allocate(x, size) : allocate(x, {0});
@@ -61,7 +63,7 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   p.styles = data_of(styles);
   p.y = y.data_ptr();
   p.kept = keep ? kept.data_ptr() : nullptr;
-  const Tensor transformed = allocate(x, {p.output_blocks(), kFrequencies, p.inputs, kWinogradOutputs});
+  const Tensor transformed = allocate(x, {p.output_blocks(), kTransformed, p.inputs, kWinogradOutputs});
   p.transformed = transformed.data_ptr();
 
   const WinogradWeightsKernel transform = IMGOPS_SELECT(winograd_weights);

@@ -23,12 +23,6 @@ std::tuple<Tensor, Tensor> upfirdn2d_bias_act_cpu(const Tensor& x, const Optiona
                                                   std::string act, double alpha, double act_gain, double clamp,
                                                   bool keep);
 
-std::tuple<Tensor, Tensor> phases_upfirdn2d_bias_act_cpu(std::vector<Tensor> images, const OptionalTensor& f,
-                                                         int64_t phases, std::vector<int64_t> padding, double gain,
-                                                         const OptionalTensor& b, const OptionalTensor& scale,
-                                                         const OptionalTensor& noise, std::string act, double alpha,
-                                                         double act_gain, double clamp, bool keep);
-
 std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x, const Tensor& weight, const OptionalTensor& styles,
                                             const OptionalTensor& demod, const OptionalTensor& noise,
                                             const OptionalTensor& b, std::string act, double alpha, double gain,

@@ -130,13 +130,13 @@ void filter(Upfirdn2d& p, const Tensor& x, const Filter& filter, Plan& plan_x, P
   p.planes = p.interleaved ? x.size(0) : x.size(0) * x.size(1);
   p.x = plan_x.bound();
   p.y = plan_y.bound();
-  if (!p.in_phases) p.in = x.data_ptr();
+  p.in = x.data_ptr();
   p.out = out.data_ptr();
   const int64_t width = p.interleaved ? p.channels : 1;
   p.rows_per_task = std::min(p.y.out, std::max<int64_t>(1, kTask / (p.x.out * width)));
   p.tasks_per_plane = (p.y.out + p.rows_per_task - 1) / p.rows_per_task;
-  // the padded row, up to eight converted input rows, the filtered row, the finished one, a row by phases
-  p.scratch = (p.x.before + 10 * p.x.in + p.phases + p.x.after + 2 * p.x.out) * width;
+  // the padded row, up to eight converted input rows, the filtered row, the finished one
+  p.scratch = (p.x.before + 9 * p.x.in + p.x.after + 2 * p.x.out) * width;
   const DType dtype = dtype_of(x);
   if (dtype == DType::f64) {
     run<double>(p, filter, plan_x, plan_y, dtype);
@@ -152,33 +152,21 @@ void check_arguments(const Tensor& x, const std::vector<int64_t>& up, const std:
                   "imgops::upfirdn2d: up and down must be (x, y), padding (x0, x1, y0, y1)");
 }
 
-// The plan of both axes for images of the given height and width.
+// The filter and the plan of both axes.
 struct Problem {
   Filter f;
   Plan plan_x, plan_y;
 
-  Problem(const Tensor& x, int64_t height, int64_t width, const OptionalTensor& taps, const std::vector<int64_t>& up,
-          const std::vector<int64_t>& down, const std::vector<int64_t>& padding, bool flip_filter, double gain)
+  Problem(const Tensor& x, const OptionalTensor& taps, const std::vector<int64_t>& up, const std::vector<int64_t>& down,
+          const std::vector<int64_t>& padding, bool flip_filter, double gain)
       : f(taps, flip_filter, gain, x.scalar_type() == ScalarType::Double),
-        plan_x(width, f.fw, up[0], down[0], padding[0], padding[1], "width"),
-        plan_y(height, f.fh, up[1], down[1], padding[2], padding[3], "height") {}
+        plan_x(x.size(3), f.fw, up[0], down[0], padding[0], padding[1], "width"),
+        plan_y(x.size(2), f.fh, up[1], down[1], padding[2], padding[3], "height") {}
 
   std::vector<int64_t> output_size(const Tensor& x) const {
     return {x.size(0), x.size(1), plan_y.axis.out, plan_x.axis.out};
   }
 };
-
-std::tuple<Tensor, Tensor> filter_and_finish(Upfirdn2d& p, Problem& problem, const Tensor& x, const Epilogue& epilogue,
-                                             const std::vector<int64_t>& size, bool keep) {
-  const Tensor y = allocate(x, size, is_channels_last(x));
-  const Tensor filtered = keep ? allocate(x, size, is_channels_last(x)) : allocate(x, {0});
-  if (y.numel() == 0) return {y, filtered};
-  p.has_epilogue = true;
-  epilogue.fill(p.epilogue, size);
-  p.filtered = keep ? filtered.data_ptr() : nullptr;
-  filter(p, x, problem.f, problem.plan_x, problem.plan_y, y);
-  return {y, filtered};
-}
 
 }  // namespace
 
@@ -186,7 +174,7 @@ Tensor upfirdn2d_cpu(const Tensor& x_any, const OptionalTensor& f, std::vector<i
                      std::vector<int64_t> padding, bool flip_filter, double gain) {
   check_arguments(x_any, up, down, padding);
   const Tensor x = dense(x_any);
-  Problem problem(x, x.size(2), x.size(3), f, up, down, padding, flip_filter, gain);
+  Problem problem(x, f, up, down, padding, flip_filter, gain);
   const Tensor y = allocate(x, problem.output_size(x), is_channels_last(x));
   Upfirdn2d p;
   if (y.numel() > 0) filter(p, x, problem.f, problem.plan_x, problem.plan_y, y);
@@ -201,47 +189,17 @@ std::tuple<Tensor, Tensor> upfirdn2d_bias_act_cpu(const Tensor& x_any, const Opt
                                                   bool keep) {
   check_arguments(x_any, up, down, padding);
   const Tensor x = dense(x_any);
-  Problem problem(x, x.size(2), x.size(3), f, up, down, padding, flip_filter, gain);
+  Problem problem(x, f, up, down, padding, flip_filter, gain);
   const std::vector<int64_t> size = problem.output_size(x);
   const Epilogue epilogue(x, size, b, scale, noise, act, alpha, act_gain, clamp);
+  const Tensor y = allocate(x, size, is_channels_last(x)), filtered = keep ? allocate(x, size, is_channels_last(x)) : allocate(x, {0});
+  if (y.numel() == 0) return {y, filtered};
   Upfirdn2d p;
-  return filter_and_finish(p, problem, x, epilogue, size, keep);
-}
-
-std::tuple<Tensor, Tensor> phases_upfirdn2d_bias_act_cpu(std::vector<Tensor> phases_any, const OptionalTensor& f,
-                                                         int64_t phases, std::vector<int64_t> padding, double gain,
-                                                         const OptionalTensor& b, const OptionalTensor& scale,
-                                                         const OptionalTensor& noise, std::string act, double alpha,
-                                                         double act_gain, double clamp, bool keep) {
-  STD_TORCH_CHECK(phases >= 1 && phases <= kMaxPhases && static_cast<int64_t>(phases_any.size()) == phases * phases,
-                  "imgops::phases_upfirdn2d_bias_act: there must be phases * phases images, phases in [1, 8]");
-  const std::vector<int64_t> one{1, 1};
-  std::vector<Tensor> images;
-  std::vector<const void*> data;
-  int64_t height = 0, width = 0;
-  for (size_t i = 0; i < phases_any.size(); ++i) {
-    check_arguments(phases_any[i], one, one, padding);
-    images.push_back(torch::stable::contiguous(phases_any[i]));
-    data.push_back(images.back().data_ptr());
-    if (i < static_cast<size_t>(phases)) width += images[i].size(3);
-    if (i % phases == 0) height += images[i].size(2);
-  }
-  for (int64_t i = 0; i < phases * phases; ++i) {
-    const Tensor& t = images[i];
-    STD_TORCH_CHECK(t.size(0) == images[0].size(0) && t.size(1) == images[0].size(1) &&
-                        t.scalar_type() == images[0].scalar_type() &&
-                        t.size(2) == (height - i / phases + phases - 1) / phases &&
-                        t.size(3) == (width - i % phases + phases - 1) / phases,
-                    "imgops::phases_upfirdn2d_bias_act: the images do not fit together");
-  }
-  const Tensor& x = images[0];
-  Problem problem(x, height, width, f, one, one, padding, false, gain);
-  const std::vector<int64_t> size = problem.output_size(x);
-  const Epilogue epilogue(x, size, b, scale, noise, act, alpha, act_gain, clamp);
-  Upfirdn2d p;
-  p.in_phases = data.data();
-  p.phases = phases;
-  return filter_and_finish(p, problem, x, epilogue, size, keep);
+  p.has_epilogue = true;
+  epilogue.fill(p.epilogue, size);
+  p.filtered = keep ? filtered.data_ptr() : nullptr;
+  filter(p, x, problem.f, problem.plan_x, problem.plan_y, y);
+  return {y, filtered};
 }
 
 }  // namespace imgops

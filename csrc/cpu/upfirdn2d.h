@@ -5,9 +5,6 @@
 
 namespace imgops {
 
-// phases of an image that is given as them
-constexpr int64_t kMaxPhases = 8;
-
 // Polyphase plan of one axis. Output o = q * period + r reads inputs first[r] + q * step + j, weighted by the
 // taps at offset[r] + j of a list in which each phase is contiguous; taps on inserted zeros are in no phase.
 struct Axis {
@@ -28,10 +25,6 @@ struct Upfirdn2d {
   const void *taps_y = nullptr, *taps_x = nullptr;
   int64_t taps_x_stride = 0;
   const void* in = nullptr;
-  // instead of in: the image as phases * phases images, of which number ry * phases + rx holds the pixels
-  // (ry + phases * i, rx + phases * j)
-  const void* const* in_phases = nullptr;
-  int64_t phases = 1;
   void* out = nullptr;
   // the filtered image before the epilogue; null = not wanted
   void* filtered = nullptr;

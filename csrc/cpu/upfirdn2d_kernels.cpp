@@ -201,8 +201,6 @@ class RowMaker {
     converted_ = row;
     out_ = converted_ + (sizeof(T) == sizeof(A) ? 0 : kUnroll * width_);
     z_ = out_ + p.x.out * channels_;
-    phase_ = z_ + p.x.out * channels_;
-    for (int64_t r = 0; r < p.phases && r < kMaxPhases; ++r) heights_[r] = phase_size(p.y.in, r);
   }
 
   void make(int64_t plane, int64_t oy) {
@@ -253,51 +251,13 @@ class RowMaker {
       std::memset(v_, 0, width_ * sizeof(A));
       return;
     }
-    if (!p_.in_phases) {
-      const T* rows = static_cast<const T*>(p_.in) + (plane * p_.y.in + first) * width_;
-      return sum_rows_at([&](int64_t j) { return rows + j * width_; }, width_, count, taps, v_);
-    }
-    // each column phase is summed by itself, over rows from all row phases; then they take their places in the row
-    const int64_t s = p_.phases, longest = (width_ + s - 1) / s, first_ry = first % s, first_i = first / s;
-    for (int64_t rx = 0; rx < s; ++rx) {
-      const int64_t width = phase_size(p_.x.in, rx);
-      // rows are asked for in order, so that their phase is counted, not divided
-      int64_t ry = first_ry, i = first_i;
-      const auto next_row = [&](int64_t) {
-        const T* rows = static_cast<const T*>(p_.in_phases[ry * s + rx]) + (plane * heights_[ry] + i) * width;
-        if (++ry == s) ry = 0, ++i;
-        return rows;
-      };
-      sum_rows_at(next_row, width, count, taps, phase_ + rx * longest);
-    }
-    if (s == 2) return zip(phase_, phase_ + longest, v_, width_);
-    for (int64_t rx = 0; rx < s; ++rx) {
-      for (int64_t i = 0; i * s + rx < width_; ++i) v_[i * s + rx] = phase_[rx * longest + i];
-    }
-  }
-
-  // pixels of one axis of n that are in phase r
-  int64_t phase_size(int64_t n, int64_t r) const { return (n - r + p_.phases - 1) / p_.phases; }
-
-  // dst = sum_j taps[j] * (row j), for count rows
-  template <class RowAt>
-  void sum_rows_at(const RowAt& row_at, int64_t width, int64_t count, const A* taps, A* dst) {
+    const T* rows = static_cast<const T*>(p_.in) + (plane * p_.y.in + first) * width_;
     for (int64_t j = 0; j < count; j += kUnroll) {
       const int64_t some = count - j < kUnroll ? count - j : kUnroll;
       const A* row[kUnroll];
-      for (int64_t i = 0; i < some; ++i) row[i] = load_row(row_at(j + i), converted_ + i * width, width);
-      with_count(some, SumRows<A>{dst, row, taps + j, width, j > 0});
+      for (int64_t i = 0; i < some; ++i) row[i] = load_row(rows + (j + i) * width_, converted_ + i * width_, width_);
+      with_count(some, SumRows<A>{v_, row, taps + j, width_, j > 0});
     }
-  }
-
-  // dst = even[0], odd[0], even[1], ...
-  static void zip(const A* even, const A* odd, A* dst, int64_t n) {
-#pragma omp simd
-    for (int64_t i = 0; i < n / 2; ++i) {
-      dst[2 * i] = even[i];
-      dst[2 * i + 1] = odd[i];
-    }
-    if (n % 2) dst[n - 1] = even[n / 2];
   }
 
   void filter_horizontally(const A* taps, A* u, bool add) {
@@ -330,8 +290,7 @@ class RowMaker {
   const Upfirdn2d& p_;
   Limits<A> limits_;
   int64_t channels_, width_;
-  A *v_, *converted_, *out_, *z_, *phase_;
-  int64_t heights_[kMaxPhases];
+  A *v_, *converted_, *out_, *z_;
 };
 
 }  // namespace

@@ -1,6 +1,8 @@
-// What the op fused_conv2d and its kernels share: a 3 x 3 convolution of stride 1 by Winograd's F(2 x 2, 3 x 3)
-// (Lavin and Gray 2016). A tile of 2 x 2 outputs takes 16 products a channel in place of 36, and its rounding error is
-// that of the direct sum. Modulation on load, demodulation, noise, bias and activation on the way out.
+// What the op fused_conv2d and its kernels share: 3 x 3 convolutions by Winograd's algorithm (Lavin and Gray 2016).
+//
+// A plain one in tiles of 2 x 2 outputs, F(2 x 2, 3 x 3): 16 products a tile and channel in place of 36. A transposed
+// one of stride 2 in tiles of 4 x 4 outputs, whose phases have 2 taps or 1 an axis, F(2, 2): 25 in place of 36.
+// The transforms only add and halve, so that the rounding error is that of the direct sum.
 #pragma once
 
 #include "bias_act.h"
@@ -9,29 +11,37 @@ namespace imgops {
 
 // tiles that are transformed together: three vectors of the widest instruction set
 constexpr int64_t kWinogradTiles = 48;
-// frequencies of a tile; output channels that a block of transformed weights holds
-constexpr int64_t kFrequencies = 16, kWinogradOutputs = 8;
+// a tile of inputs, and a weight, transformed
+constexpr int64_t kTransformed = 16;
+// output channels that a block of transformed weights holds
+constexpr int64_t kWinogradOutputs = 8;
 // input channels whose transformed tiles stay in the second-level cache
 constexpr int64_t kWinogradInputs = 128;
 
 struct Winograd {
+  // of stride 2 instead of plain
+  bool transposed = false;
   int64_t samples = 1, inputs = 1, outputs = 1;
   // planar images of h * w, zeros before them (negative: cropped), and outputs of out_h * out_w
   int64_t h = 1, w = 1, pad_x = 0, pad_y = 0, out_h = 1, out_w = 1;
-  // strides of weight [outputs, inputs, 3, 3], so that a transposed one is read where it lies
+  // weight [outputs, inputs, 3, 3] by its strides, so that a transposed one is read where it lies
+  const void* weight = nullptr;
   int64_t weight_strides[4] = {0, 0, 3, 1};
-  const void *x = nullptr, *weight = nullptr;
+  const void* x = nullptr;
   // [samples, inputs] or null
   const void* styles = nullptr;
-  // [output blocks][frequencies][inputs][kWinogradOutputs], zeros past the last output
+  // [output blocks][kTransformed][inputs][kWinogradOutputs], zeros past the last output
   void* transformed = nullptr;
   void* y = nullptr;
   // the convolution before the epilogue; null = not wanted
   void* kept = nullptr;
   BiasAct epilogue;
 
-  int64_t tiles_x() const { return (out_w + 1) / 2; }
-  int64_t tiles_y() const { return (out_h + 1) / 2; }
+  // along an axis: outputs of a tile; products of the whole tile
+  int64_t tile_size() const { return transposed ? 4 : 2; }
+  int64_t products() const { return transposed ? 25 : 16; }
+  int64_t tiles_x() const { return (out_w + tile_size() - 1) / tile_size(); }
+  int64_t tiles_y() const { return (out_h + tile_size() - 1) / tile_size(); }
   int64_t tiles() const { return samples * tiles_y() * tiles_x(); }
   int64_t output_blocks() const { return (outputs + kWinogradOutputs - 1) / kWinogradOutputs; }
   int64_t input_blocks() const { return (inputs + kWinogradInputs - 1) / kWinogradInputs; }
@@ -41,8 +51,9 @@ struct Winograd {
   int64_t tasks() const { return (tiles() + kWinogradTiles - 1) / kWinogradTiles * output_blocks(); }
   // values of aligned scratch memory that a thread needs
   int64_t scratch() const {
-    const int64_t tiles = kWinogradInputs, sums = kWinogradOutputs * kept_blocks(), corners = 1;
-    return kWinogradTiles * kFrequencies * (tiles + sums + corners) + 2 * kWinogradTiles + 2;
+    const int64_t tiles = kWinogradInputs * kTransformed, sums = kept_blocks() * kWinogradOutputs * products();
+    const int64_t untransformed = kTransformed, row = 5;
+    return kWinogradTiles * (tiles + sums + untransformed + row);
   }
 };
 

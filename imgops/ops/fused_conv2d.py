@@ -25,6 +25,7 @@ WINOGRAD_PIXELS = 1024
 
 
 def fused_resampled_conv2d(
+    twin: str,
     x: Tensor,
     weight: Tensor,
     styles: Tensor | None,
@@ -52,28 +53,30 @@ def fused_resampled_conv2d(
         if f is not None:
             # a 1x1 convolution reads only the samples that its stride keeps
             kept = down if pointwise else 1
-            x = namespace("triton").upfirdn2d(x, f, (1, 1), (kept, kept), pads, False, 1.0)
+            x = namespace(twin).upfirdn2d(x, f, (1, 1), (kept, kept), pads, False, 1.0)
             stride, pads = down // kept, _NO_PADDING
-        return fused_conv2d("triton", x, weight, styles, demod, noise, bias, activation, stride, pads, 1)
+        return fused_conv2d(twin, x, weight, styles, demod, noise, bias, activation, stride, pads, 1)
 
     x0, x1, y0, y1 = pads
     if pointwise:
         factor = up
-        x = fused_conv2d("triton", x, weight, styles, None, None, None, _LINEAR, 1, _NO_PADDING, 1)
+        x = fused_conv2d(twin, x, weight, styles, None, None, None, _LINEAR, 1, _NO_PADDING, 1)
     else:
         # the transposed convolution flips, and its output starts kernel - 1 samples earlier
         factor = 1
         x0, x1, y0, y1 = x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up)
-        x = fused_conv2d("triton", x, weight.flip([2, 3]), styles, None, None, None, _LINEAR, 1, _NO_PADDING, up)
+        x = fused_conv2d(twin, x, weight.flip([2, 3]), styles, None, None, None, _LINEAR, 1, _NO_PADDING, up)
     return fused_upfirdn2d_bias_act(
-        "triton", x, f, (factor, factor), (1, 1), (x0, x1, y0, y1), float(up**2), bias, demod, noise, *activation
+        twin, x, f, (factor, factor), (1, 1), (x0, x1, y0, y1), float(up**2), bias, demod, noise, *activation
     )
 
 
-def winograd_pays(x: Tensor, weight: Tensor) -> bool:
-    """Whether the CPU twin takes the convolution of stride 1 in one pass, and faster than the library does."""
+def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
+    """Whether the CPU twin of ``fused_conv2d`` takes the convolution, and is faster than the library."""
     return (
         weight.shape[2:] == (3, 3)
+        and up <= 2
+        and down == 1
         and x.dtype in (torch.float32, torch.float64)
         and dense_format(x) == torch.contiguous_format
         and x.shape[0] * x.shape[2] * x.shape[3] >= WINOGRAD_PIXELS
@@ -199,7 +202,7 @@ def _input_gradient(
     ops: Any, d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int
 ) -> Tensor:
     """Gradient of the convolution for its (modulated) input, of x's shape: another convolution."""
-    if ops is not namespace("cpu"):
+    if up > 1 or ops is not namespace("cpu"):
         return _library_gradients(d, x, weight, stride, padding, up, needs_weight=False)
     mirrored = [2 - p for p in padding]
     weight = weight.flip([2, 3]).transpose(0, 1)

@@ -13,9 +13,10 @@ from ..reference import modulated_conv2d as reference
 from ..reference.modulated_conv2d import resample_padding
 from ._common import STATUSES, accumulation_dtype, check_ints, check_operand, check_tensor
 from .bias_act import activation_arguments
-from .fused_conv2d import fused_resampled_conv2d
+from .fused_conv2d import fused_resampled_conv2d, winograd_pays
 from .library_conv2d import library_resampled_conv2d
 from .upfirdn2d import check_filter, check_padding, filter_size
+from .weight_energy import weight_energy
 
 
 def modulated_conv2d(
@@ -152,8 +153,7 @@ def resampled_conv2d(
 
     demod = None
     if demodulate and styles is not None:
-        energy = torch.ops.imgops.weight_energy(weight) if twin == "cpu" else reference.weight_energy(weight)
-        demod = reference.demodulation(energy, styles)
+        demod = reference.demodulation(weight_energy(twin, weight), styles)
     if twin == "reference":
         wide = accumulation_dtype(x.dtype)
         noise, bias, styles = (None if t is None else t.to(wide) for t in (noise, bias, styles))
@@ -163,7 +163,8 @@ def resampled_conv2d(
         )
         return y.to(x.dtype)
     problem = (x, weight.to(x.dtype), styles, demod, noise, bias, (act, *act_arguments), up, down, pads, f, flip_weight)
-    return fused_resampled_conv2d(*problem) if twin == "triton" else library_resampled_conv2d(twin, *problem)
+    fused = twin == "triton" or (twin == "cpu" and winograd_pays(x, weight, up, down))
+    return fused_resampled_conv2d(twin, *problem) if fused else library_resampled_conv2d(twin, *problem)
 
 
 @contextlib.contextmanager

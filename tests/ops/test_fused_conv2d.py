@@ -26,6 +26,7 @@ SHAPES = {
     "stride": ((2, 4, 12, 13), 5, (3, 3), 2, (1, 0, 2, 1), 1),
     "crop": ((2, 4, 7, 8), 5, (2, 3), 1, (-1, 1, 0, -1), 1),
     "transposed": ((2, 5, 5, 6), 7, (3, 3), 1, (0, 0, 0, 0), 2),
+    "transposed groups": ((2, 131, 7, 21), 9, (3, 3), 1, (0, 0, 0, 0), 2),
     "transposed, phases without taps": ((1, 3, 8, 9), 4, (2, 1), 1, (0, 0, 0, 0), 3),
     "small": ((2, 2, 3, 2), 2, (3, 3), 1, (1, 0, 0, 1), 1),
     "small transposed": ((1, 2, 2, 2), 2, (3, 3), 1, (0, 0, 0, 0), 2),
@@ -33,8 +34,10 @@ SHAPES = {
     "empty batch": ((0, 4, 5, 5), 2, (3, 3), 1, (1, 1, 1, 1), 1),
 }
 
-#: the CPU twin takes 3 x 3 weights and stride 1 alone, in the dtypes that it accumulates in
-CPU_SHAPES = [name for name, (_, _, kernel, stride, _, up) in SHAPES.items() if (kernel, stride, up) == ((3, 3), 1, 1)]
+#: the CPU twin takes 3 x 3 weights, stride 1 and up 1 or 2 alone, in the dtypes that it accumulates in
+CPU_SHAPES = [
+    name for name, (_, _, kernel, stride, _, up) in SHAPES.items() if kernel == (3, 3) and stride == 1 and up <= 2
+]
 CPU_DTYPES = (torch.float32, torch.float64)
 
 

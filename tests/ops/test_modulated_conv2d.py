@@ -10,7 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from twins import TOLERANCE, twins
 
 import imgops
-from imgops.ops import fused_conv2d, library_conv2d
+from imgops.ops import fused_conv2d
 
 IDS = [f"{i}-k{c.kernel}-up{c.up}-down{c.down}" for i, c in enumerate(MODULATED_CONV)]
 
@@ -50,7 +50,6 @@ def sized(request, monkeypatch):
     """The paths of the CPU twin that small problems take, then those that large ones do."""
     if request.param == "as large":
         monkeypatch.setattr(fused_conv2d, "WINOGRAD_PIXELS", 0)
-        monkeypatch.setattr(library_conv2d, "PHASE_PIXELS", 0)
 
 
 def sized_twins(**which):

@@ -1,0 +1,31 @@
+"""``weight_energy``, the sums of squares that demodulation needs, in one read of the weights on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..reference import modulated_conv2d as reference
+from ._common import register
+
+
+def weight_energy(twin: str, weight: Tensor) -> Tensor:
+    """Sum over the taps of the squares of weight [O, I, kh, kw], as [O, I]; float32 or float64."""
+    return torch.ops.imgops.weight_energy(weight) if twin == "cpu" else reference.weight_energy(weight)
+
+
+def _fake(weight: Tensor) -> Tensor:
+    return weight.new_empty(weight.shape[:2])
+
+
+def _setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ops: Any, ctx: Any, d: Tensor) -> Tensor:
+    return 2 * ctx.saved_tensors[0] * d[:, :, None, None]
+
+
+register("weight_energy", fake=_fake, triton=None, backward=_backward, setup_context=_setup_context)
