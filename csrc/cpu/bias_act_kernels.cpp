@@ -7,32 +7,26 @@ namespace {
 
 constexpr int64_t kRow = 2048;
 
-// dz = dy * slope; the slope from z, or from y, or constant
+// dz = dy * slope, and its sum; the slope from z, or from y, or constant
 template <Act act, bool kClamped, class A>
-void slope_row(const A* dy, const A* z, const A* y, A* dz, int64_t n, const Limits<A> l) {
+A slope_row(const A* dy, const A* z, const A* y, A* dz, int64_t n, const Limits<A> l) {
+  A total = 0;
   if (z) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) dz[i] = dy[i] * l.template slope_at<act, kClamped>(z[i]);
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < n; ++i) total += dz[i] = dy[i] * l.template slope_at<act, kClamped>(z[i]);
   } else if (y) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) dz[i] = dy[i] * l.template slope_from<act, kClamped>(y[i]);
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < n; ++i) total += dz[i] = dy[i] * l.template slope_from<act, kClamped>(y[i]);
   } else {
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) dz[i] = dy[i] * l.gain;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < n; ++i) total += dz[i] = dy[i] * l.gain;
   }
+  return total;
 }
 
 template <Act act, class A>
-void slope_row(const A* dy, const A* z, const A* y, A* dz, int64_t n, const Limits<A>& limits) {
-  limits.clamped ? slope_row<act, true>(dy, z, y, dz, n, limits) : slope_row<act, false>(dy, z, y, dz, n, limits);
-}
-
-template <class A>
-A sum_row(const A* v, int64_t n) {
-  A total = 0;
-#pragma omp simd reduction(+ : total)
-  for (int64_t i = 0; i < n; ++i) total += v[i];
-  return total;
+A slope_row(const A* dy, const A* z, const A* y, A* dz, int64_t n, const Limits<A>& limits) {
+  return limits.clamped ? slope_row<act, true>(dy, z, y, dz, n, limits) : slope_row<act, false>(dy, z, y, dz, n, limits);
 }
 
 template <class A>
@@ -142,18 +136,20 @@ void backward_planar(const BiasAct& p, DType dtype, int64_t begin, int64_t end) 
         const int64_t n = last - i < kRow ? last - i : kRow, at = plane * p.inner + i;
         row.load(p, at, n);
         if (needs_z) pre_activation_planar(row.x, row.z_buffer, n, s, b, noise ? noise + i : nullptr);
-        A* dz = row.dz;
-        slope_row<act>(row.dy, needs_z ? row.z_buffer : nullptr, row.y, dz, n, limits);
-        if (p.sum_dz) sum_dz += sum_row(dz, n);
+        T* dst = static_cast<T*>(p.out) + at;
+        A* dx = row_target(dst, row.out);
+        // without a scale dz is dx
+        A* dz = p.scale ? row.dz : dx;
+        sum_dz += slope_row<act>(row.dy, needs_z ? row.z_buffer : nullptr, row.y, dz, n, limits);
         if (p.sum_dz_x) sum_dz_x += dot_row(dz, row.x, n);
         if (dnoise) {
 #pragma omp simd
           for (int64_t j = 0; j < n; ++j) dnoise[i + j] += dz[j];
         }
-        T* dst = static_cast<T*>(p.out) + at;
-        A* dx = row_target(dst, row.out);
+        if (p.scale) {
 #pragma omp simd
-        for (int64_t j = 0; j < n; ++j) dx[j] = dz[j] * s;
+          for (int64_t j = 0; j < n; ++j) dx[j] = dz[j] * s;
+        }
         store_row(dst, dx, n);
       }
       const int64_t partial = (o * p.chunks + k) * p.channels + c;
@@ -188,8 +184,10 @@ void backward_interleaved(const BiasAct& p, DType dtype, int64_t begin, int64_t 
         const A* s = p.scale ? static_cast<const A*>(p.scale) + o * p.channels + c : nullptr;
         const A* b = p.b ? static_cast<const A*>(p.b) + c : nullptr;
         if (needs_z) pre_activation_interleaved(row.x, row.z_buffer, n, s, b, noise);
-        A* dz = row.dz;
-        slope_row<act>(row.dy, needs_z ? row.z_buffer : nullptr, row.y, dz, n, limits);
+        T* dst = static_cast<T*>(p.out) + at;
+        A* dx = row_target(dst, row.out);
+        A* dz = s ? row.dz : dx;
+        dnoise += slope_row<act>(row.dy, needs_z ? row.z_buffer : nullptr, row.y, dz, n, limits);
         if (sum_dz) {
 #pragma omp simd
           for (int64_t j = 0; j < n; ++j) sum_dz[c + j] += dz[j];
@@ -198,15 +196,9 @@ void backward_interleaved(const BiasAct& p, DType dtype, int64_t begin, int64_t 
 #pragma omp simd
           for (int64_t j = 0; j < n; ++j) sum_dz_x[c + j] += dz[j] * row.x[j];
         }
-        if (p.dnoise) dnoise += sum_row(dz, n);
-        T* dst = static_cast<T*>(p.out) + at;
-        A* dx = row_target(dst, row.out);
         if (s) {
 #pragma omp simd
           for (int64_t j = 0; j < n; ++j) dx[j] = dz[j] * s[j];
-        } else {
-#pragma omp simd
-          for (int64_t j = 0; j < n; ++j) dx[j] = dz[j];
         }
         store_row(dst, dx, n);
       }

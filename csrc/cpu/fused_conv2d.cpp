@@ -37,6 +37,8 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   STD_TORCH_CHECK((dtype == DType::f32 || dtype == DType::f64) && weight.scalar_type() == x_any.scalar_type(),
                   "imgops::fused_conv2d: on the CPU x and weight must be both float32 or both float64");
   STD_TORCH_CHECK(weight.size(1) == x_any.size(1), "imgops::fused_conv2d: weight must have x's channels");
+  // the kernel is for planar images; others are rare here, as the library is fast with them
+  const bool last = is_channels_last(x_any);
   const Tensor x = torch::stable::contiguous(x_any);
   Winograd p;
   p.samples = x.size(0);
@@ -53,7 +55,7 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   STD_TORCH_CHECK(p.out_w >= 1 && p.out_h >= 1, "imgops::fused_conv2d: the padded image is smaller than the weight");
   const std::vector<int64_t> size{p.samples, p.outputs, p.out_h, p.out_w};
   const Tensor y = allocate(x, size), kept = keep ? allocate(x, size) : allocate(x, {0});
-  if (y.numel() == 0) return {y, kept};
+  if (y.numel() == 0) return {in_format(y, last), kept};
   const Epilogue epilogue(x, size, b, demod, noise, act, alpha, gain, clamp);
   epilogue.fill(p.epilogue, size);
   const OptionalTensor styles = operand(styles_any, x, "styles", p.samples * p.inputs);
@@ -67,14 +69,15 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   p.transformed = transformed.data_ptr();
 
   const WinogradWeightsKernel transform = IMGOPS_SELECT(winograd_weights);
-  torch::stable::parallel_for(0, p.output_blocks(), std::max<int64_t>(1, 4096 / (p.inputs * kWinogradOutputs)),
+  const int64_t inputs = std::max<int64_t>(p.inputs, 1);
+  torch::stable::parallel_for(0, p.output_blocks(), std::max<int64_t>(1, 512 / inputs),
                               [&](int64_t begin, int64_t end) { transform(p, dtype, begin, end); });
   const WinogradKernel convolve = IMGOPS_SELECT(winograd);
-  torch::stable::parallel_for(0, p.tasks(), std::max<int64_t>(1, 64 / p.inputs), [&](int64_t begin, int64_t end) {
+  torch::stable::parallel_for(0, p.tasks(), std::max<int64_t>(1, 64 / inputs), [&](int64_t begin, int64_t end) {
     const auto scratch = aligned_scratch(p.scratch() * x.element_size());
     convolve(p, dtype, scratch.get(), begin, end);
   });
-  return {y, kept};
+  return {in_format(y, last), keep ? in_format(kept, last) : kept};
 }
 
 }  // namespace imgops

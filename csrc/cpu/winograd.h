@@ -15,7 +15,7 @@ constexpr int64_t kWinogradTiles = 48;
 constexpr int64_t kTransformed = 16;
 // output channels that a block of transformed weights holds
 constexpr int64_t kWinogradOutputs = 8;
-// input channels whose transformed tiles stay in the second-level cache
+// at most so many input channels at a time: their transformed tiles stay in the second-level cache
 constexpr int64_t kWinogradInputs = 128;
 
 struct Winograd {
@@ -44,14 +44,17 @@ struct Winograd {
   int64_t tiles_y() const { return (out_h + tile_size() - 1) / tile_size(); }
   int64_t tiles() const { return samples * tiles_y() * tiles_x(); }
   int64_t output_blocks() const { return (outputs + kWinogradOutputs - 1) / kWinogradOutputs; }
-  int64_t input_blocks() const { return (inputs + kWinogradInputs - 1) / kWinogradInputs; }
+  // one even without inputs, as it finishes the outputs
+  int64_t input_blocks() const { return inputs > 0 ? (inputs + kWinogradInputs - 1) / kWinogradInputs : 1; }
+  // input channels of a block
+  int64_t block_inputs() const { return inputs < kWinogradInputs ? inputs : kWinogradInputs; }
   // output blocks whose sums a thread keeps until all inputs are in
   int64_t kept_blocks() const { return input_blocks() > 1 ? output_blocks() : 1; }
   // a task is an output block of a group of tiles, the blocks of one group in a row
   int64_t tasks() const { return (tiles() + kWinogradTiles - 1) / kWinogradTiles * output_blocks(); }
   // values of aligned scratch memory that a thread needs
   int64_t scratch() const {
-    const int64_t tiles = kWinogradInputs * kTransformed, sums = kept_blocks() * kWinogradOutputs * products();
+    const int64_t tiles = block_inputs() * kTransformed, sums = kept_blocks() * kWinogradOutputs * products();
     const int64_t untransformed = kTransformed, row = 5;
     return kWinogradTiles * (tiles + sums + untransformed + row);
   }

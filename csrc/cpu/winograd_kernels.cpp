@@ -104,7 +104,8 @@ class GroupMaker {
 
  public:
   GroupMaker(const Winograd& p, DType dtype, A* scratch)
-      : p_(p), limits_(p.epilogue, dtype), tiles_(scratch), sums_(tiles_ + kTransformed * kWinogradInputs * T),
+      : p_(p), limits_(p.epilogue, dtype), block_inputs_(p.block_inputs()), tiles_(scratch),
+        sums_(tiles_ + kTransformed * block_inputs_ * T),
         pixels_(sums_ + kSums * p.kept_blocks()), row_(pixels_ + kTransformed * T) {
     // lanes past the last tile are computed too and thrown away: numbers, so that none is slow
     for (int64_t i = 0; i < kTransformed * T; ++i) pixels_[i] = 0;
@@ -116,8 +117,8 @@ class GroupMaker {
     count_ = p_.tiles() - first_ < T ? p_.tiles() - first_ : T;
     const int64_t blocks = p_.input_blocks();
     for (int64_t block = 0; block < blocks; ++block) {
-      const int64_t first = block * kWinogradInputs;
-      const int64_t inputs = p_.inputs - first < kWinogradInputs ? p_.inputs - first : kWinogradInputs;
+      const int64_t first = block * block_inputs_;
+      const int64_t inputs = p_.inputs - first < block_inputs_ ? p_.inputs - first : block_inputs_;
       for (int64_t i = 0; i < inputs; ++i) transform_input(first + i, tiles_ + i * T);
       for (int64_t o = begin; o < end; ++o) {
         A* sums = sums_ + (blocks > 1 ? o - begin : 0) * kSums;
@@ -145,7 +146,7 @@ class GroupMaker {
     }
   }
 
-  // dst[kTransformed][kWinogradInputs][t], the tiles of 4 x 4 inputs of channel i transformed along both axes
+  // dst[kTransformed][block_inputs_][t], the tiles of 4 x 4 inputs of channel i transformed along both axes
   void transform_input(int64_t i, A* dst) {
     for_runs([&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
       const A* plane = static_cast<const A*>(p_.x) + (sample * p_.inputs + i) * p_.h * p_.w;
@@ -165,7 +166,7 @@ class GroupMaker {
       for (int64_t r = 0; r < 4; ++r) {
         V transformed[4];
         Axis::input(m[r], transformed);
-        for (int64_t c = 0; c < 4; ++c) store(dst + (4 * r + c) * kWinogradInputs * T + t, transformed[c]);
+        for (int64_t c = 0; c < 4; ++c) store(dst + (4 * r + c) * block_inputs_ * T + t, transformed[c]);
       }
     }
   }
@@ -205,7 +206,7 @@ class GroupMaker {
       return transformed + number * p_.inputs * kWinogradOutputs;
     };
     for (int64_t k = 0; k < kProducts * kProducts; ++k) {
-      const A* tiles = tiles_ + (4 * Axis::kTile[k / kProducts] + Axis::kTile[k % kProducts]) * kWinogradInputs * T;
+      const A* tiles = tiles_ + (4 * Axis::kTile[k / kProducts] + Axis::kTile[k % kProducts]) * block_inputs_ * T;
       const A *weights = weights_of(k), *next = weights_of(k + 1 < kProducts * kProducts ? k + 1 : k);
       for (int64_t r = 0; r < kWinogradOutputs; r += kRows) {
         for (int64_t t = 0; t < T; t += step) {
@@ -259,6 +260,7 @@ class GroupMaker {
 
   const Winograd& p_;
   Limits<A> limits_;
+  int64_t block_inputs_;
   A *tiles_, *sums_, *pixels_, *row_;
   int64_t first_ = 0, count_ = 0;
 };

@@ -6,29 +6,14 @@
 #include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
-#include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/macros.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/MemoryFormat.h>
-#include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <algorithm>
-#include <optional>
-#include <string>
-#include <tuple>
 #include <type_traits>
-#include <vector>
 
-#include "imgops/activations.h"
+#include "../tensors.h"
 
 namespace imgops {
-
-using torch::headeronly::MemoryFormat;
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using OptionalTensor = std::optional<Tensor>;
 
 // The dtype that sums of T run in.
 template <class T>
@@ -174,50 +159,6 @@ void with_dtype(const Tensor& t, const F& f) {
     case ScalarType::BFloat16: return f(__nv_bfloat16{});
     default: STD_TORCH_CHECK(false, "imgops: a tensor must be float64, float32, float16 or bfloat16");
   }
-}
-
-inline ScalarType accumulation_type(const Tensor& t) {
-  return t.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
-inline bool is_channels_last(const Tensor& t) {
-  if (t.dim() != 4 || t.is_contiguous()) return false;
-  int64_t expected = 1;
-  for (const int64_t d : {1, 3, 2, 0}) {
-    if (t.size(d) != 1 && t.stride(d) != expected) return false;
-    expected *= t.size(d);
-  }
-  return true;
-}
-
-inline Tensor in_format(const Tensor& t, bool channels_last) {
-  return torch::stable::contiguous(t, channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
-}
-
-inline Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, ScalarType dtype,
-                       bool channels_last = false) {
-  const auto format = channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-  return torch::stable::empty({size.data(), size.size()}, dtype, std::nullopt, like.device(), std::nullopt, format);
-}
-
-inline std::vector<int64_t> shape_of(const Tensor& t) {
-  const auto sizes = t.sizes();
-  return {sizes.begin(), sizes.end()};
-}
-
-inline Act act_of(const std::string& name) {
-  const int i = act_index(name.c_str());
-  STD_TORCH_CHECK(i >= 0, "imgops: unknown act '", name, "'");
-  return static_cast<Act>(i);
-}
-
-// An operand of bias_act: contiguous, beside x, in the accumulation dtype of x.
-inline OptionalTensor operand(const OptionalTensor& t, const Tensor& x, const char* name, int64_t numel) {
-  if (!t.has_value()) return std::nullopt;
-  STD_TORCH_CHECK(t->get_device_index() == x.get_device_index(), "imgops: ", name, " must be on x's device");
-  STD_TORCH_CHECK(t->scalar_type() == accumulation_type(x), "imgops: ", name, " must have the accumulation dtype of x");
-  STD_TORCH_CHECK(t->numel() == numel, "imgops: ", name, " must have ", numel, " elements; got ", t->numel());
-  return torch::stable::contiguous(*t);
 }
 
 template <class A>

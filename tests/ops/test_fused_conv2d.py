@@ -99,9 +99,16 @@ def test_forward(form, twin, device, name, dtype):
     expected = plain(modulated.double(), weight.double(), None, *(t.double() for t in others), LRELU, *rest)
     assert y.dtype == dtype
     assert relative_error(y, expected) <= 2 * TOLERANCE[dtype]
-    # the CPU twin is for planar images
-    form = torch.contiguous_format if twin == "cpu" else form
     assert y.numel() == 0 or y.is_contiguous(memory_format=form)
+
+
+@pytest.mark.parametrize(("twin", "device"), twins(exclude=("reference", "cuda")))
+def test_no_channels(twin, device):
+    """A sum over nothing is 0, and the epilogue follows."""
+    x, weight = torch.zeros(2, 0, 5, 6, device=device), torch.zeros(3, 0, 3, 3, device=device)
+    b = torch.arange(1.0, 4.0, device=device)
+    y = fused_conv2d(twin, x, weight, None, None, None, b, ("linear", 0.0, 2.0, -1.0), 1, (1, 1, 1, 1), 1)
+    assert torch.equal(y, (2 * b[:, None, None]).expand(2, 3, 5, 6))
 
 
 @pytest.mark.parametrize(
@@ -159,10 +166,11 @@ def test_third_order(twin, device, name):
 
 
 @pytest.mark.parametrize(("twin", "device", "name"), problems(["tile of one sample", "stride"]))
-def test_opcheck(twin, device, name):
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_opcheck(form, twin, device, name):
     """Schema, fake tensors and autograd registration, with and without the kept convolution."""
     tensors, rest = operands(SHAPES[name], torch.float32, device)
-    leaves = [t.requires_grad_() for t in tensors]
+    leaves = [t.requires_grad_() for t in (tensors[0].contiguous(memory_format=form), *tensors[1:])]
     for keep in (False, True):
         activation = LRELU if not keep else ("swish", 0.0, 1.0, -1.0)
         tensors = leaves if keep else [leaves[0], leaves[1], None, None, None, None]

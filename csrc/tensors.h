@@ -1,0 +1,71 @@
+// Helpers over the stable ABI's tensors that the CPU and the CUDA launchers share.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/MemoryFormat.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "imgops/activations.h"
+
+namespace imgops {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+// The dtype of bias, scale, noise and of every sum.
+inline ScalarType accumulation_type(const Tensor& t) {
+  return t.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+inline bool is_channels_last(const Tensor& t) {
+  if (t.dim() != 4 || t.is_contiguous()) return false;
+  int64_t expected = 1;
+  for (const int64_t d : {1, 3, 2, 0}) {
+    if (t.size(d) != 1 && t.stride(d) != expected) return false;
+    expected *= t.size(d);
+  }
+  return true;
+}
+
+inline Tensor in_format(const Tensor& t, bool channels_last) {
+  return torch::stable::contiguous(t, channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+}
+
+// Memory of the given size and dtype on the device of `like`.
+inline Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, ScalarType dtype,
+                       bool channels_last = false) {
+  const auto format = channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+  return torch::stable::empty({size.data(), size.size()}, dtype, std::nullopt, like.device(), std::nullopt, format);
+}
+
+inline std::vector<int64_t> shape_of(const Tensor& t) {
+  const auto sizes = t.sizes();
+  return {sizes.begin(), sizes.end()};
+}
+
+inline Act act_of(const std::string& name) {
+  const int i = act_index(name.c_str());
+  STD_TORCH_CHECK(i >= 0, "imgops: unknown act '", name, "'");
+  return static_cast<Act>(i);
+}
+
+// An operand of bias_act: contiguous, beside x, in the accumulation dtype of x.
+inline OptionalTensor operand(const OptionalTensor& t, const Tensor& x, const char* name, int64_t numel) {
+  if (!t.has_value()) return std::nullopt;
+  STD_TORCH_CHECK(t->get_device_index() == x.get_device_index(), "imgops: ", name, " must be on x's device");
+  STD_TORCH_CHECK(t->scalar_type() == accumulation_type(x), "imgops: ", name, " must have the accumulation dtype of x");
+  STD_TORCH_CHECK(t->numel() == numel, "imgops: ", name, " must have ", numel, " elements; got ", t->numel());
+  return torch::stable::contiguous(*t);
+}
+
+}  // namespace imgops
