@@ -57,10 +57,10 @@ def test_train_and_resume(run):
 
 
 def test_generate(run, tmp_path):
-    stdout, _ = imgops("generate", run, "--seeds", "0-2,9", "--trunc", "0.7", "--out", tmp_path, "--class", "grass")
+    stdout, _ = imgops("generate", run, "--seeds", "0-2,9", "--trunc", "0.7", "--out", tmp_path, "--class", "gravel")
     assert stdout == f"4 pictures and grid.png in {tmp_path}\n"
     names = sorted(p.name for p in tmp_path.iterdir())
-    assert names == ["grass-seed0000.png", "grass-seed0001.png", "grass-seed0002.png", "grass-seed0009.png", "grid.png"]
+    assert names == ["gravel-seed0000.png", "gravel-seed0001.png", "gravel-seed0002.png", "gravel-seed0009.png", "grid.png"]
     assert Image.open(tmp_path / names[0]).size == (8, 8)
     assert Image.open(tmp_path / "grid.png").size == (32, 8)
     first = (tmp_path / names[3]).read_bytes()
@@ -84,7 +84,7 @@ def test_dry_run(tmp_path):
     config = json.loads(stdout)
     assert config["resolution"] == 32
     assert config["r1_gamma"] == 0.0002 * 32**2 / 32
-    assert "classes: brick, grass, gravel, wood" in stderr
+    assert "classes: brick, gravel, stars, wood" in stderr
     assert not (tmp_path / "x").exists()
 
 
@@ -160,7 +160,7 @@ def test_truncated_picture_is_named_before_training(tmp_path):
 
 def test_errors_of_generate(tmp_path, run):
     assert "--seeds takes numbers and ranges" in error("generate", run, "--seeds", "5-2", "--out", tmp_path)
-    assert "one of brick, grass, gravel, wood; got 'moss'" in error(
+    assert "one of brick, gravel, stars, wood; got 'moss'" in error(
         "generate", run, "--class", "moss", "--out", tmp_path
     )
     assert "must be 0 to 3" in error("generate", run, "--class", "4", "--out", tmp_path)

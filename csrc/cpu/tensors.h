@@ -26,12 +26,11 @@ inline Tensor dense(const Tensor& t) {
   return t.is_contiguous() || is_channels_last(t) ? t : torch::stable::contiguous(t);
 }
 
-// Fresh memory costs more to map, page by page, than to compute: ask for huge pages where the C library maps each
-// allocation anew, which is from 32 MiB on; smaller ones it hands out again as they are.
+// Fresh memory costs more to map, page by page, than to compute: ask for huge pages where an allocation holds some.
 inline void advise_huge_pages(const Tensor& t) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr uintptr_t page = uintptr_t(1) << 21;
-  if (t.numel() * t.element_size() < (size_t(32) << 20)) return;
+  if (t.numel() * t.element_size() < (size_t(4) << 20)) return;
   const uintptr_t first = reinterpret_cast<uintptr_t>(t.data_ptr());
   const uintptr_t begin = (first + page - 1) / page * page, end = (first + t.numel() * t.element_size()) / page * page;
   if (end > begin + page) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);

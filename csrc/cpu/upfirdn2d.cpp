@@ -19,7 +19,7 @@ constexpr int64_t kTask = 16384;
 // The phases of one axis and its taps in the order that they name.
 struct Plan {
   Axis axis;
-  std::vector<int64_t> first, offset, count;
+  std::vector<int64_t> first, offset, count, outputs;
   // tap_at[offset[r] + j] is the index, in the filter as correlated, of tap j of phase r
   std::vector<int64_t> tap_at;
 
@@ -40,6 +40,7 @@ struct Plan {
       offset.push_back(static_cast<int64_t>(tap_at.size()));
       for (int64_t k = skip; k < taps; k += up) tap_at.push_back(k);
       count.push_back(static_cast<int64_t>(tap_at.size()) - offset.back());
+      outputs.push_back(r < axis.out ? (axis.out - r + axis.period - 1) / axis.period : 0);
       if (r < axis.out && count.back() > 0) {
         const int64_t last = first.back() + (axis.out - 1 - r) / axis.period * axis.step + count.back();
         axis.before = std::max(axis.before, -first.back());
@@ -52,6 +53,7 @@ struct Plan {
     axis.first = first.data();
     axis.offset = offset.data();
     axis.count = count.data();
+    axis.outputs = outputs.data();
     return axis;
   }
 };

@@ -9,8 +9,8 @@ namespace imgops {
 // taps at offset[r] + j of a list in which each phase is contiguous; taps on inserted zeros are in no phase.
 struct Axis {
   int64_t in = 1, out = 1, period = 1, step = 1;
-  // per phase: first input, place of its taps, number of taps
-  const int64_t *first = nullptr, *offset = nullptr, *count = nullptr;
+  // per phase: first input, place of its taps, number of taps, number of outputs
+  const int64_t *first = nullptr, *offset = nullptr, *count = nullptr, *outputs = nullptr;
   // inputs from -before to in + after - 1 are read; those outside are zeros
   int64_t before = 0, after = 0;
 };

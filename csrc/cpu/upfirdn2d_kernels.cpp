@@ -161,8 +161,8 @@ void filter_row(const Axis& axis, const A* taps, const A* v, A* dst, bool add) {
     return;
   }
   for (int64_t r = 0; r < axis.period && r < axis.out; ++r) {
-    const int64_t n = (axis.out - r + axis.period - 1) / axis.period;
-    filter_phase(dst + r, v + axis.first[r], taps + axis.offset[r], axis.count[r], n, axis.period, axis.step, add);
+    filter_phase(dst + r, v + axis.first[r], taps + axis.offset[r], axis.count[r], axis.outputs[r], axis.period, axis.step,
+                 add);
   }
 }
 
@@ -203,6 +203,18 @@ class RowMaker {
     z_ = out_ + p.x.out * channels_;
   }
 
+  // rows begin to end of a plane; what takes a division is found once for all of them
+  void make(int64_t plane, int64_t begin, int64_t end) {
+    const BiasAct& e = p_.epilogue;
+    sample_ = p_.interleaved ? plane : plane / e.channels;
+    if (!p_.interleaved && p_.has_epilogue) {
+      scale_ = imgops::IMGOPS_ISA::at<A>(e.scale, plane, 1);
+      b_ = imgops::IMGOPS_ISA::at<A>(e.b, plane - sample_ * e.channels, 0);
+    }
+    for (int64_t oy = begin; oy < end; ++oy) make(plane, oy);
+  }
+
+ private:
   void make(int64_t plane, int64_t oy) {
     const int64_t out_width = p_.x.out * channels_, at = (plane * p_.y.out + oy) * out_width;
     T* dst = static_cast<T*>(p_.out) + at;
@@ -218,10 +230,9 @@ class RowMaker {
         store_row(kept, u, out_width);
       }
     }
-    finish(plane, oy, u, dst);
+    finish(oy, u, dst);
   }
 
- private:
   // u = row oy of the filtered plane
   void filter(int64_t plane, int64_t oy, A* u) {
     const Axis& y = p_.y;
@@ -269,19 +280,19 @@ class RowMaker {
   }
 
   // dst = clamp(gain * act(u * scale + noise + b))
-  void finish(int64_t plane, int64_t oy, const A* u, T* dst) {
+  void finish(int64_t oy, const A* u, T* dst) {
     const BiasAct& e = p_.epilogue;
-    const int64_t n = p_.x.out, sample = p_.interleaved ? plane : plane / e.channels;
-    const A* noise = e.noise ? static_cast<const A*>(e.noise) + sample * e.noise_stride + oy * n : nullptr;
+    const int64_t n = p_.x.out;
+    const A* noise = e.noise ? static_cast<const A*>(e.noise) + sample_ * e.noise_stride + oy * n : nullptr;
     A* y = row_target(dst, z_);
     if (p_.interleaved) {
-      const A* scale = e.scale ? static_cast<const A*>(e.scale) + sample * channels_ : nullptr;
+      const A* scale = e.scale ? static_cast<const A*>(e.scale) + sample_ * channels_ : nullptr;
       const A* b = static_cast<const A*>(e.b);
       for (int64_t i = 0; i < n; ++i) {
         pre_activation_interleaved(u + i * channels_, y + i * channels_, channels_, scale, b, noise ? noise[i] : A(0));
       }
     } else {
-      pre_activation_planar(u, y, n, at<A>(e.scale, plane, 1), at<A>(e.b, plane % e.channels, 0), noise);
+      pre_activation_planar(u, y, n, scale_, b_, noise);
     }
     finish_row(e.act, y, y, n * channels_, limits_);
     store_row(dst, y, n * channels_);
@@ -291,6 +302,9 @@ class RowMaker {
   Limits<A> limits_;
   int64_t channels_, width_;
   A *v_, *converted_, *out_, *z_;
+  // of the plane at hand; scale and bias where it is one channel's
+  int64_t sample_ = 0;
+  A scale_ = 1, b_ = 0;
 };
 
 }  // namespace
@@ -302,7 +316,7 @@ void upfirdn2d(const Upfirdn2d& p, DType dtype, void* scratch, int64_t begin, in
     for (int64_t task = begin; task < end; ++task) {
       const int64_t plane = task / p.tasks_per_plane, first = task % p.tasks_per_plane * p.rows_per_task;
       const int64_t last = first + p.rows_per_task < p.y.out ? first + p.rows_per_task : p.y.out;
-      for (int64_t oy = first; oy < last; ++oy) maker.make(plane, oy);
+      maker.make(plane, first, last);
     }
   });
 }

@@ -3,7 +3,6 @@
 | class | picture | source | licence |
 | --- | --- | --- | --- |
 | brick | ``skimage.data.brick`` | CC0Textures, Bricks25 | CC0 |
-| grass | ``skimage.data.grass`` | DeviantArt, "Grass 01" by linolafett | CC0 |
 | gravel | ``skimage.data.gravel`` | CC0Textures, Gravel04 | CC0 |
 | stars | ``skimage.data.hubble_deep_field`` | NASA, Hubble eXtreme Deep Field | public domain |
 | astronaut | ``skimage.data.astronaut`` | NASA, Eileen Collins | public domain |
@@ -45,9 +44,9 @@ class Picture(NamedTuple):
 
 
 _TEXTURES = (
-    Picture("brick", "brick", 128),
-    Picture("grass", "grass", 64),
+    Picture("brick", "brick", 64),
     Picture("gravel", "gravel", 64),
+    Picture("stars", "hubble_deep_field", 128),
     # the table beside the saucer
     Picture("wood", "coffee", 64, (484, 0, 600, 400)),
 )
