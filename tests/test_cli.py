@@ -60,7 +60,13 @@ def test_generate(run, tmp_path):
     stdout, _ = imgops("generate", run, "--seeds", "0-2,9", "--trunc", "0.7", "--out", tmp_path, "--class", "gravel")
     assert stdout == f"4 pictures and grid.png in {tmp_path}\n"
     names = sorted(p.name for p in tmp_path.iterdir())
-    assert names == ["gravel-seed0000.png", "gravel-seed0001.png", "gravel-seed0002.png", "gravel-seed0009.png", "grid.png"]
+    assert names == [
+        "gravel-seed0000.png",
+        "gravel-seed0001.png",
+        "gravel-seed0002.png",
+        "gravel-seed0009.png",
+        "grid.png",
+    ]
     assert Image.open(tmp_path / names[0]).size == (8, 8)
     assert Image.open(tmp_path / "grid.png").size == (32, 8)
     first = (tmp_path / names[3]).read_bytes()

@@ -2,7 +2,7 @@
 //
 // A plain one in tiles of 2 x 2 outputs, F(2 x 2, 3 x 3): 16 products a tile and channel in place of 36. A transposed
 // one of stride 2 in tiles of 4 x 4 outputs, whose phases have 2 taps or 1 an axis, F(2, 2): 25 in place of 36.
-// The transforms only add and halve, so that the rounding error is that of the direct sum.
+// The transforms only add and halve, so that the rounding error stays within a few times that of the direct sum.
 #pragma once
 
 #include "bias_act.h"
