@@ -19,7 +19,7 @@ STABLE_TORCH_LIBRARY(imgops, m) {
       "upfirdn2d_bias_act(Tensor x, Tensor? f, int[] up, int[] down, int[] padding, bool flip_filter, float gain, "
       "Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float act_gain, float clamp, bool keep) "
       "-> (Tensor, Tensor)");
-  // (bias_act of the convolution of x * styles, the convolution if keep); on the CPU 3 x 3 of stride 1, up to 2, alone
+  // (bias_act of the convolution of x * styles, the convolution if keep); on the CPU 3 x 3, stride 1, up 1 or 2
   m.def(
       "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, Tensor? demod, Tensor? noise, Tensor? b, str act, "
       "float alpha, float gain, float clamp, int stride, int[] padding, int up, bool keep) -> (Tensor, Tensor)");

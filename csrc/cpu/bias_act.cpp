@@ -126,6 +126,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(
   STD_TORCH_CHECK(dy.numel() == like.numel() && dy.scalar_type() == like.scalar_type(),
                   "imgops::bias_act_backward: dy must have the shape and dtype of the tensor saved");
   STD_TORCH_CHECK(!needs_scale || x_any.has_value(), "imgops::bias_act_backward: the gradient of scale needs x");
+  STD_TORCH_CHECK((!needs_b || b.has_value()) && (!needs_scale || scale.has_value()) && (!needs_noise || noise.has_value()),
+                  "imgops::bias_act_backward: the gradient of an operand needs the operand");
 
   std::vector<int64_t> noise_size = shape_of(dy);
   if (needs_noise) noise_size[1] = 1;

@@ -33,6 +33,8 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
                   "imgops::fused_conv2d: x and weight must have 4 dimensions, padding 4 values");
   STD_TORCH_CHECK(weight.size(2) == 3 && weight.size(3) == 3 && stride == 1 && (up == 1 || up == 2),
                   "imgops::fused_conv2d: on the CPU the weight must be 3 x 3, stride 1, up 1 or 2");
+  STD_TORCH_CHECK(up == 1 || std::all_of(padding.begin(), padding.end(), [](int64_t p) { return p == 0; }),
+                  "imgops::fused_conv2d: the transposed convolution takes no padding");
   const DType dtype = dtype_of(x_any);
   STD_TORCH_CHECK((dtype == DType::f32 || dtype == DType::f64) && weight.scalar_type() == x_any.scalar_type(),
                   "imgops::fused_conv2d: on the CPU x and weight must be both float32 or both float64");
@@ -55,7 +57,7 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   STD_TORCH_CHECK(p.out_w >= 1 && p.out_h >= 1, "imgops::fused_conv2d: the padded image is smaller than the weight");
   const std::vector<int64_t> size{p.samples, p.outputs, p.out_h, p.out_w};
   const Tensor y = allocate(x, size), kept = keep ? allocate(x, size) : allocate(x, {0});
-  if (y.numel() == 0) return {in_format(y, last), kept};
+  if (y.numel() == 0) return {in_format(y, last), keep ? in_format(kept, last) : kept};
   const Epilogue epilogue(x, size, b, demod, noise, act, alpha, gain, clamp);
   epilogue.fill(p.epilogue, size);
   const OptionalTensor styles = operand(styles_any, x, "styles", p.samples * p.inputs);

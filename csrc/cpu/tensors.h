@@ -1,7 +1,7 @@
-// What the CPU launchers need of tensors besides ../tensors.h.
+// What the CPU launchers need of tensors besides imgops/tensors.h.
 #pragma once
 
-#include "../tensors.h"
+#include "imgops/tensors.h"
 
 #ifdef __linux__
 #include <sys/mman.h>

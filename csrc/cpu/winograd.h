@@ -13,6 +13,8 @@ namespace imgops {
 constexpr int64_t kWinogradTiles = 48;
 // a tile of inputs, and a weight, transformed
 constexpr int64_t kTransformed = 16;
+// a tile of inputs or outputs as it is, and the row that they are cut from or put together in, for each tile side by side
+constexpr int64_t kUntransformed = 16, kWinogradRow = 5;
 // output channels that a block of transformed weights holds
 constexpr int64_t kWinogradOutputs = 8;
 // at most so many input channels at a time: their transformed tiles stay in the second-level cache
@@ -55,8 +57,7 @@ struct Winograd {
   // values of aligned scratch memory that a thread needs
   int64_t scratch() const {
     const int64_t tiles = block_inputs() * kTransformed, sums = kept_blocks() * kWinogradOutputs * products();
-    const int64_t untransformed = kTransformed, row = 5;
-    return kWinogradTiles * (tiles + sums + untransformed + row);
+    return kWinogradTiles * (tiles + sums + kUntransformed + kWinogradRow);
   }
 };
 

@@ -99,6 +99,8 @@ template <class Axis, class A>
 class GroupMaker {
   static constexpr int64_t T = kWinogradTiles, kProducts = Axis::kProducts, kPixels = Axis::kPixels;
   using V = typename Vector<A, kLanes<A>>::type;
+  static_assert(kPixels * kPixels <= kUntransformed && kPixels <= kWinogradRow, "scratch is too small for a tile's outputs");
+  static_assert(2 * T + 2 <= kWinogradRow * T, "scratch is too small for a row of inputs");
   // of an output block
   static constexpr int64_t kSums = kWinogradOutputs * kProducts * kProducts * T;
 
@@ -106,9 +108,9 @@ class GroupMaker {
   GroupMaker(const Winograd& p, DType dtype, A* scratch)
       : p_(p), limits_(p.epilogue, dtype), block_inputs_(p.block_inputs()), tiles_(scratch),
         sums_(tiles_ + kTransformed * block_inputs_ * T),
-        pixels_(sums_ + kSums * p.kept_blocks()), row_(pixels_ + kTransformed * T) {
+        pixels_(sums_ + kSums * p.kept_blocks()), row_(pixels_ + kUntransformed * T) {
     // lanes past the last tile are computed too and thrown away: numbers, so that none is slow
-    for (int64_t i = 0; i < kTransformed * T; ++i) pixels_[i] = 0;
+    for (int64_t i = 0; i < kUntransformed * T; ++i) pixels_[i] = 0;
   }
 
   // output blocks begin to end of group number `group`

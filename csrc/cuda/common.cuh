@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "../tensors.h"
+#include "imgops/tensors.h"
 
 namespace imgops {
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..ops.modulated_conv2d import resampled_conv2d
+from ..ops.modulated_conv2d import autocast_off, resampled_conv2d
 from ..ops.upfirdn2d import setup_filter
 from ._checks import activation_gain, check_size
 from .resample import RESAMPLE_TAPS
@@ -30,9 +30,9 @@ class EqualizedConv2d(nn.Module):
 
     ``forward(x, gain=1)`` gives ``gain`` times the layer's output, in the same pass.
 
-    Shapes: x [N, in_channels, H, W] -> [N, out_channels, H * up // down, W * up // down] in x's dtype (the weight
-    is used in it), channels-last where x is; weight [out_channels, in_channels, kernel_size, kernel_size], bias
-    [out_channels], float32 when built; resample_filter, a buffer.
+    Shapes: x [N, in_channels, H, W] -> [N, out_channels, H * up // down, W * up // down] in x's dtype (under autocast
+    in its dtype; the weight is used in it), channels-last where x is; weight [out_channels, in_channels, kernel_size,
+    kernel_size], bias [out_channels], float32 when built; resample_filter, a buffer.
 
     Raises:
         TypeError, ValueError: a size that is no int >= 1, an even kernel size, an unknown act, up and down both
@@ -72,25 +72,26 @@ class EqualizedConv2d(nn.Module):
         self.register_buffer("resample_filter", setup_filter(resample_filter))
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        return resampled_conv2d(
-            type(self).__name__,
-            x,
-            self.weight * self.weight_gain,
-            None,
-            False,
-            None,
-            self.bias,
-            self.act,
-            None,
-            self.act_gain * gain,
-            None if self.conv_clamp is None else self.conv_clamp * gain,
-            self.up,
-            self.down,
-            self.kernel_size // 2,
-            self.resample_filter,
-            self.up == 1,
-            None,
-        )
+        with autocast_off(x) as x:
+            return resampled_conv2d(
+                type(self).__name__,
+                x,
+                self.weight * self.weight_gain,
+                None,
+                False,
+                None,
+                self.bias,
+                self.act,
+                None,
+                self.act_gain * gain,
+                None if self.conv_clamp is None else self.conv_clamp * gain,
+                self.up,
+                self.down,
+                self.kernel_size // 2,
+                self.resample_filter,
+                self.up == 1,
+                None,
+            )
 
     def extra_repr(self) -> str:
         return (

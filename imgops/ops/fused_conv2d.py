@@ -46,7 +46,8 @@ def fused_resampled_conv2d(
     """
     kh, kw = weight.shape[2:]
     pointwise = kh == kw == 1
-    weight = weight if flip_weight else weight.flip([2, 3])
+    # the transposed convolution flips by itself
+    weight = weight if flip_weight == (up == 1 or pointwise) else weight.flip([2, 3])
     pads = resample_padding(padding, filter_size(f), up, down)
     if up == 1:
         stride = down
@@ -62,25 +63,34 @@ def fused_resampled_conv2d(
         factor = up
         x = fused_conv2d(twin, x, weight, styles, None, None, None, _LINEAR, 1, _NO_PADDING, 1)
     else:
-        # the transposed convolution flips, and its output starts kernel - 1 samples earlier
+        # the output of the transposed convolution starts kernel - 1 samples earlier
         factor = 1
         x0, x1, y0, y1 = x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up)
-        x = fused_conv2d(twin, x, weight.flip([2, 3]), styles, None, None, None, _LINEAR, 1, _NO_PADDING, up)
+        x = fused_conv2d(twin, x, weight, styles, None, None, None, _LINEAR, 1, _NO_PADDING, up)
     return fused_upfirdn2d_bias_act(
         twin, x, f, (factor, factor), (1, 1), (x0, x1, y0, y1), float(up**2), bias, demod, noise, *activation
     )
 
 
 def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
-    """Whether the CPU twin of ``fused_conv2d`` takes the convolution, and is faster than the library."""
-    return (
-        weight.shape[2:] == (3, 3)
-        and up <= 2
-        and down == 1
-        and x.dtype in (torch.float32, torch.float64)
-        and dense_format(x) == torch.contiguous_format
-        and x.shape[0] * x.shape[2] * x.shape[3] >= WINOGRAD_PIXELS
+    """Whether the CPU twin of ``fused_conv2d`` takes the convolution, and is as a rule faster than the library."""
+    if weight.shape[2:] != (3, 3) or up > 2 or down > 1 or x.dtype not in (torch.float32, torch.float64):
+        return False
+    n, _, h, w = x.shape
+    # tiles reach past the edge of a small image
+    products = 16 * ((h + 1) // 2) * ((w + 1) // 2) if up == 1 else 25 * (h // 2 + 1) * (w // 2 + 1)
+    return dense_format(x) == torch.contiguous_format and not (
+        _known(n * h * w < WINOGRAD_PIXELS) or _known(products > 9 * h * w)
     )
+
+
+def _known(condition: bool | torch.SymBool) -> bool:
+    """Whether the condition holds; of sizes that a compiler leaves open, whether it holds for all."""
+    if torch.compiler.is_compiling():
+        from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+        return statically_known_true(condition)
+    return bool(condition)
 
 
 def fused_conv2d(
@@ -204,7 +214,8 @@ def _input_gradient(
     """Gradient of the convolution for its (modulated) input, of x's shape: another convolution."""
     if up > 1 or ops is not namespace("cpu"):
         return _library_gradients(d, x, weight, stride, padding, up, needs_weight=False)
-    mirrored = [2 - p for p in padding]
+    kh, kw = weight.shape[2:]
+    mirrored = [size - 1 - p for size, p in zip((kw, kw, kh, kh), padding, strict=True)]
     weight = weight.flip([2, 3]).transpose(0, 1)
     return ops.fused_conv2d(d, weight, None, None, None, None, *_LINEAR, 1, mirrored, 1, False)[0]
 

@@ -1,6 +1,6 @@
-"""The convolution by the library's, between one fused pass before it and one after it.
+"""The convolution of the library, between one fused pass before it and one after it.
 
-The cuda twin's, and the cpu twin's where :func:`.fused_conv2d.winograd_pays` says no.
+The cuda twin takes it always, the cpu twin where :func:`.fused_conv2d.winograd_pays` says no.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def library_resampled_conv2d(
     kh, kw = weight.shape[2:]
     pointwise = kh == kw == 1
     x0, x1, y0, y1 = resample_padding(padding, filter_size(f), up, down)
-    weight = weight if flip_weight else weight.flip([2, 3])
+    # the transposed convolution flips by itself
+    weight = weight if flip_weight == (up == 1 or pointwise) else weight.flip([2, 3])
 
     # before: modulate, in the same pass as whatever else must touch x
     stride = down
@@ -57,7 +58,7 @@ def library_resampled_conv2d(
         x = F.conv2d(x, weight)
         pads = (x0, x1, y0, y1)
         return fused_upfirdn2d_bias_act(twin, x, f, (up, up), (1, 1), pads, gain, bias, demod, noise, *activation)
-    # the transposed convolution flips, and its output starts kernel - 1 samples earlier
+    # the output of the transposed convolution starts kernel - 1 samples earlier
     pads = (x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up))
-    x = F.conv_transpose2d(x, weight.flip([2, 3]).transpose(0, 1), stride=up)
+    x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
     return fused_upfirdn2d_bias_act(twin, x, f, (1, 1), (1, 1), pads, gain, bias, demod, noise, *activation)

@@ -77,8 +77,7 @@ def modulated_conv2d(
     check_tensor(op, "weight", weight, 4)
     check_operand(op, "weight", weight, x, (weight.shape[0], x.shape[1], *weight.shape[2:]))
     check_operand(op, "styles", styles, x, (x.shape[0], x.shape[1]))
-    with _autocast_off(x.device.type) as autocast_dtype:
-        x = x if autocast_dtype is None or x.dtype == torch.float64 else x.to(autocast_dtype)
+    with autocast_off(x) as x:
         wide = accumulation_dtype(x.dtype)
         weight, styles = weight.to(wide), styles.to(wide)
         if x.dtype == torch.float16 and demodulate and weight.numel() > 0:
@@ -126,7 +125,7 @@ def resampled_conv2d(
 ) -> Tensor:
     """The convolution behind :func:`modulated_conv2d` and the plain layers of ``imgops.nn`` (``styles`` None).
 
-    ``weight`` is used in x's dtype. The rest is as there.
+    ``weight`` is used in x's dtype; called under :func:`autocast_off`. The rest is as there.
     """
     (up,), (down,) = check_ints(op, "up", up, (1,), minimum=1), check_ints(op, "down", down, (1,), minimum=1)
     if up > 1 and down > 1:
@@ -168,11 +167,12 @@ def resampled_conv2d(
 
 
 @contextlib.contextmanager
-def _autocast_off(device_type: str) -> Iterator[torch.dtype | None]:
-    """Autocast's dtype for the device if it is on, else None; within, it is off: the dtypes are chosen here."""
-    if not torch.is_autocast_enabled(device_type):
-        yield None
+def autocast_off(x: Tensor) -> Iterator[Tensor]:
+    """x in the dtype that autocast, if it is on, asks for; within, it is off: the dtypes are chosen here."""
+    device = x.device.type
+    if not torch.is_autocast_enabled(device):
+        yield x
         return
-    dtype = torch.get_autocast_dtype(device_type)
-    with torch.autocast(device_type, enabled=False):
-        yield dtype
+    dtype = torch.get_autocast_dtype(device)
+    with torch.autocast(device, enabled=False):
+        yield x if x.dtype == torch.float64 else x.to(dtype)

@@ -207,7 +207,7 @@ def fused_upfirdn2d_bias_act(
     )[0]
 
 
-def transposed(
+def _transposed(
     dy: Tensor,
     x_shape: Sequence[int],
     f: Tensor | None,
@@ -228,7 +228,7 @@ def transposed(
     return dy, f, down, up, pads, not flip_filter, gain
 
 
-def filter_gradient(
+def _filter_gradient(
     ops: Any, x: Tensor, dy: Tensor, f: Tensor, up: Any, down: Any, padding: Any, flip_filter: bool, gain: float
 ) -> Tensor:
     """Gradient for f: the correlation of the up-sampled, padded x with dy, tap by tap."""
@@ -287,9 +287,9 @@ def _backward(ops: Any, ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     x, f = ctx.saved_tensors
     dx = df = None
     if ctx.needs_input_grad[0]:
-        dx = ops.upfirdn2d(*transposed(dy, ctx.x_shape, f, *ctx.arguments))
+        dx = ops.upfirdn2d(*_transposed(dy, ctx.x_shape, f, *ctx.arguments))
     if ctx.needs_input_grad[1]:
-        df = filter_gradient(ops, x, dy, f, *ctx.arguments)
+        df = _filter_gradient(ops, x, dy, f, *ctx.arguments)
     return dx, df, *[None] * 5
 
 
@@ -363,9 +363,9 @@ def _backward_bias_act(ops: Any, ctx: Any, dy: Tensor | None, dfiltered: Tensor 
         through, db, dscale, dnoise = bias_act.gradients(ops, dy, tuple(kept), ctx.epilogue, ctx.needs_input_grad[7:10])
         d = through if d is None else d + through
     if ctx.needs_input_grad[0] and d is not None:
-        dx = ops.upfirdn2d(*transposed(d, ctx.x_shape, f, *ctx.resample))
+        dx = ops.upfirdn2d(*_transposed(d, ctx.x_shape, f, *ctx.resample))
     if ctx.needs_input_grad[1] and d is not None:
-        df = filter_gradient(ops, x, d, f, *ctx.resample)
+        df = _filter_gradient(ops, x, d, f, *ctx.resample)
     return dx, df, *[None] * 5, db, dscale, dnoise, *[None] * 5
 
 

@@ -165,7 +165,9 @@ def test_third_order(twin, device, name):
         assert relative_error(actual, expected) <= 1e-9
 
 
-@pytest.mark.parametrize(("twin", "device", "name"), problems(["tile of one sample", "stride"]))
+@pytest.mark.parametrize(
+    ("twin", "device", "name"), problems(["tile of one sample", "uneven padding", "transposed", "stride"])
+)
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_opcheck(form, twin, device, name):
     """Schema, fake tensors and autograd registration, with and without the kept convolution."""

@@ -10,6 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from twins import TOLERANCE, twins
 
 import imgops
+from imgops.nn import EqualizedConv2d
 from imgops.ops import fused_conv2d
 
 IDS = [f"{i}-k{c.kernel}-up{c.up}-down{c.down}" for i, c in enumerate(MODULATED_CONV)]
@@ -153,6 +154,26 @@ def test_compile(case, sized, twin, device):
         torch.testing.assert_close(a, e, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("up", [1, 2])
+@pytest.mark.parametrize("layer", ["modulated", "plain"])
+def test_export_leaves_the_batch_open(layer, up):
+    """One program for any batch, on both sides of the size that the choice of an algorithm turns on."""
+    f = imgops.setup_filter([1, 3, 3, 1])
+    w = torch.randn(4, 3, 3, 3)
+
+    class Layer(torch.nn.Module):
+        def forward(self, x):
+            s = x.mean((2, 3))
+            return imgops.modulated_conv2d(x, w, s, padding=1, up=up, resample_filter=f, act="lrelu")
+
+    module = Layer() if layer == "modulated" else EqualizedConv2d(3, 4, 3, up=up)
+    batch = torch.export.Dim("batch", min=2, max=4096)
+    program = torch.export.export(module, (torch.randn(2, 3, 16, 16),), dynamic_shapes=({0: batch},)).module()
+    for n in (2, 3, 9):
+        x = torch.randn(n, 3, 16, 16)
+        torch.testing.assert_close(program(x), module(x), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(("twin", "device"), twins())
 @pytest.mark.parametrize("up", [1, 2])
 def test_float16_does_not_overflow(up, twin, device):
@@ -179,6 +200,28 @@ def test_autocast(up, twin, device):
     assert all(g.dtype == torch.float32 for g in grads)
     expected = imgops.modulated_conv2d(x, w, s, padding=1, up=up, act="lrelu", impl="reference")
     assert relative_error(y, expected) < 5e-2
+
+
+@pytest.mark.parametrize("size", [8, 40])
+def test_autocast_of_a_plain_layer_does_not_depend_on_the_size(size):
+    layer = EqualizedConv2d(3, 4, 3, act="lrelu")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert layer(torch.randn(1, 3, size, size)).dtype == torch.bfloat16
+
+
+def test_strides_of_input_and_gradient():
+    """Expanded, sliced and channels-last inputs, and a channels-last gradient, on the path of large problems."""
+    w, s = torch.randn(4, 3, 3, 3, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
+    base = torch.randn(2, 3, 40, 80, dtype=torch.float64)
+    inputs = [base[:, :, :, ::2], base[:1, :, :, :40].expand(2, 3, 40, 40), base.transpose(2, 3)[:, :, :40]]
+    for x in [*inputs, inputs[0].contiguous(memory_format=torch.channels_last)]:
+        x = x.detach().requires_grad_()
+        y = imgops.modulated_conv2d(x, w, s, padding=1)
+        expected = imgops.modulated_conv2d(x, w, s, padding=1, impl="reference")
+        dy = torch.randn_like(expected).contiguous(memory_format=torch.channels_last)
+        assert relative_error(y, expected) < 1e-12
+        (dx,), (wanted,) = torch.autograd.grad(y, x, dy), torch.autograd.grad(expected, x, dy)
+        assert relative_error(dx, wanted) < 1e-12
 
 
 @pytest.mark.parametrize(("twin", "device"), twins())

@@ -1,4 +1,4 @@
-// What modulated_conv2d needs on the CPU besides bias_act and upfirdn2d: the energy of its weights.
+// weight_energy on the CPU: the sums of squares that demodulation needs, in one read of the weights.
 #include <algorithm>
 
 #include "ops.h"

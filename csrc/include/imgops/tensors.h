@@ -13,7 +13,7 @@
 #include <tuple>
 #include <vector>
 
-#include "imgops/activations.h"
+#include "activations.h"
 
 namespace imgops {
 
@@ -59,7 +59,7 @@ inline Act act_of(const std::string& name) {
   return static_cast<Act>(i);
 }
 
-// An operand of bias_act: contiguous, beside x, in the accumulation dtype of x.
+// What goes with x element by element: contiguous, beside x, in the accumulation dtype of x.
 inline OptionalTensor operand(const OptionalTensor& t, const Tensor& x, const char* name, int64_t numel) {
   if (!t.has_value()) return std::nullopt;
   STD_TORCH_CHECK(t->get_device_index() == x.get_device_index(), "imgops: ", name, " must be on x's device");
