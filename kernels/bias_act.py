@@ -115,30 +115,34 @@ def _slope(
 
 
 @triton.jit
-def _operands(
-    p_b, p_scale, p_noise, g, row0, r, col, m_row, m_col, rows, channels, noise_stride, CHANNELS_LAST: tl.constexpr
-):
-    """(bias, scale, noise) of a tile, each [R, 1] or [1, K], or None where its pointer is."""
-    b = None
-    scale = None
-    noise = None
-    if p_b is not None:
-        if CHANNELS_LAST:
-            b = tl.load(p_b + col, m_col, other=0)
-        else:
-            # one 64-bit remainder a tile, 32-bit ones a row
-            b = tl.load(p_b + ((row0 % channels).to(tl.int32) + r) % channels, m_row, other=0)
-    if p_scale is not None:
-        if CHANNELS_LAST:
-            scale = tl.load(p_scale + g.to(tl.int64) * channels + col, m_col, other=0)
-        else:
-            scale = tl.load(p_scale + g.to(tl.int64) * rows + row0 + r, m_row, other=0)
-    if p_noise is not None:
-        if CHANNELS_LAST:
-            noise = tl.load(p_noise + g.to(tl.int64) * noise_stride + row0 + r, m_row, other=0)
-        else:
-            noise = tl.load(p_noise + g.to(tl.int64) * noise_stride + col, m_col, other=0)
-    return b, scale, noise
+def _bias(p_b, row0, r, col, m_row, m_col, channels, CHANNELS_LAST: tl.constexpr):
+    """The bias of a tile, [1, K] or [R, 1]."""
+    if CHANNELS_LAST:
+        b = tl.load(p_b + col, m_col, other=0)
+    else:
+        # one 64-bit remainder a tile, 32-bit ones a row
+        b = tl.load(p_b + ((row0 % channels).to(tl.int32) + r) % channels, m_row, other=0)
+    return b
+
+
+@triton.jit
+def _scale(p_scale, g, row0, r, col, m_row, m_col, rows, channels, CHANNELS_LAST: tl.constexpr):
+    """The scale of a tile, [1, K] or [R, 1]."""
+    if CHANNELS_LAST:
+        scale = tl.load(p_scale + g.to(tl.int64) * channels + col, m_col, other=0)
+    else:
+        scale = tl.load(p_scale + g.to(tl.int64) * rows + row0 + r, m_row, other=0)
+    return scale
+
+
+@triton.jit
+def _noise(p_noise, g, row0, r, col, m_row, m_col, stride, CHANNELS_LAST: tl.constexpr):
+    """The noise of a tile, [R, 1] or [1, K]."""
+    if CHANNELS_LAST:
+        noise = tl.load(p_noise + g.to(tl.int64) * stride + row0 + r, m_row, other=0)
+    else:
+        noise = tl.load(p_noise + g.to(tl.int64) * stride + col, m_col, other=0)
+    return noise
 
 
 @triton.jit
@@ -185,9 +189,15 @@ def bias_act_kernel(
     m_row, m_col = row0 + r < rows, col0 + k < cols  # [R, 1], [1, K]
     offset = (g.to(tl.int64) * rows + row0) * cols + col0 + (r * cols + k)  # [R, K]
     x = tl.load(p_x + offset, m_row & m_col, other=0).to(WIDE)
-    b, scale, noise = _operands(
-        p_b, p_scale, p_noise, g, row0, r, col0 + k, m_row, m_col, rows, channels, noise_stride, CHANNELS_LAST
-    )
+    b = None
+    scale = None
+    noise = None
+    if p_b is not None:
+        b = _bias(p_b, row0, r, col0 + k, m_row, m_col, channels, CHANNELS_LAST)
+    if p_scale is not None:
+        scale = _scale(p_scale, g, row0, r, col0 + k, m_row, m_col, rows, channels, CHANNELS_LAST)
+    if p_noise is not None:
+        noise = _noise(p_noise, g, row0, r, col0 + k, m_row, m_col, noise_stride, CHANNELS_LAST)
     y = activate(pre_activation(x, b, scale, noise), ACT, ALPHA, GAIN, CLAMP)
     tl.store(p_y + offset, y.to(p_y.dtype.element_ty), m_row & m_col)
 
@@ -238,9 +248,15 @@ def bias_act_backward_kernel(
         mask = m_row & m_col
         offset = (g * rows + row0) * cols + col0 + (r * cols + k)  # [R, K]
         dz = tl.load(p_dy + offset, mask, other=0).to(WIDE)
-        b, scale, noise = _operands(
-            p_b, p_scale, p_noise, g, row0, r, col0 + k, m_row, m_col, rows, channels, noise_stride, CHANNELS_LAST
-        )
+        b = None
+        scale = None
+        noise = None
+        if p_b is not None:
+            b = _bias(p_b, row0, r, col0 + k, m_row, m_col, channels, CHANNELS_LAST)
+        if p_scale is not None:
+            scale = _scale(p_scale, g, row0, r, col0 + k, m_row, m_col, rows, channels, CHANNELS_LAST)
+        if p_noise is not None:
+            noise = _noise(p_noise, g, row0, r, col0 + k, m_row, m_col, noise_stride, CHANNELS_LAST)
         x = dz
         if p_x is not None:
             x = tl.load(p_x + offset, mask, other=0).to(WIDE)
