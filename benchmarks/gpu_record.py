@@ -47,6 +47,16 @@ def commit() -> str:
     return name + ("+" if output_of("git", "status", "--porcelain", "--", *SOURCES) else "")
 
 
+def cpu_name() -> str:
+    """The processor's model, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def machine(device: str, dry: bool) -> dict[str, Any]:
     """The device, its driver, the versions, the commit and the date: without these a figure counts for nothing."""
     import torch
@@ -58,7 +68,7 @@ def machine(device: str, dry: bool) -> dict[str, Any]:
     except metadata.PackageNotFoundError:
         triton = None
     return {
-        "device": torch.cuda.get_device_name(device) if on_gpu else platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else cpu_name(),
         "driver": driver.splitlines()[0] if driver else None,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if on_gpu else None,

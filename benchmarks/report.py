@@ -1,6 +1,7 @@
 """``make bench``: every op on the CPU against plain PyTorch, in one run, as a table and a JSON file.
 
     python -m benchmarks.report [--only TEXT] [--seconds S] [--out FILE]
+    python -m benchmarks.report --markdown    # the kept record as the README has it
 
 The sides of a problem are checked against each other, then timed in turns; figures are medians. Ratios are against
 the fastest other side of the same run: on a shared machine they mean more than milliseconds do.
@@ -13,6 +14,7 @@ import importlib
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -25,13 +27,29 @@ MODULES = ("bench_upfirdn2d", "bench_bias_act", "bench_modulated_conv2d", "bench
 OUT = Path(__file__).parent / "results" / "cpu.json"
 
 
+def markdown(record: dict[str, Any]) -> str:
+    """A record as a table, with what it was measured on."""
+    lines = ["| | imgops, ms | fastest plain form, ms | ratio |", "| --- | ---: | ---: | ---: |"]
+    for row in record["rows"]:
+        times = row.get("seconds")
+        others = [t for side, t in times.items() if side != OURS] if times else []
+        cells = [f"{times[OURS] * 1e3:.1f}", f"{min(others) * 1e3:.1f}"] if times else ["", ""]
+        lines.append("| " + " | ".join([row["problem"], *cells, f"{row['ratio']:.2f}"]) + " |")
+    on = record["machine"]
+    return "\n".join([*lines, "", f"Medians on {on['threads']} threads of {on['device']}, torch {on['torch']}."])
+
+
 def main() -> None:
     """Time what ``--only`` selects, print the table, write the record."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description="Time the ops on the CPU.")
     parser.add_argument("--only", default="", help="problems whose name holds this text")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each problem, all sides together (default 4)")
     parser.add_argument("--out", type=Path, default=OUT, help=f"record to write (default {OUT.name} in results/)")
+    parser.add_argument("--markdown", action="store_true", help="print the record in --out as a table; time nothing")
     options = parser.parse_args()
+    if options.markdown:
+        print(markdown(json.loads(options.out.read_text())))
+        return
     torch.manual_seed(0)
     rows = []
     table = Table(title="CPU, medians in ms; ratio = fastest other side / imgops")
