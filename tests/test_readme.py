@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from benchmarks.report import markdown
 from imgops.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,3 +86,8 @@ def test_options_exist(page):
     text = re.sub(r"pip install.*", "", page.read_text())
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) - {"--logdir"}:
         assert option in helps, option
+
+
+def test_speed_table_is_the_record():
+    record = json.loads((ROOT / "benchmarks" / "results" / "cpu.json").read_text())
+    assert markdown(record) in README
