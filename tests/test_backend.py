@@ -179,13 +179,16 @@ for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
             imgops.upfirdn2d(x, torch.randn(5, 3), up=(3, 1), down=2, padding=4),
             imgops.modulated_conv2d(x, weight, styles, bias=b[:4], act="lrelu", padding=1),
             imgops.modulated_conv2d(x, weight, styles, padding=1, up=2, resample_filter=f),
-            # large enough for Winograd's algorithm, in one block of channels and in several
-            imgops.modulated_conv2d(x.repeat(1, 1, 3, 2), weight, styles, bias=b[:4], act="lrelu", padding=1),
-            imgops.modulated_conv2d(
-                x.repeat(1, 27, 3, 2), weight.repeat(3, 27, 1, 1), styles.repeat(1, 27),
-                padding=1, up=2, resample_filter=f,
-            ),
         ]
+        if dtype.itemsize >= 4:
+            # large enough for Winograd's algorithm, in one block of channels and in several
+            large, many = x.repeat(1, 1, 3, 2), x.repeat(1, 27, 3, 2)
+            outputs += [
+                imgops.modulated_conv2d(large, weight, styles, bias=b[:4], act="lrelu", padding=1),
+                imgops.modulated_conv2d(
+                    many, weight.repeat(3, 27, 1, 1), styles.repeat(1, 27), padding=1, up=2, resample_filter=f
+                ),
+            ]
         for y in outputs:
             wanted = [t for t in (x, b, weight) if t is not None]
             gradients = torch.autograd.grad(y.float().square().sum(), wanted, allow_unused=True)
