@@ -37,8 +37,8 @@ def register(
     """Give the op ``name`` of each namespace that exists its fake and its gradient, and Triton's its kernel.
 
     ``triton`` has the schema in its annotations, the same as the one in csrc/library.cpp. ``backward`` gets the
-    namespace before ctx, so that a gradient runs on the twin that ran the forward. Without ``triton`` the op has no
-    kernel there.
+    namespace before ctx, so that a gradient runs on the twin that ran the forward; what its ctx.needs_input_grad says
+    is what the pass asks for. Without ``triton`` the op has no kernel there.
     """
     spaces = ["imgops"] if STATUSES["cpu", "cpu"].available else []
     if _TRITON and triton is not None:
@@ -46,13 +46,42 @@ def register(
         for device in _TRITON:
             _triton_library.impl(name, triton, device.upper())
         spaces.append("imgops_triton")
+
+    def remembering(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.tensors = [i for i, value in enumerate(inputs) if isinstance(value, Tensor)]
+        setup_context(ctx, inputs, output)
+
+    def asked(ops: Any, ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+        ctx.needs_input_grad = _asked_for(ctx)
+        return backward(ops, ctx, *gradients)
+
     for space in spaces:
         torch.library.register_fake(f"{space}::{name}", fake)
         torch.library.register_autograd(
             f"{space}::{name}",
-            functools.partial(backward, getattr(torch.ops, space)),
-            setup_context=setup_context,
+            functools.partial(asked, getattr(torch.ops, space)),
+            setup_context=remembering,
         )
+
+
+def _asked_for(ctx: Any) -> tuple[bool, ...]:
+    """ctx.needs_input_grad without the inputs whose gradient this pass has no use for.
+
+    ``torch.autograd.grad(y, x, create_graph=True)``, with which every gradient penalty begins, has none for a weight's,
+    and it costs as much as the rest. PyTorch tells its own ops alone: what it tells is private, and of a leaf it tells
+    nothing, so that without an answer the gradient is computed.
+    """
+    needs = list(ctx.needs_input_grad)
+    will_execute = getattr(torch._C, "_will_engine_execute_node", None)
+    if will_execute is None or torch.compiler.is_compiling():
+        return tuple(needs)
+    for i, (node, _) in zip(ctx.tensors, ctx.next_functions, strict=True):
+        if needs[i] and node is not None:
+            try:
+                needs[i] = will_execute(node)
+            except RuntimeError:
+                continue
+    return tuple(needs)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
