@@ -19,10 +19,12 @@ STABLE_TORCH_LIBRARY(imgops, m) {
       "upfirdn2d_bias_act(Tensor x, Tensor? f, int[] up, int[] down, int[] padding, bool flip_filter, float gain, "
       "Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float act_gain, float clamp, bool keep) "
       "-> (Tensor, Tensor)");
-  // (bias_act of the convolution of x * styles, the convolution if keep); on the CPU 3 x 3, stride 1, up 1 or 2
+  // (bias_act of the convolution of x * styles, the convolution if keep); on the CPU 3 x 3, stride and up 1 or 2
   m.def(
       "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, Tensor? demod, Tensor? noise, Tensor? b, str act, "
       "float alpha, float gain, float clamp, int stride, int[] padding, int up, bool keep) -> (Tensor, Tensor)");
+  // gradient of a 3 x 3 convolution of x for its weight
+  m.def("conv2d_weight_gradient(Tensor dy, Tensor x, int stride, int[] padding) -> Tensor");
   // sum of squares over the last two of four dimensions
   m.def("weight_energy(Tensor weight) -> Tensor");
 }
@@ -32,6 +34,7 @@ STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
   m.impl("bias_act_backward", TORCH_BOX(&imgops::bias_act_backward_cpu));
   m.impl("upfirdn2d", TORCH_BOX(&imgops::upfirdn2d_cpu));
   m.impl("fused_conv2d", TORCH_BOX(&imgops::fused_conv2d_cpu));
+  m.impl("conv2d_weight_gradient", TORCH_BOX(&imgops::conv2d_weight_gradient_cpu));
   m.impl("weight_energy", TORCH_BOX(&imgops::weight_energy_cpu));
   m.impl("upfirdn2d_bias_act", TORCH_BOX(&imgops::upfirdn2d_bias_act_cpu));
 }

@@ -182,11 +182,14 @@ for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
         ]
         if dtype.itemsize >= 4:
             # large enough for Winograd's algorithm, in one block of channels and in several
-            large, many = x.repeat(1, 1, 3, 2), x.repeat(1, 27, 3, 2)
+            large, many = x.repeat(1, 1, 3, 2), x.repeat(1, 27, 4, 4)
             outputs += [
                 imgops.modulated_conv2d(large, weight, styles, bias=b[:4], act="lrelu", padding=1),
                 imgops.modulated_conv2d(
-                    many, weight.repeat(3, 27, 1, 1), styles.repeat(1, 27), padding=1, up=2, resample_filter=f
+                    many, weight.repeat(20, 27, 1, 1), styles.repeat(1, 27), padding=1, up=2, resample_filter=f
+                ),
+                imgops.modulated_conv2d(
+                    many, weight.repeat(20, 27, 1, 1), styles.repeat(1, 27), padding=1, down=2, resample_filter=f
                 ),
             ]
         for y in outputs:

@@ -1,29 +1,13 @@
 // fused_conv2d on the CPU: the plan and the tasks of the convolution by Winograd's algorithm.
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
 
 #include "capability.h"
 #include "epilogue.h"
 #include "ops.h"
+#include "scratch.h"
 #include "winograd.h"
 
 namespace imgops {
-namespace {
-
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-
-// Memory at the start of a cache line, as vectors are loaded whole.
-std::unique_ptr<void, Free> aligned_scratch(size_t bytes) {
-  void* p = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-  STD_TORCH_CHECK(p != nullptr, "imgops::fused_conv2d: out of memory for ", bytes, " bytes of scratch");
-  return std::unique_ptr<void, Free>(p);
-}
-
-}  // namespace
-
 std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& weight, const OptionalTensor& styles_any,
                                             const OptionalTensor& demod, const OptionalTensor& noise,
                                             const OptionalTensor& b, std::string act, double alpha, double gain,
@@ -31,8 +15,9 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
                                             bool keep) {
   STD_TORCH_CHECK(x_any.dim() == 4 && weight.dim() == 4 && padding.size() == 4,
                   "imgops::fused_conv2d: x and weight must have 4 dimensions, padding 4 values");
-  STD_TORCH_CHECK(weight.size(2) == 3 && weight.size(3) == 3 && stride == 1 && (up == 1 || up == 2),
-                  "imgops::fused_conv2d: on the CPU the weight must be 3 x 3, stride 1, up 1 or 2");
+  STD_TORCH_CHECK(weight.size(2) == 3 && weight.size(3) == 3, "imgops::fused_conv2d: on the CPU the weight must be 3 x 3");
+  STD_TORCH_CHECK(std::min(stride, up) == 1 && std::max(stride, up) <= 2,
+                  "imgops::fused_conv2d: on the CPU stride and up must be 1 or 2, not both 2");
   STD_TORCH_CHECK(up == 1 || std::all_of(padding.begin(), padding.end(), [](int64_t p) { return p == 0; }),
                   "imgops::fused_conv2d: the transposed convolution takes no padding");
   const DType dtype = dtype_of(x_any);
@@ -48,13 +33,14 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   p.outputs = weight.size(0);
   p.h = x.size(2);
   p.w = x.size(3);
-  p.transposed = up == 2;
+  p.kind = up == 2 ? Convolution::transposed : stride == 2 ? Convolution::strided : Convolution::plain;
   // a tile of the transposed convolution starts with the sample before its own
-  p.pad_x = p.transposed ? 1 : padding[0];
-  p.pad_y = p.transposed ? 1 : padding[2];
-  p.out_w = p.transposed ? 2 * p.w + 1 : p.w + padding[0] + padding[1] - 2;
-  p.out_h = p.transposed ? 2 * p.h + 1 : p.h + padding[2] + padding[3] - 2;
-  STD_TORCH_CHECK(p.out_w >= 1 && p.out_h >= 1, "imgops::fused_conv2d: the padded image is smaller than the weight");
+  p.pad_x = up == 2 ? 1 : padding[0];
+  p.pad_y = up == 2 ? 1 : padding[2];
+  p.out_w = up == 2 ? 2 * p.w + 1 : (p.w + padding[0] + padding[1] - 3) / stride + 1;
+  p.out_h = up == 2 ? 2 * p.h + 1 : (p.h + padding[2] + padding[3] - 3) / stride + 1;
+  STD_TORCH_CHECK(up == 2 || std::min(p.w + padding[0] + padding[1], p.h + padding[2] + padding[3]) >= 3,
+                  "imgops::fused_conv2d: the padded image is smaller than the weight");
   const std::vector<int64_t> size{p.samples, p.outputs, p.out_h, p.out_w};
   const Tensor y = allocate(x, size), kept = keep ? allocate(x, size) : allocate(x, {0});
   if (y.numel() == 0) return {in_format(y, last), keep ? in_format(kept, last) : kept};
@@ -67,7 +53,7 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   p.styles = data_of(styles);
   p.y = y.data_ptr();
   p.kept = keep ? kept.data_ptr() : nullptr;
-  const Tensor transformed = allocate(x, {p.output_blocks(), kTransformed, p.inputs, kWinogradOutputs});
+  const Tensor transformed = allocate(x, {p.output_blocks(), kTransformedWeights, p.inputs, kWinogradOutputs});
   p.transformed = transformed.data_ptr();
 
   const WinogradWeightsKernel transform = IMGOPS_SELECT(winograd_weights);

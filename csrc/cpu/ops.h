@@ -29,6 +29,8 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x, const Tensor& weigh
                                             double clamp, int64_t stride, std::vector<int64_t> padding, int64_t up,
                                             bool keep);
 
+Tensor conv2d_weight_gradient_cpu(const Tensor& dy, const Tensor& x, int64_t stride, std::vector<int64_t> padding);
+
 Tensor weight_energy_cpu(const Tensor& weight);
 
 }  // namespace imgops

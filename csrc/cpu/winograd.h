@@ -1,8 +1,9 @@
-// What the op fused_conv2d and its kernels share: 3 x 3 convolutions by Winograd's algorithm (Lavin and Gray 2016).
+// What the ops on 3 x 3 convolutions and their kernels share: Winograd's algorithm (Lavin and Gray 2016).
 //
-// A plain one in tiles of 2 x 2 outputs, F(2 x 2, 3 x 3): 16 products a tile and channel in place of 36. A transposed
-// one of stride 2 in tiles of 4 x 4 outputs, whose phases have 2 taps or 1 an axis, F(2, 2): 25 in place of 36.
-// The transforms only add and halve, so that the rounding error stays within a few times that of the direct sum.
+// A plain convolution in tiles of 2 x 2 outputs, F(2 x 2, 3 x 3): 16 products a tile and channel in place of 36. One of
+// stride 2 in tiles of 2 x 2 outputs, and a transposed one in tiles of 4 x 4, whose phases have 2 taps or 1 an axis,
+// F(2, 2): 25 in place of 36. The gradient for a weight sums as many products over the tiles. The transforms only add
+// and halve, so that the rounding error stays within a few times that of the direct sum.
 #pragma once
 
 #include "bias_act.h"
@@ -11,18 +12,25 @@ namespace imgops {
 
 // tiles that are transformed together: three vectors of the widest instruction set
 constexpr int64_t kWinogradTiles = 48;
-// a tile of inputs, and a weight, transformed
-constexpr int64_t kTransformed = 16;
+// a weight, transformed
+constexpr int64_t kTransformedWeights = 16;
 // a tile of inputs or outputs as it is, and the row that they are cut from or put together in, for each tile side by side
-constexpr int64_t kUntransformed = 16, kWinogradRow = 5;
+constexpr int64_t kUntransformed = 25, kWinogradRow = 5;
 // output channels that a block of transformed weights holds
 constexpr int64_t kWinogradOutputs = 8;
 // at most so many input channels at a time: their transformed tiles stay in the second-level cache
 constexpr int64_t kWinogradInputs = 128;
 
+// strided and transposed: by 2
+enum class Convolution : int { plain, strided, transposed };
+
+// of the weight's gradient: tiles that are transformed together, channels side by side in memory, and of a task
+constexpr int64_t kGradientTiles = 64, kGradientGroup = 32, kGradientBlock = 128;
+// pixels of the rows that a run of such tiles covers, for as many channels as the widest vector has lanes
+constexpr int64_t kGradientRows = 5, kGradientRow = 4 * kGradientTiles + 1, kGradientLanes = 16;
+
 struct Winograd {
-  // of stride 2 instead of plain
-  bool transposed = false;
+  Convolution kind = Convolution::plain;
   int64_t samples = 1, inputs = 1, outputs = 1;
   // planar images of h * w, zeros before them (negative: cropped), and outputs of out_h * out_w
   int64_t h = 1, w = 1, pad_x = 0, pad_y = 0, out_h = 1, out_w = 1;
@@ -32,16 +40,17 @@ struct Winograd {
   const void* x = nullptr;
   // [samples, inputs] or null
   const void* styles = nullptr;
-  // [output blocks][kTransformed][inputs][kWinogradOutputs], zeros past the last output
+  // [output blocks][kTransformedWeights][inputs][kWinogradOutputs], zeros past the last output
   void* transformed = nullptr;
   void* y = nullptr;
   // the convolution before the epilogue; null = not wanted
   void* kept = nullptr;
   BiasAct epilogue;
 
-  // along an axis: outputs of a tile; products of the whole tile
-  int64_t tile_size() const { return transposed ? 4 : 2; }
-  int64_t products() const { return transposed ? 25 : 16; }
+  // along an axis: outputs of a tile; of the whole tile: products, and transformed inputs
+  int64_t tile_size() const { return kind == Convolution::transposed ? 4 : 2; }
+  int64_t products() const { return kind == Convolution::plain ? 16 : 25; }
+  int64_t transformed_inputs() const { return kind == Convolution::strided ? 25 : 16; }
   int64_t tiles_x() const { return (out_w + tile_size() - 1) / tile_size(); }
   int64_t tiles_y() const { return (out_h + tile_size() - 1) / tile_size(); }
   int64_t tiles() const { return samples * tiles_y() * tiles_x(); }
@@ -56,19 +65,45 @@ struct Winograd {
   int64_t tasks() const { return (tiles() + kWinogradTiles - 1) / kWinogradTiles * output_blocks(); }
   // values of aligned scratch memory that a thread needs
   int64_t scratch() const {
-    const int64_t tiles = block_inputs() * kTransformed, sums = kept_blocks() * kWinogradOutputs * products();
+    const int64_t tiles = block_inputs() * transformed_inputs(), sums = kept_blocks() * kWinogradOutputs * products();
     return kWinogradTiles * (tiles + sums + kUntransformed + kWinogradRow);
+  }
+};
+
+// The gradient of a convolution, plain or strided, for its weight.
+struct WinogradGradient {
+  Convolution kind = Convolution::plain;
+  int64_t samples = 1, inputs = 1, outputs = 1;
+  // planar images of h * w, zeros before them, and gradients of out_h * out_w
+  int64_t h = 1, w = 1, pad_x = 0, pad_y = 0, out_h = 1, out_w = 1;
+  const void *x = nullptr, *dy = nullptr;
+  // [outputs, inputs, 3, 3]
+  void* dweight = nullptr;
+
+  int64_t tiles_x() const { return (out_w + 1) / 2; }
+  int64_t tiles_y() const { return (out_h + 1) / 2; }
+  int64_t tiles() const { return samples * tiles_y() * tiles_x(); }
+  int64_t input_blocks() const { return (inputs + kGradientBlock - 1) / kGradientBlock; }
+  // a task is a block of outputs with one of inputs
+  int64_t tasks() const { return (outputs + kGradientBlock - 1) / kGradientBlock * input_blocks(); }
+  // values of aligned scratch memory that a thread needs
+  int64_t scratch() const {
+    const int64_t inputs = kind == Convolution::strided ? 25 : 16, outputs = kind == Convolution::strided ? 9 : 16;
+    return (kGradientBlock * kGradientTiles + kGradientGroup) * (inputs + outputs) + kTransformedWeights * kGradientBlock * kGradientBlock +
+           kGradientRows * kGradientRow * kGradientLanes;
   }
 };
 
 // transform the weights of a range of output blocks; convolve for a range of tasks
 using WinogradWeightsKernel = void (*)(const Winograd&, DType, int64_t begin, int64_t end);
 using WinogradKernel = void (*)(const Winograd&, DType, void* scratch, int64_t begin, int64_t end);
+using WinogradGradientKernel = void (*)(const WinogradGradient&, DType, void* scratch, int64_t begin, int64_t end);
 
-#define IMGOPS_DECLARE(isa)                                               \
-  namespace isa {                                                         \
-  void winograd_weights(const Winograd&, DType, int64_t, int64_t);        \
-  void winograd(const Winograd&, DType, void*, int64_t, int64_t);         \
+#define IMGOPS_DECLARE(isa)                                                           \
+  namespace isa {                                                                     \
+  void winograd_weights(const Winograd&, DType, int64_t, int64_t);                    \
+  void winograd(const Winograd&, DType, void*, int64_t, int64_t);                     \
+  void winograd_gradient(const WinogradGradient&, DType, void*, int64_t, int64_t);    \
   }
 IMGOPS_DECLARE(baseline)
 IMGOPS_DECLARE(avx2)

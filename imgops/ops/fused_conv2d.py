@@ -22,6 +22,8 @@ _LINEAR = ("linear", 0.0, 1.0, -1.0)
 _NO_PADDING = (0, 0, 0, 0)
 #: in smaller batches the weights, which Winograd's algorithm transforms first, outweigh the images
 WINOGRAD_PIXELS = 1024
+#: with fewer channels a weight's gradient spends more on the transforms than on the products
+WINOGRAD_CHANNELS = 64
 
 
 def fused_resampled_conv2d(
@@ -74,11 +76,15 @@ def fused_resampled_conv2d(
 
 def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
     """Whether the CPU twin of ``fused_conv2d`` takes the convolution, and is as a rule faster than the library."""
-    if weight.shape[2:] != (3, 3) or up > 2 or down > 1 or x.dtype not in (torch.float32, torch.float64):
+    if weight.shape[2:] != (3, 3) or up > 2 or down > 2 or x.dtype not in (torch.float32, torch.float64):
         return False
     n, _, h, w = x.shape
+    # images of the lower resolution: what a transposed convolution reads, a strided one writes
+    h, w = h // down, w // down
     # tiles reach past the edge of a small image
-    products = 16 * ((h + 1) // 2) * ((w + 1) // 2) if up == 1 else 25 * (h // 2 + 1) * (w // 2 + 1)
+    products = (
+        25 * (h // 2 + 1) * (w // 2 + 1) if up > 1 else (16 if down == 1 else 25) * ((h + 1) // 2) * ((w + 1) // 2)
+    )
     return dense_format(x) == torch.contiguous_format and not (
         _known(n * h * w < WINOGRAD_PIXELS) or _known(products > 9 * h * w)
     )
@@ -204,7 +210,7 @@ def _backward(ops: Any, ctx: Any, dy: Tensor | None, du: Tensor | None) -> tuple
             )
     if d is not None and needs_weight:
         modulated = x if styles is None else ops.bias_act(x, None, styles, None, 1, *_LINEAR)
-        dweight = _library_gradients(d, modulated, weight, *ctx.convolution, needs_weight=True)
+        dweight = _weight_gradient(ops, d, modulated, weight, *ctx.convolution)
     return dx if needs_x else None, dweight, dstyles if needs_styles else None, ddemod, dnoise, db, *[None] * 8
 
 
@@ -212,12 +218,34 @@ def _input_gradient(
     ops: Any, d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int
 ) -> Tensor:
     """Gradient of the convolution for its (modulated) input, of x's shape: another convolution."""
-    if up > 1 or ops is not namespace("cpu"):
+    if ops is not namespace("cpu"):
         return _library_gradients(d, x, weight, stride, padding, up, needs_weight=False)
+    swapped, (x0, x1, y0, y1) = weight.transpose(0, 1), padding
+
+    def convolve(weight: Tensor, stride: int, padding: Sequence[int], up: int) -> Tensor:
+        return ops.fused_conv2d(d, weight, None, None, None, None, *_LINEAR, stride, padding, up, False)[0]
+
+    if up > 1:
+        return convolve(swapped, up, _NO_PADDING, 1)
+    if stride > 1:
+        padded = convolve(swapped, 1, _NO_PADDING, stride)
+        # the last row and column may be ones that the stride never reads
+        rest = [-x0, x0 + x.shape[3] - padded.shape[3], -y0, y0 + x.shape[2] - padded.shape[2]]
+        return F.pad(padded, rest) if any(rest) else padded
     kh, kw = weight.shape[2:]
-    mirrored = [size - 1 - p for size, p in zip((kw, kw, kh, kh), padding, strict=True)]
-    weight = weight.flip([2, 3]).transpose(0, 1)
-    return ops.fused_conv2d(d, weight, None, None, None, None, *_LINEAR, 1, mirrored, 1, False)[0]
+    return convolve(swapped.flip([2, 3]), 1, [kw - 1 - x0, kw - 1 - x1, kh - 1 - y0, kh - 1 - y1], 1)
+
+
+def _weight_gradient(
+    ops: Any, d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int
+) -> Tensor:
+    """Gradient of the convolution of the (modulated) input x for its weight, of the weight's shape."""
+    if ops is not namespace("cpu") or min(weight.shape[:2]) < WINOGRAD_CHANNELS:
+        return _library_gradients(d, x, weight, stride, padding, up, needs_weight=True)
+    if up > 1:
+        # the transposed convolution is the input's gradient of the strided one
+        return ops.conv2d_weight_gradient(x, d, up, _NO_PADDING).transpose(0, 1)
+    return ops.conv2d_weight_gradient(d, x, stride, padding)
 
 
 def _library_gradients(
@@ -245,4 +273,32 @@ def _library_gradients(
     return dx if padded is x else F.pad(dx, [-x0, -x1, -y0, -y1])
 
 
+def _fake_weight_gradient(dy: Tensor, x: Tensor, stride: int, padding: Sequence[int]) -> Tensor:
+    return x.new_empty([dy.shape[1], x.shape[1], 3, 3])
+
+
+def _setup_context_weight_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    dy, x, *ctx.convolution = inputs
+    ctx.save_for_backward(dy, x)
+
+
+def _backward_weight_gradient(ops: Any, ctx: Any, v: Tensor) -> tuple[Any, ...]:
+    """Gradients of <v, dweight> = <dy, conv2d(x, v)>."""
+    dy, x = ctx.saved_tensors
+    needs_dy, needs_x = ctx.needs_input_grad[:2]
+    return (
+        ops.fused_conv2d(x, v, None, None, None, None, *_LINEAR, *ctx.convolution, 1, False)[0] if needs_dy else None,
+        _input_gradient(ops, dy, x, v, *ctx.convolution, 1) if needs_x else None,
+        None,
+        None,
+    )
+
+
 register("fused_conv2d", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context)
+register(
+    "conv2d_weight_gradient",
+    fake=_fake_weight_gradient,
+    triton=None,
+    backward=_backward_weight_gradient,
+    setup_context=_setup_context_weight_gradient,
+)

@@ -9,9 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden import relative_error
+from torch.utils._python_dispatch import TorchDispatchMode
 from twins import TOLERANCE, twins
 
-from imgops.ops._common import namespace
+import imgops
+from imgops.ops import fused_conv2d as module
+from imgops.ops._common import STATUSES, namespace
 from imgops.ops.fused_conv2d import fused_conv2d
 from imgops.reference.bias_act import bias_act
 
@@ -24,21 +27,32 @@ SHAPES = {
     "uneven padding": ((2, 3, 6, 101), 2, (3, 3), 1, (-1, 3, 2, 0), 1),
     "pointwise": ((2, 33, 8, 8), 3, (1, 1), 1, (0, 0, 0, 0), 1),
     "stride": ((2, 4, 12, 13), 5, (3, 3), 2, (1, 0, 2, 1), 1),
+    "strided groups": ((2, 130, 15, 41), 9, (3, 3), 2, (0, 1, 0, 0), 1),
     "crop": ((2, 4, 7, 8), 5, (2, 3), 1, (-1, 1, 0, -1), 1),
     "transposed": ((2, 5, 5, 6), 7, (3, 3), 1, (0, 0, 0, 0), 2),
     "transposed groups": ((2, 131, 7, 21), 9, (3, 3), 1, (0, 0, 0, 0), 2),
     "transposed, phases without taps": ((1, 3, 8, 9), 4, (2, 1), 1, (0, 0, 0, 0), 3),
     "small": ((2, 2, 3, 2), 2, (3, 3), 1, (1, 0, 0, 1), 1),
+    "small strided": ((2, 2, 5, 4), 2, (3, 3), 2, (1, 0, 0, 1), 1),
     "small transposed": ((1, 2, 2, 2), 2, (3, 3), 1, (0, 0, 0, 0), 2),
     "one pixel": ((3, 4, 1, 1), 2, (3, 3), 1, (1, 1, 1, 1), 1),
     "empty batch": ((0, 4, 5, 5), 2, (3, 3), 1, (1, 1, 1, 1), 1),
 }
 
-#: the CPU twin takes 3 x 3 weights, stride 1 and up 1 or 2 alone, in the dtypes that it accumulates in
+#: the CPU twin takes 3 x 3 weights, stride and up of 1 or 2 alone, in the dtypes that it accumulates in
 CPU_SHAPES = [
-    name for name, (_, _, kernel, stride, _, up) in SHAPES.items() if kernel == (3, 3) and stride == 1 and up <= 2
+    name for name, (_, _, kernel, stride, _, up) in SHAPES.items() if kernel == (3, 3) and stride <= 2 and up <= 2
 ]
 CPU_DTYPES = (torch.float32, torch.float64)
+
+
+needs_cpu_twin = pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, reason="the CPU extension is not built")
+
+
+@pytest.fixture
+def any_channels(monkeypatch):
+    """The CPU twin's kernel of a weight's gradient, with however few channels."""
+    monkeypatch.setattr(module, "WINOGRAD_CHANNELS", 0)
 
 
 def problems(names, *others):
@@ -113,8 +127,12 @@ def test_no_channels(twin, device):
 
 @pytest.mark.parametrize(
     ("twin", "device", "name", "act"),
-    problems(["tile of many samples", "uneven padding", "stride", "crop", "transposed"], ["linear", "lrelu", "swish"]),
+    problems(
+        ["tile of many samples", "uneven padding", "stride", "strided groups", "crop", "transposed", "one pixel"],
+        ["linear", "lrelu", "swish"],
+    ),
 )
+@pytest.mark.usefixtures("any_channels")
 def test_gradients(twin, device, name, act):
     """First and second order with respect to every operand, against the same in PyTorch's operators."""
     tensors, rest = operands(SHAPES[name], torch.float64, device, noises=1)
@@ -135,7 +153,10 @@ def test_gradients(twin, device, name, act):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("twin", "device", "name", "act"), problems(["small", "small transposed"], ["lrelu", "swish"]))
+@pytest.mark.parametrize(
+    ("twin", "device", "name", "act"), problems(["small", "small strided", "small transposed"], ["lrelu", "swish"])
+)
+@pytest.mark.usefixtures("any_channels")
 def test_gradcheck(twin, device, name, act):
     """Numerical derivatives, of first and second order."""
     tensors, rest = operands(SHAPES[name], torch.float64, device)
@@ -148,7 +169,8 @@ def test_gradcheck(twin, device, name, act):
     assert torch.autograd.gradgradcheck(function, leaves, fast_mode=True)
 
 
-@pytest.mark.parametrize(("twin", "device", "name"), problems(["tile of many samples"]))
+@pytest.mark.parametrize(("twin", "device", "name"), problems(["tile of many samples", "stride"]))
+@pytest.mark.usefixtures("any_channels")
 def test_third_order(twin, device, name):
     """R1 on a second-order quantity: three derivatives in a row."""
     tensors, rest = operands(SHAPES[name], torch.float64, device)
@@ -177,3 +199,58 @@ def test_opcheck(form, twin, device, name):
         activation = LRELU if not keep else ("swish", 0.0, 1.0, -1.0)
         tensors = leaves if keep else [leaves[0], leaves[1], None, None, None, None]
         torch.library.opcheck(namespace(twin).fused_conv2d, (*tensors, *activation, *rest, keep))
+
+
+@needs_cpu_twin
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dtype", CPU_DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("n", "i", "h", "w", "o"),
+    [(2, 20, 9, 13, 18), (3, 131, 6, 5, 70), (1, 33, 3, 150, 130), (0, 4, 5, 5, 2)],
+)
+@pytest.mark.parametrize("padding", [(0, 0, 0, 0), (1, 1, 1, 1), (-1, 3, 2, 0)], ids=str)
+def test_weight_gradient(padding, n, i, h, w, o, dtype, stride):
+    """The kernel against autograd through the library's convolution in float64; memory of any strides."""
+    x = torch.randn(n, h, w, i, dtype=torch.float64).movedim(3, 1)
+    weight = torch.zeros(o, i, 3, 3, dtype=torch.float64, requires_grad=True)
+    y = F.conv2d(F.pad(x, padding), weight, stride=stride)
+    dy = torch.randn_like(y)
+    (expected,) = torch.autograd.grad(y, weight, dy)
+    actual = torch.ops.imgops.conv2d_weight_gradient(dy.to(dtype), x.to(dtype), stride, padding)
+    assert actual.dtype == dtype
+    assert actual.shape == expected.shape
+    assert relative_error(actual, expected) <= 2 * TOLERANCE[dtype]
+
+
+@needs_cpu_twin
+@pytest.mark.parametrize("stride", [1, 2])
+def test_weight_gradient_opcheck(stride):
+    x, dy = torch.randn(2, 5, 7, 8, requires_grad=True), torch.randn(2, 3, 7 // stride, 8 // stride, requires_grad=True)
+    torch.library.opcheck(torch.ops.imgops.conv2d_weight_gradient, (dy, x, stride, [1, 2 - stride, 1, 2 - stride]))
+
+
+@needs_cpu_twin
+def test_only_gradients_asked_for():
+    """A gradient penalty differentiates with respect to x alone first: then a weight's gradient is not computed."""
+
+    class Counter(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.calls = []
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.calls.append(function.overloadpacket)
+            return function(*args, **(kwargs or {}))
+
+    x = torch.randn(1, 64, 32, 32, requires_grad=True)
+    weight = torch.randn(64, 64, 3, 3, requires_grad=True)
+    y = imgops.modulated_conv2d(x, weight * 0.1, torch.ones(1, 64), padding=1, impl="cpu").sum()
+    kernel = torch.ops.imgops.conv2d_weight_gradient
+    for leaves, count in ([x], 0), ([weight], 1), ([x, weight], 1):
+        with Counter() as counter:
+            torch.autograd.grad(y, leaves, retain_graph=True)
+        assert counter.calls.count(kernel) == count
+    with Counter() as counter:
+        y.backward()
+    assert counter.calls.count(kernel) == 1
+    assert weight.grad is not None

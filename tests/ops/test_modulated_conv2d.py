@@ -51,6 +51,7 @@ def sized(request, monkeypatch):
     """The paths of the CPU twin that small problems take, then those that large ones do."""
     if request.param == "as large":
         monkeypatch.setattr(fused_conv2d, "WINOGRAD_PIXELS", 0)
+        monkeypatch.setattr(fused_conv2d, "WINOGRAD_CHANNELS", 0)
 
 
 def sized_twins(**which):

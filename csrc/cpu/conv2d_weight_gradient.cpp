@@ -1,0 +1,45 @@
+// conv2d_weight_gradient on the CPU: the plan and the tasks of the gradient by Winograd's algorithm.
+#include <algorithm>
+
+#include "capability.h"
+#include "ops.h"
+#include "scratch.h"
+#include "winograd.h"
+
+namespace imgops {
+
+Tensor conv2d_weight_gradient_cpu(const Tensor& dy_any, const Tensor& x_any, int64_t stride, std::vector<int64_t> padding) {
+  STD_TORCH_CHECK(x_any.dim() == 4 && dy_any.dim() == 4 && padding.size() == 4,
+                  "imgops::conv2d_weight_gradient: x and dy must have 4 dimensions, padding 4 values");
+  STD_TORCH_CHECK(stride == 1 || stride == 2, "imgops::conv2d_weight_gradient: stride must be 1 or 2");
+  const DType dtype = dtype_of(x_any);
+  STD_TORCH_CHECK((dtype == DType::f32 || dtype == DType::f64) && dy_any.scalar_type() == x_any.scalar_type(),
+                  "imgops::conv2d_weight_gradient: x and dy must be both float32 or both float64");
+  const Tensor x = torch::stable::contiguous(x_any), dy = torch::stable::contiguous(dy_any);
+  WinogradGradient p;
+  p.kind = stride == 2 ? Convolution::strided : Convolution::plain;
+  p.samples = x.size(0);
+  p.inputs = x.size(1);
+  p.outputs = dy.size(1);
+  p.h = x.size(2);
+  p.w = x.size(3);
+  p.pad_x = padding[0];
+  p.pad_y = padding[2];
+  p.out_h = dy.size(2);
+  p.out_w = dy.size(3);
+  STD_TORCH_CHECK(dy.size(0) == p.samples && p.out_w == (p.w + padding[0] + padding[1] - 3) / stride + 1 &&
+                      p.out_h == (p.h + padding[2] + padding[3] - 3) / stride + 1,
+                  "imgops::conv2d_weight_gradient: dy must have the shape of the convolution's output");
+  const Tensor dweight = allocate(x, {p.outputs, p.inputs, 3, 3});
+  p.x = x.data_ptr();
+  p.dy = dy.data_ptr();
+  p.dweight = dweight.data_ptr();
+  const WinogradGradientKernel kernel = IMGOPS_SELECT(winograd_gradient);
+  torch::stable::parallel_for(0, p.tasks(), 1, [&](int64_t begin, int64_t end) {
+    const auto scratch = aligned_scratch(p.scratch() * x.element_size());
+    kernel(p, dtype, scratch.get(), begin, end);
+  });
+  return dweight;
+}
+
+}  // namespace imgops

@@ -1,0 +1,22 @@
+// Memory that a kernel's thread works in.
+#pragma once
+
+#include <cstdlib>
+#include <memory>
+
+#include "tensors.h"
+
+namespace imgops {
+
+struct Free {
+  void operator()(void* p) const { std::free(p); }
+};
+
+// Memory at the start of a cache line, as vectors are loaded whole.
+inline std::unique_ptr<void, Free> aligned_scratch(size_t bytes) {
+  void* p = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  STD_TORCH_CHECK(p != nullptr, "imgops: out of memory for ", bytes, " bytes of scratch");
+  return std::unique_ptr<void, Free>(p);
+}
+
+}  // namespace imgops

@@ -1,0 +1,184 @@
+// Winograd's transforms along an axis, and the product that all his convolutions share; compiled once an instruction set.
+#pragma once
+
+#include <type_traits>
+#include <utility>
+
+#include "storage.h"
+
+namespace imgops {
+namespace IMGOPS_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kBytes = 64, kRows = 8;
+#elif defined(__AVX__)
+constexpr int kBytes = 32, kRows = 4;
+#else
+constexpr int kBytes = 16, kRows = 4;
+#endif
+
+// a vector of n values of A, loaded and stored where it is aligned
+template <class A, int64_t n>
+struct Vector {
+  typedef A type __attribute__((vector_size(n * sizeof(A)), may_alias));
+};
+template <class A>
+constexpr int64_t kLanes = kBytes / sizeof(A);
+
+// An axis of a convolution in tiles: kPixels outputs from kInputs inputs, which start kStep after those of the tile
+// before. Of its kProducts products, number p is of transformed input kTile[p] and transformed weight kWeight[p] (of 4);
+// what its sum gives the outputs is transformed output kOutput[p] of the adjoint, which a weight's gradient needs.
+
+// y[j] = sum_k d[j + k] w[k] by F(2, 3)
+struct Plain {
+  static constexpr int64_t kProducts = 4, kInputs = 4, kStep = 2, kPixels = 2, kTransformed = 4, kAdjoints = 4;
+  static constexpr int64_t kTile[] = {0, 1, 2, 3}, kWeight[] = {0, 1, 2, 3}, kOutput[] = {0, 1, 2, 3};
+  template <class A>
+  static void input(const A (&d)[4], A (&t)[4]) {
+    t[0] = d[0] - d[2], t[1] = d[1] + d[2], t[2] = d[2] - d[1], t[3] = d[1] - d[3];
+  }
+  template <class A>
+  static void weight(const A (&w)[3], A (&u)[4]) {
+    u[0] = w[0], u[1] = (w[0] + w[2] + w[1]) / 2, u[2] = (w[0] + w[2] - w[1]) / 2, u[3] = w[2];
+  }
+  template <class A>
+  static void output(const A (&m)[4], A (&y)[2]) {
+    y[0] = m[0] + m[1] + m[2], y[1] = m[1] - m[2] - m[3];
+  }
+  template <class A>
+  static void output_adjoint(const A (&y)[2], A (&m)[4]) {
+    m[0] = y[0], m[1] = y[0] + y[1], m[2] = y[0] - y[1], m[3] = -y[1];
+  }
+  template <class A>
+  static void weight_adjoint(const A (&u)[4], A (&w)[3]) {
+    const A even = (u[1] + u[2]) / 2;
+    w[0] = u[0] + even, w[1] = (u[1] - u[2]) / 2, w[2] = even + u[3];
+  }
+};
+
+// y[j] = sum_k d[2 j + k] w[k]: what the even inputs give by F(2, 2), the odd ones as they are
+struct Strided {
+  static constexpr int64_t kProducts = 5, kInputs = 5, kStep = 4, kPixels = 2, kTransformed = 5, kAdjoints = 3;
+  static constexpr int64_t kTile[] = {0, 1, 2, 3, 4}, kWeight[] = {0, 1, 2, 3, 3}, kOutput[] = {0, 1, 2, 0, 2};
+  template <class A>
+  static void input(const A (&d)[5], A (&t)[5]) {
+    t[0] = d[0] - d[2], t[1] = d[2], t[2] = d[4] - d[2], t[3] = d[1], t[4] = d[3];
+  }
+  template <class A>
+  static void weight(const A (&w)[3], A (&u)[4]) {
+    u[0] = w[0], u[1] = w[0] + w[2], u[2] = w[2], u[3] = w[1];
+  }
+  template <class A>
+  static void output(const A (&m)[5], A (&y)[2]) {
+    y[0] = m[0] + m[1] + m[3], y[1] = m[1] + m[2] + m[4];
+  }
+  template <class A>
+  static void output_adjoint(const A (&y)[2], A (&m)[3]) {
+    m[0] = y[0], m[1] = y[0] + y[1], m[2] = y[1];
+  }
+  template <class A>
+  static void weight_adjoint(const A (&u)[4], A (&w)[3]) {
+    w[0] = u[0] + u[1], w[1] = u[3], w[2] = u[1] + u[2];
+  }
+};
+
+// Of stride 2, from inputs a - 1, a, a + 1: the even outputs y[0] = d[0] w[2] + d[1] w[0] and y[2] = d[1] w[2] +
+// d[2] w[0] by F(2, 2), the odd ones y[1] = d[1] w[1] and y[3] = d[2] w[1] as they are.
+struct Transposed {
+  static constexpr int64_t kProducts = 5, kInputs = 3, kStep = 2, kPixels = 4, kTransformed = 4;
+  static constexpr int64_t kTile[] = {0, 1, 2, 1, 3}, kWeight[] = {0, 1, 2, 3, 3};
+  template <class A>
+  static void input(const A (&d)[3], A (&t)[4]) {
+    t[0] = d[0] - d[1], t[1] = d[1], t[2] = d[2] - d[1], t[3] = d[2];
+  }
+  template <class A>
+  static void weight(const A (&w)[3], A (&u)[4]) {
+    u[0] = w[2], u[1] = w[0] + w[2], u[2] = w[0], u[3] = w[1];
+  }
+  template <class A>
+  static void output(const A (&m)[5], A (&y)[4]) {
+    y[0] = m[0] + m[1], y[1] = m[3], y[2] = m[1] + m[2], y[3] = m[4];
+  }
+};
+
+// sums[r * row + t] (+)= sum_i left[i * left_row + r] * right[i * right_row + t] for i < n, kRows rows r and the t of
+// `vectors` vectors, all sums in registers; `next`, as much of the left as will be asked for next, comes meanwhile
+template <int vectors, int64_t left_row, int64_t right_row, int64_t row, class A>
+inline void multiply(const A* left, const A* right, A* sums, int64_t n, bool add, const A* next) {
+  constexpr int64_t lanes = kLanes<A>;
+  using V = typename Vector<A, lanes>::type;
+  V acc[kRows][vectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 3
+    for (int v = 0; v < vectors; ++v) acc[r][v] = add ? *reinterpret_cast<const V*>(sums + r * row + v * lanes) : V{};
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    __builtin_prefetch(next + i * left_row, 0, 2);
+    V x[vectors];
+#pragma GCC unroll 3
+    for (int v = 0; v < vectors; ++v) x[v] = *reinterpret_cast<const V*>(right + i * right_row + v * lanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const A w = left[i * left_row + r];
+#pragma GCC unroll 3
+      for (int v = 0; v < vectors; ++v) acc[r][v] += x[v] * w;
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 3
+    for (int v = 0; v < vectors; ++v) *reinterpret_cast<V*>(sums + r * row + v * lanes) = acc[r][v];
+  }
+}
+
+// t = the transform of d along both axes, by its one-dimensional form f(from, to)
+template <int64_t from, int64_t to, class V, class F>
+inline void along_both_axes(const V (&d)[from][from], V (&t)[to][to], const F& f) {
+  V half[to][from];
+#pragma GCC unroll 5
+  for (int64_t c = 0; c < from; ++c) {
+    V column[from], transformed[to];
+#pragma GCC unroll 5
+    for (int64_t r = 0; r < from; ++r) column[r] = d[r][c];
+    f(column, transformed);
+#pragma GCC unroll 5
+    for (int64_t r = 0; r < to; ++r) half[r][c] = transformed[r];
+  }
+#pragma GCC unroll 5
+  for (int64_t r = 0; r < to; ++r) f(half[r], t[r]);
+}
+
+// lanes lane[0], lane[1], ... of a, and after them of b
+template <class A, int64_t n, int64_t... lane>
+inline typename Vector<A, n>::type shuffle(typename Vector<A, n>::type a, typename Vector<A, n>::type b) {
+#ifdef __clang__
+  return __builtin_shufflevector(a, b, lane...);
+#else
+  using Index = std::conditional_t<sizeof(A) == 4, int32_t, int64_t>;
+  return __builtin_shuffle(a, b, typename Vector<Index, n>::type{lane...});
+#endif
+}
+
+// Of two rows, `size` apart, of a matrix in blocks of size * size: swap the blocks off the diagonal.
+template <class A, int64_t n, int64_t size, size_t... j>
+inline void swap_blocks(typename Vector<A, n>::type& a, typename Vector<A, n>::type& b, std::index_sequence<j...>) {
+  const auto first = shuffle<A, n, (j & size ? n + j - size : j)...>(a, b);
+  b = shuffle<A, n, (j & size ? n + j : j + size)...>(a, b);
+  a = first;
+}
+
+// Transpose an n * n matrix of A, a row a vector, by swapping blocks that double.
+template <class A, int64_t n, int64_t size = 1>
+inline void transpose(typename Vector<A, n>::type (&m)[n]) {
+  if constexpr (size < n) {
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < n; ++i) {
+      if (!(i & size)) swap_blocks<A, n, size>(m[i], m[i + size], std::make_index_sequence<n>{});
+    }
+    transpose<A, n, 2 * size>(m);
+  }
+}
+
+}  // namespace IMGOPS_ISA
+}  // namespace imgops
