@@ -34,6 +34,9 @@ Tensor conv2d_weight_gradient_cpu(const Tensor& dy_any, const Tensor& x_any, int
   p.x = x.data_ptr();
   p.dy = dy.data_ptr();
   p.dweight = dweight.data_ptr();
+  // smaller blocks transform more often, but give every thread one; no sum depends on their size
+  const int64_t threads = torch::stable::get_num_threads();
+  while (p.block > kGradientGroup && p.tasks() < threads) p.block /= 2;
   const WinogradGradientKernel kernel = IMGOPS_SELECT(winograd_gradient);
   torch::stable::parallel_for(0, p.tasks(), 1, [&](int64_t begin, int64_t end) {
     const auto scratch = aligned_scratch(p.scratch() * x.element_size());

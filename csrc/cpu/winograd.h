@@ -24,7 +24,7 @@ constexpr int64_t kWinogradInputs = 128;
 // strided and transposed: by 2
 enum class Convolution : int { plain, strided, transposed };
 
-// of the weight's gradient: tiles that are transformed together, channels side by side in memory, and of a task
+// of the weight's gradient: tiles that are transformed together, channels side by side in memory, and most of a task
 constexpr int64_t kGradientTiles = 64, kGradientGroup = 32, kGradientBlock = 128;
 // pixels of the rows that a run of such tiles covers, for as many channels as the widest vector has lanes
 constexpr int64_t kGradientRows = 5, kGradientRow = 4 * kGradientTiles + 1, kGradientLanes = 16;
@@ -79,18 +79,21 @@ struct WinogradGradient {
   const void *x = nullptr, *dy = nullptr;
   // [outputs, inputs, 3, 3]
   void* dweight = nullptr;
+  // outputs, and inputs, of a task; a multiple of kGradientGroup
+  int64_t block = kGradientBlock;
 
   int64_t tiles_x() const { return (out_w + 1) / 2; }
   int64_t tiles_y() const { return (out_h + 1) / 2; }
   int64_t tiles() const { return samples * tiles_y() * tiles_x(); }
-  int64_t input_blocks() const { return (inputs + kGradientBlock - 1) / kGradientBlock; }
+  int64_t input_blocks() const { return (inputs + block - 1) / block; }
   // a task is a block of outputs with one of inputs
-  int64_t tasks() const { return (outputs + kGradientBlock - 1) / kGradientBlock * input_blocks(); }
+  int64_t tasks() const { return (outputs + block - 1) / block * input_blocks(); }
+  // values of one number of the transformed tiles; not a power of two, lest all numbers share a set of the cache
+  int64_t side() const { return block * kGradientTiles + kGradientGroup; }
   // values of aligned scratch memory that a thread needs
   int64_t scratch() const {
-    const int64_t inputs = kind == Convolution::strided ? 25 : 16, outputs = kind == Convolution::strided ? 9 : 16;
-    return (kGradientBlock * kGradientTiles + kGradientGroup) * (inputs + outputs) + kTransformedWeights * kGradientBlock * kGradientBlock +
-           kGradientRows * kGradientRow * kGradientLanes;
+    const int64_t numbers = kind == Convolution::strided ? 25 + 9 : 16 + 16;
+    return side() * numbers + kTransformedWeights * block * block + kGradientRows * kGradientRow * kGradientLanes;
   }
 };
 

@@ -11,27 +11,25 @@ namespace {
 
 template <class Axis, class A>
 class BlockMaker {
-  static constexpr int64_t T = kGradientTiles, G = kGradientGroup, B = kGradientBlock, L = kLanes<A>;
+  static constexpr int64_t T = kGradientTiles, G = kGradientGroup, L = kLanes<A>;
   static constexpr int64_t kProducts = Axis::kProducts, kTransformed = Axis::kTransformed, kAdjoints = Axis::kAdjoints;
-  // of one transformed number, all groups of a block; of one weight number, all pairs of groups
-  static constexpr int64_t kSide = B * T + G, kSums = B * B;
   static constexpr int kVectors = G >= 2 * L ? 2 : 1;
   using V = typename Vector<A, L>::type;
   static_assert(Axis::kInputs <= kGradientRows && Axis::kStep * (T - 1) + Axis::kInputs <= kGradientRow && L <= kGradientLanes,
                 "scratch is too small for the pixels of a run");
-  static_assert(G % (kVectors * L) == 0 && G % kRows == 0 && B % G == 0, "a group is whole vectors and rows");
+  static_assert(G % (kVectors * L) == 0 && G % kRows == 0, "a group is whole vectors and rows");
 
  public:
   BlockMaker(const WinogradGradient& p, A* scratch)
-      : p_(p), inputs_(scratch), outputs_(inputs_ + kTransformed * kTransformed * kSide),
-        sums_(outputs_ + kAdjoints * kAdjoints * kSide), pixels_(sums_ + kTransformedWeights * kSums) {}
+      : p_(p), inputs_(scratch), outputs_(inputs_ + kTransformed * kTransformed * p.side()),
+        sums_(outputs_ + kAdjoints * kAdjoints * p.side()), pixels_(sums_ + kTransformedWeights * p.block * p.block) {}
 
   void make(int64_t task) {
-    first_output_ = task / p_.input_blocks() * B;
-    first_input_ = task % p_.input_blocks() * B;
-    const int64_t outputs = p_.outputs - first_output_ < B ? p_.outputs - first_output_ : B;
-    const int64_t inputs = p_.inputs - first_input_ < B ? p_.inputs - first_input_ : B;
-    std::memset(sums_, 0, kTransformedWeights * kSums * sizeof(A));
+    first_output_ = task / p_.input_blocks() * p_.block;
+    first_input_ = task % p_.input_blocks() * p_.block;
+    const int64_t outputs = p_.outputs - first_output_ < p_.block ? p_.outputs - first_output_ : p_.block;
+    const int64_t inputs = p_.inputs - first_input_ < p_.block ? p_.inputs - first_input_ : p_.block;
+    std::memset(sums_, 0, kTransformedWeights * p_.block * p_.block * sizeof(A));
     for (int64_t first = 0; first < p_.tiles(); first += T) {
       const int64_t tiles = p_.tiles() - first < T ? p_.tiles() - first : T;
       transform_tiles(first, tiles, inputs, outputs);
@@ -43,8 +41,8 @@ class BlockMaker {
   }
 
  private:
-  // where the sum of output o and input i lies among those of a weight's number: [B / G][B / G][G outputs][G inputs]
-  static int64_t place(int64_t o, int64_t i) { return (o / G * (B / G) + i / G) * G * G + o % G * G + i % G; }
+  // where the sum of output o and input i lies among those of a weight's number: [output group][input group][G][G]
+  int64_t place(int64_t o, int64_t i) const { return (o / G * (p_.block / G) + i / G) * G * G + o % G * G + i % G; }
 
   static V load(const A* p) {
     V v;
@@ -82,6 +80,7 @@ class BlockMaker {
   // dst[number][group][tile][G] of n windows of from * from pixels, `step` apart, the first at (y, x)
   template <int64_t from, int64_t step, int64_t to, class F>
   void transform_run(const Image& image, int64_t channels, int64_t y, int64_t x, int64_t n, A* dst, const F& transform) {
+    const int64_t side = p_.side();
     for (int64_t c = 0; c < channels; c += L) {
       const int64_t lanes = channels - c < L ? channels - c : L;
       for (int64_t r = 0; r < from; ++r) {
@@ -96,7 +95,7 @@ class BlockMaker {
         }
         along_both_axes(pixels, transformed, transform);
 #pragma GCC unroll 25
-        for (int64_t k = 0; k < to * to; ++k) store(place + k * kSide + t * G, transformed[k / to][k % to]);
+        for (int64_t k = 0; k < to * to; ++k) store(place + k * side + t * G, transformed[k / to][k % to]);
       }
     }
   }
@@ -125,9 +124,9 @@ class BlockMaker {
 
   // add product (ky, kx) of each tile to the sums
   void add_products(int64_t ky, int64_t kx, int64_t tiles, int64_t inputs, int64_t outputs) {
-    const A* left = outputs_ + (kAdjoints * Axis::kOutput[ky] + Axis::kOutput[kx]) * kSide;
-    const A* right = inputs_ + (kTransformed * Axis::kTile[ky] + Axis::kTile[kx]) * kSide;
-    A* sums = sums_ + (4 * Axis::kWeight[ky] + Axis::kWeight[kx]) * kSums;
+    const A* left = outputs_ + (kAdjoints * Axis::kOutput[ky] + Axis::kOutput[kx]) * p_.side();
+    const A* right = inputs_ + (kTransformed * Axis::kTile[ky] + Axis::kTile[kx]) * p_.side();
+    A* sums = sums_ + (4 * Axis::kWeight[ky] + Axis::kWeight[kx]) * p_.block * p_.block;
     for (int64_t i = 0; i < inputs; i += G) {
       for (int64_t o = 0; o < outputs; o += kRows) {
         const A* rows = left + o / G * T * G + o % G;
@@ -143,7 +142,7 @@ class BlockMaker {
   void write_weights(int64_t o, int64_t i, int64_t n) {
     V sums[4][4], taps[3][3];
     for (int64_t k = 0; k < kTransformedWeights; ++k) {
-      sums[k / 4][k % 4] = load(sums_ + k * kSums + place(o, i));
+      sums[k / 4][k % 4] = load(sums_ + k * p_.block * p_.block + place(o, i));
     }
     along_both_axes(sums, taps, [](const auto& from, auto& to) { Axis::weight_adjoint(from, to); });
     A* dst = static_cast<A*>(p_.dweight) + ((first_output_ + o) * p_.inputs + first_input_ + i) * 9;
