@@ -73,14 +73,11 @@ def _asked_for(ctx: Any) -> tuple[bool, ...]:
     """
     needs = list(ctx.needs_input_grad)
     will_execute = getattr(torch._C, "_will_engine_execute_node", None)
-    if will_execute is None or torch.compiler.is_compiling():
-        return tuple(needs)
-    for i, (node, _) in zip(ctx.tensors, ctx.next_functions, strict=True):
-        if needs[i] and node is not None:
-            try:
+    if will_execute is not None and not torch.compiler.is_compiling():
+        for i, (node, _) in zip(ctx.tensors, ctx.next_functions, strict=True):
+            # the node of a leaf has a variable
+            if needs[i] and node is not None and not hasattr(node, "variable"):
                 needs[i] = will_execute(node)
-            except RuntimeError:
-                continue
     return tuple(needs)
 
 
