@@ -26,10 +26,20 @@ def comparisons() -> list[Comparison]:
     def both(form: Callable[..., Tensor]) -> Callable[[], tuple[Tensor, ...]]:
         return lambda: torch.autograd.grad(form(x, b, act="lrelu"), [x, b], dy)
 
-    shape = "8x128x64x64 lrelu"
+    sides = {
+        "forward": {name: forward(form) for name, form in forms.items()},
+        "forward+backward": {name: both(form) for name, form in forms.items()},
+    }
     return [
-        Comparison("bias_act", f"{shape} forward", {k: forward(v) for k, v in forms.items()}),
-        Comparison("bias_act", f"{shape} forward+backward", {k: both(v) for k, v in forms.items()}, goal=2.5),
+        Comparison(
+            "bias_act",
+            f"8x128x64x64 lrelu {direction}, {memory} memory",
+            sides[direction],
+            goal=2.5 if direction == "forward+backward" else None,
+            memory=memory,
+        )
+        for direction in sides
+        for memory in ("fresh", "reused")
     ]
 
 

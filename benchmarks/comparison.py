@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +22,9 @@ class Comparison:
 
     The calls return a tensor, or tensors, that all sides must agree on to ``tolerance`` of their norm. (Not of the
     largest element: in float32 the sides of a kink, such as leaky ReLU's, change places for one pixel in millions.)
-    ``goal``: how many times faster than the fastest other side imgops means to be.
+    ``goal``: how many times faster than the fastest other side imgops means to be. ``memory``: "fresh", each result in
+    pages that the kernel maps for it, as in a training step, whose activations are freed before the next; "reused",
+    results in the pages of those before; None leaves it to the C library, which changes its mind as it goes.
     """
 
     op: str
@@ -28,6 +32,7 @@ class Comparison:
     sides: Mapping[str, Callable[[], Any]]
     goal: float | None = None
     tolerance: float = 1e-4
+    memory: str | None = None
 
     @property
     def id(self) -> str:
@@ -47,8 +52,19 @@ def _tensors(result: Any) -> list[torch.Tensor]:
     return [result] if isinstance(result, torch.Tensor) else list(result)
 
 
+def _arrange_memory(kind: str | None) -> None:
+    """Tell glibc where tensors of 1 to 32 MiB come from, its default included; elsewhere it is left as it is."""
+    if not sys.platform.startswith("linux") or kind is None:
+        return
+    trim_threshold, mmap_threshold = -1, -3
+    libc = ctypes.CDLL(None)
+    libc.mallopt(mmap_threshold, (1 if kind == "fresh" else 32) << 20)
+    libc.mallopt(trim_threshold, 2**31 - 1)
+
+
 def medians(comparison: Comparison, seconds: float, least: int = 5) -> dict[str, float]:
     """Median seconds of each side, timed in turns so that what else the machine does falls on all of them."""
+    _arrange_memory(comparison.memory)
     comparison.check()
     times: dict[str, list[float]] = {side: [] for side in comparison.sides}
     deadline = time.perf_counter() + seconds
