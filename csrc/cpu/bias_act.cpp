@@ -39,10 +39,10 @@ BiasAct layout(const Tensor& x, int64_t dim, const Operands& t) {
   return p;
 }
 
-// x, in a format in which the channels of dim are either planes or innermost.
-Tensor prepared(const Tensor& x, int64_t dim) {
+// x, in a format in which the channels of dim are either planes or innermost; any dense one where nothing runs along it.
+Tensor prepared(const Tensor& x, int64_t dim, const OptionalTensor& b) {
   const Tensor t = dense(x);
-  return is_channels_last(t) && dim != 1 ? torch::stable::contiguous(t) : t;
+  return is_channels_last(t) && b.has_value() && dim != 1 ? torch::stable::contiguous(t) : t;
 }
 
 Operands operands(const Tensor& x, const OptionalTensor& b, const OptionalTensor& scale, const OptionalTensor& noise, int64_t dim) {
@@ -103,16 +103,16 @@ void sum_partials(const BiasAct& p, const Tensor& partials, const Tensor& out, b
 
 Tensor bias_act_cpu(const Tensor& x_any, const OptionalTensor& b, const OptionalTensor& scale, const OptionalTensor& noise,
                     int64_t dim, std::string act, double alpha, double gain, double clamp) {
-  const Tensor x = prepared(x_any, dim);
+  const Tensor x = prepared(x_any, dim, b);
   const Tensor y = allocate(x, shape_of(x), is_channels_last(x));
-  if (x.numel() == 0) return y;
+  if (x.numel() == 0) return in_format(y, is_channels_last(x_any));
   const Operands t = operands(x, b, scale, noise, dim);
   BiasAct p = layout(x, dim, t);
   fill(p, t, act, alpha, gain, clamp);
   p.x = x.data_ptr();
   p.out = y.data_ptr();
   run(IMGOPS_SELECT(bias_act), p, dtype_of(x), false);
-  return y;
+  return in_format(y, is_channels_last(x_any));
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(
@@ -121,7 +121,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(
     double clamp, bool needs_b, bool needs_scale, bool needs_noise) {
   // the gradient takes the format of what was saved, whose memory is dense
   const OptionalTensor& saved = x_any.has_value() ? x_any : y_any;
-  const Tensor like = prepared(saved.has_value() ? *saved : dy_any, dim);
+  const bool last = is_channels_last(saved.has_value() ? *saved : dy_any);
+  const Tensor like = prepared(saved.has_value() ? *saved : dy_any, dim, b);
   const Tensor dy = in_format(dy_any, is_channels_last(like));
   STD_TORCH_CHECK(dy.numel() == like.numel() && dy.scalar_type() == like.scalar_type(),
                   "imgops::bias_act_backward: dy must have the shape and dtype of the tensor saved");
@@ -137,7 +138,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(
   const Tensor dnoise = needs_noise ? allocate_sums(dy, noise_size) : allocate_sums(dy, {0});
   if (dy.numel() == 0) {
     for (Tensor t : {db, dscale, dnoise}) torch::stable::zero_(t);
-    return {dx, db, dscale, dnoise};
+    return {in_format(dx, last), db, dscale, dnoise};
   }
 
   const Operands t = operands(dy, b, scale, noise, dim);
@@ -155,7 +156,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(
   run(IMGOPS_SELECT(bias_act_backward), p, dtype_of(dy), needs_noise);
   if (needs_b) sum_partials(p, sum_dz, db, false);
   if (needs_scale) sum_partials(p, sum_dz_x, dscale, true);
-  return {dx, db, dscale, dnoise};
+  return {in_format(dx, last), db, dscale, dnoise};
 }
 
 }  // namespace imgops

@@ -1,0 +1,141 @@
+// A cache of the memory of large results. It never holds more than was once in use at the same time, and the kernel may
+// take what is not in use whenever it is short of memory.
+#include "memory.h"
+
+#ifdef __linux__
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <mutex>
+
+// in libtorch since 2.11; on 2.10 it is null, and memory is libtorch's
+extern "C" __attribute__((weak)) AOTITorchError torch_from_blob(void* data, int64_t ndim, const int64_t* sizes,
+                                                                const int64_t* strides, int64_t storage_offset,
+                                                                int32_t dtype, int32_t device_type,
+                                                                int32_t device_index, AtenTensorHandle* result,
+                                                                int32_t layout, const uint8_t* metadata,
+                                                                int64_t metadata_size,
+                                                                void (*deleter)(void* data, void* context), void* context);
+#endif
+
+namespace imgops {
+
+#ifdef __linux__
+
+namespace {
+
+// of a huge page, which blocks are made of
+constexpr size_t kPage = size_t(2) << 20;
+// smaller results stay in the heap, which keeps them mapped
+constexpr size_t kLarge = 4 * kPage;
+
+class Cache {
+ public:
+  // It outlives every tensor, as nothing says which dies last.
+  static Cache& instance() {
+    static Cache* const cache = [] {
+      pthread_atfork([] { Cache::instance().mutex_.lock(); }, [] { Cache::instance().mutex_.unlock(); },
+                     [] { Cache::instance().mutex_.unlock(); });
+      return new Cache;
+    }();
+    return *cache;
+  }
+
+  // bytes: whole pages
+  void* take(size_t bytes) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      live_ += bytes;
+      peak_ = std::max(peak_, live_);
+      // the latest is the likeliest to be in the processor's cache
+      const auto found = std::find_if(free_.rbegin(), free_.rend(), [&](const Block& b) { return b.bytes == bytes; });
+      if (found != free_.rend()) {
+        void* const p = found->p;
+        cached_ -= bytes;
+        free_.erase(std::next(found).base());
+        return p;
+      }
+      while (live_ + cached_ > peak_) drop_oldest();
+    }
+    void* p = std::aligned_alloc(kPage, bytes);
+    if (p == nullptr) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      while (!free_.empty()) drop_oldest();
+      p = std::aligned_alloc(kPage, bytes);
+      if (p == nullptr) live_ -= bytes;
+    }
+    STD_TORCH_CHECK(p != nullptr, "imgops: out of memory for a tensor of ", bytes, " bytes");
+    madvise(p, bytes, MADV_HUGEPAGE);
+    return p;
+  }
+
+  void give(void* p, size_t bytes) {
+    // the kernel may have the pages until something is written to them
+    madvise(p, bytes, MADV_FREE);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    live_ -= bytes;
+    cached_ += bytes;
+    free_.push_back({p, bytes});
+  }
+
+ private:
+  struct Block {
+    void* p;
+    size_t bytes;
+  };
+
+  void drop_oldest() {
+    std::free(free_.front().p);
+    cached_ -= free_.front().bytes;
+    free_.erase(free_.begin());
+  }
+
+  std::mutex mutex_;
+  std::vector<Block> free_;
+  size_t live_ = 0, cached_ = 0, peak_ = 0;
+};
+
+std::vector<int64_t> strides_of(const std::vector<int64_t>& size, bool channels_last) {
+  std::vector<int64_t> strides(size.size());
+  int64_t stride = 1;
+  const auto next = [&](size_t d) { strides[d] = stride, stride *= size[d]; };
+  if (channels_last) {
+    for (const size_t d : {1, 3, 2, 0}) next(d);
+  } else {
+    for (size_t d = size.size(); d-- > 0;) next(d);
+  }
+  return strides;
+}
+
+}  // namespace
+
+Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, bool channels_last) {
+  size_t bytes = like.element_size();
+  for (const int64_t n : size) bytes *= n;
+  if (torch_from_blob == nullptr || bytes < kLarge) return allocate(like, size, like.scalar_type(), channels_last);
+  bytes = (bytes + kPage - 1) / kPage * kPage;
+  void* const p = Cache::instance().take(bytes);
+  const std::vector<int64_t> strides = strides_of(size, channels_last);
+  const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(like.scalar_type()));
+  AtenTensorHandle handle = nullptr;
+  const AOTITorchError error = torch_from_blob(
+      p, size.size(), size.data(), strides.data(), 0, dtype, aoti_torch_device_type_cpu(), like.device().index(), &handle,
+      aoti_torch_layout_strided(), nullptr, 0,
+      [](void* data, void* context) { Cache::instance().give(data, reinterpret_cast<size_t>(context)); },
+      reinterpret_cast<void*>(bytes));
+  if (error != AOTI_TORCH_SUCCESS) Cache::instance().give(p, bytes);
+  STD_TORCH_CHECK(error == AOTI_TORCH_SUCCESS, "imgops: cannot make a tensor of ", bytes, " bytes");
+  return Tensor(handle);
+}
+
+#else
+
+Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, bool channels_last) {
+  return allocate(like, size, like.scalar_type(), channels_last);
+}
+
+#endif
+
+}  // namespace imgops
