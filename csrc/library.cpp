@@ -19,11 +19,12 @@ STABLE_TORCH_LIBRARY(imgops, m) {
       "upfirdn2d_bias_act(Tensor x, Tensor? f, int[] up, int[] down, int[] padding, bool flip_filter, float gain, "
       "Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float act_gain, float clamp, bool keep) "
       "-> (Tensor, Tensor)");
-  // (bias_act of the convolution of x * styles, the convolution if keep); on the CPU 3 x 3, stride and up 1 or 2
+  // (bias_act of the convolution of x * styles, the convolution if keep); on the CPU 3 x 3, stride and up
+  // 1 or 2, one of them 1
   m.def(
       "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, Tensor? demod, Tensor? noise, Tensor? b, str act, "
       "float alpha, float gain, float clamp, int stride, int[] padding, int up, bool keep) -> (Tensor, Tensor)");
-  // gradient of a 3 x 3 convolution of x for its weight
+  // gradient of a 3 x 3 convolution of stride 1 or 2 for its weight: dy [N, O, H', W'], x [N, I, H, W] -> [O, I, 3, 3]
   m.def("conv2d_weight_gradient(Tensor dy, Tensor x, int stride, int[] padding) -> Tensor");
   // sum of squares over the last two of four dimensions
   m.def("weight_energy(Tensor weight) -> Tensor");

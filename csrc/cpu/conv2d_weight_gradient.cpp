@@ -1,6 +1,4 @@
 // conv2d_weight_gradient on the CPU: the plan and the tasks of the gradient by Winograd's algorithm.
-#include <algorithm>
-
 #include "capability.h"
 #include "ops.h"
 #include "scratch.h"
@@ -27,8 +25,8 @@ Tensor conv2d_weight_gradient_cpu(const Tensor& dy_any, const Tensor& x_any, int
   p.pad_y = padding[2];
   p.out_h = dy.size(2);
   p.out_w = dy.size(3);
-  STD_TORCH_CHECK(dy.size(0) == p.samples && p.out_w == (p.w + padding[0] + padding[1] - 3) / stride + 1 &&
-                      p.out_h == (p.h + padding[2] + padding[3] - 3) / stride + 1,
+  STD_TORCH_CHECK(dy.size(0) == p.samples && p.out_w == convolved(p.w, padding[0], padding[1], stride) &&
+                      p.out_h == convolved(p.h, padding[2], padding[3], stride),
                   "imgops::conv2d_weight_gradient: dy must have the shape of the convolution's output");
   const Tensor dweight = allocate(x, {p.outputs, p.inputs, 3, 3});
   p.x = x.data_ptr();

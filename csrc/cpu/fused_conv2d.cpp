@@ -37,10 +37,9 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   // a tile of the transposed convolution starts with the sample before its own
   p.pad_x = up == 2 ? 1 : padding[0];
   p.pad_y = up == 2 ? 1 : padding[2];
-  p.out_w = up == 2 ? 2 * p.w + 1 : (p.w + padding[0] + padding[1] - 3) / stride + 1;
-  p.out_h = up == 2 ? 2 * p.h + 1 : (p.h + padding[2] + padding[3] - 3) / stride + 1;
-  STD_TORCH_CHECK(up == 2 || std::min(p.w + padding[0] + padding[1], p.h + padding[2] + padding[3]) >= 3,
-                  "imgops::fused_conv2d: the padded image is smaller than the weight");
+  p.out_w = up == 2 ? 2 * p.w + 1 : convolved(p.w, padding[0], padding[1], stride);
+  p.out_h = up == 2 ? 2 * p.h + 1 : convolved(p.h, padding[2], padding[3], stride);
+  STD_TORCH_CHECK(p.out_w >= 1 && p.out_h >= 1, "imgops::fused_conv2d: the padded image is smaller than the weight");
   const std::vector<int64_t> size{p.samples, p.outputs, p.out_h, p.out_w};
   const Tensor y = allocate(x, size), kept = keep ? allocate(x, size) : allocate(x, {0});
   if (y.numel() == 0) return {in_format(y, last), keep ? in_format(kept, last) : kept};

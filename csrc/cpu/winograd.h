@@ -29,6 +29,12 @@ constexpr int64_t kGradientTiles = 64, kGradientGroup = 32, kGradientBlock = 128
 // pixels of the rows that a run of such tiles covers, for as many channels as the widest vector has lanes
 constexpr int64_t kGradientRows = 5, kGradientRow = 4 * kGradientTiles + 1, kGradientLanes = 16;
 
+// pixels that a 3 x 3 convolution of that stride leaves along an axis; 0 where the padded image is smaller than the weight
+inline int64_t convolved(int64_t pixels, int64_t before, int64_t after, int64_t stride) {
+  const int64_t padded = pixels + before + after;
+  return padded < 3 ? 0 : (padded - 3) / stride + 1;
+}
+
 struct Winograd {
   Convolution kind = Convolution::plain;
   int64_t samples = 1, inputs = 1, outputs = 1;

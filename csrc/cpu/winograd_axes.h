@@ -26,8 +26,9 @@ template <class A>
 constexpr int64_t kLanes = kBytes / sizeof(A);
 
 // An axis of a convolution in tiles: kPixels outputs from kInputs inputs, which start kStep after those of the tile
-// before. Of its kProducts products, number p is of transformed input kTile[p] and transformed weight kWeight[p] (of 4);
-// what its sum gives the outputs is transformed output kOutput[p] of the adjoint, which a weight's gradient needs.
+// before. Of its kProducts products, number p is of transformed input kTile[p] (of kTransformed) and transformed weight
+// kWeight[p] (of 4). The gradient for a weight multiplies the transformed input by what output_adjoint makes of the
+// outputs' gradient, number kOutput[p] (of kAdjoints), and transforms the sums back with weight_adjoint.
 
 // y[j] = sum_k d[j + k] w[k] by F(2, 3)
 struct Plain {
@@ -83,7 +84,8 @@ struct Strided {
 };
 
 // Of stride 2, from inputs a - 1, a, a + 1: the even outputs y[0] = d[0] w[2] + d[1] w[0] and y[2] = d[1] w[2] +
-// d[2] w[0] by F(2, 2), the odd ones y[1] = d[1] w[1] and y[3] = d[2] w[1] as they are.
+// d[2] w[0] by F(2, 2), the odd ones y[1] = d[1] w[1] and y[3] = d[2] w[1] as they are. It has no adjoint, as its weight's
+// gradient is that of the strided convolution which takes outputs to inputs.
 struct Transposed {
   static constexpr int64_t kProducts = 5, kInputs = 3, kStep = 2, kPixels = 4, kTransformed = 4;
   static constexpr int64_t kTile[] = {0, 1, 2, 1, 3}, kWeight[] = {0, 1, 2, 3, 3};
@@ -102,7 +104,7 @@ struct Transposed {
 };
 
 // sums[r * row + t] (+)= sum_i left[i * left_row + r] * right[i * right_row + t] for i < n, kRows rows r and the t of
-// `vectors` vectors, all sums in registers; `next`, as much of the left as will be asked for next, comes meanwhile
+// `vectors` vectors, all sums in registers; `next`, if any, as much of the left as will be asked for next, comes meanwhile
 template <int vectors, int64_t left_row, int64_t right_row, int64_t row, class A>
 inline void multiply(const A* left, const A* right, A* sums, int64_t n, bool add, const A* next) {
   constexpr int64_t lanes = kLanes<A>;
@@ -114,7 +116,7 @@ inline void multiply(const A* left, const A* right, A* sums, int64_t n, bool add
     for (int v = 0; v < vectors; ++v) acc[r][v] = add ? *reinterpret_cast<const V*>(sums + r * row + v * lanes) : V{};
   }
   for (int64_t i = 0; i < n; ++i) {
-    __builtin_prefetch(next + i * left_row, 0, 2);
+    if (next) __builtin_prefetch(next + i * left_row, 0, 2);
     V x[vectors];
 #pragma GCC unroll 3
     for (int v = 0; v < vectors; ++v) x[v] = *reinterpret_cast<const V*>(right + i * right_row + v * lanes);
@@ -129,6 +131,21 @@ inline void multiply(const A* left, const A* right, A* sums, int64_t n, bool add
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 3
     for (int v = 0; v < vectors; ++v) *reinterpret_cast<V*>(sums + r * row + v * lanes) = acc[r][v];
+  }
+}
+
+// Call f(t, n, sample, ty, tx) for each run of n tiles side by side among `count` from number `first` on; t is how many
+// come before it. p: a plan, whose tiles lie in rows.
+template <class Plan, class F>
+inline void for_runs(const Plan& p, int64_t first, int64_t count, const F& f) {
+  const int64_t width = p.tiles_x(), height = p.tiles_y();
+  int64_t tx = first % width, ty = first / width % height, sample = first / width / height;
+  for (int64_t t = 0; t < count;) {
+    const int64_t n = width - tx < count - t ? width - tx : count - t;
+    f(t, n, sample, ty, tx);
+    t += n;
+    tx = 0;
+    if (++ty == height) ty = 0, ++sample;
   }
 }
 

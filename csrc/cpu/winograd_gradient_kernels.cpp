@@ -22,7 +22,10 @@ class BlockMaker {
  public:
   BlockMaker(const WinogradGradient& p, A* scratch)
       : p_(p), inputs_(scratch), outputs_(inputs_ + kTransformed * kTransformed * p.side()),
-        sums_(outputs_ + kAdjoints * kAdjoints * p.side()), pixels_(sums_ + kTransformedWeights * p.block * p.block) {}
+        sums_(outputs_ + kAdjoints * kAdjoints * p.side()), pixels_(sums_ + kTransformedWeights * p.block * p.block) {
+    // lanes past the last channel are multiplied too and thrown away: numbers, so that none is slow
+    std::memset(inputs_, 0, (outputs_ - inputs_ + kAdjoints * kAdjoints * p.side()) * sizeof(A));
+  }
 
   void make(int64_t task) {
     first_output_ = task / p_.input_blocks() * p_.block;
@@ -44,19 +47,17 @@ class BlockMaker {
   // where the sum of output o and input i lies among those of a weight's number: [output group][input group][G][G]
   int64_t place(int64_t o, int64_t i) const { return (o / G * (p_.block / G) + i / G) * G * G + o % G * G + i % G; }
 
-  static V load(const A* p) {
+  static V load_unaligned(const A* p) {
     V v;
     std::memcpy(&v, p, sizeof(V));
     return v;
   }
+  static V load(const A* p) { return *reinterpret_cast<const V*>(p); }
   static void store(A* p, V v) { *reinterpret_cast<V*>(p) = v; }
 
   // Transform the windows of `tiles` tiles on both sides, run by run of tiles side by side.
   void transform_tiles(int64_t first, int64_t tiles, int64_t inputs, int64_t outputs) {
-    const int64_t width = p_.tiles_x(), height = p_.tiles_y();
-    int64_t tx = first % width, ty = first / width % height, sample = first / width / height;
-    for (int64_t t = 0; t < tiles;) {
-      const int64_t n = width - tx < tiles - t ? width - tx : tiles - t;
+    for_runs(p_, first, tiles, [&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
       const Image x{static_cast<const A*>(p_.x) + (sample * p_.inputs + first_input_) * p_.h * p_.w, p_.h, p_.w};
       transform_run<Axis::kInputs, Axis::kStep, kTransformed>(
           x, inputs, Axis::kStep * ty - p_.pad_y, Axis::kStep * tx - p_.pad_x, n, inputs_ + t * G,
@@ -65,10 +66,7 @@ class BlockMaker {
       transform_run<Axis::kPixels, Axis::kPixels, kAdjoints>(
           Image{dy, p_.out_h, p_.out_w}, outputs, Axis::kPixels * ty, Axis::kPixels * tx, n, outputs_ + t * G,
           [](const auto& from, auto& to) { Axis::output_adjoint(from, to); });
-      t += n;
-      tx = 0;
-      if (++ty == height) ty = 0, ++sample;
-    }
+    });
   }
 
   // planes of h * w, one after the other
@@ -111,7 +109,7 @@ class BlockMaker {
     for (; lanes == L && k + L <= inside; k += L) {
       V block[L];
 #pragma GCC unroll 16
-      for (int64_t c = 0; c < L; ++c) block[c] = load(src + c * plane + k);
+      for (int64_t c = 0; c < L; ++c) block[c] = load_unaligned(src + c * plane + k);
       transpose<A, L>(block);
 #pragma GCC unroll 16
       for (int64_t j = 0; j < L; ++j) store(dst + (k + j) * L, block[j]);
@@ -132,7 +130,7 @@ class BlockMaker {
         const A* rows = left + o / G * T * G + o % G;
         A* to = sums + place(o, i);
         for (int64_t lane = 0; lane < G && i + lane < inputs; lane += kVectors * L) {
-          multiply<kVectors, G, G, G>(rows, right + i * T + lane, to + lane, tiles, true, rows);
+          multiply<kVectors, G, G, G, A>(rows, right + i * T + lane, to + lane, tiles, true, nullptr);
         }
       }
     }

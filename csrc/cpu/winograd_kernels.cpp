@@ -50,23 +50,9 @@ class GroupMaker {
   static V load(const A* p) { return *reinterpret_cast<const V*>(p); }
   static void store(A* p, V v) { *reinterpret_cast<V*>(p) = v; }
 
-  // Call f(t, n, sample, ty, tx) for each run of n tiles side by side, the first of them number t of the group.
-  template <class F>
-  void for_runs(const F& f) const {
-    const int64_t width = p_.tiles_x(), height = p_.tiles_y();
-    int64_t tx = first_ % width, ty = first_ / width % height, sample = first_ / width / height;
-    for (int64_t t = 0; t < count_;) {
-      const int64_t n = width - tx < count_ - t ? width - tx : count_ - t;
-      f(t, n, sample, ty, tx);
-      t += n;
-      tx = 0;
-      if (++ty == height) ty = 0, ++sample;
-    }
-  }
-
   // dst[kTransformed * kTransformed][block_inputs_][t], the tiles of inputs of channel i transformed along both axes
   void transform_input(int64_t i, A* dst) {
-    for_runs([&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
+    for_runs(p_, first_, count_, [&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
       const A* plane = static_cast<const A*>(p_.x) + (sample * p_.inputs + i) * p_.h * p_.w;
       const A style = at<A>(p_.styles, sample * p_.inputs + i, 1);
       for (int64_t r = 0; r < kInputs; ++r) {
@@ -136,7 +122,7 @@ class GroupMaker {
         along_both_axes(products, back, [](const auto& from, auto& to) { Axis::output(from, to); });
         for (int64_t k = 0; k < kPixels * kPixels; ++k) store(pixels_ + k * T + t, back[k / kPixels][k % kPixels]);
       }
-      for_runs([&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
+      for_runs(p_, first_, count_, [&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
         for (int64_t y = 0; y < kPixels && kPixels * ty + y < p_.out_h; ++y) {
           finish_row_of(o * kWinogradOutputs + r, pixels_ + kPixels * y * T + t, n, sample, kPixels * ty + y, kPixels * tx);
         }

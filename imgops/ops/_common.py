@@ -52,6 +52,7 @@ def register(
         setup_context(ctx, inputs, output)
 
     def asked(ops: Any, ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+        # torch.library sets it back after each pass
         ctx.needs_input_grad = _asked_for(ctx)
         return backward(ops, ctx, *gradients)
 
@@ -77,7 +78,11 @@ def _asked_for(ctx: Any) -> tuple[bool, ...]:
         for i, (node, _) in zip(ctx.tensors, ctx.next_functions, strict=True):
             # the node of a leaf has a variable
             if needs[i] and node is not None and not hasattr(node, "variable"):
-                needs[i] = will_execute(node)
+                try:
+                    needs[i] = will_execute(node)
+                except RuntimeError:
+                    # somebody calls the node, and not the engine
+                    break
     return tuple(needs)
 
 

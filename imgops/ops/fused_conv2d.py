@@ -231,7 +231,7 @@ def _input_gradient(
         padded = convolve(swapped, 1, _NO_PADDING, stride)
         # the last row and column may be ones that the stride never reads
         rest = [-x0, x0 + x.shape[3] - padded.shape[3], -y0, y0 + x.shape[2] - padded.shape[2]]
-        return F.pad(padded, rest) if any(rest) else padded
+        return padded if all(_known(r == 0) for r in rest) else F.pad(padded, rest)
     kh, kw = weight.shape[2:]
     return convolve(swapped.flip([2, 3]), 1, [kw - 1 - x0, kw - 1 - x1, kh - 1 - y0, kh - 1 - y1], 1)
 
@@ -285,10 +285,11 @@ def _setup_context_weight_gradient(ctx: Any, inputs: tuple[Any, ...], output: Te
 def _backward_weight_gradient(ops: Any, ctx: Any, v: Tensor) -> tuple[Any, ...]:
     """Gradients of <v, dweight> = <dy, conv2d(x, v)>."""
     dy, x = ctx.saved_tensors
+    stride, padding = ctx.convolution
     needs_dy, needs_x = ctx.needs_input_grad[:2]
     return (
-        ops.fused_conv2d(x, v, None, None, None, None, *_LINEAR, *ctx.convolution, 1, False)[0] if needs_dy else None,
-        _input_gradient(ops, dy, x, v, *ctx.convolution, 1) if needs_x else None,
+        ops.fused_conv2d(x, v, None, None, None, None, *_LINEAR, stride, padding, 1, False)[0] if needs_dy else None,
+        _input_gradient(ops, dy, x, v, stride, padding, 1) if needs_x else None,
         None,
         None,
     )

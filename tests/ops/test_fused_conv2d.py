@@ -216,7 +216,16 @@ def test_weight_gradient(padding, n, i, h, w, o, dtype, stride):
     y = F.conv2d(F.pad(x, padding), weight, stride=stride)
     dy = torch.randn_like(y)
     (expected,) = torch.autograd.grad(y, weight, dy)
-    actual = torch.ops.imgops.conv2d_weight_gradient(dy.to(dtype), x.to(dtype), stride, padding)
+    threads, results = torch.get_num_threads(), []
+    try:
+        # each thread has a block: of all channels, of some, of few
+        for number in (1, 5, 64):
+            torch.set_num_threads(number)
+            results.append(torch.ops.imgops.conv2d_weight_gradient(dy.to(dtype), x.to(dtype), stride, padding))
+    finally:
+        torch.set_num_threads(threads)
+    actual, *others = results
+    assert all(torch.equal(actual, other) for other in others)
     assert actual.dtype == dtype
     assert actual.shape == expected.shape
     assert relative_error(actual, expected) <= 2 * TOLERANCE[dtype]
@@ -248,9 +257,17 @@ def test_only_gradients_asked_for():
     kernel = torch.ops.imgops.conv2d_weight_gradient
     for leaves, count in ([x], 0), ([weight], 1), ([x, weight], 1):
         with Counter() as counter:
-            torch.autograd.grad(y, leaves, retain_graph=True)
+            torch.autograd.grad(y, leaves, create_graph=True)
         assert counter.calls.count(kernel) == count
     with Counter() as counter:
         y.backward()
     assert counter.calls.count(kernel) == 1
     assert weight.grad is not None
+
+
+@pytest.mark.parametrize(("twin", "device"), twins(exclude=("reference",)))
+def test_a_node_called_by_hand(twin, device):
+    """Nothing tells which gradients are asked for then, so that all are computed."""
+    x = torch.randn(3, device=device, requires_grad=True)
+    dx, *_ = imgops.bias_act(x * 2, act="relu", gain=1.0, impl=twin).grad_fn.apply(torch.ones(3, device=device))
+    assert torch.equal(dx, (x > 0).float())
