@@ -1,10 +1,9 @@
-"""What the ops share: the namespaces of their twins, their registration, and the checks on arguments."""
+"""What the ops share: which twins there are, dtypes and formats, and the checks on arguments."""
 
 from __future__ import annotations
 
-import functools
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,74 +15,6 @@ from .. import _backend
 STATUSES = _backend.load()
 #: the dtypes that every twin takes
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-
-_TRITON = [device for device in ("cpu", "cuda") if STATUSES["triton", device].available]
-_triton_library = torch.library.Library("imgops_triton", "DEF")
-
-
-def namespace(twin: str) -> Any:
-    """The ops of a twin: ``imgops`` holds the kernels in C++, by device; ``imgops_triton`` those in Triton."""
-    return torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
-
-
-def register(
-    name: str,
-    *,
-    fake: Callable[..., Any],
-    triton: Callable[..., Any] | None,
-    backward: Callable[..., Any],
-    setup_context: Callable[..., Any],
-) -> None:
-    """Give the op ``name`` of each namespace that exists its fake and its gradient, and Triton's its kernel.
-
-    ``triton`` has the schema in its annotations, the same as the one in csrc/library.cpp. ``backward`` gets the
-    namespace before ctx, so that a gradient runs on the twin that ran the forward; what its ctx.needs_input_grad says
-    is what the pass asks for. Without ``triton`` the op has no kernel there.
-    """
-    spaces = ["imgops"] if STATUSES["cpu", "cpu"].available else []
-    if _TRITON and triton is not None:
-        _triton_library.define(name + torch.library.infer_schema(triton, mutates_args=()))
-        for device in _TRITON:
-            _triton_library.impl(name, triton, device.upper())
-        spaces.append("imgops_triton")
-
-    def remembering(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.tensors = [i for i, value in enumerate(inputs) if isinstance(value, Tensor)]
-        setup_context(ctx, inputs, output)
-
-    def asked(ops: Any, ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
-        # torch.library sets it back after each pass
-        ctx.needs_input_grad = _asked_for(ctx)
-        return backward(ops, ctx, *gradients)
-
-    for space in spaces:
-        torch.library.register_fake(f"{space}::{name}", fake)
-        torch.library.register_autograd(
-            f"{space}::{name}",
-            functools.partial(asked, getattr(torch.ops, space)),
-            setup_context=remembering,
-        )
-
-
-def _asked_for(ctx: Any) -> tuple[bool, ...]:
-    """ctx.needs_input_grad without the inputs whose gradient this pass has no use for.
-
-    ``torch.autograd.grad(y, x, create_graph=True)``, with which every gradient penalty begins, has none for a weight's,
-    and it costs as much as the rest. PyTorch tells its own ops alone: what it tells is private, and of a leaf it tells
-    nothing, so that without an answer the gradient is computed.
-    """
-    needs = list(ctx.needs_input_grad)
-    will_execute = getattr(torch._C, "_will_engine_execute_node", None)
-    if will_execute is not None and not torch.compiler.is_compiling():
-        for i, (node, _) in zip(ctx.tensors, ctx.next_functions, strict=True):
-            # the node of a leaf has a variable
-            if needs[i] and node is not None and not hasattr(node, "variable"):
-                try:
-                    needs[i] = will_execute(node)
-                except RuntimeError:
-                    # somebody calls the node, and not the engine
-                    break
-    return tuple(needs)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -17,9 +17,8 @@ from ._common import (
     check_operand,
     check_tensor,
     dense_format,
-    namespace,
-    register,
 )
+from ._registration import namespace, register
 
 
 def bias_act(

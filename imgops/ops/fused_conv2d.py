@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..reference.modulated_conv2d import resample_padding
 from . import bias_act
-from ._common import accumulation_dtype, dense_format, namespace, register
+from ._common import accumulation_dtype, dense_format
+from ._registration import namespace, register
 from .upfirdn2d import filter_size, fused_upfirdn2d_bias_act
 
 _LINEAR = ("linear", 0.0, 1.0, -1.0)

@@ -18,9 +18,8 @@ from ._common import (
     check_number,
     check_tensor,
     dense_format,
-    namespace,
-    register,
 )
+from ._registration import namespace, register
 
 #: 1-D filters of this many taps or more stay separable in :func:`setup_filter`
 SEPARABLE_TAPS = 8

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..reference import modulated_conv2d as reference
-from ._common import register
+from ._registration import namespace, register
 
 
 def weight_energy(twin: str, weight: Tensor) -> Tensor:
     """Sum over the taps of the squares of weight [O, I, kh, kw], as [O, I]; float32 or float64."""
-    return torch.ops.imgops.weight_energy(weight) if twin == "cpu" else reference.weight_energy(weight)
+    return namespace(twin).weight_energy(weight) if twin == "cpu" else reference.weight_energy(weight)
 
 
 def _fake(weight: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from twins import TOLERANCE, twins
 
 import imgops
 from imgops.ops import fused_conv2d as module
-from imgops.ops._common import STATUSES, namespace
+from imgops.ops._common import STATUSES
 from imgops.ops.fused_conv2d import fused_conv2d
 from imgops.reference.bias_act import bias_act
 
@@ -198,7 +198,8 @@ def test_opcheck(form, twin, device, name):
     for keep in (False, True):
         activation = LRELU if not keep else ("swish", 0.0, 1.0, -1.0)
         tensors = leaves if keep else [leaves[0], leaves[1], None, None, None, None]
-        torch.library.opcheck(namespace(twin).fused_conv2d, (*tensors, *activation, *rest, keep))
+        ops = torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
+        torch.library.opcheck(ops.fused_conv2d, (*tensors, *activation, *rest, keep))
 
 
 @needs_cpu_twin
