@@ -6,7 +6,7 @@
 namespace imgops {
 
 // Memory for a tensor of the dtype of `like`. The pages of a large one are those of an earlier one of its size, if one
-// is gone: to map and clear fresh ones takes the kernel twice as long as it takes an op to fill them.
+// is gone: for the kernel to map and clear fresh ones can take longer than for an op to fill them.
 Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, bool channels_last = false);
 
 }  // namespace imgops

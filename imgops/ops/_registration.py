@@ -71,9 +71,8 @@ def _function(
 ) -> Callable[..., Any]:
     """The op as a function that costs little to call.
 
-    PyTorch's own bookkeeping around a registered gradient converts the whole schema anew for each argument, which takes
-    longer than the kernel does on small images; an ``autograd.Function`` with the same gradient does not. A compiler
-    gets the op itself.
+    PyTorch's own bookkeeping around a registered gradient converts the whole schema anew for each argument, which shows
+    on small images; an ``autograd.Function`` with the same gradient does not. A compiler gets the op itself.
     """
 
     class Differentiable(torch.autograd.Function):
