@@ -1,25 +1,23 @@
 // What the ops on 3 x 3 convolutions and their kernels share: Winograd's algorithm (Lavin and Gray 2016).
 //
-// A plain convolution in tiles of 2 x 2 outputs, F(2 x 2, 3 x 3): 16 products a tile and channel in place of 36. One of
+// A plain convolution in tiles of 4 x 4 outputs, F(4 x 4, 3 x 3): 36 products a tile and channel in place of 144. One of
 // stride 2 in tiles of 2 x 2 outputs, and a transposed one in tiles of 4 x 4, whose phases have 2 taps or 1 an axis,
-// F(2, 2): 25 in place of 36. The gradient for a weight sums as many products over the tiles. The transforms only add
-// and halve, so that the rounding error stays within a few times that of the direct sum.
+// F(2, 2): 25 in place of 36. The gradient for a weight sums as many products over the tiles. The rounding error of the
+// plain one is some six times that of the direct sum, that of the others, which only add, twice.
 #pragma once
 
 #include "bias_act.h"
 
 namespace imgops {
 
-// tiles that are transformed together: three vectors of the widest instruction set
-constexpr int64_t kWinogradTiles = 48;
-// a weight, transformed
-constexpr int64_t kTransformedWeights = 16;
+// at most so many tiles are transformed together, three vectors of the widest instruction set; always whole vectors of it
+constexpr int64_t kWinogradTiles = 48, kWinogradLanes = 16;
 // a tile of inputs or outputs as it is, and the row that they are cut from or put together in, for each tile side by side
-constexpr int64_t kUntransformed = 25, kWinogradRow = 5;
+constexpr int64_t kUntransformed = 36, kWinogradRow = 5;
 // output channels that a block of transformed weights holds
 constexpr int64_t kWinogradOutputs = 8;
 // at most so many input channels at a time: their transformed tiles stay in the second-level cache
-constexpr int64_t kWinogradInputs = 128;
+constexpr int64_t kWinogradInputs = 64;
 
 // strided and transposed: by 2
 enum class Convolution : int { plain, strided, transposed };
@@ -27,7 +25,7 @@ enum class Convolution : int { plain, strided, transposed };
 // of the weight's gradient: tiles that are transformed together, channels side by side in memory, and most of a task
 constexpr int64_t kGradientTiles = 64, kGradientGroup = 32, kGradientBlock = 128;
 // pixels of the rows that a run of such tiles covers, for as many channels as the widest vector has lanes
-constexpr int64_t kGradientRows = 5, kGradientRow = 4 * kGradientTiles + 1, kGradientLanes = 16;
+constexpr int64_t kGradientRows = 6, kGradientRow = 4 * kGradientTiles + 2, kGradientLanes = 16;
 
 // pixels that a 3 x 3 convolution of that stride leaves along an axis; 0 where the padded image is smaller than the weight
 inline int64_t convolved(int64_t pixels, int64_t before, int64_t after, int64_t stride) {
@@ -46,17 +44,18 @@ struct Winograd {
   const void* x = nullptr;
   // [samples, inputs] or null
   const void* styles = nullptr;
-  // [output blocks][kTransformedWeights][inputs][kWinogradOutputs], zeros past the last output
+  // [output blocks][transformed_weights()][inputs][kWinogradOutputs], zeros past the last output
   void* transformed = nullptr;
   void* y = nullptr;
   // the convolution before the epilogue; null = not wanted
   void* kept = nullptr;
   BiasAct epilogue;
 
-  // along an axis: outputs of a tile; of the whole tile: products, and transformed inputs
-  int64_t tile_size() const { return kind == Convolution::transposed ? 4 : 2; }
-  int64_t products() const { return kind == Convolution::plain ? 16 : 25; }
-  int64_t transformed_inputs() const { return kind == Convolution::strided ? 25 : 16; }
+  // along an axis: outputs of a tile; of the whole tile: products, and transformed inputs and weights
+  int64_t tile_size() const { return kind == Convolution::strided ? 2 : 4; }
+  int64_t products() const { return kind == Convolution::plain ? 36 : 25; }
+  int64_t transformed_inputs() const { return kind == Convolution::plain ? 36 : kind == Convolution::strided ? 25 : 16; }
+  int64_t transformed_weights() const { return kind == Convolution::plain ? 36 : 16; }
   int64_t tiles_x() const { return (out_w + tile_size() - 1) / tile_size(); }
   int64_t tiles_y() const { return (out_h + tile_size() - 1) / tile_size(); }
   int64_t tiles() const { return samples * tiles_y() * tiles_x(); }
@@ -67,8 +66,14 @@ struct Winograd {
   int64_t block_inputs() const { return inputs < kWinogradInputs ? inputs : kWinogradInputs; }
   // output blocks whose sums a thread keeps until all inputs are in
   int64_t kept_blocks() const { return input_blocks() > 1 ? output_blocks() : 1; }
+  // groups of tiles, and tiles of a group: as many in each as whole vectors allow
+  int64_t groups() const { return (tiles() + kWinogradTiles - 1) / kWinogradTiles; }
+  int64_t group_tiles() const {
+    const int64_t vectors = groups() * kWinogradLanes;
+    return (tiles() + vectors - 1) / vectors * kWinogradLanes;
+  }
   // a task is an output block of a group of tiles, the blocks of one group in a row
-  int64_t tasks() const { return (tiles() + kWinogradTiles - 1) / kWinogradTiles * output_blocks(); }
+  int64_t tasks() const { return groups() * output_blocks(); }
   // values of aligned scratch memory that a thread needs
   int64_t scratch() const {
     const int64_t tiles = block_inputs() * transformed_inputs(), sums = kept_blocks() * kWinogradOutputs * products();
@@ -88,8 +93,9 @@ struct WinogradGradient {
   // outputs, and inputs, of a task; a multiple of kGradientGroup
   int64_t block = kGradientBlock;
 
-  int64_t tiles_x() const { return (out_w + 1) / 2; }
-  int64_t tiles_y() const { return (out_h + 1) / 2; }
+  int64_t tile_size() const { return kind == Convolution::strided ? 2 : 4; }
+  int64_t tiles_x() const { return (out_w + tile_size() - 1) / tile_size(); }
+  int64_t tiles_y() const { return (out_h + tile_size() - 1) / tile_size(); }
   int64_t tiles() const { return samples * tiles_y() * tiles_x(); }
   int64_t input_blocks() const { return (inputs + block - 1) / block; }
   // a task is a block of outputs with one of inputs
@@ -98,8 +104,8 @@ struct WinogradGradient {
   int64_t side() const { return block * kGradientTiles + kGradientGroup; }
   // values of aligned scratch memory that a thread needs
   int64_t scratch() const {
-    const int64_t numbers = kind == Convolution::strided ? 25 + 9 : 16 + 16;
-    return side() * numbers + kTransformedWeights * block * block + kGradientRows * kGradientRow * kGradientLanes;
+    const int64_t numbers = kind == Convolution::strided ? 25 + 9 : 36 + 36;
+    return side() * numbers + (kind == Convolution::strided ? 16 : 36) * block * block + kGradientRows * kGradientRow * kGradientLanes;
   }
 };
 

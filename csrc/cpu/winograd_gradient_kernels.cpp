@@ -12,7 +12,7 @@ namespace {
 template <class Axis, class A>
 class BlockMaker {
   static constexpr int64_t T = kGradientTiles, G = kGradientGroup, L = kLanes<A>;
-  static constexpr int64_t kProducts = Axis::kProducts, kTransformed = Axis::kTransformed, kAdjoints = Axis::kAdjoints;
+  static constexpr int64_t kProducts = Axis::kProducts, kTransformed = Axis::kTransformed, kAdjoints = Axis::kAdjoints, kWeights = Axis::kWeights;
   static constexpr int kVectors = G >= 2 * L ? 2 : 1;
   using V = typename Vector<A, L>::type;
   static_assert(Axis::kInputs <= kGradientRows && Axis::kStep * (T - 1) + Axis::kInputs <= kGradientRow && L <= kGradientLanes,
@@ -22,7 +22,7 @@ class BlockMaker {
  public:
   BlockMaker(const WinogradGradient& p, A* scratch)
       : p_(p), inputs_(scratch), outputs_(inputs_ + kTransformed * kTransformed * p.side()),
-        sums_(outputs_ + kAdjoints * kAdjoints * p.side()), pixels_(sums_ + kTransformedWeights * p.block * p.block) {
+        sums_(outputs_ + kAdjoints * kAdjoints * p.side()), pixels_(sums_ + kWeights * kWeights * p.block * p.block) {
     // lanes past the last channel are multiplied too and thrown away: numbers, so that none is slow
     std::memset(inputs_, 0, (outputs_ - inputs_ + kAdjoints * kAdjoints * p.side()) * sizeof(A));
   }
@@ -32,7 +32,7 @@ class BlockMaker {
     first_input_ = task % p_.input_blocks() * p_.block;
     const int64_t outputs = p_.outputs - first_output_ < p_.block ? p_.outputs - first_output_ : p_.block;
     const int64_t inputs = p_.inputs - first_input_ < p_.block ? p_.inputs - first_input_ : p_.block;
-    std::memset(sums_, 0, kTransformedWeights * p_.block * p_.block * sizeof(A));
+    std::memset(sums_, 0, kWeights * kWeights * p_.block * p_.block * sizeof(A));
     for (int64_t first = 0; first < p_.tiles(); first += T) {
       const int64_t tiles = p_.tiles() - first < T ? p_.tiles() - first : T;
       transform_tiles(first, tiles, inputs, outputs);
@@ -87,12 +87,12 @@ class BlockMaker {
       A* place = dst + c / G * T * G + c % G;
       for (int64_t t = 0; t < n; ++t) {
         V pixels[from][from], transformed[to][to];
-#pragma GCC unroll 25
+#pragma GCC unroll 36
         for (int64_t k = 0; k < from * from; ++k) {
           pixels[k / from][k % from] = load(pixels_ + (k / from * kGradientRow + step * t + k % from) * L);
         }
         along_both_axes(pixels, transformed, transform);
-#pragma GCC unroll 25
+#pragma GCC unroll 36
         for (int64_t k = 0; k < to * to; ++k) store(place + k * side + t * G, transformed[k / to][k % to]);
       }
     }
@@ -124,7 +124,7 @@ class BlockMaker {
   void add_products(int64_t ky, int64_t kx, int64_t tiles, int64_t inputs, int64_t outputs) {
     const A* left = outputs_ + (kAdjoints * Axis::kOutput[ky] + Axis::kOutput[kx]) * p_.side();
     const A* right = inputs_ + (kTransformed * Axis::kTile[ky] + Axis::kTile[kx]) * p_.side();
-    A* sums = sums_ + (4 * Axis::kWeight[ky] + Axis::kWeight[kx]) * p_.block * p_.block;
+    A* sums = sums_ + (kWeights * Axis::kWeight[ky] + Axis::kWeight[kx]) * p_.block * p_.block;
     for (int64_t i = 0; i < inputs; i += G) {
       for (int64_t o = 0; o < outputs; o += kRows) {
         const A* rows = left + o / G * T * G + o % G;
@@ -138,9 +138,9 @@ class BlockMaker {
 
   // dweight of output o and n inputs from i on
   void write_weights(int64_t o, int64_t i, int64_t n) {
-    V sums[4][4], taps[3][3];
-    for (int64_t k = 0; k < kTransformedWeights; ++k) {
-      sums[k / 4][k % 4] = load(sums_ + k * p_.block * p_.block + place(o, i));
+    V sums[kWeights][kWeights], taps[3][3];
+    for (int64_t k = 0; k < kWeights * kWeights; ++k) {
+      sums[k / kWeights][k % kWeights] = load(sums_ + k * p_.block * p_.block + place(o, i));
     }
     along_both_axes(sums, taps, [](const auto& from, auto& to) { Axis::weight_adjoint(from, to); });
     A* dst = static_cast<A*>(p_.dweight) + ((first_output_ + o) * p_.inputs + first_input_ + i) * 9;

@@ -13,7 +13,6 @@ template <class Axis, class A>
 class GroupMaker {
   static constexpr int64_t T = kWinogradTiles, kProducts = Axis::kProducts, kPixels = Axis::kPixels;
   static constexpr int64_t kInputs = Axis::kInputs, kStep = Axis::kStep, kTransformed = Axis::kTransformed;
-  static constexpr int kVectors = 3;
   using V = typename Vector<A, kLanes<A>>::type;
   static_assert(kPixels * kPixels <= kUntransformed && kPixels <= kWinogradRow, "scratch is too small for a tile's outputs");
   static_assert(kInputs * kInputs <= kUntransformed && kStep < kWinogradRow, "scratch is too small for a tile's inputs");
@@ -31,8 +30,8 @@ class GroupMaker {
 
   // output blocks begin to end of group number `group`
   void make(int64_t group, int64_t begin, int64_t end) {
-    first_ = group * T;
-    count_ = p_.tiles() - first_ < T ? p_.tiles() - first_ : T;
+    first_ = group * p_.group_tiles();
+    count_ = p_.tiles() - first_ < p_.group_tiles() ? p_.tiles() - first_ : p_.group_tiles();
     const int64_t blocks = p_.input_blocks();
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t first = block * block_inputs_;
@@ -59,10 +58,12 @@ class GroupMaker {
         gather(plane, kStep * ty - p_.pad_y + r, kStep * tx - p_.pad_x, n, style, pixels_ + kInputs * r * T + t);
       }
     });
-    for (int64_t t = 0; t < T; t += kLanes<A>) {
+    for (int64_t t = 0; t < count_; t += kLanes<A>) {
       V d[kInputs][kInputs], transformed[kTransformed][kTransformed];
+#pragma GCC unroll 36
       for (int64_t k = 0; k < kInputs * kInputs; ++k) d[k / kInputs][k % kInputs] = load(pixels_ + k * T + t);
       along_both_axes(d, transformed, [](const auto& from, auto& to) { Axis::input(from, to); });
+#pragma GCC unroll 36
       for (int64_t k = 0; k < kTransformed * kTransformed; ++k) {
         store(dst + k * block_inputs_ * T + t, transformed[k / kTransformed][k % kTransformed]);
       }
@@ -82,6 +83,8 @@ class GroupMaker {
     const int64_t inside = p_.w - x < length ? (p_.w - x > before ? p_.w - x : before) : length;
     const A* src = plane + y * p_.w + x;
     A* row = row_;
+    // the next channel's row, too short for the processor to foresee
+    for (int64_t k = before; k < inside; k += 64 / sizeof(A)) __builtin_prefetch(src + p_.h * p_.w + k);
     for (int64_t k = 0; k < before; ++k) row[k] = 0;
 #pragma omp simd
     for (int64_t k = before; k < inside; ++k) row[k] = src[k] * style;
@@ -94,19 +97,28 @@ class GroupMaker {
 
   // sums[kWinogradOutputs][kProducts * kProducts][T] of an output block
   void multiply_block(int64_t o, int64_t first, int64_t inputs, A* sums, bool add) const {
-    constexpr int64_t step = kVectors * kLanes<A>, row = kProducts * kProducts * T;
-    const A* transformed = static_cast<const A*>(p_.transformed) + (o * kTransformedWeights * p_.inputs + first) * kWinogradOutputs;
+    constexpr int64_t lanes = kLanes<A>, row = kProducts * kProducts * T;
+    const A* transformed = static_cast<const A*>(p_.transformed) + (o * p_.transformed_weights() * p_.inputs + first) * kWinogradOutputs;
     const auto weights_of = [&](int64_t k) {
-      const int64_t number = 4 * Axis::kWeight[k / kProducts] + Axis::kWeight[k % kProducts];
+      const int64_t number = Axis::kWeights * Axis::kWeight[k / kProducts] + Axis::kWeight[k % kProducts];
       return transformed + number * p_.inputs * kWinogradOutputs;
     };
     for (int64_t k = 0; k < kProducts * kProducts; ++k) {
       const A* tiles = tiles_ + (kTransformed * Axis::kTile[k / kProducts] + Axis::kTile[k % kProducts]) * block_inputs_ * T;
       const A *weights = weights_of(k), *next = weights_of(k + 1 < kProducts * kProducts ? k + 1 : k);
       for (int64_t r = 0; r < kWinogradOutputs; r += kRows) {
-        for (int64_t t = 0; t < T; t += step) {
-          A* to = sums + r * row + k * T + t;
-          multiply<kVectors, kWinogradOutputs, T, row>(weights + r, tiles + t, to, inputs, add, next);
+        for (int64_t t = 0; t < count_; t += 3 * lanes) {
+          const auto multiply_vectors = [&](auto vectors) {
+            A* to = sums + r * row + k * T + t;
+            multiply<vectors(), kWinogradOutputs, T, row>(weights + r, tiles + t, to, inputs, add, next);
+          };
+          if (count_ - t > 2 * lanes) {
+            multiply_vectors(std::integral_constant<int, 3>{});
+          } else if (count_ - t > lanes) {
+            multiply_vectors(std::integral_constant<int, 2>{});
+          } else {
+            multiply_vectors(std::integral_constant<int, 1>{});
+          }
         }
       }
     }
@@ -116,10 +128,12 @@ class GroupMaker {
   void finish_block(int64_t o, const A* sums) {
     for (int64_t r = 0; r < kWinogradOutputs && o * kWinogradOutputs + r < p_.outputs; ++r) {
       const A* m = sums + r * kProducts * kProducts * T;
-      for (int64_t t = 0; t < T; t += kLanes<A>) {
+      for (int64_t t = 0; t < count_; t += kLanes<A>) {
         V back[kPixels][kPixels], products[kProducts][kProducts];
+#pragma GCC unroll 36
         for (int64_t k = 0; k < kProducts * kProducts; ++k) products[k / kProducts][k % kProducts] = load(m + k * T + t);
         along_both_axes(products, back, [](const auto& from, auto& to) { Axis::output(from, to); });
+#pragma GCC unroll 16
         for (int64_t k = 0; k < kPixels * kPixels; ++k) store(pixels_ + k * T + t, back[k / kPixels][k % kPixels]);
       }
       for_runs(p_, first_, count_, [&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
@@ -156,23 +170,36 @@ class GroupMaker {
 // Each 3 x 3 weight transformed along both axes, for the outputs of a block side by side.
 template <class Axis, class A>
 void transform_weights(const Winograd& p, int64_t begin, int64_t end) {
-  constexpr int64_t R = kWinogradOutputs;
-  using V = typename Vector<A, R>::type;
+  constexpr int64_t R = kWinogradOutputs, K = Axis::kWeights;
+  // a cache line is written whole: the numbers lie so far apart that all their lines share a set of the cache
+  constexpr int64_t lanes = 64 / sizeof(A), step = lanes / R;
+  using V = typename Vector<A, lanes>::type;
   const int64_t* s = p.weight_strides;
   for (int64_t block = begin; block < end; ++block) {
-    A* dst = static_cast<A*>(p.transformed) + block * kTransformedWeights * p.inputs * R;
+    A* dst = static_cast<A*>(p.transformed) + block * K * K * p.inputs * R;
     const A* weight = static_cast<const A*>(p.weight) + block * R * s[0];
-    const int64_t outputs = p.outputs - block * R < R ? p.outputs - block * R : R;
-    for (int64_t i = 0; i < p.inputs; ++i) {
-      alignas(64) A w[3][3][R] = {};
-      for (int64_t r = 0; r < outputs; ++r) {
-        const A* one = weight + r * s[0] + i * s[1];
-        for (int64_t k = 0; k < 9; ++k) w[k / 3][k % 3][r] = one[k / 3 * s[2] + k % 3 * s[3]];
+    for (int64_t i = 0; i < p.inputs; i += step) {
+      // past the last stand the first ones, whose sums nobody reads
+      int64_t places[lanes];
+      for (int64_t lane = 0; lane < lanes; ++lane) {
+        const int64_t output = lane % R, input = lane / R;
+        places[lane] = (block * R + output < p.outputs ? output * s[0] : 0) + (i + input < p.inputs ? input * s[1] : 0);
       }
-      V taps[3][3], transformed[4][4];
-      for (int64_t k = 0; k < 9; ++k) taps[k / 3][k % 3] = *reinterpret_cast<const V*>(w[k / 3][k % 3]);
+      V taps[3][3], transformed[K][K];
+#pragma GCC unroll 9
+      for (int64_t k = 0; k < 9; ++k) {
+        const A* tap = weight + i * s[1] + k / 3 * s[2] + k % 3 * s[3];
+#pragma GCC unroll 16
+        for (int64_t lane = 0; lane < lanes; ++lane) taps[k / 3][k % 3][lane] = tap[places[lane]];
+      }
       along_both_axes(taps, transformed, [](const auto& from, auto& to) { Axis::weight(from, to); });
-      for (int64_t k = 0; k < 16; ++k) *reinterpret_cast<V*>(dst + (k * p.inputs + i) * R) = transformed[k / 4][k % 4];
+      A* to = dst + i * R;
+      if (i + step > p.inputs) {
+        for (int64_t k = 0; k < K * K; ++k) std::memcpy(to + k * p.inputs * R, &transformed[k / K][k % K], R * sizeof(A));
+        continue;
+      }
+#pragma GCC unroll 36
+      for (int64_t k = 0; k < K * K; ++k) std::memcpy(to + k * p.inputs * R, &transformed[k / K][k % K], sizeof(V));
     }
   }
 }

@@ -23,7 +23,8 @@ LRELU = ("lrelu", 0.2, 1.3, 30.0)
 SHAPES = {
     "tile of one sample": ((2, 20, 9, 11), 18, (3, 3), 1, (1, 1, 1, 1), 1),
     "tile of many samples": ((5, 17, 4, 3), 3, (3, 3), 1, (1, 1, 1, 1), 1),
-    "groups of tiles, blocks of inputs": ((2, 130, 9, 23), 9, (3, 3), 1, (1, 1, 1, 1), 1),
+    "groups of tiles, blocks of inputs": ((2, 130, 17, 23), 9, (3, 3), 1, (1, 1, 1, 1), 1),
+    "a group of few tiles": ((3, 5, 15, 34), 9, (3, 3), 1, (1, 1, 1, 1), 1),
     "uneven padding": ((2, 3, 6, 101), 2, (3, 3), 1, (-1, 3, 2, 0), 1),
     "pointwise": ((2, 33, 8, 8), 3, (1, 1), 1, (0, 0, 0, 0), 1),
     "stride": ((2, 4, 12, 13), 5, (3, 3), 2, (1, 0, 2, 1), 1),
@@ -78,7 +79,8 @@ def operands(shape, dtype, device, noises=None):
         size = ((h - 1) * up + kh, (w - 1) * up + kw)
     else:
         size = ((h + padding[2] + padding[3] - kh) // stride + 1, (w + padding[0] + padding[1] - kw) // stride + 1)
-    x, weight = random(n, i, h, w, of=dtype), random(o, i, kh, kw, of=dtype)
+    # outputs of some 10, so that the clamp of LRELU meets few of them
+    x, weight = random(n, i, h, w, of=dtype), random(o, i, kh, kw, of=dtype) * (10 / (i * kh * kw) ** 0.5)
     noise = random(n if noises is None else noises, 1, *size)
     return (x, weight, random(n, i), random(n, o), noise, random(o)), (stride, padding, up)
 
@@ -230,6 +232,24 @@ def test_weight_gradient(padding, n, i, h, w, o, dtype, stride):
     assert actual.dtype == dtype
     assert actual.shape == expected.shape
     assert relative_error(actual, expected) <= 2 * TOLERANCE[dtype]
+
+
+@needs_cpu_twin
+@pytest.mark.parametrize(("stride", "up", "bound"), [(1, 1, 2.5e-6), (2, 1, 8e-7), (1, 2, 8e-7)])
+def test_accuracy_with_many_channels(stride, up, bound):
+    """The norm of the error in float32, relative to the output's; the direct sum's is 2.4e-7."""
+    x, weight = torch.randn(1, 512, 33, 33), torch.randn(16, 512, 3, 3)
+    y, exact = (
+        fused_conv2d("cpu", t, w, None, None, None, None, ("linear", 0.0, 1.0, -1.0), stride, (0, 0, 0, 0), up)
+        for t, w in ((x, weight), (x.double(), weight.double()))
+    )
+    assert (y - exact).norm() < bound * exact.norm()
+    if up == 1:
+        dweight, exact_dweight = (
+            torch.ops.imgops.conv2d_weight_gradient(dy, t, stride, [0] * 4)
+            for dy, t in ((y, x), (y.double(), x.double()))
+        )
+        assert (dweight - exact_dweight).norm() < bound * exact_dweight.norm()
 
 
 @needs_cpu_twin
