@@ -8,6 +8,9 @@ if not torch.cuda.is_available():
     # before Triton is imported: its kernels then run, slowly, on the CPU
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# the CPU kernels' cache returns memory that holds an earlier result, which nothing poisons; memory_cases.py has it on
+os.environ.setdefault("IMGOPS_CACHE_MEMORY", "0")
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # the workers share the cores
     torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))

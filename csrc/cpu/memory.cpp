@@ -1,5 +1,5 @@
-// A cache of the memory of large results. It never holds more than was once in use at the same time, and the kernel may
-// take what is not in use whenever it is short of memory.
+// A cache of the memory of large results. It holds no more than was lately in use at the same time, and the kernel may
+// take the pages of what is not in use whenever it is short of memory; their addresses stay taken.
 #include "memory.h"
 
 #ifdef __linux__
@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
 
 // in libtorch since 2.11; on 2.10 it is null, and memory is libtorch's
@@ -30,6 +31,16 @@ namespace {
 constexpr size_t kPage = size_t(2) << 20;
 // smaller results stay in the heap, which keeps them mapped
 constexpr size_t kLarge = 4 * kPage;
+// at most so many blocks are kept, and what was in use is counted anew after so many
+constexpr size_t kBlocks = 4096;
+
+bool enabled() {
+  static const bool on = [] {
+    const char* const value = std::getenv("IMGOPS_CACHE_MEMORY");
+    return torch_from_blob != nullptr && (value == nullptr || std::strcmp(value, "0") != 0);
+  }();
+  return on;
+}
 
 class Cache {
  public:
@@ -47,35 +58,38 @@ class Cache {
   void* take(size_t bytes) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      live_ += bytes;
-      peak_ = std::max(peak_, live_);
       // the latest is the likeliest to be in the processor's cache
       const auto found = std::find_if(free_.rbegin(), free_.rend(), [&](const Block& b) { return b.bytes == bytes; });
       if (found != free_.rend()) {
         void* const p = found->p;
         cached_ -= bytes;
         free_.erase(std::next(found).base());
+        count(bytes);
         return p;
       }
-      while (live_ + cached_ > peak_) drop_oldest();
+      while (!free_.empty() && live_ + bytes + cached_ > std::max(peak_, live_ + bytes)) drop_oldest();
     }
     void* p = std::aligned_alloc(kPage, bytes);
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (p == nullptr) {
-      const std::lock_guard<std::mutex> lock(mutex_);
       while (!free_.empty()) drop_oldest();
       p = std::aligned_alloc(kPage, bytes);
-      if (p == nullptr) live_ -= bytes;
     }
     STD_TORCH_CHECK(p != nullptr, "imgops: out of memory for a tensor of ", bytes, " bytes");
     madvise(p, bytes, MADV_HUGEPAGE);
+    count(bytes);
     return p;
   }
 
-  void give(void* p, size_t bytes) {
-    // the kernel may have the pages until something is written to them
-    madvise(p, bytes, MADV_FREE);
+  void give(void* p, size_t bytes) noexcept {
+    // the kernel may have the pages until something is written to them; if it cannot, they are not kept from it
+    const bool kept = madvise(p, bytes, MADV_FREE) == 0;
     const std::lock_guard<std::mutex> lock(mutex_);
     live_ -= bytes;
+    if (!kept || free_.size() == free_.capacity()) {
+      std::free(p);
+      return;
+    }
     cached_ += bytes;
     free_.push_back({p, bytes});
   }
@@ -86,6 +100,19 @@ class Cache {
     size_t bytes;
   };
 
+  Cache() { free_.reserve(kBlocks); }
+
+  // `bytes` more are in use; what was in use long ago is forgotten
+  void count(size_t bytes) {
+    live_ += bytes;
+    recent_ = std::max(recent_, live_);
+    peak_ = std::max(peak_, live_);
+    if (++takes_ % kBlocks == 0) {
+      peak_ = recent_;
+      recent_ = live_;
+    }
+  }
+
   void drop_oldest() {
     std::free(free_.front().p);
     cached_ -= free_.front().bytes;
@@ -94,7 +121,9 @@ class Cache {
 
   std::mutex mutex_;
   std::vector<Block> free_;
-  size_t live_ = 0, cached_ = 0, peak_ = 0;
+  // bytes in use, and kept; the most in use at the same time, and since the last time that it was counted anew
+  size_t live_ = 0, cached_ = 0, peak_ = 0, recent_ = 0;
+  size_t takes_ = 0;
 };
 
 std::vector<int64_t> strides_of(const std::vector<int64_t>& size, bool channels_last) {
@@ -113,19 +142,21 @@ std::vector<int64_t> strides_of(const std::vector<int64_t>& size, bool channels_
 
 Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, bool channels_last) {
   size_t bytes = like.element_size();
-  for (const int64_t n : size) bytes *= n;
-  if (torch_from_blob == nullptr || bytes < kLarge) return allocate(like, size, like.scalar_type(), channels_last);
+  bool fits = true;
+  for (const int64_t n : size) fits = fits && !__builtin_mul_overflow(bytes, static_cast<size_t>(n), &bytes);
+  // what does not fit is libtorch's to refuse
+  if (!enabled() || !fits || bytes < kLarge || bytes > SIZE_MAX / 2) return allocate(like, size, like.scalar_type(), channels_last);
   bytes = (bytes + kPage - 1) / kPage * kPage;
-  void* const p = Cache::instance().take(bytes);
   const std::vector<int64_t> strides = strides_of(size, channels_last);
   const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(like.scalar_type()));
+  void* const p = Cache::instance().take(bytes);
   AtenTensorHandle handle = nullptr;
   const AOTITorchError error = torch_from_blob(
       p, size.size(), size.data(), strides.data(), 0, dtype, aoti_torch_device_type_cpu(), like.device().index(), &handle,
       aoti_torch_layout_strided(), nullptr, 0,
       [](void* data, void* context) { Cache::instance().give(data, reinterpret_cast<size_t>(context)); },
       reinterpret_cast<void*>(bytes));
-  if (error != AOTI_TORCH_SUCCESS) Cache::instance().give(p, bytes);
+  // after an error nobody knows whether the deleter has run: memory lost is better than memory given twice
   STD_TORCH_CHECK(error == AOTI_TORCH_SUCCESS, "imgops: cannot make a tensor of ", bytes, " bytes");
   return Tensor(handle);
 }

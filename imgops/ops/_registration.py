@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,9 +33,9 @@ def register(
 ) -> None:
     """Give the op ``name`` of each namespace that exists its fake and its gradient, and Triton's its kernel.
 
-    ``triton`` has the schema in its annotations, the same as the one in csrc/library.cpp. ``backward`` gets the
-    namespace before ctx, so that a gradient runs on the twin that ran the forward; what its ctx.needs_input_grad says
-    is what the pass asks for. Without ``triton`` the op has no kernel there.
+    ``triton`` has the schema in its annotations, the same as the one in csrc/library.cpp; without it the op has no
+    kernel there. ``backward`` is called with the namespace, so that a gradient runs on the twin that ran the forward,
+    ctx, which of the inputs' gradients this pass has a use for, and the outputs' gradients.
     """
     spaces = ["imgops"] if STATUSES["cpu", "cpu"].available else []
     if _TRITON and triton is not None:
@@ -43,27 +45,21 @@ def register(
         spaces.append("imgops_triton")
 
     def remember(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.tensors = [i for i, value in enumerate(inputs) if isinstance(value, Tensor)]
+        ctx.tensor_inputs = [i for i, value in enumerate(inputs) if isinstance(value, Tensor)]
         setup_context(ctx, inputs, output)
 
     for space in spaces:
-        differentiate = _backward(backward, _NAMESPACES[space])
+        differentiate = partial(_differentiate, backward, _NAMESPACES[space])
         op = getattr(getattr(torch.ops, space), name).default
         torch.library.register_fake(op, fake)
         torch.library.register_autograd(op, differentiate, setup_context=remember)
         setattr(_NAMESPACES[space], name, _function(op, differentiate, remember))
 
 
-def _backward(backward: Callable[..., Any], ops: SimpleNamespace) -> Callable[..., tuple[Any, ...]]:
-    def differentiate(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
-        required = ctx.needs_input_grad
-        ctx.needs_input_grad = _asked_for(ctx)
-        try:
-            return backward(ops, ctx, *gradients)
-        finally:
-            ctx.needs_input_grad = required
-
-    return differentiate
+def _differentiate(
+    backward: Callable[..., Any], ops: SimpleNamespace, ctx: Any, *gradients: Tensor | None
+) -> tuple[Any, ...]:
+    return backward(ops, ctx, _asked_for(ctx), *gradients)
 
 
 def _function(
@@ -72,47 +68,45 @@ def _function(
     """The op as a function that costs little to call.
 
     PyTorch's own bookkeeping around a registered gradient converts the whole schema anew for each argument, which shows
-    on small images; an ``autograd.Function`` with the same gradient does not. A compiler gets the op itself.
+    on small images; an ``autograd.Function`` with the same gradient does not. Compilers and tracers get the op itself.
     """
 
-    class Differentiable(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, *inputs: Any) -> Any:
-            output = op(*inputs)
-            remember(ctx, inputs, output)
-            return output
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        output = op(*inputs)
+        remember(ctx, inputs, output)
+        return output
 
-        @staticmethod
-        def backward(ctx: Any, *gradients: Tensor | None) -> Any:
-            return differentiate(ctx, *gradients)
-
-    Differentiable.__name__ = f"imgops_{op._opname}"
+    methods = {"forward": staticmethod(forward), "backward": staticmethod(differentiate)}
+    # made by its name, which the node of the graph gets too
+    function: Any = type(f"imgops_{op._opname}", (torch.autograd.Function,), methods)
 
     def call(*inputs: Any) -> Any:
-        eager = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        if eager and any(isinstance(value, Tensor) and value.requires_grad for value in inputs):
-            return Differentiable.apply(*inputs)
+        # the registered op drops the tangents of forward mode without a word; the function raises
+        forward_mode = getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
+        differentiated = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in inputs)
+        if (differentiated or forward_mode) and not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            return function.apply(*inputs)
         return op(*inputs)
 
     return call
 
 
 def _asked_for(ctx: Any) -> tuple[bool, ...]:
-    """ctx.needs_input_grad without the inputs whose gradient this pass has no use for.
+    """Which of the inputs' gradients this pass has a use for.
 
     ``torch.autograd.grad(y, x, create_graph=True)``, with which every gradient penalty begins, has none for a weight's,
-    and it costs as much as the rest. PyTorch tells its own ops alone: what it tells is private, and of a leaf it tells
-    nothing, so that without an answer the gradient is computed.
+    and it costs as much as the rest; ``ctx.needs_input_grad`` knows only which inputs require one. PyTorch's own ops
+    ask the engine, by functions that are private: without an answer the gradient is computed.
     """
     needs = list(ctx.needs_input_grad)
+    current_node = getattr(torch._C, "_current_autograd_node", None)
     will_execute = getattr(torch._C, "_will_engine_execute_node", None)
-    if will_execute is not None and not torch.compiler.is_compiling():
-        for i, (node, _) in zip(ctx.tensors, ctx.next_functions, strict=True):
-            # the node of a leaf has a variable
-            if needs[i] and node is not None and not hasattr(node, "variable"):
-                try:
-                    needs[i] = will_execute(node)
-                except RuntimeError:
-                    # somebody calls the node, and not the engine
-                    break
+    # a node may be called by hand too, also within another pass, which then answers for itself
+    if current_node is None or will_execute is None or torch.compiler.is_compiling() or current_node() is not ctx:
+        return tuple(needs)
+    for i, (node, _) in zip(ctx.tensor_inputs, ctx.next_functions, strict=True):
+        if needs[i] and node is not None:
+            # of a leaf whose gradient is returned, and not accumulated, it is refused
+            with contextlib.suppress(RuntimeError):
+                needs[i] = will_execute(node)
     return tuple(needs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -127,18 +128,33 @@ def _fake(x: Tensor, *args: Any) -> Tensor:
     return torch.empty_like(x, memory_format=dense_format(x))
 
 
-def saved_for_backward(
-    x: Tensor, y: Tensor, act: str, alpha: float, gain: float, clamp: float, needs_x: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """(x, None), (None, y) or (None, None): the one tensor that gives the activation's slope.
+def _slope_from(act: str, alpha: float, gain: float, clamp: float, needs_x: bool) -> str | None:
+    """Which of "x" and "y" gives the activation's slope, or None where it is constant.
 
     The output does, and need not be kept beside the next layer's input, where the slope is that of the sign.
     """
     if needs_x or ACTIVATIONS[act].derivative2 is not None:
-        return x, None
+        return "x"
     if act == "linear" and clamp < 0:
-        return None, None
-    return (None, y) if gain > 0 and (act != "lrelu" or alpha >= 0) else (x, None)
+        return None
+    return "y" if gain > 0 and (act != "lrelu" or alpha >= 0) else "x"
+
+
+def keeps_input(
+    tensors: Sequence[Tensor | None], scale: Tensor | None, activation: tuple[str, float, float, float]
+) -> bool:
+    """Whether a pass that ends in this epilogue must return what goes into it too, for the gradients of ``tensors``."""
+    if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)):
+        return False
+    return _slope_from(*activation, needs_x=scale is not None and scale.requires_grad) == "x"
+
+
+def saved_for_backward(
+    x: Tensor, y: Tensor, act: str, alpha: float, gain: float, clamp: float, needs_x: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """(x, None), (None, y) or (None, None): the one tensor that gives the activation's slope."""
+    source = _slope_from(act, alpha, gain, clamp, needs_x)
+    return x if source == "x" else None, y if source == "y" else None
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -148,8 +164,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.arguments = dim, act, alpha, gain, clamp
 
 
-def _backward(ops: Any, ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-    return *gradients(ops, dy, ctx.saved_tensors, ctx.arguments, ctx.needs_input_grad[1:4]), *[None] * 5
+def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) -> tuple[Any, ...]:
+    return *gradients(ops, dy, ctx.saved_tensors, ctx.arguments, *needs[1:4]), *[None] * 5
 
 
 def gradients(
@@ -157,16 +173,18 @@ def gradients(
     dy: Tensor,
     saved: tuple[Tensor | None, ...],
     arguments: tuple[int, str, float, float, float],
-    needs: tuple[bool, bool, bool],
+    needs_b: bool,
+    needs_scale: bool,
+    needs_noise: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """(dx, db, dscale, dnoise) by the fused backward; ``saved`` is (x, y, b, scale, noise)."""
     noise = saved[4]
-    dx, db, dscale, dnoise = ops.bias_act_backward(dy, *saved, *arguments, *needs)
+    dx, db, dscale, dnoise = ops.bias_act_backward(dy, *saved, *arguments, needs_b, needs_scale, needs_noise)
     return (
         dx,
-        db if needs[0] else None,
-        dscale if needs[1] else None,
-        dnoise.sum_to_size(noise.shape) if needs[2] and noise is not None else None,
+        db if needs_b else None,
+        dscale if needs_scale else None,
+        dnoise.sum_to_size(noise.shape) if needs_noise and noise is not None else None,
     )
 
 
@@ -225,27 +243,31 @@ def _setup_context_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Ten
     ctx.arguments, ctx.needs = inputs[6:11], inputs[11:]
 
 
-def _double_backward(ops: Any, ctx: Any, vx: Tensor, vb: Tensor, vscale: Tensor, vnoise: Tensor) -> tuple[Any, ...]:
+def _double_backward(
+    ops: Any, ctx: Any, needs: tuple[bool, ...], vx: Tensor, vb: Tensor, vscale: Tensor, vnoise: Tensor
+) -> tuple[Any, ...]:
     """Gradients of <v, (dx, db, dscale, dnoise)>, in ops that are differentiable themselves.
 
     With z = x * scale + noise + b and s = dy/dz, the backward is dx = dy * s * scale, db = sum(dy * s),
     dscale = sum(dy * s * x), dnoise = sum(dy * s): linear in dy, and in x through s (smooth activations).
     """
     dy, x, y, b, scale, noise = ctx.saved_tensors
-    (dim, act, alpha, gain, clamp), (needs_b, needs_scale, needs_noise) = ctx.arguments, ctx.needs
+    (dim, act, alpha, gain, clamp), (has_b, has_scale, has_noise) = ctx.arguments, ctx.needs
+    needs_dy, needs_x, _, needs_b, needs_scale, needs_noise = needs[:6]
     wide = accumulation_dtype(dy.dtype)
 
     # t = dz for the perturbation v: what multiplies dy * s in <v, ...>
     t = vx.to(wide) if scale is None else vx * _per_channel(scale, dy)
-    if needs_b:
+    if has_b:
         t = t + vb.reshape([-1 if i == dim else 1 for i in range(dy.ndim)])
-    if needs_scale:
+    if has_scale:
         t = t + x * _per_channel(vscale, dy)
-    if needs_noise:
+    if has_noise:
         t = t + vnoise
 
     smooth = ACTIVATIONS[act].derivative2 is not None
-    if scale is None:
+    ddy = dx = db = dscale = dnoise = None
+    if needs_dy and scale is None:
         ddy = ops.bias_act_backward(
             t.to(dy.dtype), x, y, b, None, noise, dim, act, alpha, gain, clamp, False, False, False
         )[0]
@@ -254,18 +276,24 @@ def _double_backward(ops: Any, ctx: Any, vx: Tensor, vb: Tensor, vscale: Tensor,
 
     slope, curvature = _slope_and_curvature(x, y, b, scale, noise, dim, act, alpha, gain, clamp)
     inner = list(range(2, dy.ndim))
-    dx = dscale = dnoise = db = None
-    if smooth:
+    if smooth and (needs_x or needs_b or needs_scale or needs_noise):
         # dz: the gradient for z, which x, scale, noise and b share
         dz = t * dy * curvature
-        dx = dz if scale is None else dz * _per_channel(scale, dy)
-        db = dz.sum([i for i in range(dy.ndim) if i != dim]) if b is not None else None
-        dscale = (dz * x).sum(inner) if scale is not None else None
-        dnoise = dz.sum(1, keepdim=True).sum_to_size(noise.shape) if noise is not None else None
-    if scale is not None:
-        ddy, ds = (t * slope).to(dy.dtype), dy * slope
-        dscale = (vx * ds).sum(inner) if dscale is None else dscale + (vx * ds).sum(inner)
+        if needs_x:
+            dx = dz if scale is None else dz * _per_channel(scale, dy)
+        if needs_b:
+            db = dz.sum([i for i in range(dy.ndim) if i != dim])
         if needs_scale:
+            dscale = (dz * x).sum(inner)
+        if needs_noise:
+            dnoise = dz.sum(1, keepdim=True).sum_to_size(noise.shape)
+    if scale is not None:
+        ds = dy * slope
+        if needs_dy:
+            ddy = (t * slope).to(dy.dtype)
+        if needs_scale:
+            dscale = (vx * ds).sum(inner) if dscale is None else dscale + (vx * ds).sum(inner)
+        if needs_x and has_scale:
             through_scale = ds * _per_channel(vscale, dy)
             dx = through_scale if dx is None else dx + through_scale
     return ddy, None if dx is None else dx.to(dy.dtype), None, db, dscale, dnoise, *[None] * 8

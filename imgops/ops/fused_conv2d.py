@@ -120,12 +120,7 @@ def fused_conv2d(
     """
     wide = accumulation_dtype(x.dtype)
     styles, demod, noise, b = (None if t is None else t.to(wide) for t in (styles, demod, noise, b))
-    differentiated = torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (x, weight, styles, demod, noise, b)
-    )
-    # the convolution before its epilogue is kept only where the output does not tell the slope
-    needs_u = demod is not None and demod.requires_grad
-    keep = differentiated and bias_act.saved_for_backward(x, x, *activation, needs_x=needs_u)[0] is not None
+    keep = bias_act.keeps_input((x, weight, styles, demod, noise, b), demod, activation)
     return namespace(twin).fused_conv2d(x, weight, styles, demod, noise, b, *activation, stride, padding, up, keep)[0]
 
 
@@ -191,16 +186,16 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.set_materialize_grads(False)
 
 
-def _backward(ops: Any, ctx: Any, dy: Tensor | None, du: Tensor | None) -> tuple[Any, ...]:
+def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, du: Tensor | None) -> tuple[Any, ...]:
     x, weight, styles, *kept = ctx.saved_tensors
-    needs_x, needs_weight, needs_styles, needs_demod, needs_noise, needs_b = ctx.needs_input_grad[:6]
+    needs_x, needs_weight, needs_styles, needs_demod, needs_noise, needs_b = needs[:6]
     dx = dweight = dstyles = ddemod = dnoise = db = None
     d = du if ctx.keep else None
     if dy is not None and ctx.plain:
         d = dy if d is None else d + dy
     elif dy is not None:
         through, db, ddemod, dnoise = bias_act.gradients(
-            ops, dy, tuple(kept), ctx.epilogue, (needs_b, needs_demod, needs_noise)
+            ops, dy, tuple(kept), ctx.epilogue, needs_b, needs_demod, needs_noise
         )
         d = through if d is None else d + through
     if d is not None and (needs_x or needs_styles):
@@ -283,11 +278,11 @@ def _setup_context_weight_gradient(ctx: Any, inputs: tuple[Any, ...], output: Te
     ctx.save_for_backward(dy, x)
 
 
-def _backward_weight_gradient(ops: Any, ctx: Any, v: Tensor) -> tuple[Any, ...]:
+def _backward_weight_gradient(ops: Any, ctx: Any, needs: tuple[bool, ...], v: Tensor) -> tuple[Any, ...]:
     """Gradients of <v, dweight> = <dy, conv2d(x, v)>."""
     dy, x = ctx.saved_tensors
     stride, padding = ctx.convolution
-    needs_dy, needs_x = ctx.needs_input_grad[:2]
+    needs_dy, needs_x = needs[:2]
     return (
         ops.fused_conv2d(x, v, None, None, None, None, *_LINEAR, stride, padding, 1, False)[0] if needs_dy else None,
         _input_gradient(ops, dy, x, v, stride, padding, 1) if needs_x else None,

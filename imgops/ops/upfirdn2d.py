@@ -200,7 +200,7 @@ def fused_upfirdn2d_bias_act(
     """``bias_act(upfirdn2d(x, f), b, scale, noise)`` in one pass on a fast twin; arguments already checked."""
     wide = accumulation_dtype(x.dtype)
     b, scale, noise = (None if t is None else t.to(wide) for t in (b, scale, noise))
-    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, f, b, scale, noise))
+    keep = bias_act.keeps_input((x, f, b, scale, noise), scale, (act, alpha, act_gain, clamp))
     return namespace(twin).upfirdn2d_bias_act(
         x, f, up, down, padding, False, gain, b, scale, noise, act, alpha, act_gain, clamp, keep
     )[0]
@@ -282,12 +282,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.x_shape, ctx.arguments = x.shape, arguments
 
 
-def _backward(ops: Any, ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) -> tuple[Any, ...]:
     x, f = ctx.saved_tensors
     dx = df = None
-    if ctx.needs_input_grad[0]:
+    if needs[0]:
         dx = ops.upfirdn2d(*_transposed(dy, ctx.x_shape, f, *ctx.arguments))
-    if ctx.needs_input_grad[1]:
+    if needs[1]:
         df = _filter_gradient(ops, x, dy, f, *ctx.arguments)
     return dx, df, *[None] * 5
 
@@ -353,17 +353,19 @@ def _setup_context_bias_act(ctx: Any, inputs: tuple[Any, ...], output: tuple[Ten
     ctx.set_materialize_grads(False)
 
 
-def _backward_bias_act(ops: Any, ctx: Any, dy: Tensor | None, dfiltered: Tensor | None) -> tuple[Any, ...]:
+def _backward_bias_act(
+    ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, dfiltered: Tensor | None
+) -> tuple[Any, ...]:
     x, f, *kept = ctx.saved_tensors
     db = dscale = dnoise = dx = df = None
     # an image that was not kept has no gradient, though a compiler may pass an empty one
     d = dfiltered if ctx.keep else None
     if dy is not None:
-        through, db, dscale, dnoise = bias_act.gradients(ops, dy, tuple(kept), ctx.epilogue, ctx.needs_input_grad[7:10])
+        through, db, dscale, dnoise = bias_act.gradients(ops, dy, tuple(kept), ctx.epilogue, *needs[7:10])
         d = through if d is None else d + through
-    if ctx.needs_input_grad[0] and d is not None:
+    if needs[0] and d is not None:
         dx = ops.upfirdn2d(*_transposed(d, ctx.x_shape, f, *ctx.resample))
-    if ctx.needs_input_grad[1] and d is not None:
+    if needs[1] and d is not None:
         df = _filter_gradient(ops, x, d, f, *ctx.resample)
     return dx, df, *[None] * 5, db, dscale, dnoise, *[None] * 5
 

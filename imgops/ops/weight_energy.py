@@ -23,7 +23,7 @@ def _setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _backward(ops: Any, ctx: Any, d: Tensor) -> Tensor:
+def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], d: Tensor) -> Tensor:
     return 2 * ctx.saved_tensors[0] * d[:, :, None, None]
 
 

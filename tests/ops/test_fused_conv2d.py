@@ -9,10 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden import relative_error
-from torch.utils._python_dispatch import TorchDispatchMode
 from twins import TOLERANCE, twins
 
-import imgops
 from imgops.ops import fused_conv2d as module
 from imgops.ops._common import STATUSES
 from imgops.ops.fused_conv2d import fused_conv2d
@@ -257,38 +255,3 @@ def test_accuracy_with_many_channels(stride, up, bound):
 def test_weight_gradient_opcheck(stride):
     x, dy = torch.randn(2, 5, 7, 8, requires_grad=True), torch.randn(2, 3, 7 // stride, 8 // stride, requires_grad=True)
     torch.library.opcheck(torch.ops.imgops.conv2d_weight_gradient, (dy, x, stride, [1, 2 - stride, 1, 2 - stride]))
-
-
-@needs_cpu_twin
-def test_only_gradients_asked_for():
-    """A gradient penalty differentiates with respect to x alone first: then a weight's gradient is not computed."""
-
-    class Counter(TorchDispatchMode):
-        def __init__(self):
-            super().__init__()
-            self.calls = []
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            self.calls.append(function.overloadpacket)
-            return function(*args, **(kwargs or {}))
-
-    x = torch.randn(1, 64, 32, 32, requires_grad=True)
-    weight = torch.randn(64, 64, 3, 3, requires_grad=True)
-    y = imgops.modulated_conv2d(x, weight * 0.1, torch.ones(1, 64), padding=1, impl="cpu").sum()
-    kernel = torch.ops.imgops.conv2d_weight_gradient
-    for leaves, count in ([x], 0), ([weight], 1), ([x, weight], 1):
-        with Counter() as counter:
-            torch.autograd.grad(y, leaves, create_graph=True)
-        assert counter.calls.count(kernel) == count
-    with Counter() as counter:
-        y.backward()
-    assert counter.calls.count(kernel) == 1
-    assert weight.grad is not None
-
-
-@pytest.mark.parametrize(("twin", "device"), twins(exclude=("reference",)))
-def test_a_node_called_by_hand(twin, device):
-    """Nothing tells which gradients are asked for then, so that all are computed."""
-    x = torch.randn(3, device=device, requires_grad=True)
-    dx, *_ = imgops.bias_act(x * 2, act="relu", gain=1.0, impl=twin).grad_fn.apply(torch.ones(3, device=device))
-    assert torch.equal(dx, (x > 0).float())

@@ -1,11 +1,11 @@
-"""The CPU kernels' cache of the memory of large results."""
+"""The CPU kernels' cache of the memory of large results, which is off in the other tests, and without it."""
 
 from __future__ import annotations
 
-import copy
+import os
 import subprocess
 import sys
-import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,76 +15,16 @@ from imgops.ops._common import STATUSES
 
 pytestmark = pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, reason="the CPU extension is not built")
 
-#: float32 values of a result that is large enough to be cached
-LARGE = 4 << 20
+
+def test_with_the_cache():
+    cases = Path(__file__).with_name("memory_cases.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(cases)]
+    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "IMGOPS_CACHE_MEMORY": "1"})
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
-def doubled(x):
-    return imgops.bias_act(x, gain=2.0, impl="cpu")
-
-
-def test_memory_is_shared_by_no_two_and_used_again():
-    x = torch.arange(LARGE, dtype=torch.float32)
-    first, second = doubled(x), doubled(x + 1)
-    assert first.data_ptr() != second.data_ptr()
-    assert torch.equal(first, 2 * x)
-    assert torch.equal(second, 2 * x + 2)
-    place, view = second.data_ptr(), second[LARGE // 2 :]
-    del second
-    # a view keeps the memory
-    assert doubled(x).data_ptr() != place
-    assert torch.equal(view, 2 * x[LARGE // 2 :] + 2)
-    del view
-    if torch.__version__ >= (2, 11):
-        assert doubled(x).data_ptr() == place
-    assert torch.equal(first, 2 * x)
-
-
-@pytest.mark.parametrize("shape", [(2, 64, 160, 256), (LARGE + 7,)], ids=str)
-def test_a_result_is_a_tensor_like_any_other(shape, tmp_path):
-    for form in (torch.contiguous_format, torch.channels_last) if len(shape) == 4 else (torch.contiguous_format,):
-        x = torch.randn(shape).contiguous(memory_format=form)
-        y = doubled(x)
-        assert y.stride() == x.stride()
-        assert torch.equal(y, 2 * x)
-        torch.save(y, tmp_path / "y")
-        assert torch.equal(torch.load(tmp_path / "y"), y)
-        assert torch.equal(copy.deepcopy(y), y)
-        y.add_(1).requires_grad_().sum().backward()
-        assert torch.equal(y.grad, torch.ones_like(y))
-
-
-def test_several_threads_at_once():
-    failures = []
-
-    def work(number):
-        for i in range(8):
-            x = torch.full((LARGE + number % 2 * LARGE,), float(10 * number + i))
-            kept = [doubled(x), doubled(x + 1)]
-            if not (torch.equal(kept[0], 2 * x) and torch.equal(kept[1], 2 * x + 2)):
-                failures.append((number, i))
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
-def test_it_holds_no_more_than_was_in_use_at_once():
-    """One result of each of many sizes, the largest last: all but that one are given back."""
-    code = f"""
-import torch, imgops
-def resident():
-    return int(next(l for l in open("/proc/self/status") if l.startswith("VmRSS")).split()[1]) >> 10
-x = torch.zeros({LARGE} * 3)
-imgops.bias_act(x[:64], gain=2.0, impl="cpu")
-before = resident()
-for n in range({LARGE}, {LARGE} * 3, {LARGE} // 8):
-    imgops.bias_act(x[:n], gain=2.0, impl="cpu")
-print(resident() - before)
-"""
-    grown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert int(grown) < 3 * 16 + 16
+def test_without_the_cache():
+    """Memory is PyTorch's, which can be resized."""
+    y = imgops.bias_act(torch.zeros(4 << 20), gain=2.0, impl="cpu")
+    y.untyped_storage().resize_(0)
+    assert y.untyped_storage().nbytes() == 0

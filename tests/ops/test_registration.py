@@ -1,0 +1,172 @@
+"""How the ops are called and differentiated, whichever op it is: the gradients that a pass asks for, modes, tracers."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import pytest
+import torch
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
+from twins import twins
+
+import imgops
+from imgops.ops._common import STATUSES
+
+needs_cpu_twin = pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, reason="the CPU extension is not built")
+fast_twins = pytest.mark.parametrize(("twin", "device"), twins(exclude=("reference",)))
+
+
+class Calls(TorchDispatchMode):
+    """Counts the ops that are called within it."""
+
+    def __init__(self):
+        super().__init__()
+        self.counter = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.counter[function.overloadpacket] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def convolution(x, weight):
+    return imgops.modulated_conv2d(x, weight, torch.ones(1, 64), padding=1, impl="cpu").sum()
+
+
+@needs_cpu_twin
+@pytest.mark.parametrize("leaves", [True, False])
+def test_only_gradients_asked_for(leaves):
+    """A gradient penalty differentiates with respect to x alone first: then a weight's gradient is not computed."""
+    x = torch.randn(1, 64, 32, 32, requires_grad=True)
+    weight = torch.randn(64, 64, 3, 3, requires_grad=True)
+    y = convolution(x, weight) if leaves else convolution(x * 1, weight * 0.1)
+    kernel = torch.ops.imgops.conv2d_weight_gradient
+    (dx, dweight) = torch.autograd.grad(y, [x, weight], create_graph=True)
+    for wanted, expected, count in ([x], [dx], 0), ([weight], [dweight], 1), ([x, weight], [dx, dweight], 1):
+        with Calls() as calls:
+            gradients = torch.autograd.grad(y, wanted, create_graph=True)
+        assert calls.counter[kernel] == count
+        assert all(torch.equal(g, e) for g, e in zip(gradients, expected, strict=True))
+    for inputs, count in ([x], 0), ([weight], 1), (None, 1):
+        x.grad = weight.grad = None
+        with Calls() as calls:
+            y.backward(inputs=inputs, retain_graph=True)
+        assert calls.counter[kernel] == count
+        for t, e in (x, dx), (weight, dweight):
+            wanted = inputs is None or any(t is i for i in inputs)
+            assert torch.equal(t.grad, e) if wanted else t.grad is None
+
+
+@fast_twins
+def test_a_node_called_by_hand(twin, device):
+    """Nothing tells which gradients are asked for then: all are computed. A pass around it speaks of its own."""
+    x, b = torch.randn(2, 3, device=device, requires_grad=True), torch.randn(3, device=device, requires_grad=True)
+    node = imgops.bias_act(x * 2, b * 1, act="relu", gain=1.0, impl=twin).grad_fn
+    expected = (x * 2 + b > 0).float()
+    seen = []
+
+    class Around(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, t):
+            return t.clone()
+
+        @staticmethod
+        def backward(ctx, d):
+            seen.append(node.apply(torch.ones(2, 3, device=device)))
+            return d
+
+    seen.append(node.apply(torch.ones(2, 3, device=device)))
+    t = torch.ones(1, device=device, requires_grad=True)
+    Around.apply(t).backward()
+    for dx, db, *_ in seen:
+        assert torch.equal(dx, expected)
+        assert torch.equal(db, expected.sum(0))
+
+
+@fast_twins
+def test_a_pass_within_a_pass(twin, device):
+    """Each pass over a node asks for its own gradients, also one that another's hook begins."""
+    x, b = torch.randn(2, 3, device=device, requires_grad=True), torch.randn(3, device=device, requires_grad=True)
+    inner = []
+
+    def unpack(t):
+        if not inner:
+            inner.append(None)
+            inner[:] = torch.autograd.grad(total, [x, b], retain_graph=True)
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, unpack):
+        total = imgops.bias_act(x * 1, b * 1, act="swish", impl=twin).sum()
+    (dx,) = torch.autograd.grad(total, x, retain_graph=True)
+    assert torch.equal(inner[0], dx)
+    assert torch.equal(inner[1], torch.autograd.grad(total, b)[0])
+
+
+@needs_cpu_twin
+def test_passes_of_several_threads_over_one_graph():
+    x = torch.randn(1, 64, 32, 32, requires_grad=True)
+    weight = torch.randn(64, 64, 3, 3, requires_grad=True)
+    y = convolution(x * 1, weight * 1)
+    expected = torch.autograd.grad(y, [x, weight], retain_graph=True)
+    failures = []
+
+    def work(t, e):
+        for _ in range(30):
+            (gradient,) = torch.autograd.grad(y, t, retain_graph=True, allow_unused=True)
+            if gradient is None or not torch.equal(gradient, e):
+                failures.append(gradient)
+
+    threads = [threading.Thread(target=work, args=pair) for pair in zip((x, weight), expected, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+@fast_twins
+def test_forward_mode_raises(twin, device):
+    """And never drops a tangent."""
+    x = torch.randn(2, 3, 4, 4, device=device)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.ones_like(x))
+        with pytest.raises(RuntimeError, match="jvp"):
+            imgops.bias_act(dual, act="lrelu", impl=twin)
+    with pytest.raises(RuntimeError, match="jvp"):
+        torch.func.jacfwd(lambda t: imgops.upfirdn2d(t, None, up=2, impl=twin))(x)
+
+
+@fast_twins
+def test_the_node_is_named_for_the_op(twin, device):
+    x = torch.randn(2, 3, device=device, requires_grad=True)
+    assert imgops.bias_act(x, impl=twin).grad_fn.name() == "imgops_bias_actBackward"
+
+
+@needs_cpu_twin
+@pytest.mark.filterwarnings("ignore")
+def test_a_traced_module_can_be_saved(tmp_path):
+    class Module(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.b = torch.nn.Parameter(torch.randn(3))
+
+        def forward(self, x):
+            return imgops.bias_act(x, self.b, act="lrelu", impl="cpu")
+
+    module, x = Module(), torch.randn(2, 3, 4, 4)
+    torch.jit.trace(module, x).save(tmp_path / "traced.pt")
+    assert torch.equal(torch.jit.load(tmp_path / "traced.pt")(x), module(x))
+
+
+@needs_cpu_twin
+@pytest.mark.parametrize(("act", "kept"), [("linear", False), ("lrelu", False), ("swish", True)])
+def test_only_what_tells_the_slope_is_kept(act, kept):
+    x = torch.randn(1, 3, 8, 8, requires_grad=True)
+    weight, styles = torch.randn(3, 3, 3, 3), torch.ones(1, 3)
+    f = imgops.setup_filter([1, 3, 3, 1])
+    y = imgops.modulated_conv2d(
+        x, weight, styles, demodulate=False, act=act, up=2, padding=1, resample_filter=f, impl="cpu"
+    )
+    assert y.grad_fn.name() == "imgops_upfirdn2d_bias_actBackward"
+    assert y.grad_fn.keep == kept
