@@ -52,7 +52,7 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   p.styles = data_of(styles);
   p.y = y.data_ptr();
   p.kept = keep ? kept.data_ptr() : nullptr;
-  const Tensor transformed = allocate(x, {p.output_blocks(), p.transformed_weights(), p.inputs, kWinogradOutputs});
+  const Tensor transformed = allocate(x, {p.output_blocks(), p.input_blocks(), p.transformed_weights(), p.block_inputs(), kWinogradOutputs});
   p.transformed = transformed.data_ptr();
 
   const WinogradWeightsKernel transform = IMGOPS_SELECT(winograd_weights);

@@ -44,7 +44,7 @@ struct Winograd {
   const void* x = nullptr;
   // [samples, inputs] or null
   const void* styles = nullptr;
-  // [output blocks][transformed_weights()][inputs][kWinogradOutputs], zeros past the last output
+  // [output blocks][input blocks][transformed_weights()][block_inputs()][kWinogradOutputs]
   void* transformed = nullptr;
   void* y = nullptr;
   // the convolution before the epilogue; null = not wanted
@@ -62,8 +62,8 @@ struct Winograd {
   int64_t output_blocks() const { return (outputs + kWinogradOutputs - 1) / kWinogradOutputs; }
   // one even without inputs, as it finishes the outputs
   int64_t input_blocks() const { return inputs > 0 ? (inputs + kWinogradInputs - 1) / kWinogradInputs : 1; }
-  // input channels of a block
-  int64_t block_inputs() const { return inputs < kWinogradInputs ? inputs : kWinogradInputs; }
+  // input channels of a block, made even, as their weights are written in pairs
+  int64_t block_inputs() const { return inputs < kWinogradInputs ? inputs + inputs % 2 : kWinogradInputs; }
   // output blocks whose sums a thread keeps until all inputs are in
   int64_t kept_blocks() const { return input_blocks() > 1 ? output_blocks() : 1; }
   // groups of tiles, and tiles of a group: as many in each as whole vectors allow

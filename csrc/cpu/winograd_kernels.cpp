@@ -39,7 +39,7 @@ class GroupMaker {
       for (int64_t i = 0; i < inputs; ++i) transform_input(first + i, tiles_ + i * T);
       for (int64_t o = begin; o < end; ++o) {
         A* sums = sums_ + (blocks > 1 ? o - begin : 0) * kSums;
-        multiply_block(o, first, inputs, sums, block > 0);
+        multiply_block(o * blocks + block, inputs, sums, block > 0);
         if (block == blocks - 1) finish_block(o, sums);
       }
     }
@@ -95,13 +95,13 @@ class GroupMaker {
     }
   }
 
-  // sums[kWinogradOutputs][kProducts * kProducts][T] of an output block
-  void multiply_block(int64_t o, int64_t first, int64_t inputs, A* sums, bool add) const {
+  // sums[kWinogradOutputs][kProducts * kProducts][T] (+)= the tiles times block number `block` of transformed weights
+  void multiply_block(int64_t block, int64_t inputs, A* sums, bool add) const {
     constexpr int64_t lanes = kLanes<A>, row = kProducts * kProducts * T;
-    const A* transformed = static_cast<const A*>(p_.transformed) + (o * p_.transformed_weights() * p_.inputs + first) * kWinogradOutputs;
+    const int64_t size = block_inputs_ * kWinogradOutputs;
+    const A* transformed = static_cast<const A*>(p_.transformed) + block * p_.transformed_weights() * size;
     const auto weights_of = [&](int64_t k) {
-      const int64_t number = Axis::kWeights * Axis::kWeight[k / kProducts] + Axis::kWeight[k % kProducts];
-      return transformed + number * p_.inputs * kWinogradOutputs;
+      return transformed + (Axis::kWeights * Axis::kWeight[k / kProducts] + Axis::kWeight[k % kProducts]) * size;
     };
     for (int64_t k = 0; k < kProducts * kProducts; ++k) {
       const A* tiles = tiles_ + (kTransformed * Axis::kTile[k / kProducts] + Axis::kTile[k % kProducts]) * block_inputs_ * T;
@@ -171,19 +171,20 @@ class GroupMaker {
 template <class Axis, class A>
 void transform_weights(const Winograd& p, int64_t begin, int64_t end) {
   constexpr int64_t R = kWinogradOutputs, K = Axis::kWeights;
-  // a cache line is written whole: the numbers lie so far apart that all their lines share a set of the cache
+  // a cache line is written whole
   constexpr int64_t lanes = 64 / sizeof(A), step = lanes / R;
   using V = typename Vector<A, lanes>::type;
   const int64_t* s = p.weight_strides;
-  for (int64_t block = begin; block < end; ++block) {
-    A* dst = static_cast<A*>(p.transformed) + block * K * K * p.inputs * R;
-    const A* weight = static_cast<const A*>(p.weight) + block * R * s[0];
+  const int64_t inputs = p.block_inputs(), blocks = p.input_blocks();
+  for (int64_t o = begin; o < end; ++o) {
+    const A* weight = static_cast<const A*>(p.weight) + o * R * s[0];
+    A* block = static_cast<A*>(p.transformed) + o * blocks * K * K * inputs * R;
     for (int64_t i = 0; i < p.inputs; i += step) {
       // past the last stand the first ones, whose sums nobody reads
       int64_t places[lanes];
       for (int64_t lane = 0; lane < lanes; ++lane) {
         const int64_t output = lane % R, input = lane / R;
-        places[lane] = (block * R + output < p.outputs ? output * s[0] : 0) + (i + input < p.inputs ? input * s[1] : 0);
+        places[lane] = (o * R + output < p.outputs ? output * s[0] : 0) + (i + input < p.inputs ? input * s[1] : 0);
       }
       V taps[3][3], transformed[K][K];
 #pragma GCC unroll 9
@@ -193,13 +194,9 @@ void transform_weights(const Winograd& p, int64_t begin, int64_t end) {
         for (int64_t lane = 0; lane < lanes; ++lane) taps[k / 3][k % 3][lane] = tap[places[lane]];
       }
       along_both_axes(taps, transformed, [](const auto& from, auto& to) { Axis::weight(from, to); });
-      A* to = dst + i * R;
-      if (i + step > p.inputs) {
-        for (int64_t k = 0; k < K * K; ++k) std::memcpy(to + k * p.inputs * R, &transformed[k / K][k % K], R * sizeof(A));
-        continue;
-      }
+      A* to = block + (i / inputs * K * K * inputs + i % inputs) * R;
 #pragma GCC unroll 36
-      for (int64_t k = 0; k < K * K; ++k) std::memcpy(to + k * p.inputs * R, &transformed[k / K][k % K], sizeof(V));
+      for (int64_t k = 0; k < K * K; ++k) std::memcpy(to + k * inputs * R, &transformed[k / K][k % K], sizeof(V));
     }
   }
 }
