@@ -87,11 +87,11 @@ def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
         25 * (h // 2 + 1) * (w // 2 + 1) if up > 1 else (16 if down == 1 else 25) * ((h + 1) // 2) * ((w + 1) // 2)
     )
     return dense_format(x) == torch.contiguous_format and not (
-        _known(n * h * w < WINOGRAD_PIXELS) or _known(products > 9 * h * w)
+        known(n * h * w < WINOGRAD_PIXELS) or known(products > 9 * h * w)
     )
 
 
-def _known(condition: bool | torch.SymBool) -> bool:
+def known(condition: bool | torch.SymBool) -> bool:
     """Whether the condition holds; of sizes that a compiler leaves open, whether it holds for all."""
     if torch.compiler.is_compiling():
         from torch.fx.experimental.symbolic_shapes import statically_known_true
@@ -227,7 +227,7 @@ def _input_gradient(
         padded = convolve(swapped, 1, _NO_PADDING, stride)
         # the last row and column may be ones that the stride never reads
         rest = [-x0, x0 + x.shape[3] - padded.shape[3], -y0, y0 + x.shape[2] - padded.shape[2]]
-        return padded if all(_known(r == 0) for r in rest) else F.pad(padded, rest)
+        return padded if all(known(r == 0) for r in rest) else F.pad(padded, rest)
     kh, kw = weight.shape[2:]
     return convolve(swapped.flip([2, 3]), 1, [kw - 1 - x0, kw - 1 - x1, kh - 1 - y0, kh - 1 - y1], 1)
 

@@ -5,14 +5,18 @@ The cuda twin takes it always, the cpu twin where :func:`.fused_conv2d.winograd_
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..reference.modulated_conv2d import resample_padding
 from .bias_act import fused_bias_act
+from .fused_conv2d import WINOGRAD_PIXELS, known
 from .upfirdn2d import filter_size, fused_upfirdn2d_bias_act
 
 _LINEAR = ("linear", 0.0, 1.0, -1.0)
+#: with so many input channels a product is faster than the library's transposed convolution of small images
+PRODUCT_CHANNELS = 512
 
 
 def library_resampled_conv2d(
@@ -60,5 +64,27 @@ def library_resampled_conv2d(
         return fused_upfirdn2d_bias_act(twin, x, f, (up, up), (1, 1), pads, gain, bias, demod, noise, *activation)
     # the output of the transposed convolution starts kernel - 1 samples earlier
     pads = (x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up))
-    x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
+    x = (_product_and_fold if _product_pays(twin, x, weight) else _transposed_conv2d)(x, weight, up)
     return fused_upfirdn2d_bias_act(twin, x, f, (1, 1), (1, 1), pads, gain, bias, demod, noise, *activation)
+
+
+def _product_pays(twin: str, x: Tensor, weight: Tensor) -> bool:
+    n, channels, h, w = x.shape
+    return (
+        twin == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and channels >= PRODUCT_CHANNELS
+        and known(n * h * w < WINOGRAD_PIXELS)
+    )
+
+
+def _product_and_fold(x: Tensor, weight: Tensor, up: int) -> Tensor:
+    """The transposed convolution as one product with all pixels of all samples, whose taps are then added up."""
+    (n, i, h, w), (_, _, kh, kw) = x.shape, weight.shape
+    taps = weight.permute(0, 2, 3, 1).reshape(-1, i) @ x.transpose(0, 1).reshape(i, -1)
+    columns = taps.unflatten(1, (n, h * w)).transpose(0, 1)
+    return F.fold(columns, ((h - 1) * up + kh, (w - 1) * up + kw), (kh, kw), stride=up)
+
+
+def _transposed_conv2d(x: Tensor, weight: Tensor, up: int) -> Tensor:
+    return F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)

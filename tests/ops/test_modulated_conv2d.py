@@ -11,7 +11,7 @@ from twins import TOLERANCE, twins
 
 import imgops
 from imgops.nn import EqualizedConv2d
-from imgops.ops import fused_conv2d
+from imgops.ops import fused_conv2d, library_conv2d
 
 IDS = [f"{i}-k{c.kernel}-up{c.up}-down{c.down}" for i, c in enumerate(MODULATED_CONV)]
 
@@ -48,18 +48,20 @@ def operands(case, device, dtype=torch.float64):
 
 @pytest.fixture
 def sized(request, monkeypatch):
-    """The paths of the CPU twin that small problems take, then those that large ones do."""
+    """The paths of the CPU twin that small problems take, those of small images with many channels, of large ones."""
+    if request.param == "as deep":
+        monkeypatch.setattr(library_conv2d, "PRODUCT_CHANNELS", 0)
     if request.param == "as large":
         monkeypatch.setattr(fused_conv2d, "WINOGRAD_PIXELS", 0)
         monkeypatch.setattr(fused_conv2d, "WINOGRAD_CHANNELS", 0)
 
 
 def sized_twins(**which):
-    """``twins``, the CPU's once for small problems and once for large ones; parameters (sized, twin, device)."""
+    """``twins``, the CPU's once for each of its paths; parameters (sized, twin, device)."""
     return [
         pytest.param(size, *pair.values, id=f"{size}-{pair.id}", marks=pair.marks)
         for pair in twins(**which)
-        for size in (("as small", "as large") if pair.values[0] == "cpu" else ("as small",))
+        for size in (("as small", "as deep", "as large") if pair.values[0] == "cpu" else ("as small",))
     ]
 
 
