@@ -90,7 +90,7 @@ def test_dry_run(tmp_path):
     config = json.loads(stdout)
     assert config["resolution"] == 32
     assert config["r1_gamma"] == 0.0002 * 32**2 / 32
-    assert "classes: brick, gravel, stars, wood" in stderr
+    assert "classes: brick, gravel, retina, wood" in stderr
     assert not (tmp_path / "x").exists()
 
 
@@ -166,7 +166,7 @@ def test_truncated_picture_is_named_before_training(tmp_path):
 
 def test_errors_of_generate(tmp_path, run):
     assert "--seeds takes numbers and ranges" in error("generate", run, "--seeds", "5-2", "--out", tmp_path)
-    assert "one of brick, gravel, stars, wood; got 'moss'" in error(
+    assert "one of brick, gravel, retina, wood; got 'moss'" in error(
         "generate", run, "--class", "moss", "--out", tmp_path
     )
     assert "must be 0 to 3" in error("generate", run, "--class", "4", "--out", tmp_path)

@@ -46,7 +46,8 @@ class Picture(NamedTuple):
 _TEXTURES = (
     Picture("brick", "brick", 64),
     Picture("gravel", "gravel", 64),
-    Picture("stars", "hubble_deep_field", 128),
+    # the vessels inside the round field of view
+    Picture("retina", "retina", 256, (300, 300, 1100, 1100)),
     # the table beside the saucer
     Picture("wood", "coffee", 64, (484, 0, 600, 400)),
 )
