@@ -16,8 +16,9 @@ constexpr int64_t kWinogradTiles = 48, kWinogradLanes = 16;
 constexpr int64_t kUntransformed = 36, kWinogradRow = 5;
 // output channels that a block of transformed weights holds
 constexpr int64_t kWinogradOutputs = 8;
-// at most so many input channels at a time: their transformed tiles stay in the second-level cache
-constexpr int64_t kWinogradInputs = 64;
+// at most so many transformed numbers of a tile, those of all its input channels, at a time: they stay in the second-level
+// cache
+constexpr int64_t kWinogradNumbers = 2304;
 
 // strided and transposed: by 2
 enum class Convolution : int { plain, strided, transposed };
@@ -60,18 +61,19 @@ struct Winograd {
   int64_t tiles_y() const { return (out_h + tile_size() - 1) / tile_size(); }
   int64_t tiles() const { return samples * tiles_y() * tiles_x(); }
   int64_t output_blocks() const { return (outputs + kWinogradOutputs - 1) / kWinogradOutputs; }
-  // one even without inputs, as it finishes the outputs
-  int64_t input_blocks() const { return inputs > 0 ? (inputs + kWinogradInputs - 1) / kWinogradInputs : 1; }
-  // input channels of a block, made even, as their weights are written in pairs
-  int64_t block_inputs() const { return inputs < kWinogradInputs ? inputs + inputs % 2 : kWinogradInputs; }
+  // input channels of a block, and blocks: one even without inputs, as it finishes the outputs. Even, as weights are
+  // written in pairs.
+  int64_t block_inputs() const {
+    const int64_t most = kWinogradNumbers / transformed_inputs() / 2 * 2;
+    return inputs < most ? inputs + inputs % 2 : most;
+  }
+  int64_t input_blocks() const { return inputs > 0 ? (inputs + block_inputs() - 1) / block_inputs() : 1; }
   // output blocks whose sums a thread keeps until all inputs are in
   int64_t kept_blocks() const { return input_blocks() > 1 ? output_blocks() : 1; }
-  // groups of tiles, and tiles of a group: as many in each as whole vectors allow
+  // groups of tiles in whole vectors, which differ by one at most, so that as many groups take as long; a group's first tile
+  int64_t vectors() const { return (tiles() + kWinogradLanes - 1) / kWinogradLanes; }
   int64_t groups() const { return (tiles() + kWinogradTiles - 1) / kWinogradTiles; }
-  int64_t group_tiles() const {
-    const int64_t vectors = groups() * kWinogradLanes;
-    return (tiles() + vectors - 1) / vectors * kWinogradLanes;
-  }
+  int64_t first_tile(int64_t group) const { return group * vectors() / groups() * kWinogradLanes; }
   // a task is an output block of a group of tiles, the blocks of one group in a row
   int64_t tasks() const { return groups() * output_blocks(); }
   // values of aligned scratch memory that a thread needs

@@ -30,8 +30,9 @@ class GroupMaker {
 
   // output blocks begin to end of group number `group`
   void make(int64_t group, int64_t begin, int64_t end) {
-    first_ = group * p_.group_tiles();
-    count_ = p_.tiles() - first_ < p_.group_tiles() ? p_.tiles() - first_ : p_.group_tiles();
+    first_ = p_.first_tile(group);
+    const int64_t next = p_.first_tile(group + 1);
+    count_ = (next < p_.tiles() ? next : p_.tiles()) - first_;
     const int64_t blocks = p_.input_blocks();
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t first = block * block_inputs_;
