@@ -1,4 +1,4 @@
-"""Set-up of every test: Triton's interpreter where there is no GPU, outputs poisoned with NaN, two threads."""
+"""Set-up of every test: Triton's interpreter where there is no GPU, outputs poisoned with NaN, threads."""
 
 import os
 

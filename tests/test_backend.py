@@ -182,16 +182,16 @@ for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
         ]
         if dtype.itemsize >= 4:
             # large enough for Winograd's algorithm, in one block of channels and in several
-            large, many = x.repeat(1, 1, 3, 2), x.repeat(1, 27, 4, 4)
+            large, many = x.repeat(1, 1, 3, 2), x.repeat(1, 30, 4, 4)
             outputs += [
                 imgops.modulated_conv2d(large, weight, styles, bias=b[:4], act="lrelu", padding=1),
                 imgops.modulated_conv2d(
-                    many, weight.repeat(20, 27, 1, 1), styles.repeat(1, 27), padding=1, up=2, resample_filter=f
+                    many, weight.repeat(20, 30, 1, 1), styles.repeat(1, 30), padding=1, up=2, resample_filter=f
                 ),
                 imgops.modulated_conv2d(
-                    many, weight.repeat(20, 27, 1, 1), styles.repeat(1, 27), padding=1, down=2, resample_filter=f
+                    many, weight.repeat(20, 30, 1, 1), styles.repeat(1, 30), padding=1, down=2, resample_filter=f
                 ),
-                imgops.modulated_conv2d(many, weight.repeat(20, 27, 1, 1), styles.repeat(1, 27), padding=1),
+                imgops.modulated_conv2d(many, weight.repeat(20, 30, 1, 1), styles.repeat(1, 30), padding=1),
             ]
         for y in outputs:
             wanted = [t for t in (x, b, weight) if t is not None]

@@ -1,4 +1,5 @@
-// A cache of the memory of large results. It holds no more than was lately in use at the same time, and the kernel may
+// A cache of the memory of large results. It holds no more than was lately in use at the same time (but for what threads
+// ask for at the same instant), and the kernel may
 // take the pages of what is not in use whenever it is short of memory; their addresses stay taken.
 #include "memory.h"
 
@@ -31,8 +32,10 @@ namespace {
 constexpr size_t kPage = size_t(2) << 20;
 // smaller results stay in the heap, which keeps them mapped
 constexpr size_t kLarge = 4 * kPage;
-// at most so many blocks are kept, and what was in use is counted anew after so many
+// at most so many blocks are kept
 constexpr size_t kBlocks = 4096;
+// after so many results the most in use is counted anew
+constexpr size_t kPeriod = 1024;
 
 bool enabled() {
   static const bool on = [] {
@@ -107,9 +110,10 @@ class Cache {
     live_ += bytes;
     recent_ = std::max(recent_, live_);
     peak_ = std::max(peak_, live_);
-    if (++takes_ % kBlocks == 0) {
+    if (++takes_ % kPeriod == 0) {
       peak_ = recent_;
       recent_ = live_;
+      while (!free_.empty() && live_ + cached_ > peak_) drop_oldest();
     }
   }
 

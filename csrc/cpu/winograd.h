@@ -2,8 +2,8 @@
 //
 // A plain convolution in tiles of 4 x 4 outputs, F(4 x 4, 3 x 3): 36 products a tile and channel in place of 144. One of
 // stride 2 in tiles of 2 x 2 outputs, and a transposed one in tiles of 4 x 4, whose phases have 2 taps or 1 an axis,
-// F(2, 2): 25 in place of 36. The gradient for a weight sums as many products over the tiles. The rounding error of the
-// plain one is some six times that of the direct sum, that of the others, which only add, twice.
+// F(2, 2): 25 in place of 36. The gradient for a weight sums as many products over the tiles. Only the plain one's
+// transforms lose digits; docs/design.md has the figures.
 #pragma once
 
 #include "bias_act.h"

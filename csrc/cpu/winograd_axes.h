@@ -31,7 +31,7 @@ constexpr int64_t kLanes = kBytes / sizeof(A);
 // outputs' gradient, number kOutput[p] (of kAdjoints), and transforms the sums back with weight_adjoint.
 
 // y[j] = sum_k d[j + k] w[k] by F(4, 3), from the values of polynomials at 0, +-a, +-b and infinity. With a = 3/4 and
-// b = 3/2 the rounding error is half of that with 1 and 2, the usual choice, and the constants are exact.
+// b = 3/2 the rounding error is half of that with 1 and 2, the usual choice; all constants but the reciprocals are exact.
 struct Plain {
   static constexpr int64_t kProducts = 6, kInputs = 6, kStep = 4, kPixels = 4, kTransformed = 6, kWeights = 6, kAdjoints = 6;
   static constexpr int64_t kTile[] = {0, 1, 2, 3, 4, 5}, kWeight[] = {0, 1, 2, 3, 4, 5}, kOutput[] = {0, 1, 2, 3, 4, 5};
@@ -124,17 +124,13 @@ struct Transposed {
 };
 
 // sums[r * row + t] (+)= sum_i left[i * left_row + r] * right[i * right_row + t] for i < n, kRows rows r and the t of
-// `vectors` vectors, all sums in registers; `next`, if any, as much of the left as will be asked for next, comes meanwhile
+// `vectors` vectors, all sums in registers; `next`, if any, as much of the left as will be asked for next, comes meanwhile.
+// What was there is added last: sums of sums lose fewer digits than one long sum.
 template <int vectors, int64_t left_row, int64_t right_row, int64_t row, class A>
 inline void multiply(const A* left, const A* right, A* sums, int64_t n, bool add, const A* next) {
   constexpr int64_t lanes = kLanes<A>;
   using V = typename Vector<A, lanes>::type;
-  V acc[kRows][vectors];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 3
-    for (int v = 0; v < vectors; ++v) acc[r][v] = add ? *reinterpret_cast<const V*>(sums + r * row + v * lanes) : V{};
-  }
+  V acc[kRows][vectors] = {};
   for (int64_t i = 0; i < n; ++i) {
     if (next) __builtin_prefetch(next + i * left_row, 0, 2);
     V x[vectors];
@@ -150,7 +146,10 @@ inline void multiply(const A* left, const A* right, A* sums, int64_t n, bool add
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 3
-    for (int v = 0; v < vectors; ++v) *reinterpret_cast<V*>(sums + r * row + v * lanes) = acc[r][v];
+    for (int v = 0; v < vectors; ++v) {
+      V& to = *reinterpret_cast<V*>(sums + r * row + v * lanes);
+      to = add ? to + acc[r][v] : acc[r][v];
+    }
   }
 }
 

@@ -81,12 +81,13 @@ def _function(
     function: Any = type(f"imgops_{op._opname}", (torch.autograd.Function,), methods)
 
     def call(*inputs: Any) -> Any:
-        # the registered op drops the tangents of forward mode without a word; the function raises
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        # the registered op drops the tangents of forward mode without a word; the function raises where there are any
         forward_mode = getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
+        if traced and forward_mode:
+            raise RuntimeError(f"imgops.{op._opname}: jvp (forward mode) is not supported")
         differentiated = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in inputs)
-        if (differentiated or forward_mode) and not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
-            return function.apply(*inputs)
-        return op(*inputs)
+        return function.apply(*inputs) if not traced and (differentiated or forward_mode) else op(*inputs)
 
     return call
 

@@ -83,9 +83,12 @@ def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
     # images of the lower resolution: what a transposed convolution reads, a strided one writes
     h, w = h // down, w // down
     # tiles reach past the edge of a small image
-    products = (
-        25 * (h // 2 + 1) * (w // 2 + 1) if up > 1 else (16 if down == 1 else 25) * ((h + 1) // 2) * ((w + 1) // 2)
-    )
+    if up > 1:
+        products = 25 * (h // 2 + 1) * (w // 2 + 1)
+    elif down > 1:
+        products = 25 * ((h + 1) // 2) * ((w + 1) // 2)
+    else:
+        products = 36 * ((h + 3) // 4) * ((w + 3) // 4)
     return dense_format(x) == torch.contiguous_format and not (
         known(n * h * w < WINOGRAD_PIXELS) or known(products > 9 * h * w)
     )

@@ -10,13 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..reference.modulated_conv2d import resample_padding
+from ._common import dense_format
 from .bias_act import fused_bias_act
-from .fused_conv2d import WINOGRAD_PIXELS, known
+from .fused_conv2d import known
 from .upfirdn2d import filter_size, fused_upfirdn2d_bias_act
 
 _LINEAR = ("linear", 0.0, 1.0, -1.0)
 #: with so many input channels a product is faster than the library's transposed convolution of small images
 PRODUCT_CHANNELS = 512
+#: of the whole batch, at most
+PRODUCT_PIXELS = 256
 
 
 def library_resampled_conv2d(
@@ -64,17 +67,19 @@ def library_resampled_conv2d(
         return fused_upfirdn2d_bias_act(twin, x, f, (up, up), (1, 1), pads, gain, bias, demod, noise, *activation)
     # the output of the transposed convolution starts kernel - 1 samples earlier
     pads = (x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up))
-    x = (_product_and_fold if _product_pays(twin, x, weight) else _transposed_conv2d)(x, weight, up)
+    x = (_product_and_fold if _product_pays(twin, x, weight, up) else _transposed_conv2d)(x, weight, up)
     return fused_upfirdn2d_bias_act(twin, x, f, (1, 1), (1, 1), pads, gain, bias, demod, noise, *activation)
 
 
-def _product_pays(twin: str, x: Tensor, weight: Tensor) -> bool:
+def _product_pays(twin: str, x: Tensor, weight: Tensor, up: int) -> bool:
     n, channels, h, w = x.shape
     return (
         twin == "cpu"
         and x.dtype in (torch.float32, torch.float64)
+        and dense_format(x) == torch.contiguous_format
+        and (up, *weight.shape[2:]) == (2, 3, 3)
         and channels >= PRODUCT_CHANNELS
-        and known(n * h * w < WINOGRAD_PIXELS)
+        and known(n * h * w <= PRODUCT_PIXELS)
     )
 
 

@@ -16,20 +16,20 @@ from imgops.ops._common import STATUSES
 from imgops.ops.fused_conv2d import fused_conv2d
 from imgops.reference.bias_act import bias_act
 
-LRELU = ("lrelu", 0.2, 1.3, 30.0)
+LINEAR, LRELU = ("linear", 0.0, 1.0, -1.0), ("lrelu", 0.2, 1.3, 30.0)
 #: (n, i, h, w), o, (kh, kw), stride, padding, up
 SHAPES = {
     "tile of one sample": ((2, 20, 9, 11), 18, (3, 3), 1, (1, 1, 1, 1), 1),
     "tile of many samples": ((5, 17, 4, 3), 3, (3, 3), 1, (1, 1, 1, 1), 1),
     "groups of tiles, blocks of inputs": ((2, 130, 17, 23), 9, (3, 3), 1, (1, 1, 1, 1), 1),
-    "a group of few tiles": ((3, 5, 15, 34), 9, (3, 3), 1, (1, 1, 1, 1), 1),
+    "three groups": ((3, 70, 15, 34), 9, (3, 3), 1, (1, 1, 1, 1), 1),
     "uneven padding": ((2, 3, 6, 101), 2, (3, 3), 1, (-1, 3, 2, 0), 1),
     "pointwise": ((2, 33, 8, 8), 3, (1, 1), 1, (0, 0, 0, 0), 1),
     "stride": ((2, 4, 12, 13), 5, (3, 3), 2, (1, 0, 2, 1), 1),
     "strided groups": ((2, 130, 15, 41), 9, (3, 3), 2, (0, 1, 0, 0), 1),
     "crop": ((2, 4, 7, 8), 5, (2, 3), 1, (-1, 1, 0, -1), 1),
     "transposed": ((2, 5, 5, 6), 7, (3, 3), 1, (0, 0, 0, 0), 2),
-    "transposed groups": ((2, 131, 7, 21), 9, (3, 3), 1, (0, 0, 0, 0), 2),
+    "transposed groups": ((2, 147, 7, 21), 9, (3, 3), 1, (0, 0, 0, 0), 2),
     "transposed, phases without taps": ((1, 3, 8, 9), 4, (2, 1), 1, (0, 0, 0, 0), 3),
     "small": ((2, 2, 3, 2), 2, (3, 3), 1, (1, 0, 0, 1), 1),
     "small strided": ((2, 2, 5, 4), 2, (3, 3), 2, (1, 0, 0, 1), 1),
@@ -233,21 +233,52 @@ def test_weight_gradient(padding, n, i, h, w, o, dtype, stride):
 
 
 @needs_cpu_twin
-@pytest.mark.parametrize(("stride", "up", "bound"), [(1, 1, 2.5e-6), (2, 1, 8e-7), (1, 2, 8e-7)])
+@pytest.mark.parametrize(("stride", "up", "bound"), [(1, 1, 1.1e-6), (2, 1, 4e-7), (1, 2, 5e-7)])
 def test_accuracy_with_many_channels(stride, up, bound):
-    """The norm of the error in float32, relative to the output's; the direct sum's is 2.4e-7."""
+    """The norm of the error in float32, relative to the output's; the library's direct sum has 2.4e-7."""
     x, weight = torch.randn(1, 512, 33, 33), torch.randn(16, 512, 3, 3)
-    y, exact = (
-        fused_conv2d("cpu", t, w, None, None, None, None, ("linear", 0.0, 1.0, -1.0), stride, (0, 0, 0, 0), up)
-        for t, w in ((x, weight), (x.double(), weight.double()))
-    )
+    y = fused_conv2d("cpu", x, weight, None, None, None, None, LINEAR, stride, (0, 0, 0, 0), up)
+    exact = plain(x.double(), weight.double(), None, None, None, None, LINEAR, stride, (0, 0, 0, 0), up)
     assert (y - exact).norm() < bound * exact.norm()
     if up == 1:
-        dweight, exact_dweight = (
-            torch.ops.imgops.conv2d_weight_gradient(dy, t, stride, [0] * 4)
-            for dy, t in ((y, x), (y.double(), x.double()))
-        )
-        assert (dweight - exact_dweight).norm() < bound * exact_dweight.norm()
+        dweight = torch.ops.imgops.conv2d_weight_gradient(y, x, stride, [0] * 4)
+        leaf = weight.double().requires_grad_()
+        (exact,) = torch.autograd.grad(F.conv2d(x.double(), leaf, stride=stride), leaf, y.double())
+        assert (dweight - exact).norm() < 1.1e-6 * exact.norm()
+
+
+@needs_cpu_twin
+@pytest.mark.parametrize("name", ["three groups", "strided groups", "transposed groups"])
+def test_the_number_of_threads_changes_nothing(name):
+    tensors, rest = operands(SHAPES[name], torch.float32, "cpu")
+    threads, results = torch.get_num_threads(), []
+    try:
+        for number in (1, 3, 5):
+            torch.set_num_threads(number)
+            results.append(fused_conv2d("cpu", *tensors, LRELU, *rest))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(results[0], other) for other in results[1:])
+
+
+@needs_cpu_twin
+def test_where_winograd_pays():
+    """Large batches of images that its tiles fit."""
+
+    def pays(shape, up=1, down=1, kernel=3, **kwargs):
+        return module.winograd_pays(torch.empty(shape, **kwargs), torch.empty(4, shape[1], kernel, kernel), up, down)
+
+    assert pays((4, 8, 16, 16))
+    assert pays((4, 8, 32, 32), down=2)
+    assert pays((4, 8, 16, 16), up=2)
+    assert not pays((1, 8, 16, 16))
+    assert not pays((4, 8, 16, 16), down=2)
+    assert not pays((4, 8, 16, 16), dtype=torch.bfloat16)
+    assert not pays((4, 8, 16, 16), kernel=5)
+    assert not pays((4, 8, 16, 16), up=3)
+    assert not pays((600, 8, 1, 2))
+    assert not pays((200, 8, 1, 6))
+    assert not pays((4, 8, 16, 16), memory_format=torch.channels_last)
 
 
 @needs_cpu_twin

@@ -51,6 +51,7 @@ def sized(request, monkeypatch):
     """The paths of the CPU twin that small problems take, those of small images with many channels, of large ones."""
     if request.param == "as deep":
         monkeypatch.setattr(library_conv2d, "PRODUCT_CHANNELS", 0)
+        monkeypatch.setattr(library_conv2d, "PRODUCT_PIXELS", 1 << 30)
     if request.param == "as large":
         monkeypatch.setattr(fused_conv2d, "WINOGRAD_PIXELS", 0)
         monkeypatch.setattr(fused_conv2d, "WINOGRAD_CHANNELS", 0)
@@ -98,6 +99,7 @@ def test_agrees_with_reference(case, channels_last, dtype, sized, twin, device):
     tensors = {k: t.requires_grad_() for k, t in tensors.items()}
     y, y64 = run(tensors, kwargs, twin), run(wide, kwargs, "reference")
     assert y.dtype == dtype
+    assert y.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     # the library's convolution rounds its result, and its inputs, to half precision
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 6e-3, torch.bfloat16: 5e-2}[dtype]
     assert relative_error(y, y64) < tolerance
