@@ -1,6 +1,6 @@
 // A cache of the memory of large results. It holds no more than was lately in use at the same time (but for what threads
-// ask for at the same instant), and the kernel may
-// take the pages of what is not in use whenever it is short of memory; their addresses stay taken.
+// ask for at the same instant), and the kernel may take the pages of what is not in use whenever it is short of memory;
+// their addresses stay taken.
 #include "memory.h"
 
 #ifdef __linux__

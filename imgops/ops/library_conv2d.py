@@ -16,10 +16,9 @@ from .fused_conv2d import known
 from .upfirdn2d import filter_size, fused_upfirdn2d_bias_act
 
 _LINEAR = ("linear", 0.0, 1.0, -1.0)
-#: with so many input channels a product is faster than the library's transposed convolution of small images
-PRODUCT_CHANNELS = 512
-#: of the whole batch, at most
-PRODUCT_PIXELS = 256
+#: from so many input channels on, and in batches of at most so many pixels, a product is faster than the library's
+#: transposed convolution
+PRODUCT_CHANNELS, PRODUCT_PIXELS = 512, 256
 
 
 def library_resampled_conv2d(
@@ -67,7 +66,10 @@ def library_resampled_conv2d(
         return fused_upfirdn2d_bias_act(twin, x, f, (up, up), (1, 1), pads, gain, bias, demod, noise, *activation)
     # the output of the transposed convolution starts kernel - 1 samples earlier
     pads = (x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up))
-    x = (_product_and_fold if _product_pays(twin, x, weight, up) else _transposed_conv2d)(x, weight, up)
+    if _product_pays(twin, x, weight, up):
+        x = _product_and_fold(x, weight, up)
+    else:
+        x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
     return fused_upfirdn2d_bias_act(twin, x, f, (1, 1), (1, 1), pads, gain, bias, demod, noise, *activation)
 
 
@@ -89,7 +91,3 @@ def _product_and_fold(x: Tensor, weight: Tensor, up: int) -> Tensor:
     taps = weight.permute(0, 2, 3, 1).reshape(-1, i) @ x.transpose(0, 1).reshape(i, -1)
     columns = taps.unflatten(1, (n, h * w)).transpose(0, 1)
     return F.fold(columns, ((h - 1) * up + kh, (w - 1) * up + kw), (kh, kw), stride=up)
-
-
-def _transposed_conv2d(x: Tensor, weight: Tensor, up: int) -> Tensor:
-    return F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
