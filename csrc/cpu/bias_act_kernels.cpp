@@ -48,17 +48,33 @@ void forward_row(const A* x, A* y, int64_t n, A s, A b, const A* noise, const Li
   }
 }
 
+// The tasks of a range, one after another: sample, channel and chunk by counting, since planes may be too small for divisions.
+struct Tasks {
+  int64_t channels, chunks, o, c, k;
+
+  Tasks(const BiasAct& p, int64_t channels, int64_t begin)
+      : channels(channels), chunks(p.chunks), o(begin / p.chunks / channels), c(begin / p.chunks % channels), k(begin % p.chunks) {}
+
+  void next() {
+    if (++k < chunks) return;
+    k = 0;
+    if (++c < channels) return;
+    c = 0;
+    ++o;
+  }
+};
+
 template <Act act, class T>
 void forward_planar(const BiasAct& p, DType dtype, int64_t begin, int64_t end) {
   using A = typename Accumulate<T>::type;
   const Limits<A> limits(p, dtype);
   A in[kRow], out[kRow];
-  for (int64_t task = begin; task < end; ++task) {
-    const int64_t plane = task / p.chunks, first = task % p.chunks * p.chunk;
-    const int64_t o = plane / p.channels, c = plane % p.channels;
+  Tasks at_task(p, p.channels, begin);
+  for (int64_t task = begin; task < end; ++task, at_task.next()) {
+    const int64_t plane = at_task.o * p.channels + at_task.c, first = at_task.k * p.chunk;
     const int64_t last = first + p.chunk < p.inner ? first + p.chunk : p.inner;
-    const A s = at<A>(p.scale, plane, 1), b = at<A>(p.b, c, 0);
-    const A* noise = p.noise ? static_cast<const A*>(p.noise) + o * p.noise_stride : nullptr;
+    const A s = at<A>(p.scale, plane, 1), b = at<A>(p.b, at_task.c, 0);
+    const A* noise = p.noise ? static_cast<const A*>(p.noise) + at_task.o * p.noise_stride : nullptr;
     for (int64_t i = first; i < last; i += kRow) {
       const int64_t n = last - i < kRow ? last - i : kRow;
       const A* x = load_row(static_cast<const T*>(p.x) + plane * p.inner + i, in, n);
@@ -116,13 +132,12 @@ void backward_planar(const BiasAct& p, DType dtype, int64_t begin, int64_t end) 
   // a linear slope needs no z
   const bool needs_z = p.x && !(act == Act::linear && p.clamp < 0);
   BackwardRow<T, A> row;
+  // with dnoise a task owns its chunk of every channel, and so sums over them without a race
   const int64_t channels = p.dnoise ? p.channels : 1;
-  for (int64_t task = begin; task < end; ++task) {
-    const int64_t k = task % p.chunks, first = k * p.chunk;
+  Tasks at_task(p, p.channels / channels, begin);
+  for (int64_t task = begin; task < end; ++task, at_task.next()) {
+    const int64_t o = at_task.o, c0 = at_task.c, k = at_task.k, first = k * p.chunk;
     const int64_t last = first + p.chunk < p.inner ? first + p.chunk : p.inner;
-    // with dnoise a task owns this chunk of every channel, and so sums over them without a race
-    const int64_t o = task / p.chunks / (p.dnoise ? 1 : p.channels);
-    const int64_t c0 = p.dnoise ? 0 : task / p.chunks % p.channels;
     const A* noise = p.noise ? static_cast<const A*>(p.noise) + o * p.noise_stride : nullptr;
     A* dnoise = p.dnoise ? static_cast<A*>(p.dnoise) + o * p.inner : nullptr;
     if (dnoise) {

@@ -71,8 +71,13 @@ def _function(
     on small images; an ``autograd.Function`` with the same gradient does not. Compilers and tracers get the op itself.
     """
 
+    def evaluate(*inputs: Any) -> Any:
+        # straight to the kernel: the registered gradient would look at every argument, to find that there is none
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*inputs)
+
     def forward(ctx: Any, *inputs: Any) -> Any:
-        output = op(*inputs)
+        output = evaluate(*inputs)
         remember(ctx, inputs, output)
         return output
 
@@ -87,7 +92,9 @@ def _function(
         if traced and forward_mode:
             raise RuntimeError(f"imgops.{op._opname}: jvp (forward mode) is not supported")
         differentiated = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in inputs)
-        return function.apply(*inputs) if not traced and (differentiated or forward_mode) else op(*inputs)
+        if traced:
+            return op(*inputs)
+        return function.apply(*inputs) if differentiated or forward_mode else evaluate(*inputs)
 
     return call
 
