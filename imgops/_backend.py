@@ -20,6 +20,8 @@ import torch
 TWINS = ("reference", "cpu", "triton", "cuda")
 #: the ops that have twins
 OPS = ("bias_act", "modulated_conv2d", "upfirdn2d")
+#: those whose kernels for GPUs are in Triton alone
+WITHOUT_CUDA: tuple[str, ...] = ()
 #: what the automatic choice tries on each type of device, best first
 PREFERENCE = {"cpu": ("cpu", "reference"), "cuda": ("triton", "cuda", "reference")}
 
@@ -141,6 +143,13 @@ def use_impl(impl: str | None) -> Iterator[None]:
         _choice.impl = before
 
 
+def status_of(op: str, twin: str, device_type: str, statuses: dict[tuple[str, str], Status]) -> Status:
+    """Whether the twin of this op can run on a type of device."""
+    if twin == "cuda" and op in WITHOUT_CUDA:
+        return Status(False, f"{op} has no kernel in CUDA C++", "take the triton twin, which runs on the same GPUs")
+    return statuses.get((twin, device_type), Status(twin == "reference", f"it does not run on {device_type}"))
+
+
 def choose(op: str, device_type: str, impl: str | None, statuses: dict[tuple[str, str], Status]) -> str:
     """The twin of ``op`` that runs on ``device_type``; only the automatic choice falls back.
 
@@ -151,13 +160,13 @@ def choose(op: str, device_type: str, impl: str | None, statuses: dict[tuple[str
     check_impl(impl)
     asked = impl or _choice.impl or _environment
     if asked is not None:
-        status = statuses.get((asked, device_type), Status(asked == "reference", f"it does not run on {device_type}"))
+        status = status_of(op, asked, device_type, statuses)
         if not status.available:
             raise RuntimeError(
                 f"imgops.{op}: the {asked} twin is not available on {device_type}: {status.reason}. {status.remedy}"
             )
         return asked
     for twin in PREFERENCE.get(device_type, ("reference",)):
-        if twin == "reference" or statuses[twin, device_type].available:
+        if status_of(op, twin, device_type, statuses).available:
             return twin
     return "reference"

@@ -13,13 +13,14 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 3e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 
 
-def twins(*, fast_only: bool = False, exclude: tuple[str, ...] = ()) -> list[object]:
-    """(twin, device) pairs as parameters; one that cannot run here is skipped with its reason."""
+def twins(op: str = "", *, fast_only: bool = False, exclude: tuple[str, ...] = ()) -> list[object]:
+    """(twin, device) pairs of an op as parameters; one that cannot run here is skipped with its reason."""
     params = []
     for device in DEVICES:
         for twin in _backend.TWINS:
             other_device = twin in ("cpu", "cuda") and twin != device
-            if other_device or twin in exclude or (fast_only and twin == "reference"):
+            unwritten = twin == "cuda" and op in _backend.WITHOUT_CUDA
+            if other_device or unwritten or twin in exclude or (fast_only and twin == "reference"):
                 continue
             status = _backend.load()[twin, device]
             marks = [] if status.available else [pytest.mark.skip(reason=f"{twin} on {device}: {status.reason}")]

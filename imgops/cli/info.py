@@ -56,7 +56,9 @@ def collect() -> dict[str, Any]:
             op: {
                 device: {
                     "chosen": _backend.choose(op, device, None, statuses),
-                    "twins": {twin: statuses[twin, device]._asdict() for twin in _backend.TWINS},
+                    "twins": {
+                        twin: _backend.status_of(op, twin, device, statuses)._asdict() for twin in _backend.TWINS
+                    },
                 }
                 for device in devices
             }
@@ -67,6 +69,11 @@ def collect() -> dict[str, Any]:
             {"twin": twin, "device": device, "reason": status.reason, "remedy": status.remedy}
             for (twin, device), status in statuses.items()
             if not status.available
+        ]
+        + [
+            {"twin": "cuda", "device": "cuda", "reason": status.reason, "remedy": status.remedy}
+            for op in _backend.WITHOUT_CUDA
+            for status in [_backend.status_of(op, "cuda", "cuda", statuses)]
         ],
         "build": _backend.build_report(),
     }
