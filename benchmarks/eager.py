@@ -144,8 +144,43 @@ def plain_conv2d(x: Tensor, weight: Tensor, up: int, down: int, padding: int, **
     return F.conv2d(x, weight, stride=down, padding=padding)
 
 
+def _statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    mean = x.mean([2, 3], keepdim=True)
+    return mean, (x.var([2, 3], keepdim=True) + eps).sqrt()
+
+
+def adain(content: Tensor, style: Tensor) -> Tensor:
+    """The formula, as the published code has it."""
+    mean, std = _statistics(content, 1e-5)
+    style_mean, style_std = _statistics(style, 1e-5)
+    return (content - mean) / std * style_std + style_mean
+
+
+def adain_instance_norm(content: Tensor, style: Tensor) -> Tensor:
+    """instance_norm, whose variance is the biased one, and an affine map."""
+    style_mean, style_std = _statistics(style, 1e-5)
+    return F.instance_norm(content, eps=1e-5) * style_std + style_mean
+
+
+def adaptive_instance_norm(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """The formula."""
+    centred = x - x.mean([2, 3], keepdim=True)
+    x_hat = centred * torch.rsqrt(centred.square().mean([2, 3], keepdim=True) + 1e-8)
+    return (1 + scale[:, :, None, None]) * x_hat + bias[:, :, None, None]
+
+
+def adaptive_instance_norm_affine(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """instance_norm and an affine map."""
+    return (1 + scale[:, :, None, None]) * F.instance_norm(x, eps=1e-8) + bias[:, :, None, None]
+
+
 #: forms in plain PyTorch by op; the first is the obvious one, which torch.compile gets too
 FORMS: dict[str, dict[str, Callable[..., Tensor]]] = {
+    "adain": {"eager": adain, "eager instance_norm": adain_instance_norm},
+    "adaptive_instance_norm": {
+        "eager": adaptive_instance_norm,
+        "eager instance_norm": adaptive_instance_norm_affine,
+    },
     "bias_act": {"eager": bias_act, "eager in place": bias_act_in_place},
     "upfirdn2d": {"eager": upfirdn2d, "eager strided": upfirdn2d_strided},
     "modulated_conv2d": {

@@ -22,7 +22,7 @@ os.environ.pop("TRITON_INTERPRET", None)
 
 import torch
 import triton
-from imgops.kernels import bias_act, modulated_conv2d, upfirdn2d
+from imgops.kernels import adain, bias_act, modulated_conv2d, upfirdn2d
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
@@ -77,6 +77,17 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
         def resample(f: Tensor | None, up: Any, down: Any, pad: Any, x: Tensor = x) -> Any:
             return upfirdn2d.upfirdn2d(x, f, up, down, pad, False, 1.0)
 
+        for c, side in ((512, 16), (128, 128), (64, 512)):
+            planes, of_planes, size = image(8, c, side, side, last), torch.empty(8, c), f"{side}x{side}"
+            yield f"mean_std of {size}, {layout}", partial(adain.mean_std, planes, 1e-5, True)
+            yield (
+                f"adaptive_instance_norm of {size}, {layout}",
+                partial(adain.adaptive_instance_norm, planes, of_planes, of_planes, 1e-5, True),
+            )
+            yield (
+                f"adaptive_instance_norm_backward of {size}, {layout}",
+                partial(adain.adaptive_instance_norm_backward, planes, planes, of_planes, 1e-5, True),
+            )
         yield f"bias_act, {layout}", partial(bias_act.bias_act, x, b, scale, noise, 1, *LRELU)
         yield f"bias_act_backward from x, {layout}", partial(backward, ("swish", 0.0, 2**0.5, 256.0), True)
         yield f"bias_act_backward from y, {layout}", partial(backward, LRELU, False)

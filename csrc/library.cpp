@@ -28,6 +28,14 @@ STABLE_TORCH_LIBRARY(imgops, m) {
   m.def("conv2d_weight_gradient(Tensor dy, Tensor x, int stride, int[] padding) -> Tensor");
   // sum of squares over the last two of four dimensions
   m.def("weight_energy(Tensor weight) -> Tensor");
+  // (mean, sqrt(variance + eps)) of each plane, [N, C] in the accumulation dtype
+  m.def("mean_std(Tensor x, float eps, bool unbiased) -> (Tensor, Tensor)");
+  // scale * (x - mean) / sqrt(variance + eps) + bias; scale and bias [N, C]
+  m.def("adaptive_instance_norm(Tensor x, Tensor scale, Tensor bias, float eps, bool unbiased) -> Tensor");
+  // (dx, dscale, dbias)
+  m.def(
+      "adaptive_instance_norm_backward(Tensor dy, Tensor x, Tensor scale, float eps, bool unbiased) "
+      "-> (Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
@@ -37,5 +45,8 @@ STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
   m.impl("fused_conv2d", TORCH_BOX(&imgops::fused_conv2d_cpu));
   m.impl("conv2d_weight_gradient", TORCH_BOX(&imgops::conv2d_weight_gradient_cpu));
   m.impl("weight_energy", TORCH_BOX(&imgops::weight_energy_cpu));
+  m.impl("mean_std", TORCH_BOX(&imgops::mean_std_cpu));
+  m.impl("adaptive_instance_norm", TORCH_BOX(&imgops::adaptive_instance_norm_cpu));
+  m.impl("adaptive_instance_norm_backward", TORCH_BOX(&imgops::adaptive_instance_norm_backward_cpu));
   m.impl("upfirdn2d_bias_act", TORCH_BOX(&imgops::upfirdn2d_bias_act_cpu));
 }

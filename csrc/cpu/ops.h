@@ -33,4 +33,11 @@ Tensor conv2d_weight_gradient_cpu(const Tensor& dy, const Tensor& x, int64_t str
 
 Tensor weight_energy_cpu(const Tensor& weight);
 
+std::tuple<Tensor, Tensor> mean_std_cpu(const Tensor& x, double eps, bool unbiased);
+
+Tensor adaptive_instance_norm_cpu(const Tensor& x, const Tensor& scale, const Tensor& bias, double eps, bool unbiased);
+
+std::tuple<Tensor, Tensor, Tensor> adaptive_instance_norm_backward_cpu(const Tensor& dy, const Tensor& x,
+                                                                       const Tensor& scale, double eps, bool unbiased);
+
 }  // namespace imgops

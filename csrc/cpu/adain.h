@@ -1,0 +1,39 @@
+// What the ops and the kernels of adaptive instance normalisation share.
+#pragma once
+
+#include "storage.h"
+
+namespace imgops {
+
+// Planes [outer, channels] of so many pixels: [outer, channels, pixels], or [outer, pixels, channels] where interleaved.
+struct Adain {
+  int64_t outer = 1, channels = 1, pixels = 1;
+  bool interleaved = false;
+  double eps = 0;
+  bool unbiased = false;
+  const void *x = nullptr, *dy = nullptr;
+  void* out = nullptr;
+  // per plane, in the accumulation type: operands, and sums that are results
+  const void *scale = nullptr, *bias = nullptr;
+  void *dscale = nullptr, *dbias = nullptr, *mean = nullptr, *std = nullptr;
+
+  // channels that one task has: a plane, or two cache lines of floats of every pixel
+  static constexpr int64_t kBlock = 32;
+  int64_t blocks() const { return interleaved ? (channels + kBlock - 1) / kBlock : channels; }
+  int64_t tasks() const { return outer * blocks(); }
+};
+
+using AdainKernel = void (*)(const Adain&, DType, int64_t begin, int64_t end);
+
+#define IMGOPS_DECLARE(isa)                                                \
+  namespace isa {                                                          \
+  void mean_std(const Adain&, DType, int64_t, int64_t);                    \
+  void adaptive_instance_norm(const Adain&, DType, int64_t, int64_t);      \
+  void adaptive_instance_norm_backward(const Adain&, DType, int64_t, int64_t); \
+  }
+IMGOPS_DECLARE(baseline)
+IMGOPS_DECLARE(avx2)
+IMGOPS_DECLARE(avx512)
+#undef IMGOPS_DECLARE
+
+}  // namespace imgops

@@ -1,0 +1,216 @@
+"""Adaptive instance normalisation, of style transfer (``adain``) and of StyleGAN (``adaptive_instance_norm``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _backend
+from ..reference import adain as reference
+from ._common import STATUSES, accumulation_dtype, check_number, check_operand, check_tensor, dense_format
+from ._registration import namespace, register
+
+
+def adain(
+    content: Tensor, style: Tensor, *, eps: float = 1e-5, unbiased: bool = True, impl: str | None = None
+) -> Tensor:
+    """Give the content's channels the mean and standard deviation of the style's (Huang and Belongie 2017, eq. 8).
+
+    ``std(style) * (content - mean(content)) / std(content) + mean(style)``, with ``std = sqrt(variance + eps)`` over
+    the pixels of each channel of each sample. Statistics are summed in float32 at least, by a method that does not
+    cancel. Differentiable to any order with respect to both.
+
+    Args:
+        content: [N, C, H, W], float64/32/16 or bfloat16, any strides.
+        style: [N or 1, C, H', W'] in any of these dtypes; the height and width may differ from the content's.
+        eps: added to each variance, >= 0. Default 1e-5.
+        unbiased: divide by one less than the pixels, as published decoders were trained with. Default True.
+        impl: "reference", "cpu" or "triton"; None takes the best that is here.
+
+    Returns:
+        A tensor of the content's shape and dtype, channels-last where it is.
+
+    Raises:
+        TypeError: content or style is no tensor of a supported dtype, or eps no number.
+        ValueError: they do not fit each other, have no pixels (with ``unbiased`` a single one), or eps is below 0.
+        RuntimeError: the twin named by ``impl`` cannot run here.
+    """
+    check_tensor("adain", "content", content, 4)
+    check_tensor("adain", "style", style, 4)
+    n, c = content.shape[:2]
+    if style.device != content.device:
+        raise ValueError(f"imgops.adain: style must be on the content's device {content.device}; got {style.device}")
+    if style.shape[1] != c or style.shape[0] not in (n, 1):
+        raise ValueError(f"imgops.adain: style must have shape [{n} or 1, {c}, H, W]; got {list(style.shape)}")
+    _check_pixels("adain", "content", content, unbiased)
+    _check_pixels("adain", "style", style, unbiased)
+    eps = check_number("adain", "eps", eps, minimum=0)
+    twin = _backend.choose("adain", content.device.type, impl, STATUSES)
+    mean, std = _mean_std(twin, style, eps, unbiased)
+    return _adaptive_instance_norm(twin, content, std, mean, eps, unbiased)
+
+
+def adaptive_instance_norm(
+    x: Tensor, scale: Tensor, bias: Tensor, *, eps: float = 1e-8, impl: str | None = None
+) -> Tensor:
+    """``(1 + scale) * (x - mean) / sqrt(variance + eps) + bias``, StyleGAN's (Karras et al. 2019, section 2).
+
+    Mean and (biased) variance are over the pixels of each channel of each sample, summed in float32 at least, by a
+    method that does not cancel. Differentiable to any order with respect to x, scale and bias.
+
+    Args:
+        x: [N, C, H, W], float64/32/16 or bfloat16, any strides.
+        scale, bias: [N or 1, C] in any of these dtypes.
+        eps: added to the variance, >= 0. Default 1e-8.
+        impl: "reference", "cpu" or "triton"; None takes the best that is here.
+
+    Returns:
+        A tensor of x's shape and dtype, channels-last where x is.
+
+    Raises:
+        TypeError: an argument is no tensor of a supported dtype, or eps no number.
+        ValueError: scale or bias does not fit x, x has no pixels, or eps is below 0.
+        RuntimeError: the twin named by ``impl`` cannot run here.
+    """
+    op = "adaptive_instance_norm"
+    check_tensor(op, "x", x, 4)
+    shape = ((x.shape[0], 1), x.shape[1])
+    check_operand(op, "scale", scale, x, shape)
+    check_operand(op, "bias", bias, x, shape)
+    _check_pixels(op, "x", x, unbiased=False)
+    eps = check_number(op, "eps", eps, minimum=0)
+    twin = _backend.choose(op, x.device.type, impl, STATUSES)
+    wide = accumulation_dtype(x.dtype)
+    return _adaptive_instance_norm(twin, x, 1 + scale.to(wide), bias, eps, unbiased=False)
+
+
+def _check_pixels(op: str, name: str, x: Tensor, unbiased: bool) -> None:
+    least = 2 if unbiased else 1
+    if x.shape[2] * x.shape[3] < least:
+        raise ValueError(f"imgops.{op}: {name} must have at least {least} pixels; got shape {list(x.shape)}")
+
+
+def _mean_std(twin: str, x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
+    if twin == "reference":
+        return reference.mean_std(x.to(accumulation_dtype(x.dtype)), eps, unbiased)
+    return namespace(twin).mean_std(x, eps, unbiased)
+
+
+def _adaptive_instance_norm(twin: str, x: Tensor, scale: Tensor, bias: Tensor, eps: float, unbiased: bool) -> Tensor:
+    wide = accumulation_dtype(x.dtype)
+    scale, bias = (t.to(wide).expand(x.shape[:2]) for t in (scale, bias))
+    if twin == "reference":
+        return reference.adaptive_instance_norm(x.to(wide), scale, bias, eps, unbiased).to(x.dtype)
+    return namespace(twin).adaptive_instance_norm(x, scale, bias, eps, unbiased)
+
+
+def _triton_mean_std(x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
+    from imgops.kernels import adain as kernel
+
+    return kernel.mean_std(x, eps, unbiased)
+
+
+def _fake_mean_std(x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
+    wide = accumulation_dtype(x.dtype)
+    return x.new_empty(x.shape[:2], dtype=wide), x.new_empty(x.shape[:2], dtype=wide)
+
+
+def _setup_context_mean_std(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, _, unbiased = inputs
+    ctx.save_for_backward(x, *output)
+    ctx.freedom = x.shape[2] * x.shape[3] - unbiased
+
+
+def _backward_mean_std(
+    ops: Any, ctx: Any, needs: tuple[bool, ...], dmean: Tensor, dstd: Tensor
+) -> tuple[Tensor, None, None]:
+    x, mean, std = ctx.saved_tensors
+    pixels = x.shape[2] * x.shape[3]
+    slope, shift = _of_planes(dstd / (std * ctx.freedom)), _of_planes(dmean / pixels)
+    return torch.addcmul(shift, x - _of_planes(mean), slope).to(x.dtype), None, None
+
+
+def _of_planes(t: Tensor) -> Tensor:
+    return t[:, :, None, None]
+
+
+def _triton(x: Tensor, scale: Tensor, bias: Tensor, eps: float, unbiased: bool) -> Tensor:
+    from imgops.kernels import adain as kernel
+
+    return kernel.adaptive_instance_norm(x, scale, bias, eps, unbiased)
+
+
+def _fake(x: Tensor, *args: Any) -> Tensor:
+    return torch.empty_like(x, memory_format=dense_format(x))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, scale, _, *ctx.arguments = inputs
+    ctx.save_for_backward(x, scale)
+
+
+def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) -> tuple[Any, ...]:
+    x, scale = ctx.saved_tensors
+    return *ops.adaptive_instance_norm_backward(dy.to(x.dtype), x, scale, *ctx.arguments), None, None
+
+
+def _triton_backward(dy: Tensor, x: Tensor, scale: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor, Tensor]:
+    from imgops.kernels import adain as kernel
+
+    return kernel.adaptive_instance_norm_backward(dy, x, scale, eps, unbiased)
+
+
+def _fake_backward(dy: Tensor, x: Tensor, scale: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x, memory_format=dense_format(x)), torch.empty_like(scale), torch.empty_like(scale)
+
+
+def _setup_context_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    dy, x, scale, *ctx.arguments = inputs
+    ctx.save_for_backward(dy, x, scale)
+
+
+def _double_backward(
+    ops: Any, ctx: Any, needs: tuple[bool, ...], vx: Tensor, vscale: Tensor, vbias: Tensor
+) -> tuple[Any, ...]:
+    """Gradients of <v, (dx, dscale, dbias)>, in ops that are differentiable themselves.
+
+    With x_hat the normalised x, r = 1 / std, f the variance's divisor, d and v the deviations of dy and vx from their
+    means, p = sum(v * x_hat) and s = sum(d * x_hat): dscale = s, dbias = sum(dy), and
+    <vx, dx> = scale * r * (sum(v * d) - p * s / f), which is symmetric in dy and vx.
+    """
+    dy, x, scale = ctx.saved_tensors
+    eps, unbiased = ctx.arguments
+    wide = accumulation_dtype(x.dtype)
+    mean, std = (_of_planes(t) for t in reference.mean_std(x.to(wide), eps, unbiased))
+    freedom = x.shape[2] * x.shape[3] - unbiased
+    r = 1 / std
+    x_hat = (x - mean) * r
+    d, v = (t - t.mean([2, 3], keepdim=True) for t in (dy.to(wide), vx.to(wide)))
+    p, s = ((t * x_hat).sum([2, 3], keepdim=True) for t in (v, d))
+    product = (v * d).sum([2, 3], keepdim=True)
+    k, vs, vb = _of_planes(scale) * r, _of_planes(vscale), _of_planes(vbias)
+
+    ddy = k * (v - x_hat * (p / freedom)) + vs * x_hat + vb
+    of_dx = (k * r / freedom) * (x_hat * (3 * p * s / freedom - product) - s * v - p * d)
+    dx = of_dx + vs * r * (d - x_hat * (s / freedom))
+    dscale = (r * (product - p * s / freedom))[:, :, 0, 0]
+    return ddy.to(dy.dtype), dx.to(x.dtype), dscale, None, None
+
+
+register(
+    "mean_std",
+    fake=_fake_mean_std,
+    triton=_triton_mean_std,
+    backward=_backward_mean_std,
+    setup_context=_setup_context_mean_std,
+)
+register("adaptive_instance_norm", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context)
+register(
+    "adaptive_instance_norm_backward",
+    fake=_fake_backward,
+    triton=_triton_backward,
+    backward=_double_backward,
+    setup_context=_setup_context_backward,
+)

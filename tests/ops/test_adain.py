@@ -1,0 +1,234 @@
+"""adain and adaptive_instance_norm: every twin against the float64 reference, and autograd's numeric checks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from golden import relative_error
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import gradcheck, gradgradcheck
+from twins import TOLERANCE, twins
+
+import imgops
+
+LAYOUTS = {
+    "contiguous": lambda x: x.contiguous(),
+    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "transposed": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+    "sliced": lambda x: torch.stack([x, x], -1)[..., 0],
+}
+
+
+def test_reference_is_the_published_formula():
+    content, style = torch.randn(2, 3, 5, 4, dtype=torch.float64), torch.randn(2, 3, 6, 7, dtype=torch.float64)
+
+    def statistics(t):
+        return t.mean([2, 3], keepdim=True), (t.var([2, 3], keepdim=True) + 1e-5).sqrt()
+
+    (mean, std), (style_mean, style_std) = statistics(content), statistics(style)
+    y = imgops.adain(content, style, impl="reference")
+    torch.testing.assert_close(y, style_std * (content - mean) / std + style_mean)
+    scale, bias = torch.randn(2, 2, 3, dtype=torch.float64)
+    y = imgops.adaptive_instance_norm(content, scale, bias, impl="reference")
+    x_hat = F.instance_norm(content, eps=1e-8)
+    torch.testing.assert_close(y, (1 + scale)[:, :, None, None] * x_hat + bias[:, :, None, None])
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("adain"))
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+# planes that the kernels hold whole, and ones that they cut
+@pytest.mark.parametrize("shape", [(2, 5, 7, 6), (1, 3, 150, 121)], ids=str)
+def test_agrees_with_reference(shape, layout, dtype, twin, device):
+    style_shape = (1, shape[1], 9, 4)
+    make = LAYOUTS[layout]
+    content, dy = (make(torch.randn(shape, device=device).to(dtype) * 2 + 0.5) for _ in range(2))
+    style = make(torch.randn(style_shape, device=device).to(dtype) - 0.3)
+    scale, bias = torch.randn(2, *shape[:2], device=device).to(dtype)
+    for op, inputs in ((imgops.adain, [content, style]), (imgops.adaptive_instance_norm, [content, scale, bias])):
+        results = []
+        for run, wide in ((twin, False), ("reference", True)):
+            leaves = [t.detach().double() if wide else t.detach() for t in inputs]
+            leaves = [t.requires_grad_() for t in leaves]
+            y = op(*leaves, impl=run)
+            results.append([y, *torch.autograd.grad(y, leaves, dy.to(y.dtype))])
+        assert results[0][0].dtype == dtype
+        for actual, expected in zip(*results, strict=True):
+            assert relative_error(actual, expected) < 2 * TOLERANCE[dtype]
+        if layout == "channels_last":
+            assert results[0][0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("adain"))
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_statistics_do_not_cancel(channels_last, twin, device):
+    """A mean of 1e4 with a variance of 1: E[x^2] - E[x]^2 would have no digit left in float32."""
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    x = (torch.randn(2, 3, 150, 120, device=device) + 1e4).contiguous(memory_format=form).requires_grad_()
+    scale, bias, dy = torch.randn(2, 3, device=device), torch.randn(2, 3, device=device), torch.randn_like(x)
+    y = imgops.adaptive_instance_norm(x, scale, bias, impl=twin)
+    expected = imgops.adaptive_instance_norm(x.double(), scale.double(), bias.double(), impl="reference")
+    # the reference, in float32 itself, rounds the mean
+    tolerance = 2e-3 if twin == "reference" else 3e-6
+    assert relative_error(y, expected) < tolerance
+    gradients = torch.autograd.grad(y, x, dy)[0], torch.autograd.grad(expected, x, dy.double())[0]
+    assert relative_error(*gradients) < tolerance
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("adain", exclude=("triton",)))
+@pytest.mark.parametrize("unbiased", [False, True])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_gradcheck(channels_last, unbiased, twin, device):
+    def tensor(*shape):
+        return torch.randn(shape, dtype=torch.float64, device=device).requires_grad_()
+
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    content, style, scale, bias = tensor(2, 2, 3, 4), tensor(1, 2, 2, 2), tensor(2, 2), tensor(1, 2)
+
+    def adain(content, style):
+        content, style = (t.contiguous(memory_format=form) for t in (content, style))
+        return imgops.adain(content, style, unbiased=unbiased, impl=twin)
+
+    def norm(x, scale, bias):
+        return imgops.adaptive_instance_norm(x.contiguous(memory_format=form), scale, bias, impl=twin)
+
+    for run, inputs in ((adain, (content, style)), (norm, (content, scale, bias))):
+        assert gradcheck(run, inputs)
+        assert gradgradcheck(run, inputs)
+
+
+def test_third_order():
+    x = torch.randn(2, 2, 3, 4, dtype=torch.float64).requires_grad_()
+    style = torch.randn(2, 2, 3, 3, dtype=torch.float64).requires_grad_()
+
+    def third(impl):
+        total = imgops.adain(x, style, impl=impl).pow(3).sum()
+        for _ in range(3):
+            ds = torch.autograd.grad(total, [x, style], create_graph=True)
+            total = sum(d.pow(2).sum() for d in ds)
+        return torch.cat([d.flatten() for d in ds])
+
+    assert relative_error(third(None), third("reference")) < 1e-9
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("adain", fast_only=True))
+def test_opcheck(twin, device):
+    ops = torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
+    x, dy = torch.randn(2, 2, 3, 4, 5, device=device).requires_grad_()
+    scale, bias = torch.randn(2, 2, 3, device=device).requires_grad_()
+    torch.library.opcheck(ops.mean_std.default, (x, 1e-5, True))
+    torch.library.opcheck(ops.adaptive_instance_norm.default, (x, scale, bias, 1e-5, False))
+    torch.library.opcheck(ops.adaptive_instance_norm_backward.default, (dy, x, scale, 1e-5, True))
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("adain"))
+def test_compile(twin, device):
+    content, style = torch.randn(2, 2, 3, 4, 5, device=device)
+    content.requires_grad_()
+    style.requires_grad_()
+    scale = torch.randn(2, 3, device=device)
+
+    def run(content, style):
+        return imgops.adaptive_instance_norm(imgops.adain(content, style, impl=twin), scale, scale, impl=twin)
+
+    torch.compiler.reset()
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(content, style), run(content, style))
+    for a, e in zip(
+        torch.autograd.grad(compiled(content, style).pow(2).sum(), [content, style]),
+        torch.autograd.grad(run(content, style).pow(2).sum(), [content, style]),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, e, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("adain"))
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4)])
+def test_empty(shape, twin, device):
+    x = torch.randn(shape, device=device).requires_grad_()
+    scale = torch.randn(shape[:2], device=device).requires_grad_()
+    y = imgops.adaptive_instance_norm(imgops.adain(x, x, impl=twin), scale, scale, impl=twin)
+    dx, dscale = torch.autograd.grad(y.sum(), [x, scale])
+    assert y.shape == dx.shape == x.shape
+    assert dscale.shape == scale.shape
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("adain"))
+def test_constant_planes_and_single_pixels(twin, device):
+    scale, bias = torch.full((1, 2), 3.0, device=device), torch.full((1, 2), 0.5, device=device)
+    for x in (torch.full((1, 2, 5, 5), 7.0, device=device), torch.full((1, 2, 1, 1), -2.0, device=device)):
+        assert (imgops.adaptive_instance_norm(x, scale, bias, impl=twin) == 0.5).all()
+
+
+def test_autocast_keeps_the_dtype():
+    x, scale = torch.randn(2, 3, 4, 4), torch.randn(2, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert imgops.adain(x, x).dtype == torch.float32
+        assert imgops.adaptive_instance_norm(x.bfloat16(), scale, scale).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_threads_do_not_change_the_bits(channels_last):
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(2, 70, 60, 61).contiguous(memory_format=form).requires_grad_()
+    style, dy, threads = torch.randn(2, 70, 33, 20), torch.randn_like(x), torch.get_num_threads()
+    results = []
+    try:
+        for n in (1, 2, 3):
+            torch.set_num_threads(n)
+            y = imgops.adain(x, style)
+            results.append((y, torch.autograd.grad(y, x, dy)[0]))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(1, 9), st.integers(1, 9)),
+    order=st.permutations(range(4)),
+    dtype=st.sampled_from(list(TOLERANCE)),
+    shift=st.sampled_from([0.0, 30.0]),
+)
+def test_any_shape(shape, order, dtype, shift):
+    x = (torch.randn(shape) + shift).to(dtype).permute(order)
+    if x.shape[2] * x.shape[3] < 2:
+        return
+    scale, bias = torch.randn(2, *x.shape[:2]).to(dtype)
+    y = imgops.adaptive_instance_norm(x, scale, bias, eps=1e-3)
+    expected = imgops.adaptive_instance_norm(x.double(), scale.double(), bias.double(), eps=1e-3, impl="reference")
+    assert relative_error(y, expected) < 2 * TOLERANCE[dtype]
+    if x.shape[0] > 0:
+        y = imgops.adain(x, x[:1] * 2)
+        expected = imgops.adain(x.double(), (x[:1] * 2).double(), impl="reference")
+        assert relative_error(y, expected) < 2 * TOLERANCE[dtype]
+
+
+X = torch.zeros(2, 3, 4, 4)
+S = torch.zeros(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "call"),
+    [
+        (TypeError, "content must be a torch.Tensor; got list", lambda: imgops.adain([1.0], X)),
+        (ValueError, "style must have 4 dimensions", lambda: imgops.adain(X, X[0])),
+        (ValueError, r"style must have shape \[2 or 1, 3, H, W\]; got \[2, 1,", lambda: imgops.adain(X, X[:, :1])),
+        (ValueError, "style must be on the content's device cpu; got meta", lambda: imgops.adain(X, X.to("meta"))),
+        (ValueError, r"style must have at least 2 pixels; got", lambda: imgops.adain(X, X[:, :, :1, :1])),
+        (ValueError, "content must have at least 1 pixels", lambda: imgops.adain(X[:, :, :0], X, unbiased=False)),
+        (ValueError, "eps must be >= 0; got -1", lambda: imgops.adain(X, X, eps=-1)),
+        (TypeError, "eps must be a number", lambda: imgops.adaptive_instance_norm(X, S, S, eps="1")),
+        (ValueError, r"scale must have shape \[2 or 1, 3\]", lambda: imgops.adaptive_instance_norm(X, S.t(), S)),
+        (ValueError, "bias must have 2 dimensions", lambda: imgops.adaptive_instance_norm(X, S, X)),
+        (TypeError, "x must have one of the dtypes", lambda: imgops.adaptive_instance_norm(X.int(), S, S)),
+        (RuntimeError, "adain has no kernel in CUDA C\\+\\+", lambda: imgops.adain(X, X, impl="cuda")),
+    ],
+)  # fmt: skip
+def test_bad_input(error, match, call):
+    with pytest.raises(error, match=match) as caught:
+        call()
+    assert "\n" not in str(caught.value)
