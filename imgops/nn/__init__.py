@@ -1,15 +1,22 @@
 """The layers that the networks are made of."""
 
+from .activation import BiasAct
 from .conv import EqualizedConv2d
 from .linear import EqualizedLinear
-from .norm import MinibatchStdDev, pixel_norm
-from .resample import downsample2d, upsample2d
-from .synthesis import SynthesisLayer, ToRGB
+from .norm import AdaIN, AdaptiveInstanceNorm2d, MinibatchStdDev, pixel_norm
+from .resample import FIRDownsample2d, FIRUpsample2d, downsample2d, upsample2d
+from .synthesis import ModulatedConv2d, SynthesisLayer, ToRGB
 
 __all__ = [
+    "AdaIN",
+    "AdaptiveInstanceNorm2d",
+    "BiasAct",
     "EqualizedConv2d",
     "EqualizedLinear",
+    "FIRDownsample2d",
+    "FIRUpsample2d",
     "MinibatchStdDev",
+    "ModulatedConv2d",
     "SynthesisLayer",
     "ToRGB",
     "downsample2d",

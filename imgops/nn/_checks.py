@@ -26,3 +26,19 @@ def check_choice(owner: str, name: str, value: Any, allowed: tuple[str, ...]) ->
 def activation_gain(owner: str, act: str) -> float:
     """The default gain of an activation; raise ValueError if there is none of that name."""
     return ACTIVATIONS[check_choice(owner, "act", act, tuple(ACTIVATIONS))].default_gain
+
+
+def check_convolution(
+    owner: str, in_channels: int, out_channels: int, kernel_size: int, up: int, down: int
+) -> tuple[int, int, int, int, int]:
+    """The sizes of a convolution that re-samples; raise unless the kernel has a centre and one factor at most is used."""
+    sizes = {
+        "in_channels": in_channels, "out_channels": out_channels, "kernel_size": kernel_size, "up": up, "down": down
+    }  # fmt: skip
+    for name, size in sizes.items():
+        check_size(owner, name, size)
+    if kernel_size % 2 == 0:
+        raise ValueError(f"{owner}: kernel_size must be odd; got {kernel_size}")
+    if up > 1 and down > 1:
+        raise ValueError(f"{owner}: up and down cannot both be above 1; got up={up}, down={down}")
+    return in_channels, out_channels, kernel_size, up, down

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..ops.modulated_conv2d import autocast_off, resampled_conv2d
 from ..ops.upfirdn2d import setup_filter
-from ._checks import activation_gain, check_size
+from ._checks import activation_gain, check_convolution
 from .resample import RESAMPLE_TAPS
 
 
@@ -37,6 +37,9 @@ class EqualizedConv2d(nn.Module):
     Raises:
         TypeError, ValueError: a size that is no int >= 1, an even kernel size, an unknown act, up and down both
             above 1; in the forward, what modulated_conv2d raises.
+
+    >>> EqualizedConv2d(16, 32, 3, act="lrelu", down=2)(torch.randn(4, 16, 8, 8)).shape
+    torch.Size([4, 32, 4, 4])
     """
 
     resample_filter: Tensor
@@ -56,14 +59,9 @@ class EqualizedConv2d(nn.Module):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        self.in_channels = check_size(owner, "in_channels", in_channels)
-        self.out_channels = check_size(owner, "out_channels", out_channels)
-        self.kernel_size = check_size(owner, "kernel_size", kernel_size)
-        self.up, self.down = check_size(owner, "up", up), check_size(owner, "down", down)
-        if kernel_size % 2 == 0:
-            raise ValueError(f"{owner}: kernel_size must be odd; got {kernel_size}")
-        if up > 1 and down > 1:
-            raise ValueError(f"{owner}: up and down cannot both be above 1; got up={up}, down={down}")
+        self.in_channels, self.out_channels, self.kernel_size, self.up, self.down = check_convolution(
+            owner, in_channels, out_channels, kernel_size, up, down
+        )
         self.act, self.act_gain = act, activation_gain(owner, act)
         self.conv_clamp = conv_clamp
         self.weight_gain = (in_channels * kernel_size**2) ** -0.5

@@ -28,6 +28,9 @@ class EqualizedLinear(nn.Module):
 
     Raises:
         TypeError, ValueError: a size that is no int >= 1, an unknown act, an lr_multiplier that is not > 0.
+
+    >>> EqualizedLinear(64, 32, act="lrelu")(torch.randn(4, 64)).shape
+    torch.Size([4, 32])
     """
 
     def __init__(

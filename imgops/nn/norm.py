@@ -1,11 +1,13 @@
-"""Normalisations: of a vector to unit length, and the statistics that a discriminator reads off its batch."""
+"""Normalisations: adaptive ones, of a vector to unit length, and the statistics that a discriminator reads off."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from ..ops.adain import adain, adaptive_instance_norm
 from ._checks import check_size
+from .linear import EqualizedLinear
 
 EPS = 1e-8
 
@@ -16,6 +18,68 @@ def pixel_norm(x: Tensor, dim: int = 1) -> Tensor:
     Any shape and floating-point dtype; the output has both.
     """
     return x * torch.rsqrt(x.square().mean(dim, keepdim=True) + EPS)
+
+
+class AdaIN(nn.Module):
+    """Give the content's channels the mean and standard deviation of the style's; see :func:`imgops.adain`.
+
+    Args:
+        eps: added to each variance, >= 0. Default 1e-5.
+        unbiased: divide by one less than the pixels. Default True.
+
+    Shapes: content [N, C, H, W], style [N or 1, C, H', W'] -> [N, C, H, W] in the content's dtype.
+
+    Raises:
+        in the forward, what adain raises.
+
+    >>> content, style = torch.randn(2, 8, 16, 16), torch.randn(1, 8, 24, 20)
+    >>> AdaIN()(content, style).shape
+    torch.Size([2, 8, 16, 16])
+    """
+
+    def __init__(self, eps: float = 1e-5, unbiased: bool = True) -> None:
+        super().__init__()
+        self.eps, self.unbiased = eps, unbiased
+
+    def forward(self, content: Tensor, style: Tensor) -> Tensor:
+        return adain(content, style, eps=self.eps, unbiased=self.unbiased)
+
+    def extra_repr(self) -> str:
+        return f"eps={self.eps}, unbiased={self.unbiased}"
+
+
+class AdaptiveInstanceNorm2d(nn.Module):
+    """Instance normalisation whose scale and bias a style vector gives (Karras et al. 2019, section 2).
+
+    ``(1 + scale) * (x - mean) / sqrt(variance + eps) + bias``, scale and bias an affine map of w with equalised
+    learning rate; see :func:`imgops.adaptive_instance_norm`.
+
+    Args:
+        num_features: channels of x, >= 1.
+        w_dim: size of the style vector, >= 1.
+        eps: added to the variance, >= 0. Default 1e-8.
+
+    Shapes: x [N, num_features, H, W], w [N or 1, w_dim] -> [N, num_features, H, W] in x's dtype, channels-last where x
+    is; affine.weight [2 * num_features, w_dim], the scales' rows first, affine.bias [2 * num_features].
+
+    Raises:
+        TypeError, ValueError: a size that is no int >= 1; in the forward, what adaptive_instance_norm raises.
+
+    >>> AdaptiveInstanceNorm2d(8, w_dim=64)(torch.randn(2, 8, 16, 16), torch.randn(2, 64)).shape
+    torch.Size([2, 8, 16, 16])
+    """
+
+    def __init__(self, num_features: int, w_dim: int, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.num_features, self.eps = check_size(type(self).__name__, "num_features", num_features), eps
+        self.affine = EqualizedLinear(w_dim, 2 * num_features)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        scale, bias = self.affine(w).chunk(2, dim=1)
+        return adaptive_instance_norm(x, scale, bias, eps=self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}"
 
 
 class MinibatchStdDev(nn.Module):
@@ -35,6 +99,9 @@ class MinibatchStdDev(nn.Module):
     Raises:
         TypeError, ValueError: a size that is no int >= 1; in the forward, a batch that the group size, or channels
             that num_channels, does not divide.
+
+    >>> MinibatchStdDev(group_size=4)(torch.randn(8, 16, 4, 4)).shape
+    torch.Size([8, 17, 4, 4])
     """
 
     def __init__(self, group_size: int | None = 4, num_channels: int = 1) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Sequence
 
-from ..ops.upfirdn2d import filter_size, upfirdn2d
+from torch import Tensor, nn
+
+from ..ops.upfirdn2d import filter_size, setup_filter, upfirdn2d
 from ..reference.modulated_conv2d import resample_padding
+from ._checks import check_size
 
 #: the low-pass filter of StyleGAN2's re-sampling, a binomial; made 2-D and normalised by setup_filter
 RESAMPLE_TAPS = (1.0, 3.0, 3.0, 1.0)
@@ -27,3 +30,63 @@ def downsample2d(x: Tensor, f: Tensor | None, down: int = 2) -> Tensor:
     """
     padding = resample_padding((0, 0, 0, 0), filter_size(f), 1, down)
     return upfirdn2d(x, f, down=down, padding=padding)
+
+
+class _Resample2d(nn.Module):
+    f: Tensor
+
+    def __init__(self, factor: int, taps: Sequence[float]) -> None:
+        super().__init__()
+        self.factor = check_size(type(self).__name__, "factor", factor)
+        self.register_buffer("f", setup_filter(taps))
+
+    def extra_repr(self) -> str:
+        return f"factor={self.factor}, taps={list(self.f.shape)}"
+
+
+class FIRUpsample2d(_Resample2d):
+    """Up-sampling with a low-pass filter after it, which leaves no aliases (Zhang 2019; Karras et al. 2020).
+
+    Args:
+        factor: of height and width, >= 1. Default 2.
+        taps: of the filter, for :func:`imgops.setup_filter`, which normalises them. Default [1, 3, 3, 1].
+
+    Shapes: x [N, C, H, W] -> [N, C, H * factor, W * factor] in x's dtype, channels-last where x is; f, a buffer.
+
+    Raises:
+        TypeError, ValueError: a factor that is no int >= 1, what setup_filter raises; in the forward, what upfirdn2d
+            raises.
+
+    >>> FIRUpsample2d()(torch.randn(2, 8, 16, 16)).shape
+    torch.Size([2, 8, 32, 32])
+    """
+
+    def __init__(self, factor: int = 2, taps: Sequence[float] = RESAMPLE_TAPS) -> None:
+        super().__init__(factor, taps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return upsample2d(x, self.f, self.factor)
+
+
+class FIRDownsample2d(_Resample2d):
+    """Down-sampling with a low-pass filter before it, which keeps out aliases (Zhang 2019; Karras et al. 2020).
+
+    Args:
+        factor: of height and width, >= 1. Default 2.
+        taps: of the filter, for :func:`imgops.setup_filter`, which normalises them. Default [1, 3, 3, 1].
+
+    Shapes: x [N, C, H, W] -> [N, C, H // factor, W // factor] in x's dtype, channels-last where x is; f, a buffer.
+
+    Raises:
+        TypeError, ValueError: a factor that is no int >= 1, what setup_filter raises; in the forward, what upfirdn2d
+            raises.
+
+    >>> FIRDownsample2d()(torch.randn(2, 8, 16, 16)).shape
+    torch.Size([2, 8, 8, 8])
+    """
+
+    def __init__(self, factor: int = 2, taps: Sequence[float] = RESAMPLE_TAPS) -> None:
+        super().__init__(factor, taps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return downsample2d(x, self.f, self.factor)

@@ -1,4 +1,4 @@
-"""The two layers of StyleGAN2's synthesis network, both around a modulated convolution."""
+"""The modulated convolution as a layer, and the two of StyleGAN2's synthesis network that are made of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..ops.modulated_conv2d import modulated_conv2d
 from ..ops.upfirdn2d import setup_filter
-from ._checks import activation_gain, check_choice, check_size
+from ._checks import activation_gain, check_choice, check_convolution, check_size
 from .linear import EqualizedLinear
 from .resample import RESAMPLE_TAPS
 
@@ -15,7 +15,118 @@ from .resample import RESAMPLE_TAPS
 NOISE_MODES = ("random", "const", "none")
 
 
-class SynthesisLayer(nn.Module):
+class _ModulatedConv(nn.Module):
+    """What the layers around a modulated convolution share: parameters, and the call."""
+
+    resample_filter: Tensor | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        bias: bool,
+        act: str,
+        up: int,
+        down: int,
+        resample_filter: tuple[float, ...] | None,
+        conv_clamp: float | None,
+        demodulate: bool,
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        self.in_channels, self.out_channels, self.kernel_size, self.up, self.down = check_convolution(
+            owner, in_channels, out_channels, kernel_size, up, down
+        )
+        self.act, self.act_gain = act, activation_gain(owner, act)
+        self.conv_clamp, self.demodulate = conv_clamp, demodulate
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        taps = None if resample_filter is None else setup_filter(resample_filter)
+        self.register_buffer("resample_filter", taps)
+
+    def _convolve(self, x: Tensor, styles: Tensor, noise: Tensor | None, gain: float) -> Tensor:
+        return modulated_conv2d(
+            x,
+            self.weight,
+            styles,
+            noise=noise,
+            bias=self.bias,
+            act=self.act,
+            gain=self.act_gain * gain,
+            clamp=None if self.conv_clamp is None else self.conv_clamp * gain,
+            up=self.up,
+            down=self.down,
+            padding=self.kernel_size // 2,
+            resample_filter=self.resample_filter,
+            demodulate=self.demodulate,
+            flip_weight=self.up == 1,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, {self.kernel_size}, bias={self.bias is not None}, "
+            f"act={self.act!r}, up={self.up}, down={self.down}, conv_clamp={self.conv_clamp}, "
+            f"demodulate={self.demodulate}"
+        )
+
+
+class ModulatedConv2d(_ModulatedConv):
+    """Convolution whose weight each sample scales by its own styles, with noise, bias and activation.
+
+    ``clamp(act(conv2d(x, weight * styles, normalised) + noise + bias))`` (Karras et al. 2020, section 2.2), re-sampled
+    by up or down, in as few passes as the twin has; see :func:`imgops.modulated_conv2d`. Zero padding keeps the size.
+
+    Args:
+        in_channels, out_channels: sizes, >= 1.
+        kernel_size: odd, so that the padding centres it.
+        bias: learn a bias, initially 0. Default True.
+        act: activation, as in :func:`imgops.bias_act`, with its default gain. Default "linear".
+        up: up-sampling factor: convolves (with the weight flipped, as in published networks), then filters. Default 1.
+        down: down-sampling factor: filters, then convolves with this stride. Default 1; not together with up.
+        resample_filter: taps of the low-pass filter, for :func:`imgops.setup_filter`. Default [1, 3, 3, 1].
+        conv_clamp: limit of the output's magnitude; None clamps nothing. Default None.
+        demodulate: divide by the norm of each output channel's modulated weight. Default True.
+
+    ``forward(x, styles, noise=None, gain=1)`` gives ``gain`` times the layer's output, in the same pass.
+
+    Shapes: x [N, in_channels, H, W], styles [N, in_channels], noise [N or 1, 1, H', W'] -> [N, out_channels, H', W'] in
+    x's dtype, channels-last where x is, with H' = H * up // down; weight [out_channels, in_channels, kernel_size,
+    kernel_size], unit variance, bias [out_channels], float32 when built; resample_filter, a buffer.
+
+    Raises:
+        TypeError, ValueError: a size that is no int >= 1, an even kernel size, an unknown act, up and down both
+            above 1; in the forward, what modulated_conv2d raises.
+
+    >>> conv = ModulatedConv2d(16, 32, 3, act="lrelu", up=2)
+    >>> x, styles, noise = torch.randn(4, 16, 8, 8), torch.randn(4, 16), torch.randn(4, 1, 16, 16)
+    >>> conv(x, styles, 0.1 * noise).shape
+    torch.Size([4, 32, 16, 16])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        bias: bool = True,
+        act: str = "linear",
+        up: int = 1,
+        down: int = 1,
+        resample_filter: tuple[float, ...] = RESAMPLE_TAPS,
+        conv_clamp: float | None = None,
+        demodulate: bool = True,
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size, bias, act, up, down, resample_filter, conv_clamp, demodulate
+        )
+
+    def forward(self, x: Tensor, styles: Tensor, noise: Tensor | None = None, gain: float = 1.0) -> Tensor:
+        return self._convolve(x, styles, noise, gain)
+
+
+class SynthesisLayer(_ModulatedConv):
     """Modulated convolution, up-sampling, noise, bias, activation (Karras et al. 2020, figure 2c).
 
     Args:
@@ -39,10 +150,13 @@ class SynthesisLayer(nn.Module):
     Raises:
         TypeError, ValueError: a size that is no int >= 1, an even kernel size, an unknown act or noise_mode; in the
             forward, what modulated_conv2d raises.
+
+    >>> layer = SynthesisLayer(16, 32, w_dim=64, resolution=16, up=2)
+    >>> layer(torch.randn(4, 16, 8, 8), torch.randn(4, 64)).shape
+    torch.Size([4, 32, 16, 16])
     """
 
     noise_const: Tensor
-    resample_filter: Tensor
 
     def __init__(
         self,
@@ -58,25 +172,16 @@ class SynthesisLayer(nn.Module):
         resample_filter: tuple[float, ...] = RESAMPLE_TAPS,
         conv_clamp: float | None = None,
     ) -> None:
-        super().__init__()
-        owner = type(self).__name__
-        self.in_channels = check_size(owner, "in_channels", in_channels)
-        self.out_channels = check_size(owner, "out_channels", out_channels)
-        self.resolution = check_size(owner, "resolution", resolution)
-        self.kernel_size, self.up = check_size(owner, "kernel_size", kernel_size), check_size(owner, "up", up)
-        if kernel_size % 2 == 0:
-            raise ValueError(f"{owner}: kernel_size must be odd; got {kernel_size}")
+        super().__init__(
+            in_channels, out_channels, kernel_size, True, act, up, 1, resample_filter, conv_clamp, demodulate=True
+        )
+        self.resolution = check_size(type(self).__name__, "resolution", resolution)
         self.use_noise = use_noise
-        self.act, self.act_gain = act, activation_gain(owner, act)
-        self.conv_clamp = conv_clamp
         # a bias of 1: styles start around the identity
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1)
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
         if use_noise:
             self.noise_strength = nn.Parameter(torch.zeros([]))
             self.register_buffer("noise_const", torch.randn(resolution, resolution))
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
 
     def forward(self, x: Tensor, w: Tensor, noise_mode: str = "random", gain: float = 1.0) -> Tensor:
         check_choice(type(self).__name__, "noise_mode", noise_mode, NOISE_MODES)
@@ -86,29 +191,13 @@ class SynthesisLayer(nn.Module):
             noise = torch.randn(shape, dtype=self.noise_strength.dtype, device=x.device) * self.noise_strength
         elif self.use_noise and noise_mode == "const":
             noise = (self.noise_const * self.noise_strength)[None, None]
-        return modulated_conv2d(
-            x,
-            self.weight,
-            self.affine(w),
-            noise=noise,
-            bias=self.bias,
-            act=self.act,
-            gain=self.act_gain * gain,
-            clamp=None if self.conv_clamp is None else self.conv_clamp * gain,
-            up=self.up,
-            padding=self.kernel_size // 2,
-            resample_filter=self.resample_filter,
-            flip_weight=self.up == 1,
-        )
+        return self._convolve(x, self.affine(w), noise, gain)
 
     def extra_repr(self) -> str:
-        return (
-            f"{self.in_channels}, {self.out_channels}, resolution={self.resolution}, kernel_size={self.kernel_size}, "
-            f"up={self.up}, use_noise={self.use_noise}, act={self.act!r}, conv_clamp={self.conv_clamp}"
-        )
+        return f"{super().extra_repr()}, resolution={self.resolution}, use_noise={self.use_noise}"
 
 
-class ToRGB(nn.Module):
+class ToRGB(_ModulatedConv):
     """1x1 modulated convolution to image channels, without demodulation or activation (Karras et al. 2020, 2.2).
 
     Args:
@@ -120,23 +209,16 @@ class ToRGB(nn.Module):
 
     Raises:
         TypeError, ValueError: a size that is no int >= 1; in the forward, what modulated_conv2d raises.
+
+    >>> ToRGB(16, 3, w_dim=64)(torch.randn(4, 16, 8, 8), torch.randn(4, 64)).shape
+    torch.Size([4, 3, 8, 8])
     """
 
     def __init__(self, in_channels: int, out_channels: int, w_dim: int, *, conv_clamp: float | None = None) -> None:
-        super().__init__()
-        owner = type(self).__name__
-        self.in_channels = check_size(owner, "in_channels", in_channels)
-        self.out_channels = check_size(owner, "out_channels", out_channels)
-        self.conv_clamp = conv_clamp
+        super().__init__(in_channels, out_channels, 1, True, "linear", 1, 1, None, conv_clamp, demodulate=False)
         self.weight_gain = in_channels**-0.5
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1)
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         # nothing normalises this layer, so the equalised learning rate's gain goes to the styles, the smaller operand
-        styles = self.affine(w) * self.weight_gain
-        return modulated_conv2d(x, self.weight, styles, bias=self.bias, clamp=self.conv_clamp, demodulate=False)
-
-    def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, conv_clamp={self.conv_clamp}"
+        return self._convolve(x, self.affine(w) * self.weight_gain, None, 1.0)

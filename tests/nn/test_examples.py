@@ -1,0 +1,68 @@
+"""The examples in the docstrings of imgops.nn, and what every layer can do: be copied, pickled, saved and compiled."""
+
+from __future__ import annotations
+
+import copy
+import doctest
+import importlib
+import inspect
+import io
+import pickle
+import pkgutil
+
+import pytest
+import torch
+
+import imgops.nn
+
+LAYERS = sorted(name for name in imgops.nn.__all__ if inspect.isclass(getattr(imgops.nn, name)))
+MODULES = [f"imgops.nn.{m.name}" for m in pkgutil.iter_modules(imgops.nn.__path__)]
+X, STYLES, W = torch.randn(2, 4, 8, 8), torch.randn(2, 4), torch.randn(2, 5)
+#: how to build each layer, and what to call it with
+CALLS = {
+    "AdaIN": ((), (X, X[:1, :, :3])),
+    "AdaptiveInstanceNorm2d": ((4, 5), (X, W)),
+    "BiasAct": ((4,), (X,)),
+    "EqualizedConv2d": ((4, 3, 3), (X,)),
+    "EqualizedLinear": ((4, 3), (STYLES,)),
+    "FIRDownsample2d": ((), (X,)),
+    "FIRUpsample2d": ((), (X,)),
+    "MinibatchStdDev": ((), (X,)),
+    "ModulatedConv2d": ((4, 3, 3), (X, STYLES)),
+    "SynthesisLayer": ((4, 3, 5, 8), (X, W, "const")),
+    "ToRGB": ((4, 3, 5), (X, W)),
+}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_run(module):
+    failed, _ = doctest.testmod(importlib.import_module(module), extraglobs={"torch": torch})
+    assert failed == 0
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_has_an_example(name):
+    assert f">>> {name}(" in getattr(imgops.nn, name).__doc__ or f" = {name}(" in getattr(imgops.nn, name).__doc__
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_copies_compute_the_same(name):
+    arguments, inputs = CALLS[name]
+    layer = getattr(imgops.nn, name)(*arguments)
+    buffer = io.BytesIO()
+    torch.save(layer.state_dict(), buffer)
+    buffer.seek(0)
+    loaded = getattr(imgops.nn, name)(*arguments)
+    loaded.load_state_dict(torch.load(buffer, weights_only=True))
+    expected = layer(*inputs)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), loaded):
+        torch.testing.assert_close(other(*inputs), expected)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_compile_without_a_break(name):
+    arguments, inputs = CALLS[name]
+    layer = getattr(imgops.nn, name)(*arguments)
+    torch.compiler.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*inputs), layer(*inputs))
