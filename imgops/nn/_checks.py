@@ -31,7 +31,7 @@ def activation_gain(owner: str, act: str) -> float:
 def check_convolution(
     owner: str, in_channels: int, out_channels: int, kernel_size: int, up: int, down: int
 ) -> tuple[int, int, int, int, int]:
-    """The sizes of a convolution that re-samples; raise unless the kernel has a centre and one factor at most is used."""
+    """The sizes of a layer; raise unless the kernel has a centre and at most one of the factors is used."""
     sizes = {
         "in_channels": in_channels, "out_channels": out_channels, "kernel_size": kernel_size, "up": up, "down": down
     }  # fmt: skip

@@ -1,0 +1,211 @@
+"""Random calls of every op on the CPU twin, forward and backward, against the float64 reference.
+
+``make test`` draws a few hundred calls, ``make fuzz`` 20,000 and more: shapes, strides (channels-last, transposed,
+expanded, views with an offset), dtypes, factors, paddings, filters and thread counts. What a draw once found is a test
+of its op.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from golden import relative_error
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from twins import TOLERANCE
+
+import imgops
+from imgops.reference.bias_act import ACTIVATIONS
+
+#: draws an op
+DRAWS = int(os.environ.get("IMGOPS_FUZZ_DRAWS", "40"))
+#: activations whose slope jumps where the output is 0
+KINKED = ("relu", "lrelu")
+
+
+class Call(NamedTuple):
+    """``run(impl, *tensors)``, the tensors that it is differentiable by, and the |outputs| where its slope jumps."""
+
+    run: Callable[..., Tensor]
+    tensors: list[Tensor]
+    kinks: tuple[float, ...] = ()
+    #: how many times its last rounding a half-precision result may be off: of results between two passes
+    roundings: float = 1
+
+
+def _strided(draw: Any, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A tensor of random values whose memory is laid out in one of the ways that users' tensors are."""
+    layouts = ["contiguous", "permuted", "offset", "expanded"] + ["channels_last"] * 2 * (len(shape) == 4)
+    layout = draw(st.sampled_from(layouts))
+    if layout == "permuted":
+        order = draw(st.permutations(range(len(shape))))
+        back = [order.index(i) for i in range(len(shape))]
+        return torch.randn([shape[i] for i in order]).to(dtype).permute(back)
+    if layout == "offset":
+        return torch.randn([n + 3 for n in shape]).to(dtype)[tuple(slice(2, n + 2) for n in shape)]
+    if layout == "expanded":
+        where = draw(st.integers(0, len(shape) - 1))
+        return torch.randn([1 if i == where else n for i, n in enumerate(shape)]).to(dtype).expand(shape)
+    x = torch.randn(shape).to(dtype)
+    return x.contiguous(memory_format=torch.channels_last) if layout == "channels_last" else x
+
+
+def _image(draw: Any, dtype: torch.dtype, largest: int = 18) -> Tensor:
+    n, c = draw(st.integers(0, 3)), draw(st.integers(1, 5))
+    return _strided(draw, (n, c, draw(st.integers(1, largest)), draw(st.integers(1, largest))), dtype)
+
+
+def _filter(draw: Any) -> Tensor | None:
+    kind = draw(st.sampled_from(["none", "separable", "matrix", "rank one"]))
+    a, b = torch.randn(draw(st.integers(1, 13))), torch.randn(draw(st.integers(1, 6)))
+    return {"none": None, "separable": a, "matrix": torch.randn(len(b), len(a)), "rank one": torch.outer(b, a)}[kind]
+
+
+def _size(f: Tensor | None) -> tuple[int, int]:
+    return (1, 1) if f is None else (f.shape[-1], f.shape[0])
+
+
+def _epilogue(draw: Any) -> dict[str, Any]:
+    act = draw(st.sampled_from(list(ACTIVATIONS)))
+    return {"act": act, "gain": draw(st.sampled_from([None, 0.7])), "clamp": draw(st.sampled_from([None, None, 0.9]))}
+
+
+def _kinks(act: str, clamp: float | None) -> tuple[float, ...]:
+    return ((0.0,) if act in KINKED else ()) + (() if clamp is None else (clamp,))
+
+
+def bias_act(draw: Any, dtype: torch.dtype) -> Call:
+    shape = tuple(draw(st.lists(st.integers(0, 9), min_size=1, max_size=5)))
+    dim, epilogue = draw(st.integers(0, len(shape) - 1)), _epilogue(draw)
+    tensors = [_strided(draw, shape, dtype)]
+    if draw(st.booleans()):
+        tensors.append(_strided(draw, (shape[dim],), draw(st.sampled_from([dtype, torch.float32]))))
+    return Call(
+        lambda impl, x, b=None: imgops.bias_act(x, b, dim=dim, **epilogue, impl=impl),
+        tensors,
+        _kinks(epilogue["act"], epilogue["clamp"]),
+    )
+
+
+def upfirdn2d(draw: Any, dtype: torch.dtype) -> Call:
+    x, f = _image(draw, dtype), _filter(draw)
+    pairs = st.tuples(st.integers(1, 4), st.integers(1, 4))
+    up, down = draw(pairs), draw(pairs)
+    padding = draw(st.tuples(*[st.integers(-3, 14)] * 4))
+    (fw, fh), (h, w) = _size(f), x.shape[2:]
+    assume(w * up[0] + padding[0] + padding[1] >= fw)
+    assume(h * up[1] + padding[2] + padding[3] >= fh)
+    flip, gain = draw(st.booleans()), draw(st.sampled_from([1.0, 4.0, 0.3]))
+
+    def run(impl: str | None, x: Tensor) -> Tensor:
+        return imgops.upfirdn2d(x, f, up=up, down=down, padding=padding, flip_filter=flip, gain=gain, impl=impl)
+
+    return Call(run, [x])
+
+
+def modulated_conv2d(draw: Any, dtype: torch.dtype) -> Call:
+    # every other call is large enough for the kernels of large images
+    largest = draw(st.sampled_from([12, 40]))
+    x = _image(draw, dtype, largest)
+    n, i, h, w = x.shape
+    o, kernel = draw(st.integers(1, 6)), draw(st.sampled_from([1, 3, 3, 4]))
+    up, down = draw(st.sampled_from([(1, 1), (1, 1), (2, 1), (1, 2), (3, 1)]))
+    f = draw(st.sampled_from([None, imgops.setup_filter([1, 3, 3, 1])]))
+    padding, epilogue = draw(st.integers(0, 3)), _epilogue(draw)
+    assume(min(h, w) * up + 2 * padding >= kernel + 4)
+    arguments = {
+        "up": up,
+        "down": down,
+        "padding": padding,
+        "resample_filter": f,
+        "demodulate": draw(st.booleans()),
+        "flip_weight": draw(st.booleans()),
+    } | epilogue
+    tensors = [x, _strided(draw, (o, i, kernel, kernel), dtype), _strided(draw, (n, i), dtype)]
+    has_bias, noise_samples = draw(st.booleans()), draw(st.sampled_from([0, 1, n]))
+    with torch.no_grad():
+        y = imgops.modulated_conv2d(*(t.float() for t in tensors), **arguments, impl="reference")
+    if has_bias:
+        tensors.append(_strided(draw, (o,), dtype))
+    if noise_samples:
+        tensors.append(_strided(draw, (noise_samples, 1, *y.shape[2:]), dtype))
+
+    def run(impl: str | None, x: Tensor, weight: Tensor, styles: Tensor, *others: Tensor) -> Tensor:
+        rest = list(others)
+        bias = rest.pop(0) if has_bias else None
+        noise = rest.pop() if noise_samples else None
+        return imgops.modulated_conv2d(x, weight, styles, bias=bias, noise=noise, **arguments, impl=impl)
+
+    return Call(run, tensors, _kinks(epilogue["act"], epilogue["clamp"]), roundings=20)
+
+
+def adain(draw: Any, dtype: torch.dtype) -> Call:
+    content = _image(draw, dtype)
+    n, c = content.shape[:2]
+    shape = (draw(st.sampled_from([n, 1])), c, draw(st.integers(1, 9)), draw(st.integers(2, 9)))
+    unbiased, eps = draw(st.booleans()), draw(st.sampled_from([1e-2, 0.1]))
+    assume(content.shape[2] * content.shape[3] > 1)
+    return Call(
+        lambda impl, content, style: imgops.adain(content, style, eps=eps, unbiased=unbiased, impl=impl),
+        [content, _strided(draw, shape, dtype)],
+    )
+
+
+def adaptive_instance_norm(draw: Any, dtype: torch.dtype) -> Call:
+    x, eps = _image(draw, dtype), draw(st.sampled_from([1e-2, 0.1]))
+    shapes = [(draw(st.sampled_from([x.shape[0], 1])), x.shape[1]) for _ in range(2)]
+    return Call(
+        lambda impl, x, scale, bias: imgops.adaptive_instance_norm(x, scale, bias, eps=eps, impl=impl),
+        [x, *(_strided(draw, shape, dtype) for shape in shapes)],
+    )
+
+
+CALLS = [adain, adaptive_instance_norm, bias_act, modulated_conv2d, upfirdn2d]
+
+
+@pytest.mark.parametrize("make", CALLS, ids=lambda make: make.__name__)
+@settings(max_examples=DRAWS, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_random_calls(make, data):
+    torch.manual_seed(data.draw(st.integers(0, 2**31)))
+    dtype = data.draw(st.sampled_from(list(TOLERANCE)))
+    call = make(data.draw, dtype)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(data.draw(st.integers(1, 3)))
+    try:
+        _check(data.draw, call, dtype)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _check(draw: Any, call: Call, dtype: torch.dtype) -> None:
+    leaves = [t.detach().requires_grad_() for t in call.tensors]
+    wide = [t.detach().double().requires_grad_() for t in call.tensors]
+    half = dtype in (torch.float16, torch.bfloat16)
+    tolerance = 4 * TOLERANCE[dtype] * (call.roundings if half else 1)
+    y, expected = call.run(None, *leaves), call.run("reference", *wide)
+    assert y.dtype == dtype
+    assert relative_error(y, expected) < tolerance
+    margin = 0.05 * call.roundings if half else 1e-4
+    if any(bool(((expected.abs() - kink).abs() < margin).any()) for kink in call.kinks):
+        # rounding may put a value on the other side, where the slope is another
+        return
+    dy = _strided(draw, tuple(y.shape), dtype)
+    gradients = torch.autograd.grad(y, leaves, dy)
+    wanted = torch.autograd.grad(expected, wide, dy.double())
+    # where a gradient is what cancellation leaves, its error is that of the terms
+    terms = max((float(t.abs().max()) for t in (dy, *wanted) if t.numel() > 0), default=0.0)
+    for t, g, e in zip(leaves, gradients, wanted, strict=True):
+        assert g.dtype == t.dtype
+        assert g.shape == t.shape
+        if g.numel() == 0:
+            continue
+        # sums of what was rounded on the way
+        allowed = 5 * max(tolerance, TOLERANCE[t.dtype]) * math.sqrt(max(1, y.numel() / t.numel()))
+        assert float((g.double() - e).abs().max()) <= allowed * terms
