@@ -7,7 +7,7 @@ Three extensions, each optional: without one the package installs all the same, 
     imgops._C_cuda  CUDA kernels (libtorch's stable ABI)                 needs nvcc
 
 Environment: IMGOPS_BUILD_CPU, IMGOPS_BUILD_CUDA = 0 (skip) or 1 (a failure is fatal); TORCH_CUDA_ARCH_LIST;
-CXX, CUDA_HOME; MAX_JOBS (compilers at once, default all cores).
+CXX, CXXFLAGS (after ours), CUDA_HOME; MAX_JOBS (compilers at once, default all cores).
 """
 
 from __future__ import annotations
@@ -181,20 +181,20 @@ class BuildExtensions(build_ext):
         beside.replace(output)
 
     def build_C(self, output: Path) -> dict[str, object]:
-        compiler, torch = cxx(), torch_root()
+        compiler, torch, extra = cxx(), torch_root(), shlex.split(os.environ.get("CXXFLAGS", ""))
         sources = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc" / "cpu").glob("*.cpp"))
         # a kernel file is compiled once an instruction set; the others, which call it, know torch
         kernels = [s for s in sources if s.endswith("_kernels.cpp")]
         jobs = [
-            (s, isa, [*compiler, *COMMON, *KERNEL, f"-DIMGOPS_ISA={isa}", *flags])
+            (s, isa, [*compiler, *COMMON, *KERNEL, f"-DIMGOPS_ISA={isa}", *flags, *extra])
             for s in kernels
             for isa, flags in INSTRUCTION_SETS.items()
         ]
-        glue = [*compiler, *COMMON, "-O2", STABLE_ABI, "-isystem", str(torch / "include")]
+        glue = [*compiler, *COMMON, "-O2", STABLE_ABI, "-isystem", str(torch / "include"), *extra]
         jobs += [(s, "abi", glue) for s in [*sources, "csrc/library.cpp"] if s not in kernels]
         objects = self.compile_all(jobs)
         libraries = [f"-L{torch / 'lib'}", "-ltorch", "-ltorch_cpu"]
-        self.link([*compiler, *shared_flags(), *objects, *libraries], output)
+        self.link([*compiler, *shared_flags(), *objects, *libraries, *extra], output)
         return {"compiler": version_of(compiler), "instruction_sets": list(INSTRUCTION_SETS)}
 
     def build_host(self, output: Path) -> dict[str, object]:

@@ -81,19 +81,43 @@ def _function(
         remember(ctx, inputs, output)
         return output
 
-    methods = {"forward": staticmethod(forward), "backward": staticmethod(differentiate)}
-    # made by its name, which the node of the graph gets too
-    function: Any = type(f"imgops_{op._opname}", (torch.autograd.Function,), methods)
+    def jvp(*tangents: Any) -> Any:
+        raise RuntimeError(f"imgops.{op._opname}: jvp (forward mode) is not supported; use vjp, grad or jacrev")
+
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
+        # kernels know of no further dimension: one sample after another
+        samples = [
+            call(*(x.select(d, i) if isinstance(d, int) else x for x, d in zip(inputs, in_dims, strict=True)))
+            for i in range(info.batch_size)
+        ]
+        if isinstance(samples[0], Tensor):
+            return torch.stack(samples), 0
+        return tuple(torch.stack(outputs) for outputs in zip(*samples, strict=True)), (0,) * len(samples[0])
+
+    # made by their name, which the node of the graph gets too
+    shared = {"backward": staticmethod(differentiate), "jvp": staticmethod(jvp)}
+    bases, name = (torch.autograd.Function,), f"imgops_{op._opname}"
+    function: Any = type(name, bases, shared | {"forward": staticmethod(forward)})
+    # in the form that torch.func takes, which costs more to call
+    transformed: Any = type(
+        name,
+        bases,
+        shared
+        | {
+            "forward": staticmethod(lambda *inputs: op(*inputs)),
+            "setup_context": staticmethod(remember),
+            "vmap": staticmethod(vmap),
+        },
+    )
 
     def call(*inputs: Any) -> Any:
-        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        # the registered op drops the tangents of forward mode without a word; the function raises where there are any
+        # the registered op drops the tangents of forward mode without a word; the functions raise where there are any
         forward_mode = getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
-        if traced and forward_mode:
-            raise RuntimeError(f"imgops.{op._opname}: jvp (forward mode) is not supported")
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return jvp() if forward_mode else op(*inputs)
+        if torch._C._are_functorch_transforms_active():
+            return transformed.apply(*inputs)
         differentiated = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in inputs)
-        if traced:
-            return op(*inputs)
         return function.apply(*inputs) if differentiated or forward_mode else evaluate(*inputs)
 
     return call

@@ -1,0 +1,126 @@
+"""Every registered op, forward ones and backward ones, through gradcheck and gradgradcheck; and under torch.func."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from golden import relative_error
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import grad, jacrev, vmap
+
+import imgops
+import imgops.ops
+from imgops.ops._common import STATUSES
+from imgops.ops._registration import _NAMESPACES
+
+pytestmark = pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, reason="the CPU extension is not built")
+
+for module in pkgutil.iter_modules(imgops.ops.__path__, "imgops.ops."):
+    importlib.import_module(module.name)
+
+
+def _t(*shape: int) -> torch.Tensor:
+    # away from 0, where a leaky ReLU's slope jumps
+    t = torch.randn(shape, dtype=torch.float64)
+    return t + 0.1 * t.sign()
+
+
+_ACT = ("swish", 0.0, 1.3, 4.0)
+_FROM = {"up": [2, 1], "down": [1, 2], "padding": [2, 1, 1, 2]}
+_FILTER = torch.tensor([0.3, 1.0, 0.5])
+#: arguments of every op, those that are tensors by a function that makes them
+SAMPLES = {
+    "adaptive_instance_norm": lambda: (_t(2, 2, 3, 2), _t(2, 2), _t(2, 2), 1e-5, True),
+    "adaptive_instance_norm_backward": lambda: (_t(2, 2, 3, 2), _t(2, 2, 3, 2), _t(2, 2), 1e-5, False),
+    "bias_act": lambda: (_t(2, 3, 2, 2), _t(3), _t(2, 3), _t(2, 1, 2, 2), 1, *_ACT),
+    "bias_act_backward": lambda: (
+        _t(2, 3, 2, 2), _t(2, 3, 2, 2), None, _t(3), _t(2, 3), _t(2, 1, 2, 2), 1, *_ACT, True, True, True,
+    ),
+    "conv2d_weight_gradient": lambda: (_t(1, 2, 4, 4), _t(1, 2, 4, 4), 1, [1, 1, 1, 1]),
+    "fused_conv2d": lambda: (
+        _t(1, 2, 4, 4), _t(2, 2, 3, 3), _t(1, 2), _t(1, 2), _t(1, 1, 4, 4), _t(2), *_ACT, 1, [1, 1, 1, 1], 1, True,
+    ),
+    "mean_std": lambda: (_t(2, 2, 3, 2), 1e-5, True),
+    "upfirdn2d": lambda: (_t(1, 2, 4, 3), _FILTER.double(), *_FROM.values(), False, 0.7),
+    "upfirdn2d_bias_act": lambda: (
+        _t(1, 2, 4, 3), _FILTER, *_FROM.values(), False, 0.7, _t(2), _t(1, 2), _t(1, 1, 3, 7), *_ACT, True,
+    ),
+    "weight_energy": lambda: (_t(2, 2, 3, 3),),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(vars(_NAMESPACES["imgops"])))
+def test_both_orders(name):
+    arguments = SAMPLES[name]()
+    where = [i for i, a in enumerate(arguments) if isinstance(a, torch.Tensor) and a.dtype == torch.float64]
+    op = getattr(_NAMESPACES["imgops"], name)
+
+    def run(*tensors):
+        given = list(arguments)
+        for i, t in zip(where, tensors, strict=True):
+            given[i] = t
+        outputs = op(*given)
+        outputs = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
+        return tuple(o for o in outputs if o.is_floating_point() and o.numel() > 0)
+
+    tensors = [arguments[i].requires_grad_() for i in where]
+    assert gradcheck(run, tensors)
+    assert gradgradcheck(run, tensors)
+
+
+def _layer(impl, x, weight, styles, bias):
+    f = imgops.setup_filter([1, 3, 3, 1])
+    y = imgops.modulated_conv2d(
+        x, weight, styles, bias=bias, act="swish", up=2, padding=1, resample_filter=f, impl=impl
+    )
+    return imgops.adain(y, y[:1] * 2 + 1, impl=impl).pow(3).sum()
+
+
+@pytest.mark.parametrize("argument", range(4))
+def test_functional_gradients(argument):
+    inputs = _t(2, 3, 5, 4), _t(4, 3, 3, 3), _t(2, 3), _t(4)
+
+    def gradients(impl):
+        first = grad(lambda *inputs: _layer(impl, *inputs), argument)(*inputs)
+        penalty = lambda *inputs: grad(lambda *inputs: _layer(impl, *inputs))(*inputs).pow(2).sum()  # noqa: E731
+        return first, grad(penalty, argument)(*inputs)
+
+    for actual, expected in zip(gradients("cpu"), gradients("reference"), strict=True):
+        assert relative_error(actual, expected) < 1e-9
+
+
+def test_functional_transforms():
+    x, f = _t(3, 2, 4, 4), imgops.setup_filter([1, 3, 3, 1])
+
+    def results(impl):
+        return (
+            vmap(lambda x: imgops.upfirdn2d(x[None], f, up=2, impl=impl))(x),
+            vmap(grad(lambda x: imgops.bias_act(x[None], act="lrelu", impl=impl).pow(2).sum()))(x),
+            vmap(lambda x, s: imgops.adaptive_instance_norm(x, s, s, impl=impl), in_dims=(None, 0))(x, _S),
+            jacrev(lambda x: imgops.bias_act(x, act="tanh", impl=impl))(x[:1]),
+        )
+
+    for actual, expected in zip(results("cpu"), results("reference"), strict=True):
+        assert relative_error(actual, expected) < 1e-12
+
+
+_S = torch.linspace(-1, 1, 8, dtype=torch.float64).reshape(4, 1, 2)
+
+
+def test_threads_of_python_call_at_once():
+    """Eight threads, each on inputs of its own, get what one gets alone."""
+    inputs = [(_t(2, 3, 8, 8), _t(4, 3, 3, 3), _t(2, 3), _t(4)) for _ in range(8)]
+
+    def work(i):
+        leaves = [t.clone().requires_grad_() for t in inputs[i]]
+        return torch.autograd.grad(_layer("cpu", *leaves), leaves)
+
+    alone = [work(i) for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            for actual, expected in zip(pool.map(work, range(8)), alone, strict=True):
+                assert all(torch.equal(a, e) for a, e in zip(actual, expected, strict=True))
