@@ -21,11 +21,13 @@ PACKAGES := $(STAMPS)/packages
 INSTALLED := $(STAMPS)/installed
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 
-.PHONY: help demo test test-slow lint bench gpu install clean
+.PHONY: help demo test test-slow fuzz sanitize lint bench gpu install clean
 
 help:
 	@echo "make demo       train a small StyleGAN2 within five minutes and show what it learned: demo/"
 	@echo "make test       lint and the quick tests; make test-slow runs the rest"
+	@echo "make fuzz       20,000 and more random calls of the ops against the reference, for some minutes"
+	@echo "make sanitize   the CPU kernels with AddressSanitizer and UndefinedBehaviorSanitizer, under their tests (gcc)"
 	@echo "make bench      the fused ops against plain PyTorch on this CPU"
 	@echo "make gpu        correctness and speed on this GPU"
 	@echo "make lint       ruff and mypy"
@@ -40,6 +42,12 @@ test: lint $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(PY) -m pytest -n auto -m slow $(PYTEST_ARGS)
+
+fuzz: $(INSTALLED)
+	IMGOPS_FUZZ_DRAWS=2500 $(PY) -m pytest -n auto --hypothesis-show-statistics tests/ops/test_fuzz.py $(PYTEST_ARGS)
+
+sanitize: $(INSTALLED)
+	$(PY) -m tests.sanitize -n auto $(PYTEST_ARGS)
 
 bench: $(INSTALLED)
 	$(PY) -m benchmarks.report
