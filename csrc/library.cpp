@@ -28,6 +28,12 @@ STABLE_TORCH_LIBRARY(imgops, m) {
   m.def("conv2d_weight_gradient(Tensor dy, Tensor x, int stride, int[] padding) -> Tensor");
   // sum of squares over the last two of four dimensions
   m.def("weight_energy(Tensor weight) -> Tensor");
+  // scale * x x^T over the pixels of x [N, C, H, W] -> [N, C, C], in the accumulation dtype
+  m.def("gram_matrix(Tensor x, float scale) -> Tensor");
+  // (mean [N, C], biased covariance [N, C, C]) over the pixels of x [N, C, H, W], in the accumulation dtype
+  m.def("feature_statistics(Tensor x) -> (Tensor, Tensor)");
+  // weight [N, C, C] times x - mean, plus bias, for each pixel of x [N, C, H, W]; mean and bias [N, C]
+  m.def("mix_channels(Tensor x, Tensor weight, Tensor? mean, Tensor? bias) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
@@ -37,5 +43,8 @@ STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
   m.impl("fused_conv2d", TORCH_BOX(&imgops::fused_conv2d_cpu));
   m.impl("conv2d_weight_gradient", TORCH_BOX(&imgops::conv2d_weight_gradient_cpu));
   m.impl("weight_energy", TORCH_BOX(&imgops::weight_energy_cpu));
+  m.impl("gram_matrix", TORCH_BOX(&imgops::gram_matrix_cpu));
+  m.impl("feature_statistics", TORCH_BOX(&imgops::feature_statistics_cpu));
+  m.impl("mix_channels", TORCH_BOX(&imgops::mix_channels_cpu));
   m.impl("upfirdn2d_bias_act", TORCH_BOX(&imgops::upfirdn2d_bias_act_cpu));
 }

@@ -19,9 +19,17 @@ import torch
 #: every twin, by the name that ``impl=`` takes
 TWINS = ("reference", "cpu", "triton", "cuda")
 #: the ops that have twins
-OPS = ("bias_act", "modulated_conv2d", "upfirdn2d")
+OPS = (
+    "bias_act",
+    "feature_statistics",
+    "gram_matrix",
+    "modulated_conv2d",
+    "style_loss",
+    "upfirdn2d",
+    "wasserstein_loss",
+)
 #: those whose kernels for GPUs are in Triton alone
-WITHOUT_CUDA: tuple[str, ...] = ()
+WITHOUT_CUDA: tuple[str, ...] = ("feature_statistics", "gram_matrix", "style_loss", "wasserstein_loss")
 #: what the automatic choice tries on each type of device, best first
 PREFERENCE = {"cpu": ("cpu", "reference"), "cuda": ("triton", "cuda", "reference")}
 

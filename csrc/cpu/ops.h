@@ -33,4 +33,10 @@ Tensor conv2d_weight_gradient_cpu(const Tensor& dy, const Tensor& x, int64_t str
 
 Tensor weight_energy_cpu(const Tensor& weight);
 
+Tensor gram_matrix_cpu(const Tensor& x, double scale);
+
+std::tuple<Tensor, Tensor> feature_statistics_cpu(const Tensor& x);
+
+Tensor mix_channels_cpu(const Tensor& x, const Tensor& weight, const OptionalTensor& mean, const OptionalTensor& bias);
+
 }  // namespace imgops
