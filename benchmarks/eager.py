@@ -174,6 +174,36 @@ def adaptive_instance_norm_affine(x: Tensor, scale: Tensor, bias: Tensor) -> Ten
     return (1 + scale[:, :, None, None]) * F.instance_norm(x, eps=1e-8) + bias[:, :, None, None]
 
 
+def gram_matrix(x: Tensor) -> Tensor:
+    """As one writes it first."""
+    n, c, h, w = x.shape
+    flat = x.reshape(n, c, h * w)
+    return torch.bmm(flat, flat.transpose(1, 2)) / (c * h * w)
+
+
+def gram_matrix_blocks(x: Tensor) -> Tensor:
+    """Blocks of channels on and below the diagonal, the rest mirrored; for one sample, and without gradient."""
+    n, c, h, w = x.shape
+    flat, g, half = x.reshape(c, h * w), x.new_empty(n, c, c), c // 2
+    torch.mm(flat[:half], flat[:half].t(), out=g[0, :half, :half])
+    torch.mm(flat[half:], flat.t(), out=g[0, half:])
+    g[0, :half, half:] = g[0, half:, :half].t()
+    return g.div_(c * h * w)
+
+
+def style_loss(x: Tensor, target: Tensor) -> Tensor:
+    """As one writes it first; its gradient is two products."""
+    return F.mse_loss(gram_matrix(x), target)
+
+
+def style_loss_detached(x: Tensor, target: Tensor) -> Tensor:
+    """With the gradient for one factor, doubled: the other's is the same, and a product is saved. First order only."""
+    n, c, h, w = x.shape
+    flat = x.reshape(n, c, h * w)
+    g = torch.bmm(flat, flat.detach().transpose(1, 2)) / (c * h * w)
+    return F.mse_loss(2 * g - g.detach(), target)
+
+
 #: forms in plain PyTorch by op; the first is the obvious one, which torch.compile gets too
 FORMS: dict[str, dict[str, Callable[..., Tensor]]] = {
     "adain": {"eager": adain, "eager instance_norm": adain_instance_norm},
@@ -182,6 +212,8 @@ FORMS: dict[str, dict[str, Callable[..., Tensor]]] = {
         "eager instance_norm": adaptive_instance_norm_affine,
     },
     "bias_act": {"eager": bias_act, "eager in place": bias_act_in_place},
+    "gram_matrix": {"eager": gram_matrix, "eager blocks": gram_matrix_blocks},
+    "style_loss": {"eager": style_loss, "eager detached": style_loss_detached},
     "upfirdn2d": {"eager": upfirdn2d, "eager strided": upfirdn2d_strided},
     "modulated_conv2d": {
         "eager": modulated_conv2d,

@@ -22,7 +22,7 @@ os.environ.pop("TRITON_INTERPRET", None)
 
 import torch
 import triton
-from imgops.kernels import adain, bias_act, modulated_conv2d, upfirdn2d
+from imgops.kernels import adain, bias_act, gram_matrix, modulated_conv2d, upfirdn2d
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
@@ -55,7 +55,7 @@ class _Driver:
 
 
 def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """(name, call of a launcher) for the shapes that StyleGAN2 gives the ops; the memory is never read."""
+    """(name, call of a launcher) for shapes of StyleGAN2 and of VGG's features; the memory is never read."""
 
     def image(n: int, c: int, h: int, w: int, last: bool) -> Tensor:
         form = torch.channels_last if last else torch.contiguous_format
@@ -125,6 +125,12 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
             f"conv2d 3x3 transposed, {layout}",
             partial(modulated_conv2d.conv2d, x, weight, scale, None, None, None, *linear, 1, no_padding, 2, False),
         )
+        features, few, products = image(1, 512, 32, 32, last), image(1, 64, 256, 256, last), torch.empty(1, 512, 512)
+        mean = torch.empty(1, 512)
+        yield f"gram_matrix, {layout}", partial(gram_matrix.gram_matrix, features, None, 1.0)
+        yield f"gram_matrix of 64 channels, {layout}", partial(gram_matrix.gram_matrix, few, None, 1.0)
+        yield f"gram_matrix less a mean, {layout}", partial(gram_matrix.gram_matrix, features, mean, 1.0)
+        yield f"mix_channels, {layout}", partial(gram_matrix.mix_channels, features, products, mean, mean)
 
 
 def compile_all(target: str, dtypes: Sequence[str], pattern: str = "") -> Iterator[tuple[str, str, Any]]:

@@ -36,6 +36,12 @@ STABLE_TORCH_LIBRARY(imgops, m) {
   m.def(
       "adaptive_instance_norm_backward(Tensor dy, Tensor x, Tensor scale, float eps, bool unbiased) "
       "-> (Tensor, Tensor, Tensor)");
+  // scale * x x^T over the pixels of x [N, C, H, W] -> [N, C, C], in the accumulation dtype
+  m.def("gram_matrix(Tensor x, float scale) -> Tensor");
+  // (mean [N, C], biased covariance [N, C, C]) over the pixels of x [N, C, H, W], in the accumulation dtype
+  m.def("feature_statistics(Tensor x) -> (Tensor, Tensor)");
+  // weight [N, C, C] times x - mean, plus bias, for each pixel of x [N, C, H, W]; mean and bias [N, C]
+  m.def("mix_channels(Tensor x, Tensor weight, Tensor? mean, Tensor? bias) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
@@ -48,5 +54,8 @@ STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
   m.impl("mean_std", TORCH_BOX(&imgops::mean_std_cpu));
   m.impl("adaptive_instance_norm", TORCH_BOX(&imgops::adaptive_instance_norm_cpu));
   m.impl("adaptive_instance_norm_backward", TORCH_BOX(&imgops::adaptive_instance_norm_backward_cpu));
+  m.impl("gram_matrix", TORCH_BOX(&imgops::gram_matrix_cpu));
+  m.impl("feature_statistics", TORCH_BOX(&imgops::feature_statistics_cpu));
+  m.impl("mix_channels", TORCH_BOX(&imgops::mix_channels_cpu));
   m.impl("upfirdn2d_bias_act", TORCH_BOX(&imgops::upfirdn2d_bias_act_cpu));
 }

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from .ops.adain import adain as adain
     from .ops.adain import adaptive_instance_norm as adaptive_instance_norm
     from .ops.bias_act import bias_act as bias_act
+    from .ops.gram_matrix import feature_statistics as feature_statistics
+    from .ops.gram_matrix import gram_matrix as gram_matrix
     from .ops.modulated_conv2d import modulated_conv2d as modulated_conv2d
+    from .ops.style_loss import style_loss as style_loss
+    from .ops.style_loss import wasserstein_loss as wasserstein_loss
     from .ops.upfirdn2d import setup_filter as setup_filter
     from .ops.upfirdn2d import upfirdn2d as upfirdn2d
 
@@ -24,10 +28,14 @@ _HOMES = {
     "adain": ".ops.adain",
     "adaptive_instance_norm": ".ops.adain",
     "bias_act": ".ops.bias_act",
+    "feature_statistics": ".ops.gram_matrix",
+    "gram_matrix": ".ops.gram_matrix",
     "modulated_conv2d": ".ops.modulated_conv2d",
     "setup_filter": ".ops.upfirdn2d",
+    "style_loss": ".ops.style_loss",
     "upfirdn2d": ".ops.upfirdn2d",
     "use_impl": "._backend",
+    "wasserstein_loss": ".ops.style_loss",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -19,9 +19,26 @@ import torch
 #: every twin, by the name that ``impl=`` takes
 TWINS = ("reference", "cpu", "triton", "cuda")
 #: the ops that have twins
-OPS = ("adain", "adaptive_instance_norm", "bias_act", "modulated_conv2d", "upfirdn2d")
+OPS = (
+    "adain",
+    "adaptive_instance_norm",
+    "bias_act",
+    "feature_statistics",
+    "gram_matrix",
+    "modulated_conv2d",
+    "style_loss",
+    "upfirdn2d",
+    "wasserstein_loss",
+)
 #: those whose kernels for GPUs are in Triton alone
-WITHOUT_CUDA = ("adain", "adaptive_instance_norm")
+WITHOUT_CUDA = (
+    "adain",
+    "adaptive_instance_norm",
+    "feature_statistics",
+    "gram_matrix",
+    "style_loss",
+    "wasserstein_loss",
+)
 #: what the automatic choice tries on each type of device, best first
 PREFERENCE = {"cpu": ("cpu", "reference"), "cuda": ("triton", "cuda", "reference")}
 

@@ -40,4 +40,10 @@ Tensor adaptive_instance_norm_cpu(const Tensor& x, const Tensor& scale, const Te
 std::tuple<Tensor, Tensor, Tensor> adaptive_instance_norm_backward_cpu(const Tensor& dy, const Tensor& x,
                                                                        const Tensor& scale, double eps, bool unbiased);
 
+Tensor gram_matrix_cpu(const Tensor& x, double scale);
+
+std::tuple<Tensor, Tensor> feature_statistics_cpu(const Tensor& x);
+
+Tensor mix_channels_cpu(const Tensor& x, const Tensor& weight, const OptionalTensor& mean, const OptionalTensor& bias);
+
 }  // namespace imgops

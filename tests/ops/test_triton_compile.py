@@ -24,16 +24,16 @@ TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 DTYPES = ("float32", "float16", "bfloat16")
 #: one launch of each kernel and mode; the report has them all
 LAUNCHES = (
-    "^(bias_act|upfirdn2d_bias_act|upfirdn2d 8x8|conv2d 3x3( transposed)?),|^bias_act_backward from x"
-    "|^adaptive_instance_norm_backward of 512x512|^adaptive_instance_norm of 16x16"
+    "^(bias_act|upfirdn2d_bias_act|upfirdn2d 8x8|conv2d 3x3( transposed)?|gram_matrix( less a mean)?|mix_channels),"
+    "|^bias_act_backward from x|^adaptive_instance_norm_backward of 512x512|^adaptive_instance_norm of 16x16"
 )
 
 
 def check(resources: dict[str, dict[str, int]]) -> None:
-    """No kernel spills, and half-precision convolutions run on tensor cores."""
+    """No kernel spills, and half-precision products run on tensor cores."""
     for name, kernel in resources.items():
         assert kernel["spills"] == 0, name
-        if "conv2d_kernel" in name and "float16" in name:
+        if any(k in name for k in ("conv2d_kernel", "gram_matrix_kernel", "mix_channels_kernel")) and "float16" in name:
             assert kernel["matrix_instructions"] > 0, name
 
 

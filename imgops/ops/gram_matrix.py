@@ -1,0 +1,198 @@
+"""``gram_matrix`` and ``feature_statistics``: products of channels over the pixels, half of them by symmetry."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _backend
+from ..reference import gram_matrix as reference
+from ._common import STATUSES, accumulation_dtype, check_tensor, dense_format
+from ._registration import namespace, register
+
+#: what the sums of products are divided by, of the sizes in the name
+NORMALIZATIONS = ("chw", "hw", "nchw", "none")
+
+
+def gram_matrix(x: Tensor, *, normalization: str = "chw", impl: str | None = None) -> Tensor:
+    """Products of the channels of each sample, summed over its pixels and divided by the normaliser.
+
+    ``g[n, i, j] = sum_p x[n, i, p] * x[n, j, p] / normaliser``, the style of an image to Gatys et al. 2016. Only one of
+    g[i, j] and g[j, i] is summed, and the gradient is one product. Differentiable to any order.
+
+    Args:
+        x: features [N, C, H, W], float64/32/16 or bfloat16, any strides; planar and channels-last are read in place.
+        normalization: "chw" divides by C * H * W (Johnson et al. 2016), "hw" by H * W, "nchw" by N * C * H * W,
+            "none" by 1. Default "chw".
+        impl: "reference", "cpu" or "triton"; None takes the best that is here.
+
+    Returns:
+        A tensor [N, C, C] in the dtype of the sums, float32 (float64 where x is), so that half-precision features
+        cannot overflow it; exactly symmetric. Zero where x has no pixels.
+
+    Raises:
+        TypeError: x is no tensor of a supported dtype.
+        ValueError: x has not 4 dimensions, or an unknown normalization.
+        RuntimeError: the twin named by ``impl`` cannot run here.
+    """
+    check_tensor("gram_matrix", "x", x, 4)
+    scale = gram_scale("gram_matrix", x, normalization)
+    return fused_gram_matrix(_backend.choose("gram_matrix", x.device.type, impl, STATUSES), x, scale)
+
+
+def gram_scale(op: str, x: Tensor, normalization: str) -> float:
+    """The factor of the normalization, checked; 1 for features of which nothing is summed."""
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(
+            f"imgops.{op}: normalization must be one of {', '.join(NORMALIZATIONS)}; got {normalization!r}"
+        )
+    n, c, h, w = x.shape
+    count = {"chw": c * h * w, "hw": h * w, "nchw": n * c * h * w, "none": 1}[normalization]
+    return 1 / count if count else 1.0
+
+
+def fused_gram_matrix(twin: str, x: Tensor, scale: float) -> Tensor:
+    """``scale * x x^T`` on a twin; arguments already checked."""
+    if twin == "reference":
+        with without_autocast(x):
+            return reference.gram_matrix(x.to(accumulation_dtype(x.dtype)), scale)
+    return namespace(twin).gram_matrix(x, scale)
+
+
+def without_autocast(x: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """A context in which products beside x stay in their dtype, where autocast would take them to half precision."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else contextlib.nullcontext()
+
+
+def feature_statistics(x: Tensor, *, impl: str | None = None) -> tuple[Tensor, Tensor]:
+    """Mean of the channels over the pixels of each sample, and their covariance.
+
+    ``covariance[n, i, j] = sum_p (x[n, i, p] - mean[n, i]) * (x[n, j, p] - mean[n, j]) / (H * W)``, which is biased
+    (that of the population). The mean is subtracted before the products, so that a large one costs no digits. The
+    gradients of both are one pass. Differentiable to any order.
+
+    Args:
+        x: features [N, C, H, W] of at least one pixel, float64/32/16 or bfloat16, any strides.
+        impl: "reference", "cpu" or "triton"; None takes the best that is here.
+
+    Returns:
+        (mean [N, C], covariance [N, C, C]) in float32, float64 where x is; the covariance exactly symmetric.
+
+    Raises:
+        TypeError: x is no tensor of a supported dtype.
+        ValueError: x has not 4 dimensions, or no pixel.
+        RuntimeError: the twin named by ``impl`` cannot run here.
+    """
+    check_features("feature_statistics", x)
+    return fused_feature_statistics(_backend.choose("feature_statistics", x.device.type, impl, STATUSES), x)
+
+
+def check_features(op: str, x: Tensor) -> None:
+    """Raise unless x is [N, C, H, W] with a pixel to take a mean over."""
+    check_tensor(op, "x", x, 4)
+    if x.shape[2] * x.shape[3] == 0:
+        raise ValueError(f"imgops.{op}: x must have at least one pixel; got shape {list(x.shape)}")
+
+
+def fused_feature_statistics(twin: str, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean, covariance) on a twin; arguments already checked."""
+    if twin == "reference":
+        with without_autocast(x):
+            return reference.feature_statistics(x.to(accumulation_dtype(x.dtype)))
+    return namespace(twin).feature_statistics(x)
+
+
+def _triton(x: Tensor, scale: float) -> Tensor:
+    from imgops.kernels import gram_matrix as kernel
+
+    return kernel.gram_matrix(x, None, scale)
+
+
+def _fake(x: Tensor, scale: float) -> Tensor:
+    return x.new_empty([x.shape[0], x.shape[1], x.shape[1]], dtype=accumulation_dtype(x.dtype))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, ctx.scale = inputs
+    ctx.save_for_backward(x)
+
+
+def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], d: Tensor) -> tuple[Tensor, None]:
+    (x,) = ctx.saved_tensors
+    return ops.mix_channels(x, _symmetric(d, ctx.scale), None, None), None
+
+
+def _symmetric(d: Tensor, scale: float) -> Tensor:
+    """``scale * (d + d^T)``: what multiplies x in the gradient of ``scale * x x^T`` for x."""
+    return (d + d.mT) * scale
+
+
+def _triton_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    from imgops.kernels import gram_matrix as kernel
+
+    mean = x.mean([2, 3], dtype=accumulation_dtype(x.dtype))
+    return mean, kernel.gram_matrix(x, mean, 1 / (x.shape[2] * x.shape[3]))
+
+
+def _fake_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape[:2], dtype=accumulation_dtype(x.dtype)), _fake(x, 1.0)
+
+
+def _setup_context_statistics(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+    # the mean as an output, so that a gradient of the backward finds its way to x through it
+    ctx.save_for_backward(*inputs, output[0])
+
+
+def _backward_statistics(ops: Any, ctx: Any, needs: tuple[bool, ...], d_mean: Tensor, d_covariance: Tensor) -> Tensor:
+    x, mean = ctx.saved_tensors
+    pixels = x.shape[2] * x.shape[3]
+    # the covariance has no gradient for the mean: the deviations from it add up to zero
+    return ops.mix_channels(x, _symmetric(d_covariance, 1 / pixels), mean, d_mean / pixels)
+
+
+def _triton_mix(x: Tensor, weight: Tensor, mean: Tensor | None, bias: Tensor | None) -> Tensor:
+    from imgops.kernels import gram_matrix as kernel
+
+    return kernel.mix_channels(x, weight, mean, bias)
+
+
+def _fake_mix(x: Tensor, weight: Tensor, mean: Tensor | None, bias: Tensor | None) -> Tensor:
+    return torch.empty_like(x, memory_format=dense_format(x))
+
+
+def _setup_context_mix(ctx: Any, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+
+
+def _backward_mix(ops: Any, ctx: Any, needs: tuple[bool, ...], v: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients of <v, weight (x - mean) + bias>."""
+    x, weight, mean = ctx.saved_tensors
+    needs_x, needs_weight, needs_mean, needs_bias = needs
+    dx = dweight = dmean = sums = None
+    if needs_x:
+        dx = ops.mix_channels(v, weight.mT, None, None)
+    with without_autocast(x):
+        if needs_weight:
+            deviation = x.flatten(2).to(weight.dtype)
+            deviation = deviation if mean is None else deviation - mean[:, :, None]
+            dweight = torch.bmm(v.flatten(2).to(weight.dtype), deviation.mT)
+        if needs_mean or needs_bias:
+            sums = v.sum([2, 3], dtype=weight.dtype)
+        if needs_mean and sums is not None:
+            dmean = -torch.bmm(weight.mT, sums[:, :, None])[:, :, 0]
+    return dx, dweight, dmean, sums if needs_bias else None
+
+
+register("gram_matrix", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context)
+register(
+    "feature_statistics",
+    fake=_fake_statistics,
+    triton=_triton_statistics,
+    backward=_backward_statistics,
+    setup_context=_setup_context_statistics,
+)
+register("mix_channels", fake=_fake_mix, triton=_triton_mix, backward=_backward_mix, setup_context=_setup_context_mix)

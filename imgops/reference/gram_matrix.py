@@ -1,0 +1,18 @@
+"""References of the ops on the products of channels, for x [N, C, H, W] in the accumulation dtype."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def gram_matrix(x: Tensor, scale: float) -> Tensor:
+    """``scale * x x^T`` over the pixels, [N, C, C]."""
+    flat = x.flatten(2)
+    return scale * torch.bmm(flat, flat.mT)
+
+
+def feature_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean [N, C], covariance [N, C, C]) over the pixels; the covariance is that of the population."""
+    mean = x.mean([2, 3])
+    return mean, gram_matrix(x - mean[:, :, None, None], 1 / (x.shape[2] * x.shape[3]))
