@@ -66,6 +66,35 @@ def upfirdn2d_strided(x: Tensor, f: Tensor, up: int, down: int, padding: list[in
     return x
 
 
+def filtered_lrelu(
+    x: Tensor, fu: Tensor, fd: Tensor, b: Tensor, up: int, down: int, padding: list[int], clamp: float
+) -> Tensor:
+    """Each step as one writes it first."""
+    return _filtered_lrelu(upfirdn2d, x, fu, fd, b, up, down, padding, clamp)
+
+
+def filtered_lrelu_strided(
+    x: Tensor, fu: Tensor, fd: Tensor, b: Tensor, up: int, down: int, padding: list[int], clamp: float
+) -> Tensor:
+    """The same with filters by strides."""
+    return _filtered_lrelu(upfirdn2d_strided, x, fu, fd, b, up, down, padding, clamp)
+
+
+def _filtered_lrelu(
+    resample: Callable[..., Tensor],
+    x: Tensor,
+    fu: Tensor,
+    fd: Tensor,
+    b: Tensor,
+    up: int,
+    down: int,
+    padding: list[int],
+    clamp: float,
+) -> Tensor:
+    x = resample(x + b.to(x.dtype)[:, None, None], fu, up, 1, padding, float(up**2))
+    return resample(_lrelu(x).clamp(-clamp, clamp), fd, 1, down, [0] * 4, 1.0)
+
+
 def _epilogue(x: Tensor, demod: Tensor | None, noise: Tensor | None, bias: Tensor | None) -> Tensor:
     # x is a convolution's fresh output; in place where autograd allows it
     if torch.is_grad_enabled():
@@ -148,6 +177,7 @@ def plain_conv2d(x: Tensor, weight: Tensor, up: int, down: int, padding: int, **
 FORMS: dict[str, dict[str, Callable[..., Tensor]]] = {
     "bias_act": {"eager": bias_act, "eager in place": bias_act_in_place},
     "upfirdn2d": {"eager": upfirdn2d, "eager strided": upfirdn2d_strided},
+    "filtered_lrelu": {"eager": filtered_lrelu, "eager strided": filtered_lrelu_strided},
     "modulated_conv2d": {
         "eager": modulated_conv2d,
         "eager grouped": modulated_conv2d_grouped,

@@ -10,10 +10,9 @@
 namespace imgops {
 namespace {
 
-// channels of a channels-last image that a task takes: its rows then stay in cache
-constexpr int64_t kLanes = 64;
-// rows of output that a task takes for each row of taps, so that few are up-sampled by two tasks
-constexpr int64_t kRowsPerTap = 4;
+// tasks that are worth a plane's rows being cut into bands, and rows of output of a band for each tap: those at its
+// edge are up-sampled by two tasks
+constexpr int64_t kTasks = 64, kRowsPerTap = 2;
 
 // The filters and plans of a call, and where it runs.
 class Problem {
@@ -38,16 +37,14 @@ class Problem {
   void run(FilteredLrelu& p, const Tensor& x, const Tensor& out) {
     const DType dtype = dtype_of(x);
     p.interleaved = is_channels_last(x);
+    p.samples = n_;
     p.channels = channels_;
-    p.lanes = p.interleaved ? std::min(channels_, kLanes) : 1;
-    p.planes = p.interleaved ? n_ : n_ * channels_;
     p.in = x.data_ptr();
     p.out = out.data_ptr();
-    p.rows_up = *std::max_element(up_y_.count.begin(), up_y_.count.end());
-    p.rows_down = fd_.fh;
-    const int64_t rows = down_y_.axis.out;
-    p.rows_per_task = std::min(rows, std::max<int64_t>(kRowsPerTap * fd_.fh, 16));
-    p.tasks_per_plane = (rows + p.rows_per_task - 1) / p.rows_per_task;
+    p.taps_up = *std::max_element(up_y_.count.begin(), up_y_.count.end());
+    p.taps_down = fd_.fh;
+    const int64_t most = down_y_.axis.out / (kRowsPerTap * fd_.fh), wanted = (kTasks + p.groups() - 1) / p.groups();
+    p.bands = std::max<int64_t>(1, std::min(most, wanted));
     if (dtype == DType::f64) {
       run<double>(p, dtype);
     } else {
