@@ -205,9 +205,7 @@ def _transposed(
     )
 
 
-def _backward(
-    ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, dcodes: Tensor | None
-) -> tuple[Any, ...]:
+def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, dcodes: Tensor | None) -> tuple[Any, ...]:
     codes, fu, fd = ctx.saved_tensors
     if needs[1] or needs[2]:
         raise RuntimeError("imgops::filtered_lrelu: has no gradient for its filters; compose upfirdn2d and bias_act")
@@ -268,7 +266,8 @@ def _setup_context_slopes(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> 
 def _backward_slopes(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) -> tuple[Any, ...]:
     if needs[2] or needs[3]:
         raise RuntimeError("imgops::filtered_lrelu_slopes: has no gradient for its filters")
-    dx = _transposed(ops, dy, *ctx.saved_tensors, ctx.x_shape, ctx.arguments) if needs[0] else None
+    codes, fu, fd = ctx.saved_tensors
+    dx = _transposed(ops, dy, codes, fu, fd, ctx.x_shape, ctx.arguments) if needs[0] else None
     return dx, *[None] * 12
 
 

@@ -28,6 +28,7 @@ class Case(NamedTuple):
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     clamp: float | None = None
     flip_filter: bool = False
+    rank_one: bool = False
 
     def arguments(self):
         return {
@@ -44,19 +45,23 @@ CASES = [
     Case((2, 3, 9, 8), (12,), (12,), 2, 2, (11, 10, 10, 11), clamp=0.8),
     Case((1, 2, 6, 7), (24,), (12,), 4, 2, (24, 20, 25, 22)),
     Case((1, 3, 7, 6), (12,), (4, 5), 2, 4, (9, 8, 7, 12), clamp=0.5, flip_filter=True),
+    Case((1, 2, 7, 6), (4, 5), (6, 4), 2, 2, (6, 5, 7, 4), clamp=0.5, rank_one=True),
     Case((2, 1, 8, 5), (3, 2), (5,), 3, 1, (-2, 3, 4, -1)),
     Case((1, 2, 5, 9), None, None, clamp=0.6),
-    Case((1, 70, 4, 5), (4, 4), None, 2, 5, (2, 1, 2, 1)),
+    # more planes than run side by side on the CPU
+    Case((1, 18, 4, 5), (4,), None, 2, 5, (2, 1, 2, 1)),
     Case((1, 2, 6, 6), (1,), (2,), 2, 3, (0, 0, 0, 0), clamp=0.0),
 ]
 IDS = [f"{c.up_taps}-{c.down_taps}-up{c.up}-down{c.down}" for c in CASES]
+#: filters longer than a tile of the Triton twin
+LONG = Case((1, 1, 40, 38), (70,), (66,), 2, 2, (70, 69, 68, 70), clamp=0.5)
 
 
-def operands(case, dtype=torch.float32, device="cpu", rank_one=False):
+def operands(case, dtype=torch.float32, device="cpu"):
     """x [N, C, H, W], fu, fd, b [C]; gradients on x and b."""
     x = torch.randn(case.shape, device=device).to(dtype).requires_grad_()
     b = torch.randn(case.shape[1], device=device).to(dtype).requires_grad_()
-    filters = (resample_filter(taps, rank_one, device) for taps in (case.up_taps, case.down_taps))
+    filters = (resample_filter(taps, case.rank_one, device) for taps in (case.up_taps, case.down_taps))
     # of the size of low-pass filters, so that the image keeps its magnitude
     fu, fd = (None if f is None else f / (2 * f.numel() ** (0.5 if f.ndim == 2 else 1)) for f in filters)
     return x, fu, fd, b
@@ -77,10 +82,9 @@ def test_recorded(case, twin, device):
 @pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", fast_only=True))
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("rank_one", [False, True])
-@pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_agrees_with_reference(case, rank_one, channels_last, dtype, twin, device):
-    x, fu, fd, b = operands(case, dtype, device, rank_one)
+@pytest.mark.parametrize("case", [*CASES, LONG], ids=[*IDS, "long"])
+def test_agrees_with_reference(case, channels_last, dtype, twin, device):
+    x, fu, fd, b = operands(case, dtype, device)
     if channels_last:
         x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
     y = imgops.filtered_lrelu(x, fu, fd, b, **case.arguments(), impl=twin)
@@ -124,7 +128,7 @@ def test_any_strides(layout, twin, device):
 
 
 @pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", exclude=("triton",)))
-@pytest.mark.parametrize("case", CASES[:6], ids=IDS[:6])
+@pytest.mark.parametrize("case", CASES[:7], ids=IDS[:7])
 def test_gradcheck(case, twin, device):
     """First and second order for x and b."""
     case = case._replace(shape=(1, 2, *case.shape[2:]))
@@ -168,12 +172,13 @@ def test_gradient_of_the_gradient(twin, device):
 
 @pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", fast_only=True))
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("case", CASES, ids=IDS)
+@pytest.mark.parametrize("case", [*CASES, LONG], ids=[*IDS, "long"])
 def test_codes(case, channels_last, twin, device):
     """Two bits a pixel of the up-sampled image, those that no output needs among them."""
     ops = torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
-    # longer than one band of rows, or tile
-    x, fu, fd, b = operands(case._replace(shape=(*case.shape[:2], 70, 9)), torch.float64, device)
+    # higher than one band of rows, or tile
+    shape = (1, case.shape[1] if twin == "cpu" else 1, 70, 9)
+    x, fu, fd, b = operands(case._replace(shape=shape), torch.float64, device)
     x = x.detach().contiguous(memory_format=torch.channels_last) if channels_last else x.detach()
     clamp = -1.0 if case.clamp is None else case.clamp
     arguments = (case.up, case.down, case.padding, 1.3, 0.2, clamp, case.flip_filter)
@@ -249,6 +254,18 @@ def test_clamp_in_half_precision(dtype, twin, device):
     assert dx.flatten().tolist() == [0, 4.5, 9, 0]
 
 
+@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", exclude=("triton",)))
+def test_non_finite_values_stay_where_they_are(twin, device):
+    """A NaN or an infinity reaches the outputs whose taps it is under, and passes the clamp as a NaN or a number."""
+    x = torch.zeros(2, 1, 9, 9, device=device)
+    x[0, 0, 4, 4], x[1, 0, 4, 4] = torch.nan, torch.inf
+    f = torch.ones(3, device=device)
+    y = imgops.filtered_lrelu(x, f, f, padding=1, clamp=2.0, impl=twin)
+    assert int(y[0].isnan().sum()) == 25
+    assert y[1].max() == 18
+    assert int(y.isfinite().sum()) == y.numel() - 25
+
+
 def test_the_number_of_threads_changes_nothing():
     x = torch.randn(2, 3, 90, 40, requires_grad=True)
     f = torch.randn(12)
@@ -274,10 +291,10 @@ def test_any_arguments(data):
     padding = data.draw(st.tuples(*[st.integers(-3, 12)] * 4))
     case = Case(
         shape, data.draw(filters), data.draw(filters), up, down, padding, data.draw(st.sampled_from([None, 0.5])),
-        data.draw(st.booleans()),
+        data.draw(st.booleans()), data.draw(st.booleans()),
     )  # fmt: skip
     dtype = data.draw(st.sampled_from(list(TOLERANCE)))
-    x, fu, fd, b = operands(case, dtype, rank_one=data.draw(st.booleans()))
+    x, fu, fd, b = operands(case, dtype)
     x = x.detach().permute(order).contiguous().permute([order.index(i) for i in range(4)]).requires_grad_()
     (uh, uw), (dh, dw) = ((1, 1) if t is None else (t[0], t[-1]) for t in (case.up_taps, case.down_taps))
     high = (shape[2] * up + padding[2] + padding[3] - uh + 1, shape[3] * up + padding[0] + padding[1] - uw + 1)
