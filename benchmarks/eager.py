@@ -66,6 +66,35 @@ def upfirdn2d_strided(x: Tensor, f: Tensor, up: int, down: int, padding: list[in
     return x
 
 
+def filtered_lrelu(
+    x: Tensor, fu: Tensor, fd: Tensor, b: Tensor, up: int, down: int, padding: list[int], clamp: float
+) -> Tensor:
+    """Each step as one writes it first."""
+    return _filtered_lrelu(upfirdn2d, x, fu, fd, b, up, down, padding, clamp)
+
+
+def filtered_lrelu_strided(
+    x: Tensor, fu: Tensor, fd: Tensor, b: Tensor, up: int, down: int, padding: list[int], clamp: float
+) -> Tensor:
+    """The same with filters by strides."""
+    return _filtered_lrelu(upfirdn2d_strided, x, fu, fd, b, up, down, padding, clamp)
+
+
+def _filtered_lrelu(
+    resample: Callable[..., Tensor],
+    x: Tensor,
+    fu: Tensor,
+    fd: Tensor,
+    b: Tensor,
+    up: int,
+    down: int,
+    padding: list[int],
+    clamp: float,
+) -> Tensor:
+    x = resample(x + b.to(x.dtype)[:, None, None], fu, up, 1, padding, float(up**2))
+    return resample(_lrelu(x).clamp(-clamp, clamp), fd, 1, down, [0] * 4, 1.0)
+
+
 def _epilogue(x: Tensor, demod: Tensor | None, noise: Tensor | None, bias: Tensor | None) -> Tensor:
     # x is a convolution's fresh output; in place where autograd allows it
     if torch.is_grad_enabled():
@@ -215,6 +244,7 @@ FORMS: dict[str, dict[str, Callable[..., Tensor]]] = {
     "gram_matrix": {"eager": gram_matrix, "eager blocks": gram_matrix_blocks},
     "style_loss": {"eager": style_loss, "eager detached": style_loss_detached},
     "upfirdn2d": {"eager": upfirdn2d, "eager strided": upfirdn2d_strided},
+    "filtered_lrelu": {"eager": filtered_lrelu, "eager strided": filtered_lrelu_strided},
     "modulated_conv2d": {
         "eager": modulated_conv2d,
         "eager grouped": modulated_conv2d_grouped,

@@ -22,7 +22,7 @@ os.environ.pop("TRITON_INTERPRET", None)
 
 import torch
 import triton
-from imgops.kernels import adain, bias_act, gram_matrix, modulated_conv2d, upfirdn2d
+from imgops.kernels import adain, bias_act, filtered_lrelu, gram_matrix, modulated_conv2d, upfirdn2d
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
@@ -55,7 +55,7 @@ class _Driver:
 
 
 def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """(name, call of a launcher) for shapes of StyleGAN2 and of VGG's features; the memory is never read."""
+    """(name, call of a launcher) for shapes of StyleGAN2 and 3 and of VGG's features; the memory is never read."""
 
     def image(n: int, c: int, h: int, w: int, last: bool) -> Tensor:
         form = torch.channels_last if last else torch.contiguous_format
@@ -63,6 +63,7 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
 
     b, scale, noise = torch.empty(128), torch.empty(8, 128), torch.empty(8, 1, 64, 64)
     square, long, large = torch.empty(4, 4), torch.empty(12), torch.empty(8, 8)
+    longer, radial = torch.empty(24), torch.empty(12, 12)
     weight, to_rgb = torch.empty(128, 128, 3, 3, dtype=dtype), torch.empty(3, 128, 1, 1, dtype=dtype)
     deep, deep_weight = torch.empty(32, 512), torch.empty(512, 512, 3, 3, dtype=dtype)
     one, two, no_padding, linear = (1, 1), (2, 2), (0, 0, 0, 0), ("linear", 0.0, 1.0, -1.0)
@@ -101,6 +102,26 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
             partial(
                 upfirdn2d.upfirdn2d_bias_act,
                 grown, square, one, one, (1, 1, 1, 1), False, 4.0, b, scale, noise, *LRELU, True,
+            ),
+        )  # fmt: skip
+        for name, up, down, fu, fd in (
+            ("up 2, down 2", 2, 2, long, long),
+            ("up 4, down 2", 4, 2, longer, long),
+            ("up 2, down 4", 2, 4, long, longer),
+            ("up 2, down 2 by 12x12", 2, 2, long, radial),
+        ):
+            act = (2**0.5, 0.2, 256.0, False, True)
+            yield (
+                f"filtered_lrelu {name}, {layout}",
+                partial(filtered_lrelu.filtered_lrelu, x, fu, fd, b, up, down, (9, 8, 9, 8), *act),
+            )
+        codes = torch.empty([8, 128, 34, 134], dtype=torch.uint8)
+        yield (
+            f"filtered_lrelu_slopes up 2, down 2, {layout}",
+            partial(
+                filtered_lrelu.filtered_lrelu_slopes,
+                x, codes.contiguous(memory_format=torch.channels_last) if last else codes, long, long, 2, 2,
+                (9, 8, 9, 8), no_padding, False, 4.0, 1.0, 2**0.5, 0.2,
             ),
         )  # fmt: skip
         yield (

@@ -26,6 +26,18 @@ STABLE_TORCH_LIBRARY(imgops, m) {
       "float alpha, float gain, float clamp, int stride, int[] padding, int up, bool keep) -> (Tensor, Tensor)");
   // gradient of a 3 x 3 convolution of stride 1 or 2 for its weight: dy [N, O, H', W'], x [N, I, H, W] -> [O, I, 3, 3]
   m.def("conv2d_weight_gradient(Tensor dy, Tensor x, int stride, int[] padding) -> Tensor");
+  // (D(clamp(gain * lrelu(U(x + b)))), codes if keep): U up-samples with fu, times up^2, D down-samples with fd; padding
+  // (x0, x1, y0, y1) on the up-sampled image of [Ha, Wa] pixels; codes, uint8 [N, C, ceil(Ha / 4), Wa], hold bit
+  // 2 * (y % 4) of byte y / 4 where the pixel of row y was not positive, the bit after where it was clamped; clamp < 0:
+  // none
+  m.def(
+      "filtered_lrelu(Tensor x, Tensor? fu, Tensor? fd, Tensor? b, int up, int down, int[] padding, float gain, "
+      "float slope, float clamp, bool flip_filter, bool keep) -> (Tensor, Tensor)");
+  // D(s * U(x)), s = gain, gain * slope or 0 by the codes; padding_up on the up-sampled image, padding_down on what
+  // was multiplied; gain_up and gain_down are part of the filters
+  m.def(
+      "filtered_lrelu_slopes(Tensor x, Tensor codes, Tensor? fu, Tensor? fd, int up, int down, int[] padding_up, "
+      "int[] padding_down, bool flip_filter, float gain_up, float gain_down, float gain, float slope) -> Tensor");
   // sum of squares over the last two of four dimensions
   m.def("weight_energy(Tensor weight) -> Tensor");
   // (mean, sqrt(variance + eps)) of each plane, [N, C] in the accumulation dtype
@@ -48,6 +60,8 @@ STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
   m.impl("bias_act", TORCH_BOX(&imgops::bias_act_cpu));
   m.impl("bias_act_backward", TORCH_BOX(&imgops::bias_act_backward_cpu));
   m.impl("upfirdn2d", TORCH_BOX(&imgops::upfirdn2d_cpu));
+  m.impl("filtered_lrelu", TORCH_BOX(&imgops::filtered_lrelu_cpu));
+  m.impl("filtered_lrelu_slopes", TORCH_BOX(&imgops::filtered_lrelu_slopes_cpu));
   m.impl("fused_conv2d", TORCH_BOX(&imgops::fused_conv2d_cpu));
   m.impl("conv2d_weight_gradient", TORCH_BOX(&imgops::conv2d_weight_gradient_cpu));
   m.impl("weight_energy", TORCH_BOX(&imgops::weight_energy_cpu));

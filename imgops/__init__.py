@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .ops.adain import adain as adain
     from .ops.adain import adaptive_instance_norm as adaptive_instance_norm
     from .ops.bias_act import bias_act as bias_act
+    from .ops.filtered_lrelu import filtered_lrelu as filtered_lrelu
     from .ops.gram_matrix import feature_statistics as feature_statistics
     from .ops.gram_matrix import gram_matrix as gram_matrix
     from .ops.modulated_conv2d import modulated_conv2d as modulated_conv2d
@@ -29,6 +30,7 @@ _HOMES = {
     "adaptive_instance_norm": ".ops.adain",
     "bias_act": ".ops.bias_act",
     "feature_statistics": ".ops.gram_matrix",
+    "filtered_lrelu": ".ops.filtered_lrelu",
     "gram_matrix": ".ops.gram_matrix",
     "modulated_conv2d": ".ops.modulated_conv2d",
     "setup_filter": ".ops.upfirdn2d",

@@ -32,7 +32,7 @@ def _first_tap(q, UP, DOWN, PHASE):
 
 
 @triton.jit
-def _tap(p_f, k, m_k, TAPS: tl.constexpr, FLIP: tl.constexpr, GAIN: tl.constexpr, WIDE: tl.constexpr):
+def tap(p_f, k, m_k, TAPS: tl.constexpr, FLIP: tl.constexpr, GAIN: tl.constexpr, WIDE: tl.constexpr):
     """Tap k of a filter, times the gain in the filter's dtype; a convolution reads the filter backwards."""
     if not FLIP:
         k = TAPS - 1 - k
@@ -183,12 +183,12 @@ def upfirdn2d_kernel(
                     index = tap_x + i * UP_X
                     m_tap = index < FW
                 if SEPARABLE:
-                    taps_x += (_tap(p_fx, index, m_tap, FW, FLIP, GAIN_X, WIDE),)
+                    taps_x += (tap(p_fx, index, m_tap, FW, FLIP, GAIN_X, WIDE),)
                 else:
-                    taps_x += (_tap(p_fx, k * FW + index, m_tap, FH * FW, FLIP, GAIN_X, WIDE),)
+                    taps_x += (tap(p_fx, k * FW + index, m_tap, FH * FW, FLIP, GAIN_X, WIDE),)
         if SEPARABLE:
             for k in tl.static_range(FH):
-                taps_y += (_tap(p_fy, k, True, FH, FLIP, GAIN_Y, WIDE),)
+                taps_y += (tap(p_fy, k, True, FH, FLIP, GAIN_Y, WIDE),)
 
     b = None
     scale = None
@@ -211,7 +211,7 @@ def upfirdn2d_kernel(
                     m_tap = tap_x + i * UP_X < FW
                     m = m_plane & m_row & (first_x + i >= 0) & (first_x + i < w) & m_tap
                     x = tl.load(p_col + (y.to(tl.int64) * w + i) * x_step, m, other=0).to(WIDE)
-                    filtered += x * _tap(p_fx, tap_x + i * UP_X, m_tap, FW, FLIP, GAIN_X, WIDE)
+                    filtered += x * tap(p_fx, tap_x + i * UP_X, m_tap, FW, FLIP, GAIN_X, WIDE)
             for i in tl.static_range(KX):
                 x = tl.load(p_col + (y.to(tl.int64) * w + i) * x_step, m_in[i] & m_row, other=0).to(WIDE)
                 if not SEPARABLE:

@@ -23,6 +23,16 @@ std::tuple<Tensor, Tensor> upfirdn2d_bias_act_cpu(const Tensor& x, const Optiona
                                                   std::string act, double alpha, double act_gain, double clamp,
                                                   bool keep);
 
+std::tuple<Tensor, Tensor> filtered_lrelu_cpu(const Tensor& x, const OptionalTensor& fu, const OptionalTensor& fd,
+                                              const OptionalTensor& b, int64_t up, int64_t down,
+                                              std::vector<int64_t> padding, double gain, double slope, double clamp,
+                                              bool flip_filter, bool keep);
+
+Tensor filtered_lrelu_slopes_cpu(const Tensor& x, const Tensor& codes, const OptionalTensor& fu,
+                                 const OptionalTensor& fd, int64_t up, int64_t down, std::vector<int64_t> padding_up,
+                                 std::vector<int64_t> padding_down, bool flip_filter, double gain_up, double gain_down,
+                                 double gain, double slope);
+
 std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x, const Tensor& weight, const OptionalTensor& styles,
                                             const OptionalTensor& demod, const OptionalTensor& noise,
                                             const OptionalTensor& b, std::string act, double alpha, double gain,

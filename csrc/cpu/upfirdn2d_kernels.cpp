@@ -3,60 +3,11 @@
 #include "upfirdn2d.h"
 
 #include "bias_act_rows.h"
+#include "resample_rows.h"
 
 namespace imgops {
 namespace IMGOPS_ISA {
 namespace {
-
-constexpr int kUnroll = 8;
-
-// Call f<J>() with J = n as a constant, for 1 <= n <= kUnroll.
-template <class F>
-inline void with_count(int64_t n, const F& f) {
-  switch (n) {
-    case 1: return f.template operator()<1>();
-    case 2: return f.template operator()<2>();
-    case 3: return f.template operator()<3>();
-    case 4: return f.template operator()<4>();
-    case 5: return f.template operator()<5>();
-    case 6: return f.template operator()<6>();
-    case 7: return f.template operator()<7>();
-    case 8: return f.template operator()<8>();
-  }
-}
-
-// dst[i] (+)= sum_j taps[j] * src[j][i]
-template <class A>
-struct SumRows {
-  A* dst;
-  const A* const* src;
-  const A* taps;
-  int64_t n;
-  bool add;
-
-  template <int J>
-  void operator()() const {
-    A w[J];
-    const A* row[J];
-    for (int j = 0; j < J; ++j) w[j] = taps[j], row[j] = src[j];
-    A* d = dst;
-    if (add) {
-#pragma omp simd
-      for (int64_t i = 0; i < n; ++i) {
-        A sum = d[i];
-        for (int j = 0; j < J; ++j) sum += w[j] * row[j][i];
-        d[i] = sum;
-      }
-    } else {
-#pragma omp simd
-      for (int64_t i = 0; i < n; ++i) {
-        A sum = w[0] * row[0][i];
-        for (int j = 1; j < J; ++j) sum += w[j] * row[j][i];
-        d[i] = sum;
-      }
-    }
-  }
-};
 
 // dst[q * P] (+)= sum_j taps[j] * src[j + q * S]; P and S 0: given at run time
 template <class A, int P, int S>
@@ -136,17 +87,6 @@ void filter_phase(A* dst, const A* src, const A* taps, int64_t count, int64_t n,
   }
 }
 
-// o = q * n + r for the periods that matter, without a division
-inline void split(int64_t o, int64_t n, int64_t& q, int64_t& r) {
-  if (n == 1) {
-    q = o, r = 0;
-  } else if (n == 2) {
-    q = o >> 1, r = o & 1;
-  } else {
-    q = o / n, r = o % n;
-  }
-}
-
 // One row of out.out pixels from the padded row v (v[i] is input i, also for i < 0), added to dst if add.
 template <class A>
 void filter_row(const Axis& axis, const A* taps, const A* v, A* dst, bool add) {
@@ -169,17 +109,12 @@ void filter_row(const Axis& axis, const A* taps, const A* v, A* dst, bool add) {
 // The same with the channels innermost: every pixel is a vector of them.
 template <class A>
 void filter_row_interleaved(const Axis& axis, int64_t channels, const A* taps, const A* v, A* dst, bool add) {
-  const A* row[kUnroll];
   for (int64_t o = 0; o < axis.out; ++o) {
     int64_t q, r;
     split(o, axis.period, q, r);
     const int64_t first = axis.first[r] + q * axis.step, count = axis.count[r];
     A* d = dst + o * channels;
-    for (int64_t j = 0; j < count; j += kUnroll) {
-      const int64_t some = count - j < kUnroll ? count - j : kUnroll;
-      for (int64_t i = 0; i < some; ++i) row[i] = v + (first + j + i) * channels;
-      with_count(some, SumRows<A>{d, row, taps + axis.offset[r] + j, channels, add || j > 0});
-    }
+    sum_rows(d, count, taps + axis.offset[r], channels, add, [&](int64_t j) { return v + (first + j) * channels; });
     if (count == 0 && !add) {
       for (int64_t c = 0; c < channels; ++c) d[c] = 0;
     }
@@ -263,12 +198,9 @@ class RowMaker {
       return;
     }
     const T* rows = static_cast<const T*>(p_.in) + (plane * p_.y.in + first) * width_;
-    for (int64_t j = 0; j < count; j += kUnroll) {
-      const int64_t some = count - j < kUnroll ? count - j : kUnroll;
-      const A* row[kUnroll];
-      for (int64_t i = 0; i < some; ++i) row[i] = load_row(rows + (j + i) * width_, converted_ + i * width_, width_);
-      with_count(some, SumRows<A>{v_, row, taps + j, width_, j > 0});
-    }
+    imgops::IMGOPS_ISA::sum_rows(v_, count, taps, width_, false, [&](int64_t j) {
+      return load_row(rows + j * width_, converted_ + j % kUnroll * width_, width_);
+    });
   }
 
   void filter_horizontally(const A* taps, A* u, bool add) {

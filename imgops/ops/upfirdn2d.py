@@ -168,12 +168,20 @@ def filter_size(f: Tensor | None) -> tuple[int, int]:
     return (1, 1) if f is None else (f.shape[-1], f.shape[0])
 
 
+def resampled_size(size: Sequence[int], f: Tensor | None, up: Any, down: Any, padding: Any) -> tuple[int, int]:
+    """(height, width) of an image of this size once resampled; below 1 where it has no pixels."""
+    (fw, fh), (h, w) = filter_size(f), size
+    return (
+        (h * up[1] + padding[2] + padding[3] - fh + down[1]) // down[1],
+        (w * up[0] + padding[0] + padding[1] - fw + down[0]) // down[0],
+    )
+
+
 def output_size(op: str, x: Tensor, f: Tensor | None, up: Any, down: Any, padding: Any) -> tuple[int, int]:
     """(height, width) of the output; raise ValueError if it has no pixels."""
-    (fw, fh), (h, w) = filter_size(f), x.shape[2:]
-    out_w = (w * up[0] + padding[0] + padding[1] - fw + down[0]) // down[0]
-    out_h = (h * up[1] + padding[2] + padding[3] - fh + down[1]) // down[1]
+    out_h, out_w = resampled_size(x.shape[2:], f, up, down, padding)
     if out_w < 1 or out_h < 1:
+        (fw, fh), (h, w) = filter_size(f), x.shape[2:]
         raise ValueError(
             f"imgops.{op}: x of {h} x {w} (height x width), up {tuple(up)}, padding {tuple(padding)} is smaller than "
             f"the filter of {fh} x {fw}; x, up and padding must leave at least one pixel"
@@ -206,6 +214,19 @@ def fused_upfirdn2d_bias_act(
     )[0]
 
 
+def transposed_padding(
+    size: Sequence[int], out_size: Sequence[int], f: Tensor | None, up: Any, down: Any, padding: Any
+) -> tuple[int, int, int, int]:
+    """Padding of the upfirdn2d, with the factors swapped, that is the transpose of the one from size to out_size."""
+    (fw, fh), (h, w), (out_h, out_w) = filter_size(f), size, out_size
+    return (
+        fw - padding[0] - 1,
+        w * up[0] - out_w * down[0] + padding[0] - up[0] + 1,
+        fh - padding[2] - 1,
+        h * up[1] - out_h * down[1] + padding[2] - up[1] + 1,
+    )
+
+
 def _transposed(
     dy: Tensor,
     x_shape: Sequence[int],
@@ -217,13 +238,7 @@ def _transposed(
     gain: float,
 ) -> tuple[Any, ...]:
     """Arguments of the upfirdn2d that is the gradient for x: factors swapped, filter flipped, padding mirrored."""
-    (fw, fh), (h, w), (out_h, out_w) = filter_size(f), x_shape[2:], dy.shape[2:]
-    pads = (
-        fw - padding[0] - 1,
-        w * up[0] - out_w * down[0] + padding[0] - up[0] + 1,
-        fh - padding[2] - 1,
-        h * up[1] - out_h * down[1] + padding[2] - up[1] + 1,
-    )
+    pads = transposed_padding(x_shape[2:], dy.shape[2:], f, up, down, padding)
     return dy, f, down, up, pads, not flip_filter, gain
 
 

@@ -1,0 +1,281 @@
+"""``filtered_lrelu``: bias, up-sample, leaky ReLU, clamp and down-sample, with nothing kept at the high resolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _backend
+from ..reference import filtered_lrelu as reference
+from ._common import STATUSES, accumulation_dtype, check_number, check_operand, check_tensor, dense_format
+from ._registration import namespace, register
+from .upfirdn2d import check_filter, check_padding, filter_size, output_size, resampled_size, transposed_padding
+
+#: pixels, one above the other, whose codes share a byte
+PACKED = 4
+_NO_PADDING, _ONE = (0, 0, 0, 0), (1, 1)
+
+
+def filtered_lrelu(
+    x: Tensor,
+    fu: Tensor | None = None,
+    fd: Tensor | None = None,
+    b: Tensor | None = None,
+    up: int = 1,
+    down: int = 1,
+    padding: int | Sequence[int] = 0,
+    gain: float = math.sqrt(2),
+    slope: float = 0.2,
+    clamp: float | None = None,
+    flip_filter: bool = False,
+    *,
+    impl: str | None = None,
+) -> Tensor:
+    """Leaky ReLU between two filters, in one pass: the alias-free nonlinearity of Karras et al. 2021.
+
+    Adds the bias; up-samples with ``fu`` as :func:`upfirdn2d` does, times ``up ** 2``, which keeps the mean; applies
+    ``clamp(gain * lrelu(z), -clamp, clamp)``; then filters with ``fd`` and keeps every ``down``-th pixel. The
+    up-sampled image is never in memory. Where a gradient will be needed the pass writes 2 bits for each of its pixels,
+    and the backward is the same pass with those in place of the activation. Differentiable to any order with respect
+    to x and b, and to fu and fd, for which each step runs as an op of its own.
+
+    Args:
+        x: [N, C, H, W], float64/32/16 or bfloat16, any strides. Arithmetic is in float32 at least.
+        fu: up-sampling filter, float32 (or float64): [n] applied along both axes, or [fh, fw], or None for a single
+            tap of 1. One of rank one costs what a separable one does.
+        fd: down-sampling filter, likewise.
+        b: bias [C] in any of x's dtypes; None adds none.
+        up: factor, an int >= 1. Default 1.
+        down: factor, an int >= 1. Default 1.
+        padding: p on every side, or (x, y), or (x before, x after, y before, y after), in pixels of the up-sampled
+            image; a negative one crops. Default 0.
+        gain: factor after the activation. Default sqrt(2).
+        slope: of the activation below 0. Default 0.2.
+        clamp: limit of the activation's magnitude, >= 0; None clamps nothing.
+        flip_filter: False convolves, True correlates (as ``torch.conv2d`` does). Default False.
+        impl: "reference", "cpu" or "triton"; None takes the best that is here.
+
+    Returns:
+        [N, C, H', W'] in x's dtype, channels-last where x is, with
+        ``H' = (H * up + padding before + padding after - taps of fu + 1 - taps of fd) // down + 1``.
+
+    Raises:
+        TypeError: wrong types or dtypes.
+        ValueError: x is not 4-D, b does not fit it, a filter has the wrong shape or device, a factor or clamp out of
+            range, an output without pixels.
+        RuntimeError: the twin named by ``impl`` cannot run here.
+    """
+    op = "filtered_lrelu"
+    check_tensor(op, "x", x, 4)
+    check_filter(op, "fu", fu, x)
+    check_filter(op, "fd", fd, x)
+    if b is not None:
+        check_operand(op, "b", b, x, (x.shape[1],))
+    check_factor("up", up)
+    check_factor("down", down)
+    pads = check_padding(op, padding)
+    numbers = (
+        check_number(op, "gain", gain),
+        check_number(op, "slope", slope),
+        -1.0 if clamp is None else check_number(op, "clamp", clamp, minimum=0),
+    )
+    sizes(x, fu, fd, up, down, pads)
+    twin = _backend.choose(op, x.device.type, impl, STATUSES)
+    wide = accumulation_dtype(x.dtype)
+    b = None if b is None else b.to(wide)
+    flip_filter = bool(flip_filter)
+    if twin == "reference":
+        return reference.filtered_lrelu(x.to(wide), fu, fd, b, up, down, pads, *numbers, flip_filter).to(x.dtype)
+    ops = namespace(twin)
+    if torch.is_grad_enabled() and any(f is not None and f.requires_grad for f in (fu, fd)):
+        return _composition(ops, x.to(wide), fu, fd, b, up, down, pads, *numbers, flip_filter).to(x.dtype)
+    keep = torch.is_grad_enabled() and (x.requires_grad or (b is not None and b.requires_grad))
+    return ops.filtered_lrelu(x, fu, fd, b, up, down, pads, *numbers, flip_filter, keep)[0]
+
+
+def check_factor(name: str, value: Any) -> None:
+    """Raise unless value is an int of 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"imgops.filtered_lrelu: {name} must be an int; got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"imgops.filtered_lrelu: {name} must be >= 1; got {value}")
+
+
+def sizes(
+    x: Tensor, fu: Tensor | None, fd: Tensor | None, up: int, down: int, padding: Sequence[int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) of the up-sampled image and of the output; raise ValueError if one has no pixels."""
+    high = output_size("filtered_lrelu", x, fu, (up, up), _ONE, padding)
+    low = resampled_size(high, fd, _ONE, (down, down), _NO_PADDING)
+    if min(low) < 1:
+        fw, fh = filter_size(fd)
+        raise ValueError(
+            f"imgops.filtered_lrelu: x, up, padding and fu make an image of {high[0]} x {high[1]} (height x width), "
+            f"smaller than fd of {fh} x {fw}; they must leave at least one pixel"
+        )
+    return high, low
+
+
+def _composition(
+    ops: Any,
+    x: Tensor,
+    fu: Tensor | None,
+    fd: Tensor | None,
+    b: Tensor | None,
+    up: int,
+    down: int,
+    padding: Sequence[int],
+    gain: float,
+    slope: float,
+    clamp: float,
+    flip_filter: bool,
+) -> Tensor:
+    """The same, each step an op that is differentiable to any order in all its inputs."""
+    z = ops.bias_act(x, b, None, None, 1, "linear", 0.0, 1.0, -1.0)
+    z = ops.upfirdn2d(z, fu, (up, up), _ONE, padding, flip_filter, float(up**2))
+    a = ops.bias_act(z, None, None, None, 1, "lrelu", slope, gain, clamp)
+    return ops.upfirdn2d(a, fd, _ONE, (down, down), _NO_PADDING, flip_filter, 1.0)
+
+
+def _triton(
+    x: Tensor,
+    fu: Tensor | None,
+    fd: Tensor | None,
+    b: Tensor | None,
+    up: int,
+    down: int,
+    padding: Sequence[int],
+    gain: float,
+    slope: float,
+    clamp: float,
+    flip_filter: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    from imgops.kernels import filtered_lrelu as kernel
+
+    return kernel.filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter, keep)
+
+
+def _fake(
+    x: Tensor,
+    fu: Tensor | None,
+    fd: Tensor | None,
+    b: Tensor | None,
+    up: int,
+    down: int,
+    padding: Sequence[int],
+    gain: float,
+    slope: float,
+    clamp: float,
+    flip_filter: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    (high_h, high_w), low = sizes(x, fu, fd, up, down, padding)
+    form = dense_format(x)
+    y = x.new_empty([*x.shape[:2], *low]).contiguous(memory_format=form)
+    if not keep:
+        return y, x.new_empty([0], dtype=torch.uint8)
+    packed = [*x.shape[:2], (high_h + PACKED - 1) // PACKED, high_w]
+    return y, x.new_empty(packed, dtype=torch.uint8).contiguous(memory_format=form)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, fu, fd, _, up, down, padding, gain, slope, _, flip_filter, ctx.keep = inputs
+    ctx.save_for_backward(output[1], fu, fd)
+    ctx.x_shape = x.shape
+    ctx.arguments = up, down, padding, _NO_PADDING, flip_filter, float(up**2), 1.0, gain, slope
+    ctx.set_materialize_grads(False)
+
+
+def _transposed(
+    ops: Any, dy: Tensor, codes: Tensor, fu: Tensor | None, fd: Tensor | None, x_shape: Sequence[int], arguments: Any
+) -> Tensor:
+    """The transpose of :func:`filtered_lrelu_slopes` with these arguments: the same op, run from its other end."""
+    up, down, padding_up, padding_down, flip_filter, gain_up, gain_down, gain, slope = arguments
+    ups, downs = (up, up), (down, down)
+    high = resampled_size(x_shape[2:], fu, ups, _ONE, padding_up)
+    before = transposed_padding(high, dy.shape[2:], fd, _ONE, downs, padding_down)
+    after = transposed_padding(x_shape[2:], high, fu, ups, _ONE, padding_up)
+    return ops.filtered_lrelu_slopes(
+        dy, codes, fd, fu, down, up, before, after, not flip_filter, gain_down, gain_up, gain, slope
+    )
+
+
+def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, dcodes: Tensor | None) -> tuple[Any, ...]:
+    codes, fu, fd = ctx.saved_tensors
+    if needs[1] or needs[2]:
+        raise RuntimeError("imgops::filtered_lrelu: has no gradient for its filters; compose upfirdn2d and bias_act")
+    if not ctx.keep:
+        raise RuntimeError("imgops::filtered_lrelu: its gradient takes the codes, which keep=False does not write")
+    dx = db = None
+    if dy is not None and (needs[0] or needs[3]):
+        dx = _transposed(ops, dy, codes, fu, fd, ctx.x_shape, ctx.arguments)
+        if needs[3]:
+            db = dx.sum([0, 2, 3], dtype=accumulation_dtype(dx.dtype))
+    return dx if needs[0] else None, None, None, db, *[None] * 8
+
+
+def _triton_slopes(
+    x: Tensor,
+    codes: Tensor,
+    fu: Tensor | None,
+    fd: Tensor | None,
+    up: int,
+    down: int,
+    padding_up: Sequence[int],
+    padding_down: Sequence[int],
+    flip_filter: bool,
+    gain_up: float,
+    gain_down: float,
+    gain: float,
+    slope: float,
+) -> Tensor:
+    from imgops.kernels import filtered_lrelu as kernel
+
+    return kernel.filtered_lrelu_slopes(
+        x, codes, fu, fd, up, down, padding_up, padding_down, flip_filter, gain_up, gain_down, gain, slope
+    )
+
+
+def _fake_slopes(
+    x: Tensor,
+    codes: Tensor,
+    fu: Tensor | None,
+    fd: Tensor | None,
+    up: int,
+    down: int,
+    padding_up: Sequence[int],
+    padding_down: Sequence[int],
+    *args: Any,
+) -> Tensor:
+    high = resampled_size(x.shape[2:], fu, (up, up), _ONE, padding_up)
+    low = resampled_size(high, fd, _ONE, (down, down), padding_down)
+    return x.new_empty([*x.shape[:2], *low]).contiguous(memory_format=dense_format(codes))
+
+
+def _setup_context_slopes(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, codes, fu, fd, *ctx.arguments = inputs
+    ctx.save_for_backward(codes, fu, fd)
+    ctx.x_shape = x.shape
+
+
+def _backward_slopes(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) -> tuple[Any, ...]:
+    if needs[2] or needs[3]:
+        raise RuntimeError("imgops::filtered_lrelu_slopes: has no gradient for its filters")
+    codes, fu, fd = ctx.saved_tensors
+    dx = _transposed(ops, dy, codes, fu, fd, ctx.x_shape, ctx.arguments) if needs[0] else None
+    return dx, *[None] * 12
+
+
+register("filtered_lrelu", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context)
+register(
+    "filtered_lrelu_slopes",
+    fake=_fake_slopes,
+    triton=_triton_slopes,
+    backward=_backward_slopes,
+    setup_context=_setup_context_slopes,
+)

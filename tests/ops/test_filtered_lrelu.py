@@ -1,0 +1,348 @@
+"""filtered_lrelu: every twin against the float64 reference, the recorded cases, and autograd's numeric checks."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import pytest
+import torch
+from cases import resample_filter
+from golden import cases, relative_error
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import gradcheck, gradgradcheck
+from twins import TOLERANCE, twins
+
+import imgops
+
+
+class Case(NamedTuple):
+    """The image, the taps of the filters as ``resample_filter`` takes them, and the arguments."""
+
+    shape: tuple[int, int, int, int]
+    up_taps: tuple[int, ...] | None
+    down_taps: tuple[int, ...] | None
+    up: int = 1
+    down: int = 1
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    clamp: float | None = None
+    flip_filter: bool = False
+    rank_one: bool = False
+
+    def arguments(self):
+        return {
+            "up": self.up,
+            "down": self.down,
+            "padding": self.padding,
+            "clamp": self.clamp,
+            "flip_filter": self.flip_filter,
+            "gain": 1.3,
+        }
+
+
+CASES = [
+    Case((2, 3, 9, 8), (12,), (12,), 2, 2, (11, 10, 10, 11), clamp=0.8),
+    Case((1, 2, 6, 7), (24,), (12,), 4, 2, (24, 20, 25, 22)),
+    Case((1, 3, 7, 6), (12,), (4, 5), 2, 4, (9, 8, 7, 12), clamp=0.5, flip_filter=True),
+    Case((1, 2, 7, 6), (4, 5), (6, 4), 2, 2, (6, 5, 7, 4), clamp=0.5, rank_one=True),
+    Case((2, 1, 8, 5), (3, 2), (5,), 3, 1, (-2, 3, 4, -1)),
+    Case((1, 2, 5, 9), None, None, clamp=0.6),
+    # more planes than run side by side on the CPU
+    Case((1, 18, 4, 5), (4,), None, 2, 5, (2, 1, 2, 1)),
+    Case((1, 2, 6, 6), (1,), (2,), 2, 3, (0, 0, 0, 0), clamp=0.0),
+]
+IDS = [f"{c.up_taps}-{c.down_taps}-up{c.up}-down{c.down}" for c in CASES]
+#: filters longer than a tile of the Triton twin
+LONG = Case((1, 1, 40, 38), (70,), (66,), 2, 2, (70, 69, 68, 70), clamp=0.5)
+
+
+def operands(case, dtype=torch.float32, device="cpu"):
+    """x [N, C, H, W], fu, fd, b [C]; gradients on x and b."""
+    x = torch.randn(case.shape, device=device).to(dtype).requires_grad_()
+    b = torch.randn(case.shape[1], device=device).to(dtype).requires_grad_()
+    filters = (resample_filter(taps, case.rank_one, device) for taps in (case.up_taps, case.down_taps))
+    # of the size of low-pass filters, so that the image keeps its magnitude
+    fu, fd = (None if f is None else f / (2 * f.numel() ** (0.5 if f.ndim == 2 else 1)) for f in filters)
+    return x, fu, fd, b
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu"))
+@pytest.mark.parametrize("case", cases("filtered_lrelu"))
+def test_recorded(case, twin, device):
+    arrays = {k: v.to(device) for k, v in case.arrays.items()}
+    x, b = arrays["x"].requires_grad_(), arrays["b"].requires_grad_()
+    y = imgops.filtered_lrelu(x, arrays.get("fu"), arrays.get("fd"), b, **case.params, impl=twin)
+    dx, db = torch.autograd.grad(y, [x, b], arrays["dy"])
+    assert relative_error(y, arrays["y"]) < 1e-10
+    assert relative_error(dx, arrays["dx"]) < 1e-10
+    assert relative_error(db, arrays["db"]) < 1e-10
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", fast_only=True))
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("case", [*CASES, LONG], ids=[*IDS, "long"])
+def test_agrees_with_reference(case, channels_last, dtype, twin, device):
+    x, fu, fd, b = operands(case, dtype, device)
+    if channels_last:
+        x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    y = imgops.filtered_lrelu(x, fu, fd, b, **case.arguments(), impl=twin)
+    with torch.no_grad():
+        # without a gradient to come no codes are written, and nothing else changes
+        assert torch.equal(imgops.filtered_lrelu(x, fu, fd, b, **case.arguments(), impl=twin), y)
+    dy = torch.randn_like(y)
+    dx, db = torch.autograd.grad(y, [x, b], dy)
+    x64, b64 = (t.detach().double().requires_grad_() for t in (x, b))
+    y64 = imgops.filtered_lrelu(x64, fu, fd, b64, **case.arguments(), impl="reference")
+    dx64, db64 = torch.autograd.grad(y64, [x64, b64], dy.double())
+    assert y.dtype == dtype
+    assert relative_error(y, y64) < TOLERANCE[dtype]
+    assert relative_error(dx, dx64) < TOLERANCE[dtype]
+    assert relative_error(db, db64) < 10 * TOLERANCE[dtype]
+    if channels_last and not x.is_contiguous():
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        assert dx.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu"))
+@pytest.mark.parametrize("layout", ["expanded", "offset", "transposed", "every other"])
+def test_any_strides(layout, twin, device):
+    base = torch.randn(2, 3, 8, 10, device=device)
+    x = {
+        "expanded": base[:, :1].expand(2, 3, 8, 10),
+        "offset": base[:, 1:, 1:, 2:],
+        "transposed": base.transpose(2, 3),
+        "every other": base[:, :, ::2, ::2],
+    }[layout].requires_grad_()
+    f = imgops.setup_filter([1, 3, 3, 1], device=device)
+    y = imgops.filtered_lrelu(x, f, f, None, up=2, down=2, padding=3, impl=twin)
+    # a gradient of strides that no op chose
+    dy = torch.randn_like(y[:, :, :1, :1]).expand(y.shape)
+    (dx,) = torch.autograd.grad(y, x, dy)
+    x64 = x.detach().double().requires_grad_()
+    y64 = imgops.filtered_lrelu(x64, f, f, None, up=2, down=2, padding=3, impl="reference")
+    (dx64,) = torch.autograd.grad(y64, x64, dy.double())
+    assert relative_error(y, y64) < 1e-6
+    assert relative_error(dx, dx64) < 1e-6
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", exclude=("triton",)))
+@pytest.mark.parametrize("case", CASES[:7], ids=IDS[:7])
+def test_gradcheck(case, twin, device):
+    """First and second order for x and b."""
+    case = case._replace(shape=(1, 2, *case.shape[2:]))
+    x, fu, fd, b = operands(case, torch.float64, device)
+
+    def run(x, b):
+        return imgops.filtered_lrelu(x, fu, fd, b, **case.arguments(), impl=twin)
+
+    assert gradcheck(run, (x, b))
+    assert gradgradcheck(run, (x, b))
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", exclude=("triton",)))
+def test_gradcheck_of_filters(twin, device):
+    x, b = (torch.randn(s, dtype=torch.float64, device=device).requires_grad_() for s in ((1, 2, 3, 4), (2,)))
+    fu, fd = (torch.randn(s, dtype=torch.float64, device=device).requires_grad_() for s in ((3,), (2, 3)))
+
+    def run(x, fu, fd, b):
+        return imgops.filtered_lrelu(x, fu, fd, b, up=2, down=2, padding=2, clamp=0.8, impl=twin)
+
+    assert gradcheck(run, (x, fu, fd, b))
+    assert gradgradcheck(run, (x, fu, fd, b))
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", fast_only=True))
+def test_gradient_of_the_gradient(twin, device):
+    """Differentiating <v, dx> for dy gives the pass with v in place of x; the third order is the first one again."""
+    x, fu, fd, b = operands(CASES[0], torch.float64, device)
+    orders = []
+    for run in (twin, "reference"):
+        y = imgops.filtered_lrelu(x, fu, fd, b, **CASES[0].arguments(), impl=run)
+        dy = torch.linspace(-1, 1, y.numel(), dtype=y.dtype, device=device).reshape(y.shape).requires_grad_()
+        dx, db = torch.autograd.grad(y, [x, b], dy, create_graph=True)
+        v = torch.linspace(-1, 2, dx.numel(), dtype=y.dtype, device=device).reshape(dx.shape).requires_grad_()
+        (ddy,) = torch.autograd.grad((dx * v).sum() + db.sum(), dy, create_graph=True)
+        (dv,) = torch.autograd.grad((ddy * dy).sum(), v)
+        orders.append((dx, db, ddy, dv))
+    for actual, expected in zip(*orders, strict=True):
+        assert relative_error(actual, expected) < 1e-12
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", fast_only=True))
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("case", [*CASES, LONG], ids=[*IDS, "long"])
+def test_codes(case, channels_last, twin, device):
+    """Two bits a pixel of the up-sampled image, those that no output needs among them."""
+    ops = torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
+    # higher than one band of rows, or tile
+    shape = (1, case.shape[1] if twin == "cpu" else 1, 70, 9)
+    x, fu, fd, b = operands(case._replace(shape=shape), torch.float64, device)
+    x = x.detach().contiguous(memory_format=torch.channels_last) if channels_last else x.detach()
+    clamp = -1.0 if case.clamp is None else case.clamp
+    arguments = (case.up, case.down, case.padding, 1.3, 0.2, clamp, case.flip_filter)
+    _, codes = ops.filtered_lrelu(x, fu, fd, b.detach(), *arguments, True)
+    z = imgops.upfirdn2d(
+        x + b.detach()[:, None, None], fu, case.up, 1, case.padding, case.flip_filter, case.up**2, impl="reference"
+    )
+    a = torch.where(z > 0, z, 0.2 * z) * 1.3
+    expected = (z <= 0).int() + 2 * (a.abs() >= clamp).int() * (clamp >= 0)
+    assert codes.shape == (*z.shape[:2], (z.shape[2] + 3) // 4, z.shape[3])
+    unpacked = torch.stack([codes >> shift & 3 for shift in (0, 2, 4, 6)], 3).flatten(2, 3)
+    sure = z.abs() > 1e-12
+    assert torch.equal(unpacked[:, :, : z.shape[2]].int()[sure], expected[sure])
+    assert not unpacked[:, :, z.shape[2] :].any()
+    without = ops.filtered_lrelu(x, fu, fd, b.detach(), *arguments, False)[1]
+    assert without.shape == (0,)
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu"))
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4)])
+def test_empty(shape, twin, device):
+    x = torch.randn(shape, device=device).requires_grad_()
+    b = torch.randn(shape[1], device=device).requires_grad_()
+    f = imgops.setup_filter([1, 3, 3, 1], device=device)
+    y = imgops.filtered_lrelu(x, f, f, b, up=2, down=2, padding=3, impl=twin)
+    assert y.shape == (*shape[:2], 4, 4)
+    dx, db = torch.autograd.grad(y.sum(), [x, b])
+    assert dx.shape == x.shape
+    assert bool((db == 0).all())
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", fast_only=True))
+def test_opcheck(twin, device):
+    ops = torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
+    x, fu, fd, b = operands(CASES[0], device=device)
+    arguments = (2, 2, [11, 10, 10, 11], 1.3, 0.2, 0.8, False)
+    torch.library.opcheck(ops.filtered_lrelu.default, (x, fu, fd, b, *arguments, True))
+    last = x.detach().contiguous(memory_format=torch.channels_last)
+    torch.library.opcheck(ops.filtered_lrelu.default, (last, None, fd, None, *arguments, False))
+    codes = ops.filtered_lrelu(x.detach(), fu, fd, b.detach(), *arguments, True)[1]
+    slopes = (codes, fu, fd, 2, 2, [11, 10, 10, 11], [0, 0, 0, 0], False, 4.0, 1.0, 1.3, 0.2)
+    torch.library.opcheck(ops.filtered_lrelu_slopes.default, (x, *slopes))
+    y, _ = ops.filtered_lrelu(x, fu, fd, b, *arguments, False)
+    with pytest.raises(RuntimeError, match="keep=False"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu"))
+def test_compile(twin, device):
+    x, fu, fd, b = operands(CASES[0], device=device)
+
+    def run(x, b):
+        return imgops.filtered_lrelu(x, fu, fd, b, **CASES[0].arguments(), impl=twin)
+
+    # each case is a program of its own, not a recompilation of the one before
+    torch.compiler.reset()
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, b), run(x, b))
+    torch.testing.assert_close(
+        torch.autograd.grad(compiled(x, b).sum(), [x, b]), torch.autograd.grad(run(x, b).sum(), [x, b])
+    )
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu"))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_clamp_in_half_precision(dtype, twin, device):
+    """What is between the filters may be larger than half precision holds; what is clamped has no gradient."""
+    x = torch.tensor([-6e4, -1.0, 1.0, 6e4], dtype=dtype, device=device).reshape(1, 1, 1, 4).requires_grad_()
+    fu = torch.full((1,), 3.0, device=device)
+    y = imgops.filtered_lrelu(x, fu, gain=1, slope=0.5, clamp=256, impl=twin)
+    (dx,) = torch.autograd.grad(y.sum(), x)
+    assert y.flatten().tolist() == [-256, -4.5, 9, 256]
+    assert dx.flatten().tolist() == [0, 4.5, 9, 0]
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", exclude=("triton",)))
+def test_non_finite_values_stay_where_they_are(twin, device):
+    """A NaN or an infinity reaches the outputs whose taps it is under, and passes the clamp as a NaN or a number."""
+    x = torch.zeros(2, 1, 9, 9, device=device)
+    x[0, 0, 4, 4], x[1, 0, 4, 4] = torch.nan, torch.inf
+    f = torch.ones(3, device=device)
+    y = imgops.filtered_lrelu(x, f, f, padding=1, clamp=2.0, impl=twin)
+    assert int(y[0].isnan().sum()) == 25
+    assert y[1].max() == 18
+    assert int(y.isfinite().sum()) == y.numel() - 25
+
+
+def test_the_number_of_threads_changes_nothing():
+    x = torch.randn(2, 3, 90, 40, requires_grad=True)
+    f = torch.randn(12)
+    threads, results = torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 5):
+            torch.set_num_threads(number)
+            y = imgops.filtered_lrelu(x, f, f, up=2, down=2, padding=11, clamp=1)
+            results.append((y, *torch.autograd.grad(y.sum(), x)))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_any_arguments(data):
+    factor, taps = st.integers(1, 5), st.integers(1, 9)
+    filters = st.one_of(st.none(), st.tuples(taps), st.tuples(taps, taps))
+    order = data.draw(st.permutations(range(4)))
+    shape = data.draw(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(1, 30), st.integers(1, 9)))
+    up, down = data.draw(factor), data.draw(factor)
+    padding = data.draw(st.tuples(*[st.integers(-3, 12)] * 4))
+    case = Case(
+        shape, data.draw(filters), data.draw(filters), up, down, padding, data.draw(st.sampled_from([None, 0.5])),
+        data.draw(st.booleans()), data.draw(st.booleans()),
+    )  # fmt: skip
+    dtype = data.draw(st.sampled_from(list(TOLERANCE)))
+    x, fu, fd, b = operands(case, dtype)
+    x = x.detach().permute(order).contiguous().permute([order.index(i) for i in range(4)]).requires_grad_()
+    (uh, uw), (dh, dw) = ((1, 1) if t is None else (t[0], t[-1]) for t in (case.up_taps, case.down_taps))
+    high = (shape[2] * up + padding[2] + padding[3] - uh + 1, shape[3] * up + padding[0] + padding[1] - uw + 1)
+    low = (high[0] - dh) // down + 1, (high[1] - dw) // down + 1
+    if min(*high, *low) < 1:
+        with pytest.raises(ValueError, match="at least one pixel"):
+            imgops.filtered_lrelu(x, fu, fd, b, **case.arguments())
+        return
+    y = imgops.filtered_lrelu(x, fu, fd, b, **case.arguments())
+    assert y.shape == (*shape[:2], *low)
+    dy = torch.randn_like(y)
+    dx, db = torch.autograd.grad(y, [x, b], dy)
+    x64, b64 = (t.detach().double().requires_grad_() for t in (x, b))
+    y64 = imgops.filtered_lrelu(x64, fu, fd, b64, **case.arguments(), impl="reference")
+    dx64, db64 = torch.autograd.grad(y64, [x64, b64], dy.double())
+    assert relative_error(y, y64) < TOLERANCE[dtype]
+    assert relative_error(dx, dx64) < TOLERANCE[dtype]
+    # a sum of values that were each rounded, and that may cancel
+    assert (db - db64).abs().max() <= TOLERANCE[dtype] * dx64.abs().sum().clamp(min=1e-3) if db.numel() else True
+
+
+X, F = torch.zeros(1, 2, 8, 8), torch.ones(4)
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "call"),
+    [
+        (TypeError, "x must be a torch.Tensor; got list", lambda: imgops.filtered_lrelu([1.0])),
+        (TypeError, "x must have one of the dtypes", lambda: imgops.filtered_lrelu(X.int())),
+        (ValueError, "x must have 4 dimensions", lambda: imgops.filtered_lrelu(X[0])),
+        (TypeError, "fu must be a torch.Tensor or None", lambda: imgops.filtered_lrelu(X, [1, 3, 3, 1])),
+        (TypeError, "fd must be float32 or float64", lambda: imgops.filtered_lrelu(X, F, F.half())),
+        (ValueError, "fd must have 1 or 2 dimensions", lambda: imgops.filtered_lrelu(X, F, F[None, None])),
+        (ValueError, "fu must be on x's device", lambda: imgops.filtered_lrelu(X, F.to("meta"))),
+        (ValueError, r"b must have shape \[2\]; got \[3\]", lambda: imgops.filtered_lrelu(X, b=torch.zeros(3))),
+        (TypeError, "up must be an int; got float", lambda: imgops.filtered_lrelu(X, F, up=2.0)),
+        (ValueError, "up must be >= 1; got 0", lambda: imgops.filtered_lrelu(X, F, up=0)),
+        (ValueError, "down must be >= 1; got -1", lambda: imgops.filtered_lrelu(X, F, down=-1)),
+        (ValueError, "padding takes 1 or 2 or 4 ints", lambda: imgops.filtered_lrelu(X, padding=(1, 2, 3))),
+        (TypeError, "gain must be a number", lambda: imgops.filtered_lrelu(X, gain="2")),
+        (ValueError, "slope must be a number; got nan", lambda: imgops.filtered_lrelu(X, slope=math.nan)),
+        (ValueError, "clamp must be >= 0", lambda: imgops.filtered_lrelu(X, clamp=-1)),
+        (ValueError, "at least one pixel", lambda: imgops.filtered_lrelu(X, F, padding=-3)),
+        (ValueError, "smaller than fd of 9 x 9", lambda: imgops.filtered_lrelu(X, None, torch.ones(9))),
+        (RuntimeError, "has no kernel in CUDA C", lambda: imgops.filtered_lrelu(X, impl="cuda")),
+    ],
+)
+def test_bad_input(error, match, call):
+    with pytest.raises(error, match=match) as caught:
+        call()
+    assert "\n" not in str(caught.value)
