@@ -28,6 +28,13 @@ STABLE_TORCH_LIBRARY(imgops, m) {
   m.def("conv2d_weight_gradient(Tensor dy, Tensor x, int stride, int[] padding) -> Tensor");
   // sum of squares over the last two of four dimensions
   m.def("weight_energy(Tensor weight) -> Tensor");
+  // bilinear samples of x at positions: [N, H', W', 2] with the image's edges at -1 and 1, or, displaced, [N, 2, H', W']
+  // in pixels from each pixel; differentiated for the position order = (0 or 1 times along x, 0 or 1 along y)
+  m.def("grid_sample(Tensor x, Tensor positions, bool displaced, str padding_mode, int[] order) -> Tensor");
+  // (dx, dpositions), [0] where not needed; x, of the given size, is for dpositions alone
+  m.def(
+      "grid_sample_backward(Tensor dy, Tensor? x, Tensor positions, int[] size, bool displaced, str padding_mode, "
+      "int[] order, bool needs_x, bool needs_positions) -> (Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
@@ -37,5 +44,7 @@ STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
   m.impl("fused_conv2d", TORCH_BOX(&imgops::fused_conv2d_cpu));
   m.impl("conv2d_weight_gradient", TORCH_BOX(&imgops::conv2d_weight_gradient_cpu));
   m.impl("weight_energy", TORCH_BOX(&imgops::weight_energy_cpu));
+  m.impl("grid_sample", TORCH_BOX(&imgops::grid_sample_cpu));
+  m.impl("grid_sample_backward", TORCH_BOX(&imgops::grid_sample_backward_cpu));
   m.impl("upfirdn2d_bias_act", TORCH_BOX(&imgops::upfirdn2d_bias_act_cpu));
 }

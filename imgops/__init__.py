@@ -14,19 +14,32 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ._backend import use_impl as use_impl
     from .ops.bias_act import bias_act as bias_act
+    from .ops.displace import displace as displace
+    from .ops.grid_sample import grid_sample as grid_sample
     from .ops.modulated_conv2d import modulated_conv2d as modulated_conv2d
     from .ops.upfirdn2d import setup_filter as setup_filter
     from .ops.upfirdn2d import upfirdn2d as upfirdn2d
 
 _HOMES = {
     "bias_act": ".ops.bias_act",
+    "displace": ".ops.displace",
+    "grid_sample": ".ops.grid_sample",
     "modulated_conv2d": ".ops.modulated_conv2d",
     "setup_filter": ".ops.upfirdn2d",
     "upfirdn2d": ".ops.upfirdn2d",
     "use_impl": "._backend",
 }
 
-__all__ = ["__version__", "bias_act", "modulated_conv2d", "setup_filter", "upfirdn2d", "use_impl"]
+__all__ = [
+    "__version__",
+    "bias_act",
+    "displace",
+    "grid_sample",
+    "modulated_conv2d",
+    "setup_filter",
+    "upfirdn2d",
+    "use_impl",
+]
 
 # in a checkout the Triton kernels stand beside this package; an installed copy has them inside (setup.py maps them)
 _checkout = Path(__file__).resolve().parent.parent

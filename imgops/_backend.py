@@ -19,9 +19,9 @@ import torch
 #: every twin, by the name that ``impl=`` takes
 TWINS = ("reference", "cpu", "triton", "cuda")
 #: the ops that have twins
-OPS = ("bias_act", "modulated_conv2d", "upfirdn2d")
+OPS = ("bias_act", "displace", "grid_sample", "modulated_conv2d", "upfirdn2d")
 #: those whose kernels for GPUs are in Triton alone
-WITHOUT_CUDA: tuple[str, ...] = ()
+WITHOUT_CUDA: tuple[str, ...] = ("displace", "grid_sample")
 #: what the automatic choice tries on each type of device, best first
 PREFERENCE = {"cpu": ("cpu", "reference"), "cuda": ("triton", "cuda", "reference")}
 

@@ -33,4 +33,11 @@ Tensor conv2d_weight_gradient_cpu(const Tensor& dy, const Tensor& x, int64_t str
 
 Tensor weight_energy_cpu(const Tensor& weight);
 
+Tensor grid_sample_cpu(const Tensor& x, const Tensor& positions, bool displaced, std::string padding_mode,
+                       std::vector<int64_t> order);
+
+std::tuple<Tensor, Tensor> grid_sample_backward_cpu(const Tensor& dy, const OptionalTensor& x, const Tensor& positions,
+                                                    std::vector<int64_t> size, bool displaced, std::string padding_mode,
+                                                    std::vector<int64_t> order, bool needs_x, bool needs_positions);
+
 }  // namespace imgops
