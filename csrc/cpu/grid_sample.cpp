@@ -53,7 +53,7 @@ GridSample problem(const std::vector<int64_t>& size, const Tensor& like, const T
 // Run the kernel on a number of tasks, each thread with memory for `images` blocks of x.
 void run(GridSampleKernel kernel, const GridSample& p, DType dtype, int64_t tasks, int64_t images) {
   const int64_t per_task = std::max<int64_t>(1, p.planes() * p.out_h * p.out_w / std::max<int64_t>(tasks, 1));
-  const size_t bytes = images * p.in_h * p.in_w * p.lanes * (dtype == DType::f64 ? 8 : 4);
+  const size_t bytes = images * std::max(p.in_h * p.in_w, 4 * kSamplesAtOnce) * p.lanes * (dtype == DType::f64 ? 8 : 4);
   torch::stable::parallel_for(0, tasks, std::max<int64_t>(1, kGrain / per_task), [&](int64_t begin, int64_t end) {
     const auto scratch = aligned_scratch(bytes);
     kernel(p, dtype, begin, end, scratch.get());

@@ -12,6 +12,9 @@ enum class Padding : int { zeros, border, reflection };
 
 constexpr const char* kPaddingNames[] = {"zeros", "border", "reflection"};
 
+// samples whose places and weights are computed at once, and stay in L1
+constexpr int64_t kSamplesAtOnce = 128;
+
 // Bilinear samples of x at positions, or a derivative of them, and the gradients of these. Channels are handled in
 // blocks of kLanes[lanes], side by side: images are packed to [pixels, lanes], unless their memory is that already.
 struct GridSample {
@@ -35,9 +38,11 @@ struct GridSample {
   int64_t planes() const { return samples * blocks; }
 };
 
-// y for a range of tasks, each a chunk of rows of a block of channels of a sample; scratch holds a block of x
+// y for a range of tasks, each a chunk of rows of a block of channels of a sample; scratch holds a block of x, or
+// the four taps of kSamplesAtOnce samples
 using GridSampleKernel = void (*)(const GridSample&, DType, int64_t begin, int64_t end, void* scratch);
-// dx and dpositions, where wanted, for a range of blocks of channels of a sample; scratch holds a block of x and of dx
+// dx and dpositions, where wanted, for a range of blocks of channels of a sample; scratch holds a block of x, or
+// taps, and a block of dx
 using GridSampleBackwardKernel = GridSampleKernel;
 
 #define IMGOPS_DECLARE(isa)                                                       \

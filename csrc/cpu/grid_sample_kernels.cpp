@@ -8,93 +8,135 @@ namespace imgops {
 namespace IMGOPS_ISA {
 namespace {
 
-// pixels whose places and weights are computed at once, and stay in L1
-constexpr int64_t kRow = 128;
+constexpr int64_t kRow = kSamplesAtOnce;
+
+// Coordinates along an axis of an image, made positions in pixels.
+template <Padding padding, class A>
+struct Axis {
+  A length, last, slope, origin, step;
+  // the number of the last pixel; as an A it may be rounded
+  int32_t end;
+
+  // where displaced, coordinate i is relative to pixel first + i * each
+  Axis(int64_t size, bool displaced, A first, A each)
+      : length(static_cast<A>(size)), last(length - 1), slope(displaced ? A(1) : length / 2),
+        origin(displaced ? first : last / 2), step(displaced ? each : A(0)), end(static_cast<int32_t>(size - 1)) {}
+
+  // The position of coordinate i within [-1, size), its derivative for u, and 1, or 0 where there is nothing to read.
+  // The comparisons are such that NaN is outside, or else on the first pixel.
+  inline __attribute__((always_inline)) void place(A u, int32_t i, A* to, A* derivative, A* inside) const {
+    A position = u * slope + (origin + static_cast<A>(i) * step), turn = slope;
+    *inside = 1;
+    if constexpr (padding == Padding::zeros) {
+      *inside = position >= -1 ? A(1) : A(0);
+      *inside = position < length ? *inside : A(0);
+      position = position >= -1 ? position : A(-1);
+      position = position < length ? position : last;
+    } else {
+      if constexpr (padding == Padding::reflection) {
+        const A shifted = position + A(0.5), distance = std::fabs(shifted);
+        const A flips = std::floor(distance / length), rest = distance - flips * length;
+        const A odd = flips - 2 * std::floor(flips / 2);
+        position = (odd == 0 ? rest : length - rest) - A(0.5);
+        turn = odd == 0 ? std::copysign(slope, shifted) : -std::copysign(slope, shifted);
+      }
+      // on the border as beyond it there is no gradient
+      turn = position > 0 ? turn : A(0);
+      turn = position < last ? turn : A(0);
+      position = position > 0 ? position : A(0);
+      position = position < last ? position : last;
+    }
+    *to = position;
+    *derivative = turn;
+  }
+};
+
+// The coordinates along x, or along y, of columns [j, j + n) of row i of sample s, and their axis, given to f.
+template <class A, class F>
+void with_axis(const GridSample& p, bool along_y, int64_t s, int64_t i, int64_t j, int64_t n, const F& f) {
+  const A* u = static_cast<const A*>(p.positions) + s * p.sample_stride + i * p.row_stride + j * p.column_stride;
+  if (along_y) u += p.axis_stride;
+  A buffer[kRow];
+  if (p.column_stride != 1) {
+    for (int64_t k = 0; k < n; ++k) buffer[k] = u[k * p.column_stride];
+    u = buffer;
+  }
+  const int64_t size = along_y ? p.in_h : p.in_w;
+  const A first = static_cast<A>(along_y ? i : j), each = along_y ? A(0) : A(1);
+  switch (p.padding) {
+    case Padding::zeros: return f(u, Axis<Padding::zeros, A>(size, p.displaced, first, each));
+    case Padding::border: return f(u, Axis<Padding::border, A>(size, p.displaced, first, each));
+    case Padding::reflection: return f(u, Axis<Padding::reflection, A>(size, p.displaced, first, each));
+  }
+}
 
 // Where the samples of a row lie along one axis: the taps, and their weights differentiated `order` times and once more.
 template <class A>
 struct Places {
-  int32_t first[kRow], second[kRow], inside[kRow];
-  A weight[2][kRow], derivative[2][kRow];
+  int32_t tap[2][kRow];
+  A inside[kRow], weight[2][kRow], derivative[2][kRow];
+
+  template <Padding padding>
+  void fill(const A* u, const Axis<padding, A> axis, int64_t n, int64_t order) {
+    const int32_t end = axis.end, last = static_cast<int32_t>(n);
+#pragma omp simd
+    for (int32_t i = 0; i < last; ++i) {
+      A position, slope;
+      axis.place(u[i], i, &position, &slope, &inside[i]);
+      const A floor = std::floor(position), t = position - floor;
+      const int32_t at = static_cast<int32_t>(floor), first = at < 0 ? 0 : at, second = at + 1;
+      tap[0][i] = first > end ? end : first;
+      tap[1][i] = second > end ? end : second;
+      // a tap beyond the image has no weight
+      const A w0 = floor >= 0 ? 1 - t : A(0), w1 = floor < axis.last ? t : A(0);
+      const A d0 = floor >= 0 ? -slope : A(0), d1 = floor < axis.last ? slope : A(0);
+      weight[0][i] = order ? d0 : w0;
+      weight[1][i] = order ? d1 : w1;
+      derivative[0][i] = order ? A(0) : d0;
+      derivative[1][i] = order ? A(0) : d1;
+    }
+  }
 };
 
-// place[i] of the coordinate at u[i * stride]; the pixel that it is relative to, where displaced, is origin + i * step
-template <Padding padding, class A>
-void locate(Places<A>& to, const A* u, int64_t stride, int64_t n, int64_t size, bool displaced, A origin, A step, int64_t order) {
-  const A length = static_cast<A>(size), last = length - 1, scale = displaced ? A(1) : length / 2;
-  const int32_t end = static_cast<int32_t>(size - 1);
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) {
-    const A value = u[i * stride];
-    A position = displaced ? value + (origin + static_cast<A>(i) * step) : ((value + 1) * length - 1) / 2;
-    A slope = scale;
-    bool inside = true;
-    if constexpr (padding == Padding::zeros) {
-      // false for NaN
-      inside = position >= -1 && position < length;
-      position = inside ? position : A(0);
-    } else {
-      if constexpr (padding == Padding::reflection) {
-        const A shifted = position + A(0.5), distance = shifted < 0 ? -shifted : shifted;
-        const A flips = std::floor(distance / length), rest = distance - flips * length;
-        const bool odd = flips - 2 * std::floor(flips / 2) != 0;
-        position = (odd ? length - rest : rest) - A(0.5);
-        slope = odd != (shifted < 0) ? -scale : scale;
-      }
-      // on the border as beyond it, and for NaN, there is no gradient
-      const bool above = position > 0, below = position < last;
-      slope = above && below ? slope : A(0);
-      position = above ? (below ? position : last) : A(0);
-    }
-    const A floor = std::floor(position), t = position - floor;
-    const int32_t at = static_cast<int32_t>(floor);
-    const bool has_first = inside && at >= 0, has_second = inside && at < end;
-    const int32_t first = at < 0 ? 0 : at, second = at + 1;
-    to.first[i] = first > end ? end : first;
-    to.second[i] = second > end ? end : second;
-    to.inside[i] = inside;
-    const A w0 = has_first ? 1 - t : A(0), w1 = has_second ? t : A(0);
-    const A d0 = has_first ? -slope : A(0), d1 = has_second ? slope : A(0);
-    to.weight[0][i] = order ? d0 : w0;
-    to.weight[1][i] = order ? d1 : w1;
-    to.derivative[0][i] = order ? A(0) : d0;
-    to.derivative[1][i] = order ? A(0) : d1;
-  }
-}
+// A block of channels of an image, as rows of lanes; `first` is the number of its first row.
+template <class A>
+struct Block {
+  A* data;
+  int64_t pixel, row, first;
+};
 
-// The taps of a row of samples: pixel numbers from the first row of the source on, and products of weights.
+// The samples of a row: by taps (top left, top right, bottom left, bottom right) products of weights, and where they lie.
 template <class A>
 struct Row {
   Places<A> x, y;
   int64_t n;
+  int32_t inside[kRow];
+  A weight[4][kRow];
 
-  // columns [j, j + n) of row i of sample s
-  void locate(const GridSample& p, int64_t s, int64_t i, int64_t j, int64_t count) {
-    n = count;
-    switch (p.padding) {
-      case Padding::zeros: return locate<Padding::zeros>(p, s, i, j);
-      case Padding::border: return locate<Padding::border>(p, s, i, j);
-      case Padding::reflection: return locate<Padding::reflection>(p, s, i, j);
+  // columns from j on, as many as there is room for, of row i of sample s
+  void locate(const GridSample& p, int64_t s, int64_t i, int64_t j) {
+    n = p.out_w - j < kRow ? p.out_w - j : kRow;
+    with_axis<A>(p, false, s, i, j, n, [&](const A* u, const auto& axis) { x.fill(u, axis, n, p.order_x); });
+    with_axis<A>(p, true, s, i, j, n, [&](const A* u, const auto& axis) { y.fill(u, axis, n, p.order_y); });
+    products(x.weight, y.weight, weight);
+#pragma omp simd
+    for (int64_t k = 0; k < n; ++k) inside[k] = static_cast<int32_t>(x.inside[k] * y.inside[k]);
+  }
+
+  void products(const A (&along_x)[2][kRow], const A (&along_y)[2][kRow], A (&to)[4][kRow]) const {
+    for (int tap = 0; tap < 4; ++tap) {
+#pragma omp simd
+      for (int64_t k = 0; k < n; ++k) to[tap][k] = along_x[tap & 1][k] * along_y[tap >> 1][k];
     }
   }
 
-  template <Padding padding>
-  void locate(const GridSample& p, int64_t s, int64_t i, int64_t j) {
-    const A* u = static_cast<const A*>(p.positions) + s * p.sample_stride + i * p.row_stride + j * p.column_stride;
-    IMGOPS_ISA::locate<padding>(x, u, p.column_stride, n, p.in_w, p.displaced, A(j), A(1), p.order_x);
-    IMGOPS_ISA::locate<padding>(y, u + p.axis_stride, p.column_stride, n, p.in_h, p.displaced, A(i), A(0), p.order_y);
+  void offsets(const Block<A>& block, int64_t (&to)[4][kRow]) const {
+    const int64_t pixel = block.pixel, row = block.row, first = block.first;
+    for (int tap = 0; tap < 4; ++tap) {
+#pragma omp simd
+      for (int64_t k = 0; k < n; ++k) to[tap][k] = (y.tap[tap >> 1][k] - first) * row + x.tap[tap & 1][k] * pixel;
+    }
   }
-
-  bool inside(int64_t i) const { return x.inside[i] && y.inside[i]; }
-};
-
-// A block of channels of an image, as rows of lanes.
-template <class A>
-struct Block {
-  A* data;
-  int64_t pixel, row, first_row;
-
-  A* at(int64_t y, int64_t x) const { return data + (y - first_row) * row + x * pixel; }
 };
 
 // A block of channels of an image in memory as the tensor has it.
@@ -120,11 +162,21 @@ struct Image {
 // n pixels from number `from` on as rows of lanes, those without a channel 0
 template <int64_t lanes, class T, class A>
 void pack(const Image<T>& image, int64_t from, int64_t n, A* to) {
-  A buffer[kRow];
   if (image.channel_stride == 1) {
+    A buffer[lanes];
     for (int64_t i = 0; i < n; ++i) {
-      const A* row = load_row(image.data + (from + i) * image.pixel_stride, buffer, image.channels);
-      for (int64_t l = 0; l < lanes; ++l) to[i * lanes + l] = l < image.channels ? row[l] : A(0);
+      // whole rows: beyond the channels is, but for the last one, the next pixel
+      const int64_t readable = from + i + 1 < image.pixels ? lanes : image.channels;
+      const A* row = load_row(image.data + (from + i) * image.pixel_stride, buffer, readable);
+      if (readable == lanes) {
+#pragma omp simd
+        for (int64_t l = 0; l < lanes; ++l) {
+          const A value = row[l];
+          to[i * lanes + l] = l < image.channels ? value : A(0);
+        }
+      } else {
+        for (int64_t l = 0; l < lanes; ++l) to[i * lanes + l] = l < image.channels ? row[l] : A(0);
+      }
     }
     return;
   }
@@ -151,10 +203,18 @@ void unpack(const Image<T>& image, int64_t to, int64_t n, const A* from) {
   A buffer[kRow];
   if (image.channel_stride == 1) {
     for (int64_t i = 0; i < n; ++i) {
+      // whole rows, where the next one overwrites what is too much
+      const bool whole = image.pixel_stride == image.channels && i + 1 < n;
       T* dst = image.data + (to + i) * image.pixel_stride;
       A* row = row_target(dst, buffer);
-      for (int64_t l = 0; l < image.channels; ++l) row[l] = from[i * lanes + l];
-      store_row(dst, row, image.channels);
+      if (whole) {
+#pragma omp simd
+        for (int64_t l = 0; l < lanes; ++l) row[l] = from[i * lanes + l];
+        store_row(dst, row, lanes);
+      } else {
+        for (int64_t l = 0; l < image.channels; ++l) row[l] = from[i * lanes + l];
+        store_row(dst, row, image.channels);
+      }
     }
     return;
   }
@@ -169,34 +229,66 @@ void unpack(const Image<T>& image, int64_t to, int64_t n, const A* from) {
   }
 }
 
-// The rows of the source that rows [begin, end) of the output read: [lowest, highest].
+// The rows of the source that rows [begin, end) of the output read: from *lowest to *highest.
 template <class A>
-void source_rows(const GridSample& p, Row<A>& row, int64_t s, int64_t begin, int64_t end, int64_t* lowest, int64_t* highest) {
-  int32_t low = INT32_MAX, high = 0;
+void source_rows(const GridSample& p, int64_t s, int64_t begin, int64_t end, int64_t* lowest, int64_t* highest) {
+  A low = static_cast<A>(p.in_h), high = -1;
   for (int64_t i = begin; i < end; ++i) {
     for (int64_t j = 0; j < p.out_w; j += kRow) {
-      row.locate(p, s, i, j, p.out_w - j < kRow ? p.out_w - j : kRow);
-#pragma omp simd reduction(min : low) reduction(max : high)
-      for (int64_t k = 0; k < row.n; ++k) {
-        low = row.y.first[k] < low ? row.y.first[k] : low;
-        high = row.y.second[k] > high ? row.y.second[k] : high;
-      }
+      const int64_t n = p.out_w - j < kRow ? p.out_w - j : kRow;
+      with_axis<A>(p, true, s, i, j, n, [&](const A* u, const auto& axis_by_reference) {
+        const auto axis = axis_by_reference;
+        const int32_t last = static_cast<int32_t>(n);
+        A least = low, most = high;
+#pragma omp simd reduction(min : least) reduction(max : most)
+        for (int32_t k = 0; k < last; ++k) {
+          A position, slope, inside;
+          axis.place(u[k], k, &position, &slope, &inside);
+          least = position < least ? position : least;
+          most = position > most ? position : most;
+        }
+        low = least;
+        high = most;
+      });
     }
   }
-  *lowest = low;
-  *highest = high;
+  const int64_t first = static_cast<int64_t>(std::floor(low)), second = static_cast<int64_t>(std::floor(high)) + 1;
+  *lowest = first < 0 ? 0 : first > p.in_h - 1 ? p.in_h - 1 : first;
+  *highest = second > p.in_h - 1 ? p.in_h - 1 : second;
 }
 
-// The block of x that rows [begin, end) of the output read.
+// The block of x that rows [begin, end) of the output read; without data where they read little of it.
 template <int64_t lanes, class T, class A>
-Block<A> source(const GridSample& p, Row<A>& row, const Image<T>& x, int64_t s, int64_t begin, int64_t end, A* scratch) {
+Block<A> source(const GridSample& p, const Image<T>& x, int64_t s, int64_t begin, int64_t end, A* scratch) {
   if (x.template is_block<A>(lanes)) {
     return {reinterpret_cast<A*>(x.data), x.pixel_stride, p.in_w * x.pixel_stride, 0};
   }
   int64_t low, high;
-  source_rows(p, row, s, begin, end, &low, &high);
-  pack<lanes>(x, low * p.in_w, (high - low + 1) * p.in_w, scratch);
+  source_rows<A>(p, s, begin, end, &low, &high);
+  const int64_t pixels = (high - low + 1) * p.in_w;
+  if ((end - begin) * p.out_w < pixels / 4) return {nullptr, 0, 0, 0};
+  pack<lanes>(x, low * p.in_w, pixels, scratch);
   return {scratch, lanes, p.in_w * lanes, low};
+}
+
+// What the offsets of the taps of a row count from.
+template <int64_t lanes, class T, class A>
+const A* taps(const GridSample& p, const Image<T>& x, const Block<A>& from, const Row<A>& row, A* scratch, int64_t (&offset)[4][kRow]) {
+  if (from.data) {
+    row.offsets(from, offset);
+    return from.data;
+  }
+  for (int tap = 0; tap < 4; ++tap) {
+    for (int64_t k = 0; k < row.n; ++k) {
+      const int64_t pixel = row.y.tap[tap >> 1][k] * p.in_w + row.x.tap[tap & 1][k];
+      offset[tap][k] = (tap * kRow + k) * lanes;
+      for (int64_t l = 0; l < lanes; ++l) {
+        A* const to = scratch + offset[tap][k] + l;
+        *to = l < x.channels ? *load_row(x.data + pixel * x.pixel_stride + l * x.channel_stride, to, 1) : A(0);
+      }
+    }
+  }
+  return scratch;
 }
 
 template <int64_t lanes, class T>
@@ -204,29 +296,30 @@ void forward(const GridSample& p, int64_t begin, int64_t end, void* scratch) {
   using A = typename Accumulate<T>::type;
   Row<A> row;
   A buffer[kRow * lanes];
+  int64_t offset[4][kRow];
   for (int64_t task = begin; task < end; ++task) {
     const int64_t chunk = task % p.chunks, block = task / p.chunks % p.blocks, s = task / p.chunks / p.blocks;
     const int64_t first = chunk * p.rows, last = first + p.rows < p.out_h ? first + p.rows : p.out_h;
     const Image<T> x(p, p.x, p.in_h * p.in_w, s, block), y(p, p.y, p.out_h * p.out_w, s, block);
-    const Block<A> from = source<lanes>(p, row, x, s, first, last, static_cast<A*>(scratch));
+    const Block<A> from = source<lanes>(p, x, s, first, last, static_cast<A*>(scratch));
     const bool direct = y.template is_block<A>(lanes);
     for (int64_t i = first; i < last; ++i) {
       for (int64_t j = 0; j < p.out_w; j += kRow) {
-        row.locate(p, s, i, j, p.out_w - j < kRow ? p.out_w - j : kRow);
+        row.locate(p, s, i, j);
+        const A* const base = taps<lanes>(p, x, from, row, static_cast<A*>(scratch), offset);
         const int64_t at = i * p.out_w + j;
         A* const out = direct ? reinterpret_cast<A*>(y.data + at * y.pixel_stride) : buffer;
         const int64_t stride = direct ? y.pixel_stride : lanes;
         for (int64_t k = 0; k < row.n; ++k) {
           A* const o = out + k * stride;
-          if (!row.inside(k)) {
+          if (!row.inside[k]) {
             // not by a weight of 0: there, an infinity or NaN would become one here
             for (int64_t l = 0; l < lanes; ++l) o[l] = 0;
             continue;
           }
-          const A *a = from.at(row.y.first[k], row.x.first[k]), *b = from.at(row.y.first[k], row.x.second[k]);
-          const A *c = from.at(row.y.second[k], row.x.first[k]), *d = from.at(row.y.second[k], row.x.second[k]);
-          const A wa = row.y.weight[0][k] * row.x.weight[0][k], wb = row.y.weight[0][k] * row.x.weight[1][k];
-          const A wc = row.y.weight[1][k] * row.x.weight[0][k], wd = row.y.weight[1][k] * row.x.weight[1][k];
+          const A *a = base + offset[0][k], *b = base + offset[1][k];
+          const A *c = base + offset[2][k], *d = base + offset[3][k];
+          const A wa = row.weight[0][k], wb = row.weight[1][k], wc = row.weight[2][k], wd = row.weight[3][k];
 #pragma omp simd
           for (int64_t l = 0; l < lanes; ++l) o[l] = wa * a[l] + wb * b[l] + wc * c[l] + wd * d[l];
         }
@@ -247,7 +340,8 @@ template <int64_t lanes, class T>
 void backward(const GridSample& p, int64_t begin, int64_t end, void* scratch) {
   using A = typename Accumulate<T>::type;
   Row<A> row;
-  A buffer[kRow * lanes];
+  A buffer[kRow * lanes], along_x[4][kRow], along_y[4][kRow];
+  int64_t offset[4][kRow];
   const int64_t in_pixels = p.in_h * p.in_w, out_pixels = p.out_h * p.out_w;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t block = task % p.blocks, s = task / p.blocks;
@@ -268,44 +362,44 @@ void backward(const GridSample& p, int64_t begin, int64_t end, void* scratch) {
     for (int64_t first = 0; first < p.out_h; first += p.rows) {
       const int64_t last = first + p.rows < p.out_h ? first + p.rows : p.out_h;
       Block<A> from{};
-      if (p.dpositions) from = source<lanes>(p, row, x, s, first, last, packed_x);
+      if (p.dpositions) from = source<lanes>(p, x, s, first, last, packed_x);
       for (int64_t i = first; i < last; ++i) {
         for (int64_t j = 0; j < p.out_w; j += kRow) {
-          row.locate(p, s, i, j, p.out_w - j < kRow ? p.out_w - j : kRow);
+          row.locate(p, s, i, j);
           const int64_t at = i * p.out_w + j;
           if (!dy_direct) pack<lanes>(dy, at, row.n, buffer);
           const A* const gradient = dy_direct ? reinterpret_cast<const A*>(dy.data + at * dy.pixel_stride) : buffer;
           const int64_t stride = dy_direct ? dy.pixel_stride : lanes;
           if (p.dx) {
+            row.offsets(to, offset);
             for (int64_t k = 0; k < row.n; ++k) {
-              if (!row.inside(k)) continue;
-              const A* const g = gradient + k * stride;
-              const A w0 = row.y.weight[0][k], w1 = row.y.weight[1][k];
-              const A v0 = row.x.weight[0][k], v1 = row.x.weight[1][k];
-              add<lanes>(to.at(row.y.first[k], row.x.first[k]), w0 * v0, g);
-              add<lanes>(to.at(row.y.first[k], row.x.second[k]), w0 * v1, g);
-              add<lanes>(to.at(row.y.second[k], row.x.first[k]), w1 * v0, g);
-              add<lanes>(to.at(row.y.second[k], row.x.second[k]), w1 * v1, g);
-            }
-          }
-          for (int64_t k = 0; p.dpositions && k < row.n; ++k) {
-            A along_x = 0, along_y = 0;
-            if (row.inside(k)) {
-              const A* const g = gradient + k * stride;
-              const A *a = from.at(row.y.first[k], row.x.first[k]), *b = from.at(row.y.first[k], row.x.second[k]);
-              const A *c = from.at(row.y.second[k], row.x.first[k]), *d = from.at(row.y.second[k], row.x.second[k]);
-              const A w0 = row.y.weight[0][k], w1 = row.y.weight[1][k];
-              const A v0 = row.x.weight[0][k], v1 = row.x.weight[1][k];
-              const A dw0 = row.y.derivative[0][k], dw1 = row.y.derivative[1][k];
-              const A dv0 = row.x.derivative[0][k], dv1 = row.x.derivative[1][k];
-#pragma omp simd reduction(+ : along_x, along_y)
-              for (int64_t l = 0; l < lanes; ++l) {
-                along_x += g[l] * (w0 * (dv0 * a[l] + dv1 * b[l]) + w1 * (dv0 * c[l] + dv1 * d[l]));
-                along_y += g[l] * (dw0 * (v0 * a[l] + v1 * b[l]) + dw1 * (v0 * c[l] + v1 * d[l]));
+              if (!row.inside[k]) continue;
+              // one after another: at the border two taps are one
+              for (int tap = 0; tap < 4; ++tap) {
+                add<lanes>(to.data + offset[tap][k], row.weight[tap][k], gradient + k * stride);
               }
             }
-            dpositions[(at + k) * next] = along_x;
-            dpositions[(at + k) * next + axis] = along_y;
+          }
+          if (!p.dpositions) continue;
+          const A* const base = taps<lanes>(p, x, from, row, packed_x, offset);
+          row.products(row.x.derivative, row.y.weight, along_x);
+          row.products(row.x.weight, row.y.derivative, along_y);
+          for (int64_t k = 0; k < row.n; ++k) {
+            A sum_x = 0, sum_y = 0;
+            if (row.inside[k]) {
+              const A* const g = gradient + k * stride;
+              const A *a = base + offset[0][k], *b = base + offset[1][k];
+              const A *c = base + offset[2][k], *d = base + offset[3][k];
+              const A xa = along_x[0][k], xb = along_x[1][k], xc = along_x[2][k], xd = along_x[3][k];
+              const A ya = along_y[0][k], yb = along_y[1][k], yc = along_y[2][k], yd = along_y[3][k];
+#pragma omp simd reduction(+ : sum_x, sum_y)
+              for (int64_t l = 0; l < lanes; ++l) {
+                sum_x += g[l] * (xa * a[l] + xb * b[l] + xc * c[l] + xd * d[l]);
+                sum_y += g[l] * (ya * a[l] + yb * b[l] + yc * c[l] + yd * d[l]);
+              }
+            }
+            dpositions[(at + k) * next] = sum_x;
+            dpositions[(at + k) * next + axis] = sum_y;
           }
         }
       }
