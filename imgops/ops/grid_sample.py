@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .. import _backend
@@ -24,8 +23,9 @@ def grid_sample(x: Tensor, grid: Tensor, *, impl: str | None = None) -> Tensor:
     """``torch.nn.functional.grid_sample(x, grid, align_corners=False)``, bilinear with zeros outside.
 
     Differentiable to any order with respect to x and grid (PyTorch's own raises at the second). On the CPU results do
-    not depend on the number of threads; on a GPU the gradient for x is summed atomically, and raises under
-    ``torch.use_deterministic_algorithms(True)``. Jaderberg et al. 2015, section 3.3.
+    not depend on the number of threads. On a GPU the gradient for x is summed atomically, in an order that varies;
+    under ``torch.use_deterministic_algorithms(True)`` in 64-bit fixed point, in which the order does not matter.
+    Jaderberg et al. 2015, section 3.3.
 
     Args:
         x: [N, C, H, W], float64/32/16 or bfloat16, any strides. Arithmetic is in float32 at least.
@@ -62,7 +62,8 @@ def sample(twin: str, x: Tensor, positions: Tensor, displaced: bool, padding_mod
     positions = positions.to(wide)
     if twin == "reference":
         formula = reference.displace if displaced else reference.grid_sample
-        return formula(x.to(wide), positions, padding_mode).to(x.dtype)
+        y = formula(x.to(wide), positions, padding_mode).to(x.dtype)
+        return y.contiguous(memory_format=dense_format(x))
     return namespace(twin).grid_sample(x, positions, displaced, padding_mode, (0, 0))
 
 
@@ -72,7 +73,9 @@ def _output_size(positions: Tensor, displaced: bool) -> Sequence[int]:
 
 def _along(positions: Tensor, displaced: bool) -> tuple[Tensor, Tensor]:
     """The components of a field of positions along x and y, as factors of an image: [N, 1, H', W'] each."""
-    return (positions[:, :1], positions[:, 1:]) if displaced else (positions[:, None, ..., 0], positions[:, None, ..., 1])
+    return (
+        (positions[:, :1], positions[:, 1:]) if displaced else (positions[:, None, ..., 0], positions[:, None, ..., 1])
+    )
 
 
 def _triton(x: Tensor, positions: Tensor, displaced: bool, padding_mode: str, order: Sequence[int]) -> Tensor:
@@ -112,9 +115,7 @@ def _triton_backward(
 ) -> tuple[Tensor, Tensor]:
     from imgops.kernels import grid_sample as kernel
 
-    return kernel.grid_sample_backward(
-        dy, x, positions, size, displaced, padding_mode, order, needs_x, needs_positions
-    )
+    return kernel.grid_sample_backward(dy, x, positions, size, displaced, padding_mode, order, needs_x, needs_positions)
 
 
 def _fake_backward(

@@ -16,7 +16,9 @@ def grid_positions(grid: Tensor, height: int, width: int) -> tuple[Tensor, Tenso
 
 def displaced_positions(displacement: Tensor) -> tuple[Tensor, Tensor]:
     """(x, y) in pixels, [N, H, W] each, of every pixel moved by a displacement [N, 2, H, W]."""
-    height, width = (torch.arange(n, dtype=displacement.dtype, device=displacement.device) for n in displacement.shape[2:])
+    height, width = (
+        torch.arange(n, dtype=displacement.dtype, device=displacement.device) for n in displacement.shape[2:]
+    )
     return displacement[:, 0] + width, displacement[:, 1] + height[:, None]
 
 
