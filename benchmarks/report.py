@@ -26,7 +26,7 @@ from rich.table import Table
 from .comparison import OBVIOUS, OURS, medians
 from .gpu_record import machine
 
-MODULES = ("bench_upfirdn2d", "bench_bias_act", "bench_modulated_conv2d", "bench_training")
+MODULES = ("bench_upfirdn2d", "bench_bias_act", "bench_grid_sample", "bench_modulated_conv2d", "bench_training")
 OUT = Path(__file__).parent / "results" / "cpu.json"
 
 

@@ -200,9 +200,9 @@ def _strides(channels: int, pixels: int, last: bool) -> tuple[int, int]:
 
 
 def _tile(channels: int, last: bool) -> tuple[int, int]:
-    """(P, K): 8 elements for each of 128 threads, most of them along what is contiguous in memory."""
+    """(P, K): at most a sample, of which much is kept, and 8 elements for each of 128 threads."""
     k = min(triton.next_power_of_2(max(channels, 1)), 32 if last else 4)
-    return 1024 // k, k
+    return min(1024 // k, 128), k
 
 
 def _positions(positions: Tensor, displaced: bool) -> tuple[tuple[int, int], tuple[int, int, int, int]]:

@@ -263,7 +263,7 @@ def test_any_input_is_taken_or_refused(x_shape, grid_shape):
     if fits:
         assert imgops.grid_sample(x, grid).shape == (*x_shape[:2], *grid_shape[1:3])
         return
-    with pytest.raises(ValueError, match="grid_sample: (x|grid) must") as caught:
+    with pytest.raises(ValueError, match=r"grid_sample: (x|grid) must") as caught:
         imgops.grid_sample(x, grid)
     assert "\n" not in str(caught.value)
 
