@@ -199,9 +199,9 @@ def _strides(channels: int, pixels: int, last: bool) -> tuple[int, int]:
     return (1, channels) if last else (pixels, 1)
 
 
-def _tile(channels: int, last: bool) -> tuple[int, int]:
-    """(P, K): at most a sample, of which much is kept, and 8 elements for each of 128 threads."""
-    k = min(triton.next_power_of_2(max(channels, 1)), 32 if last else 4)
+def _tile(channels: int, last: bool, most: int) -> tuple[int, int]:
+    """(P, K) for 128 threads: at most a sample each, of which much is kept, and ``most`` channels of a plane each."""
+    k = min(triton.next_power_of_2(max(channels, 1)), 32 if last else most)
     return min(1024 // k, 128), k
 
 
@@ -229,7 +229,7 @@ def grid_sample(x: Tensor, positions: Tensor, displaced: bool, padding_mode: str
     if y.numel() == 0:
         return y
     pixels = size[0] * size[1]
-    p, k = _tile(c, last)
+    p, k = _tile(c, last, 4)
     pixel_blocks, channel_blocks = triton.cdiv(pixels, p), triton.cdiv(c, k)
     with torch.cuda.device_of(x):
         grid_sample_kernel[(n * pixel_blocks * channel_blocks,)](
@@ -285,7 +285,7 @@ def grid_sample_backward(
     dpositions = dpositions(positions.shape if needs_positions else [0], dtype=wide, device=dy.device)
     if dy.numel() > 0:
         pixels = out[0] * out[1]
-        p, k = _tile(c, last)
+        p, k = _tile(c, last, 2)
         pixel_blocks = triton.cdiv(pixels, p)
         with torch.cuda.device_of(dy):
             grid_sample_backward_kernel[(n * pixel_blocks,)](

@@ -57,10 +57,14 @@ void with_axis(const GridSample& p, bool along_y, int64_t s, int64_t i, int64_t 
   const A* u = static_cast<const A*>(p.positions) + s * p.sample_stride + i * p.row_stride + j * p.column_stride;
   if (along_y) u += p.axis_stride;
   A buffer[kRow];
-  if (p.column_stride != 1) {
+  // the stride of a contiguous grid is one that the compiler knows
+  if (p.column_stride == 2) {
+#pragma omp simd
+    for (int64_t k = 0; k < n; ++k) buffer[k] = u[k * 2];
+  } else if (p.column_stride != 1) {
     for (int64_t k = 0; k < n; ++k) buffer[k] = u[k * p.column_stride];
-    u = buffer;
   }
+  if (p.column_stride != 1) u = buffer;
   const int64_t size = along_y ? p.in_h : p.in_w;
   const A first = static_cast<A>(along_y ? i : j), each = along_y ? A(0) : A(1);
   switch (p.padding) {
@@ -76,7 +80,7 @@ struct Places {
   int32_t tap[2][kRow];
   A inside[kRow], weight[2][kRow], derivative[2][kRow];
 
-  template <Padding padding>
+  template <bool kBackward, Padding padding>
   void fill(const A* u, const Axis<padding, A> axis, int64_t n, int64_t order) {
     const int32_t end = axis.end, last = static_cast<int32_t>(n);
 #pragma omp simd
@@ -92,8 +96,10 @@ struct Places {
       const A d0 = floor >= 0 ? -slope : A(0), d1 = floor < axis.last ? slope : A(0);
       weight[0][i] = order ? d0 : w0;
       weight[1][i] = order ? d1 : w1;
-      derivative[0][i] = order ? A(0) : d0;
-      derivative[1][i] = order ? A(0) : d1;
+      if constexpr (kBackward) {
+        derivative[0][i] = order ? A(0) : d0;
+        derivative[1][i] = order ? A(0) : d1;
+      }
     }
   }
 };
@@ -113,11 +119,12 @@ struct Row {
   int32_t inside[kRow];
   A weight[4][kRow];
 
-  // columns from j on, as many as there is room for, of row i of sample s
+  // columns from j on, as many as there is room for, of row i of sample s; the derivatives are for a backward
+  template <bool kBackward>
   void locate(const GridSample& p, int64_t s, int64_t i, int64_t j) {
     n = p.out_w - j < kRow ? p.out_w - j : kRow;
-    with_axis<A>(p, false, s, i, j, n, [&](const A* u, const auto& axis) { x.fill(u, axis, n, p.order_x); });
-    with_axis<A>(p, true, s, i, j, n, [&](const A* u, const auto& axis) { y.fill(u, axis, n, p.order_y); });
+    with_axis<A>(p, false, s, i, j, n, [&](const A* u, const auto& axis) { x.template fill<kBackward>(u, axis, n, p.order_x); });
+    with_axis<A>(p, true, s, i, j, n, [&](const A* u, const auto& axis) { y.template fill<kBackward>(u, axis, n, p.order_y); });
     products(x.weight, y.weight, weight);
 #pragma omp simd
     for (int64_t k = 0; k < n; ++k) inside[k] = static_cast<int32_t>(x.inside[k] * y.inside[k]);
@@ -132,9 +139,14 @@ struct Row {
 
   void offsets(const Block<A>& block, int64_t (&to)[4][kRow]) const {
     const int64_t pixel = block.pixel, row = block.row, first = block.first;
-    for (int tap = 0; tap < 4; ++tap) {
 #pragma omp simd
-      for (int64_t k = 0; k < n; ++k) to[tap][k] = (y.tap[tap >> 1][k] - first) * row + x.tap[tap & 1][k] * pixel;
+    for (int64_t k = 0; k < n; ++k) {
+      const int64_t top = (y.tap[0][k] - first) * row, bottom = (y.tap[1][k] - first) * row;
+      const int64_t left = x.tap[0][k] * pixel, right = x.tap[1][k] * pixel;
+      to[0][k] = top + left;
+      to[1][k] = top + right;
+      to[2][k] = bottom + left;
+      to[3][k] = bottom + right;
     }
   }
 };
@@ -164,19 +176,20 @@ template <int64_t lanes, class T, class A>
 void pack(const Image<T>& image, int64_t from, int64_t n, A* to) {
   if (image.channel_stride == 1) {
     A buffer[lanes];
-    for (int64_t i = 0; i < n; ++i) {
-      // whole rows: beyond the channels is, but for the last one, the next pixel
-      const int64_t readable = from + i + 1 < image.pixels ? lanes : image.channels;
-      const A* row = load_row(image.data + (from + i) * image.pixel_stride, buffer, readable);
-      if (readable == lanes) {
+    // whole rows: beyond the channels is, but for the last pixel, the next one
+    const int64_t whole = from + n < image.pixels ? n : n - 1;
+    const T* const src = image.data + from * image.pixel_stride;
+    for (int64_t i = 0; i < whole; ++i) {
+      const A* row = load_row(src + i * image.pixel_stride, buffer, lanes);
 #pragma omp simd
-        for (int64_t l = 0; l < lanes; ++l) {
-          const A value = row[l];
-          to[i * lanes + l] = l < image.channels ? value : A(0);
-        }
-      } else {
-        for (int64_t l = 0; l < lanes; ++l) to[i * lanes + l] = l < image.channels ? row[l] : A(0);
+      for (int64_t l = 0; l < lanes; ++l) {
+        const A value = row[l];
+        to[i * lanes + l] = l < image.channels ? value : A(0);
       }
+    }
+    for (int64_t i = whole; i < n; ++i) {
+      const A* row = load_row(src + i * image.pixel_stride, buffer, image.channels);
+      for (int64_t l = 0; l < lanes; ++l) to[i * lanes + l] = l < image.channels ? row[l] : A(0);
     }
     return;
   }
@@ -202,19 +215,19 @@ template <int64_t lanes, class T, class A>
 void unpack(const Image<T>& image, int64_t to, int64_t n, const A* from) {
   A buffer[kRow];
   if (image.channel_stride == 1) {
-    for (int64_t i = 0; i < n; ++i) {
-      // whole rows, where the next one overwrites what is too much
-      const bool whole = image.pixel_stride == image.channels && i + 1 < n;
-      T* dst = image.data + (to + i) * image.pixel_stride;
-      A* row = row_target(dst, buffer);
-      if (whole) {
+    // whole rows, where the next one overwrites what is too much
+    const int64_t whole = image.pixel_stride == image.channels ? n - 1 : 0;
+    T* const dst = image.data + to * image.pixel_stride;
+    for (int64_t i = 0; i < whole; ++i) {
+      A* const row = row_target(dst + i * image.pixel_stride, buffer);
 #pragma omp simd
-        for (int64_t l = 0; l < lanes; ++l) row[l] = from[i * lanes + l];
-        store_row(dst, row, lanes);
-      } else {
-        for (int64_t l = 0; l < image.channels; ++l) row[l] = from[i * lanes + l];
-        store_row(dst, row, image.channels);
-      }
+      for (int64_t l = 0; l < lanes; ++l) row[l] = from[i * lanes + l];
+      store_row(dst + i * image.pixel_stride, row, lanes);
+    }
+    for (int64_t i = whole; i < n; ++i) {
+      A* const row = row_target(dst + i * image.pixel_stride, buffer);
+      for (int64_t l = 0; l < image.channels; ++l) row[l] = from[i * lanes + l];
+      store_row(dst + i * image.pixel_stride, row, image.channels);
     }
     return;
   }
@@ -305,7 +318,7 @@ void forward(const GridSample& p, int64_t begin, int64_t end, void* scratch) {
     const bool direct = y.template is_block<A>(lanes);
     for (int64_t i = first; i < last; ++i) {
       for (int64_t j = 0; j < p.out_w; j += kRow) {
-        row.locate(p, s, i, j);
+        row.template locate<false>(p, s, i, j);
         const A* const base = taps<lanes>(p, x, from, row, static_cast<A*>(scratch), offset);
         const int64_t at = i * p.out_w + j;
         A* const out = direct ? reinterpret_cast<A*>(y.data + at * y.pixel_stride) : buffer;
@@ -365,7 +378,7 @@ void backward(const GridSample& p, int64_t begin, int64_t end, void* scratch) {
       if (p.dpositions) from = source<lanes>(p, x, s, first, last, packed_x);
       for (int64_t i = first; i < last; ++i) {
         for (int64_t j = 0; j < p.out_w; j += kRow) {
-          row.locate(p, s, i, j);
+          row.template locate<true>(p, s, i, j);
           const int64_t at = i * p.out_w + j;
           if (!dy_direct) pack<lanes>(dy, at, row.n, buffer);
           const A* const gradient = dy_direct ? reinterpret_cast<const A*>(dy.data + at * dy.pixel_stride) : buffer;
