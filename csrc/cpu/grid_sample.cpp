@@ -50,10 +50,10 @@ GridSample problem(const std::vector<int64_t>& size, const Tensor& like, const T
   return p;
 }
 
-// Run the kernel on a number of tasks, each thread with memory for `images` blocks of x.
-void run(GridSampleKernel kernel, const GridSample& p, DType dtype, int64_t tasks, int64_t images) {
+// Run the kernel on a number of tasks, each thread with memory for what it packs of x, and for `others` pixels.
+void run(GridSampleKernel kernel, const GridSample& p, DType dtype, int64_t tasks, int64_t others) {
   const int64_t per_task = std::max<int64_t>(1, p.planes() * p.out_h * p.out_w / std::max<int64_t>(tasks, 1));
-  const size_t bytes = images * std::max(p.in_h * p.in_w, 4 * kSamplesAtOnce) * p.lanes * (dtype == DType::f64 ? 8 : 4);
+  const size_t bytes = (others + std::max(p.most_packed(), 4 * kSamplesAtOnce)) * p.lanes * (dtype == DType::f64 ? 8 : 4);
   torch::stable::parallel_for(0, tasks, std::max<int64_t>(1, kGrain / per_task), [&](int64_t begin, int64_t end) {
     const auto scratch = aligned_scratch(bytes);
     kernel(p, dtype, begin, end, scratch.get());
@@ -90,7 +90,7 @@ Tensor grid_sample_cpu(const Tensor& x_any, const Tensor& positions, bool displa
   STD_TORCH_CHECK(x.numel() > 0, "imgops::grid_sample: x has no pixels");
   p.x = x.data_ptr();
   p.y = y.data_ptr();
-  run(IMGOPS_SELECT(grid_sample), p, dtype_of(x), p.planes() * p.chunks, 1);
+  run(IMGOPS_SELECT(grid_sample), p, dtype_of(x), p.planes() * p.chunks, 0);
   return y;
 }
 
@@ -118,7 +118,7 @@ std::tuple<Tensor, Tensor> grid_sample_backward_cpu(const Tensor& dy_any, const 
   p.dy = dy.data_ptr();
   p.dx = needs_x ? dx.data_ptr() : nullptr;
   p.dpositions = needs_positions ? partials.data_ptr() : nullptr;
-  run(IMGOPS_SELECT(grid_sample_backward), p, dtype_of(dy), p.planes(), int64_t(needs_x) + int64_t(needs_positions));
+  run(IMGOPS_SELECT(grid_sample_backward), p, dtype_of(dy), p.planes(), needs_x ? p.in_h * p.in_w : 0);
   if (needs_positions && p.blocks > 1) sum_blocks(partials, dpositions);
   return {dx, dpositions};
 }

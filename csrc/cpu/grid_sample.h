@@ -36,6 +36,11 @@ struct GridSample {
   void* dpositions = nullptr;
 
   int64_t planes() const { return samples * blocks; }
+  // most pixels of x that are packed for a chunk: what reads fewer than a quarter of them reads them where they lie
+  int64_t most_packed() const {
+    const int64_t most = 4 * rows * out_w + 3;
+    return in_h * in_w < most ? in_h * in_w : most;
+  }
 };
 
 // y for a range of tasks, each a chunk of rows of a block of channels of a sample; scratch holds a block of x, or
