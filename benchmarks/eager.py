@@ -233,6 +233,24 @@ def style_loss_detached(x: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(2 * g - g.detach(), target)
 
 
+def grid_sample(x: Tensor, grid: Tensor) -> Tensor:
+    """PyTorch's own."""
+    return F.grid_sample(x, grid, align_corners=False)
+
+
+def displaced_grid(displacement: Tensor) -> Tensor:
+    """The grid of grid_sample for a displacement [N, 2, H, W] in pixels."""
+    h, w = displacement.shape[2:]
+    along_x = (torch.arange(w) * 2 + 1) / w - 1
+    along_y = ((torch.arange(h) * 2 + 1) / h - 1)[:, None]
+    return torch.stack([displacement[:, 0] * (2 / w) + along_x, displacement[:, 1] * (2 / h) + along_y], -1)
+
+
+def displace(x: Tensor, displacement: Tensor) -> Tensor:
+    """PyTorch's grid_sample at a grid that is made for it."""
+    return grid_sample(x, displaced_grid(displacement))
+
+
 #: forms in plain PyTorch by op; the first is the obvious one, which torch.compile gets too
 FORMS: dict[str, dict[str, Callable[..., Tensor]]] = {
     "adain": {"eager": adain, "eager instance_norm": adain_instance_norm},
@@ -243,6 +261,8 @@ FORMS: dict[str, dict[str, Callable[..., Tensor]]] = {
     "bias_act": {"eager": bias_act, "eager in place": bias_act_in_place},
     "gram_matrix": {"eager": gram_matrix, "eager blocks": gram_matrix_blocks},
     "style_loss": {"eager": style_loss, "eager detached": style_loss_detached},
+    "displace": {"eager": displace},
+    "grid_sample": {"eager": grid_sample},
     "upfirdn2d": {"eager": upfirdn2d, "eager strided": upfirdn2d_strided},
     "filtered_lrelu": {"eager": filtered_lrelu, "eager strided": filtered_lrelu_strided},
     "modulated_conv2d": {

@@ -207,7 +207,7 @@ def _modulated_checks(
 
 def _recorded_checks(twin: str, device: str, most: int | None) -> Iterator[Check]:
     """The cases of tests/data in float64: output, gradients, and where they were recorded, gradients of those."""
-    for op in _backend.OPS:
+    for op in RECORDED:
         for case in itertools.islice(recorded_cases(op), most):
 
             def run(op: str = op, case: Any = case.values[0]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ MODULES = (
     "bench_adain",
     "bench_filtered_lrelu",
     "bench_gram_matrix",
+    "bench_grid_sample",
     "bench_modulated_conv2d",
     "bench_training",
 )

@@ -22,7 +22,7 @@ os.environ.pop("TRITON_INTERPRET", None)
 
 import torch
 import triton
-from imgops.kernels import adain, bias_act, filtered_lrelu, gram_matrix, modulated_conv2d, upfirdn2d
+from imgops.kernels import adain, bias_act, filtered_lrelu, gram_matrix, grid_sample, modulated_conv2d, upfirdn2d
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
@@ -54,6 +54,15 @@ class _Driver:
         return 0
 
 
+def deterministic(call: Callable[[], Any]) -> Any:
+    """The call where PyTorch is to be deterministic."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        return call()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
     """(name, call of a launcher) for shapes of StyleGAN2 and 3 and of VGG's features; the memory is never read."""
 
@@ -78,6 +87,21 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
         def resample(f: Tensor | None, up: Any, down: Any, pad: Any, x: Tensor = x) -> Any:
             return upfirdn2d.upfirdn2d(x, f, up, down, pad, False, 1.0)
 
+        def warp_backward(displaced: bool, x: Tensor = x) -> Any:
+            positions = torch.empty([8, 2, 64, 64] if displaced else [8, 64, 64, 2])
+            return grid_sample.grid_sample_backward(x, x, positions, x.shape, displaced, "border", (0, 0), True, True)
+
+        yield (
+            f"grid_sample, {layout}",
+            partial(grid_sample.grid_sample, x, torch.empty(8, 64, 64, 2), False, "zeros", (0, 0)),
+        )
+        yield (
+            f"displace, {layout}",
+            partial(grid_sample.grid_sample, x, torch.empty(8, 2, 64, 64), True, "reflection", (0, 0)),
+        )
+        yield f"grid_sample_backward, {layout}", partial(warp_backward, False)
+        yield f"displace_backward, {layout}", partial(warp_backward, True)
+        yield f"displace_backward, deterministic, {layout}", partial(deterministic, partial(warp_backward, True))
         for c, side in ((512, 16), (128, 128), (64, 512)):
             planes, of_planes, size = image(8, c, side, side, last), torch.empty(8, c), f"{side}x{side}"
             yield f"mean_std of {size}, {layout}", partial(adain.mean_std, planes, 1e-5, True)

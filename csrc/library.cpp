@@ -54,6 +54,13 @@ STABLE_TORCH_LIBRARY(imgops, m) {
   m.def("feature_statistics(Tensor x) -> (Tensor, Tensor)");
   // weight [N, C, C] times x - mean, plus bias, for each pixel of x [N, C, H, W]; mean and bias [N, C]
   m.def("mix_channels(Tensor x, Tensor weight, Tensor? mean, Tensor? bias) -> Tensor");
+  // bilinear samples of x at positions: [N, H', W', 2] with the image's edges at -1 and 1, or, displaced, [N, 2, H', W']
+  // in pixels from each pixel; differentiated for the position order = (0 or 1 times along x, 0 or 1 along y)
+  m.def("grid_sample(Tensor x, Tensor positions, bool displaced, str padding_mode, int[] order) -> Tensor");
+  // (dx, dpositions), [0] where not needed; x, of the given size, is for dpositions alone
+  m.def(
+      "grid_sample_backward(Tensor dy, Tensor? x, Tensor positions, int[] size, bool displaced, str padding_mode, "
+      "int[] order, bool needs_x, bool needs_positions) -> (Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
@@ -71,5 +78,7 @@ STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
   m.impl("gram_matrix", TORCH_BOX(&imgops::gram_matrix_cpu));
   m.impl("feature_statistics", TORCH_BOX(&imgops::feature_statistics_cpu));
   m.impl("mix_channels", TORCH_BOX(&imgops::mix_channels_cpu));
+  m.impl("grid_sample", TORCH_BOX(&imgops::grid_sample_cpu));
+  m.impl("grid_sample_backward", TORCH_BOX(&imgops::grid_sample_backward_cpu));
   m.impl("upfirdn2d_bias_act", TORCH_BOX(&imgops::upfirdn2d_bias_act_cpu));
 }

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from .ops.adain import adain as adain
     from .ops.adain import adaptive_instance_norm as adaptive_instance_norm
     from .ops.bias_act import bias_act as bias_act
+    from .ops.displace import displace as displace
     from .ops.filtered_lrelu import filtered_lrelu as filtered_lrelu
     from .ops.gram_matrix import feature_statistics as feature_statistics
     from .ops.gram_matrix import gram_matrix as gram_matrix
+    from .ops.grid_sample import grid_sample as grid_sample
     from .ops.modulated_conv2d import modulated_conv2d as modulated_conv2d
     from .ops.style_loss import style_loss as style_loss
     from .ops.style_loss import wasserstein_loss as wasserstein_loss
@@ -29,9 +31,11 @@ _HOMES = {
     "adain": ".ops.adain",
     "adaptive_instance_norm": ".ops.adain",
     "bias_act": ".ops.bias_act",
+    "displace": ".ops.displace",
     "feature_statistics": ".ops.gram_matrix",
     "filtered_lrelu": ".ops.filtered_lrelu",
     "gram_matrix": ".ops.gram_matrix",
+    "grid_sample": ".ops.grid_sample",
     "modulated_conv2d": ".ops.modulated_conv2d",
     "setup_filter": ".ops.upfirdn2d",
     "style_loss": ".ops.style_loss",

@@ -23,9 +23,11 @@ OPS = (
     "adain",
     "adaptive_instance_norm",
     "bias_act",
+    "displace",
     "feature_statistics",
     "filtered_lrelu",
     "gram_matrix",
+    "grid_sample",
     "modulated_conv2d",
     "style_loss",
     "upfirdn2d",
@@ -35,9 +37,11 @@ OPS = (
 WITHOUT_CUDA = (
     "adain",
     "adaptive_instance_norm",
+    "displace",
     "feature_statistics",
     "filtered_lrelu",
     "gram_matrix",
+    "grid_sample",
     "style_loss",
     "wasserstein_loss",
 )

@@ -56,4 +56,11 @@ std::tuple<Tensor, Tensor> feature_statistics_cpu(const Tensor& x);
 
 Tensor mix_channels_cpu(const Tensor& x, const Tensor& weight, const OptionalTensor& mean, const OptionalTensor& bias);
 
+Tensor grid_sample_cpu(const Tensor& x, const Tensor& positions, bool displaced, std::string padding_mode,
+                       std::vector<int64_t> order);
+
+std::tuple<Tensor, Tensor> grid_sample_backward_cpu(const Tensor& dy, const OptionalTensor& x, const Tensor& positions,
+                                                    std::vector<int64_t> size, bool displaced, std::string padding_mode,
+                                                    std::vector<int64_t> order, bool needs_x, bool needs_positions);
+
 }  // namespace imgops

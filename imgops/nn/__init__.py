@@ -2,6 +2,7 @@
 
 from .activation import BiasAct
 from .conv import EqualizedConv2d
+from .displacement import DisplacementState, ModulatedDisplacement
 from .linear import EqualizedLinear
 from .norm import AdaIN, AdaptiveInstanceNorm2d, MinibatchStdDev, pixel_norm
 from .resample import FIRDownsample2d, FIRUpsample2d, downsample2d, upsample2d
@@ -11,12 +12,14 @@ __all__ = [
     "AdaIN",
     "AdaptiveInstanceNorm2d",
     "BiasAct",
+    "DisplacementState",
     "EqualizedConv2d",
     "EqualizedLinear",
     "FIRDownsample2d",
     "FIRUpsample2d",
     "MinibatchStdDev",
     "ModulatedConv2d",
+    "ModulatedDisplacement",
     "SynthesisLayer",
     "ToRGB",
     "downsample2d",

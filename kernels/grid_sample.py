@@ -1,0 +1,299 @@
+"""Bilinear samples of images at a grid, or displaced, the derivatives of these for the positions, and their gradients.
+
+A program takes P samples and walks, P x K at a time, over channels: K of them forward, all of them backward, so that
+what it sums for the positions is its own. Into the gradient of the image it adds atomically: in float, or, where
+PyTorch is to be deterministic, in 64-bit fixed point, whose sums do not depend on the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ._common import OPTIONS, TL_WIDE, WIDE, dense_format
+
+
+@triton.jit
+def _place(u, size, at, DISPLACED: tl.constexpr, PADDING: tl.constexpr, ORDER: tl.constexpr):
+    """Taps along an axis (pixel numbers, inside the image), their weights, the weights' derivatives, and a mask.
+
+    ``at`` is what a displacement is relative to. Comparisons are such that NaN is outside, or on the first pixel.
+    """
+    length = tl.zeros_like(u) + size
+    last = length - 1
+    zero = tl.zeros_like(u)
+    if DISPLACED:
+        position = u + at
+        slope = zero + 1
+    else:
+        position = u * (length * 0.5) + last * 0.5
+        slope = length * 0.5
+    inside = u == u
+    if PADDING == "zeros":
+        inside = (position >= -1) & (position < length)
+        position = tl.where(inside, position, zero)
+    else:
+        inside = length > 0
+        if PADDING == "reflection":
+            shifted = position + 0.5
+            distance = tl.abs(shifted)
+            flips = tl.floor(distance / length)
+            rest = distance - flips * length
+            even = flips == 2 * tl.floor(flips * 0.5)
+            position = tl.where(even, rest, length - rest) - 0.5
+            slope = tl.where(even == (shifted >= 0), slope, -slope)
+        # on the border as beyond it there is no gradient
+        slope = tl.where((position > 0) & (position < last), slope, zero)
+        position = tl.where(position > 0, position, zero)
+        position = tl.where(position < last, position, last)
+    floor = tl.floor(position)
+    t = position - floor
+    first = floor.to(tl.int32)
+    second = tl.minimum(first + 1, size - 1)
+    # a tap beyond the image has no weight
+    has_first, has_second = floor >= 0, floor < last
+    w0, w1 = tl.where(has_first, 1 - t, zero), tl.where(has_second, t, zero)
+    d0, d1 = tl.where(has_first, -slope, zero), tl.where(has_second, slope, zero)
+    if ORDER == 1:
+        w0, w1, d0, d1 = d0, d1, zero, zero
+    return tl.minimum(tl.maximum(first, 0), size - 1), second, w0, w1, d0, d1, inside
+
+
+@triton.jit
+def _row(p_positions, n, pixel, m_pixel, out_w, stride_n, stride_row, stride_column, axis):
+    """Row and column of each sample, and its two coordinates, [P] each."""
+    i = pixel // out_w
+    j = pixel - i * out_w
+    p_u = p_positions + n * stride_n + i * stride_row + j * stride_column
+    return i, j, tl.load(p_u, m_pixel, other=0), tl.load(p_u + axis, m_pixel, other=0)
+
+
+@triton.jit
+def grid_sample_kernel(
+    p_x,
+    p_positions,
+    p_y,
+    channels,
+    in_h,
+    in_w,
+    out_w,
+    out_pixels,
+    x_channel,  # strides of a channel and of a pixel, in x and in y
+    x_pixel,
+    y_channel,
+    y_pixel,
+    stride_n,
+    stride_row,
+    stride_column,
+    stride_axis,
+    pixel_blocks,
+    channel_blocks,
+    DISPLACED: tl.constexpr,
+    PADDING: tl.constexpr,
+    ORDER_X: tl.constexpr,
+    ORDER_Y: tl.constexpr,
+    WIDE: tl.constexpr,
+    P: tl.constexpr,
+    K: tl.constexpr,
+):
+    pid = tl.program_id(0)
+    n = (pid // channel_blocks // pixel_blocks).to(tl.int64)
+    pixel = (pid // channel_blocks % pixel_blocks).to(tl.int64) * P + tl.arange(0, P)  # [P]
+    m_pixel = pixel < out_pixels
+    i, j, u, v = _row(p_positions, n, pixel, m_pixel, out_w, stride_n, stride_row, stride_column, stride_axis)
+    x0, x1, wx0, wx1, _, _, m_x = _place(u, in_w, j.to(WIDE), DISPLACED, PADDING, ORDER_X)
+    y0, y1, wy0, wy1, _, _, m_y = _place(v, in_h, i.to(WIDE), DISPLACED, PADDING, ORDER_Y)
+    c = (pid % channel_blocks).to(tl.int64) * K + tl.arange(0, K)[None, :]  # [1, K]
+    mask = m_pixel[:, None] & (c < channels)  # [P, K]
+    m_tap = (m_x & m_y)[:, None] & mask
+    p_taps = p_x + n * channels * in_h * in_w + c * x_channel
+    sums = tl.zeros((P, K), WIDE)
+    for tap in tl.static_range(4):
+        row = (y0 if tap < 2 else y1).to(tl.int64)
+        column = x0 if tap % 2 == 0 else x1
+        w = (wy0 if tap < 2 else wy1) * (wx0 if tap % 2 == 0 else wx1)
+        value = tl.load(p_taps + ((row * in_w + column) * x_pixel)[:, None], m_tap, other=0)
+        sums += value.to(WIDE) * w[:, None]
+    p_out = p_y + n * channels * out_pixels + c * y_channel + (pixel * y_pixel)[:, None]
+    tl.store(p_out, sums.to(p_y.dtype.element_ty), mask)
+
+
+@triton.jit
+def grid_sample_backward_kernel(
+    p_dy,
+    p_x,
+    p_positions,
+    p_dx,  # in the accumulation dtype or in fixed point, 0 to begin with; or None
+    p_dpositions,  # or None
+    p_unit,  # [] of what dx counts in fixed point, or None
+    channels,
+    in_h,
+    in_w,
+    out_w,
+    out_pixels,
+    x_channel,
+    x_pixel,
+    y_channel,
+    y_pixel,
+    stride_n,
+    stride_row,
+    stride_column,
+    stride_axis,
+    pixel_blocks,
+    DISPLACED: tl.constexpr,
+    PADDING: tl.constexpr,
+    ORDER_X: tl.constexpr,
+    ORDER_Y: tl.constexpr,
+    WIDE: tl.constexpr,
+    P: tl.constexpr,
+    K: tl.constexpr,
+):
+    pid = tl.program_id(0)
+    n = (pid // pixel_blocks).to(tl.int64)
+    pixel = (pid % pixel_blocks).to(tl.int64) * P + tl.arange(0, P)  # [P]
+    m_pixel = pixel < out_pixels
+    i, j, u, v = _row(p_positions, n, pixel, m_pixel, out_w, stride_n, stride_row, stride_column, stride_axis)
+    x0, x1, wx0, wx1, dx0, dx1, m_x = _place(u, in_w, j.to(WIDE), DISPLACED, PADDING, ORDER_X)
+    y0, y1, wy0, wy1, dy0, dy1, m_y = _place(v, in_h, i.to(WIDE), DISPLACED, PADDING, ORDER_Y)
+    sum_x = tl.zeros((P,), WIDE)
+    sum_y = tl.zeros((P,), WIDE)
+    for c0 in range(0, channels, K):
+        c = c0 + tl.arange(0, K)[None, :].to(tl.int64)  # [1, K]
+        mask = (m_pixel & m_x & m_y)[:, None] & (c < channels)  # [P, K]
+        p_in = p_dy + n * channels * out_pixels + c * y_channel + (pixel * y_pixel)[:, None]
+        g = tl.load(p_in, mask, other=0).to(WIDE)
+        channel = n * channels * in_h * in_w + c * x_channel
+        for tap in tl.static_range(4):
+            row = (y0 if tap < 2 else y1).to(tl.int64)
+            column = x0 if tap % 2 == 0 else x1
+            offset = channel + ((row * in_w + column) * x_pixel)[:, None]
+            wx, dwx = (wx0, dx0) if tap % 2 == 0 else (wx1, dx1)
+            wy, dwy = (wy0, dy0) if tap < 2 else (wy1, dy1)
+            if p_dx is not None:
+                term = g * (wx * wy)[:, None]
+                if p_unit is not None:
+                    # rounded to the nearest; NaN, which no integer is, is left to the unit
+                    term = tl.floor(term.to(tl.float64) / tl.load(p_unit) + 0.5).to(tl.int64)
+                tl.atomic_add(p_dx + offset, term, mask, sem="relaxed")
+            if p_dpositions is not None:
+                value = tl.sum(tl.load(p_x + offset, mask, other=0).to(WIDE) * g, 1)
+                sum_x += value * (dwx * wy)
+                sum_y += value * (wx * dwy)
+    if p_dpositions is not None:
+        # [N, 2, H', W'] where displaced, else [N, H', W', 2]
+        p_d = p_dpositions + n * out_pixels * 2
+        if DISPLACED:
+            tl.store(p_d + pixel, sum_x, m_pixel)
+            tl.store(p_d + out_pixels + pixel, sum_y, m_pixel)
+        else:
+            tl.store(p_d + pixel * 2, sum_x, m_pixel)
+            tl.store(p_d + pixel * 2 + 1, sum_y, m_pixel)
+
+
+def _strides(channels: int, pixels: int, last: bool) -> tuple[int, int]:
+    """(of a channel, of a pixel)"""
+    return (1, channels) if last else (pixels, 1)
+
+
+def _tile(channels: int, last: bool, most: int) -> tuple[int, int]:
+    """(P, K) for 128 threads: at most a sample each, of which much is kept, and ``most`` channels of a plane each."""
+    k = min(triton.next_power_of_2(max(channels, 1)), 32 if last else most)
+    return min(1024 // k, 128), k
+
+
+def _positions(positions: Tensor, displaced: bool) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """The size of the output, and the strides of a sample, a row, a column and an axis."""
+    n, *rest = positions.stride()
+    if displaced:
+        axis, row, column = rest
+        return (positions.shape[2], positions.shape[3]), (n, row, column, axis)
+    row, column, axis = rest
+    return (positions.shape[1], positions.shape[2]), (n, row, column, axis)
+
+
+def grid_sample(x: Tensor, positions: Tensor, displaced: bool, padding_mode: str, order: Sequence[int]) -> Tensor:
+    """x [N, C, H, W] at positions, in x's dtype, channels-last where x is; derivatives of it by ``order``, 0 or 1 each.
+
+    ``positions``, in float32 (float64 where x is), are [N, H', W', 2] with the image's edges at -1 and 1, or
+    (``displaced``) [N, 2, H', W'] in pixels from each pixel.
+    """
+    form = dense_format(x)
+    x = x.contiguous(memory_format=form)
+    (n, c, h, w), last = x.shape, form == torch.channels_last
+    size, strides = _positions(positions, displaced)
+    y = torch.empty([n, c, *size], dtype=x.dtype, device=x.device, memory_format=form)
+    if y.numel() == 0:
+        return y
+    pixels = size[0] * size[1]
+    p, k = _tile(c, last, 4)
+    pixel_blocks, channel_blocks = triton.cdiv(pixels, p), triton.cdiv(c, k)
+    with torch.cuda.device_of(x):
+        grid_sample_kernel[(n * pixel_blocks * channel_blocks,)](
+            x, positions, y, c, h, w, size[1], pixels, *_strides(c, h * w, last), *_strides(c, pixels, last), *strides,
+            pixel_blocks, channel_blocks,
+            DISPLACED=displaced, PADDING=padding_mode, ORDER_X=order[0], ORDER_Y=order[1],
+            WIDE=TL_WIDE[WIDE[x.dtype]], P=p, K=k, num_warps=4, **OPTIONS,
+        )  # fmt: skip
+    return y
+
+
+def _fixed_point_unit(
+    dy: Tensor, positions: Tensor, size: Sequence[int], displaced: bool, order: Sequence[int]
+) -> Tensor:
+    """[] of float64: so large that no sum of gradients leaves 62 bits; NaN where dy is not finite."""
+    slopes = [1.0 if displaced else length / 2 for length in (size[3], size[2])]
+    largest = dy.abs().amax().double()
+    for slope, times in zip(slopes, order, strict=True):
+        largest = largest * slope**times
+    # each sample reaches a pixel by four taps at most
+    unit = largest * (positions.numel() // max(positions.shape[0], 1) * 4.0 / 2.0**62)
+    return torch.where(unit.isfinite(), unit.clamp(min=1e-300), torch.nan)
+
+
+def grid_sample_backward(
+    dy: Tensor,
+    x: Tensor | None,
+    positions: Tensor,
+    size: Sequence[int],
+    displaced: bool,
+    padding_mode: str,
+    order: Sequence[int],
+    needs_x: bool,
+    needs_positions: bool,
+) -> tuple[Tensor, Tensor]:
+    """(dx, dpositions) of :func:`grid_sample`, [0] where not needed; x, of ``size``, is for dpositions alone.
+
+    Under ``torch.use_deterministic_algorithms(True)`` dx is summed in fixed point, and NaN where dy is not finite.
+    """
+    form = dense_format(dy if x is None else x)
+    dy = dy.contiguous(memory_format=form)
+    x = None if x is None else x.contiguous(memory_format=form)
+    n, c, h, w = size
+    last, wide = form == torch.channels_last, WIDE[dy.dtype]
+    out, strides = _positions(positions, displaced)
+    unit = dx = None
+    if needs_x and torch.are_deterministic_algorithms_enabled() and dy.numel() > 0:
+        unit = _fixed_point_unit(dy, positions, size, displaced, order)
+    if needs_x:
+        dtype = wide if unit is None else torch.int64
+        dx = torch.empty(size, dtype=dtype, device=dy.device, memory_format=form).zero_()
+    dpositions = torch.zeros if dy.numel() == 0 else torch.empty
+    dpositions = dpositions(positions.shape if needs_positions else [0], dtype=wide, device=dy.device)
+    if dy.numel() > 0:
+        pixels = out[0] * out[1]
+        p, k = _tile(c, last, 2)
+        pixel_blocks = triton.cdiv(pixels, p)
+        with torch.cuda.device_of(dy):
+            grid_sample_backward_kernel[(n * pixel_blocks,)](
+                dy, x if needs_positions else None, positions, dx, dpositions if needs_positions else None, unit,
+                c, h, w, out[1], pixels, *_strides(c, h * w, last), *_strides(c, pixels, last), *strides, pixel_blocks,
+                DISPLACED=displaced, PADDING=padding_mode, ORDER_X=order[0], ORDER_Y=order[1],
+                WIDE=TL_WIDE[wide], P=p, K=k, num_warps=4, **OPTIONS,
+            )  # fmt: skip
+    if dx is None:
+        return dy.new_empty([0]), dpositions
+    return (dx if unit is None else dx * unit).to(dy.dtype), dpositions
