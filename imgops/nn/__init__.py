@@ -1,11 +1,12 @@
 """The layers that the networks are made of."""
 
-from .activation import BiasAct
+from .activation import BiasAct, FilteredLReLU
 from .conv import EqualizedConv2d
 from .displacement import DisplacementState, ModulatedDisplacement
 from .linear import EqualizedLinear
 from .norm import AdaIN, AdaptiveInstanceNorm2d, MinibatchStdDev, pixel_norm
 from .resample import FIRDownsample2d, FIRUpsample2d, downsample2d, upsample2d
+from .style import GramMatrix, StyleLoss
 from .synthesis import ModulatedConv2d, SynthesisLayer, ToRGB
 
 __all__ = [
@@ -17,9 +18,12 @@ __all__ = [
     "EqualizedLinear",
     "FIRDownsample2d",
     "FIRUpsample2d",
+    "FilteredLReLU",
+    "GramMatrix",
     "MinibatchStdDev",
     "ModulatedConv2d",
     "ModulatedDisplacement",
+    "StyleLoss",
     "SynthesisLayer",
     "ToRGB",
     "downsample2d",

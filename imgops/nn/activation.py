@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from ..ops.bias_act import bias_act
+from ..ops.filtered_lrelu import filtered_lrelu
+from ..ops.upfirdn2d import setup_filter
 from ._checks import activation_gain, check_size
 
 
@@ -52,4 +57,72 @@ class BiasAct(nn.Module):
         return (
             f"{self.num_features}, act={self.act!r}, alpha={self.alpha}, gain={self.gain}, clamp={self.clamp}, "
             f"bias={self.bias is not None}"
+        )
+
+
+class FilteredLReLU(nn.Module):
+    """Bias, up-sampling, leaky ReLU, clamp and down-sampling in one pass; see :func:`imgops.filtered_lrelu`.
+
+    Args:
+        num_features: channels of x, which the bias has a value for, >= 1.
+        up_taps, down_taps: of the low-pass filters, for :func:`imgops.setup_filter`, which normalises them.
+        up, down: factors, >= 1. Default 2 and 2.
+        padding: of the up-sampled image, as there; None keeps the image centred, so that with up = down it has its
+            size. Default None.
+        gain, slope: of the activation. Default sqrt(2) and 0.2.
+        clamp: limit of the activation's magnitude, >= 0; None clamps nothing. Default None.
+        bias: learn a bias, initially 0. Default True.
+
+    Shapes: x [N, num_features, H, W] -> [N, num_features, H * up // down, W * up // down] where padding is None, in x's
+    dtype, channels-last where x is; bias [num_features], float32 when built; fu and fd, buffers.
+
+    Raises:
+        TypeError, ValueError: a size that is no int >= 1, what setup_filter raises; in the forward, what
+            filtered_lrelu raises.
+
+    >>> taps = [1, 5, 10, 10, 5, 1]
+    >>> FilteredLReLU(8, taps, taps, clamp=256)(torch.randn(2, 8, 16, 16)).shape
+    torch.Size([2, 8, 16, 16])
+    """
+
+    fu: Tensor
+    fd: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        up_taps: Sequence[float],
+        down_taps: Sequence[float],
+        up: int = 2,
+        down: int = 2,
+        padding: int | Sequence[int] | None = None,
+        gain: float = math.sqrt(2),
+        slope: float = 0.2,
+        clamp: float | None = None,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        self.num_features = check_size(owner, "num_features", num_features)
+        self.up, self.down = check_size(owner, "up", up), check_size(owner, "down", down)
+        self.gain, self.slope, self.clamp = gain, slope, clamp
+        self.register_buffer("fu", setup_filter(up_taps))
+        self.register_buffer("fd", setup_filter(down_taps))
+        if padding is None:
+            # what both filters take away, less what the last kept pixel leaves over
+            total = self.fu.shape[-1] + self.fd.shape[-1] - 1 - down
+            before = (total + up) // 2
+            padding = (before, total - before) * 2
+        self.padding = padding
+        self.bias = nn.Parameter(torch.zeros(num_features)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return filtered_lrelu(
+            x, self.fu, self.fd, self.bias, self.up, self.down, self.padding, self.gain, self.slope, self.clamp
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, up={self.up}, down={self.down}, padding={self.padding}, gain={self.gain:.4g}, "
+            f"slope={self.slope}, clamp={self.clamp}, bias={self.bias is not None}"
         )

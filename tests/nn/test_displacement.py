@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import doctest
 import pickle
 
 import pytest
@@ -111,11 +110,6 @@ def test_copies():
         y_other, after_other = other(x, w, state)
         assert torch.equal(y, y_other)
         assert all(torch.equal(a, b) for a, b in zip(after, after_other, strict=True))
-
-
-def test_example():
-    failed, attempted = doctest.testmod(imgops.nn.displacement)
-    assert failed == 0 < attempted
 
 
 def test_bad_input():

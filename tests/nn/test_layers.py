@@ -11,7 +11,10 @@ import imgops
 from imgops.nn import (
     EqualizedConv2d,
     EqualizedLinear,
+    FilteredLReLU,
+    GramMatrix,
     MinibatchStdDev,
+    StyleLoss,
     SynthesisLayer,
     ToRGB,
     downsample2d,
@@ -184,3 +187,23 @@ def test_second_order_gradients_of_a_synthesis_layer(up):
 def test_bad_arguments(build, error, message):
     with pytest.raises(error, match=message):
         build()
+
+
+@pytest.mark.parametrize(("up", "down"), [(2, 2), (4, 2), (1, 2), (3, 1), (1, 1)])
+@pytest.mark.parametrize(("up_taps", "down_taps"), [(6, 6), (12, 6), (5, 8), (1, 3)])
+def test_filtered_lrelu_stays_centred(up, down, up_taps, down_taps):
+    """Its size is that of the re-sampled image, and what lies in the middle stays there, to half a pixel."""
+    layer = FilteredLReLU(1, [1.0] * up_taps, [1.0] * down_taps, up=up, down=down, slope=1.0, gain=1.0)
+    x = torch.zeros(1, 1, 32, 32)
+    x[..., 12:20, 12:20] = 1
+    y = layer(x)[0, 0]
+    size = 32 * up // down
+    assert y.shape == (size, size)
+    middle = (y.sum(0) @ torch.arange(size).float()) / y.sum() + 0.5
+    assert abs(middle.item() - size / 2) <= 0.51 * max(1.0, up / down)
+
+
+def test_style_loss_is_zero_for_its_style():
+    style = torch.randn(1, 4, 6, 5)
+    assert StyleLoss(style)(style).item() < 1e-12
+    torch.testing.assert_close(GramMatrix("hw")(style), torch.einsum("nihw,njhw->nij", style, style) / 30)

@@ -32,6 +32,13 @@ def _t(*shape: int) -> torch.Tensor:
 _ACT = ("swish", 0.0, 1.3, 4.0)
 _FROM = {"up": [2, 1], "down": [1, 2], "padding": [2, 1, 1, 2]}
 _FILTER = torch.tensor([0.3, 1.0, 0.5])
+
+
+def _places(*shape: int) -> torch.Tensor:
+    # away from the centres of pixels, where the slope jumps
+    return torch.rand(shape, dtype=torch.float64) * 0.4 + 0.05
+
+
 #: arguments of every op, those that are tensors by a function that makes them
 SAMPLES = {
     "adaptive_instance_norm": lambda: (_t(2, 2, 3, 2), _t(2, 2), _t(2, 2), 1e-5, True),
@@ -44,7 +51,21 @@ SAMPLES = {
     "fused_conv2d": lambda: (
         _t(1, 2, 4, 4), _t(2, 2, 3, 3), _t(1, 2), _t(1, 2), _t(1, 1, 4, 4), _t(2), *_ACT, 1, [1, 1, 1, 1], 1, True,
     ),
+    "feature_statistics": lambda: (_t(2, 3, 3, 2),),
+    "filtered_lrelu": lambda: (
+        _t(1, 2, 5, 4), _FILTER, _FILTER, _t(2), 2, 2, [3, 2, 2, 3], 1.3, 0.2, 2.0, False, True,
+    ),
+    "filtered_lrelu_slopes": lambda: (
+        _t(1, 2, 5, 4), torch.randint(0, 256, (1, 2, 3, 9), dtype=torch.uint8), _FILTER, _FILTER, 2, 2, [1, 2, 2, 1],
+        [0, 0, 0, 0], False, 4.0, 1.0, 1.3, 0.2,
+    ),
+    "gram_matrix": lambda: (_t(2, 3, 3, 2), 0.1),
+    "grid_sample": lambda: (_t(1, 2, 5, 4), _places(1, 3, 3, 2), False, "zeros", [0, 0]),
+    "grid_sample_backward": lambda: (
+        _t(1, 2, 5, 4), _t(1, 2, 5, 4), _places(1, 2, 5, 4), [1, 2, 5, 4], True, "border", [0, 0], True, True,
+    ),
     "mean_std": lambda: (_t(2, 2, 3, 2), 1e-5, True),
+    "mix_channels": lambda: (_t(2, 3, 3, 2), _t(2, 3, 3), _t(2, 3), _t(2, 3)),
     "upfirdn2d": lambda: (_t(1, 2, 4, 3), _FILTER.double(), *_FROM.values(), False, 0.7),
     "upfirdn2d_bias_act": lambda: (
         _t(1, 2, 4, 3), _FILTER, *_FROM.values(), False, 0.7, _t(2), _t(1, 2), _t(1, 1, 3, 7), *_ACT, True,
