@@ -228,7 +228,7 @@ class _Axis(NamedTuple):
         return max(0, triton.cdiv(self.pad + self.pad_down, self.up))
 
     def tile(self) -> _Tile | None:
-        """A tile that leaves at least a third of its up-sampled pixels to itself, or one at all; None: none does."""
+        """The first tile with a quarter of its side to itself, or the last with any of it; None where none has."""
         found = None
         for high in SIDES:
             # the tile has the rows after its last output too, up to the next tile's
@@ -239,7 +239,7 @@ class _Axis(NamedTuple):
             inputs = (high + self.up_taps - 2) // self.up + 1
             if outputs > 0 and inputs <= SIDES[-1]:
                 found = _Tile(outputs, *(max(16, triton.next_power_of_2(n)) for n in (inputs, high, outputs)))
-                if 3 * outputs * self.down >= high:
+                if 4 * outputs * self.down >= high:
                     break
         return found
 
@@ -327,7 +327,9 @@ class _Call(NamedTuple):
             ACTIVATES=activates, GAIN=self.gain, SLOPE=self.slope, CLAMP=self.clamp, PLANES_FIRST=x.stride(3) != 1,
             WIDE=TL_WIDE[WIDE[x.dtype]], UP_PRECISION="tf32x3" if half else "ieee",
             DOWN_PRECISION="tf32" if half else "ieee", IY=ty.in_block, IX=tx.in_block, HY=ty.high_block,
-            HX=tx.high_block, OY=ty.out_block, OX=tx.out_block, num_warps=4, **OPTIONS,
+            HX=tx.high_block, OY=ty.out_block, OX=tx.out_block,
+            # the larger tiles spill from fewer
+            num_warps=4 if max(ty[1:] + tx[1:]) <= SIDES[0] else 8 if half else 16, **OPTIONS,
         )  # fmt: skip
         return True
 

@@ -149,6 +149,7 @@ class BandMaker {
     plane_ = group % groups * kGroup;
     planes_ = p_.planes() - plane_ < kGroup ? p_.planes() - plane_ : kGroup;
     loaded_ = 0, codes_row_ = -1;
+    for (int64_t c = 0; p_.b && c < planes_; ++c) b_[c] = static_cast<const A*>(p_.b)[(plane_ + c) % p_.channels];
     const int64_t rows = p_.up.y.out;
     const bool keeps = p_.activates && p_.codes;
     // all codes are written once, also those of rows that no output needs
@@ -196,12 +197,10 @@ class BandMaker {
       interleave(plain, layout_.plain_row, row, w);
     }
     if (p_.b) {
-      A b[kGroup] = {};
-      for (int64_t c = 0; c < planes_; ++c) b[c] = static_cast<const A*>(p_.b)[(plane_ + c) % p_.channels];
       for (int64_t i = 0; i < w; ++i) {
         A* pixel = row + i * kGroup;
 #pragma omp simd
-        for (int64_t c = 0; c < kGroup; ++c) pixel[c] += b[c];
+        for (int64_t c = 0; c < kGroup; ++c) pixel[c] += b_[c];
       }
     }
     return row;
@@ -325,6 +324,7 @@ class BandMaker {
   A* scratch_;
   int32_t *codes_, *plain_codes_;
   Lrelu<A> lrelu_;
+  A b_[kGroup] = {};
   // of the group at hand; the end of the input rows that are made, and of the rows whose codes the band writes; the
   // row of bytes in codes_
   int64_t sample_ = 0, plane_ = 0, planes_ = 0, loaded_ = 0, own_end_ = 0, codes_row_ = -1;

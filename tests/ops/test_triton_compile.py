@@ -25,7 +25,7 @@ DTYPES = ("float32", "float16", "bfloat16")
 #: one launch of each kernel and mode; the report has them all
 LAUNCHES = (
     "^(bias_act|upfirdn2d_bias_act|upfirdn2d 8x8|conv2d 3x3( transposed)?|gram_matrix( less a mean)?|mix_channels),"
-    "|^grid_sample(_backward)?,|^bias_act_backward from x"
+    "|^(filtered_lrelu|filtered_lrelu_slopes) up 2, down 2|^grid_sample(_backward)?,|^bias_act_backward from x"
     "|^adaptive_instance_norm_backward of 512x512|^adaptive_instance_norm of 16x16"
 )
 
