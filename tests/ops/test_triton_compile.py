@@ -23,7 +23,10 @@ KERNELS = {
 TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 DTYPES = ("float32", "float16", "bfloat16")
 #: one launch of each kernel and mode; the report has them all
-LAUNCHES = "^(bias_act|upfirdn2d_bias_act|filtered_lrelu up 2, down 2|upfirdn2d 8x8|conv2d 3x3( transposed)?),|^bias_act_backward from x"
+LAUNCHES = (
+    "^(bias_act|upfirdn2d_bias_act|upfirdn2d 8x8|filtered_lrelu up 2, down 2|conv2d 3x3( transposed)?),"
+    "|^bias_act_backward from x"
+)
 
 
 def check(resources: dict[str, dict[str, int]]) -> None:
