@@ -82,7 +82,9 @@ def test_recorded(case, twin, device):
 @pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", fast_only=True))
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("case", [*CASES, LONG], ids=[*IDS, "long"])
+@pytest.mark.parametrize(
+    "case", [*map(pytest.param, CASES), pytest.param(LONG, marks=pytest.mark.slow)], ids=[*IDS, "long"]
+)
 def test_agrees_with_reference(case, channels_last, dtype, twin, device):
     x, fu, fd, b = operands(case, dtype, device)
     if channels_last:
