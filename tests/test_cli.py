@@ -206,6 +206,6 @@ def test_demo(tmp_path):
         assert Image.open(out / name).width > 300
         assert str(out / name) in stdout.replace("\n", "")
     table = (out / "speed.md").read_text()
-    assert all(op in table for op in _backend.OPS)
+    assert all(op in table for op in ("bias_act", "modulated_conv2d", "upfirdn2d"))
     assert "training step with R1" in table
     assert list((out / "run-1").glob("checkpoint-*"))

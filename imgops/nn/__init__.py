@@ -4,7 +4,7 @@ from .activation import BiasAct, FilteredLReLU
 from .conv import EqualizedConv2d
 from .displacement import DisplacementState, ModulatedDisplacement
 from .linear import EqualizedLinear
-from .norm import AdaIN, AdaptiveInstanceNorm2d, MinibatchStdDev, pixel_norm
+from .norm import AdaIN, AdaptiveInstanceNorm2d, MinibatchStdDev, minibatch_stddev, pixel_norm
 from .resample import FIRDownsample2d, FIRUpsample2d, downsample2d, upsample2d
 from .style import GramMatrix, StyleLoss
 from .synthesis import ModulatedConv2d, SynthesisLayer, ToRGB
@@ -27,6 +27,7 @@ __all__ = [
     "SynthesisLayer",
     "ToRGB",
     "downsample2d",
+    "minibatch_stddev",
     "pixel_norm",
     "upsample2d",
 ]

@@ -82,6 +82,27 @@ class AdaptiveInstanceNorm2d(nn.Module):
         return f"{self.num_features}, eps={self.eps}"
 
 
+def minibatch_stddev(x: Tensor, group_size: int | None = 4, num_channels: int = 1) -> Tensor:
+    """Append feature maps that hold the standard deviation over a group of samples; see :class:`MinibatchStdDev`.
+
+    x [N, C, H, W] -> [N, C + num_channels, H, W] in x's dtype. Raises ValueError where the group size does not divide
+    the batch, or num_channels the channels.
+    """
+    n, c, h, w = x.shape
+    group = n if group_size is None else min(group_size, n)
+    if n == 0 or n % group != 0:
+        raise ValueError(f"MinibatchStdDev: the batch must be a multiple of group_size {group_size}; got {n}")
+    if c % num_channels != 0:
+        raise ValueError(f"MinibatchStdDev: num_channels {num_channels} must divide x's channels; got {c}")
+    # [group, groups, num_channels, share of channels, H, W]
+    y = x.reshape(group, n // group, num_channels, c // num_channels, h, w)
+    # centred first: the second-order gradient of torch.var cancels badly in float32
+    y = y - y.mean(dim=0)
+    y = (y.square().mean(dim=0) + EPS).sqrt().mean(dim=(2, 3, 4))
+    y = y.repeat(group, 1)[:, :, None, None].expand(n, num_channels, h, w)
+    return torch.cat([x, y], dim=1)
+
+
 class MinibatchStdDev(nn.Module):
     """Append feature maps that hold the standard deviation over a group of samples (Karras et al. 2018, section 3).
 
@@ -111,19 +132,7 @@ class MinibatchStdDev(nn.Module):
         self.num_channels = check_size(owner, "num_channels", num_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        group = n if self.group_size is None else min(self.group_size, n)
-        if n == 0 or n % group != 0:
-            raise ValueError(f"MinibatchStdDev: the batch must be a multiple of group_size {self.group_size}; got {n}")
-        if c % self.num_channels != 0:
-            raise ValueError(f"MinibatchStdDev: num_channels {self.num_channels} must divide x's channels; got {c}")
-        # [group, groups, num_channels, share of channels, H, W]
-        y = x.reshape(group, n // group, self.num_channels, c // self.num_channels, h, w)
-        # centred first: the second-order gradient of torch.var cancels badly in float32
-        y = y - y.mean(dim=0)
-        y = (y.square().mean(dim=0) + EPS).sqrt().mean(dim=(2, 3, 4))
-        y = y.repeat(group, 1)[:, :, None, None].expand(n, self.num_channels, h, w)
-        return torch.cat([x, y], dim=1)
+        return minibatch_stddev(x, self.group_size, self.num_channels)
 
     def extra_repr(self) -> str:
         return f"group_size={self.group_size}, num_channels={self.num_channels}"

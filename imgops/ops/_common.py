@@ -29,6 +29,15 @@ def dense_format(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
+def gradient_wanted(*tensors: Tensor | None) -> bool:
+    """Whether a gradient for one of the tensors may be asked for, so that what it takes must be kept."""
+    if not torch.is_grad_enabled():
+        return False
+    # a tensor that torch.func.vmap hands out does not say so
+    transformed = not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+    return transformed or any(t is not None and t.requires_grad for t in tensors)
+
+
 def check_tensor(op: str, name: str, x: Any, ndim: int | None = None) -> None:
     """Raise unless x is a tensor of a supported floating-point dtype (and of ``ndim`` dimensions)."""
     if not isinstance(x, Tensor):

@@ -18,6 +18,7 @@ from ._common import (
     check_operand,
     check_tensor,
     dense_format,
+    gradient_wanted,
 )
 from ._registration import namespace, register
 
@@ -144,9 +145,10 @@ def keeps_input(
     tensors: Sequence[Tensor | None], scale: Tensor | None, activation: tuple[str, float, float, float]
 ) -> bool:
     """Whether a pass that ends in this epilogue must return what goes into it too, for the gradients of ``tensors``."""
-    if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)):
-        return False
-    return _slope_from(*activation, needs_x=scale is not None and scale.requires_grad) == "x"
+    return (
+        gradient_wanted(*tensors)
+        and _slope_from(*activation, needs_x=scale is not None and gradient_wanted(scale)) == "x"
+    )
 
 
 def saved_for_backward(

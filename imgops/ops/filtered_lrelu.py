@@ -11,7 +11,15 @@ from torch import Tensor
 
 from .. import _backend
 from ..reference import filtered_lrelu as reference
-from ._common import STATUSES, accumulation_dtype, check_number, check_operand, check_tensor, dense_format
+from ._common import (
+    STATUSES,
+    accumulation_dtype,
+    check_number,
+    check_operand,
+    check_tensor,
+    dense_format,
+    gradient_wanted,
+)
 from ._registration import namespace, register
 from .upfirdn2d import check_filter, check_padding, filter_size, output_size, resampled_size, transposed_padding
 
@@ -93,7 +101,7 @@ def filtered_lrelu(
     ops = namespace(twin)
     if torch.is_grad_enabled() and any(f is not None and f.requires_grad for f in (fu, fd)):
         return _composition(ops, x.to(wide), fu, fd, b, up, down, pads, *numbers, flip_filter).to(x.dtype)
-    keep = torch.is_grad_enabled() and (x.requires_grad or (b is not None and b.requires_grad))
+    keep = gradient_wanted(x, b)
     return ops.filtered_lrelu(x, fu, fd, b, up, down, pads, *numbers, flip_filter, keep)[0]
 
 

@@ -129,6 +129,27 @@ def test_functional_transforms():
         assert relative_error(actual, expected) < 1e-12
 
 
+def test_nested_transforms():
+    """A gradient through vmap, whose tensors do not say that one is wanted, and gradients of gradients."""
+    x, weight, styles, f = _t(2, 1, 3, 6, 5), _t(2, 3, 3, 3), _t(1, 3), imgops.setup_filter([1, 3, 3, 1])
+
+    def results(impl):
+        def filtered(x):
+            return imgops.filtered_lrelu(x, f, f, up=2, down=2, padding=3, clamp=1.0, impl=impl).pow(2).sum()
+
+        def layer(x):
+            y = imgops.modulated_conv2d(x, weight, styles, act="swish", up=2, padding=1, resample_filter=f, impl=impl)
+            return y.pow(2).sum()
+
+        for loss in filtered, layer:
+            yield grad(lambda x, loss=loss: vmap(loss)(x).sum())(x)
+            yield vmap(grad(lambda x, loss=loss: grad(loss)(x).pow(2).sum()))(x)
+            yield grad(lambda x, loss=loss: vmap(grad(loss))(x).pow(2).sum())(x)
+
+    for actual, expected in zip(results("cpu"), results("reference"), strict=True):
+        assert relative_error(actual, expected) < 1e-10
+
+
 _S = torch.linspace(-1, 1, 8, dtype=torch.float64).reshape(4, 1, 2)
 
 
