@@ -127,7 +127,7 @@ def adaptive_instance_norm_kernel(
     tiles,
     chunks,
     per_chunk,
-    eps,
+    EPS: tl.constexpr,
     UNBIASED: tl.constexpr,
     WIDE: tl.constexpr,
     LAST: tl.constexpr,
@@ -146,7 +146,7 @@ def adaptive_instance_norm_kernel(
     else:
         mean, rest, m2 = _merged(p_moments, at, m_plane, total, pixels, per_chunk, chunks, WIDE, LAST, CHUNKS)
     scale = tl.load(p_scale + at, m_plane, other=0)
-    k = scale / tl.sqrt(m2 / (pixels - UNBIASED) + eps).to(WIDE)
+    k = scale / tl.sqrt(m2 / (pixels - UNBIASED) + EPS)
     y = (x - mean) * k + (tl.load(p_bias + at, m_plane, other=0) - rest * k)
     tl.store(p_y + offset, y.to(p_y.dtype.element_ty), m)
 
@@ -205,7 +205,7 @@ def adaptive_instance_norm_backward_kernel(
     tiles,
     chunks,
     per_chunk,
-    eps,
+    EPS: tl.constexpr,
     UNBIASED: tl.constexpr,
     WIDE: tl.constexpr,
     LAST: tl.constexpr,
@@ -234,7 +234,7 @@ def adaptive_instance_norm_backward_kernel(
         sums = tl.sum(tl.load(p_sums, m_chunk, other=0), AXIS, keep_dims=True)
         dots = tl.sum(tl.load(p_sums + chunks * total, m_chunk, other=0), AXIS, keep_dims=True)
     freedom = pixels - UNBIASED
-    r = 1 / tl.sqrt(m2 / freedom + eps).to(WIDE)
+    r = 1 / tl.sqrt(m2 / freedom + EPS)
     k = tl.load(p_scale + at, m_plane, other=0) * r
     dx = k * (dy - sums / pixels - d * (r * r * dots / freedom))
     tl.store(p_dx + offset, dx.to(p_dx.dtype.element_ty), m)
@@ -348,8 +348,8 @@ def adaptive_instance_norm(x: Tensor, scale: Tensor, bias: Tensor, eps: float, u
     with torch.cuda.device_of(x):
         adaptive_instance_norm_kernel[(plan.programs * plan.tiles,)](
             x, scale, bias, moments, y,
-            plan.planes, plan.pixels, plan.total, plan.blocks, plan.tiles, plan.chunks, plan.per_chunk, eps,
-            UNBIASED=int(unbiased), WIDE=TL_WIDE[WIDE[x.dtype]], LAST=plan.last, R=plan.r, K=plan.k,
+            plan.planes, plan.pixels, plan.total, plan.blocks, plan.tiles, plan.chunks, plan.per_chunk,
+            EPS=eps, UNBIASED=int(unbiased), WIDE=TL_WIDE[WIDE[x.dtype]], LAST=plan.last, R=plan.r, K=plan.k,
             CHUNKS=triton.next_power_of_2(plan.chunks), num_warps=plan.warps, **OPTIONS,
         )  # fmt: skip
     return y
@@ -380,8 +380,8 @@ def adaptive_instance_norm_backward(
             )  # fmt: skip
         adaptive_instance_norm_backward_kernel[(plan.programs * plan.tiles,)](
             dy, x, scale, moments, sums, dx, dscale, dbias,
-            plan.planes, plan.pixels, plan.total, plan.blocks, plan.tiles, plan.chunks, plan.per_chunk, eps,
-            UNBIASED=int(unbiased), WIDE=wide, LAST=plan.last, R=plan.r, K=plan.k,
+            plan.planes, plan.pixels, plan.total, plan.blocks, plan.tiles, plan.chunks, plan.per_chunk,
+            EPS=eps, UNBIASED=int(unbiased), WIDE=wide, LAST=plan.last, R=plan.r, K=plan.k,
             CHUNKS=triton.next_power_of_2(plan.chunks), num_warps=plan.warps, **OPTIONS,
         )  # fmt: skip
     return dx, dscale, dbias

@@ -32,7 +32,6 @@ def _place(u, size, at, DISPLACED: tl.constexpr, PADDING: tl.constexpr, ORDER: t
     else:
         position = u * (length * 0.5) + last * 0.5
         slope = length * 0.5
-    inside = u == u
     if PADDING == "zeros":
         inside = (position >= -1) & (position < length)
         position = tl.where(inside, position, zero)

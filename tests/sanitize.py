@@ -23,6 +23,9 @@ def main() -> None:
     compiler = os.environ.get("CXX", "g++")
     libraries = [_library(compiler, name) for name in ("libasan.so", "libubsan.so")]
     for name in "imgops", "kernels", "tests", "csrc":
+        for path in (COPY / name).rglob("*.*"):
+            if path.is_file() and not (ROOT / path.relative_to(COPY)).exists():
+                path.unlink()
         # what is unchanged keeps its time, so that a second run builds only what changed
         shutil.copytree(
             ROOT / name, COPY / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.so", "_build_report.json")

@@ -108,6 +108,14 @@ def test_info_json():
     assert facts["threads"] >= 1
 
 
+def test_info_where_a_twin_that_is_not_here_is_asked_for(monkeypatch):
+    monkeypatch.setattr(_backend, "_environment", "cuda")
+    monkeypatch.setitem(_backend.load(), ("cuda", "cuda"), _backend.Status(False, "no [/bracket]", "none [with T = x]"))
+    facts = json.loads(imgops("info", "--json")[0])
+    assert facts["ops"]["bias_act"]["cpu"]["chosen"] is None
+    assert imgops("info")
+
+
 def test_info_for_people():
     text, _ = imgops("info")
     for word in (*_backend.OPS, *_backend.TWINS, torch.__version__, "reference", "remedy"):

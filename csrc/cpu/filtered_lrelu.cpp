@@ -34,9 +34,10 @@ class Problem {
   }
 
   // what p has of its own is set by the caller
-  void run(FilteredLrelu& p, const Tensor& x, const Tensor& out) {
+  // (whether x is channels-last is said apart: an image of one pixel does not show it)
+  void run(FilteredLrelu& p, const Tensor& x, const Tensor& out, bool last) {
     const DType dtype = dtype_of(x);
-    p.interleaved = is_channels_last(x);
+    p.interleaved = last;
     p.samples = n_;
     p.channels = channels_;
     p.in = x.data_ptr();
@@ -89,7 +90,7 @@ std::tuple<Tensor, Tensor> filtered_lrelu_cpu(const Tensor& x_any, const Optiona
   p.gain = gain;
   p.slope = slope;
   p.clamp = clamp;
-  problem.run(p, x, y);
+  problem.run(p, x, y, last);
   return {y, codes};
 }
 
@@ -113,7 +114,7 @@ Tensor filtered_lrelu_slopes_cpu(const Tensor& x_any, const Tensor& codes_any, c
   p.codes = static_cast<uint8_t*>(codes.data_ptr());
   p.gain = gain;
   p.slope = slope;
-  problem.run(p, x, y);
+  problem.run(p, x, y, last);
   return y;
 }
 

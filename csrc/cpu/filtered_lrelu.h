@@ -40,8 +40,9 @@ struct FilteredLrelu {
   // Where the rows that a thread works on begin in its scratch memory, in values of the accumulation type.
   struct Layout {
     // [taps_up] of the input, their sum between its padding, the up-sampled ones between theirs, [taps_down] of
-    // those filtered along x, the output, codes as int32_t, and a group's rows before or after their transposition
-    int64_t input, v, act, act_row, ring, out, codes, plain, plain_row, size;
+    // those filtered along x, the output, codes as int32_t, and a group's rows and codes before or after their
+    // transposition (apart, as codes read as floats would be denormal, and slow)
+    int64_t input, v, act, act_row, ring, out, codes, plain, plain_codes, plain_row, size;
   };
   Layout layout() const {
     Layout l;
@@ -57,6 +58,7 @@ struct FilteredLrelu {
     l.codes = take(up.x.out * kGroup);
     l.plain_row = (std::max({up.x.in, up.x.out, down.x.out}) + kGroup - 1) / kGroup * kGroup;
     l.plain = take(kGroup * l.plain_row);
+    l.plain_codes = take(kGroup * l.plain_row);
     l.size = at;
     return l;
   }

@@ -136,7 +136,7 @@ class BandMaker {
  public:
   BandMaker(const FilteredLrelu& p, A* scratch)
       : p_(p), layout_(p.layout()), scratch_(scratch), codes_(reinterpret_cast<int32_t*>(scratch + layout_.codes)),
-        plain_codes_(reinterpret_cast<int32_t*>(scratch + layout_.plain)),
+        plain_codes_(reinterpret_cast<int32_t*>(scratch + layout_.plain_codes)),
         lrelu_{static_cast<A>(p.slope), static_cast<A>(p.gain), static_cast<A>(p.clamp)} {
     // padding is not written again, and pixels of planes that a group lacks are numbers, so that none is slow
     for (int64_t i = 0; i < layout_.size; ++i) scratch[i] = 0;

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from .. import __version__, _backend
@@ -32,7 +33,7 @@ PACKAGES = (
 def collect() -> dict[str, Any]:
     """Everything that the page shows, as plain data for JSON.
 
-    ``ops`` is {op: {device: {"chosen": twin, "twins": {twin: {"available", "reason", "remedy"}}}}}.
+    ``ops`` is {op: {device: {"chosen": twin or None, "twins": {twin: {"available", "reason", "remedy"}}}}}.
     """
     with warnings.catch_warnings():
         # what the warning of a missing extension says stands in the table
@@ -55,7 +56,7 @@ def collect() -> dict[str, Any]:
         "ops": {
             op: {
                 device: {
-                    "chosen": _backend.choose(op, device, None, statuses),
+                    "chosen": _chosen(op, device, statuses),
                     "twins": {
                         twin: _backend.status_of(op, twin, device, statuses)._asdict() for twin in _backend.TWINS
                     },
@@ -80,6 +81,14 @@ def collect() -> dict[str, Any]:
         ],
         "build": _backend.build_report(),
     }
+
+
+def _chosen(op: str, device: str, statuses: dict[tuple[str, str], _backend.Status]) -> str | None:
+    """What a call uses; None where IMGOPS_IMPL asks for a twin that cannot run, which the page is there to explain."""
+    try:
+        return _backend.choose(op, device, None, statuses)
+    except RuntimeError:
+        return None
 
 
 def _version(package: str) -> str | None:
@@ -113,14 +122,14 @@ def show(facts: dict[str, Any]) -> None:
     if absent:
         console.print(f"[bold]Not installed[/]  {', '.join(absent)}")
     console.print(f"[bold]System[/]  {facts['system']}, {facts['threads']} threads")
-    console.print(f"[bold]Package[/]  {facts['package']}")
+    console.print(f"[bold]Package[/]  {escape(facts['package'])}")
     console.print(f"[bold]GPUs[/]  {', '.join(facts['gpus']) or 'none visible to torch'}")
     host = facts["host"]
     if host["available"]:
         features = " ".join(name for name, present in host["cpu_features"].items() if present)
         console.print(f"[bold]CPU[/]  kernels use {host['simd_level']}; features: {features}")
     else:
-        console.print(f"[bold]CPU[/]  features unknown: {host['reason']}")
+        console.print(f"[bold]CPU[/]  features unknown: {escape(host['reason'])}")
 
     table = Table(title="Twins of the ops (* is what a call uses)", title_justify="left")
     table.add_column("op")
@@ -143,5 +152,5 @@ def show(facts: dict[str, Any]) -> None:
         # a twin of one device is not missed on the other
         if (row["twin"], row["device"]) in (("cpu", "cuda"), ("cuda", "cpu")):
             continue
-        why.add_row(row["twin"], row["device"], row["reason"], row["remedy"])
+        why.add_row(row["twin"], row["device"], escape(row["reason"]), escape(row["remedy"]))
     console.print(why)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops._common import accumulation_dtype
+from ..ops._common import accumulation_dtype, check_tensor
 from ..ops.displace import displace
 from ..ops.modulated_conv2d import modulated_conv2d
 from ..reference.grid_sample import PADDING_MODES
@@ -98,7 +98,8 @@ class ModulatedDisplacement(nn.Module):
 
     def _carried(self, field: Tensor, name: str, x: Tensor) -> Tensor:
         """A field of the level before at the resolution of x, in its pixels."""
-        if field.ndim != 4 or field.shape[:2] != (x.shape[0], 2):
+        check_tensor(type(self).__name__, name, field, 4)
+        if field.shape[:2] != (x.shape[0], 2):
             raise ValueError(
                 f"{type(self).__name__}: {name} must have shape [{x.shape[0]}, 2, H, W]; got {list(field.shape)}"
             )

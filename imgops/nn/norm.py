@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..ops._common import accumulation_dtype, check_tensor
 from ..ops.adain import adain, adaptive_instance_norm
 from ._checks import check_size
 from .linear import EqualizedLinear
@@ -17,7 +18,9 @@ def pixel_norm(x: Tensor, dim: int = 1) -> Tensor:
 
     Any shape and floating-point dtype; the output has both.
     """
-    return x * torch.rsqrt(x.square().mean(dim, keepdim=True) + EPS)
+    # in half precision the square overflows, and 1e-8 is 0
+    wide = x.to(accumulation_dtype(x.dtype))
+    return (wide * torch.rsqrt(wide.square().mean(dim, keepdim=True) + EPS)).to(x.dtype)
 
 
 class AdaIN(nn.Module):
@@ -85,9 +88,13 @@ class AdaptiveInstanceNorm2d(nn.Module):
 def minibatch_stddev(x: Tensor, group_size: int | None = 4, num_channels: int = 1) -> Tensor:
     """Append feature maps that hold the standard deviation over a group of samples; see :class:`MinibatchStdDev`.
 
-    x [N, C, H, W] -> [N, C + num_channels, H, W] in x's dtype. Raises ValueError where the group size does not divide
-    the batch, or num_channels the channels.
+    x [N, C, H, W] -> [N, C + num_channels, H, W] in x's dtype. Raises TypeError or ValueError where x is no such
+    tensor, a size no int >= 1, or where the group size does not divide the batch, or num_channels the channels.
     """
+    if group_size is not None:
+        check_size("minibatch_stddev", "group_size", group_size)
+    check_size("minibatch_stddev", "num_channels", num_channels)
+    check_tensor("nn.minibatch_stddev", "x", x, 4)
     n, c, h, w = x.shape
     group = n if group_size is None else min(group_size, n)
     if n == 0 or n % group != 0:
@@ -95,11 +102,11 @@ def minibatch_stddev(x: Tensor, group_size: int | None = 4, num_channels: int = 
     if c % num_channels != 0:
         raise ValueError(f"MinibatchStdDev: num_channels {num_channels} must divide x's channels; got {c}")
     # [group, groups, num_channels, share of channels, H, W]
-    y = x.reshape(group, n // group, num_channels, c // num_channels, h, w)
+    y = x.to(accumulation_dtype(x.dtype)).reshape(group, n // group, num_channels, c // num_channels, h, w)
     # centred first: the second-order gradient of torch.var cancels badly in float32
     y = y - y.mean(dim=0)
     y = (y.square().mean(dim=0) + EPS).sqrt().mean(dim=(2, 3, 4))
-    y = y.repeat(group, 1)[:, :, None, None].expand(n, num_channels, h, w)
+    y = y.repeat(group, 1)[:, :, None, None].expand(n, num_channels, h, w).to(x.dtype)
     return torch.cat([x, y], dim=1)
 
 

@@ -40,7 +40,8 @@ class StyleLoss(nn.Module):
 
     Args:
         style: features of the style [N or 1, C, H, W], of which the Gram matrix is kept.
-        normalization: "chw", "hw", "nchw" or "none": the sizes that the sums are divided by. Default "chw".
+        normalization: "chw", "hw", "nchw" or "none": the sizes that the sums are divided by; with "nchw" x's and the
+            style's by their own batch. Default "chw".
         reduction: "mean", "sum" or "none". Default "mean".
 
     Shapes: x [N, C, H', W'] -> a scalar, or [N] for the reduction "none"; target [N or 1, C, C], a buffer.
@@ -60,7 +61,7 @@ class StyleLoss(nn.Module):
         super().__init__()
         self.normalization = check_choice(type(self).__name__, "normalization", normalization, NORMALIZATIONS)
         self.reduction = check_choice(type(self).__name__, "reduction", reduction, REDUCTIONS)
-        self.register_buffer("target", gram_matrix(style.detach(), normalization=normalization))
+        self.register_buffer("target", gram_matrix(style, normalization=normalization).detach())
 
     def forward(self, x: Tensor) -> Tensor:
         return style_loss(x, self.target, normalization=self.normalization, reduction=self.reduction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import numbers
 from collections.abc import Sequence
 from typing import Any
@@ -38,6 +39,12 @@ def gradient_wanted(*tensors: Tensor | None) -> bool:
     return transformed or any(t is not None and t.requires_grad for t in tensors)
 
 
+def without_autocast(x: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """A context in which products beside x stay in their dtype, where autocast would take them to half precision."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else contextlib.nullcontext()
+
+
 def check_tensor(op: str, name: str, x: Any, ndim: int | None = None) -> None:
     """Raise unless x is a tensor of a supported floating-point dtype (and of ``ndim`` dimensions)."""
     if not isinstance(x, Tensor):
@@ -55,7 +62,8 @@ def check_operand(op: str, name: str, t: Any, x: Tensor, shape: Sequence[int | t
     if t.device != x.device:
         raise ValueError(f"imgops.{op}: {name} must be on x's device {x.device}; got {t.device}")
     for size, allowed in zip(t.shape, shape, strict=True):
-        if size not in (allowed if isinstance(allowed, tuple) else (allowed,)):
+        # compared one by one: a compiler with open sizes does not look into a tuple of them
+        if not any(size == a for a in (allowed if isinstance(allowed, tuple) else (allowed,))):
             wanted = [" or ".join(map(str, dict.fromkeys(a))) if isinstance(a, tuple) else a for a in shape]
             raise ValueError(
                 f"imgops.{op}: {name} must have shape [{', '.join(map(str, wanted))}]; got {list(t.shape)}"

@@ -85,6 +85,8 @@ def _function(
         raise RuntimeError(f"imgops.{op._opname}: jvp (forward mode) is not supported; use vjp, grad or jacrev")
 
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
+        if info.batch_size == 0:
+            raise RuntimeError(f"imgops.{op._opname}: vmap over an empty batch is not supported")
         # kernels know of no further dimension: one sample after another
         samples = [
             call(*(x.select(d, i) if isinstance(d, int) else x for x, d in zip(inputs, in_dims, strict=True)))

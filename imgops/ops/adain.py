@@ -47,6 +47,8 @@ def adain(
     _check_pixels("adain", "content", content, unbiased)
     _check_pixels("adain", "style", style, unbiased)
     eps = check_number("adain", "eps", eps, minimum=0)
+    if not isinstance(unbiased, bool):
+        raise TypeError(f"imgops.adain: unbiased must be a bool; got {type(unbiased).__name__}")
     twin = _backend.choose("adain", content.device.type, impl, STATUSES)
     mean, std = _mean_std(twin, style, eps, unbiased)
     return _adaptive_instance_norm(twin, content, std, mean, eps, unbiased)
@@ -129,7 +131,13 @@ def _backward_mean_std(
     x, mean, std = ctx.saved_tensors
     pixels = x.shape[2] * x.shape[3]
     slope, shift = _of_planes(dstd / (std * ctx.freedom)), _of_planes(dmean / pixels)
-    return torch.addcmul(shift, x - _of_planes(mean), slope).to(x.dtype), None, None
+    return torch.addcmul(shift, _deviations(x, mean), slope).to(x.dtype), None, None
+
+
+def _deviations(x: Tensor, mean: Tensor) -> Tensor:
+    """x less the mean of its planes, and less what that mean's rounding left."""
+    d = x - _of_planes(mean)
+    return d - d.mean([2, 3], keepdim=True)
 
 
 def _of_planes(t: Tensor) -> Tensor:
@@ -163,7 +171,8 @@ def _triton_backward(dy: Tensor, x: Tensor, scale: Tensor, eps: float, unbiased:
 
 
 def _fake_backward(dy: Tensor, x: Tensor, scale: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x, memory_format=dense_format(x)), torch.empty_like(scale), torch.empty_like(scale)
+    dx = torch.empty_like(x, memory_format=dense_format(x))
+    return dx, scale.new_empty(scale.shape), scale.new_empty(scale.shape)
 
 
 def _setup_context_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -183,10 +192,10 @@ def _double_backward(
     dy, x, scale = ctx.saved_tensors
     eps, unbiased = ctx.arguments
     wide = accumulation_dtype(x.dtype)
-    mean, std = (_of_planes(t) for t in reference.mean_std(x.to(wide), eps, unbiased))
+    mean, std = reference.mean_std(x.to(wide), eps, unbiased)
     freedom = x.shape[2] * x.shape[3] - unbiased
-    r = 1 / std
-    x_hat = (x - mean) * r
+    r = _of_planes(1 / std)
+    x_hat = _deviations(x, mean) * r
     d, v = (t - t.mean([2, 3], keepdim=True) for t in (dy.to(wide), vx.to(wide)))
     p, s = ((t * x_hat).sum([2, 3], keepdim=True) for t in (v, d))
     product = (v * d).sum([2, 3], keepdim=True)

@@ -20,8 +20,8 @@ def displace(x: Tensor, displacement: Tensor, *, padding_mode: str = "border", i
         displacement: [N, 2, H, W] in any of these dtypes: channel 0 along x (to the right), channel 1 along y (down);
             taken in float32, or float64 where x is that.
         padding_mode: what is read beyond the image: "zeros"; "border", its nearest pixel; "reflection", the image
-            reflected about its edges. Default "border". Outside or on the border's pixels the first two have, and the
-            last has there where it turns, no gradient for the displacement. A place that is NaN, or infinite with
+            reflected about its edges. Default "border". The displacement has no gradient where "border" reads
+            outside or on the border's pixels, nor where "reflection" turns. A place that is NaN, or infinite with
             "reflection", is outside with "zeros" and otherwise the first pixel, and has no gradient.
         impl: "reference", "cpu" or "triton"; None takes the best that is here.
 

@@ -19,6 +19,7 @@ from ._common import (
     check_tensor,
     dense_format,
     gradient_wanted,
+    without_autocast,
 )
 from ._registration import namespace, register
 from .upfirdn2d import check_filter, check_padding, filter_size, output_size, resampled_size, transposed_padding
@@ -97,12 +98,18 @@ def filtered_lrelu(
     b = None if b is None else b.to(wide)
     flip_filter = bool(flip_filter)
     if twin == "reference":
-        return reference.filtered_lrelu(x.to(wide), fu, fd, b, up, down, pads, *numbers, flip_filter).to(x.dtype)
+        with without_autocast(x):
+            return reference.filtered_lrelu(x.to(wide), fu, fd, b, up, down, pads, *numbers, flip_filter).to(x.dtype)
     ops = namespace(twin)
-    if torch.is_grad_enabled() and any(f is not None and f.requires_grad for f in (fu, fd)):
+    if torch.is_grad_enabled() and any(f is not None and (f.requires_grad or _is_batched(f)) for f in (fu, fd)):
         return _composition(ops, x.to(wide), fu, fd, b, up, down, pads, *numbers, flip_filter).to(x.dtype)
     keep = gradient_wanted(x, b)
     return ops.filtered_lrelu(x, fu, fd, b, up, down, pads, *numbers, flip_filter, keep)[0]
+
+
+def _is_batched(f: Tensor) -> bool:
+    """Whether torch.func.vmap handed f out, which then does not say that it requires a gradient."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(f)
 
 
 def check_factor(name: str, value: Any) -> None:
@@ -203,6 +210,8 @@ def _transposed(
     ops: Any, dy: Tensor, codes: Tensor, fu: Tensor | None, fd: Tensor | None, x_shape: Sequence[int], arguments: Any
 ) -> Tensor:
     """The transpose of :func:`filtered_lrelu_slopes` with these arguments: the same op, run from its other end."""
+    if 0 in x_shape:
+        return dy.new_zeros(x_shape)
     up, down, padding_up, padding_down, flip_filter, gain_up, gain_down, gain, slope = arguments
     ups, downs = (up, up), (down, down)
     high = resampled_size(x_shape[2:], fu, ups, _ONE, padding_up)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from .. import _backend
 from ..reference import gram_matrix as reference
-from ._common import STATUSES, accumulation_dtype, check_tensor, dense_format
+from ._common import STATUSES, accumulation_dtype, check_tensor, dense_format, without_autocast
 from ._registration import namespace, register
 
 #: what the sums of products are divided by, of the sizes in the name
@@ -60,12 +59,6 @@ def fused_gram_matrix(twin: str, x: Tensor, scale: float) -> Tensor:
         with without_autocast(x):
             return reference.gram_matrix(x.to(accumulation_dtype(x.dtype)), scale)
     return namespace(twin).gram_matrix(x, scale)
-
-
-def without_autocast(x: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """A context in which products beside x stay in their dtype, where autocast would take them to half precision."""
-    kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else contextlib.nullcontext()
 
 
 def feature_statistics(x: Tensor, *, impl: str | None = None) -> tuple[Tensor, Tensor]:

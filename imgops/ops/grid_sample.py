@@ -22,7 +22,7 @@ from ._registration import namespace, register
 def grid_sample(x: Tensor, grid: Tensor, *, impl: str | None = None) -> Tensor:
     """``torch.nn.functional.grid_sample(x, grid, align_corners=False)``, bilinear with zeros outside.
 
-    Differentiable to any order with respect to x and grid (PyTorch's own raises at the second). On the CPU results do
+    Differentiable to any order with respect to x and grid. On the CPU results do
     not depend on the number of threads. On a GPU the gradient for x is summed atomically, in an order that varies;
     under ``torch.use_deterministic_algorithms(True)`` in 64-bit fixed point, in which the order does not matter.
     Jaderberg et al. 2015, section 3.3.
@@ -152,6 +152,13 @@ def _double_backward(
     (sum over channels of dy * S_p+1,q(x), the same of dy * S_p,q+1(x)): linear in dy and in x.
     """
     dy, x, positions = ctx.saved_tensors
+    narrow = dy.dtype
+    # in the accumulation dtype to the end: what a position's slope multiplies leaves the range of a half
+    dy = dy.to(positions.dtype)
+    if x is not None:
+        x = x.to(positions.dtype)
+    if vx is not None:
+        vx = vx.to(positions.dtype)
     needs_dy, needs_x, needs_positions = needs[:3]
     displaced, padding_mode, (p, q) = ctx.displaced, ctx.padding_mode, ctx.order
 
@@ -176,14 +183,15 @@ def _double_backward(
             if max(order) > 1:
                 continue
             if needs_dy:
-                term = (samples(x, order) * v).to(dy.dtype)
+                term = samples(x, order) * v
                 ddy = term if ddy is None else ddy + term
             if needs_x or needs_positions:
-                term_x, term_positions = gradients((dy * v).to(dy.dtype), x, order, needs_x)
+                term_x, term_positions = gradients(dy * v, x, order, needs_x)
                 if needs_x:
                     dx = term_x if dx is None else dx + term_x
                 if needs_positions:
                     dpositions = term_positions if dpositions is None else dpositions + term_positions
+    ddy, dx = (None if t is None else t.to(narrow) for t in (ddy, dx))
     return ddy, dx, dpositions, *[None] * 6
 
 

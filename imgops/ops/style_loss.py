@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import _backend
 from ._common import STATUSES, check_number, check_operand, check_tensor
-from .gram_matrix import check_features, fused_feature_statistics, fused_gram_matrix, gram_scale, without_autocast
+from .gram_matrix import check_features, fused_feature_statistics, fused_gram_matrix, gram_scale
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -85,6 +85,7 @@ def wasserstein_loss(
         TypeError: x or a target is no tensor of a supported dtype, or eps is no number.
         ValueError: a shape or device that does not fit, no pixel, an eps that is not above 0, an unknown reduction.
         RuntimeError: the twin named by ``impl`` cannot run here.
+        torch.linalg.LinAlgError: features or a target that are not finite.
     """
     check_features("wasserstein_loss", x)
     n, c = x.shape[:2]
@@ -95,17 +96,20 @@ def wasserstein_loss(
     _check_reduction("wasserstein_loss", reduction)
     twin = _backend.choose("wasserstein_loss", x.device.type, impl, STATUSES)
     mean, covariance = fused_feature_statistics(twin, x)
-    target_mean, target_covariance = (t.to(mean.dtype) for t in (target_mean, target_covariance))
+    # in float64, which the roots of a singular covariance take and which autocast leaves alone
+    dtype = mean.dtype
+    mean, covariance, target_mean, target_covariance = (
+        t.double() for t in (mean, covariance, target_mean, target_covariance)
+    )
     # the slope of a root is infinite at zero: a singular covariance gets variance in every direction
     identity = eps * torch.eye(c, dtype=mean.dtype, device=mean.device)
     lower = target_covariance.tril()
     target_covariance = lower + lower.tril(-1).mT + identity
     covariance = covariance + identity
-    with without_autocast(x):
-        root: Tensor = _SymmetricRoot.apply(target_covariance)
-        cross = _SymmetricRoot.apply(root @ covariance @ root)
+    root: Tensor = _SymmetricRoot.apply(target_covariance)
+    cross = _SymmetricRoot.apply(root @ covariance @ root)
     variances = (covariance + target_covariance - 2 * cross).diagonal(dim1=1, dim2=2).sum(1)
-    losses = (mean - target_mean).square().sum(1) + variances
+    losses = ((mean - target_mean).square().sum(1) + variances).to(dtype)
     if reduction == "none":
         return losses
     return losses.sum() / max(n, 1) if reduction == "mean" else losses.sum()
@@ -124,13 +128,15 @@ class _SymmetricRoot(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(x)
         # rounding moves an eigenvalue by as much, also below zero
         least = values[:, -1:].clamp(min=0) * torch.finfo(x.dtype).eps
-        root = (vectors * values.clamp(min=torch.finfo(x.dtype).tiny).maximum(least).sqrt()[:, None]) @ vectors.mT
-        ctx.save_for_backward(root)
-        return root
+        return (vectors * values.clamp(min=torch.finfo(x.dtype).tiny).maximum(least).sqrt()[:, None]) @ vectors.mT
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Tensor:
@@ -141,12 +147,14 @@ class _Sylvester(torch.autograd.Function):
     """The x with ``a x + x a = b`` for symmetric positive a; a and b are [N, C, C]."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+    def forward(a: Tensor, b: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(a)
         sums = values[:, :, None] + values[:, None]
-        x = vectors @ ((vectors.mT @ b @ vectors) / sums) @ vectors.mT
-        ctx.save_for_backward(a, x)
-        return x
+        return vectors @ ((vectors.mT @ b @ vectors) / sums) @ vectors.mT
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], output)
 
     @staticmethod
     def backward(ctx: Any, dx: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from ._common import (
     check_number,
     check_tensor,
     dense_format,
+    without_autocast,
 )
 from ._registration import namespace, register
 
@@ -130,7 +131,8 @@ def upfirdn2d(
     twin = _backend.choose(op, x.device.type, impl, STATUSES)
     if twin == "reference":
         wide = accumulation_dtype(x.dtype)
-        return reference.upfirdn2d(x.to(wide), f, ups, downs, pads, bool(flip_filter), gain).to(x.dtype)
+        with without_autocast(x):
+            return reference.upfirdn2d(x.to(wide), f, ups, downs, pads, bool(flip_filter), gain).to(x.dtype)
     return namespace(twin).upfirdn2d(x, f, ups, downs, pads, bool(flip_filter), gain)
 
 
@@ -260,7 +262,8 @@ def _filter_gradient(
     df = torch.stack(taps).reshape(fh, fw) * gain
     df = (df if flip_filter else df.flip([0, 1])).to(f.dtype)
     # a separable filter stands for its outer product with itself
-    return df if f.ndim == 2 else df @ f + df.t() @ f
+    with without_autocast(f):
+        return df if f.ndim == 2 else df @ f + df.t() @ f
 
 
 def _triton(
@@ -301,7 +304,12 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) -> tuple[
     x, f = ctx.saved_tensors
     dx = df = None
     if needs[0]:
-        dx = ops.upfirdn2d(*_transposed(dy, ctx.x_shape, f, *ctx.arguments))
+        # the gradient of no pixels has none to filter
+        dx = (
+            dy.new_zeros(ctx.x_shape)
+            if 0 in ctx.x_shape
+            else ops.upfirdn2d(*_transposed(dy, ctx.x_shape, f, *ctx.arguments))
+        )
     if needs[1]:
         df = _filter_gradient(ops, x, dy, f, *ctx.arguments)
     return dx, df, *[None] * 5

@@ -47,7 +47,7 @@ def sample(x: Tensor, position_x: Tensor, position_y: Tensor, padding_mode: str)
     for column, weight_x in ((left, 1 - (u - left)), (left + 1, u - left)):
         for row, weight_y in ((top, 1 - (v - top)), (top + 1, v - top)):
             inside = inside_x & inside_y & (column >= 0) & (column < w) & (row >= 0) & (row < h)
-            index = torch.where(inside, row * w + column, 0).long().flatten(1)
+            index = torch.where(inside, row.long() * w + column.long(), 0).flatten(1)
             tap = pixels.gather(2, index[:, None].expand(-1, c, -1)).reshape(y.shape)
             y = y + torch.where(inside[:, None], tap, 0) * (weight_x * weight_y)[:, None]
     return y

@@ -18,6 +18,7 @@ from imgops.nn import (
     SynthesisLayer,
     ToRGB,
     downsample2d,
+    minibatch_stddev,
     pixel_norm,
     upsample2d,
 )
@@ -207,3 +208,14 @@ def test_style_loss_is_zero_for_its_style():
     style = torch.randn(1, 4, 6, 5)
     assert StyleLoss(style)(style).item() < 1e-12
     torch.testing.assert_close(GramMatrix("hw")(style), torch.einsum("nihw,njhw->nij", style, style) / 30)
+
+
+def test_norms_in_half_precision():
+    assert not pixel_norm(torch.zeros(2, 3, dtype=torch.float16)).any()
+    torch.testing.assert_close(pixel_norm(torch.full((1, 4), 300.0, dtype=torch.float16)), torch.ones(1, 4).half())
+    x = torch.ones(4, 2, 2, 2, dtype=torch.float16, requires_grad=True)
+    minibatch_stddev(x).float().sum().backward()
+    assert x.grad.isfinite().all()
+    for arguments in ((x, 0), (x, 4, 0), (x[0],)):
+        with pytest.raises(ValueError, match="minibatch_stddev: "):
+            minibatch_stddev(*arguments)

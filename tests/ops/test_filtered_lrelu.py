@@ -359,3 +359,25 @@ def test_bad_input(error, match, call):
     with pytest.raises(error, match=match) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", fast_only=True))
+def test_one_pixel_of_a_channels_last_image(twin, device):
+    """Whose format its gradient does not show."""
+    x = torch.randn(2, 3, 4, 4, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
+    f = torch.randn(4, device=device)
+    gradients = []
+    for run, t in ((twin, x), ("reference", x.double())):
+        y = imgops.filtered_lrelu(t, f, f, down=4, padding=2, impl=run)
+        assert y.shape[2:] == (1, 1)
+        gradients.append(torch.autograd.grad(y, x, torch.arange(6.0, device=device).reshape(2, 3, 1, 1).to(y.dtype))[0])
+    assert relative_error(*gradients) < 1e-6
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu"))
+def test_gradient_of_no_pixels(twin, device):
+    x, b, f = torch.zeros(1, 1, 0, 5, device=device, requires_grad=True), torch.zeros(1, requires_grad=True), None
+    y = imgops.filtered_lrelu(x, f, f, b.to(device), up=2, down=2, padding=6, impl=twin)
+    dx, db = torch.autograd.grad(y.sum(), [x, b])
+    assert dx.shape == x.shape
+    assert db == 0

@@ -42,8 +42,8 @@ class Call(NamedTuple):
     smooth: bool = True
 
 
-def _strided(draw: Any, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A tensor of random values whose memory is laid out in one of the ways that users' tensors are."""
+def _strided(draw: Any, shape: tuple[int, ...], dtype: torch.dtype, scale: float = 1.0) -> Tensor:
+    """Random values, times ``scale``, in memory laid out in one of the ways that users' tensors are."""
     if not shape:
         return torch.randn(shape).to(dtype)
     layouts = ["contiguous", "permuted", "offset", "expanded"] + ["channels_last"] * 2 * (len(shape) == 4)
@@ -51,18 +51,18 @@ def _strided(draw: Any, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     if layout == "permuted":
         order = draw(st.permutations(range(len(shape))))
         back = [order.index(i) for i in range(len(shape))]
-        return torch.randn([shape[i] for i in order]).to(dtype).permute(back)
+        return (torch.randn([shape[i] for i in order]) * scale).to(dtype).permute(back)
     if layout == "offset":
-        return torch.randn([n + 3 for n in shape]).to(dtype)[tuple(slice(2, n + 2) for n in shape)]
+        return (torch.randn([n + 3 for n in shape]) * scale).to(dtype)[tuple(slice(2, n + 2) for n in shape)]
     if layout == "expanded":
         where = draw(st.integers(0, len(shape) - 1))
-        return torch.randn([1 if i == where else n for i, n in enumerate(shape)]).to(dtype).expand(shape)
-    x = torch.randn(shape).to(dtype)
+        return (torch.randn([1 if i == where else n for i, n in enumerate(shape)]) * scale).to(dtype).expand(shape)
+    x = (torch.randn(shape) * scale).to(dtype)
     return x.contiguous(memory_format=torch.channels_last) if layout == "channels_last" else x
 
 
 def _image(draw: Any, dtype: torch.dtype, largest: int = 18) -> Tensor:
-    n, c = draw(st.integers(0, 3)), draw(st.integers(1, 5))
+    n, c = draw(st.sampled_from([0, 1, 1, 2, 2, 3])), draw(st.integers(1, 5))
     return _strided(draw, (n, c, draw(st.integers(1, largest)), draw(st.integers(1, largest))), dtype)
 
 
@@ -78,7 +78,7 @@ def _size(f: Tensor | None) -> tuple[int, int]:
 
 def _epilogue(draw: Any) -> dict[str, Any]:
     act = draw(st.sampled_from(list(ACTIVATIONS)))
-    return {"act": act, "gain": draw(st.sampled_from([None, 0.7])), "clamp": draw(st.sampled_from([None, None, 0.9]))}
+    return {"act": act, "gain": draw(st.sampled_from([None, 0.7])), "clamp": draw(st.sampled_from([None, None, 2.0]))}
 
 
 def _kinks(act: str, clamp: float | None) -> tuple[float, ...]:
@@ -147,7 +147,7 @@ def modulated_conv2d(draw: Any, dtype: torch.dtype) -> Call:
         noise = rest.pop() if noise_samples else None
         return imgops.modulated_conv2d(x, weight, styles, bias=bias, noise=noise, **arguments, impl=impl)
 
-    return Call(run, tensors, _kinks(epilogue["act"], epilogue["clamp"]), roundings=20)
+    return Call(run, tensors, _kinks(epilogue["act"], epilogue["clamp"]), roundings=3)
 
 
 def adain(draw: Any, dtype: torch.dtype) -> Call:
@@ -232,7 +232,7 @@ def grid_sample(draw: Any, dtype: torch.dtype) -> Call:
     x = _image(draw, dtype)
     # at a position that another dtype rounds, the sample is another
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    grid = _strided(draw, (x.shape[0], *draw(_SIDES), 2), wide) * draw(st.sampled_from([0.5, 2.0, 1e4]))
+    grid = _strided(draw, (x.shape[0], *draw(_SIDES), 2), wide, draw(st.sampled_from([0.5, 0.5, 2.0, 1e4])))
     places = ((grid.double() + 1) * torch.tensor([x.shape[3], x.shape[2]]) - 1) / 2
     return Call(
         lambda impl, x, grid: imgops.grid_sample(x, grid, impl=impl), [x, grid], smooth=_away_from_pixels(places)
@@ -242,7 +242,7 @@ def grid_sample(draw: Any, dtype: torch.dtype) -> Call:
 def displace(draw: Any, dtype: torch.dtype) -> Call:
     x, mode = _image(draw, dtype), draw(st.sampled_from(["zeros", "border", "reflection"]))
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    field = _strided(draw, (x.shape[0], 2, *x.shape[2:]), wide) * draw(st.sampled_from([0.5, 4.0]))
+    field = _strided(draw, (x.shape[0], 2, *x.shape[2:]), wide, draw(st.sampled_from([0.5, 4.0])))
     return Call(
         lambda impl, x, field: imgops.displace(x, field, padding_mode=mode, impl=impl),
         [x, field],
@@ -297,13 +297,15 @@ def _check(draw: Any, call: Call, dtype: torch.dtype) -> None:
     dy = _strided(draw, tuple(y.shape), y.dtype)
     gradients = torch.autograd.grad(y, leaves, dy)
     wanted = torch.autograd.grad(expected, wide, dy.double())
-    # where a gradient is what cancellation leaves, its error is that of the terms
-    terms = max((float(t.abs().max()) for t in (dy, *wanted) if t.numel() > 0), default=0.0)
+    largest = max((float(t.abs().max()) for t in (dy, *wanted) if t.numel() > 0), default=0.0)
     for t, g, e in zip(leaves, gradients, wanted, strict=True):
         assert g.dtype == t.dtype
         assert g.shape == t.shape
-        if g.numel() == 0:
+        if g.numel() == 0 or y.numel() == 0:
+            assert not g.any()
             continue
-        # sums of what was rounded on the way
-        allowed = 5 * max(tolerance, TOLERANCE[t.dtype]) * math.sqrt(max(1, y.numel() / t.numel()))
-        assert float((g.double() - e).abs().max()) <= allowed * terms
+        # sums of what was rounded on the way; where cancellation leaves little of one, its error is that of the terms
+        terms = max(float(e.abs().max()), (0.2 if call.roundings == 1 else 1.0) * largest)
+        many = math.sqrt(max(1, y.numel() / t.numel()))
+        allowed = 5 * max(tolerance, TOLERANCE[t.dtype]) * many
+        assert float((g.double() - e).abs().max()) <= min(allowed, 0.3) * terms

@@ -294,3 +294,20 @@ def test_bad_input(error, match, call):
     with pytest.raises(error, match=match) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("grid_sample", exclude=("triton",)))
+def test_second_order_in_half_precision(twin, device):
+    """A wide image's slopes leave the range of a half before they are multiplied."""
+    x = (torch.randn(1, 1, 8, 2048, device=device) * 200).half().requires_grad_()
+    grid = (torch.rand(1, 4, 5, 2, device=device) - 0.5).requires_grad_()
+    dy, v = torch.randn(1, 1, 4, 5, device=device).mul(1e-3).half(), torch.randn(1, 4, 5, 2, device=device) * 1e-3
+    results = []
+    for run, wide in ((twin, False), ("reference", True)):
+        leaves = [t.detach().double() if wide else t.detach() for t in (x, grid, dy)]
+        leaves = [t.requires_grad_() for t in leaves]
+        y = imgops.grid_sample(*leaves[:2], impl=run)
+        (dgrid,) = torch.autograd.grad(y, leaves[1], leaves[2], create_graph=True)
+        results.append(torch.autograd.grad((dgrid * v).sum(), leaves))
+    for actual, expected in zip(*results, strict=True):
+        assert relative_error(actual, expected) < 2e-3

@@ -35,8 +35,8 @@ _FILTER = torch.tensor([0.3, 1.0, 0.5])
 
 
 def _places(*shape: int) -> torch.Tensor:
-    # away from the centres of pixels, where the slope jumps
-    return torch.rand(shape, dtype=torch.float64) * 0.4 + 0.05
+    # away from the centres of pixels, where the slope jumps: in pixels, and as a grid of an image of 4 x 4
+    return torch.rand(shape, dtype=torch.float64) * 0.4 + 0.3
 
 
 #: arguments of every op, those that are tensors by a function that makes them
@@ -60,7 +60,7 @@ SAMPLES = {
         [0, 0, 0, 0], False, 4.0, 1.0, 1.3, 0.2,
     ),
     "gram_matrix": lambda: (_t(2, 3, 3, 2), 0.1),
-    "grid_sample": lambda: (_t(1, 2, 5, 4), _places(1, 3, 3, 2), False, "zeros", [0, 0]),
+    "grid_sample": lambda: (_t(1, 2, 4, 4), _places(1, 3, 3, 2), False, "zeros", [0, 0]),
     "grid_sample_backward": lambda: (
         _t(1, 2, 5, 4), _t(1, 2, 5, 4), _places(1, 2, 5, 4), [1, 2, 5, 4], True, "border", [0, 0], True, True,
     ),
@@ -148,6 +148,36 @@ def test_nested_transforms():
 
     for actual, expected in zip(results("cpu"), results("reference"), strict=True):
         assert relative_error(actual, expected) < 1e-10
+
+
+def test_a_gradient_through_vmap_for_filters():
+    x, f = _t(2, 1, 3, 6, 5), torch.rand(2, 4, dtype=torch.float64)
+
+    def gradient(impl):
+        def loss(x, f):
+            return imgops.filtered_lrelu(x, f, f, up=2, down=2, padding=3, impl=impl).sum()
+
+        return grad(lambda f: vmap(loss)(x, f).sum())(f)
+
+    assert relative_error(gradient("cpu"), gradient("reference")) < 1e-10
+
+
+def test_an_empty_vmap_says_so():
+    with pytest.raises(RuntimeError, match="vmap over an empty batch is not supported"):
+        vmap(lambda x: imgops.bias_act(x))(torch.zeros(0, 2, 3))
+
+
+def test_open_sizes_compile():
+    """Also those of operands that are checked against a size of x."""
+    x, b, target = torch.randn(2, 5, 6, 7, requires_grad=True), torch.randn(5), torch.randn(1, 5, 5)
+
+    def run(x):
+        y = imgops.bias_act(x, b, act="lrelu")
+        return imgops.filtered_lrelu(y, b=b, down=2).sum() + imgops.style_loss(y, target)
+
+    torch.compiler.reset()
+    compiled = torch.compile(run, fullgraph=True, dynamic=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), run(x))
 
 
 _S = torch.linspace(-1, 1, 8, dtype=torch.float64).reshape(4, 1, 2)
