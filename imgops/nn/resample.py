@@ -35,7 +35,7 @@ def downsample2d(x: Tensor, f: Tensor | None, down: int = 2) -> Tensor:
 class _Resample2d(nn.Module):
     f: Tensor
 
-    def __init__(self, factor: int, taps: Sequence[float]) -> None:
+    def __init__(self, factor: int = 2, taps: Sequence[float] = RESAMPLE_TAPS) -> None:
         super().__init__()
         self.factor = check_size(type(self).__name__, "factor", factor)
         self.register_buffer("f", setup_filter(taps))
@@ -61,9 +61,6 @@ class FIRUpsample2d(_Resample2d):
     torch.Size([2, 8, 32, 32])
     """
 
-    def __init__(self, factor: int = 2, taps: Sequence[float] = RESAMPLE_TAPS) -> None:
-        super().__init__(factor, taps)
-
     def forward(self, x: Tensor) -> Tensor:
         return upsample2d(x, self.f, self.factor)
 
@@ -84,9 +81,6 @@ class FIRDownsample2d(_Resample2d):
     >>> FIRDownsample2d()(torch.randn(2, 8, 16, 16)).shape
     torch.Size([2, 8, 8, 8])
     """
-
-    def __init__(self, factor: int = 2, taps: Sequence[float] = RESAMPLE_TAPS) -> None:
-        super().__init__(factor, taps)
 
     def forward(self, x: Tensor) -> Tensor:
         return downsample2d(x, self.f, self.factor)
