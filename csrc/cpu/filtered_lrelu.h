@@ -12,6 +12,8 @@ namespace imgops {
 constexpr int64_t kPacked = 4;
 // planes that are filtered side by side, a pixel of each next to the others' in a row: no filter then shuffles a vector
 constexpr int64_t kGroup = 16;
+// rows that are made together, as they are sums of nearly the same ones
+constexpr int64_t kTogether = 4;
 
 // D(s(U(x + b))): U up-samples, D down-samples, and s is a leaky ReLU with gain and clamp, or a product with the slopes
 // of an earlier one by its codes.
@@ -37,31 +39,47 @@ struct FilteredLrelu {
   int64_t tasks() const { return groups() * bands; }
   int64_t packed_rows() const { return (up.y.out + kPacked - 1) / kPacked; }
 
+  // rows of the input, and of the up-sampled image, that kTogether rows made of them need
+  int64_t input_rows() const { return taps_up + (kTogether - 1) * up.y.step; }
+  int64_t up_rows() const { return taps_down + (kTogether - 1) * down.y.step; }
+
   // Where the rows that a thread works on begin in its scratch memory, in values of the accumulation type.
   struct Layout {
-    // [taps_up] of the input, their sum between its padding, the up-sampled ones between theirs, [taps_down] of
-    // those filtered along x, the output, codes as int32_t, and a group's rows and codes before or after their
-    // transposition (apart, as codes read as floats would be denormal, and slow)
-    int64_t input, v, act, act_row, ring, out, codes, plain, plain_codes, plain_row, size;
+    // [input_rows] of the input; kTogether of their sums and the up-sampled ones, both between their padding; [up_rows]
+    // of those filtered along x; kTogether of the output; bytes of codes; a group's rows before or after their
+    // transposition, and codes of planes that it lacks (apart, as codes read as floats would be denormal, and slow)
+    int64_t input, input_row, v, v_row, act, act_row, filtered, filtered_row, out, codes, spare_codes, plain, plain_row, size;
   };
   Layout layout() const {
     Layout l;
     int64_t at = 0;
-    const auto take = [&](int64_t n) { return at += n, at - n; };
-    l.input = take(taps_up * up.x.in * kGroup);
-    l.v = take((up.x.before + up.x.in + up.x.after) * kGroup) + up.x.before * kGroup;
-    l.act_row = (down.x.before + up.x.out + down.x.after) * kGroup;
+    const auto take = [&](int64_t n) {
+      const int64_t begin = at;
+      at += (n + kGroup - 1) / kGroup * kGroup;
+      return begin;
+    };
+    l.input_row = spread(up.x.in);
+    l.input = take(input_rows() * l.input_row);
+    l.v_row = (up.x.before + up.x.in + up.x.after) * kGroup;
+    l.v = take(l.v_row * kTogether) + up.x.before * kGroup;
     // a filter without factors sums the rows themselves
-    l.act = take(l.act_row * (down.separable ? 1 : taps_down)) + down.x.before * kGroup;
-    l.ring = take(down.separable ? taps_down * down.x.out * kGroup : 0);
-    l.out = take(down.x.out * kGroup);
-    l.codes = take(up.x.out * kGroup);
-    l.plain_row = (std::max({up.x.in, up.x.out, down.x.out}) + kGroup - 1) / kGroup * kGroup;
+    l.act_row = (down.x.before + up.x.out + down.x.after) * kGroup;
+    l.act = take(l.act_row * (down.separable ? 1 : up_rows())) + down.x.before * kGroup;
+    l.filtered_row = spread(down.x.out);
+    l.filtered = take(down.separable ? up_rows() * l.filtered_row : 0);
+    l.out = take(kTogether * down.x.out * kGroup);
+    // a float holds four bytes
+    l.codes = take(up.x.out * kGroup / 4);
+    l.spare_codes = take(up.x.out);
+    l.plain_row = std::max(up.x.in, down.x.out);
     l.plain = take(kGroup * l.plain_row);
-    l.plain_codes = take(kGroup * l.plain_row);
     l.size = at;
     return l;
   }
+
+ private:
+  // A row of n pixels with space after it: rows that are summed fall on different sets of a cache.
+  static int64_t spread(int64_t n) { return ((n + 7) / 8 | 1) * 8 * kGroup; }
 };
 
 using FilteredLreluKernel = void (*)(const FilteredLrelu&, DType, void* scratch, int64_t begin, int64_t end);

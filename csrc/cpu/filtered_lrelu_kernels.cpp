@@ -3,7 +3,6 @@
 // the rows that it sums. All of them are in cache; only codes are written at the high resolution.
 #include "filtered_lrelu.h"
 
-#include "resample_rows.h"
 #include "vectors.h"
 
 namespace imgops {
@@ -14,115 +13,198 @@ namespace {
 template <class A>
 constexpr int64_t kVectors = kGroup / kLanes<A>;
 
-// dst[i][c] = src[c][i] for n pixels and the whole group; src is readable up to a multiple of kGroup
+// values that are transposed at once: a vector's, and as many codes as the group has planes
 template <class A>
-void interleave(const A* src, int64_t src_row, A* dst, int64_t n) {
-  constexpr int64_t L = kLanes<A>;
+constexpr int64_t kTransposed = sizeof(A) == 1 ? kGroup : kLanes<A>;
+
+// dst[i][c] = rows[c][i] + b[c] for n pixels and the whole group; b may be null. What follows each row, the next row of
+// its plane, is asked for.
+template <class A>
+void interleave(const A* const* rows, const A* b, A* dst, int64_t n) {
+  constexpr int64_t L = kTransposed<A>;
   using V = typename Vector<A, L>::type;
   for (int64_t i = 0; i < n; i += L) {
+    const int64_t some = n - i < L ? n - i : L;
     for (int64_t c = 0; c < kGroup; c += L) {
       V m[L];
-      for (int64_t j = 0; j < L; ++j) std::memcpy(&m[j], src + (c + j) * src_row + i, sizeof(V));
-      transpose<A, L>(m);
-      for (int64_t j = 0; j < L && i + j < n; ++j) *reinterpret_cast<V*>(dst + (i + j) * kGroup + c) = m[j];
-    }
-  }
-}
-
-// dst[c][i] = src[i][c], the inverse; dst is written up to a multiple of kGroup
-template <class A>
-void separate(const A* src, A* dst, int64_t dst_row, int64_t n) {
-  constexpr int64_t L = kLanes<A>;
-  using V = typename Vector<A, L>::type;
-  for (int64_t i = 0; i < n; i += L) {
-    for (int64_t c = 0; c < kGroup; c += L) {
-      V m[L];
-      for (int64_t j = 0; j < L; ++j) m[j] = *reinterpret_cast<const V*>(src + ((i + j < n ? i + j : n - 1)) * kGroup + c);
-      transpose<A, L>(m);
-      for (int64_t j = 0; j < L; ++j) std::memcpy(dst + (c + j) * dst_row + i, &m[j], sizeof(V));
-    }
-  }
-}
-
-// dst[q * period] (+)= sum_j taps[j] * src[q * step + j], each a pixel of the group
-template <class A>
-struct FilterPixels {
-  A* dst;
-  const A* src;
-  const A* taps;
-  int64_t n, period, step;
-  bool add;
-
-  template <int J>
-  void operator()() const {
-    using V = typename Vector<A, kLanes<A>>::type;
-    V w[J];
-    for (int j = 0; j < J; ++j) w[j] = taps[j] - V{};
-    V* d = reinterpret_cast<V*>(dst);
-    const V* x = reinterpret_cast<const V*>(src);
-    for (int64_t q = 0; q < n; ++q) {
-#pragma GCC unroll 8
-      for (int64_t k = 0; k < kVectors<A>; ++k) {
-        V sum = w[0] * x[k];
-        for (int j = 1; j < J; ++j) sum += w[j] * x[j * kVectors<A> + k];
-        d[k] = add ? d[k] + sum : sum;
+      if (some == L) {
+        for (int64_t j = 0; j < L; ++j) {
+          std::memcpy(&m[j], rows[c + j] + i, sizeof(V));
+          __builtin_prefetch(rows[c + j] + i + n);
+        }
+      } else {
+        for (int64_t j = 0; j < L; ++j) m[j] = V{}, std::memcpy(&m[j], rows[c + j] + i, some * sizeof(A));
       }
-      d += period * kVectors<A>;
-      x += step * kVectors<A>;
+      transpose<A, L>(m);
+      const V bias = b ? *reinterpret_cast<const V*>(b + c) : V{};
+      for (int64_t j = 0; j < some; ++j) *reinterpret_cast<V*>(dst + (i + j) * kGroup + c) = m[j] + bias;
     }
   }
-};
+}
+
+// rows[c][i] = src[i][c], the inverse; what follows each row is asked for likewise
+template <class A>
+void separate(const A* src, A* const* rows, int64_t n) {
+  constexpr int64_t L = kTransposed<A>;
+  using V = typename Vector<A, L>::type;
+  for (int64_t i = 0; i < n; i += L) {
+    const int64_t some = n - i < L ? n - i : L;
+    for (int64_t c = 0; c < kGroup; c += L) {
+      V m[L];
+      for (int64_t j = 0; j < L; ++j) m[j] = *reinterpret_cast<const V*>(src + (i + (j < some ? j : 0)) * kGroup + c);
+      transpose<A, L>(m);
+      if (some == L) {
+        for (int64_t j = 0; j < L; ++j) {
+          std::memcpy(rows[c + j] + i, &m[j], sizeof(V));
+          __builtin_prefetch(rows[c + j] + i + n, 1);
+        }
+      } else {
+        for (int64_t j = 0; j < L; ++j) std::memcpy(rows[c + j] + i, &m[j], some * sizeof(A));
+      }
+    }
+  }
+}
+
+// Outputs that are summed at once, so that each tap is loaded once for all of them.
+template <class A>
+constexpr int64_t kOutputs = 8 / kVectors<A>;
+
+// dst[q * period] (+)= sum_j taps[j] * src[q * step + j] for q < kCount, each a pixel of the group; kStep 0: step
+template <class A, int64_t kCount, int64_t kStep>
+inline __attribute__((always_inline)) void filter_pixels(const A* src, const A* taps, int64_t count, int64_t step, A* dst,
+                                                         int64_t period, bool add) {
+  if constexpr (kStep) step = kStep;
+  using V = typename Vector<A, kLanes<A>>::type;
+  constexpr int64_t K = kVectors<A>;
+  const V* x = reinterpret_cast<const V*>(src);
+  V* d = reinterpret_cast<V*>(dst);
+  V sums[kCount][K] = {};
+  for (int64_t j = 0; j < count; ++j, x += K) {
+#pragma GCC unroll 8
+    for (int64_t q = 0; q < kCount; ++q) {
+#pragma GCC unroll 8
+      for (int64_t k = 0; k < K; ++k) sums[q][k] += x[q * step * K + k] * taps[j];
+    }
+  }
+#pragma GCC unroll 8
+  for (int64_t q = 0; q < kCount; ++q) {
+#pragma GCC unroll 8
+    for (int64_t k = 0; k < K; ++k) {
+      V& to = d[q * period * K + k];
+      to = add ? to + sums[q][k] : sums[q][k];
+    }
+  }
+}
+
+template <class A, int64_t kStep>
+void filter_phase(const A* src, const A* taps, int64_t count, int64_t step, A* dst, int64_t n, int64_t period, bool add) {
+  constexpr int64_t B = kOutputs<A>;
+  int64_t q = 0;
+  for (; q + B <= n; q += B) {
+    filter_pixels<A, B, kStep>(src + q * step * kGroup, taps, count, step, dst + q * period * kGroup, period, add);
+  }
+  for (; q < n; ++q) {
+    filter_pixels<A, 1, kStep>(src + q * step * kGroup, taps, count, step, dst + q * period * kGroup, period, add);
+  }
+}
 
 // One row of out.out pixels of the group from the padded row v, added to dst if add.
 template <class A>
 void filter_row(const Axis& axis, const A* taps, const A* v, A* dst, bool add) {
   for (int64_t r = 0; r < axis.period && r < axis.out; ++r) {
-    const int64_t count = axis.count[r], n = axis.outputs[r];
-    for (int64_t j = 0; j < count; j += kUnroll) {
-      const int64_t some = count - j < kUnroll ? count - j : kUnroll;
-      with_count(some, FilterPixels<A>{dst + r * kGroup, v + (axis.first[r] + j) * kGroup, taps + axis.offset[r] + j, n,
-                                       axis.period, axis.step, add || j > 0});
-    }
-    if (count == 0 && !add) {
-      for (int64_t q = 0; q < n; ++q) std::memset(dst + (r + q * axis.period) * kGroup, 0, kGroup * sizeof(A));
-    }
+    const auto filter = axis.step == 1 ? filter_phase<A, 1> : axis.step == 2 ? filter_phase<A, 2> : filter_phase<A, 0>;
+    filter(v + axis.first[r] * kGroup, taps + axis.offset[r], axis.count[r], axis.step, dst + r * kGroup, axis.outputs[r],
+           axis.period, add);
   }
 }
 
-// Passed by value: a compiler must know that no row overlaps it before it vectorises.
+// Rows of the group's pixels, of which the latest `rows` are kept.
+template <class A>
+struct Ring {
+  A* begin;
+  int64_t rows, row_size;
+
+  A* row(int64_t y) const { return begin + y % rows * row_size; }
+  A* end() const { return begin + rows * row_size; }
+};
+
+// A row to be made: dst = sum_j taps[j] * (row j from first, in a ring), for count rows.
+template <class A>
+struct Sum {
+  const A *first, *taps;
+  int64_t count;
+  A* dst;
+};
+
+// Vectors begin to begin + kCount of a sum.
+template <class A, int64_t kCount>
+inline __attribute__((always_inline)) void sum_vectors(const Ring<A>& ring, const Sum<A>& sum, int64_t begin) {
+  using V = typename Vector<A, kLanes<A>>::type;
+  constexpr int64_t L = kLanes<A>;
+  V sums[kCount] = {};
+  const A *x = sum.first + begin * L, *last = ring.end() - ring.row_size + begin * L, *taps = sum.taps;
+  for (int64_t j = 0; j < sum.count; ++j) {
+#pragma GCC unroll 8
+    for (int64_t k = 0; k < kCount; ++k) sums[k] += reinterpret_cast<const V*>(x)[k] * taps[j];
+    x = x == last ? ring.begin + begin * L : x + ring.row_size;
+  }
+  V* dst = reinterpret_cast<V*>(sum.dst) + begin;
+#pragma GCC unroll 8
+  for (int64_t k = 0; k < kCount; ++k) dst[k] = sums[k];
+}
+
+// Sums of rows of n pixels. What several of them read is in the nearest cache for all but the first.
+template <class A>
+void sum_rows(const Ring<A>& ring, const Sum<A>* sums, int64_t how_many, int64_t n) {
+  constexpr int64_t B = 8;
+  const int64_t vectors = n * kVectors<A>;
+  int64_t i = 0;
+  for (; i + B <= vectors; i += B) {
+    for (int64_t s = 0; s < how_many; ++s) sum_vectors<A, B>(ring, sums[s], i);
+  }
+  for (; i < vectors; ++i) {
+    for (int64_t s = 0; s < how_many; ++s) sum_vectors<A, 1>(ring, sums[s], i);
+  }
+}
+
 template <class A>
 struct Lrelu {
+  static constexpr int64_t L = kLanes<A>;
+  using V = typename Vector<A, L>::type;
+  using Ints = typename Vector<std::conditional_t<sizeof(A) == 4, int32_t, int64_t>, L>::type;
+  using Codes = typename Vector<uint8_t, L>::type;
+
   A slope, gain, hi;
 
-  // z = clamp(gain * lrelu(z)); and the codes into two bits of each number, `shift` from its lowest
+  // z = clamp(gain * lrelu(z)) of n pixels; and the codes into two bits of each byte, `shift` from its lowest
   template <bool kClamped, bool kCodes>
-  void activate(A* z, int32_t* codes, int shift, int64_t n) const {
-    const Lrelu s = *this;
-    const int32_t negative = 1 << shift, clamped = 2 << shift;
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) {
-      A y = (z[i] > A(0) ? z[i] : z[i] * s.slope) * s.gain;
+  void activate(A* pixels, uint8_t* codes, int shift, int64_t n) const {
+    const V slope = V{} + this->slope, gain = V{} + this->gain, hi = V{} + this->hi, lo = -hi;
+    const Ints negative = Ints{} + (1 << shift), clamped = Ints{} + (2 << shift), none{};
+    V* z = reinterpret_cast<V*>(pixels);
+    for (int64_t i = 0; i < n * kVectors<A>; ++i) {
+      V y = (z[i] > A(0) ? z[i] : z[i] * slope) * gain;
       if constexpr (kCodes) {
-        int32_t code = z[i] > A(0) ? 0 : negative;
+        Ints code = z[i] > A(0) ? none : negative;
         // a NaN has no slope either
-        if constexpr (kClamped) code |= (y < A(0) ? -y : y) < s.hi ? 0 : clamped;
-        codes[i] |= code;
+        if constexpr (kClamped) code |= ((y < A(0) ? -y : y) < hi) ? none : clamped;
+        reinterpret_cast<Codes*>(codes)[i] |= __builtin_convertvector(code, Codes);
       }
       if constexpr (kClamped) {
         // a NaN fails both comparisons and passes through
-        y = y < -s.hi ? -s.hi : y;
-        y = y > s.hi ? s.hi : y;
+        y = lo > y ? lo : y;
+        y = hi < y ? hi : y;
       }
       z[i] = y;
     }
   }
 
-  // z times the slope that its code names
-  void multiply(A* z, const int32_t* codes, int shift, int64_t n) const {
+  // n pixels times the slopes that their codes name
+  void multiply(A* z, const uint8_t* codes, int shift, int64_t n) const {
     const A positive = gain, negative = gain * slope;
-    const int32_t is_negative = 1 << shift, is_clamped = 2 << shift;
+    const int is_negative = 1 << shift, is_clamped = 2 << shift;
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) {
+    for (int64_t i = 0; i < n * kGroup; ++i) {
       const A y = z[i] * (codes[i] & is_negative ? negative : positive);
       z[i] = codes[i] & is_clamped ? A(0) : y;
     }
@@ -135,8 +217,11 @@ class BandMaker {
 
  public:
   BandMaker(const FilteredLrelu& p, A* scratch)
-      : p_(p), layout_(p.layout()), scratch_(scratch), codes_(reinterpret_cast<int32_t*>(scratch + layout_.codes)),
-        plain_codes_(reinterpret_cast<int32_t*>(scratch + layout_.plain_codes)),
+      : p_(p), layout_(p.layout()), scratch_(scratch), codes_(reinterpret_cast<uint8_t*>(scratch + layout_.codes)),
+        spare_codes_(reinterpret_cast<uint8_t*>(scratch + layout_.spare_codes)),
+        input_{scratch + layout_.input, p.input_rows(), layout_.input_row},
+        act_{scratch + layout_.act, p.down.separable ? 1 : p.up_rows(), layout_.act_row},
+        filtered_{scratch + layout_.filtered, p.up_rows(), layout_.filtered_row},
         lrelu_{static_cast<A>(p.slope), static_cast<A>(p.gain), static_cast<A>(p.clamp)} {
     // padding is not written again, and pixels of planes that a group lacks are numbers, so that none is slow
     for (int64_t i = 0; i < layout_.size; ++i) scratch[i] = 0;
@@ -150,18 +235,20 @@ class BandMaker {
     planes_ = p_.planes() - plane_ < kGroup ? p_.planes() - plane_ : kGroup;
     loaded_ = 0, codes_row_ = -1;
     for (int64_t c = 0; p_.b && c < planes_; ++c) b_[c] = static_cast<const A*>(p_.b)[(plane_ + c) % p_.channels];
+    const Axis& ay = p_.down.y;
     const int64_t rows = p_.up.y.out;
     const bool keeps = p_.activates && p_.codes;
     // all codes are written once, also those of rows that no output needs
-    own_end_ = !keeps ? 0 : end == p_.down.y.out ? rows : owned_from(end);
-    int64_t next = !keeps || begin == 0 ? 0 : owned_from(begin);
-    for (int64_t oy = begin; oy < end; ++oy) {
-      const int64_t first = p_.down.y.first[0] + oy * p_.down.y.step, last = first + p_.down.y.count[0];
-      if (!keeps && next < first) next = first;
-      for (; next < last && next < rows; ++next) make_row(next);
-      sum(oy, first, last < rows ? last : rows);
+    own_end_ = !keeps ? 0 : end == ay.out ? rows : owned_from(end);
+    next_ = !keeps || begin == 0 ? 0 : owned_from(begin);
+    for (int64_t oy = begin; oy < end; oy += kTogether) {
+      const int64_t some = end - oy < kTogether ? end - oy : kTogether;
+      const int64_t first = ay.first[0] + oy * ay.step, last = first + (some - 1) * ay.step + ay.count[0];
+      if (!keeps && next_ < first) next_ = first;
+      make_rows(last < rows ? last : rows);
+      down_sample(oy, some);
     }
-    for (; next < own_end_; ++next) make_row(next);
+    make_rows(own_end_);
   }
 
  private:
@@ -171,9 +258,6 @@ class BandMaker {
     return first < 0 ? 0 : first < p_.up.y.out ? first / kPacked * kPacked : p_.up.y.out;
   }
 
-  A* act_row(int64_t y) const { return scratch_ + layout_.act + (p_.down.separable ? 0 : y % p_.taps_down * layout_.act_row); }
-  A* ring_row(int64_t y) const { return scratch_ + layout_.ring + y % p_.taps_down * p_.down.x.out * kGroup; }
-
   // Where row y of the first plane of the group lies in a tensor of planes of [h, w].
   int64_t place(int64_t h, int64_t w, int64_t y) const {
     return p_.interleaved ? (sample_ * h + y) * w * p_.channels + plane_ : (plane_ * h + y) * w;
@@ -182,45 +266,100 @@ class BandMaker {
   // Row y of the input, with its bias; made once.
   const A* input_row(int64_t y) {
     const int64_t h = p_.up.y.in, w = p_.up.x.in;
-    A* row = scratch_ + layout_.input + y % p_.taps_up * w * kGroup;
+    A* row = input_.row(y);
     if (y < loaded_) return row;
     loaded_ = y + 1;
     const T* src = static_cast<const T*>(p_.in) + place(h, w, y);
     if (p_.interleaved) {
-      for (int64_t i = 0; i < w; ++i) copy(load_row(src + i * p_.channels, row + i * kGroup, planes_), row + i * kGroup, planes_);
-    } else {
-      A* plain = scratch_ + layout_.plain;
-      for (int64_t c = 0; c < planes_; ++c) {
-        A* dst = plain + c * layout_.plain_row;
-        copy(load_row(src + c * h * w, dst, w), dst, w);
-      }
-      interleave(plain, layout_.plain_row, row, w);
-    }
-    if (p_.b) {
       for (int64_t i = 0; i < w; ++i) {
         A* pixel = row + i * kGroup;
+        const T* at = src + i * p_.channels;
+        __builtin_prefetch(at + w * p_.channels);
+        copy_pixel(load_row(at, pixel, planes_), pixel, planes_);
 #pragma omp simd
         for (int64_t c = 0; c < kGroup; ++c) pixel[c] += b_[c];
       }
+    } else {
+      const A* from[kGroup];
+      for (int64_t c = 0; c < kGroup; ++c) from[c] = c < planes_ ? load_row(src + c * h * w, plain(c), w) : plain(c);
+      interleave(from, b_, row, w);
     }
     return row;
   }
 
-  static void copy(const A* src, A* dst, int64_t n) {
-    if (src != dst) std::memcpy(dst, src, n * sizeof(A));
+  // n planes' values at one pixel
+  template <class X>
+  static void copy_pixel(const X* src, X* dst, int64_t n) {
+    if (src == dst) return;
+    if (n == kGroup) {
+      std::memcpy(dst, src, kGroup * sizeof(X));
+    } else {
+      std::memcpy(dst, src, n * sizeof(X));
+    }
   }
 
-  // Row y of the up-sampled image, activated; and filtered along x, where D has factors.
-  void make_row(int64_t y) {
-    A* act = act_row(y);
-    up_sample(y, act);
-    const int64_t n = p_.up.x.out * kGroup;
+  A* plain(int64_t c) const { return scratch_ + layout_.plain + c * layout_.plain_row; }
+  A* v_row(int64_t i) const { return scratch_ + layout_.v + i * layout_.v_row; }
+
+  // Rows next_ to end of the up-sampled image, activated; and filtered along x, where D has factors.
+  void make_rows(int64_t end) {
+    while (next_ < end) {
+      const int64_t some = end - next_ < kTogether ? end - next_ : kTogether;
+      if (p_.up.separable) sum_inputs(next_, some);
+      for (int64_t i = 0; i < some; ++i) make_row(next_ + i, v_row(i));
+      next_ += some;
+    }
+  }
+
+  // The input rows under the taps of a row of the up-sampled image, and the first of those taps; rows outside the image
+  // add nothing.
+  struct Inputs {
+    int64_t first, count, taps;
+  };
+  Inputs inputs_of(int64_t y) const {
+    const Axis& ay = p_.up.y;
+    const int64_t r = y % ay.period, first = ay.first[r] + y / ay.period * ay.step;
+    const int64_t begin = first < 0 ? -first : 0, end = first + ay.count[r] > ay.in ? ay.in - first : ay.count[r];
+    return {first + begin, end > begin ? end - begin : 0, ay.offset[r] + begin};
+  }
+
+  // The vertical half of up-sampling.
+  void sum_inputs(int64_t y, int64_t some) {
+    Sum<A> sums[kTogether];
+    for (int64_t i = 0; i < some; ++i) {
+      const Inputs inputs = inputs_of(y + i);
+      for (int64_t j = 0; j < inputs.count; ++j) input_row(inputs.first + j);
+      const A* taps = static_cast<const A*>(p_.up.taps_y) + inputs.taps;
+      sums[i] = {inputs.count ? input_.row(inputs.first) : nullptr, taps, inputs.count, v_row(i)};
+    }
+    sum_rows(input_, sums, some, p_.up.x.in);
+  }
+
+  void make_row(int64_t y, A* v) {
+    A* act = act_.row(y);
+    const A* taps_x = static_cast<const A*>(p_.up.taps_x);
+    if (p_.up.separable) {
+      filter_row(p_.up.x, taps_x, v, act, false);
+    } else {
+      const Inputs inputs = inputs_of(y);
+      if (inputs.count == 0) std::memset(act, 0, p_.up.x.out * kGroup * sizeof(A));
+      for (int64_t j = 0; j < inputs.count; ++j) {
+        std::memcpy(v, input_row(inputs.first + j), p_.up.x.in * kGroup * sizeof(A));
+        filter_row(p_.up.x, taps_x + (inputs.taps + j) * p_.up.taps_x_stride, v, act, j > 0);
+      }
+    }
+    activate(y, act);
+    if (p_.down.separable) filter_row(p_.down.x, static_cast<const A*>(p_.down.taps_x), act, filtered_.row(y), false);
+  }
+
+  void activate(int64_t y, A* act) {
+    const int64_t n = p_.up.x.out;
     const int shift = static_cast<int>(2 * (y % kPacked));
     if (!p_.activates) {
       if (codes_row_ != y / kPacked) load_codes(y / kPacked);
       lrelu_.multiply(act, codes_, shift, n);
     } else if (y < own_end_) {
-      if (shift == 0) std::memset(codes_, 0, n * sizeof(int32_t));
+      if (shift == 0) std::memset(codes_, 0, n * kGroup);
       p_.clamp >= 0 ? lrelu_.template activate<true, true>(act, codes_, shift, n)
                     : lrelu_.template activate<false, true>(act, codes_, shift, n);
       if (y % kPacked == kPacked - 1 || y == p_.up.y.out - 1) store_codes(y / kPacked);
@@ -228,41 +367,17 @@ class BandMaker {
       p_.clamp >= 0 ? lrelu_.template activate<true, false>(act, nullptr, 0, n)
                     : lrelu_.template activate<false, false>(act, nullptr, 0, n);
     }
-    if (p_.down.separable) filter_row(p_.down.x, static_cast<const A*>(p_.down.taps_x), act, ring_row(y), false);
   }
 
-  void up_sample(int64_t y, A* act) {
-    const Axis &ay = p_.up.y, &ax = p_.up.x;
-    int64_t q, r;
-    split(y, ay.period, q, r);
-    const int64_t first = ay.first[r] + q * ay.step;
-    // taps on rows outside the image add nothing
-    const int64_t begin = first < 0 ? -first : 0;
-    const int64_t end = first + ay.count[r] > ay.in ? ay.in - first : ay.count[r];
-    const A* taps_x = static_cast<const A*>(p_.up.taps_x);
-    A* v = scratch_ + layout_.v;
-    if (begin >= end) {
-      std::memset(act, 0, ax.out * kGroup * sizeof(A));
-    } else if (p_.up.separable) {
-      const A* taps = static_cast<const A*>(p_.up.taps_y) + ay.offset[r] + begin;
-      sum_rows(v, end - begin, taps, ax.in * kGroup, false, [&](int64_t j) { return input_row(first + begin + j); });
-      filter_row(ax, taps_x, v, act, false);
-    } else {
-      for (int64_t j = begin; j < end; ++j) {
-        copy(input_row(first + j), v, ax.in * kGroup);
-        filter_row(ax, taps_x + (ay.offset[r] + j) * p_.up.taps_x_stride, v, act, j > begin);
-      }
-    }
-  }
-
-  void store_codes(int64_t packed_row) {
+  void store_codes(int64_t packed_row) const {
     const int64_t h = p_.packed_rows(), w = p_.up.x.out;
     uint8_t* dst = p_.codes + place(h, w, packed_row);
     if (p_.interleaved) {
-      for (int64_t i = 0; i < w; ++i) narrow(codes_ + i * kGroup, dst + i * p_.channels, planes_);
+      for (int64_t i = 0; i < w; ++i) copy_pixel(codes_ + i * kGroup, dst + i * p_.channels, planes_);
     } else {
-      separate(codes_, plain_codes_, layout_.plain_row, w);
-      for (int64_t c = 0; c < planes_; ++c) narrow(plain_codes_ + c * layout_.plain_row, dst + c * h * w, w);
+      uint8_t* to[kGroup];
+      for (int64_t c = 0; c < kGroup; ++c) to[c] = c < planes_ ? dst + c * h * w : spare_codes_;
+      separate(codes_, to, w);
     }
   }
 
@@ -271,63 +386,72 @@ class BandMaker {
     const int64_t h = p_.packed_rows(), w = p_.up.x.out;
     const uint8_t* src = p_.codes + place(h, w, packed_row);
     if (p_.interleaved) {
-      for (int64_t i = 0; i < w; ++i) widen(src + i * p_.channels, codes_ + i * kGroup, planes_);
+      for (int64_t i = 0; i < w; ++i) copy_pixel(src + i * p_.channels, codes_ + i * kGroup, planes_);
     } else {
-      for (int64_t c = 0; c < planes_; ++c) widen(src + c * h * w, plain_codes_ + c * layout_.plain_row, w);
-      interleave(plain_codes_, layout_.plain_row, codes_, w);
+      const uint8_t* from[kGroup];
+      for (int64_t c = 0; c < kGroup; ++c) from[c] = c < planes_ ? src + c * h * w : spare_codes_;
+      interleave<uint8_t>(from, nullptr, codes_, w);
     }
   }
 
-  static void narrow(const int32_t* src, uint8_t* dst, int64_t n) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) dst[i] = static_cast<uint8_t>(src[i]);
-  }
-
-  static void widen(const uint8_t* src, int32_t* dst, int64_t n) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) dst[i] = src[i];
-  }
-
-  // Output row oy from rows first to last of the up-sampled image; those before its first are zeros.
-  void sum(int64_t oy, int64_t first, int64_t last) {
+  // Output rows y to y + some; rows of the up-sampled image outside it are zeros.
+  void down_sample(int64_t y, int64_t some) {
     const Axis &ay = p_.down.y, &ax = p_.down.x;
-    const int64_t begin = first < 0 ? 0 : first, w = ax.out;
+    const int64_t w = ax.out;
     A* out = scratch_ + layout_.out;
-    if (begin >= last) {
-      std::memset(out, 0, w * kGroup * sizeof(A));
-    } else if (p_.down.separable) {
-      const A* taps = static_cast<const A*>(p_.down.taps_y) + (begin - first);
-      sum_rows(out, last - begin, taps, w * kGroup, false, [&](int64_t j) { return ring_row(begin + j); });
-    } else {
-      for (int64_t y = begin; y < last; ++y) {
-        const A* taps = static_cast<const A*>(p_.down.taps_x) + (y - first) * p_.down.taps_x_stride;
-        filter_row(ax, taps, act_row(y), out, y > begin);
+    Sum<A> sums[kTogether];
+    for (int64_t i = 0; i < some; ++i) {
+      const int64_t first = ay.first[0] + (y + i) * ay.step, skipped = first < 0 ? -first : 0;
+      const int64_t last = first + ay.count[0] < p_.up.y.out ? first + ay.count[0] : p_.up.y.out;
+      const int64_t count = last > first + skipped ? last - first - skipped : 0;
+      A* dst = out + i * w * kGroup;
+      if (p_.down.separable) {
+        const A* taps = static_cast<const A*>(p_.down.taps_y) + skipped;
+        sums[i] = {count ? filtered_.row(first + skipped) : nullptr, taps, count, dst};
+        continue;
+      }
+      if (count == 0) std::memset(dst, 0, w * kGroup * sizeof(A));
+      for (int64_t j = 0; j < count; ++j) {
+        const A* taps = static_cast<const A*>(p_.down.taps_x) + (skipped + j) * p_.down.taps_x_stride;
+        filter_row(ax, taps, act_.row(first + skipped + j), dst, j > 0);
       }
     }
-    T* dst = static_cast<T*>(p_.out) + place(ay.out, w, oy);
-    if (p_.interleaved) {
-      for (int64_t i = 0; i < w; ++i) store(out + i * kGroup, dst + i * p_.channels, planes_);
-    } else {
-      A* plain = scratch_ + layout_.plain;
-      separate(out, plain, layout_.plain_row, w);
-      for (int64_t c = 0; c < planes_; ++c) store(plain + c * layout_.plain_row, dst + c * ay.out * w, w);
-    }
+    if (p_.down.separable) sum_rows(filtered_, sums, some, w);
+    for (int64_t i = 0; i < some; ++i) store(y + i, out + i * w * kGroup);
   }
 
-  static void store(A* src, T* dst, int64_t n) {
-    copy(src, row_target(dst, src), n);
-    store_row(dst, src, n);
+  // Output row y from the group's pixels.
+  void store(int64_t y, const A* out) const {
+    const int64_t h = p_.down.y.out, w = p_.down.x.out;
+    T* dst = static_cast<T*>(p_.out) + place(h, w, y);
+    if (p_.interleaved) {
+      for (int64_t i = 0; i < w; ++i) {
+        T* at = dst + i * p_.channels;
+        __builtin_prefetch(at + w * p_.channels, 1);
+        if constexpr (sizeof(T) == sizeof(A)) {
+          copy_pixel(out + i * kGroup, at, planes_);
+        } else {
+          store_row(at, out + i * kGroup, planes_);
+        }
+      }
+    } else {
+      A* to[kGroup];
+      for (int64_t c = 0; c < kGroup; ++c) to[c] = c < planes_ ? row_target(dst + c * h * w, plain(c)) : plain(c);
+      separate(out, to, w);
+      for (int64_t c = 0; c < planes_; ++c) store_row(dst + c * h * w, to[c], w);
+    }
   }
 
   const FilteredLrelu& p_;
   const FilteredLrelu::Layout layout_;
   A* scratch_;
-  int32_t *codes_, *plain_codes_;
-  Lrelu<A> lrelu_;
-  A b_[kGroup] = {};
-  // of the group at hand; the end of the input rows that are made, and of the rows whose codes the band writes; the
-  // row of bytes in codes_
-  int64_t sample_ = 0, plane_ = 0, planes_ = 0, loaded_ = 0, own_end_ = 0, codes_row_ = -1;
+  uint8_t *codes_, *spare_codes_;
+  const Ring<A> input_, act_, filtered_;
+  const Lrelu<A> lrelu_;
+  alignas(64) A b_[kGroup] = {};
+  // of the group at hand; the next row to make; the end of the input rows that are made, and of the rows whose codes the
+  // band writes; the row of bytes in codes_
+  int64_t sample_ = 0, plane_ = 0, planes_ = 0, next_ = 0, loaded_ = 0, own_end_ = 0, codes_row_ = -1;
 };
 
 }  // namespace

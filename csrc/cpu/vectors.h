@@ -62,7 +62,7 @@ inline typename Vector<A, n>::type shuffle(typename Vector<A, n>::type a, typena
 #ifdef __clang__
   return __builtin_shufflevector(a, b, lane...);
 #else
-  using Index = std::conditional_t<sizeof(A) == 4, int32_t, int64_t>;
+  using Index = std::conditional_t<sizeof(A) == 1, int8_t, std::conditional_t<sizeof(A) == 4, int32_t, int64_t>>;
   return __builtin_shuffle(a, b, typename Vector<Index, n>::type{lane...});
 #endif
 }
