@@ -65,7 +65,8 @@ def modulated_conv2d(
         [N, O, H', W'] in x's dtype, with H' = (H * up + 2 * padding - kh) // down + 1 where down divides H.
 
     In float16 with ``demodulate``, weights are first divided by ``sqrt(I kh kw) max|weight|`` and styles by
-    ``max|styles|``, which demodulation undoes, so that no sum overflows.
+    ``max|styles|``, so that no sum overflows; demodulation undoes it, but for its eps of 1e-8, which is then one of the
+    scaled weights.
 
     Raises:
         TypeError: wrong types or dtypes.
