@@ -150,6 +150,9 @@ def resampled_conv2d(
     if bias is not None:
         check_operand(op, "bias", bias, x, (channels,))
     twin = _backend.choose(op, x.device.type, impl, STATUSES)
+    if channels == 1:
+        # the gradient of PyTorch's convolution on the CPU raises for some strides of a weight with one output
+        weight = weight.contiguous()
 
     demod = None
     if demodulate and styles is not None:

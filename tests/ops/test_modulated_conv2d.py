@@ -229,6 +229,25 @@ def test_strides_of_input_and_gradient():
         assert relative_error(dx, wanted) < 1e-12
 
 
+@pytest.mark.parametrize("flip_weight", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("twin", "device"), twins())
+def test_a_permuted_weight_with_a_channels_last_image(dtype, flip_weight, twin, device):
+    """With one output, so that strides are ambiguous: PyTorch's own convolution raises. Random calls found it."""
+    x = torch.randn(1, 3, 3, 2, dtype=dtype, device=device).permute(0, 3, 1, 2).requires_grad_()
+    weight = torch.randn(3, 1, 3, 2, dtype=dtype, device=device).permute(1, 3, 0, 2).requires_grad_()
+    styles = torch.randn(1, 2, dtype=dtype, device=device, requires_grad=True)
+
+    def gradients(weight: torch.Tensor, impl: str) -> tuple[torch.Tensor, ...]:
+        arguments = {"padding": 2, "demodulate": False, "flip_weight": flip_weight}
+        y = imgops.modulated_conv2d(x, weight, styles, **arguments, impl=impl)
+        return torch.autograd.grad(y.square().sum(), [x, weight, styles])
+
+    expected = gradients(weight.detach().contiguous().requires_grad_(), "reference")
+    for gradient, wanted in zip(gradients(weight, twin), expected, strict=True):
+        assert relative_error(gradient, wanted) < TOLERANCE[dtype]
+
+
 @pytest.mark.parametrize(("twin", "device"), twins())
 def test_empty_batch(twin, device):
     x, s = torch.zeros(0, 3, 6, 6, device=device, requires_grad=True), torch.zeros(0, 3, device=device)
