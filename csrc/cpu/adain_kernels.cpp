@@ -14,11 +14,12 @@ constexpr int64_t kBlock = Adain::kBlock, kPixels = kRow / kBlock;
 // pixels that a block of channels is asked for ahead: no prefetcher follows from pixel to pixel
 constexpr int64_t kAhead = 32;
 
-// a part of the first row whose mean stands for that row's
-constexpr int64_t kFirst = 16;
+// of the first row, one value or pixel in so many gives the mean that stands for the row's
+constexpr int64_t kSparse = 16;
 
 // Mean and sum of squared deviations, merged chunk by chunk (Chan et al. 1979). Each is read once, about a pivot: the
-// mean of what came before. Where a chunk's own is far from that, their distance adds more to m2 than rounding takes.
+// mean of what came before, and for the first that of some of its own values. Where a chunk's mean is far from it, their
+// distance adds to m2 too: as much as it is squared, or of the first a kSparse-th of that, and rounding takes little.
 struct Moments {
   double mean = 0, m2 = 0;
   int64_t n = 0;
@@ -76,11 +77,10 @@ struct Backward {
 };
 
 template <class A>
-A mean_of(const A* x, int64_t n) {
+A sparse_mean(const A* x, int64_t n) {
   A total = 0;
-#pragma omp simd reduction(+ : total)
-  for (int64_t i = 0; i < n; ++i) total += x[i];
-  return total / n;
+  for (int64_t i = 0; i < n; i += kSparse) total += x[i];
+  return total / ((n + kSparse - 1) / kSparse);
 }
 
 // Rows of one plane.
@@ -94,7 +94,7 @@ class Planar {
     Moments s;
     each_row([&](int64_t i, int64_t n) {
       const A* x = load_row(x_ + i, x_buffer_, n);
-      const A pivot = i > 0 ? static_cast<A>(s.mean) : mean_of(x, n < kRow / kFirst ? n : kRow / kFirst);
+      const A pivot = i > 0 ? static_cast<A>(s.mean) : sparse_mean(x, n);
       A sum = 0, squares = 0;
 #pragma omp simd reduction(+ : sum, squares)
       for (int64_t j = 0; j < n; ++j) {
@@ -184,11 +184,11 @@ class Interleaved {
       const int64_t n = pixels_ - first < kPixels ? pixels_ - first : kPixels;
       A pivot[kBlock] = {}, sum[kBlock] = {}, squares[kBlock] = {};
       if (first == 0) {
-        const int64_t some = n < kPixels / kFirst ? n : kPixels / kFirst;
-        for (int64_t i = 0; i < some; ++i) {
+        const A share = A(1) / ((n + kSparse - 1) / kSparse);
+        for (int64_t i = 0; i < n; i += kSparse) {
           const A* x = load_row(x_ + i * channels_, x_buffer_, width());
 #pragma omp simd
-          for (int64_t c = 0; c < width(); ++c) pivot[c] += x[c] / some;
+          for (int64_t c = 0; c < width(); ++c) pivot[c] += x[c] * share;
         }
       } else {
 #pragma omp simd

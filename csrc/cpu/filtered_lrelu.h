@@ -39,15 +39,17 @@ struct FilteredLrelu {
   int64_t tasks() const { return groups() * bands; }
   int64_t packed_rows() const { return (up.y.out + kPacked - 1) / kPacked; }
 
-  // rows of the input, and of the up-sampled image, that kTogether rows made of them need
+  // rows of the input, and of the up-sampled image, that kTogether rows made of them need; of the latter no more than
+  // there are outputs, whose step may be as large as any number
   int64_t input_rows() const { return taps_up + (kTogether - 1) * up.y.step; }
-  int64_t up_rows() const { return taps_down + (kTogether - 1) * down.y.step; }
+  int64_t up_rows() const { return taps_down + (std::min(kTogether, down.y.out) - 1) * down.y.step; }
 
   // Where the rows that a thread works on begin in its scratch memory, in values of the accumulation type.
   struct Layout {
-    // [input_rows] of the input; kTogether of their sums and the up-sampled ones, both between their padding; [up_rows]
-    // of those filtered along x; kTogether of the output; bytes of codes; a group's rows before or after their
-    // transposition, and codes of planes that it lacks (apart, as codes read as floats would be denormal, and slow)
+    // [input_rows] of the input; [kTogether] of their sums, between padding; of the up-sampled ones, between padding, the
+    // one at hand, or [up_rows] where D has no factors; [up_rows] of those filtered along x; [kTogether] of the output;
+    // bytes of codes, and of those of planes that a group lacks; a group's rows before or after their transposition
+    // (apart, as codes read as floats would be denormal, and slow)
     int64_t input, input_row, v, v_row, act, act_row, filtered, filtered_row, out, codes, spare_codes, plain, plain_row, size;
   };
   Layout layout() const {
@@ -68,9 +70,9 @@ struct FilteredLrelu {
     l.filtered_row = spread(down.x.out);
     l.filtered = take(down.separable ? up_rows() * l.filtered_row : 0);
     l.out = take(kTogether * down.x.out * kGroup);
-    // a float holds four bytes
+    // a value holds four bytes at least
     l.codes = take(up.x.out * kGroup / 4);
-    l.spare_codes = take(up.x.out);
+    l.spare_codes = take((up.x.out + 3) / 4);
     l.plain_row = std::max(up.x.in, down.x.out);
     l.plain = take(kGroup * l.plain_row);
     l.size = at;

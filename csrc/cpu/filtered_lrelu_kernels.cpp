@@ -1,6 +1,6 @@
-// Kernels of filtered_lrelu, compiled once an instruction set. Row by row of the up-sampled image: the input rows under
-// its taps are summed, filtered along x, activated, filtered along x downwards, and kept until an output row has all
-// the rows that it sums. All of them are in cache; only codes are written at the high resolution.
+// Kernels of filtered_lrelu, compiled once an instruction set. The up-sampled image is made a few rows at a time: the
+// input rows under their taps are summed, filtered along x, activated, filtered along x downwards, and kept until output
+// rows have all the rows that they sum. All of them are in cache; only codes are written at the high resolution.
 #include "filtered_lrelu.h"
 
 #include "vectors.h"
@@ -56,7 +56,7 @@ void separate(const A* src, A* const* rows, int64_t n) {
       if (some == L) {
         for (int64_t j = 0; j < L; ++j) {
           std::memcpy(rows[c + j] + i, &m[j], sizeof(V));
-          __builtin_prefetch(rows[c + j] + i + n, 1);
+          __builtin_prefetch(rows[c + j] + i + n);
         }
       } else {
         for (int64_t j = 0; j < L; ++j) std::memcpy(rows[c + j] + i, &m[j], some * sizeof(A));
@@ -108,7 +108,7 @@ void filter_phase(const A* src, const A* taps, int64_t count, int64_t step, A* d
   }
 }
 
-// One row of out.out pixels of the group from the padded row v, added to dst if add.
+// One row of axis.out pixels of the group from the padded row v, added to dst if add.
 template <class A>
 void filter_row(const Axis& axis, const A* taps, const A* v, A* dst, bool add) {
   for (int64_t r = 0; r < axis.period && r < axis.out; ++r) {
@@ -223,7 +223,7 @@ class BandMaker {
         act_{scratch + layout_.act, p.down.separable ? 1 : p.up_rows(), layout_.act_row},
         filtered_{scratch + layout_.filtered, p.up_rows(), layout_.filtered_row},
         lrelu_{static_cast<A>(p.slope), static_cast<A>(p.gain), static_cast<A>(p.clamp)} {
-    // padding is not written again, and pixels of planes that a group lacks are numbers, so that none is slow
+    // padding is not written again, and what planes that a group lacks are made of is numbers at first
     for (int64_t i = 0; i < layout_.size; ++i) scratch[i] = 0;
   }
 
@@ -234,15 +234,19 @@ class BandMaker {
     plane_ = group % groups * kGroup;
     planes_ = p_.planes() - plane_ < kGroup ? p_.planes() - plane_ : kGroup;
     loaded_ = 0, codes_row_ = -1;
-    for (int64_t c = 0; p_.b && c < planes_; ++c) b_[c] = static_cast<const A*>(p_.b)[(plane_ + c) % p_.channels];
+    for (int64_t c = 0; p_.b && c < kGroup; ++c) {
+      b_[c] = c < planes_ ? static_cast<const A*>(p_.b)[(plane_ + c) % p_.channels] : A(0);
+    }
     const Axis& ay = p_.down.y;
     const int64_t rows = p_.up.y.out;
     const bool keeps = p_.activates && p_.codes;
     // all codes are written once, also those of rows that no output needs
     own_end_ = !keeps ? 0 : end == ay.out ? rows : owned_from(end);
     next_ = !keeps || begin == 0 ? 0 : owned_from(begin);
-    for (int64_t oy = begin; oy < end; oy += kTogether) {
-      const int64_t some = end - oy < kTogether ? end - oy : kTogether;
+    // rows between those that outputs need are made for their codes alone
+    const int64_t together = !keeps && ay.step > ay.count[0] ? 1 : kTogether;
+    for (int64_t oy = begin; oy < end; oy += together) {
+      const int64_t some = end - oy < together ? end - oy : together;
       const int64_t first = ay.first[0] + oy * ay.step, last = first + (some - 1) * ay.step + ay.count[0];
       if (!keeps && next_ < first) next_ = first;
       make_rows(last < rows ? last : rows);
@@ -263,8 +267,8 @@ class BandMaker {
     return p_.interleaved ? (sample_ * h + y) * w * p_.channels + plane_ : (plane_ * h + y) * w;
   }
 
-  // Row y of the input, with its bias; made once.
-  const A* input_row(int64_t y) {
+  // Row y of the input, with its bias, is in its ring; loaded once.
+  const A* load_input(int64_t y) {
     const int64_t h = p_.up.y.in, w = p_.up.x.in;
     A* row = input_.row(y);
     if (y < loaded_) return row;
@@ -328,9 +332,10 @@ class BandMaker {
     Sum<A> sums[kTogether];
     for (int64_t i = 0; i < some; ++i) {
       const Inputs inputs = inputs_of(y + i);
-      for (int64_t j = 0; j < inputs.count; ++j) input_row(inputs.first + j);
-      const A* taps = static_cast<const A*>(p_.up.taps_y) + inputs.taps;
-      sums[i] = {inputs.count ? input_.row(inputs.first) : nullptr, taps, inputs.count, v_row(i)};
+      for (int64_t j = 0; j < inputs.count; ++j) load_input(inputs.first + j);
+      const A* taps = static_cast<const A*>(p_.up.taps_y);
+      sums[i] = {input_.begin, taps, 0, v_row(i)};
+      if (inputs.count) sums[i] = {input_.row(inputs.first), taps + inputs.taps, inputs.count, v_row(i)};
     }
     sum_rows(input_, sums, some, p_.up.x.in);
   }
@@ -344,7 +349,7 @@ class BandMaker {
       const Inputs inputs = inputs_of(y);
       if (inputs.count == 0) std::memset(act, 0, p_.up.x.out * kGroup * sizeof(A));
       for (int64_t j = 0; j < inputs.count; ++j) {
-        std::memcpy(v, input_row(inputs.first + j), p_.up.x.in * kGroup * sizeof(A));
+        std::memcpy(v, load_input(inputs.first + j), p_.up.x.in * kGroup * sizeof(A));
         filter_row(p_.up.x, taps_x + (inputs.taps + j) * p_.up.taps_x_stride, v, act, j > 0);
       }
     }
@@ -406,8 +411,9 @@ class BandMaker {
       const int64_t count = last > first + skipped ? last - first - skipped : 0;
       A* dst = out + i * w * kGroup;
       if (p_.down.separable) {
-        const A* taps = static_cast<const A*>(p_.down.taps_y) + skipped;
-        sums[i] = {count ? filtered_.row(first + skipped) : nullptr, taps, count, dst};
+        const A* taps = static_cast<const A*>(p_.down.taps_y);
+        sums[i] = {filtered_.begin, taps, 0, dst};
+        if (count) sums[i] = {filtered_.row(first + skipped), taps + skipped, count, dst};
         continue;
       }
       if (count == 0) std::memset(dst, 0, w * kGroup * sizeof(A));
@@ -427,7 +433,7 @@ class BandMaker {
     if (p_.interleaved) {
       for (int64_t i = 0; i < w; ++i) {
         T* at = dst + i * p_.channels;
-        __builtin_prefetch(at + w * p_.channels, 1);
+        __builtin_prefetch(at + w * p_.channels);
         if constexpr (sizeof(T) == sizeof(A)) {
           copy_pixel(out + i * kGroup, at, planes_);
         } else {

@@ -65,8 +65,8 @@ def modulated_conv2d(
         [N, O, H', W'] in x's dtype, with H' = (H * up + 2 * padding - kh) // down + 1 where down divides H.
 
     In float16 with ``demodulate``, weights are first divided by ``sqrt(I kh kw) max|weight|`` and styles by
-    ``max|styles|``, so that no sum overflows; demodulation undoes it, but for its eps of 1e-8, which is then one of the
-    scaled weights.
+    ``max|styles|``, so that no sum overflows; demodulation undoes it, but that its eps of 1e-8 is added to the scaled
+    sum.
 
     Raises:
         TypeError: wrong types or dtypes.
@@ -82,8 +82,11 @@ def modulated_conv2d(
         wide = accumulation_dtype(x.dtype)
         weight, styles = weight.to(wide), styles.to(wide)
         if x.dtype == torch.float16 and demodulate and weight.numel() > 0:
-            weight = weight / (weight[0].numel() ** 0.5 * weight.abs().amax(dim=(1, 2, 3), keepdim=True))
-            styles = styles / styles.abs().amax(dim=1, keepdim=True)
+            # an output or a sample of zeros stays one
+            tiny = torch.finfo(wide).tiny
+            largest = weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=tiny)
+            weight = weight / (weight[0].numel() ** 0.5 * largest)
+            styles = styles / styles.abs().amax(dim=1, keepdim=True).clamp(min=tiny)
         return resampled_conv2d(
             op,
             x,
@@ -150,8 +153,8 @@ def resampled_conv2d(
     if bias is not None:
         check_operand(op, "bias", bias, x, (channels,))
     twin = _backend.choose(op, x.device.type, impl, STATUSES)
-    if channels == 1:
-        # the gradient of PyTorch's convolution on the CPU raises for some strides of a weight with one output
+    if 1 in weight.shape:
+        # strides of a side of 1 say nothing, and PyTorch's convolution on the CPU has no gradient for some
         weight = weight.contiguous()
 
     demod = None

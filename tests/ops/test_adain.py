@@ -63,6 +63,22 @@ def test_agrees_with_reference(shape, layout, dtype, twin, device):
 
 @pytest.mark.parametrize(("twin", "device"), twins("adain"))
 @pytest.mark.parametrize("channels_last", [False, True])
+def test_the_first_pixels_do_not_decide(channels_last, twin, device):
+    """A bar of another level before or behind the picture, much longer or shorter than itself."""
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    for bar in (4, 128, 2048, 9000):
+        x = torch.randn(1, 2, 96, 96, device=device)
+        for at in (slice(None, bar), slice(-bar, None)):
+            moved = x.flatten(2).index_add(2, torch.arange(9216)[at], torch.full((1, 2, bar), 1e4)).view_as(x)
+            moved = moved.contiguous(memory_format=form)
+            mean, std = (torch.zeros(1, 2, device=device) for _ in range(2))
+            y = imgops.adaptive_instance_norm(moved, mean, std, impl=twin)
+            expected = imgops.adaptive_instance_norm(moved.double(), mean.double(), std.double(), impl="reference")
+            assert relative_error(y, expected) < 3e-6, (bar, at)
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("adain"))
+@pytest.mark.parametrize("channels_last", [False, True])
 def test_statistics_do_not_cancel(channels_last, twin, device):
     """A mean of 1e4 with a variance of 1: E[x^2] - E[x]^2 would have no digit left in float32."""
     form = torch.channels_last if channels_last else torch.contiguous_format

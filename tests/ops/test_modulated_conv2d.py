@@ -193,6 +193,18 @@ def test_float16_does_not_overflow(up, twin, device):
     assert relative_error(y, expected) < 1e-2
 
 
+@pytest.mark.parametrize("twin", ["reference", "cpu"])
+def test_float16_of_zeros(twin):
+    """An output whose weights are zeros, and a sample whose styles are, stay zeros."""
+    w, s = torch.randn(4, 8, 3, 3), torch.randn(2, 8)
+    w[1], s[1] = 0, 0
+    y = imgops.modulated_conv2d(torch.randn(2, 8, 6, 6).half(), w, s, padding=1, impl=twin)
+    assert y.isfinite().all()
+    assert not y[:, 1].any()
+    assert not y[1].any()
+    assert y[0, 0].any()
+
+
 @pytest.mark.parametrize(("twin", "device"), twins())
 @pytest.mark.parametrize("up", [1, 2])
 def test_autocast(up, twin, device):
@@ -229,23 +241,26 @@ def test_strides_of_input_and_gradient():
         assert relative_error(dx, wanted) < 1e-12
 
 
-@pytest.mark.parametrize("flip_weight", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("shape", [(1, 2, 3, 3), (2, 2, 1, 2), (2, 2, 2, 1), (2, 1, 3, 3)], ids=str)
+@pytest.mark.parametrize("factors", [(1, 1), (2, 1), (1, 2)], ids=str)
 @pytest.mark.parametrize(("twin", "device"), twins())
-def test_a_permuted_weight_with_a_channels_last_image(dtype, flip_weight, twin, device):
-    """With one output, so that strides are ambiguous: PyTorch's own convolution raises. Random calls found it."""
-    x = torch.randn(1, 3, 3, 2, dtype=dtype, device=device).permute(0, 3, 1, 2).requires_grad_()
-    weight = torch.randn(3, 1, 3, 2, dtype=dtype, device=device).permute(1, 3, 0, 2).requires_grad_()
-    styles = torch.randn(1, 2, dtype=dtype, device=device, requires_grad=True)
+def test_strides_of_a_weight_with_a_side_of_one(shape, factors, twin, device):
+    """They are ambiguous, and of some PyTorch's own convolution has no gradient. Random calls found it."""
+    up, down = factors
+    x = torch.randn(1, 6, 7, shape[1], device=device).permute(0, 3, 1, 2).requires_grad_()
+    styles = torch.randn(1, shape[1], device=device, requires_grad=True)
 
     def gradients(weight: torch.Tensor, impl: str) -> tuple[torch.Tensor, ...]:
-        arguments = {"padding": 2, "demodulate": False, "flip_weight": flip_weight}
+        arguments = {"padding": 2, "demodulate": False, "up": up, "down": down}
         y = imgops.modulated_conv2d(x, weight, styles, **arguments, impl=impl)
         return torch.autograd.grad(y.square().sum(), [x, weight, styles])
 
-    expected = gradients(weight.detach().contiguous().requires_grad_(), "reference")
-    for gradient, wanted in zip(gradients(weight, twin), expected, strict=True):
-        assert relative_error(gradient, wanted) < TOLERANCE[dtype]
+    dense = torch.randn(shape, device=device)
+    expected = gradients(dense.clone().requires_grad_(), "reference")
+    for order in ((2, 0, 3, 1), (0, 2, 3, 1), (1, 0, 2, 3), (3, 2, 1, 0), (1, 2, 3, 0)):
+        weight = dense.permute(order).contiguous().permute([order.index(i) for i in range(4)])
+        for gradient, wanted in zip(gradients(weight.requires_grad_(), twin), expected, strict=True):
+            assert relative_error(gradient, wanted) < 1e-5
 
 
 @pytest.mark.parametrize(("twin", "device"), twins())
