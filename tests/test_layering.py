@@ -33,7 +33,7 @@ PACKAGES = {
     "_backend": {"torch"},
     "ops": {"torch"},
     "nn": {"torch"},
-    "models": {"torch"},
+    "models": {"torch", "safetensors"},
     "data": {"torch", "numpy", "PIL", "skimage"},
 }
 

@@ -3,7 +3,9 @@
 from .activation import BiasAct, FilteredLReLU
 from .conv import EqualizedConv2d
 from .displacement import DisplacementState, ModulatedDisplacement
+from .features import Features
 from .linear import EqualizedLinear
+from .losses import ContentLoss, PerceptualLoss, TotalVariation
 from .norm import AdaIN, AdaptiveInstanceNorm2d, MinibatchStdDev, minibatch_stddev, pixel_norm
 from .resample import FIRDownsample2d, FIRUpsample2d, downsample2d, upsample2d
 from .style import GramMatrix, StyleLoss
@@ -13,19 +15,23 @@ __all__ = [
     "AdaIN",
     "AdaptiveInstanceNorm2d",
     "BiasAct",
+    "ContentLoss",
     "DisplacementState",
     "EqualizedConv2d",
     "EqualizedLinear",
     "FIRDownsample2d",
     "FIRUpsample2d",
+    "Features",
     "FilteredLReLU",
     "GramMatrix",
     "MinibatchStdDev",
     "ModulatedConv2d",
     "ModulatedDisplacement",
+    "PerceptualLoss",
     "StyleLoss",
     "SynthesisLayer",
     "ToRGB",
+    "TotalVariation",
     "downsample2d",
     "minibatch_stddev",
     "pixel_norm",

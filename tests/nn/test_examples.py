@@ -22,24 +22,29 @@ LAYERS = sorted(
     if inspect.isclass(getattr(imgops.nn, name)) and issubclass(getattr(imgops.nn, name), torch.nn.Module)
 )
 MODULES = [f"imgops.nn.{m.name}" for m in pkgutil.iter_modules(imgops.nn.__path__)]
+NETWORK = torch.nn.Sequential(torch.nn.Conv2d(4, 3, 3), torch.nn.ReLU())
 X, STYLES, W = torch.randn(2, 4, 8, 8), torch.randn(2, 4), torch.randn(2, 5)
 #: how to build each layer, and what to call it with
 CALLS = {
     "AdaIN": ((), (X, X[:1, :, :3])),
     "AdaptiveInstanceNorm2d": ((4, 5), (X, W)),
     "BiasAct": ((4,), (X,)),
+    "ContentLoss": ((X[:1],), (X,)),
     "EqualizedConv2d": ((4, 3, 3), (X,)),
     "EqualizedLinear": ((4, 3), (STYLES,)),
     "FIRDownsample2d": ((), (X,)),
     "FIRUpsample2d": ((), (X,)),
+    "Features": ((NETWORK, ["1", "0"]), (X,)),
     "FilteredLReLU": ((4, [1, 3, 3, 1], [1, 2, 1]), (X,)),
     "GramMatrix": ((), (X,)),
     "MinibatchStdDev": ((), (X,)),
     "ModulatedConv2d": ((4, 3, 3), (X, STYLES)),
     "ModulatedDisplacement": ((4, 5), (X, W)),
+    "PerceptualLoss": ((NETWORK, ["1"]), (X, X.flip(0))),
     "StyleLoss": ((X[:1],), (X,)),
     "SynthesisLayer": ((4, 3, 5, 8), (X, W, "const")),
     "ToRGB": ((4, 3, 5), (X, W)),
+    "TotalVariation": ((), (X,)),
 }
 
 

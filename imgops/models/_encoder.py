@@ -1,0 +1,110 @@
+"""What the encoders have in common: colours, pools, and a convolution with batch normalisation."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..nn._checks import check_choice
+
+POOLINGS = ("max", "average", "l2")
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+PADDING_MODES: tuple[PaddingMode, ...] = get_args(PaddingMode)
+#: what is done to RGB in [0, 1] before the first layer
+PREPROCESSINGS = ("imagenet", "caffe", "symmetric", "none")
+
+
+class Colours(nn.Module):
+    """The first step of an encoder: an affine map of each pixel's colours from RGB in [0, 1].
+
+    Args:
+        preprocessing: "imagenet" subtracts torchvision's mean and divides by its standard deviation; "caffe" gives
+            BGR in [0, 255] less its mean; "symmetric" maps to [-1, 1]; "none" changes nothing.
+
+    Shapes: x [N, 3, H, W] -> the same; weight [3, 3, 1, 1] and bias [3] are buffers.
+
+    Raises:
+        ValueError: an unknown preprocessing.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, preprocessing: str = "imagenet") -> None:
+        super().__init__()
+        check_choice(type(self).__name__, "preprocessing", preprocessing, PREPROCESSINGS)
+        weight, bias = torch.eye(3), torch.zeros(3)
+        if preprocessing == "imagenet":
+            mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+            weight, bias = torch.diag(1 / std), -mean / std
+        elif preprocessing == "caffe":
+            weight, bias = 255 * torch.eye(3).flip(0), -torch.tensor([103.939, 116.779, 123.68])
+        elif preprocessing == "symmetric":
+            weight, bias = 2 * weight, bias - 1
+        self.register_buffer("weight", weight[:, :, None, None])
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias)
+
+
+class Pool(nn.Module):
+    """Pooling of square windows.
+
+    Args:
+        kind: "max", "average", or "l2", the root of the mean square, which lies between.
+        size, stride, padding: in pixels.
+        ceil_mode: whether windows that reach beyond the right or lower edge count. Default False.
+        count_include_pad: whether averages count the padding, as zeros. Default False.
+
+    Shapes: x [N, C, H, W] -> [N, C, H', W'] as ``nn.MaxPool2d``.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+
+    def __init__(
+        self,
+        kind: str = "max",
+        size: int = 2,
+        stride: int = 2,
+        padding: int = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = False,
+    ) -> None:
+        super().__init__()
+        self.kind = check_choice(type(self).__name__, "pooling", kind, POOLINGS)
+        self.size, self.stride, self.padding = size, stride, padding
+        self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "max":
+            return F.max_pool2d(x, self.size, self.stride, self.padding, ceil_mode=self.ceil_mode)
+        if self.kind == "average":
+            return self._average(x)
+        # the slope of a root at 0 is infinite
+        return (self._average(x.square()) + torch.finfo(x.dtype).eps ** 2).sqrt()
+
+    def _average(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, self.size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
+
+    def extra_repr(self) -> str:
+        return f"{self.kind}, {self.size}, {self.stride}, padding={self.padding}, ceil_mode={self.ceil_mode}"
+
+
+class ConvNorm(nn.Module):
+    """Convolution without a bias, batch normalisation with eps 1e-3, and ReLU.
+
+    Shapes: x [N, in_channels, H, W] -> [N, out_channels, H', W'] as ``nn.Conv2d``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, **convolution: Any) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, bias=False, **convolution)
+        self.bn = nn.BatchNorm2d(out_channels, eps=1e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)))
