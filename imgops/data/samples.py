@@ -118,6 +118,15 @@ class SampleSet(ImageDataset):
         return to_tensor(image, self.resolution, side, left, top)
 
 
+def load_sample(function: str) -> Tensor:
+    """A picture of ``skimage.data`` by the name of its function, uint8 [3, H, W], RGB.
+
+    Raises:
+        ImportError: scikit-image is not installed.
+    """
+    return torch.from_numpy(np.array(_load(function).convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
 def _load(function: str) -> Image.Image:
     try:
         import skimage.data as pictures

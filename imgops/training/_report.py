@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .checkpoint import write_file
+from ..data.files import write_file
 
 STATS = "stats.jsonl"
 #: how the bar names what is measured, in this order

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from ..data.files import SCRAP, write_file
 from .config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -22,23 +23,11 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _NAME = re.compile(r"checkpoint-(\d{10})")
-#: names of unfinished or discarded folders begin with this; they are swept away
-_SCRAP = ".scrap-"
 CONFIG = "config.json"
 
 
 class CheckpointError(ValueError):
     """A checkpoint is missing, damaged, or does not fit; the message is one line that names the file."""
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file so that a kill or power cut leaves the old content or the new, never a part of it."""
-    scrap = path.with_name(f"{_SCRAP}{path.name}")
-    with open(scrap, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scrap, path)
 
 
 def _sync_folder(path: Path) -> None:
@@ -53,7 +42,7 @@ def _sync_folder(path: Path) -> None:
 
 def sweep(out: Path) -> None:
     """Remove what a kill in the middle of a save or a removal left behind."""
-    for path in out.glob(f"{_SCRAP}*"):
+    for path in out.glob(f"{SCRAP}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -77,7 +66,7 @@ def save(out: Path, seen: int, tensors: dict[str, dict[str, Tensor]], meta: dict
     if final.exists():
         return final
     sweep(out)
-    scrap = out / f"{_SCRAP}{final.name}"
+    scrap = out / f"{SCRAP}{final.name}"
     scrap.mkdir(parents=True)
     for name, table in tensors.items():
         # clones: safetensors refuses tensors that share memory
@@ -89,7 +78,7 @@ def save(out: Path, seen: int, tensors: dict[str, dict[str, Tensor]], meta: dict
     _sync_folder(out)
     for old in checkpoints(out)[:-keep]:
         # renamed first, so that a kill leaves no half of a checkpoint under its name
-        os.replace(old, out / f"{_SCRAP}{old.name}")
+        os.replace(old, out / f"{SCRAP}{old.name}")
     sweep(out)
     return final
 

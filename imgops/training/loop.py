@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..data import EndlessSampler, ImageDataset, ImageFolder, open_dataset
+from ..data.files import write_file
 from . import checkpoint as files
 from ._report import Report
 from .config import TrainingConfig
@@ -80,12 +81,12 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     files.sweep(out)
     (out / "samples").mkdir(exist_ok=True)
-    files.write_file(out / "config.json", json.dumps(dataclasses.asdict(config), indent=2).encode())
+    write_file(out / "config.json", json.dumps(dataclasses.asdict(config), indent=2).encode())
     total = round(config.kimg * 1000)
     deadline = None if max_seconds is None else started + max_seconds
     with Report(out, total, trainer.seen, quiet) as report, _interrupts(quiet) as stop:
         if not resume:
-            files.write_file(out / "reals.png", png_bytes(real_grid(dataset)))
+            write_file(out / "reals.png", png_bytes(real_grid(dataset)))
         last = _loop(trainer, _batches(dataset, config, trainer.seen), report, out, total, deadline, stop)
         if stop.is_set():
             report.say(f"interrupted; saved {last}\nto continue: imgops train --out {out} --resume")
@@ -121,7 +122,7 @@ def _loop(
                 if done or _due(kimg, ticked_at, trainer.seen):
                     if name == "grid":
                         sheet = sample_grid(trainer)
-                        files.write_file(out / "samples" / f"{trainer.seen:010d}.png", png_bytes(sheet))
+                        write_file(out / "samples" / f"{trainer.seen:010d}.png", png_bytes(sheet))
                         report.picture("samples", sheet, trainer.seen)
                     else:
                         trainer.save(out)
