@@ -1,0 +1,67 @@
+"""The training of the package's own encoder, for two steps on few sources."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from imgops.models.weights import load_encoder
+from imgops.nn import Features
+from imgops.training import encoder
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(encoder, "TEXTURES", 12)
+    monkeypatch.setattr(encoder, "TEST_TEXTURES", 6)
+    monkeypatch.setattr(encoder, "SAMPLE_SETS", {})
+    # which takes a minute
+    monkeypatch.setattr(torch, "compile", lambda model: model)
+
+
+def test_two_steps(few, tmp_path):
+    out, log = tmp_path / "encoder.safetensors", tmp_path / "log.csv"
+    encoder.train(out, log, steps=2, batch=16, seed=0)
+    assert out.stat().st_size < 4e6
+    network = load_encoder(out)
+    assert network.blocks == encoder.BLOCKS
+    assert network.widths == encoder.WIDTHS
+    # each channel's mean is 1 over what it was trained on
+    train, _ = encoder.sources()
+    x = torch.cat([encoder.crops(source, 8, np.random.default_rng(3)) for source in train])
+    means = Features(network, ["relu3_1"])(x)["relu3_1"].mean((0, 2, 3))
+    assert 0.7 < means.median() < 1.4
+    rows = list(csv.DictReader(log.open()))
+    assert rows[0]["step"] == "2"
+    assert {row["step"] for row in rows[1:]} == {f"relu{block}_1" for block in range(1, 6)}
+    assert all(0 <= float(row["accuracy"]) <= 1 for row in rows)
+
+
+def test_folding_changes_nothing_but_the_scale(few):
+    train, _ = encoder.sources()
+    body = encoder.trainable(encoder.new_network())
+    rng = np.random.default_rng(0)
+    x = torch.cat([encoder.crops(source, 4, rng) for source in train])
+    with torch.no_grad():
+        for _ in range(30):
+            body(x)
+    network = encoder.folded(body, iter([x]))
+    layer = "relu4_2"
+    ours, theirs = Features(network, [layer])(x)[layer], Features(body.eval(), [layer])(x)[layer].detach()
+    alive = theirs.mean((0, 2, 3)) > 1e-2
+    assert alive.float().mean() > 0.9
+    scaled = theirs / theirs.mean((0, 2, 3), keepdim=True)
+    torch.testing.assert_close(ours[:, alive], scaled[:, alive], rtol=1e-3, atol=1e-3)
+
+
+def test_crops_are_of_their_part():
+    pixels = torch.zeros(3, 200, 200, dtype=torch.uint8)
+    pixels[:, :, 100:] = 255
+    source = encoder._source(pixels, (100, 0, 200, 200))
+    x = encoder.crops(source, 32, np.random.default_rng(0), strong=False)
+    assert x.shape == (32, 3, encoder.CROP, encoder.CROP)
+    # some reach a little beyond it, turned
+    assert x.mean() > 0.98
