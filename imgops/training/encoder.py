@@ -205,7 +205,9 @@ def train(out: Path, log: Path, steps: int, batch: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     train_on, test_on = sources()
     body = trainable(new_network())
-    model = Classifier(body, len(train_on)).to(memory_format=torch.channels_last)
+    model = Classifier(body, len(train_on))
+    # PyTorch's annotations leave this overload out
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     compiled = torch.compile(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
