@@ -27,7 +27,7 @@ class Colours(nn.Module):
     Shapes: x [N, 3, H, W] -> the same; weight [3, 3, 1, 1] and bias [3] are buffers.
 
     Raises:
-        ValueError: an unknown preprocessing.
+        ValueError: an unknown preprocessing; in the forward, a picture that is not RGB.
     """
 
     weight: Tensor
@@ -48,6 +48,8 @@ class Colours(nn.Module):
         self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise ValueError(f"encoder: x must be RGB [N, 3, H, W]; got {tuple(x.shape)}")
         return F.conv2d(x, self.weight, self.bias)
 
 

@@ -219,6 +219,7 @@ def test_files_that_are_no_weights(vgg19, tmp_path, capsys):
         "empty": (b"", "the file is empty"),
         "html": (b"\n<!DOCTYPE html><html>404</html>", "a web page, not weights"),
         "text": (b"hello, these are not weights", "not a file of weights, or a damaged"),
+        "picture": (b"\x89PNG\r\n\x1a\n" + bytes(64), "not a file of weights, or a damaged"),
         "truncated": (good.getvalue()[: len(good.getvalue()) // 2], "not a file of weights, or a damaged"),
         "code": (pickle.dumps({"features.0.weight": Code()}, protocol=2), "holds more than tensors"),
         "number": (_bytes(3), "holds no state dict, but int"),
@@ -284,6 +285,9 @@ def test_pools_and_colours():
     torch.testing.assert_close(Colours("caffe")(rgb), bgr)
     torch.testing.assert_close(Colours("symmetric")(rgb), 2 * rgb - 1)
     torch.testing.assert_close(Colours("none")(rgb), rgb)
+    for shape in ((1, 1, 2, 2), (3, 2, 2)):
+        with pytest.raises(ValueError, match=r"x must be RGB \[N, 3, H, W\]; got"):
+            Colours()(torch.zeros(shape))
 
 
 @pytest.mark.parametrize(
