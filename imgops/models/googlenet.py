@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..nn._checks import check_choice
-from ._encoder import PADDING_MODES, Colours, ConvNorm, PaddingMode, Pool
+from ._encoder import PADDING_MODES, Branches, Colours, ConvNorm, PaddingMode, Pool
 
 #: input channels; 1x1; 3x3 and what reduces before it; 5x5 and what reduces before it; after the pool
 _BLOCKS = {
@@ -63,7 +62,7 @@ class GoogLeNet(nn.Sequential):
                 self.pool4 = Pool(pooling, 2, 2, ceil_mode=True)
 
 
-class Inception(nn.Module):
+class Inception(Branches):
     """Four branches side by side: 1x1; 3x3; another 3x3 (5x5 in the paper, 3x3 in the weights there are); a pool."""
 
     def __init__(
@@ -77,16 +76,14 @@ class Inception(nn.Module):
         pooled: int,
         padding_mode: str,
     ) -> None:
-        super().__init__()
         size3 = {"kernel_size": 3, "padding": 1, "padding_mode": padding_mode}
-        self.branch1 = ConvNorm(channels, one, kernel_size=1)
-        self.branch2 = nn.Sequential(
-            ConvNorm(channels, three_reduced, kernel_size=1), ConvNorm(three_reduced, three, **size3)
+        super().__init__(
+            branch1=ConvNorm(channels, one, kernel_size=1),
+            branch2=nn.Sequential(
+                ConvNorm(channels, three_reduced, kernel_size=1), ConvNorm(three_reduced, three, **size3)
+            ),
+            branch3=nn.Sequential(
+                ConvNorm(channels, five_reduced, kernel_size=1), ConvNorm(five_reduced, five, **size3)
+            ),
+            branch4=nn.Sequential(Pool("max", 3, 1, 1, ceil_mode=True), ConvNorm(channels, pooled, kernel_size=1)),
         )
-        self.branch3 = nn.Sequential(
-            ConvNorm(channels, five_reduced, kernel_size=1), ConvNorm(five_reduced, five, **size3)
-        )
-        self.branch4 = nn.Sequential(Pool("max", 3, 1, 1, ceil_mode=True), ConvNorm(channels, pooled, kernel_size=1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([branch(x) for branch in self.children()], 1)

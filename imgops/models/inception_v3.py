@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..nn._checks import check_choice
-from ._encoder import PADDING_MODES, Colours, ConvNorm, PaddingMode, Pool
+from ._encoder import PADDING_MODES, Branches, Colours, ConvNorm, PaddingMode, Pool
 
 
 class InceptionV3(nn.Sequential):
@@ -64,18 +63,6 @@ class InceptionV3(nn.Sequential):
         self.Mixed_7c = _E(2048, mode, fid, "max" if fid else "average")
 
 
-class _Branches(nn.Module):
-    """Branches side by side, whose outputs' channels follow one another."""
-
-    def __init__(self, **branches: nn.Module) -> None:
-        super().__init__()
-        for name, branch in branches.items():
-            self.add_module(name, branch)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([branch(x) for branch in self.children()], 1)
-
-
 def _branch(channels: int, mode: str, *steps: tuple[int, tuple[int, int], int]) -> nn.Sequential:
     """Convolutions (width, kernel, stride); one of stride 1 keeps the size, one of stride 2 is not padded."""
     layers = []
@@ -96,7 +83,7 @@ _ONE, _THREE, _FIVE, _ROW, _COLUMN = (1, 1), (3, 3), (5, 5), (1, 7), (7, 1)
 
 
 def _A(channels: int, pooled: int, mode: str, fid: bool) -> nn.Module:
-    return _Branches(
+    return Branches(
         branch1x1=_branch(channels, mode, (64, _ONE, 1)),
         branch5x5=_branch(channels, mode, (48, _ONE, 1), (64, _FIVE, 1)),
         branch3x3dbl=_branch(channels, mode, (64, _ONE, 1), (96, _THREE, 1), (96, _THREE, 1)),
@@ -105,7 +92,7 @@ def _A(channels: int, pooled: int, mode: str, fid: bool) -> nn.Module:
 
 
 def _B(mode: str) -> nn.Module:
-    return _Branches(
+    return Branches(
         branch3x3=_branch(288, mode, (384, _THREE, 2)),
         branch3x3dbl=_branch(288, mode, (64, _ONE, 1), (96, _THREE, 1), (96, _THREE, 2)),
         branch_pool=Pool("max", 3, 2),
@@ -113,7 +100,7 @@ def _B(mode: str) -> nn.Module:
 
 
 def _C(width: int, mode: str, fid: bool) -> nn.Module:
-    return _Branches(
+    return Branches(
         branch1x1=_branch(768, mode, (192, _ONE, 1)),
         branch7x7=_branch(768, mode, (width, _ONE, 1), (width, _ROW, 1), (192, _COLUMN, 1)),
         branch7x7dbl=_branch(
@@ -124,7 +111,7 @@ def _C(width: int, mode: str, fid: bool) -> nn.Module:
 
 
 def _D(mode: str) -> nn.Module:
-    return _Branches(
+    return Branches(
         branch3x3=_branch(768, mode, (192, _ONE, 1), (320, _THREE, 2)),
         branch7x7x3=_branch(768, mode, (192, _ONE, 1), (192, _ROW, 1), (192, _COLUMN, 1), (192, _THREE, 2)),
         branch_pool=Pool("max", 3, 2),
@@ -133,9 +120,9 @@ def _D(mode: str) -> nn.Module:
 
 def _E(channels: int, mode: str, fid: bool, pooling: str = "average") -> nn.Module:
     def split() -> nn.Module:
-        return _Branches(a=_branch(384, mode, (384, (1, 3), 1))[0], b=_branch(384, mode, (384, (3, 1), 1))[0])
+        return Branches(a=_branch(384, mode, (384, (1, 3), 1))[0], b=_branch(384, mode, (384, (3, 1), 1))[0])
 
-    return _Branches(
+    return Branches(
         branch1x1=_branch(channels, mode, (320, _ONE, 1)),
         branch3x3=nn.Sequential(*_branch(channels, mode, (384, _ONE, 1)), split()),
         branch3x3dbl=nn.Sequential(*_branch(channels, mode, (448, _ONE, 1), (384, _THREE, 1)), split()),
