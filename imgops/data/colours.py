@@ -1,0 +1,137 @@
+"""A picture in the colours of another: what keeps the content's colours in style transfer."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+#: the ways to keep the colours of a content, as :func:`keep_colours` takes them
+KEEP_COLOURS = ("luma", "coral", "histogram")
+#: luma of R, G, B (ITU-R BT.601)
+_LUMA = (0.299, 0.587, 0.114)
+#: the least variance by which colours are divided, that of 1/300 of the range: a grey picture's chroma is rounding
+_FLOOR = 1e-5
+
+
+def keep_colours(picture: Tensor, content: Tensor, method: str) -> Tensor:
+    """A picture in the colours of a content by one of :data:`KEEP_COLOURS`.
+
+    "luma" is for the result of a transfer; "coral" and "histogram" for the style picture before the transfer (Gatys et
+    al. 2016, "Preserving Color in Neural Artistic Style Transfer"), or for its result.
+
+    Args, Returns: as :func:`keep_luma`, :func:`match_covariance` and :func:`match_histogram`.
+
+    Raises:
+        ValueError: an unknown method, and what the method raises.
+
+    >>> keep_colours(torch.rand(3, 8, 8), torch.rand(3, 5, 6), "coral").shape
+    torch.Size([3, 8, 8])
+    """
+    if method not in KEEP_COLOURS:
+        raise ValueError(f"keep_colours: method must be one of {', '.join(KEEP_COLOURS)}; got {method!r}")
+    methods = {"luma": keep_luma, "coral": match_covariance, "histogram": match_histogram}
+    return methods[method](picture, content)
+
+
+def keep_luma(result: Tensor, content: Tensor) -> Tensor:
+    """The luma of one picture with the chroma of another (Gatys et al. 2016, section 3.2), in BT.601's YCbCr.
+
+    A colour that would leave [0, 1] is drawn to grey of its luma as far as it must: luma and hue stay.
+
+    Args:
+        result, content: [3, H, W], RGB in [0, 1], of one size.
+
+    Returns:
+        [3, H, W] in the result's dtype.
+
+    Raises:
+        ValueError: no two pictures of one size.
+
+    >>> keep_luma(torch.full((3, 1, 1), 0.5), torch.tensor([0.9, 0.5, 0.5])[:, None, None]).flatten()
+    tensor([0.7804, 0.3804, 0.3804])
+    """
+    _check("keep_luma", "result", result)
+    _check("keep_luma", "content", content)
+    if result.shape != content.shape:
+        raise ValueError(f"keep_luma: result is {tuple(result.shape)}, content {tuple(content.shape)}")
+    weights = torch.tensor(_LUMA, dtype=torch.float64, device=result.device)
+    given = content.to(result.device).double()
+    luma = torch.einsum("c,chw->hw", weights, result.double()).clamp(0, 1)
+    chroma = given - torch.einsum("c,chw->hw", weights, given)
+    # the share of the chroma that the luma has room for, above and below; grey has room for all
+    tiny = torch.finfo(torch.float64).tiny
+    room = torch.minimum((1 - luma) / chroma.amax(0).clamp_min(tiny), luma / (-chroma.amin(0)).clamp_min(tiny))
+    return (luma + chroma * room.clamp_max(1)).clamp(0, 1).to(result.dtype)
+
+
+def match_covariance(picture: Tensor, target: Tensor) -> Tensor:
+    """A linear map of a picture's colours that gives them the mean and covariance of the target's, "CORAL".
+
+    ``Ct^(1/2) Cp^(-1/2) (colour - mean_p) + mean_t`` with symmetric roots (Gatys et al. 2016, section 4.1; Sun et al.
+    2016), in float64. Variances of the picture along its principal colours below 1e-5 are taken for that: a grey
+    picture gets the target's mean and as much of its contrast as it has levels for, and no noise becomes colour.
+
+    Args:
+        picture: [3, H, W], RGB in [0, 1].
+        target: [3, H', W'], RGB in [0, 1], of any size.
+
+    Returns:
+        [3, H, W] in the picture's dtype, clipped to [0, 1] at the end.
+
+    Raises:
+        ValueError: no pictures.
+
+    >>> match_covariance(torch.rand(3, 4, 4), torch.full((3, 1, 1), 0.25)).unique()
+    tensor([0.2500])
+    """
+    _check("match_covariance", "picture", picture)
+    _check("match_covariance", "target", target)
+    colours, mean, covariance = _moments(picture)
+    _, target_mean, target_covariance = _moments(target.to(picture.device))
+    variances, axes = torch.linalg.eigh(covariance)
+    whiten = axes / variances.clamp_min(_FLOOR).sqrt() @ axes.T
+    variances, axes = torch.linalg.eigh(target_covariance)
+    colour = axes * variances.clamp_min(0).sqrt() @ axes.T
+    moved = colour @ whiten @ (colours - mean) + target_mean
+    return moved.clamp(0, 1).reshape(picture.shape).to(picture.dtype)
+
+
+def _moments(picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Its colours [3, HW], their mean [3, 1] and their covariance [3, 3], in float64."""
+    colours = picture.double().flatten(1)
+    mean = colours.mean(1, keepdim=True)
+    return colours, mean, (colours - mean) @ (colours - mean).T / colours.shape[1]
+
+
+def match_histogram(picture: Tensor, target: Tensor) -> Tensor:
+    """Each channel of a picture mapped, growing, to the distribution of the target's channel (by scikit-image).
+
+    Args:
+        picture: [3, H, W], RGB in [0, 1].
+        target: [3, H', W'], RGB in [0, 1], of any size.
+
+    Returns:
+        [3, H, W] in the picture's dtype, without gradient.
+
+    Raises:
+        ValueError: no pictures.
+
+    >>> match_histogram(torch.rand(3, 4, 4), torch.full((3, 1, 1), 0.25)).unique()
+    tensor([0.2500])
+    """
+    _check("match_histogram", "picture", picture)
+    _check("match_histogram", "target", target)
+    # slow to import
+    from skimage.exposure import match_histograms
+
+    ours, theirs = (x.detach().double().cpu().numpy() for x in (picture, target))
+    matched = np.ascontiguousarray(match_histograms(ours, theirs, channel_axis=0))
+    return torch.from_numpy(matched).to(picture)
+
+
+def _check(function: str, name: str, picture: Tensor) -> None:
+    if picture.ndim != 3 or picture.shape[0] != 3 or picture.numel() == 0 or not picture.is_floating_point():
+        raise ValueError(
+            f"{function}: {name} must be a floating-point [3, H, W]; got {tuple(picture.shape)} of {picture.dtype}"
+        )
