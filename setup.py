@@ -283,7 +283,9 @@ if __name__ == "__main__":
             "matplotlib>=3.8",
         ],
         extras_require={
+            "video": ["av>=17"],
             "dev": [
+                "av>=17",
                 "hypothesis>=6",
                 "mypy>=1.10",
                 "pybind11>=2.13",

@@ -34,7 +34,7 @@ PACKAGES = {
     "ops": {"torch"},
     "nn": {"torch"},
     "models": {"torch", "safetensors"},
-    "data": {"torch", "numpy", "PIL", "skimage"},
+    "data": {"torch", "numpy", "PIL", "skimage", "av"},
 }
 
 FILES = [*sorted((ROOT / "imgops").rglob("*.py")), *sorted((ROOT / "kernels").rglob("*.py"))]

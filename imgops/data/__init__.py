@@ -1,10 +1,19 @@
-"""Pictures: one at a time, and to train on, from a folder, a zip, or a ``samples:`` set that needs no download."""
+"""Pictures: one at a time, as frames of a video, and to train on, from a folder, a zip, or a ``samples:`` set that
+needs no download; and what is done between two of them, colours and flow."""
 
 from __future__ import annotations
 
 from ._dataset import ImageDataset as ImageDataset
 from ._images import DataError as DataError
 from ._sampler import EndlessSampler as EndlessSampler
+from .colours import KEEP_COLOURS as KEEP_COLOURS
+from .colours import keep_colours as keep_colours
+from .colours import keep_luma as keep_luma
+from .colours import match_covariance as match_covariance
+from .colours import match_histogram as match_histogram
+from .flow import occlusion as occlusion
+from .flow import optical_flow as optical_flow
+from .flow import warp as warp
 from .folder import ImageFolder as ImageFolder
 from .folder import open_dataset as open_dataset
 from .pictures import Picture as Picture
@@ -14,8 +23,15 @@ from .pictures import resize_picture as resize_picture
 from .pictures import write_picture as write_picture
 from .samples import SAMPLE_SETS as SAMPLE_SETS
 from .samples import SampleSet as SampleSet
+from .video import VideoInfo as VideoInfo
+from .video import VideoWriter as VideoWriter
+from .video import is_video as is_video
+from .video import probe_video as probe_video
+from .video import read_frames as read_frames
+from .video import read_video_settings as read_video_settings
 
 __all__ = [
+    "KEEP_COLOURS",
     "SAMPLE_SETS",
     "DataError",
     "EndlessSampler",
@@ -23,9 +39,22 @@ __all__ = [
     "ImageFolder",
     "Picture",
     "SampleSet",
+    "VideoInfo",
+    "VideoWriter",
+    "is_video",
+    "keep_colours",
+    "keep_luma",
+    "match_covariance",
+    "match_histogram",
+    "occlusion",
     "open_dataset",
+    "optical_flow",
+    "probe_video",
+    "read_frames",
     "read_picture",
     "read_settings",
+    "read_video_settings",
     "resize_picture",
+    "warp",
     "write_picture",
 ]

@@ -14,7 +14,7 @@ from torch import Tensor
 #: Pillow's mode for each number of channels that a network may have
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 #: what Pillow and its codecs raise on a file that is no picture, or a damaged one
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 class DataError(ValueError):
@@ -31,12 +31,12 @@ def load_image(file: IO[bytes], name: str) -> Image.Image:
         image = Image.open(file)
     except Image.UnidentifiedImageError:
         raise DataError(f"{name}: not a picture that Pillow can read") from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(f"{name}: damaged picture ({error})") from None
     try:
         image.load()
         return ImageOps.exif_transpose(image)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(f"{name}: damaged or truncated picture ({error})") from None
 
 

@@ -1,0 +1,268 @@
+"""Videos by PyAV (FFmpeg): the frames of one, and frames and sound into one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from ._images import DataError
+
+#: FFmpeg's name of each container, and the encoder of its pictures
+_CONTAINERS = {
+    ".mp4": ("mp4", "libx264"),
+    ".mov": ("mov", "libx264"),
+    ".mkv": ("matroska", "libx264"),
+    ".webm": ("webm", "libvpx-vp9"),
+}
+#: constant quality, hardly to be told from the frames that were given
+_OPTIONS = {
+    "libx264": {"crf": "17", "preset": "medium"},
+    "libvpx-vp9": {"crf": "20", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
+}
+#: sound that a container holds and common players play there; what else there is becomes the first of them
+_SOUND = {
+    ".mp4": ("aac", "mp3", "ac3", "eac3", "alac", "flac", "opus"),
+    ".mov": ("aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s24le", "pcm_s16be", "pcm_s24be"),
+    ".mkv": ("aac", "mp3", "ac3", "eac3", "alac", "flac", "opus", "vorbis", "dts", "truehd", "pcm_s16le", "pcm_s24le"),
+    ".webm": ("opus", "vorbis"),
+}
+_SOUND_ENCODERS = {"aac": "aac", "opus": "libopus"}
+#: samples a second of sound that is encoded anew, which both encoders take
+_RATE = 48000
+#: of FFmpeg's numbers: the matrix of HD pictures, one that nobody wrote down, and the range 16 to 235
+_BT709, _UNKNOWN, _LIMITED = 1, 2, 1
+#: FFmpeg's flags for a conversion without bias: bicubic, accurate rounding, chroma at every pixel
+_CONVERSION = 0x4 | 0x40000 | 0x2000 | 0x4000
+#: from here on a video whose matrix nobody wrote down is taken for HD
+_HD_HEIGHT = 720
+
+
+def _open(path: Path) -> Any:
+    try:
+        # the prefix keeps a colon in a name from being read as a protocol
+        return av.open(f"file:{path}")
+    except av.FFmpegError as error:
+        raise DataError(f"{path}: not a video that FFmpeg can read ({error.strerror})") from None
+
+
+def _create(path: Path, format: str) -> Any:
+    # the index of MP4 and MOV at the front: a browser begins to play before it has the whole
+    options = {"movflags": "faststart"} if format in ("mp4", "mov") else {}
+    return av.open(f"file:{path}", "w", format=format, container_options=options)
+
+
+def _frames(container: Any, path: Path) -> Iterator[Any]:
+    if not container.streams.video:
+        raise DataError(f"{path}: holds no pictures, only {', '.join(s.type for s in container.streams) or 'nothing'}")
+    stream, count = container.streams.video[0], 0
+    stream.thread_type = "AUTO"
+    try:
+        for frame in container.decode(stream):
+            yield frame
+            count += 1
+    except av.FFmpegError as error:
+        raise DataError(f"{path}: damaged or truncated video after {count} frames ({error.strerror})") from None
+    if count == 0:
+        raise DataError(f"{path}: damaged or truncated video, without a single frame")
+
+
+def av_info(path: Path) -> tuple[int, int, Fraction, int | None, bool]:
+    """(width, height, mean frames a second, about how many frames if that is known, whether there is sound).
+
+    Raises:
+        DataError: as :func:`av_frames`.
+    """
+    with _open(path) as container:
+        frame = next(_frames(container, path))
+        stream = container.streams.video[0]
+        fps = stream.average_rate or stream.guessed_rate or Fraction(25)
+        frames = stream.frames
+        if not frames and container.duration:
+            frames = round(container.duration * fps / av.time_base)
+        height, width = (frame.height, frame.width)[:: -1 if _turns(frame) % 2 else 1]
+        return width, height, Fraction(fps), frames or None, bool(container.streams.audio)
+
+
+def av_frames(path: Path) -> Iterator[np.ndarray]:
+    """Its frames, uint8 [H, W, 3], upright.
+
+    Raises:
+        DataError: it is no video that FFmpeg reads, or a damaged one.
+    """
+    with _open(path) as container:
+        for frame in _frames(container, path):
+            unknown = frame.colorspace == _UNKNOWN and frame.height >= _HD_HEIGHT
+            matrix = "ITU709" if unknown else None
+            rgb = frame.reformat(format="rgb24", src_colorspace=matrix, interpolation=_CONVERSION)
+            yield np.rot90(rgb.to_ndarray(), _turns(frame))
+
+
+def _turns(frame: Any) -> int:
+    """Quarters of a turn, anticlockwise, that bring a frame upright."""
+    return round(frame.rotation / 90)
+
+
+def av_comment(path: Path) -> str:
+    """Its comment, or nothing.
+
+    Raises:
+        DataError: it is no video that FFmpeg reads.
+    """
+    with _open(path) as container:
+        return next((text for key, text in container.metadata.items() if key.lower() == "comment"), "")
+
+
+class _Sound:
+    """The sound of a video or of a sound file, to go into another: copied where that holds its kind, else encoded."""
+
+    def __init__(self, path: Path, suffix: str) -> None:
+        self.path = path
+        self.source = _open(path)
+        pictures = self.source.streams.video
+        #: the time of the first picture, s
+        self.start = pictures[0].start_time * pictures[0].time_base if pictures and pictures[0].start_time else 0
+        self.streams = {stream.index: stream for stream in self.source.streams.audio if stream.codec_context}
+        self.encoders: dict[int, str] = {}
+        for index, stream in self.streams.items():
+            if stream.codec_context.codec.canonical_name not in _SOUND[suffix]:
+                self.encoders[index] = check_encoder(_SOUND_ENCODERS[_SOUND[suffix][0]])
+        self.targets: dict[int, Any] = {}
+        self.packets = self._read()
+        self.held: Any = None
+
+    def add_streams(self, container: Any) -> None:
+        """Give an output container a stream for each of these."""
+        for index, stream in self.streams.items():
+            if index not in self.encoders:
+                self.targets[index] = container.add_stream_from_template(stream)
+                continue
+            layout = "mono" if stream.channels == 1 else "stereo"
+            self.targets[index] = container.add_stream(self.encoders[index], rate=_RATE, layout=layout)
+
+    def _read(self) -> Iterator[Any]:
+        try:
+            if self.streams:
+                yield from self.source.demux(*self.streams.values())
+        except av.FFmpegError as error:
+            raise DataError(f"{self.path}: damaged or truncated sound ({error.strerror})") from None
+
+    def packets_until(self, time: Fraction) -> Iterator[Any]:
+        """What begins before a time, s, and was not given before."""
+        while True:
+            packet = self.held or next(self.packets, None)
+            self.held = None
+            if packet is None:
+                return
+            if packet.dts is None:
+                continue
+            if packet.dts * packet.time_base - self.start >= time:
+                self.held = packet
+                return
+            yield from self._encoded(packet) if packet.stream.index in self.encoders else [self._copied(packet)]
+
+    def _copied(self, packet: Any) -> Any:
+        shift = round(self.start / packet.time_base)
+        packet.pts, packet.dts = packet.dts - shift if packet.pts is None else packet.pts - shift, packet.dts - shift
+        packet.stream = self.targets[packet.stream.index]
+        return packet
+
+    def _encoded(self, packet: Any) -> Iterator[Any]:
+        index = packet.stream.index
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            # a moment's silence rather than the loss of a film
+            return
+        for frame in frames:
+            if frame.pts is not None:
+                frame.pts -= round(self.start / frame.time_base)
+            yield from self.targets[index].encode(frame)
+
+    def flush(self) -> Iterator[Any]:
+        """What the encoders hold back."""
+        for index in self.encoders:
+            yield from self.targets[index].encode(None)
+
+
+def check_encoder(name: str) -> str:
+    """The name of an encoder that FFmpeg has.
+
+    Raises:
+        ValueError: it has not.
+    """
+    try:
+        av.Codec(name, "w")
+    except ValueError:
+        raise ValueError(f"this FFmpeg was built without {name}; the wheel of PyAV has it: pip install av") from None
+    return name
+
+
+class AvEncoder:
+    """Frames, and the sound of another video, into a video: H.264, or VP9 in WebM, in 4:2:0 and BT.709.
+
+    Args:
+        path: the file to write; its ending names the container.
+        fps: frames a second, > 0.
+        comment: what to keep as its comment, if anything.
+        audio_from: a video whose sound is kept as far as the frames last: copied where the container holds its kind,
+            else encoded anew.
+
+    Raises:
+        OSError, DataError, ValueError: the source of the sound cannot be read; FFmpeg lacks an encoder.
+    """
+
+    def __init__(self, path: Path, fps: Fraction, comment: str | None, audio_from: Path | None) -> None:
+        self.fps, self.count = fps, 0
+        suffix = path.suffix.lower()
+        format, codec = _CONTAINERS[suffix]
+        check_encoder(codec)
+        self.sound = None if audio_from is None else _Sound(audio_from, suffix)
+        self.container = _create(path, format)
+        if comment is not None:
+            self.container.metadata["comment"] = comment
+        self.stream = self.container.add_stream(codec, rate=fps, options=_OPTIONS[codec])
+        self.stream.pix_fmt, self.stream.bit_rate = "yuv420p", 0
+        context = self.stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED
+        if self.sound is not None:
+            self.sound.add_streams(self.container)
+
+    def write(self, pixels: np.ndarray) -> None:
+        """Add a frame, uint8 [H, W, 3]; a last row or column is repeated where a side is odd."""
+        height, width = pixels.shape[:2]
+        if self.count == 0:
+            self.stream.width, self.stream.height = width + width % 2, height + height % 2
+        pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame: Any = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", interpolation=_CONVERSION)
+        frame.pts, frame.time_base = self.count, 1 / self.fps
+        self.container.mux(self.stream.encode(frame))
+        self.count += 1
+        self._mux_sound()
+
+    def _mux_sound(self) -> None:
+        if self.sound is not None:
+            for packet in self.sound.packets_until(self.count / self.fps):
+                self.container.mux(packet)
+
+    def finish(self) -> None:
+        """Write what is held back and the file's end."""
+        self.container.mux(self.stream.encode(None))
+        if self.sound is not None:
+            for packet in self.sound.flush():
+                self.container.mux(packet)
+        self.container.close()
+
+    def close(self) -> None:
+        """Let go of the files, a finished one or one that is thrown away."""
+        if self.sound is not None:
+            self.sound.source.close()
+        with suppress(av.FFmpegError):
+            self.container.close()

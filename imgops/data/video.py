@@ -1,0 +1,234 @@
+"""Videos and animated GIFs, a frame at a time, in and out; sound is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._gif import GifEncoder, gif_comment, gif_frames, gif_info
+from ._images import DataError
+from .files import SCRAP
+
+#: endings of the videos that are read, and of those that are written; GIF needs Pillow alone, the others PyAV
+VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
+WRITTEN_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".gif")
+
+
+class VideoInfo(NamedTuple):
+    """What a video is: size in pixels, upright; mean frames a second; about how many frames, if the file says; and
+    whether it has sound."""
+
+    width: int
+    height: int
+    fps: Fraction
+    frames: int | None
+    has_audio: bool
+
+
+def is_video(path: str | Path) -> bool:
+    """Whether a file is a video or GIF by the ending of its name.
+
+    >>> is_video("holiday.MP4"), is_video("holiday.jpg")
+    (True, False)
+    """
+    return Path(path).suffix.lower() in VIDEO_ENDINGS
+
+
+def probe_video(path: str | Path) -> VideoInfo:
+    """What a video is, from its head and first frame, or from all of a GIF.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: its name has none of :data:`VIDEO_ENDINGS`.
+        DataError: it is no video, or a damaged one.
+        ImportError: it needs PyAV, which is not installed.
+    """
+    path = _check_source(path)
+    if _is_gif(path):
+        return VideoInfo(*gif_info(path), has_audio=False)
+    return VideoInfo(*_pyav(path).av_info(path))
+
+
+def read_frames(path: str | Path) -> Iterator[Tensor]:
+    """The frames of a video one by one, a few of them in memory at a time.
+
+    Each is given once, however long it is shown. Transparency is laid over white, and frames that have no pixels of
+    their own over the frame before. Videos of 10 or more bits are read in 8; turned ones as a player shows them. Of a
+    truncated video FFmpeg may give what there is without a word.
+
+    Args:
+        path: ends in one of :data:`VIDEO_ENDINGS`.
+
+    Returns:
+        An iterator of float32 [3, H, W], RGB in [0, 1].
+
+    Raises:
+        OSError, ValueError, DataError, ImportError: as :func:`probe_video`; damage beyond the first frame when it is
+            come to.
+    """
+    path = _check_source(path)
+    frames = gif_frames(path) if _is_gif(path) else _pyav(path).av_frames(path)
+    return (torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1))).float() / 255 for frame in frames)
+
+
+def read_video_settings(path: str | Path) -> dict[str, Any] | None:
+    """The settings that a :class:`VideoWriter` put into a video, or None if there are none.
+
+    Raises:
+        OSError, ValueError, DataError, ImportError: as :func:`probe_video`.
+    """
+    path = _check_source(path)
+    comment = gif_comment(path) if _is_gif(path) else _pyav(path).av_comment(path)
+    try:
+        settings = json.loads(comment)["imgops"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
+class VideoWriter:
+    """A video from frames: animated GIF, or H.264 in MP4, MOV and MKV, VP9 in WebM; the file is whole or absent.
+
+    It is written beside its place and renamed when the ``with`` block ends; where the block raises, nothing is left.
+    A GIF has up to 256 colours a frame, repeats for ever, and shows at most 50 frames a second: of more, some are left
+    out, so that it lasts as long; of frames that are equal it keeps one, shown for longer. The other kinds hold sides
+    of even length: a last row or column is repeated.
+
+    Args:
+        path: ends in .gif, .mp4, .mov, .mkv or .webm; its folder is made.
+        fps: frames a second, > 0.
+        audio_from: a video (or sound file) whose sound is kept, as far as the frames last, without encoding it anew
+            where the container holds its kind; else as AAC, in WebM as Opus, at 48 kHz in stereo at most. A source
+            that has no sound gives none.
+        settings: what made the video, kept as JSON in its metadata: :func:`read_video_settings` gives it back.
+
+    Raises:
+        OSError: a file cannot be read or written.
+        ValueError: another ending, no positive fps, sound for a GIF, a first frame that is none, later ones of another
+            size, no frame at the end.
+        DataError: ``audio_from`` is damaged.
+        ImportError: it needs PyAV, which is not installed.
+
+    Example::
+
+        with VideoWriter("out.mp4", probe_video("in.mp4").fps, audio_from="in.mp4") as video:
+            for frame in read_frames("in.mp4"):
+                video.write(1 - frame)
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        fps: Fraction | float,
+        *,
+        audio_from: str | Path | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        suffix = self.path.suffix.lower()
+        if suffix not in WRITTEN_ENDINGS:
+            raise ValueError(
+                f"{path}: videos are written as {', '.join(WRITTEN_ENDINGS)}; got {suffix or 'no ending'!r}"
+            )
+        if not 0 < fps < float("inf"):
+            raise ValueError(f"VideoWriter: fps must be > 0; got {fps}")
+        if audio_from is not None and suffix == ".gif":
+            raise ValueError(f"{path}: a GIF has no sound; leave out audio_from, or write .mp4, .mov, .mkv or .webm")
+        if suffix != ".gif":
+            _pyav(self.path)
+        self.fps = Fraction(fps).limit_denominator(1001)
+        self.audio_from = None if audio_from is None else _check_file(audio_from)
+        self.comment = None if settings is None else json.dumps({"imgops": dict(settings)}, ensure_ascii=True)
+        self._scrap = self.path.with_name(f"{SCRAP}{self.path.name}")
+        self._size: tuple[int, ...] | None = None
+        self._encoder: Any = None
+
+    def __enter__(self) -> VideoWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # a folder that cannot be written to is known now, not after the work
+            self._scrap.touch()
+            if _is_gif(self.path):
+                self._encoder = GifEncoder(self._scrap, self.fps, self.comment)
+            else:
+                encoder = _pyav(self.path).AvEncoder
+                self._encoder = encoder(self._scrap, self.fps, self.comment, self.audio_from)
+        except BaseException:
+            self._scrap.unlink(missing_ok=True)
+            raise
+        return self
+
+    def write(self, frame: Tensor) -> None:
+        """Add a frame.
+
+        Args:
+            frame: [3, H, W], RGB in [0, 1], of the size of the first; what is beyond is clipped.
+
+        Raises:
+            OSError: it cannot be written.
+            ValueError: another shape, or no ``with`` block around.
+        """
+        if self._encoder is None:
+            raise ValueError("VideoWriter.write: the writer is not open; use it in a with statement")
+        if frame.ndim != 3 or frame.shape[0] != 3 or frame.numel() == 0:
+            raise ValueError(f"VideoWriter.write: frame must be [3, H, W]; got {tuple(frame.shape)}")
+        size = tuple(frame.shape[1:])
+        if self._size not in (None, size):
+            raise ValueError(f"VideoWriter.write: frame is {size} pixels high and wide, the first was {self._size}")
+        self._size = size
+        values = (frame.detach().float().cpu().clamp(0, 1) * 255).round().byte()
+        self._encoder.write(values.permute(1, 2, 0).contiguous().numpy())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        encoder, self._encoder = self._encoder, None
+        try:
+            if kind is None:
+                if self._size is None:
+                    raise ValueError(f"{self.path}: a video needs at least one frame; got none")
+                encoder.finish()
+                with open(self._scrap, "rb+") as file:
+                    os.fsync(file.fileno())
+                os.replace(self._scrap, self.path)
+        finally:
+            try:
+                encoder.close()
+            finally:
+                self._scrap.unlink(missing_ok=True)
+
+
+def _is_gif(path: Path) -> bool:
+    return path.suffix.lower() == ".gif"
+
+
+def _check_source(path: str | Path) -> Path:
+    if not is_video(path):
+        raise ValueError(f"{path}: videos are read from {', '.join(VIDEO_ENDINGS)}")
+    return _check_file(path)
+
+
+def _check_file(path: str | Path) -> Path:
+    with open(path, "rb") as file:
+        if not file.read(1):
+            raise DataError(f"{path}: the file is empty")
+    return Path(path)
+
+
+def _pyav(path: Path) -> ModuleType:
+    try:
+        from . import _av
+    except ImportError as error:
+        raise ImportError(
+            f"{path}: videos other than GIF need PyAV ({error}); install it with pip install 'imgops[video]'"
+        ) from None
+    return _av
