@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ DOWNLOADS = {
 }
 #: keys of parts of a network that encoders are without
 _UNUSED = re.compile(r"(classifier|fc|aux1|aux2|AuxLogits)\.|.*\.num_batches_tracked$")
+#: where the weights lie that ship with the package
+_PACKAGE = Path(__file__).parent
 
 
 class Layout(NamedTuple):
@@ -53,8 +55,8 @@ def load_encoder(
     are left out.
 
     Args:
-        weights: a file of torch.save or safetensors, or a name in :data:`DOWNLOADS`, which is downloaded once into the
-            cache of torch.hub and checked.
+        weights: a file of torch.save or safetensors; "default", a small VGG that ships with the package; or a name in
+            :data:`DOWNLOADS`, which is downloaded once into the cache of torch.hub and checked.
         pooling, padding_mode, preprocessing: as the networks take them; None takes what the weights were trained with.
 
     Raises:
@@ -70,12 +72,47 @@ def load_encoder(
             DOWNLOADS[str(weights)], map_location="cpu", check_hash=True, weights_only=True
         )
     else:
-        state = read_weights(weights)
-    layout = find_layout(state, str(weights))
+        state = read_weights(find_weights(weights, {"default": "default_encoder"}))
+    layout = find_layout(state, [*LAYOUTS, *_own_layout(state)], str(weights))
     options = {"pooling": pooling, "padding_mode": padding_mode, "preprocessing": preprocessing}
     network = layout.build(**layout.options | {k: v for k, v in options.items() if v is not None})
     load_layout(network, state, layout, f"{weights} ({layout.name})")
     return network.eval().requires_grad_(False)
+
+
+def shipped(name: str) -> Path | None:
+    """The file of weights that ships with the package under a name, such as default_encoder; None if it has none.
+
+    >>> shipped("nothing_of_this_name") is None
+    True
+    """
+    path = _PACKAGE / f"{name}.safetensors"
+    return path if path.is_file() else None
+
+
+def shipped_names() -> list[str]:
+    """Names of all files of weights that ship with the package."""
+    return sorted(path.stem for path in _PACKAGE.glob("*.safetensors") if not path.name.startswith("."))
+
+
+def find_weights(weights: str | Path, names: Mapping[str, str]) -> Path:
+    """The file that is meant by a path, or by a name that stands for a file of the package.
+
+    Args:
+        weights: a path, which comes first where there is such a file, or a key of ``names``.
+        names: for each name, what :func:`shipped` knows it by.
+
+    Raises:
+        ValueError: a name whose file this installation lacks.
+    """
+    if str(weights) not in names or Path(weights).is_file():
+        return Path(weights)
+    path = shipped(names[str(weights)])
+    if path is None:
+        raise ValueError(
+            f"{weights}: this installation lacks {names[str(weights)]}.safetensors; give the path of a file of weights"
+        )
+    return path
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -116,8 +153,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
-def find_layout(state: Mapping[str, Tensor], name: str) -> Layout:
-    """The layout whose keys a file's are.
+def find_layout(state: Mapping[str, Tensor], layouts: Sequence[Layout], name: str) -> Layout:
+    """The layout whose keys those of a file are.
+
+    Args:
+        state: the file's tensors.
+        layouts: those that it may be of.
+        name: of the file.
 
     Raises:
         ValueError: it has less than half of the keys of any.
@@ -128,10 +170,9 @@ def find_layout(state: Mapping[str, Tensor], name: str) -> Layout:
             keys = _file_keys(layout.build(**layout.options), layout)
         return len(keys.keys() - state.keys()) / len(keys) if layout.marks(state) else 1.0
 
-    layouts = [*LAYOUTS, *_own_layout(state)]
     layout = min(layouts, key=missing)
     if missing(layout) > 0.5:
-        known = ", ".join(layout.name for layout in LAYOUTS)
+        known = ", ".join(layout.name for layout in layouts)
         raise ValueError(
             f"{name}: no known layout of weights ({known}); its keys are {', '.join(list(state)[:4])}, ..."
         )

@@ -6,7 +6,7 @@ from .displacement import DisplacementState, ModulatedDisplacement
 from .features import Features
 from .linear import EqualizedLinear
 from .losses import ContentLoss, PerceptualLoss, TotalVariation
-from .norm import AdaIN, AdaptiveInstanceNorm2d, MinibatchStdDev, minibatch_stddev, pixel_norm
+from .norm import AdaIN, AdaptiveInstanceNorm2d, InstanceNorm2d, MinibatchStdDev, minibatch_stddev, pixel_norm
 from .resample import FIRDownsample2d, FIRUpsample2d, downsample2d, upsample2d
 from .style import GramMatrix, StyleLoss
 from .synthesis import ModulatedConv2d, SynthesisLayer, ToRGB
@@ -24,6 +24,7 @@ __all__ = [
     "Features",
     "FilteredLReLU",
     "GramMatrix",
+    "InstanceNorm2d",
     "MinibatchStdDev",
     "ModulatedConv2d",
     "ModulatedDisplacement",

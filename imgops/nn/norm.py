@@ -85,6 +85,39 @@ class AdaptiveInstanceNorm2d(nn.Module):
         return f"{self.num_features}, eps={self.eps}"
 
 
+class InstanceNorm2d(nn.Module):
+    """Instance normalisation with a scale and a bias for each channel (Ulyanov et al. 2016), fused.
+
+    ``weight * (x - mean) / sqrt(variance + eps) + bias`` with the (biased) statistics of each sample; its state dict is
+    that of ``torch.nn.InstanceNorm2d(num_features, affine=True)``.
+
+    Args:
+        num_features: channels of x, >= 1.
+        eps: added to the variance, >= 0. Default 1e-5.
+
+    Shapes: x [N, num_features, H, W] -> the same in x's dtype, channels-last where x is; weight [num_features], 1 at
+    first, and bias [num_features], 0 at first.
+
+    Raises:
+        TypeError, ValueError: a size that is no int >= 1; in the forward, what adaptive_instance_norm raises.
+
+    >>> InstanceNorm2d(8)(torch.randn(2, 8, 16, 16)).shape
+    torch.Size([2, 8, 16, 16])
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.num_features, self.eps = check_size(type(self).__name__, "num_features", num_features), eps
+        self.weight = nn.Parameter(torch.ones(num_features))
+        self.bias = nn.Parameter(torch.zeros(num_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return adaptive_instance_norm(x, self.weight[None] - 1, self.bias[None], eps=self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}"
+
+
 def minibatch_stddev(x: Tensor, group_size: int | None = 4, num_channels: int = 1) -> Tensor:
     """Append feature maps that hold the standard deviation over a group of samples; see :class:`MinibatchStdDev`.
 

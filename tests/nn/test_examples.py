@@ -37,6 +37,7 @@ CALLS = {
     "Features": ((NETWORK, ["1", "0"]), (X,)),
     "FilteredLReLU": ((4, [1, 3, 3, 1], [1, 2, 1]), (X,)),
     "GramMatrix": ((), (X,)),
+    "InstanceNorm2d": ((4,), (X,)),
     "MinibatchStdDev": ((), (X,)),
     "ModulatedConv2d": ((4, 3, 3), (X, STYLES)),
     "ModulatedDisplacement": ((4, 5), (X, W)),

@@ -1,0 +1,183 @@
+"""Style transfer to any style in one pass: adaptive instance normalisation and a decoder (Huang and Belongie 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..models.adain_decoder import STRIDE, AdaINDecoder
+from ..models.tiling import Field, plan_tiles, receptive_fields
+from ..nn import Features
+from ..ops.adain import adain, adaptive_instance_norm
+
+#: the encoder's layer that the decoder starts from
+LAYER = "relu4_1"
+#: how the statistics of features are taken
+CONVENTIONS = ("pytorch", "lua")
+#: the fewest pixels a side of a picture
+MINIMUM = 2 * STRIDE
+
+
+@torch.no_grad()
+def stylize_adain(
+    content: Tensor,
+    styles: Sequence[Tensor],
+    encoder: nn.Module,
+    decoder: AdaINDecoder,
+    *,
+    alpha: float = 1.0,
+    weights: Sequence[float] | None = None,
+    masks: Sequence[Tensor] | None = None,
+    convention: str = "pytorch",
+    tile: int | None = None,
+) -> Tensor:
+    """Give a picture the style of others, in one pass.
+
+    The content's features at relu4_1 take the mean and standard deviation of each style's, are mixed, and decoded.
+
+    Args:
+        content: [3, H, W], RGB in [0, 1], at least 16 pixels a side.
+        styles: pictures [3, H', W'] likewise, of any sizes.
+        encoder: a VGG, as :func:`imgops.models.weights.load_encoder` gives it.
+        decoder: the encoder's, as :func:`imgops.models.style_weights.load_adain_decoder` gives it.
+        alpha: how much of the style, from 0, the content as the decoder reproduces it, to 1. Default 1.
+        weights: of each style where several meet, >= 0; only their ratios count. None weighs them equally.
+        masks: [1, H, W] in [0, 1] for each style, where it applies; where they add up to less than 1 the content's
+            features fill up. None applies all of them everywhere.
+        convention: "pytorch" takes unbiased variances plus 1e-5; "lua", as the authors' own networks were trained, a
+            biased one plus 1e-5 for the content and an unbiased one for the style. Default "pytorch".
+        tile: pixels a side of the tiles that a large picture is encoded and decoded in; the statistics stay those of
+            the whole picture, and the result is the same. None does not tile.
+
+    Returns:
+        [3, H, W], RGB in [0, 1], with the content's dtype and device.
+
+    Raises:
+        ValueError: no style; a picture that is not RGB or is too small; alpha, weights or masks out of range or of
+            another number or size; an unknown convention; a tile below 8; a decoder that is not the encoder's, or an
+            encoder without relu4_1.
+    """
+    _check(content, styles, alpha, weights, masks, convention)
+    features = Features(encoder, [LAYER])
+    ceil = _keeps_the_last_row(features, decoder)
+    x = _encode(content, features, tile, decoder, ceil)
+    shares = _shares(x, len(styles), weights, masks)
+    mixed = x * (1 - alpha * sum(shares, x.new_zeros(())))
+    for style, share in zip(styles, shares, strict=True):
+        mixed += alpha * share * normalized(x, _encode(style, features, tile, decoder, ceil), convention)
+    return _decode(mixed, decoder, tile, content)
+
+
+def normalized(content: Tensor, style: Tensor, convention: str = "pytorch") -> Tensor:
+    """Features [N, C, H, W] of a content with the mean and standard deviation of a style's [N or 1, C, H', W'].
+
+    Raises:
+        ValueError: an unknown convention; what :func:`imgops.adain` raises.
+
+    >>> normalized(torch.randn(2, 8, 6, 6), torch.randn(1, 8, 9, 5), "lua").shape
+    torch.Size([2, 8, 6, 6])
+    """
+    if convention == "pytorch":
+        return adain(content, style)
+    if convention != "lua":
+        raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}; got {convention!r}")
+    variance, mean = torch.var_mean(style, (2, 3))
+    return adaptive_instance_norm(content, variance.sqrt() - 1, mean, eps=1e-5)
+
+
+def _check(
+    content: Tensor,
+    styles: Sequence[Tensor],
+    alpha: float,
+    weights: Sequence[float] | None,
+    masks: Sequence[Tensor] | None,
+    convention: str,
+) -> None:
+    if len(styles) == 0:
+        raise ValueError("stylize_adain: styles must have one picture at least")
+    for name, x in [("content", content), *((f"style {i}", style) for i, style in enumerate(styles, 1))]:
+        if x.ndim != 3 or x.shape[0] != 3 or min(x.shape[1:]) < MINIMUM:
+            raise ValueError(
+                f"stylize_adain: the {name} must be RGB [3, H, W] of at least {MINIMUM} x {MINIMUM} pixels; "
+                f"got {tuple(x.shape)}"
+            )
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"stylize_adain: alpha must be 0 to 1; got {alpha}")
+    if weights is not None and (len(weights) != len(styles) or min(weights) < 0 or not 0 < sum(weights) < float("inf")):
+        raise ValueError(f"stylize_adain: weights must be {len(styles)} numbers >= 0, not all 0; got {list(weights)}")
+    if masks is not None:
+        if len(masks) != len(styles):
+            raise ValueError(f"stylize_adain: masks must be one for each of {len(styles)} styles; got {len(masks)}")
+        for i, mask in enumerate(masks, 1):
+            if mask.shape != (1, *content.shape[1:]):
+                raise ValueError(
+                    f"stylize_adain: mask {i} must be {(1, *content.shape[1:])} as the content is; "
+                    f"got {tuple(mask.shape)}"
+                )
+            if not (mask.min() >= 0 and mask.max() <= 1):
+                raise ValueError(f"stylize_adain: mask {i} must be in [0, 1]")
+    if convention not in CONVENTIONS:
+        raise ValueError(f"stylize_adain: convention must be one of {', '.join(CONVENTIONS)}; got {convention!r}")
+
+
+def _keeps_the_last_row(features: Features, decoder: AdaINDecoder) -> bool:
+    """Whether the encoder's pools round up; that it fits the decoder is checked by the way.
+
+    Raises:
+        ValueError: it does not.
+    """
+    side = 2 * STRIDE + 1
+    probe = features(next(decoder.parameters()).new_zeros(1, 3, side, side))[LAYER]
+    channels = decoder.widths[3]
+    if probe.shape[1] != channels or probe.shape[2] not in (2, 3):
+        raise ValueError(
+            f"stylize_adain: the encoder has {probe.shape[1]} channels at {LAYER}, at {side} pixels "
+            f"{probe.shape[2]} a side; the decoder takes {channels}, and 2 or 3; give the decoder of this encoder"
+        )
+    return bool(probe.shape[2] == 3)
+
+
+def _encode(picture: Tensor, features: Features, tile: int | None, decoder: AdaINDecoder, ceil: bool) -> Tensor:
+    """Features of a picture [3, H, W], computed in tiles: [1, C, ceil(H / 8), ceil(W / 8)]."""
+    like = next(decoder.parameters())
+    h, w = (-(-side // STRIDE) for side in picture.shape[1:])
+    x = picture[None]
+    if not ceil:
+        # the rows that pools would drop are filled up to a whole stride
+        x = F.pad(x, (0, STRIDE * w - x.shape[3], 0, STRIDE * h - x.shape[2]), mode="reflect")
+    fields = [] if tile is None else list(receptive_fields(features.network, [LAYER]).values())
+    whole = like.new_empty(1, decoder.widths[3], h, w)
+    for part in plan_tiles(x.shape[2], x.shape[3], tile, fields):
+        found = features(part.cut(x).to(like))[LAYER]
+        part.core_in_picture(whole, STRIDE).copy_(part.core_of(found, STRIDE))
+    return whole
+
+
+def _shares(x: Tensor, count: int, weights: Sequence[float] | None, masks: Sequence[Tensor] | None) -> list[Tensor]:
+    """How much of each feature is of each style: [1, 1, H, W] or scalars, which add up to 1 at most."""
+    factors = [x.new_tensor(weight) for weight in weights or [1.0] * count]
+    total = sum(factors, x.new_zeros(()))
+    if masks is None:
+        return [factor / total for factor in factors]
+    # of each feature's own pixels, the mean
+    areas = [F.avg_pool2d(m[None].to(x), STRIDE, ceil_mode=True, count_include_pad=False) for m in masks]
+    covered = sum(areas, x.new_zeros(())).clamp(max=1)
+    weighted = [factor * area for factor, area in zip(factors, areas, strict=True)]
+    total = sum(weighted, x.new_zeros(())).clamp(min=torch.finfo(x.dtype).tiny)
+    return [covered * part / total for part in weighted]
+
+
+def _decode(x: Tensor, decoder: AdaINDecoder, tile: int | None, content: Tensor) -> Tensor:
+    """The picture of features [1, C, H', W'], computed in tiles: [3, H, W] as the content."""
+    side = None if tile is None else tile // STRIDE
+    output = torch.empty_like(content)
+    for part in plan_tiles(x.shape[2], x.shape[3], side, [Field(1, decoder.halo)]):
+        y = decoder(part.cut(x))[0].clamp(0, 1)
+        top, left, bottom, right = (STRIDE * edge for edge in part.core)
+        place = output[:, top:bottom, left:right]
+        top, left = top - STRIDE * part.outer[0], left - STRIDE * part.outer[1]
+        place.copy_(y[:, top : top + place.shape[1], left : left + place.shape[2]])
+    return output

@@ -1,0 +1,149 @@
+"""What the trainings of feed-forward style transfer can be told."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from ..models.vgg import DEPTHS, VGG
+from ..nn import Features
+from ..nn._checks import check_size
+
+#: settings that a resumed run may change
+_FREE = {"steps", "minutes", "save_every", "workers"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """What both trainings have.
+
+    Attributes:
+        size: side of the crops in pixels, >= 16. Default 256.
+        zoom: crops have sides from 1 / zoom of a picture's shorter side to all of it. Default 2.
+        batch: crops a step.
+        steps: in all, of a resumed run too.
+        minutes: stop by then, saved; None: no limit.
+        lr: Adam's rate.
+        lr_decay: the rate of step i is divided by 1 + lr_decay * i.
+        lr_end: the share of the rate that is left at the last step, reached along half a cosine. Default 1, all of it.
+        relative: whether losses are divided by the mean square of what they compare with, so that weights mean the
+            same with every encoder.
+        content_weight, style_weight, tv_weight: of the losses; the last, of the total variation, is 0 by default.
+        seed: of the weights at first and of the crops. Default 0.
+        save_every: steps between two saves. Default 500.
+        workers: threads that read pictures. Default 2.
+
+    Raises:
+        TypeError, ValueError: one that is out of range.
+    """
+
+    size: int = 256
+    zoom: float = 2.0
+    batch: int
+    steps: int
+    minutes: float | None = None
+    lr: float
+    lr_decay: float = 0.0
+    lr_end: float = 1.0
+    relative: bool | None
+    content_weight: float | None
+    style_weight: float | None
+    tv_weight: float = 0.0
+    seed: int = 0
+    save_every: int = 500
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        for key, least in (("size", 16), ("batch", 1), ("steps", 1), ("save_every", 1), ("workers", 1), ("seed", 0)):
+            check_size(name, key, getattr(self, key), least)
+        for key, low, high in (
+            ("zoom", 1.0, math.inf),
+            ("minutes", 0.0, math.inf),
+            ("lr", 0.0, math.inf),
+            ("lr_decay", 0.0, math.inf),
+            ("lr_end", 0.0, 1.0),
+            ("content_weight", 0.0, math.inf),
+            ("style_weight", 0.0, math.inf),
+            ("tv_weight", 0.0, math.inf),
+        ):
+            value = getattr(self, key)
+            if value is not None and not (low <= value <= high and math.isfinite(value)):
+                raise ValueError(f"{name}: {key} must be {low:g} to {high:g}; got {value}")
+
+    def rate(self, step: int) -> float:
+        """Adam's rate at a step, from 0."""
+        cosine = (1 + math.cos(math.pi * min(step / self.steps, 1))) / 2
+        return self.lr * (self.lr_end + (1 - self.lr_end) * cosine) / (1 + self.lr_decay * step)
+
+    def fixed(self) -> dict[str, Any]:
+        """Those that a resumed run must not change."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in _FREE}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FastTraining(Training):
+    """Settings of :func:`~imgops.style.training.train_fast`; the defaults are those of Johnson et al. 2016.
+
+    Attributes, besides those of :class:`Training`:
+        widths, blocks: of the network, see :class:`~imgops.models.transform_net.TransformNet`.
+        style_size: the style picture's longer side in pixels; None leaves it as it is.
+        content_layer, style_layers: of the encoder; None takes the last ReLU of each of the first four blocks, and that
+            of the second for the content: of VGG-16 relu1_2, relu2_2, relu3_3, relu4_3 and relu2_2.
+        relative: None: unless the encoder is VGG-16.
+        content_weight, style_weight: None takes 1e5 and 1e10, Johnson's; where losses are relative, 1 and 1.
+    """
+
+    widths: tuple[int, int, int] = (32, 64, 128)
+    blocks: int = 5
+    batch: int = 4
+    steps: int = 40000
+    lr: float = 1e-3
+    style_size: int | None = None
+    content_layer: str | None = None
+    style_layers: tuple[str, ...] | None = None
+    relative: bool | None = None
+    content_weight: float | None = None
+    style_weight: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.style_size is not None:
+            check_size(type(self).__name__, "style_size", self.style_size, 16)
+
+    def of_encoder(self, encoder: VGG) -> FastTraining:
+        """What None stands for with an encoder.
+
+        Raises:
+            ValueError: a layer that it lacks.
+        """
+        last = [f"relu{block}_{count}" for block, count in enumerate(encoder.blocks[:4], 1)]
+        layers = tuple(last) if self.style_layers is None else self.style_layers
+        content = last[min(1, len(last) - 1)] if self.content_layer is None else self.content_layer
+        Features(encoder, [*layers, content])
+        vgg16 = encoder.blocks == DEPTHS[16] and encoder.widths == (64, 128, 256, 512, 512)
+        relative = not vgg16 if self.relative is None else self.relative
+        weights = (1.0, 1.0) if relative else (1e5, 1e10)
+        return dataclasses.replace(
+            self,
+            style_layers=layers,
+            content_layer=content,
+            relative=relative,
+            content_weight=weights[0] if self.content_weight is None else self.content_weight,
+            style_weight=weights[1] if self.style_weight is None else self.style_weight,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdaINTraining(Training):
+    """Settings of :func:`~imgops.style.training.train_adain`; the defaults are those of Huang and Belongie 2017, crops
+    of 256 pixels from pictures of 512, but for the losses, which are relative."""
+
+    batch: int = 8
+    steps: int = 160000
+    lr: float = 1e-4
+    lr_decay: float = 5e-5
+    relative: bool = True
+    content_weight: float = 1.0
+    style_weight: float = 10.0

@@ -1,0 +1,222 @@
+"""Training of the networks of feed-forward style transfer: one for a style, and a decoder for any style."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..data.crops import RandomCrops
+from ..data.pictures import resize_picture
+from ..models.adain_decoder import AdaINDecoder
+from ..models.transform_net import TransformNet
+from ..models.vgg import VGG
+from ..nn import Features, StyleLoss, TotalVariation
+from ..ops.adain import adain
+from ._run import OnStep, check_out, run
+from .settings import AdaINTraining, FastTraining, Training
+
+Network = TypeVar("Network", bound=nn.Module)
+#: whose statistics are the style of AdaIN; the last is where the content is compared
+ADAIN_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
+
+
+def train_fast(
+    style: Tensor,
+    data: str | Path,
+    out: str | Path,
+    encoder: VGG,
+    settings: FastTraining | None = None,
+    *,
+    resume: bool = False,
+    device: str | torch.device = "cpu",
+    on_step: OnStep | None = None,
+    on_skip: Callable[[str], None] | None = None,
+) -> TransformNet:
+    """Train a network that paints any picture in one style (Johnson et al. 2016).
+
+    Args:
+        style: [3, H, W], RGB in [0, 1].
+        data: what to paint meanwhile, a folder of pictures or ``samples:``; see
+            :class:`~imgops.data.crops.RandomCrops`.
+        out: the network's file, .safetensors; ``out`` with ``.state`` appended holds what a resumed run needs, and may
+            be removed when the network is done.
+        encoder: a VGG, whose features the losses are on.
+        settings: None takes :class:`FastTraining`'s defaults.
+        resume: go on from ``out``'s state, bit by bit on the CPU as if never stopped.
+        device: where to train.
+        on_step: called after each step with its number, the number of steps, the weighted losses by name, and, when
+            the network is saved, [3, H, 2 W]: a crop and what becomes of it. A true answer stops the training.
+        on_skip: told of each picture that cannot be read; None warns.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        ValueError: settings, files or data that cannot be used, named, before the training starts.
+        FloatingPointError: the loss is no longer finite.
+        OSError: a file cannot be read or written.
+    """
+    settings, out, name = settings or FastTraining(), Path(out), "train_fast"
+    check_out(name, out, resume)
+    if style.ndim != 3 or style.shape[0] != 3:
+        raise ValueError(f"{name}: style must be RGB [3, H, W]; got {tuple(style.shape)}")
+    crops = RandomCrops(data, settings.size, zoom=settings.zoom, seed=settings.seed, on_skip=on_skip)
+    settings = settings.of_encoder(encoder)
+    encoder = _frozen(encoder, device)
+    assert settings.style_layers is not None
+    assert settings.content_layer is not None
+    style = style if settings.style_size is None else resize_picture(style, settings.style_size)
+    with torch.no_grad():
+        found = Features(encoder, settings.style_layers)(style[None].float().to(device))
+    styles = {layer: StyleLoss(y) for layer, y in found.items()}
+    scales = {layer: _scale(loss.target, settings.relative) for layer, loss in styles.items()}
+    features = Features(encoder, list(dict.fromkeys([*settings.style_layers, settings.content_layer])))
+    contents, smoothness = Features(encoder, [settings.content_layer]), TotalVariation()
+    network = _new(lambda: _grey(TransformNet(settings.widths, settings.blocks)), settings.seed, device)
+
+    def losses(x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        x = _laid_out(x, device)
+        y = network(x)
+        ours = features(y)
+        with torch.no_grad():
+            target = contents(x)[settings.content_layer]
+        content = F.mse_loss(ours[settings.content_layer], target) / _scale(target, settings.relative)
+        style = sum((loss(ours[layer]) / scales[layer] for layer, loss in styles.items()), x.new_zeros(()))
+        parts = _weighted(settings, content, style, smoothness(y))
+        return parts, torch.cat([x[0], y[0].detach().clamp(0, 1)], 2)
+
+    record = _record("fast", settings, {"data": str(data)}, [style, *encoder.state_dict().values()])
+    batches = lambda step: crops.batches(settings.batch, step, settings.workers)  # noqa: E731
+    run(network, out, settings, batches, losses, record, resume=resume, on_step=on_step)
+    return network.eval().requires_grad_(False)
+
+
+def train_adain(
+    contents: str | Path,
+    styles: str | Path,
+    out: str | Path,
+    encoder: VGG,
+    settings: AdaINTraining | None = None,
+    *,
+    resume: bool = False,
+    device: str | torch.device = "cpu",
+    on_step: OnStep | None = None,
+    on_skip: Callable[[str], None] | None = None,
+) -> AdaINDecoder:
+    """Train a decoder for any style (Huang and Belongie 2017).
+
+    Args:
+        contents, styles: folders of pictures or ``samples:``; see :class:`~imgops.data.crops.RandomCrops`.
+        encoder: a VGG of four blocks at least, which the decoder is to mirror.
+        settings: None takes :class:`AdaINTraining`'s defaults.
+        out, resume, device, on_skip: as of :func:`train_fast`.
+        on_step: as of :func:`train_fast`; its picture, [3, H, 3 W], is a content, a style and what becomes of them.
+
+    Returns:
+        The decoder, in evaluation mode.
+
+    Raises:
+        ValueError, FloatingPointError, OSError: as :func:`train_fast`.
+    """
+    settings, out, name = settings or AdaINTraining(), Path(out), "train_adain"
+    check_out(name, out, resume)
+    # a seed of their own, or contents and styles would be the same crops
+    seeds = (2 * settings.seed, 2 * settings.seed + 1)
+    places = [
+        RandomCrops(data, settings.size, zoom=settings.zoom, textures=textures, seed=seed, on_skip=on_skip)
+        for data, textures, seed in ((contents, 0.2, seeds[0]), (styles, 0.7, seeds[1]))
+    ]
+    encoder = _frozen(encoder, device)
+    features, deepest = Features(encoder, ADAIN_LAYERS), ADAIN_LAYERS[-1]
+    only, smoothness = Features(encoder, [deepest]), TotalVariation()
+    network = _new(lambda: AdaINDecoder(encoder.blocks, widths=encoder.widths), settings.seed, device)
+
+    def losses(pair: tuple[Tensor, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        x, s = (_laid_out(crops, device) for crops in pair)
+        with torch.no_grad():
+            wanted = features(s)
+            target = adain(only(x)[deepest], wanted[deepest])
+            statistics = {layer: _statistics(y) for layer, y in wanted.items()}
+        y = network(target, x.shape[2:])
+        ours = features(y)
+        content = F.mse_loss(ours[deepest], target) / _scale(target, settings.relative)
+        style = sum(
+            (
+                F.mse_loss(a, b) / _scale(b, settings.relative)
+                for layer in ADAIN_LAYERS
+                for a, b in zip(_statistics(ours[layer]), statistics[layer], strict=True)
+            ),
+            x.new_zeros(()),
+        )
+        parts = _weighted(settings, content, style, smoothness(y))
+        return parts, torch.cat([x[0], s[0], y[0].detach().clamp(0, 1)], 2)
+
+    def batches(step: int) -> Iterator[tuple[Tensor, ...]]:
+        return zip(*(crops.batches(settings.batch, step, settings.workers) for crops in places), strict=True)
+
+    record = _record(
+        "adain", settings, {"contents": str(contents), "styles": str(styles)}, list(encoder.state_dict().values())
+    )
+    run(network, out, settings, batches, losses, record, resume=resume, on_step=on_step)
+    return network.eval().requires_grad_(False)
+
+
+def _new(build: Callable[[], Network], seed: int, device: str | torch.device) -> Network:
+    # the caller's generator stays where it is
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build()
+    # PyTorch's annotations leave this overload out
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _grey(network: TransformNet) -> TransformNet:
+    """The network with a first output around mid-grey, in units of 0 to 255, that Adam would take long to reach."""
+    last = network.deconv3.conv2d
+    assert last.bias is not None
+    with torch.no_grad():
+        last.weight.mul_(30)
+        last.bias.fill_(127.5)
+    return network
+
+
+def _frozen(encoder: VGG, device: str | torch.device) -> VGG:
+    """A copy of the encoder, where the training is."""
+    encoder = copy.deepcopy(encoder).eval().requires_grad_(False).to(device)
+    return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _laid_out(x: Tensor, device: str | torch.device) -> Tensor:
+    return x.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, as AdaIN takes them."""
+    variance, mean = torch.var_mean(x, (2, 3))
+    return mean, (variance + 1e-5).sqrt()
+
+
+def _scale(target: Tensor, relative: bool | None) -> Tensor:
+    """What a mean squared difference from the target is divided by."""
+    return target.square().mean().clamp(min=1e-12) if relative else target.new_ones(())
+
+
+def _weighted(settings: Training, content: Tensor, style: Tensor, smoothness: Tensor) -> dict[str, Tensor]:
+    weights = settings.content_weight, settings.style_weight, settings.tv_weight
+    parts = zip(("content", "style", "smoothness"), weights, (content, style, smoothness), strict=True)
+    return {name: weight * loss for name, weight, loss in parts if weight}
+
+
+def _record(method: str, settings: Training, data: Mapping[str, str], tensors: Sequence[Tensor]) -> dict[str, Any]:
+    """What a resumed run must have the same, the encoder and the style by their hash."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {"method": method, **settings.fixed(), **data, "hash of encoder and style": digest.hexdigest()[:16]}
