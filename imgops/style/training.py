@@ -136,10 +136,14 @@ def train_adain(
     encoder = _frozen(encoder, device)
     features, deepest = Features(encoder, ADAIN_LAYERS), ADAIN_LAYERS[-1]
     only, smoothness = Features(encoder, [deepest]), TotalVariation()
-    network = _new(lambda: AdaINDecoder(encoder.blocks, widths=encoder.widths), settings.seed, device)
+    # crops that are their own style
+    own = max(1, settings.batch // 4)
+    network = _new(lambda: _awake(AdaINDecoder(encoder.blocks, widths=encoder.widths)), settings.seed, device)
 
     def losses(pair: tuple[Tensor, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         x, s = (_laid_out(crops, device) for crops in pair)
+        if settings.identity_weight:
+            s[:own] = x[:own]
         with torch.no_grad():
             wanted = features(s)
             target = adain(only(x)[deepest], wanted[deepest])
@@ -156,7 +160,10 @@ def train_adain(
             x.new_zeros(()),
         )
         parts = _weighted(settings, content, style, smoothness(y))
-        return parts, torch.cat([x[0], s[0], y[0].detach().clamp(0, 1)], 2)
+        if settings.identity_weight:
+            difference = F.mse_loss(y[:own], x[:own]) / _scale(x[:own], settings.relative)
+            parts["identity"] = settings.identity_weight * difference
+        return parts, torch.cat([x[-1], s[-1], y[-1].detach().clamp(0, 1)], 2)
 
     def batches(step: int) -> Iterator[tuple[Tensor, ...]]:
         return zip(*(crops.batches(settings.batch, step, settings.workers) for crops in places), strict=True)
@@ -185,6 +192,18 @@ def _grey(network: TransformNet) -> TransformNet:
         last.weight.mul_(30)
         last.bias.fill_(127.5)
     return network
+
+
+def _awake(decoder: AdaINDecoder) -> AdaINDecoder:
+    """The decoder with weights that keep the size of what passes, and a first output around mid-grey."""
+    convolutions = [layer for layer in decoder if isinstance(layer, nn.Conv2d)]
+    with torch.no_grad():
+        for conv in convolutions:
+            nn.init.kaiming_normal_(conv.weight)
+            assert conv.bias is not None
+            conv.bias.fill_(0.5 if conv is convolutions[-1] else 0)
+        convolutions[-1].weight.mul_(0.1)
+    return decoder
 
 
 def _frozen(encoder: VGG, device: str | torch.device) -> VGG:

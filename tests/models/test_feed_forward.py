@@ -220,7 +220,7 @@ def test_names_of_what_ships(tmp_path, monkeypatch):
     assert load_transform_net("stars").blocks == 2
     with pytest.raises(ValueError, match=r"ships with imgops \(stars\)"):
         load_transform_net("mosaic")
-    with pytest.raises(FileNotFoundError, match="mosaic.pth"):
+    with pytest.raises(FileNotFoundError, match=r"mosaic\.pth"):
         load_transform_net("mosaic.pth")
     # a file of the name comes first
     saved(TransformNet((2, 2, 2), 1).state_dict(), tmp_path / "stars")

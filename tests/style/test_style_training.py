@@ -1,0 +1,261 @@
+"""Training of the feed-forward networks: the losses, the files, and runs that are stopped and resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+import safetensors
+import torch
+import torch.nn.functional as F
+
+from imgops.data.crops import RandomCrops
+from imgops.models.style_weights import load_adain_decoder, load_transform_net
+from imgops.models.vgg import VGG
+from imgops.nn import Features
+from imgops.style import _run
+from imgops.style._run import state_path
+from imgops.style.settings import AdaINTraining, FastTraining
+from imgops.style.training import train_adain, train_fast
+
+STYLE = torch.rand(3, 40, 48)
+FAST = FastTraining(widths=(4, 6, 8), blocks=1, size=16, batch=2, steps=4, save_every=2, lr_end=0.1)
+ADAIN = AdaINTraining(size=16, batch=2, steps=4, save_every=2)
+
+
+def small_vgg():
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return VGG((1, 2, 1, 1), widths=(4, 5, 6, 7))
+
+
+def fast(out, settings=FAST, **options):
+    return train_fast(STYLE, "samples:", out, small_vgg(), settings, **options)
+
+
+def adain(out, settings=ADAIN, **options):
+    return train_adain("samples:", "samples:", out, small_vgg(), settings, **options)
+
+
+METHODS = [(fast, FAST, load_transform_net), (adain, ADAIN, load_adain_decoder)]
+IDS = ["fast", "adain"]
+
+
+@pytest.mark.parametrize(("train", "settings", "load"), METHODS, ids=IDS)
+def test_a_resumed_run_is_the_same_bit_by_bit(train, settings, load, tmp_path):
+    straight, parts = tmp_path / "straight.safetensors", tmp_path / "new" / "parts.safetensors"
+    before = torch.get_rng_state()
+    network = train(straight, settings)
+    assert torch.equal(torch.get_rng_state(), before)
+    train(parts, settings, on_step=lambda step, *rest: step == 2)
+    halfway = load(parts).state_dict()
+    train(parts, settings, resume=True)
+    whole, resumed = load(straight).state_dict(), load(parts).state_dict()
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, whole[key]), key
+        assert torch.equal(value, resumed[key]), key
+    assert any(not torch.equal(value, whole[key]) for key, value in halfway.items())
+    # as does a state that lacks its network, after a kill between the two
+    parts.unlink()
+    train(parts, settings, resume=True)
+    assert parts.read_bytes() == straight.read_bytes()
+
+
+def test_a_kill_between_the_files_leaves_a_run_that_resumes(tmp_path, monkeypatch):
+    out, straight, written = tmp_path / "a.safetensors", tmp_path / "straight.safetensors", []
+    fast(straight)
+    write = _run.write_file
+
+    def killed(path, content):
+        written.append(path)
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(_run, "write_file", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fast(out)
+    assert written == [state_path(out), out] * 2
+    with safetensors.safe_open(out, "pt") as old, safetensors.safe_open(state_path(out), "pt") as new:
+        steps = [json.loads(file.metadata()["imgops"])["step"] for file in (old, new)]
+    assert steps == [2, 4]
+    monkeypatch.undo()
+    fast(out, resume=True)
+    assert out.read_bytes() == straight.read_bytes()
+
+
+@pytest.mark.parametrize(("train", "settings", "load"), METHODS, ids=IDS)
+def test_steps_are_told_with_a_picture_at_saves(train, settings, load, tmp_path):
+    told = []
+    train(tmp_path / "a.safetensors", settings, on_step=lambda *step: told.append(step))
+    assert [(step, steps) for step, steps, _, _ in told] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    for _, _, losses, _ in told:
+        assert losses["total"] == pytest.approx(losses["content"] + losses["style"], rel=1e-5)
+    assert [picture is not None for *_, picture in told] == [False, True, False, True]
+    assert told[1][3].shape == (3, 16, 32 if train is fast else 48)
+    assert not told[1][3].requires_grad
+
+
+@pytest.mark.parametrize(("train", "settings", "load"), METHODS, ids=IDS)
+def test_training_lowers_the_loss(train, settings, load, tmp_path):
+    totals = []
+    longer = dataclasses.replace(settings, steps=40, save_every=100, lr=1e-2, content_weight=0.1)
+    train(tmp_path / "a.safetensors", longer, on_step=lambda step, steps, losses, _: totals.append(losses["total"]))
+    assert sum(totals[-5:]) < 0.8 * sum(totals[:5])
+
+
+def test_the_losses_of_fast_are_johnsons(tmp_path):
+    """Against plain formulas, on the first batch and the first network."""
+    told, encoder = [], small_vgg()
+    settings = dataclasses.replace(
+        FAST, relative=False, content_weight=2.0, style_weight=3.0, tv_weight=0.5, steps=1, lr=0.0
+    )
+    network = fast(tmp_path / "a.safetensors", settings, on_step=lambda *step: told.append(step[2]))
+    x = next(RandomCrops("samples:", 16).batches(2))
+    y = network(x)
+    layers = ["relu1_1", "relu2_2", "relu3_1", "relu4_1"]
+    of = {name: Features(encoder, layers)(z) for name, z in (("x", x), ("y", y), ("style", STYLE[None]))}
+
+    def gram(z):
+        return torch.einsum("nchw,ndhw->ncd", z, z) / z[0].numel()
+
+    style = sum((gram(of["y"][k]) - gram(of["style"][k])).square().mean() for k in layers)
+    content = (of["y"]["relu2_2"] - of["x"]["relu2_2"]).square().mean()
+    smoothness = y.diff(dim=2).square().mean() + y.diff(dim=3).square().mean()
+    expected = {"content": 2 * content, "style": 3 * style, "smoothness": smoothness / 2}
+    for name, value in expected.items():
+        assert told[0][name] == pytest.approx(value.item(), rel=1e-4), name
+    relative = dataclasses.replace(settings, relative=True)
+    fast(tmp_path / "b.safetensors", relative, on_step=lambda *step: told.append(step[2]))
+    shares = [
+        (gram(of["y"][k]) - gram(of["style"][k])).square().mean() / gram(of["style"][k]).square().mean() for k in layers
+    ]
+    assert told[1]["style"] == pytest.approx(3 * sum(shares).item(), rel=1e-4)
+    assert told[1]["content"] == pytest.approx(2 * (content / of["x"]["relu2_2"].square().mean()).item(), rel=1e-4)
+
+
+def test_the_losses_of_adain_are_huangs(tmp_path):
+    told, encoder = [], small_vgg()
+    settings = dataclasses.replace(ADAIN, relative=False, steps=1, lr=0.0)
+    decoder = adain(tmp_path / "a.safetensors", settings, on_step=lambda *step: told.append(step[2]))
+    x, s = (
+        next(RandomCrops("samples:", 16, textures=textures, seed=seed).batches(2))
+        for textures, seed in ((0.2, 0), (0.7, 1))
+    )
+    layers = [f"relu{block}_1" for block in range(1, 5)]
+    features = Features(encoder, layers)
+
+    def statistics(z):
+        return z.mean((2, 3), keepdim=True), (z.var((2, 3), keepdim=True) + 1e-5).sqrt()
+
+    content, wanted = features(x)["relu4_1"], features(s)
+    (own_mean, own_std), (mean, std) = statistics(content), statistics(wanted["relu4_1"])
+    target = std * (content - own_mean) / own_std + mean
+    ours = features(decoder(target))
+    style = sum(
+        F.mse_loss(a, b) for k in layers for a, b in zip(statistics(ours[k]), statistics(wanted[k]), strict=True)
+    )
+    assert told[0]["content"] == pytest.approx(F.mse_loss(ours["relu4_1"], target).item(), rel=1e-4)
+    assert told[0]["style"] == pytest.approx(10 * style.item(), rel=1e-4)
+
+
+def test_some_crops_are_their_own_style(tmp_path):
+    told, encoder = [], small_vgg()
+    settings = dataclasses.replace(ADAIN, batch=4, steps=1, lr=0.0, identity_weight=3.0)
+    decoder = adain(tmp_path / "a.safetensors", settings, on_step=lambda *step: told.append(step[2]))
+    x = next(RandomCrops("samples:", 16, textures=0.2).batches(4))[:1]
+    y = decoder(Features(encoder, ["relu4_1"])(x)["relu4_1"])
+    expected = 3 * ((y - x).square().mean() / x.square().mean()).item()
+    # 1e-5 beside the variance leaves the features almost as they are
+    assert told[0]["identity"] == pytest.approx(expected, rel=1e-2)
+    assert told[0]["total"] == pytest.approx(sum(told[0].values()) - told[0]["total"], rel=1e-5)
+
+
+def test_rates_and_defaults():
+    settings = AdaINTraining()
+    assert settings.rate(0) == 1e-4
+    assert settings.rate(20000) == pytest.approx(1e-4 / 2)
+    cosine = FastTraining(steps=100, lr=2.0, lr_end=0.1)
+    assert [cosine.rate(i) for i in (0, 50, 100, 150)] == pytest.approx([2, 1.1, 0.2, 0.2])
+    johnson = FastTraining().of_encoder(VGG(16))
+    assert johnson.style_layers == ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+    assert (johnson.content_layer, johnson.content_weight, johnson.style_weight) == ("relu2_2", 1e5, 1e10)
+    assert not johnson.relative
+    other = FastTraining(style_weight=7.0).of_encoder(small_vgg())
+    assert other.style_layers == ("relu1_1", "relu2_2", "relu3_1", "relu4_1")
+    assert other.relative
+    assert other.style_weight == 7
+
+
+def test_a_time_limit_ends_the_run_saved(tmp_path):
+    steps = []
+    out = tmp_path / "a.safetensors"
+    fast(out, dataclasses.replace(FAST, minutes=0.0), on_step=lambda step, *rest: steps.append(step))
+    assert steps == [1]
+    assert load_transform_net(out).widths == (4, 6, 8)
+    fast(out, FAST, resume=True, on_step=lambda step, *rest: steps.append(step))
+    assert steps == [1, 2, 3, 4]
+
+
+def test_a_loss_that_is_not_finite_leaves_the_last_save(tmp_path):
+    out = tmp_path / "a.safetensors"
+    with pytest.raises(FloatingPointError, match=r"a\.safetensors: the loss is (nan|inf) at step 2; try a smaller lr"):
+        fast(out, dataclasses.replace(FAST, lr=1e30, save_every=1))
+    with safetensors.safe_open(out, "pt") as file:
+        assert json.loads(file.metadata()["imgops"])["step"] == 1
+
+
+def test_what_cannot_be_trained_is_named(tmp_path):
+    out = tmp_path / "a.safetensors"
+    with pytest.raises(ValueError, match=r"train_fast: out must end in \.safetensors; got .*a\.pth"):
+        fast(tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"a\.safetensors\.state: there is no training to resume"):
+        fast(out, resume=True)
+    with pytest.raises(ValueError, match=r"style must be RGB \[3, H, W\]; got \(1, 40, 48\)"):
+        train_fast(STYLE[:1], "samples:", out, small_vgg(), FAST)
+    with pytest.raises(ValueError, match="no layer 'relu9_1'"):
+        fast(out, dataclasses.replace(FAST, content_layer="relu9_1"))
+    with pytest.raises(ValueError, match="nowhere: no such folder"):
+        train_adain("samples:", tmp_path / "nowhere", out, small_vgg(), ADAIN)
+    assert not list(tmp_path.iterdir())
+    fast(out)
+    with pytest.raises(ValueError, match="a training is there; resume it, or give another name"):
+        fast(out)
+    for change, message in (
+        ({"batch": 3}, "was trained with batch 2; got 3"),
+        ({"widths": (4, 6, 9)}, r"was trained with widths \[4, 6, 8\]; got \[4, 6, 9\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fast(out, dataclasses.replace(FAST, **change), resume=True)
+    with pytest.raises(ValueError, match="was trained with hash of encoder and style"):
+        train_fast(1 - STYLE, "samples:", out, small_vgg(), FAST, resume=True)
+    with pytest.raises(ValueError, match="was trained with method 'fast'; got 'adain'"):
+        adain(out, resume=True)
+    for damage in (b"", b"hello", state_path(out).read_bytes()[:-9]):
+        state_path(out).write_bytes(damage)
+        with pytest.raises(ValueError, match=r"\.state: not the state of a training, or a damaged one"):
+            fast(out, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": 8}, "FastTraining: size must be >= 16; got 8"),
+        ({"steps": 0}, "steps must be >= 1; got 0"),
+        ({"lr": math.nan}, "lr must be 0 to inf; got nan"),
+        ({"lr_end": 2.0}, "lr_end must be 0 to 1; got 2.0"),
+        ({"zoom": 0.5}, "zoom must be 1 to inf; got 0.5"),
+        ({"style_weight": -1.0}, "style_weight must be 0 to inf; got -1.0"),
+        ({"style_size": 4}, "style_size must be >= 16; got 4"),
+    ],
+)
+def test_settings_out_of_range(change, message):
+    with pytest.raises(ValueError, match=message):
+        FastTraining(**change)
+
+
+def test_identity_weight_out_of_range():
+    with pytest.raises(ValueError, match="AdaINTraining: identity_weight must be 0 to inf; got -1"):
+        AdaINTraining(identity_weight=-1)
