@@ -1,0 +1,61 @@
+"""DeepDream: pictures that excite the layers of a network, from a picture or from noise, as stills or as a zoom.
+
+Names load on first use, so that the command line can list its options without loading torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .layers import Layer as Layer
+    from .layers import default_objectives as default_objectives
+    from .layers import describe_layers as describe_layers
+    from .objectives import GuidedObjective as GuidedObjective
+    from .objectives import Objective as Objective
+    from .objectives import parse_objective as parse_objective
+    from .octaves import dream as dream
+    from .settings import NORMALISATIONS as NORMALISATIONS
+    from .settings import PARAMETRISATIONS as PARAMETRISATIONS
+    from .settings import DreamSettings as DreamSettings
+    from .zoom import zoom_frames as zoom_frames
+    from .zoom import zoom_picture as zoom_picture
+
+_HOMES = {
+    "DreamSettings": ".settings",
+    "GuidedObjective": ".objectives",
+    "Layer": ".layers",
+    "NORMALISATIONS": ".settings",
+    "Objective": ".objectives",
+    "PARAMETRISATIONS": ".settings",
+    "default_objectives": ".layers",
+    "describe_layers": ".layers",
+    "dream": ".octaves",
+    "parse_objective": ".objectives",
+    "zoom_frames": ".zoom",
+    "zoom_picture": ".zoom",
+}
+
+__all__ = [
+    "DreamSettings",
+    "GuidedObjective",
+    "Layer",
+    "NORMALISATIONS",
+    "Objective",
+    "PARAMETRISATIONS",
+    "default_objectives",
+    "describe_layers",
+    "dream",
+    "parse_objective",
+    "zoom_frames",
+    "zoom_picture",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'imgops.dream' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,177 @@
+"""The gradient of objectives for a picture, whole or tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..models.tiling import Field, Tile, plan_tiles, receptive_fields
+from ..nn import Features
+from ._state import like_network
+from .objectives import GuidedObjective, Objective
+
+#: pixels around a tile of a network whose layers' fields are not known
+HALO = 128
+#: side in pixels of the pictures that a network is tried with
+_TRIAL = 512
+
+
+class Gradient:
+    """The sum of weighted objectives of a picture, and its gradient for the picture alone.
+
+    The network is evaluated no further than the deepest of the layers, and gradients of its parameters are not
+    computed; it should be in evaluation mode.
+
+    In tiles the objectives are means over the whole picture all the same. Where :func:`receptive_fields` knows what
+    the layers see, the gradient is that of the whole picture, to rounding; for other networks it is approximate: each
+    tile is seen with 128 pixels around it.
+
+    Args:
+        network: any module that takes pictures [1, 3, H, W].
+        objectives: what to make larger; one at least.
+        tile: None, or the side of tiles in pixels. Default None.
+
+    Raises:
+        TypeError: objectives is no list of objectives.
+        ValueError: none; a layer that the network lacks, with the nearest names; tiles below the deepest layer's
+            stride, or of layers whose output is no [N, C, H, W].
+    """
+
+    def __init__(
+        self, network: nn.Module, objectives: Sequence[Objective | GuidedObjective], tile: int | None = None
+    ) -> None:
+        if isinstance(objectives, (Objective, GuidedObjective)) or not all(
+            isinstance(objective, (Objective, GuidedObjective)) for objective in objectives
+        ):
+            raise TypeError("dream: objectives must be a list of Objective or GuidedObjective")
+        if not objectives:
+            raise ValueError("dream: objectives must have one at least; default_objectives has one for each encoder")
+        self.network, self.objectives, self.tile = network, list(objectives), tile
+        self.layers = [objective.layer for objective in self.objectives]
+        self.names = ", ".join(dict.fromkeys(self.layers))
+        self.features = Features(network, self.layers)
+        for objective in self.objectives:
+            if isinstance(objective, GuidedObjective):
+                self.first_fitting([(objective.guide.shape[1], objective.guide.shape[2])], "guide")
+        self.densities = [objective.bound(self._features) for objective in self.objectives]
+        self.fields = {} if tile is None else self._fields()
+        if tile is not None:
+            plan_tiles(2 * tile, 2 * tile, tile, list(self.fields.values()))
+        self.counts: dict[torch.Size, list[int]] = {}
+        #: whether a gradient was other than zero yet
+        self.alive = False
+
+    def __call__(self, x: Tensor) -> tuple[float, Tensor]:
+        """The objective of a picture [1, 3, H, W], and its gradient.
+
+        Raises:
+            ValueError: activations or a gradient that are not finite; layers that pass no gradient, or one that is zero
+                from the beginning, as that of a channel that a ReLU has cut off everywhere.
+        """
+        tiles = plan_tiles(x.shape[2], x.shape[3], self.tile, list(self.fields.values()))
+        counts = self._count(x, tiles) if len(tiles) > 1 else None
+        gradient, value = torch.zeros_like(x), 0.0
+        for tile in tiles:
+            with torch.enable_grad():
+                part = tile.cut(x).detach().requires_grad_()
+                total = part.new_zeros(())
+                for i, (objective, density) in enumerate(zip(self.objectives, self._parts(part, tile), strict=True)):
+                    term = objective.weight / (counts[i] if counts else density.numel()) * density.sum().to(x.dtype)
+                    if not torch.isfinite(term):
+                        raise ValueError(f"dream: the activations of layer {objective.layer} are not finite")
+                    total = total + term
+            if not total.requires_grad:
+                raise ValueError(f"dream: layer {self.names} passes no gradient to the picture")
+            tile.cut(gradient).add_(torch.autograd.grad(total, part)[0])
+            value += float(total.detach())
+        # the sum shows both NaN and infinity, for a tenth of the time
+        if not torch.isfinite(gradient.sum()):
+            raise ValueError(f"dream: the gradient of layer {self.names} is not finite")
+        if not self.alive:
+            self.alive = bool(gradient.any())
+        if not self.alive:
+            raise ValueError(
+                f"dream: nothing in the picture excites {', '.join(map(_text, self.objectives))}, so there is no way "
+                "to more of it; ask for the layer before the ReLU, another channel, or begin with another picture"
+            )
+        return value, gradient
+
+    def first_fitting(self, sizes: Sequence[tuple[int, int]], what: str = "picture") -> int:
+        """Which of some sizes (height, width), the last of them the largest, is the first that the network takes.
+
+        Raises:
+            ValueError: none of them, with the smallest that it takes; an objective's channel that its layer lacks.
+        """
+        error = None
+        for i, size in enumerate(sizes):
+            error = self._error(*size)
+            if error is None:
+                return i
+        side = self._smallest_side()
+        if error is not None and side is None:
+            raise error
+        height, width = sizes[-1]
+        raise ValueError(
+            f"dream: layer {self.names} needs a {what} of {side} x {side} pixels at least; got {height} x {width}"
+        )
+
+    def _features(self, x: Tensor) -> dict[str, Tensor]:
+        return self.features(like_network(x, self.network))
+
+    def _parts(self, part: Tensor, tile: Tile) -> list[Tensor]:
+        """The densities of the objectives over the core of a tile."""
+        found = self._features(part)
+        if tile.core != (0, 0, *tile.size):
+            found = {name: tile.core_of(y, self.fields[name].stride) for name, y in found.items()}
+        return [density(found[name]) for name, density in zip(self.layers, self.densities, strict=True)]
+
+    @torch.no_grad()
+    def _count(self, x: Tensor, tiles: list[Tile]) -> list[int]:
+        """The values of each density over a picture of x's size, which the tiles' parts must be divided by."""
+        if x.shape not in self.counts:
+            sizes = [[density.numel() for density in self._parts(tile.cut(x), tile)] for tile in tiles]
+            self.counts[x.shape] = [sum(of_one) for of_one in zip(*sizes, strict=True)]
+        return self.counts[x.shape]
+
+    @torch.no_grad()
+    def _error(self, height: int, width: int) -> RuntimeError | ValueError | None:
+        """What the network says to a picture of this size, of which no more is tried than is needed."""
+        try:
+            found = self._features(torch.full((1, 3, min(height, _TRIAL), min(width, _TRIAL)), 0.5))
+        except (RuntimeError, ValueError) as error:
+            return error
+        for objective in self.objectives:
+            if isinstance(objective, Objective):
+                objective.density(found[objective.layer])
+        return None
+
+    def _smallest_side(self) -> int | None:
+        """Of the squares that the network takes, the smallest; None if it takes none that is tried."""
+        low, high = 0, _TRIAL
+        if self._error(high, high) is not None:
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._error(middle, middle) is None else (middle, high)
+        return high
+
+    @torch.no_grad()
+    def _fields(self) -> dict[str, Field]:
+        try:
+            return receptive_fields(self.network, self.layers)
+        except ValueError:
+            fields = {}
+            for name, y in self._features(torch.full((1, 3, _TRIAL, _TRIAL), 0.5)).items():
+                if y.ndim != 4 or y.numel() == 0:
+                    raise ValueError(
+                        f"dream: tiles need layers of [N, C, H, W]; {name} gives {tuple(y.shape)}"
+                    ) from None
+                fields[name] = Field(max(1, round(_TRIAL / y.shape[2])), HALO)
+            return fields
+
+
+def _text(objective: Objective | GuidedObjective) -> str:
+    channel = objective.channel if isinstance(objective, Objective) else None
+    return objective.layer if channel is None else f"channel {channel} of {objective.layer}"

@@ -1,0 +1,181 @@
+"""The dream: gradient ascent on a picture at several sizes, whose detail is carried from each to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..data.pictures import resize_picture
+from ._state import evaluating, working_picture
+from .gradient import Gradient
+from .normalise import normalised
+from .objectives import GuidedObjective, Objective, check_picture
+from .parametrise import fourier_picture, fourier_spectrum, noise_picture
+from .settings import DreamSettings
+
+#: how strongly the constraint form draws back to the input, per unit of distance; the normalised gradient is about 1
+_NEARNESS = 4.0
+
+
+def dream(
+    picture: Tensor | None,
+    network: nn.Module,
+    objectives: Sequence[Objective | GuidedObjective],
+    settings: DreamSettings | None = None,
+    *,
+    size: int | tuple[int, int] | None = None,
+    on_step: Callable[[float, Tensor], None] | None = None,
+) -> Tensor:
+    """A picture that has been changed so that a network's objectives are larger (Mordvintsev et al. 2015).
+
+    Args:
+        picture: [3, H, W], RGB in [0, 1]; None begins with faint noise.
+        network: any module that takes pictures [1, 3, H, W] in [0, 1]. It runs in evaluation mode, and is left as it
+            was: its modes, its parameters and whether they require gradients.
+        objectives: what to make larger, their weighted sum; see :func:`default_objectives`.
+        settings: default DreamSettings().
+        size: of the result: its longer side in pixels, or (height, width) of one from noise. Default: the picture's.
+        on_step: called after each step with the fraction that is done, up to 1, and the picture [3, H', W'] of the
+            current octave.
+
+    Returns:
+        [3, H, W] in [0, 1] on the network's device, float32, or float64 if the network is. On a CPU the same for the
+        same seed.
+
+    Raises:
+        TypeError: a picture, objectives, settings or a size of another type.
+        ValueError: a shape, or values that are not finite; a layer or a channel that is not there; a picture too small
+            for the deepest layer, with the smallest size; activations or gradients that are not finite, with the layer.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    >>> dream(torch.rand(3, 48, 64), network, [Objective("1")], DreamSettings(steps=2), size=32).shape
+    torch.Size([3, 24, 32])
+    """
+    settings = DreamSettings() if settings is None else settings
+    start = starting_picture(picture, network, settings, size)
+    with evaluating(network):
+        return dreamt(start, Gradient(network, objectives, settings.tile), settings, settings.seed, on_step)
+
+
+def starting_picture(
+    picture: Tensor | None, network: nn.Module, settings: DreamSettings, size: int | tuple[int, int] | None
+) -> Tensor:
+    """The picture, or noise, at the size of the result; arguments checked as :func:`dream` says."""
+    if not isinstance(settings, DreamSettings):
+        raise TypeError(f"dream: settings must be DreamSettings; got {type(settings).__name__}")
+    sides = size if isinstance(size, tuple) else (size,)
+    for side in sides:
+        if side is not None and (isinstance(side, bool) or not isinstance(side, int)):
+            raise TypeError(f"dream: size must be an int or (height, width); got {size!r}")
+        if side is not None and side < 1:
+            raise ValueError(f"dream: size must be >= 1; got {size!r}")
+    if picture is None:
+        if size is None or len(sides) > 2:
+            raise ValueError(f"dream: noise needs a size, or (height, width); got {size!r}")
+        picture = noise_picture(int(sides[0] or 1), int(sides[-1] or 1), settings.seed)
+        return working_picture(picture, network)
+    check_picture("dream", "picture", picture)
+    if not torch.isfinite(picture).all():
+        raise ValueError("dream: picture has values that are not finite")
+    if isinstance(size, tuple):
+        raise ValueError(f"dream: the size of a picture is its longer side, one int; got {size!r}")
+    picture = working_picture(picture, network).clamp(0, 1)
+    return picture if size is None else resize_picture(picture, size)
+
+
+def octave_sizes(height: int, width: int, settings: DreamSettings) -> list[tuple[int, int]]:
+    """(height, width) of each octave, the smallest first.
+
+    >>> octave_sizes(200, 100, DreamSettings(octaves=3, octave_scale=2))
+    [(50, 25), (100, 50), (200, 100)]
+    """
+    scales = [settings.octave_scale**-i for i in reversed(range(settings.octaves))]
+    return [(max(1, round(height * scale)), max(1, round(width * scale))) for scale in scales]
+
+
+def dreamt(
+    start: Tensor,
+    gradient: Gradient,
+    settings: DreamSettings,
+    seed: int,
+    on_step: Callable[[float, Tensor], None] | None,
+) -> Tensor:
+    """The dream of a picture [3, H, W], everything checked but that the network can take it."""
+    sizes = octave_sizes(start.shape[1], start.shape[2], settings)
+    sizes = sizes[gradient.first_fitting(sizes) :]
+    generator = torch.Generator().manual_seed(seed)
+    x, detail = start, start.new_zeros(3, 1, 1)
+    for octave, size in enumerate(sizes):
+        base = resized(start, size).clamp(0, 1)
+        ascent = ASCENTS[settings.parametrisation](
+            (base + resized(detail, size)).clamp(0, 1), settings.resolved_step_size
+        )
+        wanted = None if settings.alpha is None else settings.alpha * gradient(base[None])[0]
+        for step in range(settings.steps):
+            x = ascent.picture
+            down, right = torch.randint(-settings.jitter, settings.jitter + 1, (2,), generator=generator).tolist()
+            value, slope = gradient(x.roll((down, right), (1, 2))[None])
+            direction = normalised(slope, settings.normalization)[0].roll((-down, -right), (1, 2))
+            if wanted is not None:
+                direction = (value < wanted) * direction - _NEARNESS * (x - base)
+            ascent.step(direction)
+            if on_step is not None:
+                on_step((octave + (step + 1) / settings.steps) / len(sizes), ascent.picture)
+        x = ascent.picture
+        detail = x - base
+    return x
+
+
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """[3, H, W] at another size, bicubic, not clipped: details have both signs."""
+    if x.shape[1:] == size:
+        return x
+    return F.interpolate(x[None], size, mode="bicubic", antialias=True, align_corners=False)[0]
+
+
+class Ascent(Protocol):
+    """A picture and how a step changes it."""
+
+    def __init__(self, picture: Tensor, step_size: float) -> None: ...
+
+    @property
+    def picture(self) -> Tensor:
+        """[3, H, W] in [0, 1], which later steps leave as it is."""
+
+    def step(self, direction: Tensor) -> None:
+        """Move the picture towards the direction [3, H, W]."""
+
+
+class PixelAscent:
+    """Steps along the direction, clipped to [0, 1]."""
+
+    def __init__(self, picture: Tensor, step_size: float) -> None:
+        self.picture, self.step_size = picture, step_size
+
+    def step(self, direction: Tensor) -> None:
+        self.picture = (self.picture + self.step_size * direction).clamp(0, 1)
+
+
+class FourierAscent:
+    """Steps of Adam (Kingma and Ba 2015) on the spectrum of the picture."""
+
+    def __init__(self, picture: Tensor, step_size: float) -> None:
+        self.spectrum, self.width = fourier_spectrum(picture).requires_grad_(), picture.shape[2]
+        self.adam = torch.optim.Adam([self.spectrum], lr=step_size)
+
+    @property
+    def picture(self) -> Tensor:
+        return fourier_picture(self.spectrum.detach(), self.width)
+
+    def step(self, direction: Tensor) -> None:
+        with torch.enable_grad():
+            picture = fourier_picture(self.spectrum, self.width)
+        (self.spectrum.grad,) = torch.autograd.grad(picture, self.spectrum, -direction)
+        self.adam.step()
+
+
+ASCENTS: dict[str, type[Ascent]] = {"pixels": PixelAscent, "fourier": FourierAscent}

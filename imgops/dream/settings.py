@@ -1,0 +1,91 @@
+"""Every setting of a dream, with its default, checked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+#: what is done to the gradient before a step
+NORMALISATIONS = ("mean", "std", "laplacian", "none")
+#: what a step changes: the pixels, or the Fourier coefficients of decorrelated colours
+PARAMETRISATIONS = ("pixels", "fourier")
+#: the default step_size for pixels by the normalisation, and for Fourier coefficients by any
+STEP_SIZES = {"mean": 0.005, "std": 0.007, "laplacian": 0.004, "none": 0.0001}
+FOURIER_STEP_SIZE = 0.03
+
+
+@dataclass(frozen=True)
+class DreamSettings:
+    """Settings of a dream; plain values, so that ``dataclasses.asdict`` goes into JSON and a picture's metadata.
+
+    Args:
+        octaves: sizes that the picture is dreamt at, from small to large; those too small for the deepest layer are
+            left out. Default 4.
+        octave_scale: ratio of each size to the one before, above 1. Default 1.4.
+        steps: at each size. Default 10.
+        step_size: of the pixels, which are in [0, 1]: how far a step moves them per unit of the normalised gradient;
+            or Adam's learning rate for the parametrisation "fourier". Default None: 0.004 for the normalization
+            "laplacian", 0.005 for "mean", 0.007 for "std", 0.0001 for "none", 0.03 for "fourier"; in 4 x 10 steps these
+            give a dream in which the picture can still be seen.
+        jitter: the picture is rolled by up to so many pixels each way, another number at every step, so that no grid
+            of the network, nor of tiles, shows. Default 32.
+        normalization: of the gradient. "mean" divides by its mean absolute value, "std" by its standard deviation;
+            "laplacian" brings each level of its Laplacian pyramid to the same size, which strengthens what is smooth;
+            "none" takes the gradient as it is, times the number of pixels and colours. Default "laplacian".
+        seed: of noise and jitter. Default 0.
+        tile: None, or the side in pixels of the tiles that the gradient is computed by, for pictures whose activations
+            do not fit in memory. See :class:`~imgops.dream.gradient.Gradient`. Default None.
+        alpha: None, or the constraint: what minimises ``|x - input|^2 / 2`` where the objectives are at least alpha
+            times those of the input. A step then climbs only as long as they are less, and always moves back towards
+            the input (subgradients of a hinge penalty). Above 1; 1.5 to 3 show. Default None.
+        parametrisation: "pixels", or "fourier": steps of Adam on coefficients that are scaled by 1/f, of colours that
+            are decorrelated, through a sigmoid (Olah et al. 2017), which suits pictures from noise. Default "pixels".
+
+    Raises:
+        TypeError: a value of another type.
+        ValueError: a value out of range, or an unknown name.
+
+    >>> DreamSettings(steps=20, normalization="std").resolved_step_size
+    0.007
+    """
+
+    octaves: int = 4
+    octave_scale: float = 1.4
+    steps: int = 10
+    step_size: float | None = None
+    jitter: int = 32
+    normalization: str = "laplacian"
+    seed: int = 0
+    tile: int | None = None
+    alpha: float | None = None
+    parametrisation: str = "pixels"
+
+    def __post_init__(self) -> None:
+        for name, least in (("octaves", 1), ("steps", 1), ("jitter", 0), ("seed", 0), ("tile", 1)):
+            value = getattr(self, name)
+            if value is None and name == "tile":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"DreamSettings: {name} must be an int; got {value!r}")
+            if value < least:
+                raise ValueError(f"DreamSettings: {name} must be >= {least}; got {value}")
+        for name, above in (("octave_scale", 1), ("step_size", 0), ("alpha", 1)):
+            value = getattr(self, name)
+            if value is None and name != "octave_scale":
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(f"DreamSettings: {name} must be a number; got {value!r}")
+            if not above < value < math.inf:
+                raise ValueError(f"DreamSettings: {name} must be above {above} and finite; got {value}")
+        for name, allowed in (("normalization", NORMALISATIONS), ("parametrisation", PARAMETRISATIONS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"DreamSettings: {name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}"
+                )
+
+    @property
+    def resolved_step_size(self) -> float:
+        """The step_size, or the default of the parametrisation and the normalisation."""
+        if self.step_size is not None:
+            return self.step_size
+        return FOURIER_STEP_SIZE if self.parametrisation == "fourier" else STEP_SIZES[self.normalization]
