@@ -30,6 +30,7 @@ MODULES = (
     "bench_upfirdn2d",
     "bench_bias_act",
     "bench_adain",
+    "bench_dream",
     "bench_filtered_lrelu",
     "bench_gram_matrix",
     "bench_grid_sample",
