@@ -35,6 +35,7 @@ MODULES = (
     "bench_gram_matrix",
     "bench_grid_sample",
     "bench_modulated_conv2d",
+    "bench_style",
     "bench_training",
 )
 OUT = Path(__file__).parent / "results" / "cpu.json"

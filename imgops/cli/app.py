@@ -16,6 +16,8 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..training.config import TrainingConfig
+from .dream_command import dream
+from .style_commands import style_app
 
 #: what a mistake of the user, or of the machine, raises; anything else is a mistake of ours and shows its traceback
 USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, ImportError)
@@ -59,6 +61,10 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.add_typer(style_app, name="style")
+app.command()(dream)
 
 
 def main() -> None:

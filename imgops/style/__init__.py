@@ -1,1 +1,48 @@
-"""Style transfer: by optimisation of the picture, by a network of one style, and by one for all styles."""
+"""Style transfer: by optimisation of the picture, by a network of one style, and by one for all styles.
+
+Names load on first use, so that the command line can list its options without loading torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .arbitrary import stylize_adain as stylize_adain
+    from .fast import stylize_fast as stylize_fast
+    from .optimization import Objective as Objective
+    from .optimization import OptimizeSettings as OptimizeSettings
+    from .optimization import Progress as Progress
+    from .optimization import optimize as optimize
+    from .settings import AdaINTraining as AdaINTraining
+    from .settings import FastTraining as FastTraining
+    from .training import train_adain as train_adain
+    from .training import train_fast as train_fast
+    from .transfer import Transfer as Transfer
+    from .transfer import TransferSettings as TransferSettings
+
+_HOMES = {
+    "AdaINTraining": ".settings",
+    "FastTraining": ".settings",
+    "Objective": ".optimization",
+    "OptimizeSettings": ".optimization",
+    "Progress": ".optimization",
+    "Transfer": ".transfer",
+    "TransferSettings": ".transfer",
+    "optimize": ".optimization",
+    "stylize_adain": ".arbitrary",
+    "stylize_fast": ".fast",
+    "train_adain": ".training",
+    "train_fast": ".training",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'imgops.style' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value

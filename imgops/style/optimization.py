@@ -42,6 +42,7 @@ class OptimizeSettings:
         first_size: longer side that it begins at, growing by sqrt(2). Default 128.
         steps: at the first size. Default 300.
         later_steps: at each larger one. Default 150.
+        frame_steps: from a given picture, at the full size alone: of the frames of a video after the first. Default 40.
         optimizer: "adam" or "lbfgs". Default "adam".
         lr: learning rate. Default 0.02 for Adam, 1 for L-BFGS.
         content_weight: of the content loss, the style's being 1. Default 0.05.
@@ -67,6 +68,7 @@ class OptimizeSettings:
     first_size: int = 128
     steps: int = 300
     later_steps: int = 150
+    frame_steps: int = 40
     optimizer: str = "adam"
     lr: float | None = None
     content_weight: float = 0.05
@@ -82,7 +84,7 @@ class OptimizeSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in {"size": 16, "first_size": 16, "steps": 1, "later_steps": 0}.items():
+        for name, least in {"size": 16, "first_size": 16, "steps": 1, "later_steps": 0, "frame_steps": 1}.items():
             check_size("style", name, getattr(self, name), least)
         if self.tile is not None:
             check_size("style", "tile", self.tile)
@@ -144,7 +146,7 @@ def optimize(
         masks: for each style where it goes, [1, H', W'] in [0, 1], resized to the content. What they leave stays as the
             content is.
         style_masks: for each style the part of it that counts, or None for all.
-        init: begin at this picture and at the full size alone, with ``later_steps`` steps: for the frames of a video.
+        init: begin at this picture, at the full size alone, with ``frame_steps`` steps.
         on_step: called after each step.
 
     Returns:
@@ -158,7 +160,7 @@ def optimize(
     check_pictures(content, styles, weights, masks, style_masks)
     shares = list(weights or [1.0] * len(styles))
     generator = torch.Generator().manual_seed(settings.seed)
-    scales = settings.scales() if init is None else [(settings.size, settings.later_steps)]
+    scales = settings.scales() if init is None else [(settings.size, settings.frame_steps)]
     # the work of a step goes with the pixels
     total = sum(size**2 * steps for size, steps in scales)
     done, result = 0.0, init

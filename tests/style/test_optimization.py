@@ -12,7 +12,7 @@ import torch.nn.functional as F
 import imgops
 from imgops.models.googlenet import GoogLeNet
 from imgops.models.vgg import VGG
-from imgops.style.optimize import Objective, OptimizeSettings, choose_tile, memory_of, optimize
+from imgops.style.optimization import Objective, OptimizeSettings, choose_tile, memory_of, optimize
 from imgops.style.statistics import StyleSums, mix_styles
 
 CONTENT, STYLE = {"relu3_1": 1.0}, {"relu1_1": 4.0, "relu2_1": 2.0, "relu3_1": 1.0}
@@ -209,7 +209,7 @@ def test_starts(network):
     from_style = optimize(content, [style], network, dataclasses.replace(still, init="style"))
     resized = F.interpolate(style[None], (48, 64), mode="bicubic", antialias=True, align_corners=False)[0].clamp(0, 1)
     torch.testing.assert_close(from_style, resized)
-    given = optimize(content, [style], network, dataclasses.replace(still, later_steps=1), init=picture(5, 48, 64))
+    given = optimize(content, [style], network, dataclasses.replace(still, frame_steps=1), init=picture(5, 48, 64))
     torch.testing.assert_close(given, picture(5, 48, 64))
 
 

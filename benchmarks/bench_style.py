@@ -1,0 +1,103 @@
+"""A step of style transfer by optimisation on the CPU: the losses' gradient and Adam's step, with the default encoder's
+shape and that of VGG-19."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imgops.models.vgg import VGG
+from imgops.style.optimization import VGG_CONTENT, VGG_STYLE, Objective, OptimizeSettings
+
+from .comparison import Comparison
+
+#: the shape of the default encoder
+DEFAULT = {"depth": (2, 2, 2, 2, 2), "widths": (24, 48, 96, 192, 256)}
+SIZES = ((171, 256), (384, 512))
+SETTINGS = OptimizeSettings(normalization="chw")
+
+
+def eager_gradient(network: nn.Sequential, content: Tensor, style: Tensor) -> Callable[[Tensor], Tensor]:
+    """The same losses as one writes them: features one by one, ``bmm`` for Gram matrices, ``mse_loss``."""
+
+    def features(x: Tensor) -> dict[str, Tensor]:
+        found, wanted = {}, {*VGG_CONTENT, *VGG_STYLE}
+        for name, layer in network.named_children():
+            x = layer(x)
+            if name in wanted:
+                found[name] = x
+                wanted.remove(name)
+            if not wanted:
+                break
+        return found
+
+    def gram(x: Tensor) -> Tensor:
+        y = x.flatten(2)
+        return torch.bmm(y, y.mT) / (x.shape[1] * x.shape[2] * x.shape[3])
+
+    with torch.no_grad():
+        contents, grams = features(content), {name: gram(x) for name, x in features(style).items()}
+    whole = sum(VGG_STYLE.values())
+
+    def gradient(picture: Tensor) -> Tensor:
+        x = picture.detach().requires_grad_()
+        found = features(x)
+        loss = sum(weight / whole * F.mse_loss(gram(found[name]), grams[name]) for name, weight in VGG_STYLE.items())
+        loss = loss + SETTINGS.content_weight * sum(F.mse_loss(found[name], contents[name]) for name in VGG_CONTENT)
+        smooth = (x[..., 1:] - x[..., :-1]).square().mean() + (x[..., 1:, :] - x[..., :-1, :]).square().mean()
+        return torch.autograd.grad(loss + SETTINGS.tv_weight * smooth, x)[0]
+
+    return gradient
+
+
+def comparison(name: str, network: VGG, size: tuple[int, int]) -> Comparison:
+    """Steps from one picture; a side returns the gradient, on which all agree, and then the picture moves."""
+    network.eval().requires_grad_(False)
+    content, style = torch.rand(3, *size), torch.rand(3, *size)
+    objective = Objective(network, SETTINGS, content)
+    objective.set_styles([style], [1.0])
+    start = torch.rand(3, *size)
+
+    def stepper(gradient: Callable[[Tensor], Tensor], fused: bool, batched: bool) -> Callable[[], Tensor]:
+        x = (start[None] if batched else start).clone()
+        optimizer = torch.optim.Adam([x], 1e-9, fused=fused)
+
+        def step() -> Tensor:
+            found = gradient(x).contiguous()
+            x.grad = found
+            optimizer.step()
+            x.clamp_(0, 1)
+            return found.reshape(start.shape)
+
+        return step
+
+    plain = eager_gradient(network, content[None], style[None])
+    last = eager_gradient(network, *(y[None].contiguous(memory_format=torch.channels_last) for y in (content, style)))
+    sides = {
+        "imgops": stepper(lambda x: objective.gradient(x)[1], True, False),
+        "eager": stepper(plain, False, True),
+        "eager channels-last": stepper(lambda x: last(x.contiguous(memory_format=torch.channels_last)), True, True),
+    }
+    return Comparison("style step", f"{name}, {size[1]}x{size[0]}", sides, tolerance=1e-3)
+
+
+def comparisons() -> list[Comparison]:
+    """Both encoders at both sizes."""
+    torch.manual_seed(0)
+    return [
+        comparison(name, VGG(**options), size)
+        for name, options in (("default encoder", DEFAULT), ("VGG-19", {"depth": 19}))
+        for size in SIZES
+    ]
+
+
+@pytest.mark.parametrize("side", ["imgops", "eager", "eager channels-last"])
+def test_style_step(benchmark, side):
+    problem = comparison("default encoder", VGG(**DEFAULT), SIZES[0])
+    problem.check()
+    benchmark.group = problem.id
+    benchmark(problem.sides[side])

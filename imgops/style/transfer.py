@@ -1,0 +1,267 @@
+"""The three methods of style transfer behind one call, with their networks loaded once."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..data.colours import KEEP_COLOURS, keep_colours
+from ..data.pictures import FORMATS, resize_picture
+from ..data.samples import PREFIX
+from ..models.adain_decoder import AdaINDecoder
+from ..models.style_weights import fast_styles, load_adain_decoder, load_transform_net
+from ..models.transform_net import TransformNet
+from ..models.weights import load_encoder
+from ..nn._checks import check_choice, check_size
+from .arbitrary import CONVENTIONS, stylize_adain
+from .fast import stylize_fast
+from .optimization import (
+    Objective,
+    OptimizeSettings,
+    Progress,
+    check_pictures,
+    choose_tile,
+    memory_of,
+    optimize,
+    resize_to,
+)
+
+METHODS = ("optimize", "fast", "adain")
+#: the longer side of a result whose size is not chosen, if the content is larger
+DEFAULT_SIZE = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferSettings:
+    """Which method, and with what.
+
+    Args:
+        method: "optimize" (Gatys et al. 2016), "fast" (Johnson et al. 2016, a network a style) or "adain" (Huang and
+            Belongie 2017, any style). Default "optimize".
+        weights: the encoder's, as :func:`~imgops.models.weights.load_encoder` takes them. Default "default".
+        pooling, padding_mode: of the encoder. Default: as its weights were trained, padding "replicate" where the
+            method is "optimize", which draws no frame.
+        decoder: of AdaIN, a file, or "default" for the one that goes with the default encoder. Default "default".
+        size: longer side of the result in pixels; None takes the content's, at most 512. Default None.
+        alpha: of AdaIN, 1 for all of the style, 0 for none. Default 1.
+        convention: of AdaIN, "pytorch" or "lua", see :func:`~imgops.style.arbitrary.stylize_adain`. Default "pytorch".
+        style_weights: how much of each style; None, the same of each. Default None.
+        keep_colours: "luma" takes only the brightness of the result; "coral" and "histogram" give the styles (of
+            "fast", the result) the content's covariance or histograms of colours first. Default None.
+        memory: bytes that the program may take, which chooses tiles for "optimize"; None, no limit. Default None.
+        optimize: settings of the optimisation; its size is ``size``.
+        device: "cpu", "cuda", ... Default "cpu".
+
+    Raises:
+        TypeError, ValueError: a value out of range, named.
+    """
+
+    method: str = "optimize"
+    weights: str = "default"
+    pooling: str | None = None
+    padding_mode: str | None = None
+    decoder: str = "default"
+    size: int | None = None
+    alpha: float = 1.0
+    convention: str = "pytorch"
+    style_weights: tuple[float, ...] | None = None
+    keep_colours: str | None = None
+    memory: float | None = None
+    optimize: OptimizeSettings = field(default_factory=OptimizeSettings)
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        check_choice("style", "method", self.method, METHODS)
+        check_choice("style", "convention", self.convention, CONVENTIONS)
+        if self.keep_colours is not None:
+            check_choice("style", "keep_colours", self.keep_colours, KEEP_COLOURS)
+        if self.size is not None:
+            check_size("style", "size", self.size, 16)
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"style: alpha must be 0 to 1; got {self.alpha}")
+
+
+class Transfer:
+    """A method, ready: its networks are loaded, and pictures go in and out.
+
+    Args:
+        settings: which method, and with what.
+        networks: of the method "fast" the networks of the styles, each a file or the name of a style whose network
+            ships with the package.
+
+    Raises:
+        OSError, ValueError: weights that cannot be read or do not fit.
+    """
+
+    def __init__(self, settings: TransferSettings, networks: Sequence[str] = ()) -> None:
+        self.settings = settings
+        self.encoder: nn.Module | None = None
+        self.decoder: AdaINDecoder | None = None
+        self.networks: list[TransformNet] = []
+        if settings.method == "fast":
+            self.networks = [load_style_network(name).to(settings.device) for name in networks]
+            return
+        padding = settings.padding_mode or ("replicate" if settings.method == "optimize" else None)
+        self.encoder = load_encoder(settings.weights, pooling=settings.pooling, padding_mode=padding)  # type: ignore[arg-type]
+        self.encoder.to(settings.device)
+        if settings.method == "adain":
+            self.decoder = load_adain_decoder(settings.decoder).to(settings.device)
+
+    def size_of(self, content: Tensor) -> int:
+        """The longer side of the result for a content."""
+        return self.settings.size or min(max(content.shape[1:]), DEFAULT_SIZE)
+
+    def plan(self, content: Tensor, styles: Sequence[Tensor]) -> tuple[OptimizeSettings, float, float]:
+        """For the method "optimize": its settings for a content, tiles chosen, and the bytes and seconds that it will
+        take, estimated from two steps at the first size.
+
+        Raises:
+            ValueError: it does not fit into the memory; what :class:`~imgops.style.optimization.Objective` raises.
+        """
+        check_pictures(content, styles, self.settings.style_weights)
+        settings = self._optimize_settings(content)
+        if self.encoder is None:
+            raise ValueError("style: there is a plan of the method optimize alone")
+        small = resize_picture(content, settings.scales()[0][0]).to(self.settings.device)
+        objective = Objective(self.encoder, dataclasses.replace(settings, tile=None), small)
+        objective.set_styles(
+            [resize_picture(style, max(small.shape[1:])).to(small) for style in styles], [1.0] * len(styles)
+        )
+        times = []
+        for _ in range(2):
+            start = time.perf_counter()
+            objective.gradient(small)
+            times.append(time.perf_counter() - start)
+        height, width = _shape_of(content, settings.size)
+        # in tiles every step goes forward twice
+        passes = [(1.5 if settings.tile is not None and size > settings.tile else 1.0) for size, _ in settings.scales()]
+        pixels = sum(
+            factor * steps * (size / max(small.shape[1:])) ** 2
+            for factor, (size, steps) in zip(passes, settings.scales(), strict=True)
+        )
+        return settings, memory_of(self.encoder, settings, height, width), min(times) * pixels
+
+    def _optimize_settings(self, content: Tensor) -> OptimizeSettings:
+        settings = dataclasses.replace(self.settings.optimize, size=self.size_of(content))
+        if self.settings.memory is None or self.encoder is None:
+            return settings
+        tile = choose_tile(self.encoder, settings, *_shape_of(content, settings.size), self.settings.memory)
+        return settings if tile is None else dataclasses.replace(settings, tile=min(tile, settings.tile or tile))
+
+    def __call__(
+        self,
+        content: Tensor,
+        styles: Sequence[Tensor],
+        *,
+        masks: Sequence[Tensor] | None = None,
+        style_masks: Sequence[Tensor | None] | None = None,
+        init: Tensor | None = None,
+        on_step: Callable[[Progress], object] | None = None,
+    ) -> Tensor:
+        """The content in the styles.
+
+        Args:
+            content: [3, H, W], RGB in [0, 1].
+            styles: pictures like it, of any size; of the method "fast" none: its networks are the styles.
+            masks: for each style where it goes, [1, H', W'] in [0, 1]; what they leave stays as it is.
+            style_masks: for each style the part of it that counts, or None for all; of the method "optimize".
+            init, on_step: of the method "optimize", see :func:`~imgops.style.optimization.optimize`.
+
+        Returns:
+            [3, H'', W''] in [0, 1] on the CPU.
+
+        Raises:
+            TypeError, ValueError: pictures, masks or weights that do not fit.
+        """
+        settings = self.settings
+        count = len(self.networks) if settings.method == "fast" else len(styles)
+        check_pictures(content, styles or [content] * count, settings.style_weights, masks, style_masks)
+        if style_masks is not None and settings.method != "optimize":
+            raise ValueError(f"style: style_masks are of the method optimize; got {settings.method}")
+        small = resize_picture(content, self.size_of(content))
+        # colours are matched before the transfer where there is a style picture to match
+        before = settings.keep_colours in ("coral", "histogram") and settings.method != "fast"
+        if settings.keep_colours is not None and before:
+            styles = [keep_colours(style, small, settings.keep_colours) for style in styles]
+        device = torch.device(settings.device)
+        moved = [style.to(device) for style in styles]
+        masks = None if masks is None else [resize_to(mask.to(small), small).to(device) for mask in masks]
+        x = small.to(device)
+        if settings.method == "fast":
+            result = self._fast(x, masks)
+        elif self.encoder is None:
+            raise ValueError("style: the networks are not loaded")
+        elif self.decoder is None:
+            result = optimize(
+                content.to(device),
+                moved,
+                self.encoder,
+                self._optimize_settings(content),
+                weights=settings.style_weights,
+                masks=masks,
+                style_masks=style_masks,
+                init=init,
+                on_step=on_step,
+            )
+        else:
+            size = self.size_of(content)
+            result = stylize_adain(
+                x,
+                [resize_picture(style, size) for style in moved],
+                self.encoder,
+                self.decoder,
+                alpha=settings.alpha,
+                weights=settings.style_weights,
+                masks=masks,
+                convention=settings.convention,
+            )
+        result = result.clamp(0, 1).cpu()
+        if masks is not None:
+            region = torch.stack([mask.cpu() for mask in masks]).sum(0).clamp(0, 1)
+            result = region * result + (1 - region) * small
+        if settings.keep_colours is not None and not before:
+            return keep_colours(result, small, settings.keep_colours)
+        return result
+
+    def _fast(self, content: Tensor, masks: Sequence[Tensor] | None) -> Tensor:
+        """The mean of the networks' pictures, each weighted where its mask says."""
+        weights = self.settings.style_weights or (1.0,) * len(self.networks)
+        shares = [torch.full_like(content[:1], weight) for weight in weights]
+        if masks is not None:
+            shares = [share * mask for share, mask in zip(shares, masks, strict=True)]
+        whole = torch.stack(shares).sum(0).clamp(min=1e-6)
+        result = torch.zeros_like(content)
+        for network, share in zip(self.networks, shares, strict=True):
+            result += share / whole * stylize_fast(content, network).clamp(0, 1)
+        return result
+
+
+def load_style_network(name: str) -> TransformNet:
+    """The network of a style for the method "fast": a file, or a style whose network ships with the package, with or
+    without ``samples:`` before its name.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no such network, or a picture, whose network must be trained first.
+    """
+    plain = name.removeprefix(PREFIX)
+    if plain in fast_styles():
+        return load_transform_net(plain)
+    if name.startswith(PREFIX) or Path(name).suffix.lower() in FORMATS:
+        raise ValueError(
+            f"{name}: the method fast takes the network of a style; make it: imgops style train-fast {name} "
+            f"--data FOLDER --out {Path(plain).stem}.safetensors; there are networks of {', '.join(fast_styles())}"
+        )
+    return load_transform_net(name)
+
+
+def _shape_of(content: Tensor, size: int) -> tuple[int, int]:
+    height, width = content.shape[1:]
+    scale = size / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))

@@ -1,0 +1,287 @@
+"""``imgops style``: pictures, folders, videos, masks, metadata; every error in one line, and nothing half written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+from imgops.cli.style import parse_bytes, parse_layers, read_mask
+from imgops.data.pictures import read_picture, read_settings, resize_picture, write_picture
+from imgops.data.video import VideoWriter, probe_video, read_frames
+from imgops.models.adain_decoder import AdaINDecoder
+from imgops.models.transform_net import TransformNet
+from imgops.models.vgg import VGG
+from tests.test_cli import error, imgops
+
+QUICK = ("--size", "48", "--first-size", "32", "--steps", "2", "--later-steps", "1", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Pictures, and the weights of small networks: enc, dec, net .safetensors."""
+    torch.manual_seed(0)
+    made = tmp_path_factory.mktemp("style")
+    for name, size in {"cat": (40, 60), "dog": (60, 40), "sea": (48, 48)}.items():
+        write_picture(made / f"{name}.png", torch.rand(3, *size))
+    widths = (4, 6, 8, 10, 12)
+    fast = TransformNet(widths=(4, 6, 8), blocks=1)
+    # in the middle of the range, where the picture shows
+    fast.deconv3.conv2d.weight.data *= 50
+    fast.deconv3.conv2d.bias.data.fill_(127.0)
+    for name, network in {
+        "enc": VGG((1, 1, 1, 2, 1), widths=widths),
+        "dec": AdaINDecoder((1, 1, 1), widths=widths[:4]),
+        "net": fast,
+    }.items():
+        safetensors.torch.save_file(network.state_dict(), made / f"{name}.safetensors")
+    return made
+
+
+def options(folder, method="optimize"):
+    return (
+        *QUICK,
+        "--method",
+        method,
+        "--weights",
+        folder / "enc.safetensors",
+        "--decoder",
+        folder / "dec.safetensors",
+    )
+
+
+@pytest.mark.parametrize("method", ["optimize", "fast", "adain"])
+def test_a_picture_and_its_settings(folder, tmp_path, method):
+    style = folder / ("net.safetensors" if method == "fast" else "sea.png")
+    out = tmp_path / "new" / "out.png"
+    stdout, _ = imgops("style", folder / "cat.png", style, "-o", out, "--seed", "7", *options(folder, method))
+    assert stdout.splitlines()[-1].startswith(f"{out}: 48 x 32 pixels, ")
+    assert "peak memory" in stdout
+    assert Image.open(out).size == (48, 32)
+    settings = read_settings(out)
+    assert (settings["method"], settings["styles"], settings["content"]) == (
+        method,
+        [str(style)],
+        str(folder / "cat.png"),
+    )
+    if method == "optimize":
+        assert settings["optimize"]["seed"] == 7
+        assert "in 3 rounds: about" in stdout
+
+
+@pytest.mark.parametrize("ending", ["jpg", "tif"])
+def test_other_formats_keep_the_settings(folder, tmp_path, ending):
+    out = tmp_path / f"out.{ending}"
+    imgops("style", folder / "cat.png", folder / "sea.png", "-o", out, *options(folder, "adain"))
+    assert read_settings(out)["method"] == "adain"
+
+
+def test_the_same_seed_gives_the_same_file(folder, tmp_path):
+    for out in ("a.png", "b.png"):
+        arguments = (folder / "cat.png", folder / "sea.png", folder / "dog.png", "--init", "noise")
+        imgops("style", *arguments, "-o", tmp_path / out, *options(folder))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_folders_by_folders(folder, tmp_path):
+    contents, styles = tmp_path / "contents", tmp_path / "styles"
+    for place, names in ((contents, ("cat", "dog")), (styles, ("sea", "dog"))):
+        place.mkdir()
+        for name in names:
+            (place / f"{name}.png").write_bytes((folder / f"{name}.png").read_bytes())
+    (contents / "notes.txt").write_text("no picture")
+    imgops("style", contents, styles, "-o", tmp_path / "out", *options(folder, "adain"))
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"cat-sea.png", "cat-dog.png", "dog-sea.png", "dog-dog.png"}
+
+
+def test_a_name_is_made_from_those_of_the_sources(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    imgops("style", folder / "cat.png", folder / "sea.png", *options(folder, "adain"))
+    assert (tmp_path / "cat-sea.png").exists()
+
+
+@pytest.mark.parametrize("method", ["optimize", "fast", "adain"])
+def test_masks_leave_the_rest(folder, tmp_path, method):
+    mask = torch.zeros(1, 80, 120)
+    mask[..., 60:] = 1
+    write_picture(tmp_path / "mask.png", mask)
+    style = folder / ("net.safetensors" if method == "fast" else "sea.png")
+    plain, masked = tmp_path / "plain.png", tmp_path / "masked.png"
+    imgops("style", folder / "cat.png", style, "-o", masked, "--mask", tmp_path / "mask.png", *options(folder, method))
+    imgops("style", folder / "cat.png", style, "-o", plain, *options(folder, method))
+    content = Image.open(folder / "cat.png")
+    expected = resize_picture(read_picture(folder / "cat.png").pixels, 48)
+    assert content.size == (60, 40)
+    result = read_picture(masked).pixels
+    assert (result[..., :22] - expected[..., :22]).abs().max() < 0.005
+    assert (result[..., 26:] - expected[..., 26:]).abs().mean() > 0.01
+
+
+@pytest.mark.parametrize("keep", ["luma", "coral", "histogram"])
+@pytest.mark.parametrize("method", ["optimize", "fast", "adain"])
+def test_colours_are_kept(folder, tmp_path, method, keep):
+    grey = torch.linspace(0, 1, 60).expand(3, 40, 60)
+    write_picture(tmp_path / "grey.png", grey)
+    style = folder / ("net.safetensors" if method == "fast" else "sea.png")
+    arguments = ("style", tmp_path / "grey.png", style, "--keep-colours", keep)
+    imgops(*arguments, "-o", tmp_path / "kept.png", *options(folder, method))
+    kept = read_picture(tmp_path / "kept.png").pixels
+    imgops("style", tmp_path / "grey.png", style, "-o", tmp_path / "plain.png", *options(folder, method))
+    assert (kept - read_picture(tmp_path / "plain.png").pixels).abs().max() > 0.01
+    if keep == "luma" or (keep, method) == ("coral", "fast"):
+        # a grey content stays grey
+        assert (kept - kept.mean(0, keepdim=True)).abs().max() < 0.06
+
+
+def test_transparency_is_kept(folder, tmp_path):
+    alpha = torch.zeros(1, 40, 60)
+    alpha[..., 30:] = 1
+    write_picture(tmp_path / "cut.png", torch.rand(3, 40, 60), alpha=alpha)
+    imgops("style", tmp_path / "cut.png", folder / "sea.png", "-o", tmp_path / "out.png", *options(folder, "adain"))
+    result = read_picture(tmp_path / "out.png")
+    assert result.alpha is not None
+    assert result.alpha.shape == (1, 32, 48)
+    assert (float(result.alpha[..., :20].max()), float(result.alpha[..., 28:].min())) == (0, 1)
+
+
+@pytest.mark.parametrize("method", ["optimize", "adain"])
+def test_a_gif(folder, tmp_path, method):
+    with VideoWriter(tmp_path / "in.gif", 10) as video:
+        picture = torch.rand(3, 40, 60)
+        for shift in range(3):
+            video.write(picture.roll(4 * shift, 2))
+    out = tmp_path / "out.gif"
+    arguments = ("style", tmp_path / "in.gif", folder / "sea.png", "-o", out, "--frame-steps", "1")
+    stdout, _ = imgops(*arguments, *options(folder, method))
+    assert f"{out}: 3 frames" in stdout
+    assert probe_video(out).fps == 10
+    assert [frame.shape for frame in read_frames(out)] == [(3, 32, 48)] * 3
+
+
+def test_a_preview_follows(folder, tmp_path):
+    preview = tmp_path / "now.png"
+    imgops(
+        "style",
+        folder / "cat.png",
+        folder / "sea.png",
+        "-o",
+        tmp_path / "o.png",
+        "--preview",
+        preview,
+        *options(folder),
+    )
+    assert max(Image.open(preview).size) in (32, 48)
+
+
+def test_memory_makes_tiles(folder, tmp_path):
+    size = ("--size", "600", "--first-size", "600", "--steps", "1")
+    arguments = (
+        "style",
+        folder / "sea.png",
+        folder / "cat.png",
+        "-o",
+        tmp_path / "o.png",
+        *options(folder, "optimize"),
+    )
+    stdout, _ = imgops(*arguments, *size, "--memory", "600MB")
+    assert "in tiles of" in stdout
+    assert "--memory" not in error(*arguments, *size, "--memory", "100MB")
+
+
+def test_amounts_and_layers():
+    assert [parse_bytes(text) for text in ("4GB", "900 MB", "1.5g", "2GiB", "100")] == [4e9, 9e8, 1.5e9, 2e9, 100]
+    assert parse_layers("--x", "relu1_1=256, relu2_1") == {"relu1_1": 256, "relu2_1": 1}
+    for text in ("", "4 apples", "-1GB", "0"):
+        with pytest.raises(ValueError, match="--memory takes"):
+            parse_bytes(text)
+
+
+def test_a_mask_of_another_size_but_shape_will_do(folder, tmp_path):
+    write_picture(tmp_path / "mask.png", torch.ones(1, 20, 30))
+    picture = read_picture(folder / "cat.png").pixels
+    assert read_mask(str(tmp_path / "mask.png"), picture, "cat").shape == (1, 20, 30)
+
+
+def broken_files(folder, tmp_path):
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "empty.png").touch()
+    whole = (folder / "cat.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    write_picture(tmp_path / "wide.png", torch.ones(1, 10, 60))
+    (tmp_path / "none").mkdir()
+    (tmp_path / "page.pth").write_text("<!DOCTYPE html><html></html>")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"content": "{tmp}/nowhere.png"}, "No such file or directory: '{tmp}/nowhere.png'"),
+        ({"content": "{tmp}/text.png"}, "{tmp}/text.png: not a picture"),
+        ({"content": "{tmp}/empty.png"}, "{tmp}/empty.png: the file is empty"),
+        ({"content": "{tmp}/cut.png"}, "{tmp}/cut.png: damaged"),
+        ({"content": "{tmp}/none"}, "{tmp}/none: there are no pictures in this folder"),
+        ({"content": "samples:dog"}, "samples:dog: no such sample; there are samples:astronaut"),
+        ({"style": "{tmp}/text.png"}, "{tmp}/text.png: not a picture"),
+        (
+            {"more": ["--mask", "{tmp}/wide.png"]},
+            "{tmp}/wide.png: the mask is 60 x 10 pixels, {dir}/cat.png is 60 x 40",
+        ),
+        ({"more": ["--mask", "{tmp}/nowhere.png"]}, "No such file"),
+        ({"more": ["--content-layers", "relu4_9"]}, "VGG has no layer 'relu4_9'; did you mean relu4_"),
+        ({"more": ["--style-layers", "relu1_1=x"]}, "--style-layers takes layers like"),
+        ({"more": ["--method", "magic"]}, "method must be one of optimize, fast, adain; got 'magic'"),
+        ({"more": ["--style-weights", "1,2"]}, "weights must have one for each of the 1 styles; got 2"),
+        ({"more": ["--keep-colours", "red"]}, "keep_colours must be one of luma, coral, histogram"),
+        ({"more": ["--weights", "{tmp}/page.pth"]}, "{tmp}/page.pth: a web page, not weights"),
+        ({"more": ["--device", "abacus"]}, "--device abacus"),
+        ({"more": ["--size", "2"]}, "size must be >= 16; got 2"),
+        ({"more": ["--alpha", "2", "--method", "adain"]}, "alpha must be 0 to 1; got 2.0"),
+        ({"more": ["--memory", "much"]}, "--memory takes an amount like 4GB"),
+        (
+            {"more": ["--method", "fast"]},
+            "sea.png: the method fast takes the network of a style; make it: imgops style",
+        ),
+        ({"out": "{tmp}/out.doc"}, "pictures are written as .png"),
+        ({"out": "{dir}/cat.png"}, "--out {dir}/cat.png is one of the sources"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(folder, tmp_path, changes, message):
+    broken_files(folder, tmp_path)
+
+    def put(text):
+        return text.format(tmp=tmp_path, dir=folder)
+
+    before = (folder / "cat.png").read_bytes()
+    out = put(changes.get("out", "{tmp}/results/out.png"))
+    more = [put(text) for text in changes.get("more", [])]
+    arguments = (put(changes.get("content", "{dir}/cat.png")), put(changes.get("style", "{dir}/sea.png")), "-o", out)
+    assert put(message) in error("style", *arguments, *options(folder), *more)
+    assert not (tmp_path / "results").exists() or not list((tmp_path / "results").iterdir())
+    assert (folder / "cat.png").read_bytes() == before
+
+
+def test_a_full_disk_leaves_what_was_there(folder, tmp_path, monkeypatch):
+    out = tmp_path / "out.png"
+    out.write_bytes(b"older")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    message = error("style", folder / "cat.png", folder / "sea.png", "-o", out, *options(folder, "adain"))
+    assert "No space left on device" in message
+    assert out.read_bytes() == b"older"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
+
+
+def test_help():
+    for arguments in (("style", "--help"), ("style",)):
+        stdout, _ = imgops(*arguments)
+        assert "imgops style samples:chelsea samples:hubble" in stdout
+        assert "train-adain" in stdout
