@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 import torch
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
@@ -53,12 +54,17 @@ class Reporter:
     ) -> None:
         self._progress.stop()
 
-    def update(self, share: float | None, picture: Tensor, state: str) -> None:
-        """Show the share that is done (None: unknown) and the picture [3, H, W] as it is."""
+    def update(self, share: float | None, picture: Tensor | None, state: str) -> None:
+        """Show the share that is done (None: unknown) and the picture [3, H, W] as it is, if there is one."""
         self._progress.update(self._task, completed=share, total=None if share is None else 1.0, state=state)
-        if self.preview is not None and time.monotonic() - self._written >= PREVIEW_SECONDS:
+        if self.preview is not None and picture is not None and time.monotonic() - self._written >= PREVIEW_SECONDS:
             write_picture(self.preview, picture)
             self._written = time.monotonic()
+
+
+def say(text: str) -> None:
+    """A line for the user, on stdout, as it is."""
+    typer.echo(text)
 
 
 def choose_device(name: str) -> str:

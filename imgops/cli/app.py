@@ -54,17 +54,13 @@ def _one_line_warning(message: Warning | str, *rest: Any, **more: Any) -> None:
 
 app = typer.Typer(
     cls=OneLineErrors,
-    help="Fused kernels for image synthesis, and StyleGAN2 on top of them.\n\n"
-    "Start with [bold]imgops demo[/]: in five minutes it trains a small network and shows what it learned.",
+    help="Fused kernels for image synthesis; and on top of them StyleGAN2, style transfer and DeepDream.\n\n"
+    "Start with [bold]imgops demo[/]: within five minutes it shows a bit of everything.",
     rich_markup_mode="rich",
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-app.add_typer(style_app, name="style")
-app.command()(dream)
 
 
 def main() -> None:
@@ -224,3 +220,7 @@ def demo(
     from .demo import run
 
     run(out, minutes * 60, seed)
+
+
+app.command()(dream)
+app.add_typer(style_app, name="style")

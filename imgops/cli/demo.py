@@ -1,4 +1,5 @@
-"""``imgops demo``: a small network trained within minutes, and the fused ops timed against plain PyTorch."""
+"""``imgops demo``: the fused ops timed against plain PyTorch, a picture in a style and one dreamt, and a small network
+trained within minutes."""
 
 from __future__ import annotations
 
@@ -18,6 +19,11 @@ from torch import Tensor
 
 from .. import _backend, bias_act, modulated_conv2d, setup_filter, upfirdn2d, use_impl
 from ..data import ImageDataset, open_dataset
+from ..data.pictures import read_picture, resize_picture, write_picture
+from ..dream import DreamSettings, default_objectives, dream
+from ..models.weights import load_encoder
+from ..style.optimization import OptimizeSettings
+from ..style.transfer import METHODS, Transfer, TransferSettings
 from ..training import Trainer, TrainingConfig, image_grid, load_generator, train
 from ..training.grid import png_bytes, seeded_samples
 from ._timing import compare
@@ -27,6 +33,8 @@ ROW_SECONDS, SPEED_PART = 5.0, 0.15
 #: seconds kept for drawing at the end
 DRAWING = 8.0
 REAL, GENERATED = 4, 8
+#: what is painted in what, and what is dreamt; the longer side of each in pixels
+STYLE_PAIR, DREAMT, PICTURE_SIZE = ("samples:chelsea", "samples:hubble"), "samples:astronaut", 192
 
 
 def settings(out: str, seed: int) -> TrainingConfig:
@@ -87,6 +95,8 @@ def run(out: str, seconds: float, seed: int) -> None:
     note = _note(config.device)
     if torch.device(config.device).type == "cpu":
         _choose_threads(config, dataset, min(ROW_SECONDS, SPEED_PART * seconds / 6))
+    console.print("painting and dreaming ...")
+    _paint(folder, seed, config.device, min(1.0, seconds / 300))
     left = seconds - (time.monotonic() - start) - DRAWING
     console.print(f"training a StyleGAN2 of {config.resolution} px on {config.data} for {left / 60:.1f} minutes ...")
     train(config, max_seconds=max(left, 1.0))
@@ -96,12 +106,41 @@ def run(out: str, seconds: float, seed: int) -> None:
     (folder / "speed.md").write_text(_markdown(rows, note))
     _print_table(console, rows, note)
     for name, what in (
+        ("style.png", "a picture, a style, and the one in the other by each method: imgops style"),
+        ("dream.png", "a picture, and its dream: imgops dream"),
         ("samples.png", "real and generated, a class a row"),
         ("losses.png", "the losses"),
         ("speed.md", "the table above"),
         (Path(config.out).name, "the trained network: imgops generate " + config.out),
     ):
         console.print(f"  {folder / name}  {what}", soft_wrap=True)
+
+
+def _paint(folder: Path, seed: int, device: str, effort: float) -> None:
+    """Write style.png and dream.png; ``effort`` is the share of the usual steps that are taken."""
+    content, style = (read_picture(name).pixels for name in STYLE_PAIR)
+    first, later = (max(1, round(count * effort)) for count in (120, 60))
+    optimize = OptimizeSettings(seed=seed, steps=first, later_steps=later)
+    shown = [resize_picture(content, PICTURE_SIZE), _cropped(style, content)]
+    for method in METHODS:
+        settings = TransferSettings(method=method, size=PICTURE_SIZE, optimize=optimize, device=device)
+        transfer = Transfer(settings, [STYLE_PAIR[1]])
+        shown.append(transfer(content, [] if method == "fast" else [style]))
+    write_picture(folder / "style.png", torch.cat(shown, 2), settings={"command": "demo", "seed": seed})
+    network = load_encoder("default").to(device)
+    picture = resize_picture(read_picture(DREAMT).pixels, PICTURE_SIZE)
+    dreaming = DreamSettings(seed=seed, steps=max(1, round(10 * effort)))
+    dreamt = dream(picture, network, default_objectives(network), dreaming).cpu()
+    write_picture(folder / "dream.png", torch.cat([picture, dreamt], 2), settings={"command": "demo", "seed": seed})
+
+
+def _cropped(style: Tensor, content: Tensor) -> Tensor:
+    """The middle of the style at the content's shape."""
+    height, width = resize_picture(content, PICTURE_SIZE).shape[1:]
+    scale = max(height / style.shape[1], width / style.shape[2])
+    small = F.interpolate(style[None], scale_factor=scale, mode="bicubic", antialias=True)[0].clamp(0, 1)
+    top, left = (small.shape[1] - height) // 2, (small.shape[2] - width) // 2
+    return small[:, top : top + height, left : left + width]
 
 
 def measure_speed(config: TrainingConfig, dataset: ImageDataset, budget: float) -> list[Row]:

@@ -18,7 +18,7 @@ from ..data.samples import PREFIX
 from ..data.video import VideoWriter, is_video
 from ..dream import DreamSettings, default_objectives, describe_layers, dream, parse_objective, zoom_frames
 from ..models.weights import load_encoder
-from ._pictures import Reporter, choose_device, peak_memory, refuse_to_overwrite
+from ._pictures import Reporter, choose_device, peak_memory, refuse_to_overwrite, say
 
 #: what stands for a picture where the dream begins with noise
 NOISE = "noise"
@@ -99,9 +99,7 @@ def run(job: Job) -> None:
             write_picture(out, result, alpha=alpha, settings=record, quality=job.quality)
     pixels = f"{result.shape[2]} x {result.shape[1]}"
     what = f"{job.frames} frames of {pixels}" if is_video(out) else pixels
-    Console().print(
-        f"{out}: {what} pixels, {time.monotonic() - began:.0f} s, {peak_memory()}", highlight=False, soft_wrap=True
-    )
+    say(f"{out}: {what} pixels, {time.monotonic() - began:.0f} s, {peak_memory()}")
 
 
 def _output(job: Job) -> Path:

@@ -19,7 +19,7 @@ from ..data.pictures import FORMATS, Picture, picture_format, read_picture, resi
 from ..data.samples import PREFIX
 from ..data.video import VideoWriter, is_video, probe_video, read_frames
 from ..style.transfer import Transfer, TransferSettings
-from ._pictures import Reporter, choose_device, peak_memory, refuse_to_overwrite
+from ._pictures import Reporter, choose_device, peak_memory, refuse_to_overwrite, say
 
 #: names of files that are taken from a folder
 _PICTURES = (*FORMATS, ".webp", ".bmp", ".gif", ".ppm")
@@ -140,7 +140,7 @@ class _Work:
             )
         alpha = None if picture.alpha is None else resize_picture(picture.alpha, max(result.shape[1:]))
         write_picture(self.out, result, alpha=alpha, settings=self._record(), quality=self.job.quality)
-        _say(f"{self.out}: {_size(result)} pixels, {time.monotonic() - start:.0f} s, {peak_memory()}")
+        say(f"{self.out}: {_size(result)} pixels, {time.monotonic() - start:.0f} s, {peak_memory()}")
 
     def video(self) -> None:
         """A video from a video, its sound kept; with the method "optimize" each frame begins at the last one, moved
@@ -157,7 +157,7 @@ class _Work:
                 count += 1
                 reporter.update(count / info.frames if info.frames else None, result, f"frame {count}")
                 last = frame
-        _say(f"{self.out}: {count} frames of {_size(last)} pixels, {time.monotonic() - start:.0f} s, {peak_memory()}")
+        say(f"{self.out}: {count} frames of {_size(last)} pixels, {time.monotonic() - start:.0f} s, {peak_memory()}")
 
     def _frames(self, frames: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """(frame, result) of each frame, at the result's size."""
@@ -195,7 +195,7 @@ class _Work:
         settings, memory, seconds = self.transfer.plan(content, self.styles)
         tiles = "" if settings.tile is None else f", in tiles of {settings.tile} pixels"
         rounds = len(settings.scales())
-        _say(f"{size} pixels in {rounds} rounds{tiles}: about {_duration(seconds)} and {memory / 1e9:.1f} GB")
+        say(f"{size} pixels in {rounds} rounds{tiles}: about {_duration(seconds)} and {memory / 1e9:.1f} GB")
 
     def _record(self) -> dict[str, Any]:
         """What the result's metadata tell."""
@@ -291,9 +291,3 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _say(text: str) -> None:
-    import typer
-
-    typer.echo(text)

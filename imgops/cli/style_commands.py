@@ -199,3 +199,139 @@ def transfer(
             quality=quality,
         )
     )
+
+
+_TRAINING, _FILES = "Training", "Files"
+_DATA = "A folder of pictures, or samples: for the free pictures and textures that come along."
+
+
+@style_app.command("train-fast")
+def train_fast(
+    style: Annotated[str, typer.Argument(help="The picture whose style the network learns.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="The network: NAME.safetensors.", rich_help_panel=_FILES)],
+    data: Annotated[str, typer.Option(help=_DATA, rich_help_panel=_FILES)] = "samples:",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the training of --out ended.", rich_help_panel=_FILES)
+    ] = False,
+    preview: Annotated[
+        str | None, typer.Option(help="A picture file that shows the work as it goes.", rich_help_panel=_FILES)
+    ] = None,
+    size: Annotated[int, typer.Option(help="Side of the crops in pixels.", rich_help_panel=_TRAINING)] = 256,
+    style_size: Annotated[
+        int | None, typer.Option(help="Longer side that the style is seen at.", rich_help_panel=_TRAINING)
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Crops a step.", rich_help_panel=_TRAINING)] = 4,
+    steps: Annotated[int, typer.Option(help="In all.", rich_help_panel=_TRAINING)] = 40000,
+    minutes: Annotated[float | None, typer.Option(help="Stop by then, saved.", rich_help_panel=_TRAINING)] = None,
+    lr: Annotated[float, typer.Option(help="Learning rate.", rich_help_panel=_TRAINING)] = 1e-3,
+    lr_end: Annotated[
+        float, typer.Option(help="Share of it that is left at the end.", rich_help_panel=_TRAINING)
+    ] = 1.0,
+    widths: Annotated[
+        str, typer.Option(help="Channels of the network's three sizes.", rich_help_panel=_TRAINING)
+    ] = "32,64,128",
+    blocks: Annotated[int, typer.Option(help="Its residual blocks.", rich_help_panel=_TRAINING)] = 5,
+    content_weight: Annotated[
+        float | None, typer.Option(help="Default: 1; 1e5 with VGG-16.", rich_help_panel=_TRAINING)
+    ] = None,
+    style_weight: Annotated[
+        float | None, typer.Option(help="Default: 1; 1e10 with VGG-16.", rich_help_panel=_TRAINING)
+    ] = None,
+    tv_weight: Annotated[float, typer.Option(help="Smoothness.", rich_help_panel=_TRAINING)] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of weights and crops.", rich_help_panel=_TRAINING)] = 0,
+    save_every: Annotated[int, typer.Option(help="Steps between two saves.", rich_help_panel=_TRAINING)] = 500,
+    weights: Annotated[
+        str, typer.Option(help="Encoder: default, a file, or vgg16.", rich_help_panel=_NETWORKS)
+    ] = "default",
+    device: Annotated[str, typer.Option(help="cpu, cuda, ... or auto.", rich_help_panel=_MACHINE)] = "auto",
+) -> None:
+    """Train a network that paints any picture in one style, in one pass.
+
+    Example: imgops style train-fast samples:coffee --data FOLDER -o coffee.safetensors
+
+    Then: imgops style PICTURE coffee.safetensors --method fast. Ctrl-C saves; --resume continues.
+    """
+    from ..style.settings import FastTraining
+    from .style import parse_numbers
+    from .style_training import train_fast as train
+
+    sizes = parse_numbers("--widths", widths) or ()
+    if len(sizes) != 3 or any(int(width) != width for width in sizes):
+        raise ValueError(f"--widths takes three numbers like 32,64,128; got {widths!r}")
+    settings = FastTraining(
+        size=size,
+        style_size=style_size,
+        batch=batch,
+        steps=steps,
+        minutes=minutes,
+        lr=lr,
+        lr_end=lr_end,
+        widths=(int(sizes[0]), int(sizes[1]), int(sizes[2])),
+        blocks=blocks,
+        content_weight=content_weight,
+        style_weight=style_weight,
+        tv_weight=tv_weight,
+        seed=seed,
+        save_every=save_every,
+    )
+    train(style, data, out, weights, settings, resume=resume, device=device, preview=preview)
+
+
+@style_app.command("train-adain")
+def train_adain(
+    out: Annotated[str, typer.Option("--out", "-o", help="The decoder: NAME.safetensors.", rich_help_panel=_FILES)],
+    contents: Annotated[str, typer.Option(help=_DATA, rich_help_panel=_FILES)] = "samples:",
+    styles: Annotated[str, typer.Option(help=_DATA, rich_help_panel=_FILES)] = "samples:",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the training of --out ended.", rich_help_panel=_FILES)
+    ] = False,
+    preview: Annotated[
+        str | None, typer.Option(help="A picture file that shows the work as it goes.", rich_help_panel=_FILES)
+    ] = None,
+    size: Annotated[int, typer.Option(help="Side of the crops in pixels.", rich_help_panel=_TRAINING)] = 256,
+    batch: Annotated[int, typer.Option(help="Crops a step.", rich_help_panel=_TRAINING)] = 8,
+    steps: Annotated[int, typer.Option(help="In all.", rich_help_panel=_TRAINING)] = 160000,
+    minutes: Annotated[float | None, typer.Option(help="Stop by then, saved.", rich_help_panel=_TRAINING)] = None,
+    lr: Annotated[float, typer.Option(help="Learning rate.", rich_help_panel=_TRAINING)] = 1e-4,
+    lr_decay: Annotated[
+        float, typer.Option(help="The rate of step i is divided by 1 + this * i.", rich_help_panel=_TRAINING)
+    ] = 5e-5,
+    lr_end: Annotated[
+        float, typer.Option(help="Share of it that is left at the end.", rich_help_panel=_TRAINING)
+    ] = 1.0,
+    content_weight: Annotated[float, typer.Option(help="Of the content loss.", rich_help_panel=_TRAINING)] = 1.0,
+    style_weight: Annotated[float, typer.Option(help="Of the style loss.", rich_help_panel=_TRAINING)] = 10.0,
+    identity_weight: Annotated[
+        float, typer.Option(help="Of the pixels where a crop is its own style.", rich_help_panel=_TRAINING)
+    ] = 0.0,
+    tv_weight: Annotated[float, typer.Option(help="Smoothness.", rich_help_panel=_TRAINING)] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of weights and crops.", rich_help_panel=_TRAINING)] = 0,
+    save_every: Annotated[int, typer.Option(help="Steps between two saves.", rich_help_panel=_TRAINING)] = 500,
+    weights: Annotated[str, typer.Option(help="Encoder: default, or a file.", rich_help_panel=_NETWORKS)] = "default",
+    device: Annotated[str, typer.Option(help="cpu, cuda, ... or auto.", rich_help_panel=_MACHINE)] = "auto",
+) -> None:
+    """Train a decoder that gives any picture the style of any other, in one pass.
+
+    Example: imgops style train-adain --contents PHOTOS --styles PAINTINGS -o decoder.safetensors
+
+    Then: imgops style PICTURE STYLE --method adain --decoder decoder.safetensors. Ctrl-C saves; --resume continues.
+    """
+    from ..style.settings import AdaINTraining
+    from .style_training import train_adain as train
+
+    settings = AdaINTraining(
+        size=size,
+        batch=batch,
+        steps=steps,
+        minutes=minutes,
+        lr=lr,
+        lr_decay=lr_decay,
+        lr_end=lr_end,
+        content_weight=content_weight,
+        style_weight=style_weight,
+        identity_weight=identity_weight,
+        tv_weight=tv_weight,
+        seed=seed,
+        save_every=save_every,
+    )
+    train(contents, styles, out, weights, settings, resume=resume, device=device, preview=preview)

@@ -1,0 +1,99 @@
+"""``imgops style train-fast`` and ``train-adain``: the trainings with a bar, a preview, and Ctrl-C that saves."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from torch import Tensor
+
+from ..data.pictures import read_picture
+from ..models.vgg import VGG
+from ..models.weights import load_encoder
+from ..style.settings import AdaINTraining, FastTraining
+from ..style.training import train_adain as run_adain
+from ..style.training import train_fast as run_fast
+from ._pictures import Reporter, choose_device, say
+
+#: what is told of each step: its number, that of the last, the losses, and a picture if the step is saved
+Tell = Callable[[int, int, dict[str, float], Tensor | None], bool]
+
+
+def train_fast(
+    style: str,
+    data: str,
+    out: str,
+    weights: str,
+    settings: FastTraining,
+    *,
+    resume: bool,
+    device: str,
+    preview: str | None,
+) -> None:
+    """Train a network of one style."""
+    device = choose_device(device)
+    picture, encoder = read_picture(style).pixels, load_vgg(weights)
+    with _reporting(out, preview) as tell:
+        run_fast(picture, data, out, encoder, settings, resume=resume, device=device, on_step=tell)
+
+
+def train_adain(
+    contents: str,
+    styles: str,
+    out: str,
+    weights: str,
+    settings: AdaINTraining,
+    *,
+    resume: bool,
+    device: str,
+    preview: str | None,
+) -> None:
+    """Train a decoder for any style."""
+    device, encoder = choose_device(device), load_vgg(weights)
+    with _reporting(out, preview) as tell:
+        run_adain(contents, styles, out, encoder, settings, resume=resume, device=device, on_step=tell)
+
+
+def load_vgg(weights: str) -> VGG:
+    """The encoder, which the networks are trained with.
+
+    Raises:
+        ValueError: it is no VGG; what load_encoder raises.
+    """
+    network = load_encoder(weights)
+    if not isinstance(network, VGG):
+        raise ValueError(f"--weights must be a VGG's for this training; {weights} is of {type(network).__name__}")
+    return network
+
+
+@contextmanager
+def _reporting(out: str, preview: str | None) -> Iterator[Tell]:
+    """What to tell of each step; Ctrl-C within ends the training after the step that is being taken."""
+    stopped = False
+    last = (0, 0, "")
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = True
+
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        with Reporter(Path(out).name, preview) as reporter:
+
+            def tell(step: int, steps: int, losses: dict[str, float], picture: Tensor | None) -> bool:
+                nonlocal last
+                text = ", ".join(f"{name} {value:.3g}" for name, value in losses.items())
+                last = step, steps, text
+                reporter.update(step / steps, picture, f"step {step} of {steps}, {text}")
+                return stopped
+
+            yield tell
+    finally:
+        signal.signal(signal.SIGINT, before)
+    step, steps, text = last
+    more = "" if step == steps else "; --resume goes on"
+    say(f"{out}: step {step} of {steps}, {text}{more}")
