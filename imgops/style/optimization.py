@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..data.pictures import resize_picture
 from ..models.tiling import Tile, bytes_per_pixel, plan_tiles, receptive_fields
 from ..models.vgg import VGG
-from ..nn import Features, TotalVariation
+from ..nn import Features
 from ..nn._checks import check_choice, check_size
 from .statistics import NORMALIZATIONS, STYLE_LOSSES, Style, StyleSums, mix_styles, pixels_of
 
@@ -263,7 +263,6 @@ class Objective:
             # one tile needs none
             self.fields = {}
         self.tiles = self._plan(content)
-        self.total_variation = TotalVariation()
         self.styles: list[tuple[dict[str, Style], Tensor | None, float]] = []
         with torch.no_grad():
             # a core is a view of the tile's features, which need not stay
@@ -362,26 +361,41 @@ class Objective:
 
     def gradient(self, picture: Tensor) -> tuple[dict[str, float], Tensor]:
         """The losses of a picture [3, H, W], weighted, and their gradient for its pixels."""
-        x = picture.detach().requires_grad_()
-        smooth = self.settings.tv_weight * self.total_variation(x[None])
+        picture = picture.detach()
         if len(self.tiles) == 1:
+            x = picture.requires_grad_()
             found = self._see(self.tiles[0], x, self.names)
             style = self._style_loss(self._measure(self.tiles[0], found))
             content = self._content_loss(found, self.contents[0])
+            smooth = self._smoothness(self.tiles[0], x)
             (gradient,) = torch.autograd.grad(style + content + smooth, x)
             return {"style": style.item(), "content": content.item(), "tv": smooth.item()}, gradient
-        (gradient,) = torch.autograd.grad(smooth, x)
-        style_loss, slopes = self._slopes(picture.detach())
-        content_loss = 0.0
+        losses = {"style": 0.0, "content": 0.0, "tv": 0.0}
+        losses["style"], slopes = self._slopes(picture)
+        gradient = torch.zeros_like(picture, memory_format=torch.contiguous_format)
         for tile, targets in zip(self.tiles, self.contents, strict=True):
-            part = tile.cut(picture.detach()).requires_grad_()
+            part = tile.cut(picture).requires_grad_()
             found = self._see(tile, part, self.names)
-            content = self._content_loss(found, targets)
+            content, smooth = self._content_loss(found, targets), self._smoothness(tile, part)
             pairs = zip(self._measure(tile, found), slopes, strict=True)
             own = torch.stack([(slope * sums).sum() for (sums, _), slope in pairs]).sum()
-            tile.cut(gradient).add_(torch.autograd.grad(own + content, part)[0])
-            content_loss += content.item()
-        return {"style": style_loss, "content": content_loss, "tv": smooth.item()}, gradient
+            tile.cut(gradient).add_(torch.autograd.grad(own + content + smooth, part)[0])
+            losses["content"] += content.item()
+            losses["tv"] += smooth.item()
+        return losses, gradient
+
+    def _smoothness(self, tile: Tile, part: Tensor) -> Tensor:
+        """The part of the total variation that is of the pairs of neighbours whose first is in the tile's core, of the
+        pixels that the tile cuts out."""
+        (height, width), (top, left, bottom, right) = tile.size, tile.core
+        top, bottom = top - tile.outer[0], bottom - tile.outer[0]
+        left, right = left - tile.outer[1], right - tile.outer[1]
+        # one more pixel to the right and below, where there is one
+        x = part[:, top : bottom + 1, left : right + 1]
+        core = x[:, : bottom - top, : right - left]
+        across = (x[:, : bottom - top, 1:] - core[:, :, : x.shape[2] - 1]).square().sum() / (3 * height * (width - 1))
+        down = (x[:, 1:, : right - left] - core[:, : x.shape[1] - 1]).square().sum() / (3 * (height - 1) * width)
+        return self.settings.tv_weight * (across + down)
 
     @torch.no_grad()
     def _slopes(self, picture: Tensor) -> tuple[float, list[Tensor]]:
@@ -439,6 +453,8 @@ def _descend(
 
     def closure() -> float:
         nonlocal losses
+        # what it was is not needed while the next is made
+        x.grad = None
         losses, gradient = objective.gradient(x)
         # the fused step reads both in the order of memory
         x.grad = gradient.contiguous()
@@ -458,14 +474,31 @@ def memory_of(network: nn.Module, settings: OptimizeSettings, height: int, width
     content_layers, style_layers = layers_of(network, settings)
     names = list(dict.fromkeys([*content_layers, *style_layers]))
     pixels = height * width
-    tile = pixels
-    if settings.tile is not None and settings.tile < max(height, width):
-        fields = receptive_fields(network, names)
-        tiles = plan_tiles(height, width, settings.tile, list(fields.values()))
-        tile = max((bottom - top) * (right - left) for top, left, bottom, right in (tile.outer for tile in tiles))
+    tile = max(_area(tile) for tile in _tiles_of(network, settings, height, width))
     content = _content_bytes(network, list(content_layers)) * pixels
     pictures = 12 * _PICTURES[settings.optimizer] * pixels
     return _PROGRAM + pictures + content + _WORKSPACE * bytes_per_pixel(network, names) * tile
+
+
+def work_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int, size: int) -> float:
+    """The pixels that a step computes on at a size, of a result of this height and width; in tiles more than there
+    are, for what they share and as each goes forward twice, a third of the work."""
+    scale = size / max(height, width)
+    tiles = _tiles_of(network, settings, max(1, round(height * scale)), max(1, round(width * scale)))
+    return sum(map(_area, tiles)) * (1 if len(tiles) == 1 else 4 / 3)
+
+
+def _tiles_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int) -> list[Tile]:
+    if settings.tile is None:
+        return plan_tiles(height, width, None, [])
+    content_layers, style_layers = layers_of(network, settings)
+    fields = receptive_fields(network, [*content_layers, *style_layers])
+    return plan_tiles(height, width, settings.tile, list(fields.values()))
+
+
+def _area(tile: Tile) -> int:
+    top, left, bottom, right = tile.outer
+    return (bottom - top) * (right - left)
 
 
 def _content_bytes(network: nn.Module, names: Sequence[str]) -> float:

@@ -30,9 +30,12 @@ from .optimization import (
     memory_of,
     optimize,
     resize_to,
+    work_of,
 )
 
 METHODS = ("optimize", "fast", "adain")
+#: the longer side, at most, of the steps that tell the time
+PROBE_SIZE = 256
 #: the longer side of a result whose size is not chosen, if the content is larger
 DEFAULT_SIZE = 512
 
@@ -119,7 +122,7 @@ class Transfer:
 
     def plan(self, content: Tensor, styles: Sequence[Tensor]) -> tuple[OptimizeSettings, float, float]:
         """For the method "optimize": its settings for a content, tiles chosen, and the bytes and seconds that it will
-        take, estimated from two steps at the first size.
+        take, estimated from two small steps.
 
         Raises:
             ValueError: it does not fit into the memory; what :class:`~imgops.style.optimization.Objective` raises.
@@ -128,7 +131,7 @@ class Transfer:
         settings = self._optimize_settings(content)
         if self.encoder is None:
             raise ValueError("style: there is a plan of the method optimize alone")
-        small = resize_picture(content, settings.scales()[0][0]).to(self.settings.device)
+        small = resize_picture(content, min(settings.scales()[0][0], PROBE_SIZE)).to(self.settings.device)
         objective = Objective(self.encoder, dataclasses.replace(settings, tile=None), small)
         objective.set_styles(
             [resize_picture(style, max(small.shape[1:])).to(small) for style in styles], [1.0] * len(styles)
@@ -139,13 +142,11 @@ class Transfer:
             objective.gradient(small)
             times.append(time.perf_counter() - start)
         height, width = _shape_of(content, settings.size)
-        # in tiles every step goes forward twice
-        passes = [(1.5 if settings.tile is not None and size > settings.tile else 1.0) for size, _ in settings.scales()]
-        pixels = sum(
-            factor * steps * (size / max(small.shape[1:])) ** 2
-            for factor, (size, steps) in zip(passes, settings.scales(), strict=True)
+        work = sum(
+            (steps + 1) * work_of(self.encoder, settings, height, width, size) for size, steps in settings.scales()
         )
-        return settings, memory_of(self.encoder, settings, height, width), min(times) * pixels
+        seconds = min(times) * work / (small.shape[1] * small.shape[2])
+        return settings, memory_of(self.encoder, settings, height, width), seconds
 
     def _optimize_settings(self, content: Tensor) -> OptimizeSettings:
         settings = dataclasses.replace(self.settings.optimize, size=self.size_of(content))
