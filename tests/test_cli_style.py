@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import inspect
 import os
 from pathlib import Path
 
@@ -11,12 +13,15 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from imgops.cli import dream_command, style_commands
 from imgops.cli.style import parse_bytes, parse_layers, read_mask
 from imgops.data.pictures import read_picture, read_settings, resize_picture, write_picture
 from imgops.data.video import VideoWriter, probe_video, read_frames
+from imgops.dream import DreamSettings
 from imgops.models.adain_decoder import AdaINDecoder
 from imgops.models.transform_net import TransformNet
 from imgops.models.vgg import VGG
+from imgops.style import AdaINTraining, FastTraining, OptimizeSettings, TransferSettings
 from tests.test_cli import error, imgops
 
 QUICK = ("--size", "48", "--first-size", "32", "--steps", "2", "--later-steps", "1", "--device", "cpu")
@@ -282,6 +287,27 @@ def test_a_full_disk_leaves_what_was_there(folder, tmp_path, monkeypatch):
     assert "No space left on device" in message
     assert out.read_bytes() == b"older"
     assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
+
+
+@pytest.mark.parametrize(
+    ("command", "settings"),
+    [
+        (style_commands.transfer, OptimizeSettings),
+        (style_commands.transfer, TransferSettings),
+        (style_commands.train_fast, FastTraining),
+        (style_commands.train_adain, AdaINTraining),
+        (dream_command.dream, DreamSettings),
+    ],
+)
+def test_the_defaults_are_those_of_the_settings(command, settings):
+    """Written twice, for the command line must not load torch to show its help."""
+    parameters, compared = inspect.signature(command).parameters, 0
+    for field in dataclasses.fields(settings):
+        # these are parsed, or mean something else where they are not given
+        if field.name in parameters and field.name not in {"size", "device", "widths"}:
+            assert parameters[field.name].default == field.default, field.name
+            compared += 1
+    assert compared >= 5
 
 
 def test_help():

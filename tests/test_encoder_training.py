@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from imgops.models.weights import load_encoder
+from imgops.data.textures import procedural_texture
+from imgops.models.weights import load_encoder, shipped
 from imgops.nn import Features
 from imgops.training import encoder
 
@@ -65,3 +66,21 @@ def test_crops_are_of_their_part():
     assert x.shape == (32, 3, encoder.CROP, encoder.CROP)
     # some reach a little beyond it, turned
     assert x.mean() > 0.98
+
+
+def test_the_encoder_of_the_package():
+    """It fits into 4 MB, and tells textures apart that it never saw, far better than the same network untrained."""
+    path = shipped("default_encoder")
+    assert path is not None
+    assert path.stat().st_size <= 4e6
+    network = load_encoder("default")
+    assert (network.blocks, network.widths) == (encoder.BLOCKS, encoder.WIDTHS)
+    train_on, few = (
+        [encoder._source(procedural_texture(first + i)) for i in range(24)] for first in (0, encoder.TEXTURES)
+    )
+    torch.manual_seed(0)
+    random = encoder.random_network(train_on, np.random.default_rng(0))
+    for layer in ("relu3_1", "relu4_1", "relu5_1"):
+        trained, untrained = (encoder.retrieval_accuracy(n, few, layer, views=3) for n in (network, random))
+        assert trained > 0.75, layer
+        assert trained > untrained + 0.3, layer

@@ -99,7 +99,7 @@ def transfer(
     first_size: Annotated[int, typer.Option(help="Longer side to begin at.", rich_help_panel=_OPTIMIZE)] = 128,
     content_weight: Annotated[
         float, typer.Option(help="More keeps more of the content.", rich_help_panel=_OPTIMIZE)
-    ] = 0.05,
+    ] = 0.3,
     content_layers: Annotated[
         str | None, typer.Option(help="As relu4_2=1; default for a VGG.", rich_help_panel=_OPTIMIZE)
     ] = None,
@@ -110,7 +110,7 @@ def transfer(
     normalization: Annotated[
         str, typer.Option(help="Of the losses: relative, chw, hw, none or gatys.", rich_help_panel=_OPTIMIZE)
     ] = "relative",
-    tv_weight: Annotated[float, typer.Option(help="Smoothness.", rich_help_panel=_OPTIMIZE)] = 0.5,
+    tv_weight: Annotated[float, typer.Option(help="Smoothness.", rich_help_panel=_OPTIMIZE)] = 1.0,
     optimizer: Annotated[str, typer.Option(help="adam or lbfgs.", rich_help_panel=_OPTIMIZE)] = "adam",
     lr: Annotated[
         float | None, typer.Option(help="Learning rate: 0.02 for adam, 1 for lbfgs.", rich_help_panel=_OPTIMIZE)
@@ -304,6 +304,13 @@ def train_adain(
     identity_weight: Annotated[
         float, typer.Option(help="Of the pixels where a crop is its own style.", rich_help_panel=_TRAINING)
     ] = 0.0,
+    block: Annotated[
+        int,
+        typer.Option(
+            help="Of the encoder, whose features are normalised: 4 for relu4_1; 3 keeps more of the content.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = 4,
     tv_weight: Annotated[float, typer.Option(help="Smoothness.", rich_help_panel=_TRAINING)] = 0.0,
     seed: Annotated[int, typer.Option(help="Of weights and crops.", rich_help_panel=_TRAINING)] = 0,
     save_every: Annotated[int, typer.Option(help="Steps between two saves.", rich_help_panel=_TRAINING)] = 500,
@@ -330,6 +337,7 @@ def train_adain(
         content_weight=content_weight,
         style_weight=style_weight,
         identity_weight=identity_weight,
+        block=block,
         tv_weight=tv_weight,
         seed=seed,
         save_every=save_every,

@@ -71,16 +71,13 @@ def load_adain_decoder(weights: str | Path) -> AdaINDecoder:
     FileNotFoundError: [Errno 2] No such file or directory: 'nowhere/decoder.pth'
     """
     state = read_weights(find_weights(weights, {"default": "default_adain"}))
+    deepest = max((int(match[1]) for key in state if (match := re.match(r"conv([2-9])_1\.", key))), default=4)
     blocks = [
-        max((i for i in range(1, 10) if f"conv{block}_{i}.weight" in state), default=n)
-        for block, n in ((1, 2), (2, 2), (3, 4))
+        max((i for i in range(1, 10) if f"conv{block}_{i}.weight" in state), default=1) for block in range(1, deepest)
     ]
-    widths = [
-        _size(state, "conv1_2.weight" if blocks[0] > 1 else "conv1_1.weight", 1, 64),
-        _size(state, "conv2_1.weight", 1, 128),
-        _size(state, "conv4_1.weight", 0, 256),
-        _size(state, "conv4_1.weight", 1, 512),
-    ]
+    # the first convolution of a block leads to the channels of the block before
+    widths = [_size(state, f"conv{block + 1}_1.weight", 0, 64) for block in range(1, deepest)]
+    widths.append(_size(state, f"conv{deepest}_1.weight", 1, 512))
     layouts = [
         Layout("AdaIN's decoder", AdaINDecoder, {}, _adain_keys()),
         Layout("imgops AdaIN decoder", AdaINDecoder, {"depth": blocks, "widths": widths}, lambda key: key),

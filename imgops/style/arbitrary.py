@@ -8,17 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.adain_decoder import STRIDE, AdaINDecoder
+from ..models.adain_decoder import AdaINDecoder
 from ..models.tiling import Field, plan_tiles, receptive_fields
 from ..nn import Features
 from ..ops.adain import adain, adaptive_instance_norm
 
-#: the encoder's layer that the decoder starts from
-LAYER = "relu4_1"
 #: how the statistics of features are taken
 CONVENTIONS = ("pytorch", "lua")
 #: the fewest pixels a side of a picture
-MINIMUM = 2 * STRIDE
+MINIMUM = 16
 
 
 @torch.no_grad()
@@ -36,7 +34,8 @@ def stylize_adain(
 ) -> Tensor:
     """Give a picture the style of others, in one pass.
 
-    The content's features at relu4_1 take the mean and standard deviation of each style's, are mixed, and decoded.
+    The content's features at the layer that the decoder starts from, relu4_1 in the paper, take the mean and standard
+    deviation of each style's, are mixed, and decoded.
 
     Args:
         content: [3, H, W], RGB in [0, 1], at least 16 pixels a side.
@@ -58,13 +57,13 @@ def stylize_adain(
     Raises:
         ValueError: no style; a picture that is not RGB or is too small; alpha, weights or masks out of range or of
             another number or size; an unknown convention; a tile below 8; a decoder that is not the encoder's, or an
-            encoder without relu4_1.
+            encoder without that layer.
     """
     _check(content, styles, alpha, weights, masks, convention)
-    features = Features(encoder, [LAYER])
+    features = Features(encoder, [decoder.layer])
     ceil = _keeps_the_last_row(features, decoder)
     x = _encode(content, features, tile, decoder, ceil)
-    shares = _shares(x, len(styles), weights, masks)
+    shares = _shares(x, len(styles), weights, masks, decoder.stride)
     mixed = x * (1 - alpha * sum(shares, x.new_zeros(())))
     for style, share in zip(styles, shares, strict=True):
         mixed += alpha * share * normalized(x, _encode(style, features, tile, decoder, ceil), convention)
@@ -129,41 +128,43 @@ def _keeps_the_last_row(features: Features, decoder: AdaINDecoder) -> bool:
     Raises:
         ValueError: it does not.
     """
-    side = 2 * STRIDE + 1
-    probe = features(next(decoder.parameters()).new_zeros(1, 3, side, side))[LAYER]
-    channels = decoder.widths[3]
+    side = 2 * decoder.stride + 1
+    probe = features(next(decoder.parameters()).new_zeros(1, 3, side, side))[decoder.layer]
+    channels = decoder.widths[-1]
     if probe.shape[1] != channels or probe.shape[2] not in (2, 3):
         raise ValueError(
-            f"stylize_adain: the encoder has {probe.shape[1]} channels at {LAYER}, at {side} pixels "
+            f"stylize_adain: the encoder has {probe.shape[1]} channels at {decoder.layer}, at {side} pixels "
             f"{probe.shape[2]} a side; the decoder takes {channels}, and 2 or 3; give the decoder of this encoder"
         )
     return bool(probe.shape[2] == 3)
 
 
 def _encode(picture: Tensor, features: Features, tile: int | None, decoder: AdaINDecoder, ceil: bool) -> Tensor:
-    """Features of a picture [3, H, W], computed in tiles: [1, C, ceil(H / 8), ceil(W / 8)]."""
-    like = next(decoder.parameters())
-    h, w = (-(-side // STRIDE) for side in picture.shape[1:])
+    """Features of a picture [3, H, W], computed in tiles: [1, C, ceil(H / stride), ceil(W / stride)]."""
+    like, stride = next(decoder.parameters()), decoder.stride
+    h, w = (-(-side // stride) for side in picture.shape[1:])
     x = picture[None]
     if not ceil:
         # the rows that pools would drop are filled up to a whole stride
-        x = F.pad(x, (0, STRIDE * w - x.shape[3], 0, STRIDE * h - x.shape[2]), mode="reflect")
-    fields = [] if tile is None else list(receptive_fields(features.network, [LAYER]).values())
-    whole = like.new_empty(1, decoder.widths[3], h, w)
+        x = F.pad(x, (0, stride * w - x.shape[3], 0, stride * h - x.shape[2]), mode="reflect")
+    fields = [] if tile is None else list(receptive_fields(features.network, [decoder.layer]).values())
+    whole = like.new_empty(1, decoder.widths[-1], h, w)
     for part in plan_tiles(x.shape[2], x.shape[3], tile, fields):
-        found = features(part.cut(x).to(like))[LAYER]
-        part.core_in_picture(whole, STRIDE).copy_(part.core_of(found, STRIDE))
+        found = features(part.cut(x).to(like))[decoder.layer]
+        part.core_in_picture(whole, stride).copy_(part.core_of(found, stride))
     return whole
 
 
-def _shares(x: Tensor, count: int, weights: Sequence[float] | None, masks: Sequence[Tensor] | None) -> list[Tensor]:
+def _shares(
+    x: Tensor, count: int, weights: Sequence[float] | None, masks: Sequence[Tensor] | None, stride: int
+) -> list[Tensor]:
     """How much of each feature is of each style: [1, 1, H, W] or scalars, which add up to 1 at most."""
     factors = [x.new_tensor(weight) for weight in weights or [1.0] * count]
     total = sum(factors, x.new_zeros(()))
     if masks is None:
         return [factor / total for factor in factors]
     # of each feature's own pixels, the mean
-    areas = [F.avg_pool2d(m[None].to(x), STRIDE, ceil_mode=True, count_include_pad=False) for m in masks]
+    areas = [F.avg_pool2d(m[None].to(x), stride, ceil_mode=True, count_include_pad=False) for m in masks]
     covered = sum(areas, x.new_zeros(())).clamp(max=1)
     weighted = [factor * area for factor, area in zip(factors, areas, strict=True)]
     total = sum(weighted, x.new_zeros(())).clamp(min=torch.finfo(x.dtype).tiny)
@@ -172,12 +173,13 @@ def _shares(x: Tensor, count: int, weights: Sequence[float] | None, masks: Seque
 
 def _decode(x: Tensor, decoder: AdaINDecoder, tile: int | None, content: Tensor) -> Tensor:
     """The picture of features [1, C, H', W'], computed in tiles: [3, H, W] as the content."""
-    side = None if tile is None else tile // STRIDE
+    stride = decoder.stride
+    side = None if tile is None else tile // stride
     output = torch.empty_like(content)
     for part in plan_tiles(x.shape[2], x.shape[3], side, [Field(1, decoder.halo)]):
         y = decoder(part.cut(x))[0].clamp(0, 1)
-        top, left, bottom, right = (STRIDE * edge for edge in part.core)
+        top, left, bottom, right = (stride * edge for edge in part.core)
         place = output[:, top:bottom, left:right]
-        top, left = top - STRIDE * part.outer[0], left - STRIDE * part.outer[1]
+        top, left = top - stride * part.outer[0], left - stride * part.outer[1]
         place.copy_(y[:, top : top + place.shape[1], left : left + place.shape[2]])
     return output

@@ -45,14 +45,14 @@ class OptimizeSettings:
         frame_steps: from a given picture, at the full size alone: of the frames of a video after the first. Default 40.
         optimizer: "adam" or "lbfgs". Default "adam".
         lr: learning rate. Default 0.02 for Adam, 1 for L-BFGS.
-        content_weight: of the content loss, the style's being 1. Default 0.05.
+        content_weight: of the content loss, the style's being 1. Default 0.3.
         content_layers, style_layers: {layer: weight}; None takes relu4_2, and relu1_1 to relu5_1 with weights 256, 64,
             16, 4, 1, of a VGG.
         style_loss: "gram", or "wasserstein" for the Wasserstein-2 distance of means and covariances. Default "gram".
         normalization: of the losses. "relative" divides by the target's own size, so that weights mean the same with
             every encoder; "chw", "hw", "none" and "gatys" are those of :class:`~imgops.style.statistics.GramStyle`,
             with the content's mean squared difference as it is. Default "relative".
-        tv_weight: of the total variation. Default 0.5.
+        tv_weight: of the total variation. Default 1.
         style_scale: size of the styles in sizes of the result. Default 1.
         init: "content", "noise" or "style". Default "content".
         average: decay of the average of iterates that is the result, 0 for the last one. Default 0.98.
@@ -71,12 +71,12 @@ class OptimizeSettings:
     frame_steps: int = 40
     optimizer: str = "adam"
     lr: float | None = None
-    content_weight: float = 0.05
+    content_weight: float = 0.3
     content_layers: Mapping[str, float] | None = None
     style_layers: Mapping[str, float] | None = None
     style_loss: str = "gram"
     normalization: str = "relative"
-    tv_weight: float = 0.5
+    tv_weight: float = 1.0
     style_scale: float = 1.0
     init: str = "content"
     average: float = 0.98

@@ -23,8 +23,6 @@ from ._run import OnStep, check_out, run
 from .settings import AdaINTraining, FastTraining, Training
 
 Network = TypeVar("Network", bound=nn.Module)
-#: whose statistics are the style of AdaIN; the last is where the content is compared
-ADAIN_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 
 
 def train_fast(
@@ -114,7 +112,7 @@ def train_adain(
 
     Args:
         contents, styles: folders of pictures or ``samples:``; see :class:`~imgops.data.crops.RandomCrops`.
-        encoder: a VGG of four blocks at least, which the decoder is to mirror.
+        encoder: a VGG of ``settings.block`` blocks at least, which the decoder is to mirror.
         settings: None takes :class:`AdaINTraining`'s defaults.
         out, resume, device, on_skip: as of :func:`train_fast`.
         on_step: as of :func:`train_fast`; its picture, [3, H, 3 W], is a content, a style and what becomes of them.
@@ -134,11 +132,15 @@ def train_adain(
         for data, textures, seed in ((contents, 0.2, seeds[0]), (styles, 0.7, seeds[1]))
     ]
     encoder = _frozen(encoder, device)
-    features, deepest = Features(encoder, ADAIN_LAYERS), ADAIN_LAYERS[-1]
+    # the style is of the first ReLU of each block; the content is compared at the last of them
+    layers = [f"relu{block}_1" for block in range(1, settings.block + 1)]
+    features, deepest = Features(encoder, layers), layers[-1]
     only, smoothness = Features(encoder, [deepest]), TotalVariation()
     # crops that are their own style
     own = max(1, settings.batch // 4)
-    network = _new(lambda: _awake(AdaINDecoder(encoder.blocks, widths=encoder.widths)), settings.seed, device)
+    network = _new(
+        lambda: _awake(AdaINDecoder(encoder.blocks, widths=encoder.widths[: settings.block])), settings.seed, device
+    )
 
     def losses(pair: tuple[Tensor, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         x, s = (_laid_out(crops, device) for crops in pair)
@@ -154,7 +156,7 @@ def train_adain(
         style = sum(
             (
                 F.mse_loss(a, b) / _scale(b, settings.relative)
-                for layer in ADAIN_LAYERS
+                for layer in layers
                 for a, b in zip(_statistics(ours[layer]), statistics[layer], strict=True)
             ),
             x.new_zeros(()),

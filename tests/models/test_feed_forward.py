@@ -111,11 +111,18 @@ def test_decoder_is_the_mirror_of_vgg19():
 
 
 def test_decoder_of_the_default_shape():
-    decoder = AdaINDecoder((2, 2, 2, 2, 2), widths=(24, 48, 96, 192, 256))
+    decoder = AdaINDecoder((2, 2, 2, 2, 2), widths=(24, 48, 96, 192))
     channels = [(m.in_channels, m.out_channels) for m in decoder if isinstance(m, nn.Conv2d)]
     assert channels == [(192, 96), (96, 96), (96, 48), (48, 48), (48, 24), (24, 24), (24, 3)]
     x = torch.rand(1, 192, 3, 4)
     assert torch.equal(decoder(x, (17, 31)), decoder(x)[..., :17, :31])
+
+
+def test_a_decoder_of_another_block():
+    decoder = AdaINDecoder((2, 2, 2), widths=(24, 48, 96))
+    assert (decoder.layer, decoder.stride) == ("relu3_1", 4)
+    assert next(iter(dict(decoder.named_children()))) == "conv3_1"
+    assert decoder(torch.rand(1, 96, 3, 4)).shape == (1, 3, 12, 16)
 
 
 @pytest.mark.parametrize("depth", [(1, 1, 1), (2, 2, 2), (2, 2, 4), (1, 3, 2)])
@@ -155,10 +162,10 @@ def test_files_of_decoders(tmp_path):
     theirs = dict(zip([f"{i}.{part}" for i in DECODER for part in ("weight", "bias")], values, strict=True))
     for path in (saved(theirs, tmp_path / "decoder.pth"), saved(decoder.state_dict(), tmp_path / "ours.pth")):
         torch.testing.assert_close(load_adain_decoder(path)(x), decoder(x))
-    for depth in ((1, 2, 1), (2, 1, 3)):
-        small = AdaINDecoder(depth, widths=(2, 3, 4, 5))
+    for depth, widths in (((1, 2, 1), (2, 3, 4, 5)), ((2, 1, 3), (2, 3, 4, 5)), ((2, 2), (2, 3, 5))):
+        small = AdaINDecoder(depth, widths=widths)
         loaded = load_adain_decoder(saved(small.state_dict(), tmp_path / "small.pth"))
-        assert (loaded.blocks, loaded.widths) == (depth, (2, 3, 4, 5))
+        assert (loaded.blocks, loaded.widths) == (depth, widths)
         torch.testing.assert_close(loaded(x[:, :5]), small(x[:, :5]))
 
 
@@ -235,8 +242,8 @@ def test_names_of_what_ships(tmp_path, monkeypatch):
         (lambda: small_net()(torch.zeros(1, 3, 4, 9)), "at least 5 x 5 pixels; got (1, 3, 4, 9)"),
         (lambda: small_net()(torch.zeros(3, 9, 9)), "x must be RGB [N, 3, H, W]"),
         (lambda: AdaINDecoder(17), "AdaINDecoder: depth must be 16, 19 or the convolutions of each block; got 17"),
-        (lambda: AdaINDecoder((1, 1)), "three blocks and four widths at least"),
-        (lambda: AdaINDecoder((1, 1, 1), widths=(1, 1, 1)), "three blocks and four widths at least"),
+        (lambda: AdaINDecoder((1, 1)), "the convolutions of the blocks before the last, are needed; got depth"),
+        (lambda: AdaINDecoder((1, 1, 1), widths=(1,)), "two widths at least"),
         (lambda: AdaINDecoder()(torch.zeros(1, 192, 4, 4)), "x must be [N, 512, H, W] of at least 2 x 2; got (1, 192"),
         (lambda: AdaINDecoder()(torch.zeros(1, 512, 4, 4), (33, 32)), "size must be at most 8 x (4, 4); got (33, 32)"),
     ],

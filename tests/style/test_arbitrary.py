@@ -56,6 +56,17 @@ def test_conventions_are_their_formulas():
     assert not torch.allclose(normalized(content, style, "lua"), normalized(content, style))
 
 
+def test_another_layer():
+    """A decoder of fewer blocks starts from a layer before."""
+    torch.manual_seed(1)
+    decoder = AdaINDecoder((1, 2), widths=WIDTHS[:3]).double().eval().requires_grad_(False)
+    decoder.conv1_1.bias.fill_(0.5)
+    x, s = (Features(ENCODER, ["relu3_1"])(picture[None])["relu3_1"] for picture in (CONTENT, STYLE))
+    expected = decoder(plain(x, s))[0].clamp(0, 1)
+    torch.testing.assert_close(stylize_adain(CONTENT, [STYLE], ENCODER, decoder), expected)
+    torch.testing.assert_close(stylize_adain(CONTENT, [STYLE], ENCODER, decoder, tile=16), expected)
+
+
 def test_one_style():
     x, s = features(CONTENT), features(STYLE)
     torch.testing.assert_close(stylize_adain(CONTENT, [STYLE], ENCODER, DECODER), decoded(plain(x, s)))
