@@ -23,7 +23,11 @@ TINY = {
     "train": "--resolution 8 --batch 4 --kimg 0.008 --z-dim 8 --w-dim 8 --mapping-layers 2 --channel-base 64 "
     "--device cpu",
     "resume": "--kimg 0.016",
+    "style": "--size 32 --first-size 32 --steps 1 --device cpu",
+    "dream": "--size 64 --octaves 1 --steps 1 --device cpu",
 }
+#: the commands whose options pages speak of
+COMMANDS = (["train"], ["generate"], ["style"], ["style", "train-fast"], ["style", "train-adain"], ["dream"])
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -54,13 +58,23 @@ def test_commands_work(tmp_path, monkeypatch):
     for i in range(4):
         Image.effect_noise((20, 16), 60).save(tmp_path / "photos" / f"{i}.png")
     commands = [line for block in blocks(README, "bash") for line in block.splitlines() if line.startswith("imgops")]
-    assert [command.split()[1] for command in commands] == ["info", "train", "train", "generate"]
+    assert [command.split()[1] for command in commands] == [
+        *("info", "train", "train", "generate", "style", "style", "dream")
+    ]
     for command in commands:
         kind = "resume" if "--resume" in command else command.split()[1]
         result = CliRunner().invoke(app, shlex.split(command)[1:] + TINY.get(kind, "").split())
         assert result.exit_code == 0, result.output
     assert (tmp_path / "runs" / "photos" / "checkpoint-0000000016").is_dir()
     assert len(list((tmp_path / "pictures").glob("seed*.png"))) == 16
+    assert {path.name for path in tmp_path.glob("*.png")} == {"cat.png", "cat-adain.png", "dream.png"}
+
+
+def test_the_example_of_the_pictures_runs():
+    (code,) = blocks((ROOT / "docs" / "pictures.md").read_text(), "python")
+    names: dict[str, object] = {}
+    exec(compile(code, "pictures.md", "exec"), names)
+    assert names["picture"].shape == (3, 64, 96)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -79,9 +93,7 @@ def test_links_and_names_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_options_exist(page):
-    helps = "".join(
-        CliRunner().invoke(app, [c, "--help"], env={"COLUMNS": "300"}).stdout for c in ("train", "generate")
-    )
+    helps = "".join(CliRunner().invoke(app, [*c, "--help"], env={"COLUMNS": "300"}).stdout for c in COMMANDS)
     # not those of other programs
     text = re.sub(r"pip install.*", "", page.read_text())
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) - {"--logdir"}:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 import torch
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from ..data.files import SCRAP
 from ..data.pictures import picture_format, write_picture
 
 #: seconds between two writes of the preview
@@ -43,7 +49,7 @@ class Reporter:
         )
         console = Console(stderr=True)
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._progress.add_task(what, total=1.0, state="")
+        self._task = self._progress.add_task(escape(what), total=1.0, state="")
 
     def __enter__(self) -> Reporter:
         self._progress.start()
@@ -53,6 +59,11 @@ class Reporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+    def finish(self, picture: Tensor) -> None:
+        """Show the finished picture in the preview."""
+        self._written = -PREVIEW_SECONDS
+        self.update(1.0, picture, "")
 
     def update(self, share: float | None, picture: Tensor | None, state: str) -> None:
         """Show the share that is done (None: unknown) and the picture [3, H, W] as it is, if there is one."""
@@ -83,11 +94,67 @@ def choose_device(name: str) -> str:
     return name
 
 
-def refuse_to_overwrite(out: Path, sources: Sequence[str]) -> None:
-    """Raise ValueError if a result would take the place of what it is made from."""
-    for source in sources:
-        if out.exists() and Path(source).exists() and os.path.samefile(out, source):
-            raise ValueError(f"--out {out} is one of the sources; choose another name")
+class Stopped(Exception):
+    """Ctrl-C, with the picture as it was, [3, H, W]."""
+
+    def __init__(self, picture: Tensor) -> None:
+        super().__init__("stopped")
+        self.picture = picture
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Within it Ctrl-C is noted, which the function that it gives tells; a second one interrupts as usual."""
+    stopped = False
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield lambda: stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def check_results(outputs: Sequence[Path], preview: str | None, sources: Sequence[str]) -> None:
+    """Make the folders of the results, and see that each can be written, before the work.
+
+    Raises:
+        OSError: one cannot be written.
+        ValueError: two results, or a result and the preview, have one name, or one of them is a source.
+    """
+    if preview is not None:
+        picture_format(preview)
+    seen: set[str] = set()
+    originals = {os.path.realpath(source) for source in sources if Path(source).exists()}
+    for option, path in [*(("--out", path) for path in outputs), *([("--preview", Path(preview))] if preview else [])]:
+        # some file systems do not tell case
+        if (name := os.path.realpath(path).lower()) in seen:
+            raise ValueError(f"{option} {path}: two results would have this name; give them a folder or name each")
+        seen.add(name)
+        if os.path.realpath(path) in originals:
+            raise ValueError(f"{option} {path} is one of the sources; choose another name")
+        check_writable(path)
+
+
+def unused(path: Path) -> Path:
+    """The path, or one with a number if a file is there: for names that nobody chose."""
+    free = (path.with_stem(f"{path.stem}-{i}") for i in itertools.count(2))
+    return next(free_path for free_path in itertools.chain([path], free) if not free_path.exists())
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder of a file that will be written, and raise OSError if the file cannot be."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    trial = path.with_name(f"{SCRAP}{path.name}")
+    trial.touch()
+    trial.unlink()
 
 
 def peak_memory() -> str:
@@ -98,4 +165,6 @@ def peak_memory() -> str:
 
     # kilobytes on Linux, bytes on macOS
     unit = 1 if sys.platform == "darwin" else 1024
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return f"peak memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB on the GPU"
     return f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.2f} GB"

@@ -20,7 +20,7 @@ from .dream_command import dream
 from .style_commands import style_app
 
 #: what a mistake of the user, or of the machine, raises; anything else is a mistake of ours and shows its traceback
-USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, ImportError)
+USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, ImportError, ArithmeticError)
 
 
 class OneLineErrors(TyperGroup):

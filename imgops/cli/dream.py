@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ from ..data.samples import PREFIX
 from ..data.video import VideoWriter, is_video
 from ..dream import DreamSettings, default_objectives, describe_layers, dream, parse_objective, zoom_frames
 from ..models.weights import load_encoder
-from ._pictures import Reporter, choose_device, peak_memory, refuse_to_overwrite, say
+from ._pictures import Reporter, Stopped, check_results, choose_device, interruptible, peak_memory, say, unused
 
 #: what stands for a picture where the dream begins with noise
 NOISE = "noise"
@@ -52,7 +53,7 @@ class Job:
 def list_layers(weights: str) -> None:
     """Print the layers of an encoder that can be dreamt with."""
     network = load_encoder(weights)
-    table = Table(title=f"{type(network).__name__} ({weights})")
+    table = Table(title=escape(f"{type(network).__name__} ({weights})"))
     for column in ("layer", "channels", "stride"):
         table.add_column(column, justify="left" if column == "layer" else "right")
     for layer in describe_layers(network):
@@ -68,7 +69,7 @@ def run(job: Job) -> None:
     """
     out = _output(job)
     sources = [source for source in (job.picture, job.guide) if source is not None]
-    refuse_to_overwrite(out, sources)
+    check_results([out], job.preview, sources)
     picture = None if job.picture == NOISE else read_picture(job.picture)
     start = None if picture is None else picture.pixels
     network = load_encoder(job.weights, pooling=job.pooling).to(choose_device(job.device))
@@ -78,12 +79,14 @@ def run(job: Job) -> None:
         chosen = default_objectives(network)
         objectives = chosen if guide is None else [parse_objective(one.layer, guide) for one in chosen]
     own = DEFAULT_SIZE if start is None else max(start.shape[1:])
-    size = job.size or min(own, DEFAULT_SIZE)
-    began = time.monotonic()
-    with Reporter(Path(job.picture).name, job.preview) as reporter:
+    size = min(own, DEFAULT_SIZE) if job.size is None else job.size
+    began, count = time.monotonic(), 1
+    with interruptible() as stopped, Reporter(Path(job.picture).name, job.preview) as reporter:
 
         def tell(share: float, now: Tensor) -> None:
             reporter.update(share, now, f"{now.shape[2]} x {now.shape[1]}")
+            if stopped() and not is_video(out):
+                raise Stopped(now)
 
         record = _record(job, objectives, network)
         if is_video(out):
@@ -91,14 +94,23 @@ def run(job: Job) -> None:
                 start, network, objectives, job.settings, job.frames, job.zoom, job.rotate, size=size, on_step=tell
             )
             with VideoWriter(out, job.fps, settings=record) as writer:
-                for result in frames:
+                for number, result in enumerate(frames, 1):
                     writer.write(result)
+                    count = number
+                    if stopped():
+                        break
         else:
-            result = dream(start, network, objectives, job.settings, size=size, on_step=tell)
-            alpha = None if picture is None or picture.alpha is None else resize_picture(picture.alpha, size)
+            try:
+                result = dream(start, network, objectives, job.settings, size=size, on_step=tell)
+            except Stopped as early:
+                result = early.picture
+            alpha = None
+            if picture is not None and picture.alpha is not None:
+                alpha = resize_picture(picture.alpha, max(result.shape[1:]))
             write_picture(out, result, alpha=alpha, settings=record, quality=job.quality)
+        reporter.finish(result)
     pixels = f"{result.shape[2]} x {result.shape[1]}"
-    what = f"{job.frames} frames of {pixels}" if is_video(out) else pixels
+    what = f"{count} frames of {pixels}" if is_video(out) else pixels
     say(f"{out}: {what} pixels, {time.monotonic() - began:.0f} s, {peak_memory()}")
 
 
@@ -110,15 +122,15 @@ def _output(job: Job) -> Path:
     """
     ending = ".gif" if job.frames > 1 else ".png"
     name = f"{Path(job.picture.removeprefix(PREFIX)).stem}-dream{ending}"
-    out = Path(name) if job.out is None else Path(job.out)
+    out = unused(Path(name)) if job.out is None else Path(job.out)
     if out.is_dir() or not out.suffix:
         out = out / name
     if not is_video(out):
         picture_format(out)
         if job.frames > 1:
             raise ValueError(f"--out must be a GIF or video for {job.frames} frames; got {out}")
-    if job.preview is not None:
-        picture_format(job.preview)
+    if not 0.01 <= job.fps <= 1000:
+        raise ValueError(f"--fps must be 0.01 to 1000; got {job.fps:g}")
     return out
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,16 @@ from torch import Tensor
 
 from .. import __version__
 from ..data.flow import occlusion, optical_flow, warp
-from ..data.pictures import FORMATS, Picture, picture_format, read_picture, resize_picture, write_picture
+from ..data.pictures import FORMATS, picture_format, read_picture, resize_picture, write_picture
 from ..data.samples import PREFIX
-from ..data.video import VideoWriter, is_video, probe_video, read_frames
+from ..data.video import VIDEO_ENDINGS, WRITTEN_ENDINGS, VideoWriter, is_video, probe_video, read_frames
+from ..style.optimization import OptimizeSettings, Progress, ratio_of, style_size
 from ..style.transfer import Transfer, TransferSettings
-from ._pictures import Reporter, choose_device, peak_memory, refuse_to_overwrite, say
+from ._pictures import Reporter, Stopped, check_results, choose_device, interruptible, peak_memory, say, unused
 
-#: names of files that are taken from a folder
+#: endings of the files that are taken from a folder
 _PICTURES = (*FORMATS, ".webp", ".bmp", ".gif", ".ppm")
+_NETWORKS = (".safetensors", ".pth", ".pt", ".model")
 _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
@@ -85,31 +88,42 @@ class Job:
 
 
 def run(job: Job) -> None:
-    """Make the pictures, or the video, of a job, and say where they are.
+    """Make the pictures and videos of a job, and say where they are.
 
     Raises:
-        OSError, ValueError, ImportError: what cannot be read, written, or does not fit.
+        OSError, ValueError, ImportError: what cannot be read, written, or does not fit. Of several contents the others
+            are made first.
     """
     settings = dataclasses.replace(job.settings, device=choose_device(job.settings.device))
     fast = settings.method == "fast"
-    contents, choices = _files(job.content), _style_choices(job.styles)
-    video = len(contents) == 1 and is_video(contents[0])
-    outputs = _outputs(job, contents, choices, video)
-    for path in outputs:
-        refuse_to_overwrite(path, [*contents, *itertools.chain(*choices), *job.masks, *job.style_masks])
-    if job.preview is not None:
-        picture_format(job.preview)
-    transfers = {names: Transfer(settings, names if fast else ()) for names in ([*choices] if fast else [()])}
-    paths = iter(outputs)
-    for names in choices:
-        transfer = transfers[names if fast else ()]
-        styles = [] if fast else [read_picture(name).pixels for name in names]
-        for content in contents:
-            work = _Work(job, settings, transfer, content, names, styles, next(paths))
-            if video:
-                work.video()
-            else:
-                work.picture()
+    if job.style_masks and settings.method != "optimize":
+        raise ValueError(f"--style-mask is for the method optimize; got {settings.method}")
+    contents = _files(job.content, (*_PICTURES, *VIDEO_ENDINGS))
+    choices = _style_choices(job.styles, _NETWORKS if fast else _PICTURES)
+    for option, names in (("--mask", job.masks), ("--style-mask", job.style_masks)):
+        if names and len(names) != len(choices[0]):
+            raise ValueError(f"{option} must be given once for each of the {len(choices[0])} styles; got {len(names)}")
+    outputs = _outputs(job, contents, choices)
+    check_results(outputs, job.preview, [*contents, *itertools.chain(*choices), *job.masks, *job.style_masks])
+    shared = None if fast else Transfer(settings)
+    paths, failed = iter(outputs), 0
+    with interruptible() as stopped:
+        for names in choices:
+            transfer = shared or Transfer(settings, names)
+            styles = [] if fast else [read_picture(name).pixels for name in names]
+            for content in contents:
+                work = _Work(job, settings, transfer, content, names, styles, next(paths), stopped)
+                try:
+                    work.video() if _moves(content) else work.picture()
+                except (OSError, ValueError) as error:
+                    if len(outputs) == 1:
+                        raise
+                    failed += 1
+                    warnings.warn(f"{content} is left out: {error}", stacklevel=1)
+                if stopped():
+                    raise KeyboardInterrupt
+    if failed:
+        raise ValueError(f"{failed} of {len(outputs)} results could not be made")
 
 
 class _Work:
@@ -124,161 +138,200 @@ class _Work:
         names: Sequence[str],
         styles: Sequence[Tensor],
         out: Path,
+        stopped: Callable[[], bool],
     ) -> None:
-        self.job, self.settings, self.transfer = job, settings, transfer
+        self.job, self.settings, self.transfer, self.stopped = job, settings, transfer, stopped
         self.content, self.names, self.styles, self.out = content, names, styles, out
 
     def picture(self) -> None:
-        """A picture from a picture."""
+        """A picture from a picture; if it is stopped, as it is then."""
         picture = read_picture(self.content)
-        masks, style_masks = self._masks(picture)
-        self._announce(picture.pixels)
+        size = self.transfer.size_of(picture.pixels)
+        masks, style_masks = self._masks(picture.pixels)
+        # no more pixels are kept than are used
+        pixels, styles = _at_most(picture.pixels, size), [self._shrunk(style, size) for style in self.styles]
+        plan = self._announce(pixels, styles) if self.settings.method == "optimize" else None
         start = time.monotonic()
-        with Reporter(f"{Path(self.content).name}", self.job.preview) as reporter:
-            result = self.transfer(
-                picture.pixels, self.styles, masks=masks, style_masks=style_masks, on_step=_tell(reporter)
-            )
+        with Reporter(Path(self.content).name, self.job.preview) as reporter:
+            try:
+                result = self.transfer(
+                    pixels, styles, masks=masks, style_masks=style_masks, on_step=self._tell(reporter)
+                )
+            except Stopped as early:
+                result = early.picture.float().cpu()
+            reporter.finish(result)
         alpha = None if picture.alpha is None else resize_picture(picture.alpha, max(result.shape[1:]))
-        write_picture(self.out, result, alpha=alpha, settings=self._record(), quality=self.job.quality)
-        say(f"{self.out}: {_size(result)} pixels, {time.monotonic() - start:.0f} s, {peak_memory()}")
+        write_picture(self.out, result, alpha=alpha, settings=self._record(size, plan), quality=self.job.quality)
+        how = "stopped, " if self.stopped() else ""
+        say(f"{self.out}: {_size(result)} pixels, {how}{time.monotonic() - start:.0f} s, {peak_memory()}")
 
     def video(self) -> None:
         """A video from a video, its sound kept; with the method "optimize" each frame begins at the last one, moved
-        as the picture moves."""
+        as the picture moves. If it is stopped, the frames until then."""
         info = probe_video(self.content)
         sound = self.content if info.has_audio and self.out.suffix.lower() != ".gif" else None
         start, count = time.monotonic(), 0
+        size = self.transfer.size_of(torch.empty(3, info.height, info.width))
         with (
             Reporter(Path(self.content).name, self.job.preview) as reporter,
-            VideoWriter(self.out, info.fps, audio_from=sound, settings=self._record()) as writer,
+            VideoWriter(self.out, info.fps, audio_from=sound, settings=self._record(size, None)) as writer,
         ):
-            for frame, result in self._frames(read_frames(self.content)):
+            for result in self._frames(read_frames(self.content), size):
                 writer.write(result)
                 count += 1
                 reporter.update(count / info.frames if info.frames else None, result, f"frame {count}")
-                last = frame
-        say(f"{self.out}: {count} frames of {_size(last)} pixels, {time.monotonic() - start:.0f} s, {peak_memory()}")
+                if self.stopped():
+                    break
+            reporter.finish(result)
+        say(f"{self.out}: {count} frames of {_size(result)} pixels, {time.monotonic() - start:.0f} s, {peak_memory()}")
 
-    def _frames(self, frames: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """(frame, result) of each frame, at the result's size."""
+    def _frames(self, frames: Iterator[Tensor], size: int) -> Iterator[Tensor]:
+        """The result of each frame."""
         previous: tuple[Tensor, Tensor] | None = None
+        styles = [self._shrunk(style, size) for style in self.styles]
+        masks: tuple[list[Tensor] | None, list[Tensor | None] | None] | None = None
         for frame in frames:
-            picture = Picture(frame, None, self.content)
-            masks, style_masks = self._masks(picture)
-            small = resize_picture(frame, self.transfer.size_of(frame))
+            masks = self._masks(frame) if masks is None else masks
+            small = resize_picture(frame, size)
             init = None
             if previous is not None and self.settings.method == "optimize":
                 backward = optical_flow(previous[0], small)
                 init = warp(previous[1], backward).clamp(0, 1)
                 # what the last frame does not show begins as the content
                 init = torch.where(occlusion(optical_flow(small, previous[0]), backward), small, init)
-            result = self.transfer(frame, self.styles, masks=masks, style_masks=style_masks, init=init)
+            result = self.transfer(small, styles, masks=masks[0], style_masks=masks[1], init=init)
             previous = small, result
-            yield previous
+            yield result
 
-    def _masks(self, picture: Picture) -> tuple[list[Tensor] | None, list[Tensor | None] | None]:
+    def _shrunk(self, style: Tensor, size: int) -> Tensor:
+        return _at_most(style, style_size(style, size, self.settings.optimize))
+
+    def _masks(self, content: Tensor) -> tuple[list[Tensor] | None, list[Tensor | None] | None]:
         """The masks of the content and of the styles, which must have their shapes."""
-        masks = [read_mask(name, picture.pixels, picture.name) for name in self.job.masks]
-        parts = [
-            read_mask(name, style, of)
-            for name, style, of in zip(self.job.style_masks, self.styles, self.names, strict=False)
-        ]
-        if parts and len(parts) != len(self.job.style_masks):
-            raise ValueError(f"--style-mask must be given once for each of {len(self.styles)} styles")
-        return masks or None, list(parts) or None
+        masks = [read_mask(name, content, self.content) for name in self.job.masks]
+        parts: list[Tensor | None] = []
+        if self.job.style_masks:
+            for name, style, of in zip(self.job.style_masks, self.styles, self.names, strict=True):
+                parts.append(read_mask(name, style, of))
+        return masks or None, parts or None
 
-    def _announce(self, content: Tensor) -> None:
-        """Print the estimate of memory and time before the work."""
-        size = self.transfer.size_of(content)
-        if self.settings.method != "optimize":
-            return
-        settings, memory, seconds = self.transfer.plan(content, self.styles)
+    def _tell(self, reporter: Reporter) -> Callable[[Progress], None]:
+        def tell(progress: Progress) -> None:
+            losses = ", ".join(f"{name} {value:.3g}" for name, value in progress.losses.items())
+            reporter.update(progress.share, progress.picture, f"{progress.size} px, {losses}")
+            if self.stopped():
+                raise Stopped(progress.picture)
+
+        return tell
+
+    def _announce(self, content: Tensor, styles: Sequence[Tensor]) -> OptimizeSettings:
+        """Print the estimate of memory and time before the work; the settings with their tile."""
+        settings, memory, seconds = self.transfer.plan(content, styles)
+        memory += sum(style.nbytes for style in self.styles)
         tiles = "" if settings.tile is None else f", in tiles of {settings.tile} pixels"
-        rounds = len(settings.scales())
-        say(f"{size} pixels in {rounds} rounds{tiles}: about {_duration(seconds)} and {memory / 1e9:.1f} GB")
+        rounds = len(settings.scales(ratio_of(content)))
+        what = f"{settings.size} pixels in {rounds} round{'s' if rounds > 1 else ''}"
+        say(f"{what}{tiles}: about {_duration(seconds)} and {memory / 1e9:.1f} GB")
+        return settings
 
-    def _record(self) -> dict[str, Any]:
+    def _record(self, size: int, plan: OptimizeSettings | None) -> dict[str, Any]:
         """What the result's metadata tell."""
-        settings = dataclasses.asdict(self.settings)
-        settings["optimize"]["size"] = self.settings.size
+        settings = dataclasses.asdict(self.settings) | {"size": size}
         if self.settings.method != "optimize":
             del settings["optimize"]
-        names = {"content": self.content, "styles": list(self.names), "masks": list(self.job.masks)}
-        return {"imgops": __version__, "command": "style", **names, **settings}
+        elif plan is not None:
+            settings["optimize"] = dataclasses.asdict(plan)
+        masks = {"masks": list(self.job.masks), "style_masks": list(self.job.style_masks)}
+        names = {"content": self.content, "styles": list(self.names)}
+        return {"imgops": __version__, "command": "style", **names, **masks, **settings}
+
+
+def _at_most(picture: Tensor, size: int) -> Tensor:
+    """The picture with a longer side of ``size`` pixels, if it is larger."""
+    return resize_picture(picture, size) if size < max(picture.shape[1:]) else picture
 
 
 def read_mask(name: str, like: Tensor, of: str) -> Tensor:
-    """A mask [1, H, W] in [0, 1], the brightness of a picture, whose shape must be that of ``like``.
+    """A mask [1, H, W] in [0, 1], the brightness of a picture where it is opaque, whose shape must be that of ``like``.
 
     Raises:
         OSError, ValueError: it cannot be read; it has another shape.
     """
-    mask = read_picture(name).pixels.mean(0, keepdim=True)
+    picture = read_picture(name)
+    mask = picture.pixels.mean(0, keepdim=True)
+    if picture.alpha is not None:
+        mask = mask * picture.alpha
     height, width = like.shape[1:]
-    # the same shape at another size is as good, to a pixel
-    if abs(mask.shape[1] * width - mask.shape[2] * height) > max(mask.shape[1:]) + max(height, width):
+    # the same shape at another size is as good, to a pixel or a hundredth
+    tolerance = max(1.0, 0.01 * min(mask.shape[1:]))
+    scale = max(mask.shape[1:]) / max(height, width)
+    if max(abs(mask.shape[1] - height * scale), abs(mask.shape[2] - width * scale)) > tolerance:
         raise ValueError(
             f"{name}: the mask is {_size(mask)} pixels, {of} is {width} x {height}; a mask has the shape of its picture"
         )
     return mask
 
 
-def _tell(reporter: Reporter) -> Callable[[Any], None]:
-    def tell(progress: Any) -> None:
-        losses = ", ".join(f"{name} {value:.3g}" for name, value in progress.losses.items())
-        reporter.update(progress.share, progress.picture, f"{progress.size} px, {losses}")
+def _moves(source: str) -> bool:
+    """Whether a content is a video, or a GIF of several frames."""
+    if source.startswith(PREFIX) or not is_video(source):
+        return False
+    return not source.lower().endswith(".gif") or probe_video(source).frames != 1
 
-    return tell
 
-
-def _files(source: str) -> list[str]:
-    """The pictures of a folder, or the file itself.
+def _files(source: str, endings: Sequence[str]) -> list[str]:
+    """The files of a folder with one of these endings, or the file itself.
 
     Raises:
-        ValueError: a folder without pictures.
+        ValueError: a folder without any.
     """
     if source.startswith(PREFIX) or not Path(source).is_dir():
         return [source]
-    found = sorted(
-        str(p) for p in Path(source).iterdir() if p.suffix.lower() in _PICTURES and not p.name.startswith(".")
-    )
+    files = (p for p in Path(source).iterdir() if p.suffix.lower() in endings and not p.name.startswith("."))
+    found = sorted(str(path) for path in files if path.is_file())
     if not found:
-        raise ValueError(f"{source}: there are no pictures in this folder")
+        raise ValueError(f"{source}: there is nothing in this folder that ends in {', '.join(endings)}")
     return found
 
 
-def _style_choices(styles: Sequence[str]) -> list[tuple[str, ...]]:
+def _style_choices(styles: Sequence[str], endings: Sequence[str]) -> list[tuple[str, ...]]:
     """The styles of each run: all of them together, or each of a folder's by itself."""
     if len(styles) == 1:
-        return [(name,) for name in _files(styles[0])]
+        return [(name,) for name in _files(styles[0], endings)]
     for name in styles:
         if not name.startswith(PREFIX) and Path(name).is_dir():
             raise ValueError(f"{name}: a folder of styles stands alone; each of its pictures is a style of its own")
     return [tuple(styles)]
 
 
-def _outputs(job: Job, contents: Sequence[str], choices: Sequence[Sequence[str]], video: bool) -> list[Path]:
+def _outputs(job: Job, contents: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Path]:
     """Where each result goes, in the order of the work.
 
     Raises:
         ValueError: several results for one file, or an ending that is not written.
     """
-    many = len(contents) * len(choices) > 1
-    ending = Path(contents[0]).suffix if video else ".png"
+
+    def ending(content: str) -> str:
+        if not _moves(content):
+            return ".png"
+        suffix = Path(content).suffix.lower()
+        return suffix if suffix in WRITTEN_ENDINGS else ".mp4"
 
     def name(content: str, styles: Sequence[str]) -> str:
         stems = [Path(part.removeprefix(PREFIX)).stem for part in (content, *styles)]
-        return "-".join(stems) + ending
+        return "-".join(stems) + ending(content)
 
-    out = None if job.out is None else Path(job.out)
-    if out is None or out.is_dir() or not out.suffix:
-        folder = out or Path(".")
-        return [folder / name(content, styles) for styles in choices for content in contents]
-    if many:
+    if job.out is None:
+        return [unused(Path(name(content, styles))) for styles in choices for content in contents]
+    out = Path(job.out)
+    if out.is_dir() or not out.suffix:
+        return [out / name(content, styles) for styles in choices for content in contents]
+    if len(contents) * len(choices) > 1:
         raise ValueError(f"--out must be a folder for {len(contents) * len(choices)} results; got {out}")
-    if not (video and is_video(out)):
-        if video:
-            raise ValueError(f"--out must be a video for a video; got {out}")
+    if _moves(contents[0]):
+        if out.suffix.lower() not in WRITTEN_ENDINGS:
+            raise ValueError(f"--out must end in {', '.join(WRITTEN_ENDINGS)} for a video; got {out}")
+    else:
         picture_format(out)
     return [out]
 

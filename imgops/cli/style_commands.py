@@ -46,7 +46,8 @@ def transfer(
         typer.Option(
             "--out",
             "-o",
-            help="PNG, JPEG, TIFF, GIF or video, or a folder. [dim]\\[default: CONTENT-STYLE.png][/]",
+            help="PNG, JPEG or TIFF; of a video GIF, MP4, MOV, MKV or WebM; or a folder. "
+            "[dim]\\[default: CONTENT-STYLE.png][/]",
             rich_help_panel=_OUTPUT,
             show_default=False,
         ),
@@ -94,12 +95,12 @@ def transfer(
     keep_colours: Annotated[
         str | None, typer.Option(help="Keep the content's: luma, coral or histogram.", rich_help_panel=_PARTS)
     ] = None,
-    steps: Annotated[int, typer.Option(help="At the first size.", rich_help_panel=_OPTIMIZE)] = 300,
-    later_steps: Annotated[int, typer.Option(help="At each larger size.", rich_help_panel=_OPTIMIZE)] = 150,
+    steps: Annotated[int, typer.Option(help="At the first size.", rich_help_panel=_OPTIMIZE)] = 150,
+    later_steps: Annotated[int, typer.Option(help="At each larger size.", rich_help_panel=_OPTIMIZE)] = 75,
     first_size: Annotated[int, typer.Option(help="Longer side to begin at.", rich_help_panel=_OPTIMIZE)] = 128,
     content_weight: Annotated[
         float, typer.Option(help="More keeps more of the content.", rich_help_panel=_OPTIMIZE)
-    ] = 0.3,
+    ] = 1.0,
     content_layers: Annotated[
         str | None, typer.Option(help="As relu4_2=1; default for a VGG.", rich_help_panel=_OPTIMIZE)
     ] = None,
@@ -110,7 +111,7 @@ def transfer(
     normalization: Annotated[
         str, typer.Option(help="Of the losses: relative, chw, hw, none or gatys.", rich_help_panel=_OPTIMIZE)
     ] = "relative",
-    tv_weight: Annotated[float, typer.Option(help="Smoothness.", rich_help_panel=_OPTIMIZE)] = 1.0,
+    tv_weight: Annotated[float, typer.Option(help="Smoothness.", rich_help_panel=_OPTIMIZE)] = 5.0,
     optimizer: Annotated[str, typer.Option(help="adam or lbfgs.", rich_help_panel=_OPTIMIZE)] = "adam",
     lr: Annotated[
         float | None, typer.Option(help="Learning rate: 0.02 for adam, 1 for lbfgs.", rich_help_panel=_OPTIMIZE)
@@ -131,7 +132,10 @@ def transfer(
     decoder: Annotated[
         str, typer.Option(help="Of adain: default, or a file that goes with --weights.", rich_help_panel=_NETWORKS)
     ] = "default",
-    pooling: Annotated[str | None, typer.Option(help="max, average or l2.", rich_help_panel=_NETWORKS)] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(help="max, average or l2. [dim]\\[default: average with optimize][/]", rich_help_panel=_NETWORKS),
+    ] = None,
     padding: Annotated[
         str | None, typer.Option(help="zeros, reflect, replicate or circular.", rich_help_panel=_NETWORKS)
     ] = None,

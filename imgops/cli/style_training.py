@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from torch import Tensor
 
@@ -16,7 +14,7 @@ from ..models.weights import load_encoder
 from ..style.settings import AdaINTraining, FastTraining
 from ..style.training import train_adain as run_adain
 from ..style.training import train_fast as run_fast
-from ._pictures import Reporter, choose_device, say
+from ._pictures import Reporter, check_results, check_writable, choose_device, interruptible, say
 
 #: what is told of each step: its number, that of the last, the losses, and a picture if the step is saved
 Tell = Callable[[int, int, dict[str, float], Tensor | None], bool]
@@ -35,8 +33,9 @@ def train_fast(
 ) -> None:
     """Train a network of one style."""
     device = choose_device(device)
+    _check_out(out)
     picture, encoder = read_picture(style).pixels, load_vgg(weights)
-    with _reporting(out, preview) as tell:
+    with _reporting(out, preview, style) as tell:
         run_fast(picture, data, out, encoder, settings, resume=resume, device=device, on_step=tell)
 
 
@@ -52,7 +51,9 @@ def train_adain(
     preview: str | None,
 ) -> None:
     """Train a decoder for any style."""
-    device, encoder = choose_device(device), load_vgg(weights)
+    device = choose_device(device)
+    _check_out(out)
+    encoder = load_vgg(weights)
     with _reporting(out, preview) as tell:
         run_adain(contents, styles, out, encoder, settings, resume=resume, device=device, on_step=tell)
 
@@ -70,30 +71,29 @@ def load_vgg(weights: str) -> VGG:
 
 
 @contextmanager
-def _reporting(out: str, preview: str | None) -> Iterator[Tell]:
+def _reporting(out: str, preview: str | None, source: str | None = None) -> Iterator[Tell]:
     """What to tell of each step; Ctrl-C within ends the training after the step that is being taken."""
-    stopped = False
-    last = (0, 0, "")
+    last: tuple[int, int, str] | None = None
+    if preview is not None:
+        check_results([], preview, [] if source is None else [source])
+    with interruptible() as stopped, Reporter(Path(out).name, preview) as reporter:
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopped
-        stopped = True
+        def tell(step: int, steps: int, losses: dict[str, float], picture: Tensor | None) -> bool:
+            nonlocal last
+            text = ", ".join(f"{name} {value:.3g}" for name, value in losses.items())
+            last = step, steps, text
+            reporter.update(step / steps, picture, f"step {step} of {steps}, {text}")
+            return stopped()
 
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        with Reporter(Path(out).name, preview) as reporter:
+        yield tell
+    if last is None:
+        say(f"{out}: it had all its steps already")
+    else:
+        step, steps, text = last
+        say(f"{out}: step {step} of {steps}, {text}" + ("" if step == steps else "; --resume goes on"))
 
-            def tell(step: int, steps: int, losses: dict[str, float], picture: Tensor | None) -> bool:
-                nonlocal last
-                text = ", ".join(f"{name} {value:.3g}" for name, value in losses.items())
-                last = step, steps, text
-                reporter.update(step / steps, picture, f"step {step} of {steps}, {text}")
-                return stopped
 
-            yield tell
-    finally:
-        signal.signal(signal.SIGINT, before)
-    step, steps, text = last
-    more = "" if step == steps else "; --resume goes on"
-    say(f"{out}: step {step} of {steps}, {text}{more}")
+def _check_out(out: str) -> None:
+    """Raise before anything is loaded if the network cannot be written."""
+    if Path(out).suffix == ".safetensors":
+        check_writable(Path(out))

@@ -26,7 +26,13 @@ VGG_CONTENT = {"relu4_2": 1.0}
 VGG_STYLE = {"relu1_1": 256.0, "relu2_1": 64.0, "relu3_1": 16.0, "relu4_1": 4.0, "relu5_1": 1.0}
 #: pixels of the picture that are in memory at once, in numbers of its size: the content, the picture, its gradient and
 #: average, and what the optimizer keeps and works on
-_PICTURES = {"adam": 9, "lbfgs": 30}
+_PICTURES = {"adam": 9, "lbfgs": 33}
+#: gradients of a step, about
+_EVALUATIONS = {"adam": 1.0, "lbfgs": 1.5}
+#: pairs of steps and gradients that L-BFGS keeps, and the gradients that its line search may take
+_HISTORY, _LINE_SEARCH = 10, 25
+#: the fewest pixels of the shorter side that the deepest layers of an encoder make something of
+_SHORTEST = 32
 #: sides of tiles to choose from, in pixels
 TILES = (2048, 1536, 1024, 768, 512, 384, 256, 128)
 #: bytes of the program with its libraries; what a tile takes beyond what is counted, as a factor (both measured)
@@ -40,19 +46,19 @@ class OptimizeSettings:
     Args:
         size: longer side of the result in pixels. Default 512.
         first_size: longer side that it begins at, growing by sqrt(2). Default 128.
-        steps: at the first size. Default 300.
-        later_steps: at each larger one. Default 150.
+        steps: at the first size. Default 150.
+        later_steps: at each larger one. Default 75.
         frame_steps: from a given picture, at the full size alone: of the frames of a video after the first. Default 40.
         optimizer: "adam" or "lbfgs". Default "adam".
         lr: learning rate. Default 0.02 for Adam, 1 for L-BFGS.
-        content_weight: of the content loss, the style's being 1. Default 0.3.
+        content_weight: of the content loss, the style's being 1. Default 1.
         content_layers, style_layers: {layer: weight}; None takes relu4_2, and relu1_1 to relu5_1 with weights 256, 64,
             16, 4, 1, of a VGG.
         style_loss: "gram", or "wasserstein" for the Wasserstein-2 distance of means and covariances. Default "gram".
         normalization: of the losses. "relative" divides by the target's own size, so that weights mean the same with
             every encoder; "chw", "hw", "none" and "gatys" are those of :class:`~imgops.style.statistics.GramStyle`,
             with the content's mean squared difference as it is. Default "relative".
-        tv_weight: of the total variation. Default 1.
+        tv_weight: of the total variation. Default 5.
         style_scale: size of the styles in sizes of the result. Default 1.
         init: "content", "noise" or "style". Default "content".
         average: decay of the average of iterates that is the result, 0 for the last one. Default 0.98.
@@ -66,17 +72,17 @@ class OptimizeSettings:
 
     size: int = 512
     first_size: int = 128
-    steps: int = 300
-    later_steps: int = 150
+    steps: int = 150
+    later_steps: int = 75
     frame_steps: int = 40
     optimizer: str = "adam"
     lr: float | None = None
-    content_weight: float = 0.3
+    content_weight: float = 1.0
     content_layers: Mapping[str, float] | None = None
     style_layers: Mapping[str, float] | None = None
     style_loss: str = "gram"
     normalization: str = "relative"
-    tv_weight: float = 1.0
+    tv_weight: float = 5.0
     style_scale: float = 1.0
     init: str = "content"
     average: float = 0.98
@@ -102,13 +108,15 @@ class OptimizeSettings:
         if not 0 <= self.average < 1:
             raise ValueError(f"style: average must be at least 0 and below 1; got {self.average}")
 
-    def scales(self) -> list[tuple[int, int]]:
-        """(longer side, steps) of each round, from small to large."""
-        if self.size <= self.first_size:
+    def scales(self, ratio: float = 1.0) -> list[tuple[int, int]]:
+        """(longer side, steps) of each round, from small to large, of a picture whose longer side is ``ratio`` times
+        its shorter one: that of a narrow picture begins larger, for it must not be a line."""
+        first = max(self.first_size, math.ceil(_SHORTEST * ratio))
+        if self.size <= first:
             return [(self.size, self.steps)]
-        sizes = [self.first_size]
+        sizes = [first]
         while sizes[-1] * math.sqrt(2) < self.size * 0.99:
-            sizes.append(round(self.first_size * math.sqrt(2) ** len(sizes)))
+            sizes.append(round(first * math.sqrt(2) ** len(sizes)))
         return [(size, self.later_steps if i else self.steps) for i, size in enumerate([*sizes, self.size])]
 
 
@@ -150,7 +158,7 @@ def optimize(
         on_step: called after each step.
 
     Returns:
-        [3, H'', W''] in [0, 1], the longer side ``settings.size``, on the content's device.
+        [3, H'', W''] in [0, 1], the longer side ``settings.size``, with the network's dtype and device.
 
     Raises:
         TypeError, ValueError: a layer that the network lacks, shapes that are none of pictures, a number of weights or
@@ -159,8 +167,11 @@ def optimize(
     settings = settings or OptimizeSettings()
     check_pictures(content, styles, weights, masks, style_masks)
     shares = list(weights or [1.0] * len(styles))
+    like = next(network.parameters())
+    content, styles = content.to(like), [style.to(like) for style in styles]
+    init = None if init is None else init.to(like)
     generator = torch.Generator().manual_seed(settings.seed)
-    scales = settings.scales() if init is None else [(settings.size, settings.frame_steps)]
+    scales = settings.scales(ratio_of(content)) if init is None else [(settings.size, settings.frame_steps)]
     # the work of a step goes with the pixels
     total = sum(size**2 * steps for size, steps in scales)
     done, result = 0.0, init
@@ -168,7 +179,7 @@ def optimize(
         small = resize_picture(content, size)
         objective = Objective(network, settings, small)
         objective.set_styles(
-            [resize_picture(style, max(16, round(size * settings.style_scale))) for style in styles],
+            [resize_picture(style, style_size(style, size, settings)) for style in styles],
             shares,
             masks,
             style_masks,
@@ -183,10 +194,20 @@ def optimize(
         done += size**2 * steps
     if result is None:
         raise ValueError("style: there is no step to take")
-    if masks:
+    if masks is not None:
         region = sum((_resized(mask, result) for mask in masks), torch.zeros(())).clamp(0, 1)
         result = region * result + (1 - region) * resize_to(content, result)
     return result
+
+
+def ratio_of(picture: Tensor) -> float:
+    """The longer side of a picture over its shorter one."""
+    return float(max(picture.shape[1:])) / float(min(picture.shape[1:]))
+
+
+def style_size(style: Tensor, size: int, settings: OptimizeSettings) -> int:
+    """The longer side that a style is looked at in, for a result of a size."""
+    return max(round(size * settings.style_scale), math.ceil(_SHORTEST * ratio_of(style)))
 
 
 def check_pictures(
@@ -204,6 +225,8 @@ def check_pictures(
             raise TypeError(f"style: {name} must be a floating-point tensor in [0, 1]; got {type(picture).__name__}")
         if picture.ndim != 3 or picture.shape[0] != 3 or min(picture.shape[1:]) < 16:
             raise ValueError(f"style: {name} must be [3, H, W] of at least 16 x 16 pixels; got {tuple(picture.shape)}")
+        if not torch.isfinite(picture).all():
+            raise ValueError(f"style: {name} has values that are not finite")
     for name, values in {"weights": weights, "masks": masks, "style_masks": style_masks}.items():
         if values is not None and len(values) != len(styles):
             raise ValueError(f"style: {name} must have one for each of the {len(styles)} styles; got {len(values)}")
@@ -447,7 +470,14 @@ def _descend(
         # fused: one pass over the picture, without temporaries of its size
         optimizer = torch.optim.Adam([x], settings.lr or 0.02, betas=(0.9, 0.99), fused=True)
     else:
-        optimizer = torch.optim.LBFGS([x], settings.lr or 1.0, max_iter=1, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS(
+            [x],
+            settings.lr or 1.0,
+            max_iter=1,
+            max_eval=_LINE_SEARCH,
+            history_size=_HISTORY,
+            line_search_fn="strong_wolfe",
+        )
     average = torch.zeros_like(x)
     losses: dict[str, float] = {}
 
@@ -462,10 +492,12 @@ def _descend(
 
     for step in range(1, steps + 1):
         optimizer.step(closure)
-        x.clamp_(0, 1)
+        if settings.optimizer == "adam":
+            # L-BFGS would take the clipping for curvature
+            x.clamp_(0, 1)
         # the mean of the iterates, the later ones weighted more
         average.lerp_(x, (1 - settings.average) / (1 - settings.average**step))
-        report(step, losses, average)
+        report(step, losses, average.clamp(0, 1))
     return average.clamp_(0, 1) if steps else start
 
 
@@ -485,7 +517,7 @@ def work_of(network: nn.Module, settings: OptimizeSettings, height: int, width: 
     are, for what they share and as each goes forward twice, a third of the work."""
     scale = size / max(height, width)
     tiles = _tiles_of(network, settings, max(1, round(height * scale)), max(1, round(width * scale)))
-    return sum(map(_area, tiles)) * (1 if len(tiles) == 1 else 4 / 3)
+    return sum(map(_area, tiles)) * (1 if len(tiles) == 1 else 4 / 3) * _EVALUATIONS[settings.optimizer]
 
 
 def _tiles_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int) -> list[Tile]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,13 +30,19 @@ from .optimization import (
     choose_tile,
     memory_of,
     optimize,
+    ratio_of,
     resize_to,
+    style_size,
     work_of,
 )
 
 METHODS = ("optimize", "fast", "adain")
+#: the fewest pixels of the shorter side of a result
+_LEAST = 16
 #: the longer side, at most, of the steps that tell the time
 PROBE_SIZE = 256
+#: pixels a side of the tiles of AdaIN, where memory is limited
+ADAIN_TILE = 1024
 #: the longer side of a result whose size is not chosen, if the content is larger
 DEFAULT_SIZE = 512
 
@@ -48,8 +55,8 @@ class TransferSettings:
         method: "optimize" (Gatys et al. 2016), "fast" (Johnson et al. 2016, a network a style) or "adain" (Huang and
             Belongie 2017, any style). Default "optimize".
         weights: the encoder's, as :func:`~imgops.models.weights.load_encoder` takes them. Default "default".
-        pooling, padding_mode: of the encoder. Default: as its weights were trained, padding "replicate" where the
-            method is "optimize", which draws no frame.
+        pooling, padding_mode: of the encoder. Default: as its weights were trained, but "average" (Gatys et al. 2016)
+            and "replicate", which draws no frame, where the method is "optimize".
         decoder: of AdaIN, a file, or "default" for the one that goes with the default encoder. Default "default".
         size: longer side of the result in pixels; None takes the content's, at most 512. Default None.
         alpha: of AdaIN, 1 for all of the style, 0 for none. Default 1.
@@ -57,7 +64,8 @@ class TransferSettings:
         style_weights: how much of each style; None, the same of each. Default None.
         keep_colours: "luma" takes only the brightness of the result; "coral" and "histogram" give the styles (of
             "fast", the result) the content's covariance or histograms of colours first. Default None.
-        memory: bytes that the program may take, which chooses tiles for "optimize"; None, no limit. Default None.
+        memory: bytes that the program may take, which chooses tiles for "optimize" (those of "adain" are always of 1024
+            pixels, and "fast" has none); None, no limit and no tiles. Default None.
         optimize: settings of the optimisation; its size is ``size``.
         device: "cpu", "cuda", ... Default "cpu".
 
@@ -86,6 +94,8 @@ class TransferSettings:
             check_choice("style", "keep_colours", self.keep_colours, KEEP_COLOURS)
         if self.size is not None:
             check_size("style", "size", self.size, 16)
+        if self.memory is not None and not self.memory > 0:
+            raise ValueError(f"style: memory must be > 0; got {self.memory}")
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"style: alpha must be 0 to 1; got {self.alpha}")
 
@@ -110,15 +120,25 @@ class Transfer:
         if settings.method == "fast":
             self.networks = [load_style_network(name).to(settings.device) for name in networks]
             return
-        padding = settings.padding_mode or ("replicate" if settings.method == "optimize" else None)
-        self.encoder = load_encoder(settings.weights, pooling=settings.pooling, padding_mode=padding)  # type: ignore[arg-type]
+        pooling, padding = ("average", "replicate") if settings.method == "optimize" else (None, None)
+        self.encoder = load_encoder(
+            settings.weights, pooling=settings.pooling or pooling, padding_mode=settings.padding_mode or padding
+        )
         self.encoder.to(settings.device)
         if settings.method == "adain":
             self.decoder = load_adain_decoder(settings.decoder).to(settings.device)
 
     def size_of(self, content: Tensor) -> int:
-        """The longer side of the result for a content."""
-        return self.settings.size or min(max(content.shape[1:]), DEFAULT_SIZE)
+        """The longer side of the result for a content [3, H, W].
+
+        Raises:
+            ValueError: the settings' size would make a line of it.
+        """
+        height, width = content.shape[1:]
+        size = self.settings.size or min(max(height, width), DEFAULT_SIZE)
+        if size < (least := math.ceil(_LEAST * ratio_of(content))):
+            raise ValueError(f"style: size must be at least {least} for a picture of {width} x {height}; got {size}")
+        return size
 
     def plan(self, content: Tensor, styles: Sequence[Tensor]) -> tuple[OptimizeSettings, float, float]:
         """For the method "optimize": its settings for a content, tiles chosen, and the bytes and seconds that it will
@@ -131,10 +151,12 @@ class Transfer:
         settings = self._optimize_settings(content)
         if self.encoder is None:
             raise ValueError("style: there is a plan of the method optimize alone")
-        small = resize_picture(content, min(settings.scales()[0][0], PROBE_SIZE)).to(self.settings.device)
+        scales = settings.scales(ratio_of(content))
+        small = resize_picture(content, min(scales[0][0], PROBE_SIZE)).to(self.settings.device)
         objective = Objective(self.encoder, dataclasses.replace(settings, tile=None), small)
         objective.set_styles(
-            [resize_picture(style, max(small.shape[1:])).to(small) for style in styles], [1.0] * len(styles)
+            [resize_picture(style, style_size(style, max(small.shape[1:]), settings)).to(small) for style in styles],
+            [1.0] * len(styles),
         )
         times = []
         for _ in range(2):
@@ -142,9 +164,7 @@ class Transfer:
             objective.gradient(small)
             times.append(time.perf_counter() - start)
         height, width = _shape_of(content, settings.size)
-        work = sum(
-            (steps + 1) * work_of(self.encoder, settings, height, width, size) for size, steps in settings.scales()
-        )
+        work = sum((steps + 1) * work_of(self.encoder, settings, height, width, size) for size, steps in scales)
         seconds = min(times) * work / (small.shape[1] * small.shape[2])
         return settings, memory_of(self.encoder, settings, height, width), seconds
 
@@ -183,16 +203,26 @@ class Transfer:
         settings = self.settings
         count = len(self.networks) if settings.method == "fast" else len(styles)
         check_pictures(content, styles or [content] * count, settings.style_weights, masks, style_masks)
+        if settings.method == "fast" and styles:
+            raise ValueError("style: the method fast takes no styles, but networks")
         if style_masks is not None and settings.method != "optimize":
             raise ValueError(f"style: style_masks are of the method optimize; got {settings.method}")
-        small = resize_picture(content, self.size_of(content))
+        size = self.size_of(content)
+        small = resize_picture(content, size)
         # colours are matched before the transfer where there is a style picture to match
         before = settings.keep_colours in ("coral", "histogram") and settings.method != "fast"
         if settings.keep_colours is not None and before:
             styles = [keep_colours(style, small, settings.keep_colours) for style in styles]
         device = torch.device(settings.device)
         moved = [style.to(device) for style in styles]
-        masks = None if masks is None else [resize_to(mask.to(small), small).to(device) for mask in masks]
+        region: Tensor | None = None
+        if masks is not None:
+            masks = [resize_to(mask.to(small), small).clamp(0, 1).to(device) for mask in masks]
+            total = torch.stack(list(masks)).sum(0)
+            region = total.clamp(max=1).cpu()
+            if settings.method == "adain":
+                # within the region all of it is styled; the pixels are blended once, at the end
+                masks = [mask / total.clamp(min=1e-6) for mask in masks]
         x = small.to(device)
         if settings.method == "fast":
             result = self._fast(x, masks)
@@ -211,32 +241,32 @@ class Transfer:
                 on_step=on_step,
             )
         else:
-            size = self.size_of(content)
             result = stylize_adain(
                 x,
-                [resize_picture(style, size) for style in moved],
+                [resize_picture(style, style_size(style, size, settings.optimize)) for style in moved],
                 self.encoder,
                 self.decoder,
                 alpha=settings.alpha,
                 weights=settings.style_weights,
                 masks=masks,
                 convention=settings.convention,
+                tile=None if settings.memory is None else ADAIN_TILE,
             )
-        result = result.clamp(0, 1).cpu()
-        if masks is not None:
-            region = torch.stack([mask.cpu() for mask in masks]).sum(0).clamp(0, 1)
-            result = region * result + (1 - region) * small
+        result = result.float().clamp(0, 1).cpu()
         if settings.keep_colours is not None and not before:
-            return keep_colours(result, small, settings.keep_colours)
-        return result
+            result = keep_colours(result, small, settings.keep_colours)
+        if region is None or settings.method == "optimize":
+            return result
+        return region * result + (1 - region) * small
 
     def _fast(self, content: Tensor, masks: Sequence[Tensor] | None) -> Tensor:
         """The mean of the networks' pictures, each weighted where its mask says."""
         weights = self.settings.style_weights or (1.0,) * len(self.networks)
         shares = [torch.full_like(content[:1], weight) for weight in weights]
         if masks is not None:
-            shares = [share * mask for share, mask in zip(shares, masks, strict=True)]
-        whole = torch.stack(shares).sum(0).clamp(min=1e-6)
+            # where there is no mask all count, too, for the colours of the whole
+            shares = [share * (mask + 1e-6) for share, mask in zip(shares, masks, strict=True)]
+        whole = torch.stack(shares).sum(0)
         result = torch.zeros_like(content)
         for network, share in zip(self.networks, shares, strict=True):
             result += share / whole * stylize_fast(content, network).clamp(0, 1)
@@ -254,10 +284,10 @@ def load_style_network(name: str) -> TransformNet:
     plain = name.removeprefix(PREFIX)
     if plain in fast_styles():
         return load_transform_net(plain)
-    if name.startswith(PREFIX) or Path(name).suffix.lower() in FORMATS:
+    if name.startswith(PREFIX) or Path(name).suffix.lower() in (*FORMATS, ".gif", ".webp", ".bmp"):
         raise ValueError(
             f"{name}: the method fast takes the network of a style; make it: imgops style train-fast {name} "
-            f"--data FOLDER --out {Path(plain).stem}.safetensors; there are networks of {', '.join(fast_styles())}"
+            f"--data FOLDER --out {Path(plain).stem}.safetensors (there are: {', '.join(fast_styles()) or 'none'})"
         )
     return load_transform_net(name)
 

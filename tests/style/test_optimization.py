@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import imgops
+from imgops.data.pictures import read_picture
 from imgops.models.googlenet import GoogLeNet
 from imgops.models.vgg import VGG
 from imgops.style.optimization import Objective, OptimizeSettings, choose_tile, memory_of, optimize
@@ -167,6 +168,28 @@ def test_the_losses_fall(network):
         assert seen[-1] < 0.5 * seen[0], optimizer
 
 
+def test_every_step_of_lbfgs_is_one(network):
+    """On pictures with edges, where a line search needs several gradients."""
+    seen = []
+    content, style = (read_picture(f"samples:{name}").pixels for name in ("chelsea", "coffee"))
+    optimize(
+        content,
+        [style],
+        network,
+        settings(optimizer="lbfgs", first_size=64, steps=25, average=0.0),
+        on_step=seen.append,
+    )
+    assert all((a.picture - b.picture).abs().max() > 0 for a, b in itertools.pairwise(seen))
+    assert sum(seen[-1].losses.values()) < 0.5 * sum(seen[0].losses.values())
+
+
+def test_any_floating_dtype_is_taken(network):
+    result = optimize(picture(1, 48, 64).half(), [picture(2, 40, 52).float()], network, settings())
+    assert (result.dtype, result.shape) == (torch.float64, (3, 48, 64))
+    with pytest.raises(ValueError, match="content has values that are not finite"):
+        optimize(picture(1, 48, 64) / 0, [picture(2, 40, 52)], network, settings())
+
+
 def test_the_layout_of_the_gradient_does_not_matter(network):
     """The fused step of Adam reads memory in order: what it gets must lie like the picture."""
     chosen = settings(first_size=64, steps=1, tv_weight=0.0)
@@ -179,9 +202,11 @@ def test_the_layout_of_the_gradient_does_not_matter(network):
 
 
 def test_rounds_grow_by_the_root_of_two():
-    assert OptimizeSettings(size=256).scales() == [(128, 300), (181, 150), (256, 150)]
-    assert OptimizeSettings(size=100).scales() == [(100, 300)]
+    assert OptimizeSettings(size=256).scales() == [(128, 150), (181, 75), (256, 75)]
+    assert OptimizeSettings(size=100).scales() == [(100, 150)]
     assert [size for size, _ in OptimizeSettings(size=300).scales()] == [128, 181, 256, 300]
+    # a narrow picture begins larger
+    assert [size for size, _ in OptimizeSettings(size=400).scales(ratio=8)] == [256, 362, 400]
 
 
 def test_progress_reaches_the_end(network):
