@@ -74,7 +74,7 @@ class RandomCrops:
         picture = self._draw(rng)
         _, h, w = picture.shape
         least = min(h, w) / self.zoom
-        side = min(round(least * self.zoom ** rng.random()), h, w)
+        side = min(max(1, round(least * self.zoom ** rng.random())), h, w)
         top, left = int(rng.integers(h - side + 1)), int(rng.integers(w - side + 1))
         crop = picture[:, top : top + side, left : left + side].float() / 255
         crop = F.interpolate(crop[None], [self.size] * 2, mode="bilinear", antialias=True, align_corners=False)[0]

@@ -114,7 +114,11 @@ def dreamt(
         ascent = ASCENTS[settings.parametrisation](
             (base + resized(detail, size)).clamp(0, 1), settings.resolved_step_size
         )
-        wanted = None if settings.alpha is None else settings.alpha * gradient(base[None])[0]
+        wanted = None
+        if settings.alpha is not None:
+            before = gradient(base[None])[0]
+            # a negative one, of negative weights, is to rise as far
+            wanted = before + (settings.alpha - 1) * abs(before)
         for step in range(settings.steps):
             x = ascent.picture
             down, right = torch.randint(-settings.jitter, settings.jitter + 1, (2,), generator=generator).tolist()

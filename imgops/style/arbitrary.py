@@ -56,10 +56,10 @@ def stylize_adain(
 
     Raises:
         ValueError: no style; a picture that is not RGB or is too small; alpha, weights or masks out of range or of
-            another number or size; an unknown convention; a tile below 8; a decoder that is not the encoder's, or an
+            another number or size; an unknown convention; a tile below the decoder's stride; a decoder that is not the encoder's, or an
             encoder without that layer.
     """
-    _check(content, styles, alpha, weights, masks, convention)
+    _check(content, styles, alpha, weights, masks, convention, max(MINIMUM, 2 * decoder.stride))
     features = Features(encoder, [decoder.layer])
     ceil = _keeps_the_last_row(features, decoder)
     x = _encode(content, features, tile, decoder, ceil)
@@ -94,13 +94,14 @@ def _check(
     weights: Sequence[float] | None,
     masks: Sequence[Tensor] | None,
     convention: str,
+    least: int,
 ) -> None:
     if len(styles) == 0:
         raise ValueError("stylize_adain: styles must have one picture at least")
     for name, x in [("content", content), *((f"style {i}", style) for i, style in enumerate(styles, 1))]:
-        if x.ndim != 3 or x.shape[0] != 3 or min(x.shape[1:]) < MINIMUM:
+        if x.ndim != 3 or x.shape[0] != 3 or min(x.shape[1:]) < least:
             raise ValueError(
-                f"stylize_adain: the {name} must be RGB [3, H, W] of at least {MINIMUM} x {MINIMUM} pixels; "
+                f"stylize_adain: the {name} must be RGB [3, H, W] of at least {least} x {least} pixels; "
                 f"got {tuple(x.shape)}"
             )
     if not 0 <= alpha <= 1:

@@ -71,6 +71,8 @@ class Training:
             value = getattr(self, key)
             if value is not None and not (low <= value <= high and math.isfinite(value)):
                 raise ValueError(f"{name}: {key} must be {low:g} to {high:g}; got {value}")
+        if self.content_weight == self.style_weight == 0:
+            raise ValueError(f"{name}: content_weight and style_weight cannot both be 0")
 
     def rate(self, step: int) -> float:
         """Adam's rate at a step, from 0."""

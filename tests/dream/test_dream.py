@@ -131,6 +131,14 @@ def test_a_tiled_dream_is_the_untiled_one():
     torch.testing.assert_close(whole, tiled, rtol=1e-9, atol=1e-9)
 
 
+def test_alpha_of_what_is_to_disappear():
+    """A negative objective rises towards zero."""
+    start = picture()
+    less = [Objective("relu2_1", weight=-1.0)]
+    result = dream(start, small_vgg(), less, dataclasses.replace(QUICK, alpha=1.5, step_size=0.02))
+    assert value(result) < 0.95 * value(start)
+
+
 def test_alpha_stays_nearer_to_the_input():
     start, free = picture(), DreamSettings(octaves=1, steps=40, jitter=0)
     far = dream(start, small_vgg(), OBJECTIVES, free)

@@ -245,6 +245,7 @@ def test_what_cannot_be_trained_is_named(tmp_path):
         ({"size": 8}, "FastTraining: size must be >= 16; got 8"),
         ({"steps": 0}, "steps must be >= 1; got 0"),
         ({"lr": math.nan}, "lr must be 0 to inf; got nan"),
+        ({"content_weight": 0.0, "style_weight": 0.0}, "cannot both be 0"),
         ({"lr_end": 2.0}, "lr_end must be 0 to 1; got 2.0"),
         ({"zoom": 0.5}, "zoom must be 1 to inf; got 0.5"),
         ({"style_weight": -1.0}, "style_weight must be 0 to inf; got -1.0"),
