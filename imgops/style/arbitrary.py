@@ -56,8 +56,8 @@ def stylize_adain(
 
     Raises:
         ValueError: no style; a picture that is not RGB or is too small; alpha, weights or masks out of range or of
-            another number or size; an unknown convention; a tile below the decoder's stride; a decoder that is not the encoder's, or an
-            encoder without that layer.
+            another number or size; an unknown convention; a tile below the decoder's stride; a decoder that is not the
+            encoder's, or an encoder without that layer.
     """
     _check(content, styles, alpha, weights, masks, convention, max(MINIMUM, 2 * decoder.stride))
     features = Features(encoder, [decoder.layer])
