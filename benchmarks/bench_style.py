@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imgops.models.vgg import VGG
-from imgops.style.optimization import VGG_CONTENT, VGG_STYLE, Objective, OptimizeSettings
+from imgops.style.objective import VGG_CONTENT, VGG_STYLE, Objective
+from imgops.style.settings import OptimizeSettings
 
 from .comparison import Comparison
 

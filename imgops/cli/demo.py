@@ -22,7 +22,7 @@ from ..data import ImageDataset, open_dataset
 from ..data.pictures import read_picture, resize_picture, write_picture
 from ..dream import DreamSettings, default_objectives, dream
 from ..models.weights import load_encoder
-from ..style.optimization import OptimizeSettings
+from ..style.settings import OptimizeSettings
 from ..style.transfer import METHODS, Transfer, TransferSettings
 from ..training import Trainer, TrainingConfig, image_grid, load_generator, train
 from ..training.grid import png_bytes, seeded_samples

@@ -19,7 +19,8 @@ from ..data.flow import occlusion, optical_flow, warp
 from ..data.pictures import FORMATS, picture_format, read_picture, resize_picture, write_picture
 from ..data.samples import PREFIX
 from ..data.video import VIDEO_ENDINGS, WRITTEN_ENDINGS, VideoWriter, is_video, probe_video, read_frames
-from ..style.optimization import OptimizeSettings, Progress, ratio_of, style_size
+from ..style.optimization import Progress, ratio_of, style_size
+from ..style.settings import OptimizeSettings
 from ..style.transfer import Transfer, TransferSettings
 from ._pictures import Reporter, Stopped, check_results, choose_device, interruptible, peak_memory, say, unused
 

@@ -154,7 +154,7 @@ def transfer(
     The settings and the seed are kept in the result's metadata. Networks for the methods fast and adain are trained by
     imgops style train-fast and imgops style train-adain; each has its own --help.
     """
-    from ..style.optimization import OptimizeSettings
+    from ..style.settings import OptimizeSettings
     from ..style.transfer import TransferSettings
     from .style import Job, parse_bytes, parse_layers, parse_numbers, run
 

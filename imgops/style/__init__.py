@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .arbitrary import stylize_adain as stylize_adain
     from .fast import stylize_fast as stylize_fast
-    from .optimization import Objective as Objective
-    from .optimization import OptimizeSettings as OptimizeSettings
+    from .objective import Objective as Objective
     from .optimization import Progress as Progress
     from .optimization import optimize as optimize
     from .settings import AdaINTraining as AdaINTraining
     from .settings import FastTraining as FastTraining
+    from .settings import OptimizeSettings as OptimizeSettings
     from .training import train_adain as train_adain
     from .training import train_fast as train_fast
     from .transfer import Transfer as Transfer
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "AdaINTraining": ".settings",
     "FastTraining": ".settings",
-    "Objective": ".optimization",
-    "OptimizeSettings": ".optimization",
+    "Objective": ".objective",
+    "OptimizeSettings": ".settings",
     "Progress": ".optimization",
     "Transfer": ".transfer",
     "TransferSettings": ".transfer",

@@ -1,15 +1,21 @@
-"""What the trainings of feed-forward style transfer can be told."""
+"""What style transfer by optimisation, and the trainings of feed-forward networks, can be told."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from ..models.vgg import DEPTHS, VGG
 from ..nn import Features
-from ..nn._checks import check_size
+from ..nn._checks import check_choice, check_size
+from .statistics import NORMALIZATIONS, STYLE_LOSSES
 
+OPTIMIZERS = ("adam", "lbfgs")
+INITS = ("content", "noise", "style")
+#: the fewest pixels of the shorter side that the deepest layers of an encoder make something of
+SHORTEST = 32
 #: settings that a resumed run may change
 _FREE = {"steps", "minutes", "save_every", "workers"}
 
@@ -166,3 +172,84 @@ class AdaINTraining(Training):
             raise ValueError(f"AdaINTraining: block must be 2 to 5; got {self.block}")
         if not 0 <= self.identity_weight < math.inf:
             raise ValueError(f"AdaINTraining: identity_weight must be 0 to inf; got {self.identity_weight}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizeSettings:
+    """How a picture is optimised.
+
+    Args:
+        size: longer side of the result in pixels. Default 512.
+        first_size: longer side that it begins at, growing by sqrt(2). Default 128.
+        steps: at the first size. Default 150.
+        later_steps: at each larger one. Default 75.
+        frame_steps: from a given picture, at the full size alone: of the frames of a video after the first. Default 40.
+        optimizer: "adam" or "lbfgs". Default "adam".
+        lr: learning rate. Default 0.02 for Adam, 1 for L-BFGS.
+        content_weight: of the content loss, the style's being 1. Default 1.
+        content_layers, style_layers: {layer: weight}; None takes relu4_2, and relu1_1 to relu5_1 with weights 256, 64,
+            16, 4, 1, of a VGG.
+        style_loss: "gram", or "wasserstein" for the Wasserstein-2 distance of means and covariances. Default "gram".
+        normalization: of the losses. "relative" divides by the target's own size, so that weights mean the same with
+            every encoder; "chw", "hw", "none" and "gatys" are those of :class:`~imgops.style.statistics.GramStyle`,
+            with the content's mean squared difference as it is. Default "relative".
+        tv_weight: of the total variation. Default 5.
+        style_scale: size of the styles in sizes of the result. Default 1.
+        init: "content", "noise" or "style". Default "content".
+        average: decay of the average of iterates that is the result, 0 for the last one. Default 0.98.
+        tile: side of the tiles that the gradient is computed in, in pixels; None takes the picture as one. Default
+            None.
+        seed: of the noise. Default 0.
+
+    Raises:
+        TypeError, ValueError: a value out of range, named.
+    """
+
+    size: int = 512
+    first_size: int = 128
+    steps: int = 150
+    later_steps: int = 75
+    frame_steps: int = 40
+    optimizer: str = "adam"
+    lr: float | None = None
+    content_weight: float = 1.0
+    content_layers: Mapping[str, float] | None = None
+    style_layers: Mapping[str, float] | None = None
+    style_loss: str = "gram"
+    normalization: str = "relative"
+    tv_weight: float = 5.0
+    style_scale: float = 1.0
+    init: str = "content"
+    average: float = 0.98
+    tile: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in {"size": 16, "first_size": 16, "steps": 1, "later_steps": 0, "frame_steps": 1}.items():
+            check_size("style", name, getattr(self, name), least)
+        if self.tile is not None:
+            check_size("style", "tile", self.tile)
+        check_choice("style", "optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("style", "style_loss", self.style_loss, STYLE_LOSSES)
+        check_choice("style", "normalization", self.normalization, NORMALIZATIONS)
+        check_choice("style", "init", self.init, INITS)
+        for name in ("content_weight", "tv_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"style: {name} must be >= 0; got {getattr(self, name)}")
+        for name in ("lr", "style_scale"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"style: {name} must be > 0; got {value}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"style: average must be at least 0 and below 1; got {self.average}")
+
+    def scales(self, ratio: float = 1.0) -> list[tuple[int, int]]:
+        """(longer side, steps) of each round, from small to large, of a picture whose longer side is ``ratio`` times
+        its shorter one: that of a narrow picture begins larger, for it must not be a line."""
+        first = max(self.first_size, math.ceil(SHORTEST * ratio))
+        if self.size <= first:
+            return [(self.size, self.steps)]
+        sizes = [first]
+        while sizes[-1] * math.sqrt(2) < self.size * 0.99:
+            sizes.append(round(first * math.sqrt(2) ** len(sizes)))
+        return [(size, self.later_steps if i else self.steps) for i, size in enumerate([*sizes, self.size])]

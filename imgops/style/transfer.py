@@ -22,19 +22,10 @@ from ..models.weights import load_encoder
 from ..nn._checks import check_choice, check_size
 from .arbitrary import CONVENTIONS, stylize_adain
 from .fast import stylize_fast
-from .optimization import (
-    Objective,
-    OptimizeSettings,
-    Progress,
-    check_pictures,
-    choose_tile,
-    memory_of,
-    optimize,
-    ratio_of,
-    resize_to,
-    style_size,
-    work_of,
-)
+from .objective import Objective, resize_to
+from .optimization import Progress, check_pictures, optimize, ratio_of, style_size
+from .planning import choose_tile, memory_of, work_of
+from .settings import OptimizeSettings
 
 METHODS = ("optimize", "fast", "adain")
 #: the fewest pixels of the shorter side of a result
@@ -145,7 +136,7 @@ class Transfer:
         take, estimated from two small steps.
 
         Raises:
-            ValueError: it does not fit into the memory; what :class:`~imgops.style.optimization.Objective` raises.
+            ValueError: it does not fit into the memory; what :class:`~imgops.style.objective.Objective` raises.
         """
         check_pictures(content, styles, self.settings.style_weights)
         settings = self._optimize_settings(content)

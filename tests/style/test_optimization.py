@@ -13,7 +13,10 @@ import imgops
 from imgops.data.pictures import read_picture
 from imgops.models.googlenet import GoogLeNet
 from imgops.models.vgg import VGG
-from imgops.style.optimization import Objective, OptimizeSettings, choose_tile, memory_of, optimize
+from imgops.style.objective import Objective
+from imgops.style.optimization import optimize
+from imgops.style.planning import choose_tile, memory_of
+from imgops.style.settings import OptimizeSettings
 from imgops.style.statistics import StyleSums, mix_styles
 
 CONTENT, STYLE = {"relu3_1": 1.0}, {"relu1_1": 4.0, "relu2_1": 2.0, "relu3_1": 1.0}

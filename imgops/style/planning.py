@@ -1,0 +1,81 @@
+"""What an optimisation takes before it begins: memory, time, and the tiles that keep within it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ..models.tiling import Tile, bytes_per_pixel, plan_tiles, receptive_fields
+from ..nn import Features
+from .objective import layers_of
+from .settings import OptimizeSettings
+
+#: pixels of the picture that are in memory at once, in numbers of its size: the content, the picture, its gradient and
+#: average, and what the optimizer keeps and works on
+_PICTURES = {"adam": 9, "lbfgs": 33}
+#: gradients of a step, about
+_EVALUATIONS = {"adam": 1.0, "lbfgs": 1.5}
+#: sides of tiles to choose from, in pixels
+TILES = (2048, 1536, 1024, 768, 512, 384, 256, 128)
+#: bytes of the program with its libraries; what a tile takes beyond what is counted, as a factor (both measured)
+_PROGRAM, _WORKSPACE = 500e6, 1.5
+
+
+def memory_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int) -> float:
+    """Bytes that the program takes at most, estimated: the picture's, the tile's and its own."""
+    content_layers, style_layers = layers_of(network, settings)
+    names = list(dict.fromkeys([*content_layers, *style_layers]))
+    pixels = height * width
+    tile = max(_area(tile) for tile in _tiles_of(network, settings, height, width))
+    content = _content_bytes(network, list(content_layers)) * pixels
+    pictures = 12 * _PICTURES[settings.optimizer] * pixels
+    return _PROGRAM + pictures + content + _WORKSPACE * bytes_per_pixel(network, names) * tile
+
+
+def work_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int, size: int) -> float:
+    """The pixels that a step computes on at a size, of a result of this height and width; in tiles more than there
+    are, for what they share and as each goes forward twice, a third of the work."""
+    scale = size / max(height, width)
+    tiles = _tiles_of(network, settings, max(1, round(height * scale)), max(1, round(width * scale)))
+    return sum(map(_area, tiles)) * (1 if len(tiles) == 1 else 4 / 3) * _EVALUATIONS[settings.optimizer]
+
+
+def _tiles_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int) -> list[Tile]:
+    if settings.tile is None:
+        return plan_tiles(height, width, None, [])
+    content_layers, style_layers = layers_of(network, settings)
+    fields = receptive_fields(network, [*content_layers, *style_layers])
+    return plan_tiles(height, width, settings.tile, list(fields.values()))
+
+
+def _area(tile: Tile) -> int:
+    top, left, bottom, right = tile.outer
+    return (bottom - top) * (right - left)
+
+
+def _content_bytes(network: nn.Module, names: Sequence[str]) -> float:
+    """Bytes of the content's features for each pixel."""
+    parameter = next(network.parameters())
+    with torch.no_grad():
+        found = Features(network, names)(torch.zeros(1, 3, 128, 128, dtype=parameter.dtype, device=parameter.device))
+    return sum(y.nbytes for y in found.values()) / 128**2
+
+
+def choose_tile(network: nn.Module, settings: OptimizeSettings, height: int, width: int, memory: float) -> int | None:
+    """The side of the largest tiles with which the program stays within ``memory`` bytes; None if it needs none.
+
+    Raises:
+        ValueError: the picture does not fit with the smallest tiles either.
+    """
+    if memory_of(network, dataclasses.replace(settings, tile=None), height, width) <= memory:
+        return None
+    for tile in TILES:
+        if memory_of(network, dataclasses.replace(settings, tile=tile), height, width) <= memory:
+            return tile
+    least = memory_of(network, dataclasses.replace(settings, tile=TILES[-1]), height, width)
+    raise ValueError(
+        f"memory: {width} x {height} pixels need {least / 1e9:.1f} GB in the smallest tiles; got {memory / 1e9:.1f} GB"
+    )
