@@ -372,7 +372,7 @@ def test_a_grey_mask_goes_half_the_way(folder, method, keep):
 
 
 def test_ctrl_c_keeps_the_picture_as_it_is(folder, tmp_path, monkeypatch):
-    out, update = tmp_path / "out.png", Reporter.update
+    out, update, before = tmp_path / "out.png", Reporter.update, signal.getsignal(signal.SIGINT)
 
     def pressed(self, share, picture, state):
         update(self, share, picture, state)
@@ -384,7 +384,7 @@ def test_ctrl_c_keeps_the_picture_as_it_is(folder, tmp_path, monkeypatch):
     stdout, _ = imgops(*arguments, code=130)
     assert "48 x 32 pixels, stopped, " in stdout
     assert Image.open(out).size == (48, 32)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_full_disk_leaves_what_was_there(folder, tmp_path, monkeypatch):

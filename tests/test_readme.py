@@ -48,7 +48,7 @@ def test_examples_run():
             name = assigned[1] if assigned else name
             if promised:
                 shapes.append((str(list(names[name].shape)), promised[1]))
-    assert len(shapes) == 11
+    assert len(shapes) == 13
     assert [actual for actual, _ in shapes] == [promised for _, promised in shapes]
 
 
