@@ -245,7 +245,7 @@ def test_names_of_what_ships(tmp_path, monkeypatch):
         (lambda: AdaINDecoder((1, 1)), "the convolutions of the blocks before the last, are needed; got depth"),
         (lambda: AdaINDecoder((1, 1, 1), widths=(1,)), "two widths at least"),
         (lambda: AdaINDecoder()(torch.zeros(1, 192, 4, 4)), "x must be [N, 512, H, W] of at least 2 x 2; got (1, 192"),
-        (lambda: AdaINDecoder()(torch.zeros(1, 512, 4, 4), (33, 32)), "size must be at most 8 x (4, 4); got (33, 32)"),
+        (lambda: AdaINDecoder()(torch.zeros(1, 512, 4, 4), (33, 32)), "size must be at most (32, 32); got (33, 32)"),
     ],
 )
 def test_bad_options(call, message):
