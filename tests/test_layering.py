@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: rooms by level, lowest first: a file imports from its own room and from lower levels alone
 LEVELS = (
-    ("reference", "kernels", "_C", "_C_cuda", "_host", "_backend"),
+    ("reference", "kernels", "_C", "_C_cuda", "_host", "_backend", "_lazy"),
     ("ops",),
     ("nn",),
     ("models",),
@@ -31,6 +31,7 @@ PACKAGES = {
     "reference": {"torch"},
     "kernels": {"torch", "triton"},
     "_backend": {"torch"},
+    "_lazy": set(),
     "ops": {"torch"},
     "nn": {"torch"},
     "models": {"torch", "safetensors"},

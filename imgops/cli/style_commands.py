@@ -209,28 +209,41 @@ _TRAINING, _FILES = "Training", "Files"
 _DATA = "A folder of pictures, or samples: for the free pictures and textures that come along."
 
 
+#: options that both trainings have
+_Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on where the training of --out ended.", rich_help_panel=_FILES)
+]
+_Preview = Annotated[
+    str | None, typer.Option(help="A picture file that shows the work as it goes.", rich_help_panel=_FILES)
+]
+_Size = Annotated[int, typer.Option(help="Side of the crops in pixels.", rich_help_panel=_TRAINING)]
+_Batch = Annotated[int, typer.Option(help="Crops a step.", rich_help_panel=_TRAINING)]
+_Steps = Annotated[int, typer.Option(help="In all.", rich_help_panel=_TRAINING)]
+_Minutes = Annotated[float | None, typer.Option(help="Stop by then, saved.", rich_help_panel=_TRAINING)]
+_Lr = Annotated[float, typer.Option(help="Learning rate.", rich_help_panel=_TRAINING)]
+_LrEnd = Annotated[float, typer.Option(help="Share of it that is left at the end.", rich_help_panel=_TRAINING)]
+_TvWeight = Annotated[float, typer.Option(help="Smoothness.", rich_help_panel=_TRAINING)]
+_Seed = Annotated[int, typer.Option(help="Of weights and crops.", rich_help_panel=_TRAINING)]
+_SaveEvery = Annotated[int, typer.Option(help="Steps between two saves.", rich_help_panel=_TRAINING)]
+_Device = Annotated[str, typer.Option(help="cpu, cuda, ... or auto.", rich_help_panel=_MACHINE)]
+
+
 @style_app.command("train-fast")
 def train_fast(
     style: Annotated[str, typer.Argument(help="The picture whose style the network learns.")],
     out: Annotated[str, typer.Option("--out", "-o", help="The network: NAME.safetensors.", rich_help_panel=_FILES)],
     data: Annotated[str, typer.Option(help=_DATA, rich_help_panel=_FILES)] = "samples:",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the training of --out ended.", rich_help_panel=_FILES)
-    ] = False,
-    preview: Annotated[
-        str | None, typer.Option(help="A picture file that shows the work as it goes.", rich_help_panel=_FILES)
-    ] = None,
-    size: Annotated[int, typer.Option(help="Side of the crops in pixels.", rich_help_panel=_TRAINING)] = 256,
+    resume: _Resume = False,
+    preview: _Preview = None,
+    size: _Size = 256,
     style_size: Annotated[
         int | None, typer.Option(help="Longer side that the style is seen at.", rich_help_panel=_TRAINING)
     ] = None,
-    batch: Annotated[int, typer.Option(help="Crops a step.", rich_help_panel=_TRAINING)] = 4,
-    steps: Annotated[int, typer.Option(help="In all.", rich_help_panel=_TRAINING)] = 40000,
-    minutes: Annotated[float | None, typer.Option(help="Stop by then, saved.", rich_help_panel=_TRAINING)] = None,
-    lr: Annotated[float, typer.Option(help="Learning rate.", rich_help_panel=_TRAINING)] = 1e-3,
-    lr_end: Annotated[
-        float, typer.Option(help="Share of it that is left at the end.", rich_help_panel=_TRAINING)
-    ] = 1.0,
+    batch: _Batch = 4,
+    steps: _Steps = 40000,
+    minutes: _Minutes = None,
+    lr: _Lr = 1e-3,
+    lr_end: _LrEnd = 1.0,
     widths: Annotated[
         str, typer.Option(help="Channels of the network's three sizes.", rich_help_panel=_TRAINING)
     ] = "32,64,128",
@@ -241,13 +254,13 @@ def train_fast(
     style_weight: Annotated[
         float | None, typer.Option(help="Default: 1; 1e10 with VGG-16.", rich_help_panel=_TRAINING)
     ] = None,
-    tv_weight: Annotated[float, typer.Option(help="Smoothness.", rich_help_panel=_TRAINING)] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of weights and crops.", rich_help_panel=_TRAINING)] = 0,
-    save_every: Annotated[int, typer.Option(help="Steps between two saves.", rich_help_panel=_TRAINING)] = 500,
+    tv_weight: _TvWeight = 0.0,
+    seed: _Seed = 0,
+    save_every: _SaveEvery = 500,
     weights: Annotated[
         str, typer.Option(help="Encoder: default, a file, or vgg16.", rich_help_panel=_NETWORKS)
     ] = "default",
-    device: Annotated[str, typer.Option(help="cpu, cuda, ... or auto.", rich_help_panel=_MACHINE)] = "auto",
+    device: _Device = "auto",
 ) -> None:
     """Train a network that paints any picture in one style, in one pass.
 
@@ -286,23 +299,17 @@ def train_adain(
     out: Annotated[str, typer.Option("--out", "-o", help="The decoder: NAME.safetensors.", rich_help_panel=_FILES)],
     contents: Annotated[str, typer.Option(help=_DATA, rich_help_panel=_FILES)] = "samples:",
     styles: Annotated[str, typer.Option(help=_DATA, rich_help_panel=_FILES)] = "samples:",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the training of --out ended.", rich_help_panel=_FILES)
-    ] = False,
-    preview: Annotated[
-        str | None, typer.Option(help="A picture file that shows the work as it goes.", rich_help_panel=_FILES)
-    ] = None,
-    size: Annotated[int, typer.Option(help="Side of the crops in pixels.", rich_help_panel=_TRAINING)] = 256,
-    batch: Annotated[int, typer.Option(help="Crops a step.", rich_help_panel=_TRAINING)] = 8,
-    steps: Annotated[int, typer.Option(help="In all.", rich_help_panel=_TRAINING)] = 160000,
-    minutes: Annotated[float | None, typer.Option(help="Stop by then, saved.", rich_help_panel=_TRAINING)] = None,
-    lr: Annotated[float, typer.Option(help="Learning rate.", rich_help_panel=_TRAINING)] = 1e-4,
+    resume: _Resume = False,
+    preview: _Preview = None,
+    size: _Size = 256,
+    batch: _Batch = 8,
+    steps: _Steps = 160000,
+    minutes: _Minutes = None,
+    lr: _Lr = 1e-4,
     lr_decay: Annotated[
         float, typer.Option(help="The rate of step i is divided by 1 + this * i.", rich_help_panel=_TRAINING)
     ] = 5e-5,
-    lr_end: Annotated[
-        float, typer.Option(help="Share of it that is left at the end.", rich_help_panel=_TRAINING)
-    ] = 1.0,
+    lr_end: _LrEnd = 1.0,
     content_weight: Annotated[float, typer.Option(help="Of the content loss.", rich_help_panel=_TRAINING)] = 1.0,
     style_weight: Annotated[float, typer.Option(help="Of the style loss.", rich_help_panel=_TRAINING)] = 10.0,
     identity_weight: Annotated[
@@ -315,11 +322,11 @@ def train_adain(
             rich_help_panel=_TRAINING,
         ),
     ] = 4,
-    tv_weight: Annotated[float, typer.Option(help="Smoothness.", rich_help_panel=_TRAINING)] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of weights and crops.", rich_help_panel=_TRAINING)] = 0,
-    save_every: Annotated[int, typer.Option(help="Steps between two saves.", rich_help_panel=_TRAINING)] = 500,
+    tv_weight: _TvWeight = 0.0,
+    seed: _Seed = 0,
+    save_every: _SaveEvery = 500,
     weights: Annotated[str, typer.Option(help="Encoder: default, or a file.", rich_help_panel=_NETWORKS)] = "default",
-    device: Annotated[str, typer.Option(help="cpu, cuda, ... or auto.", rich_help_panel=_MACHINE)] = "auto",
+    device: _Device = "auto",
 ) -> None:
     """Train a decoder that gives any picture the style of any other, in one pass.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..nn._checks import check_size
-from .vgg import DEPTHS
+from .vgg import blocks_of
 
 
 class AdaINDecoder(nn.Sequential):
@@ -37,17 +37,13 @@ class AdaINDecoder(nn.Sequential):
     def __init__(self, depth: int | Sequence[int] = 19, *, widths: Sequence[int] = (64, 128, 256, 512)) -> None:
         super().__init__()
         name = type(self).__name__
-        if isinstance(depth, int):
-            if depth not in DEPTHS:
-                raise ValueError(f"{name}: depth must be 16, 19 or the convolutions of each block; got {depth}")
-            depth = DEPTHS[depth]
         self.widths = tuple(check_size(name, "widths", n) for n in widths)
         deepest = len(self.widths)
-        self.blocks = tuple(check_size(name, "depth", n) for n in depth[: deepest - 1])
+        self.blocks = blocks_of(name, depth)[: deepest - 1]
         if deepest < 2 or len(self.blocks) < deepest - 1:
             raise ValueError(
                 f"{name}: two widths at least, and the convolutions of the blocks before the last, are needed; got "
-                f"depth {tuple(depth)} and widths {tuple(widths)}"
+                f"depth {depth} and widths {tuple(widths)}"
             )
         #: the encoder's layer whose features are decoded, and the pixels between neighbours in it
         self.layer, self.stride = f"relu{deepest}_1", 2 ** (deepest - 1)

@@ -51,11 +51,7 @@ class VGG(nn.Sequential):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        if isinstance(depth, int):
-            if depth not in DEPTHS:
-                raise ValueError(f"{name}: depth must be 16, 19 or the convolutions of each block; got {depth}")
-            depth = DEPTHS[depth]
-        self.blocks = tuple(check_size(name, "depth", n) for n in depth)
+        self.blocks = blocks_of(name, depth)
         self.widths = tuple(check_size(name, "widths", n) for n in widths)
         if not self.blocks or len(self.blocks) != len(self.widths):
             raise ValueError(f"{name}: widths must have one value for each of {len(self.blocks)} blocks; got {widths}")
@@ -69,3 +65,12 @@ class VGG(nn.Sequential):
                 self.add_module(f"relu{block}_{i}", nn.ReLU())
                 channels = width
             self.add_module(f"pool{block}", Pool(pooling, ceil_mode=ceil_mode))
+
+
+def blocks_of(owner: str, depth: int | Sequence[int]) -> tuple[int, ...]:
+    """The convolutions of each block of a VGG of this depth; raise TypeError, ValueError if there is none."""
+    if not isinstance(depth, int):
+        return tuple(check_size(owner, "depth", n) for n in depth)
+    if depth not in DEPTHS:
+        raise ValueError(f"{owner}: depth must be 16, 19 or the convolutions of each block; got {depth}")
+    return DEPTHS[depth]
