@@ -61,6 +61,11 @@ def test_other_ways(folder, tmp_path, more):
     assert read_settings(tmp_path / "dream.jpg")["command"] == "dream"
 
 
+def test_options_that_do_nothing_are_told(folder, tmp_path):
+    _, stderr = imgops("dream", folder / "cat.png", "-o", tmp_path / "a.png", "--zoom", "0.1", *options(folder))
+    assert stderr == "imgops: warning: --zoom does nothing without --frames\n"
+
+
 def test_a_guide(folder, tmp_path):
     arguments = ("dream", folder / "cat.png", "--guide", folder / "sea.png", "-l", "relu3_1")
     imgops(*arguments, "-o", tmp_path / "guided.png", *options(folder))

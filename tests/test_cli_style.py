@@ -285,6 +285,21 @@ def test_errors_are_one_line_and_leave_nothing(folder, tmp_path, changes, messag
     assert (folder / "cat.png").read_bytes() == before
 
 
+def test_options_that_do_nothing_are_told(folder, tmp_path):
+    _, stderr = imgops(
+        *("style", folder / "cat.png", folder / "net.safetensors", "-o", tmp_path / "out.png", "--size", "48"),
+        *("--method", "fast", "--alpha", "0.5", "--style-layers", "relu1_1", "--seed", "3", "--keep-colours", "luma"),
+    )
+    assert stderr == "imgops: warning: --alpha, --style-layers do nothing with the method fast\n"
+    _, stderr = imgops("style", folder / "cat.png", folder / "sea.png", "-o", tmp_path / "two.png", *QUICK)
+    assert stderr == ""
+
+
+def test_every_option_of_a_method_is_one_of_the_command():
+    parameters = inspect.signature(style_commands.transfer).parameters
+    assert {name for names in style_commands._IDLE.values() for name in names} <= set(parameters)
+
+
 def test_two_results_of_one_name_are_refused(folder, tmp_path):
     for ending in ("png", "jpg"):
         write_picture(tmp_path / f"cat.{ending}", torch.rand(3, 20, 30))

@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -71,6 +72,19 @@ class Reporter:
         if self.preview is not None and picture is not None and time.monotonic() - self._written >= PREVIEW_SECONDS:
             write_picture(self.preview, picture)
             self._written = time.monotonic()
+
+
+def warn_of_idle(given: Iterable[str], idle: Collection[str], why: str) -> None:
+    """Warn of options that were given and do nothing here; both are parameters' names, ``why`` ends the sentence."""
+    names = [f"--{name.replace('_', '-')}" for name in given if name in idle]
+    if names:
+        warnings.warn(f"{', '.join(names)} {'does' if len(names) == 1 else 'do'} nothing {why}", stacklevel=1)
+
+
+def given_options(ctx: typer.Context) -> list[str]:
+    """The parameters that the command line names."""
+    source = ctx.get_parameter_source
+    return [name for name in ctx.params if (where := source(name)) is not None and where.name == "COMMANDLINE"]
 
 
 def say(text: str) -> None:

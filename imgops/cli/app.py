@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..training.config import TrainingConfig
+from ._options import Device
 from .dream_command import dream
 from .style_commands import style_app
 
@@ -184,7 +185,7 @@ def generate(
         str, typer.Option(help="Fine detail: random, by the seed; const, the same in each picture; none.")
     ] = "random",
     batch: Annotated[int, typer.Option(min=1, help="Pictures at once; random noise takes one.")] = 16,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Make pictures with a trained generator: a PNG for each seed and class, and grid.png of them all.
 

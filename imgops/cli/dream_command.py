@@ -6,10 +6,13 @@ from typing import Annotated
 
 import typer
 
-_OUTPUT, _DREAM, _ZOOM, _MACHINE = "Result", "Dream", "Zoom", "Network and machine"
+from ._options import MACHINE, RESULT, Device, Preview, Quality, Size
+
+_DREAM, _ZOOM, _NETWORK = "Dream", "Zoom", "Network"
 
 
 def dream(
+    ctx: typer.Context,
     picture: Annotated[
         str | None, typer.Argument(help="A picture, samples:NAME, or noise.", show_default=False)
     ] = None,
@@ -19,23 +22,14 @@ def dream(
             "--out",
             "-o",
             help="PNG, JPEG, TIFF; GIF or video with --frames. [dim]\\[default: PICTURE-dream.png][/]",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=RESULT,
             show_default=False,
         ),
     ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            help="Longer side in pixels. [dim]\\[default: the picture's, at most 512][/]",
-            rich_help_panel=_OUTPUT,
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of noise and jitter.", rich_help_panel=_OUTPUT)] = 0,
-    preview: Annotated[
-        str | None, typer.Option(help="A picture file that shows the work as it goes.", rich_help_panel=_OUTPUT)
-    ] = None,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG.", rich_help_panel=_OUTPUT)] = 95,
+    size: Size = None,
+    seed: Annotated[int, typer.Option(help="Of noise and jitter.", rich_help_panel=RESULT)] = 0,
+    preview: Preview = None,
+    quality: Quality = 95,
     layer: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,20 +79,18 @@ def dream(
         str,
         typer.Option(
             help="Network: default, a file, or googlenet, vgg19, inception_v3, ... (downloaded, checked).",
-            rich_help_panel=_MACHINE,
+            rich_help_panel=_NETWORK,
         ),
     ] = "default",
     list_layers: Annotated[
-        bool, typer.Option("--list-layers", help="Print the network's layers and exit.", rich_help_panel=_MACHINE)
+        bool, typer.Option("--list-layers", help="Print the network's layers and exit.", rich_help_panel=_NETWORK)
     ] = False,
-    pooling: Annotated[str | None, typer.Option(help="max, average or l2.", rich_help_panel=_MACHINE)] = None,
+    pooling: Annotated[str | None, typer.Option(help="max, average or l2.", rich_help_panel=_NETWORK)] = None,
     tile: Annotated[
         int | None,
-        typer.Option(help="Side of the tiles of large pictures, in pixels.", rich_help_panel=_MACHINE),
+        typer.Option(help="Side of the tiles of large pictures, in pixels.", rich_help_panel=MACHINE),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.", rich_help_panel=_MACHINE)
-    ] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Dream a picture, or noise: change it so that a layer of a network is more excited (DeepDream).
 
@@ -114,7 +106,10 @@ def dream(
     if picture is None:
         raise ValueError("a picture is missing: a file, samples:NAME or noise")
     from ..dream import DreamSettings
+    from ._pictures import given_options, warn_of_idle
 
+    if frames == 1:
+        warn_of_idle(given_options(ctx), ("zoom", "rotate", "fps"), "without --frames")
     settings = DreamSettings(
         octaves=octaves,
         octave_scale=octave_scale,

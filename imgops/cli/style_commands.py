@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from ._options import MACHINE, RESULT, Device, Preview, Quality, Size
+
 
 class DefaultCommand(TyperGroup):
     """A group whose first command is meant where none is named, and whose help is that command's: ``imgops style A B``
@@ -27,13 +29,21 @@ style_app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_OUTPUT, _STYLE, _OPTIMIZE, _PARTS, _VIDEO, _MACHINE, _NETWORKS = (
-    "Result", "Style", "Method optimize", "Parts and colours", "Video", "Machine", "Networks"
+_STYLE, _OPTIMIZE, _PARTS, _VIDEO, _NETWORKS = "Style", "Method optimize", "Parts and colours", "Video", "Networks"
+
+#: the options that only some methods look at
+_ADAIN = ("alpha", "convention", "decoder")
+_ENCODERS = ("weights", "pooling", "padding", "memory", "style_scale")
+_OPTIMIZATION = (
+    "steps", "later_steps", "first_size", "content_weight", "content_layers", "style_layers", "style_loss",
+    "normalization", "tv_weight", "optimizer", "lr", "init", "average", "frame_steps",
 )  # fmt: skip
+_IDLE = {"optimize": _ADAIN, "adain": _OPTIMIZATION, "fast": (*_ADAIN, *_ENCODERS, *_OPTIMIZATION)}
 
 
 @style_app.command("transfer")
 def transfer(
+    ctx: typer.Context,
     content: Annotated[str, typer.Argument(help="A picture, a folder of them, a video or GIF, or samples:NAME.")],
     styles: Annotated[
         list[str],
@@ -48,23 +58,14 @@ def transfer(
             "-o",
             help="PNG, JPEG or TIFF; of a video GIF, MP4, MOV, MKV or WebM; or a folder. "
             "[dim]\\[default: CONTENT-STYLE.png][/]",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=RESULT,
             show_default=False,
         ),
     ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            help="Longer side in pixels. [dim]\\[default: the content's, at most 512][/]",
-            rich_help_panel=_OUTPUT,
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the noise of --init noise.", rich_help_panel=_OUTPUT)] = 0,
-    preview: Annotated[
-        str | None, typer.Option(help="A picture file that shows the work as it goes.", rich_help_panel=_OUTPUT)
-    ] = None,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG.", rich_help_panel=_OUTPUT)] = 95,
+    size: Size = None,
+    seed: Annotated[int, typer.Option(help="Of the noise of --init noise.", rich_help_panel=RESULT)] = 0,
+    preview: Preview = None,
+    quality: Quality = 95,
     method: Annotated[
         str,
         typer.Option(
@@ -82,7 +83,7 @@ def transfer(
         str | None, typer.Option(help="How much of each style, as 3,1.", rich_help_panel=_STYLE)
     ] = None,
     style_scale: Annotated[
-        float, typer.Option(help="Size of the styles in sizes of the result, of optimize.", rich_help_panel=_STYLE)
+        float, typer.Option(help="Size of the styles in sizes of the result.", rich_help_panel=_STYLE)
     ] = 1.0,
     mask: Annotated[
         list[str] | None,
@@ -141,11 +142,9 @@ def transfer(
     ] = None,
     memory: Annotated[
         str | None,
-        typer.Option(help="As 4GB: optimize works in tiles to stay below; same result.", rich_help_panel=_MACHINE),
+        typer.Option(help="As 4GB: optimize works in tiles to stay below; same result.", rich_help_panel=MACHINE),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.", rich_help_panel=_MACHINE)
-    ] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Give a picture, a folder of them or a video the style of other pictures.
 
@@ -156,6 +155,7 @@ def transfer(
     """
     from ..style.settings import OptimizeSettings
     from ..style.transfer import TransferSettings
+    from ._pictures import given_options, warn_of_idle
     from .style import Job, parse_bytes, parse_layers, parse_numbers, run
 
     optimize = OptimizeSettings(
@@ -191,6 +191,7 @@ def transfer(
         optimize=optimize,
         device=device,
     )
+    warn_of_idle(given_options(ctx), _IDLE[method], f"with the method {method}")
     run(
         Job(
             content=content,
@@ -216,7 +217,7 @@ _Resume = Annotated[
 _Preview = Annotated[
     str | None, typer.Option(help="A picture file that shows the work as it goes.", rich_help_panel=_FILES)
 ]
-_Size = Annotated[int, typer.Option(help="Side of the crops in pixels.", rich_help_panel=_TRAINING)]
+_Side = Annotated[int, typer.Option(help="Side of the crops in pixels.", rich_help_panel=_TRAINING)]
 _Batch = Annotated[int, typer.Option(help="Crops a step.", rich_help_panel=_TRAINING)]
 _Steps = Annotated[int, typer.Option(help="In all.", rich_help_panel=_TRAINING)]
 _Minutes = Annotated[float | None, typer.Option(help="Stop by then, saved.", rich_help_panel=_TRAINING)]
@@ -225,7 +226,6 @@ _LrEnd = Annotated[float, typer.Option(help="Share of it that is left at the end
 _TvWeight = Annotated[float, typer.Option(help="Smoothness.", rich_help_panel=_TRAINING)]
 _Seed = Annotated[int, typer.Option(help="Of weights and crops.", rich_help_panel=_TRAINING)]
 _SaveEvery = Annotated[int, typer.Option(help="Steps between two saves.", rich_help_panel=_TRAINING)]
-_Device = Annotated[str, typer.Option(help="cpu, cuda, ... or auto.", rich_help_panel=_MACHINE)]
 
 
 @style_app.command("train-fast")
@@ -235,7 +235,7 @@ def train_fast(
     data: Annotated[str, typer.Option(help=_DATA, rich_help_panel=_FILES)] = "samples:",
     resume: _Resume = False,
     preview: _Preview = None,
-    size: _Size = 256,
+    size: _Side = 256,
     style_size: Annotated[
         int | None, typer.Option(help="Longer side that the style is seen at.", rich_help_panel=_TRAINING)
     ] = None,
@@ -260,7 +260,7 @@ def train_fast(
     weights: Annotated[
         str, typer.Option(help="Encoder: default, a file, or vgg16.", rich_help_panel=_NETWORKS)
     ] = "default",
-    device: _Device = "auto",
+    device: Device = "auto",
 ) -> None:
     """Train a network that paints any picture in one style, in one pass.
 
@@ -301,7 +301,7 @@ def train_adain(
     styles: Annotated[str, typer.Option(help=_DATA, rich_help_panel=_FILES)] = "samples:",
     resume: _Resume = False,
     preview: _Preview = None,
-    size: _Size = 256,
+    size: _Side = 256,
     batch: _Batch = 8,
     steps: _Steps = 160000,
     minutes: _Minutes = None,
@@ -326,7 +326,7 @@ def train_adain(
     seed: _Seed = 0,
     save_every: _SaveEvery = 500,
     weights: Annotated[str, typer.Option(help="Encoder: default, or a file.", rich_help_panel=_NETWORKS)] = "default",
-    device: _Device = "auto",
+    device: Device = "auto",
 ) -> None:
     """Train a decoder that gives any picture the style of any other, in one pass.
 
