@@ -56,8 +56,14 @@ def any_channels(monkeypatch):
 
 def problems(names, *others):
     """Parameters (twin, device, shape's name, *others) for what each twin takes; others are lists."""
+
+    def marks(pair, name):
+        # made for the groups of tiles of the CPU twin; Triton's interpreter takes half a minute for one
+        slow = pair.values == ("triton", "cpu") and "groups" in name
+        return [*pair.marks, pytest.mark.slow] if slow else pair.marks
+
     return [
-        pytest.param(*pair.values, *values, id="-".join(map(str, (pair.id, *values))), marks=pair.marks)
+        pytest.param(*pair.values, *values, id="-".join(map(str, (pair.id, *values))), marks=marks(pair, values[0]))
         for pair in twins(exclude=("reference", "cuda"))
         for values in itertools.product(names, *others)
         if pair.values[0] != "cpu"
