@@ -1,4 +1,4 @@
-"""A step of DeepDream on the CPU against what one writes first, and the normalisation of its gradient alone."""
+"""A step of DeepDream against what one writes first, and the normalisation of its gradient alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from imgops.dream import Objective
 from imgops.dream.gradient import Gradient
-from imgops.dream.normalise import LEVELS, TAPS, laplacian_normalised
+from imgops.dream.normalise import LEVELS, TAPS, laplacian_normalised, normalised
 from imgops.models.vgg import VGG
 
 from .comparison import Comparison
@@ -24,7 +24,7 @@ STEP_SIZE = 0.004
 
 def eager_laplacian(gradient: Tensor) -> Tensor:
     """The normalisation by depthwise convolutions, as the notebooks have it."""
-    taps = torch.tensor(TAPS)
+    taps = torch.tensor(TAPS, device=gradient.device)
     kernel = (taps.outer(taps) / 256).expand(3, 1, 5, 5)
     bands, low = [], gradient
     for _ in range(LEVELS):
@@ -46,15 +46,15 @@ def _unit(x: Tensor) -> Tensor:
     return x / x.square().mean().sqrt().clamp(min=1e-10)
 
 
-def step(size: int) -> Comparison:
+def step(size: int, device: str = "cpu") -> Comparison:
     """Gradient, normalisation, step and clamp for one picture."""
-    network = VGG(BLOCKS, widths=WIDTHS).eval()
+    network = VGG(BLOCKS, widths=WIDTHS).to(device).eval()
     truncated = nn.Sequential()
     for name, layer in network.named_children():
         truncated.add_module(name, layer)
         if name == LAYER:
             break
-    picture, gradient = torch.rand(1, 3, size, size), Gradient(network, [Objective(LAYER)])
+    picture, gradient = torch.rand(1, 3, size, size, device=device), Gradient(network, [Objective(LAYER)])
 
     def imgops() -> Tensor:
         return (picture + STEP_SIZE * laplacian_normalised(gradient(picture)[1])).clamp(0, 1)
@@ -89,9 +89,20 @@ def normalisation(size: int) -> Comparison:
     return Comparison("laplacian normalisation", f"1x3x{size}x{size}", sides)
 
 
+def update(size: int) -> Comparison:
+    """What a step is beside the gradient: to divide by the mean, move and clamp; not fused, as it is so little."""
+    picture, gradient = torch.rand(1, 3, size, size), torch.randn(1, 3, size, size)
+
+    def eager() -> Tensor:
+        return torch.clamp(picture + STEP_SIZE * (gradient / (gradient.abs().mean() + 1e-8)), 0, 1)
+
+    sides = {"imgops": lambda: (picture + STEP_SIZE * normalised(gradient, "mean")).clamp(0, 1), "eager": eager}
+    return Comparison("dream update", f"1x3x{size}x{size}", sides)
+
+
 def comparisons() -> list[Comparison]:
-    """A step and a normalisation, for a small picture and for a larger one."""
-    return [step(256), step(512), normalisation(256), normalisation(1024)]
+    """A step and its parts but the gradient, for a small picture and for a larger one."""
+    return [step(256), step(512), update(256), update(512), normalisation(256), normalisation(1024)]
 
 
 @pytest.mark.parametrize("side", ["imgops", "eager", "eager truncated"])

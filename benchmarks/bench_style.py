@@ -1,4 +1,4 @@
-"""A step of style transfer by optimisation on the CPU: the losses' gradient and Adam's step, with the default encoder's
+"""A step of style transfer by optimisation: the losses' gradient and Adam's step, with the default encoder's
 shape and that of VGG-19."""
 
 from __future__ import annotations
@@ -55,13 +55,12 @@ def eager_gradient(network: nn.Sequential, content: Tensor, style: Tensor) -> Ca
     return gradient
 
 
-def comparison(name: str, network: VGG, size: tuple[int, int]) -> Comparison:
+def comparison(name: str, network: VGG, size: tuple[int, int], device: str = "cpu") -> Comparison:
     """Steps from one picture; a side returns the gradient, on which all agree, and then the picture moves."""
-    network.eval().requires_grad_(False)
-    content, style = torch.rand(3, *size), torch.rand(3, *size)
+    network.to(device).eval().requires_grad_(False)
+    content, style, start = (torch.rand(3, *size, device=device) for _ in range(3))
     objective = Objective(network, SETTINGS, content)
     objective.set_styles([style], [1.0])
-    start = torch.rand(3, *size)
 
     def stepper(gradient: Callable[[Tensor], Tensor], fused: bool, batched: bool) -> Callable[[], Tensor]:
         x = (start[None] if batched else start).clone()

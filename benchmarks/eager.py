@@ -233,34 +233,60 @@ def style_loss_detached(x: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(2 * g - g.detach(), target)
 
 
+def feature_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """As one writes it first."""
+    flat = x.flatten(2)
+    mean = flat.mean(2, keepdim=True)
+    flat = flat - mean
+    return mean[:, :, 0], torch.bmm(flat, flat.mT) / flat.shape[2]
+
+
+def _root(covariance: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(covariance)
+    return (vectors * values.clamp(min=0).sqrt()[:, None]) @ vectors.mT
+
+
+def wasserstein_loss(x: Tensor, target_mean: Tensor, target_covariance: Tensor) -> Tensor:
+    """By eigenvalues in float64, through which autograd goes."""
+    mean, covariance = (t.double() for t in feature_statistics(x))
+    identity = 1e-5 * torch.eye(x.shape[1], dtype=torch.float64, device=x.device)
+    covariance, target_covariance = covariance + identity, target_covariance.double() + identity
+    root = _root(target_covariance)
+    apart = (mean - target_mean).square().sum(1)
+    variances = covariance + target_covariance - 2 * _root(root @ covariance @ root)
+    return (apart + variances.diagonal(dim1=1, dim2=2).sum(1)).mean().float()
+
+
 def grid_sample(x: Tensor, grid: Tensor) -> Tensor:
-    """PyTorch's own."""
-    return F.grid_sample(x, grid, align_corners=False)
+    """PyTorch's own, which takes a grid of the image's dtype."""
+    return F.grid_sample(x, grid.to(x.dtype), align_corners=False)
 
 
 def displaced_grid(displacement: Tensor) -> Tensor:
     """The grid of grid_sample for a displacement [N, 2, H, W] in pixels."""
     h, w = displacement.shape[2:]
-    along_x = (torch.arange(w) * 2 + 1) / w - 1
-    along_y = ((torch.arange(h) * 2 + 1) / h - 1)[:, None]
-    return torch.stack([displacement[:, 0] * (2 / w) + along_x, displacement[:, 1] * (2 / h) + along_y], -1)
+    along_x, along_y = ((torch.arange(size, device=displacement.device) * 2 + 1) / size - 1 for size in (w, h))
+    return torch.stack([displacement[:, 0] * (2 / w) + along_x, displacement[:, 1] * (2 / h) + along_y[:, None]], -1)
 
 
-def displace(x: Tensor, displacement: Tensor) -> Tensor:
+def displace(x: Tensor, displacement: Tensor, padding_mode: str = "zeros") -> Tensor:
     """PyTorch's grid_sample at a grid that is made for it."""
-    return grid_sample(x, displaced_grid(displacement))
+    grid = displaced_grid(displacement).to(x.dtype)
+    return F.grid_sample(x, grid, padding_mode=padding_mode, align_corners=False)
 
 
 #: forms in plain PyTorch by op; the first is the obvious one, which torch.compile gets too
-FORMS: dict[str, dict[str, Callable[..., Tensor]]] = {
+FORMS: dict[str, dict[str, Callable[..., Any]]] = {
     "adain": {"eager": adain, "eager instance_norm": adain_instance_norm},
     "adaptive_instance_norm": {
         "eager": adaptive_instance_norm,
         "eager instance_norm": adaptive_instance_norm_affine,
     },
     "bias_act": {"eager": bias_act, "eager in place": bias_act_in_place},
+    "feature_statistics": {"eager": feature_statistics},
     "gram_matrix": {"eager": gram_matrix, "eager blocks": gram_matrix_blocks},
     "style_loss": {"eager": style_loss, "eager detached": style_loss_detached},
+    "wasserstein_loss": {"eager": wasserstein_loss},
     "displace": {"eager": displace},
     "grid_sample": {"eager": grid_sample},
     "upfirdn2d": {"eager": upfirdn2d, "eager strided": upfirdn2d_strided},

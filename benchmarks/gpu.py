@@ -1,11 +1,12 @@
 """Everything that can be said of imgops on one GPU, within 8 minutes: ``python -m benchmarks.gpu``.
 
 Builds the extensions in place, measures what the card can do, checks every twin against the reference, times every op
-and StyleGAN2 as a whole. One JSON a section, written case by case: what was done before a cut-off is kept, and the next
+and the models as wholes. One JSON a section, written case by case: what was done before a cut-off is kept, and the next
 run of the same code on the same machine goes on from there. A short table comes last.
 
     python -m benchmarks.gpu                                        all of it
     python -m benchmarks.gpu --section speed --against mine:upfirdn2d
+    python -m benchmarks.gpu --section sanitizers                   the CUDA kernels under compute-sanitizer
     python -m benchmarks.gpu --dry --device cpu                     the same logic on tiny shapes, without a GPU
 """
 
@@ -78,10 +79,10 @@ def work(section: str, options: argparse.Namespace) -> int:
 def run(options: argparse.Namespace) -> int:
     """Each section in a process of its own, so that a fault in a kernel ends no other; then the table."""
     end = time.monotonic() + TOTAL
-    names = [options.section] if options.section else list(SECTIONS)
+    names = [options.section] if options.section else [name for name, (_, limit) in SECTIONS.items() if limit]
     spare, status = 0.0, 0
     for name in names:
-        limit = TOTAL if options.section else SECTIONS[name][1] + spare
+        limit = TOTAL if options.section else (SECTIONS[name][1] or 0) + spare
         limit = min(limit, end - time.monotonic())
         start = time.monotonic()
         command = [sys.executable, "-m", "benchmarks.gpu", "--worker", name, "--seconds", str(max(1.0, limit - GRACE))]
@@ -141,17 +142,25 @@ def table(out: Path) -> tuple[list[str], bool]:
             parts.append(part + (" WRONG" if (case.split("/")[0], name) in bad_twins else ""))
         lines.append(f"{case}: " + ", ".join(parts))
     for case, r in results.get("end_to_end", {}).items():
-        made, trained = r.get("generate", {}), r.get("train", {})
+        made, trained, steps = r.get("generate", {}), r.get("train", {}), r.get("steps", {})
         parts = [
-            f"{what} failed: {d['failed']}" for what, d in (("generate", made), ("train", trained)) if "failed" in d
+            f"{what} failed: {d['failed']}"
+            for what, d in (("generate", made), ("train", trained), ("steps", steps))
+            if "failed" in d
         ]
         if "images_per_second" in made:
             parts.append(f"{made['images_per_second']:.4g} images/s")
         if "seconds_per_1000_images" in trained:
             peak = f", {trained['peak_gb']:.1f} GB" if trained["peak_gb"] is not None else ""
+            peak += f", busy {trained['busy']['plain']:.0%}" if trained.get("busy") else ""
             parts.append(f"training {trained['seconds_per_1000_images']:.4g} s per 1000 images{peak}")
+        parts += [f"{side} {t['steps_per_second']:.4g} steps/s" for side, t in steps.items() if side != "failed"]
         lines.append(f"{case}: " + "; ".join(parts))
-    return lines, bool(wrong)
+    found = results.get("sanitizers", {})
+    for tool, r in found.items():
+        ended = "clean" if r.get("code") == 0 else f"ended with {r.get('code')}"
+        lines.append(f"{tool}: {r.get('error', ended)}")
+    return lines, bool(wrong) or any(r.get("code", 0) != 0 for r in found.values())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

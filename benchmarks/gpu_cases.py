@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+import imgops
+
+from .eager import displaced_grid
 
 Kwargs = dict[str, Any]
 
@@ -136,6 +141,118 @@ def modulated_case(
     return Case("modulated_conv2d", name, make, gradients, (forward, both), (flops, 3 * flops), dtype)
 
 
+def filtered_case(
+    shape: tuple[int, int, int, int],
+    dtype: torch.dtype,
+    channels_last: bool = False,
+    up: int = 2,
+    down: int = 2,
+    radial: bool = False,
+) -> Case:
+    """The nonlinearity of a StyleGAN3 layer, 6 taps a factor; ``radial`` filters down by a 2-D filter, as -R does."""
+    taps_up, taps_down = 6 * up, 6 * down
+    n, c, h, w = shape
+    # so that a factor of up / down is left of the size
+    total = taps_up + taps_down - 1 - down
+    padding = (total - total // 2, total // 2)
+
+    def make(device: torch.device) -> Kwargs:
+        fu, fd = (torch.kaiser_window(taps, False, 6.0, device=device) for taps in (taps_up, taps_down))
+        fu, fd = fu / fu.sum(), fd / fd.sum()
+        return {
+            "x": _image(shape, dtype, channels_last, device),
+            "fu": fu,
+            "fd": fd.outer(fd) if radial else fd,
+            "b": torch.randn(c, device=device),
+            "up": up,
+            "down": down,
+            "padding": [*padding, *padding],
+            "clamp": 256.0,
+        }
+
+    high_h, high_w = (size * up + total - taps_up + 1 for size in (h, w))
+    out_h, out_w = ((size - taps_down) // down + 1 for size in (high_h, high_w))
+    x, y = (n * c * area * dtype.itemsize for area in (h * w, out_h * out_w))
+    flops = 2 * n * c * taps_up // up * (h * high_w + high_h * high_w)
+    flops += 2 * n * c * taps_down * (out_h * out_w * taps_down if radial else out_w * (high_h + out_h))
+    name = _label(shape, dtype, channels_last, f"up{up} down{down}{' radial' if radial else ''}")
+    # backward: dy, x, dx
+    return Case("filtered_lrelu", name, make, ("x", "b"), (x + y, 3 * x + 2 * y), (flops, 2 * flops), dtype)
+
+
+def adain_case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> Case:
+    """The features of a content with the statistics of a style's of the same size."""
+
+    def make(device: torch.device) -> Kwargs:
+        return {name: _image(shape, dtype, channels_last, device) for name in ("content", "style")}
+
+    size = math.prod(shape) * dtype.itemsize
+    # forward: content, style, y; backward: dy, content, style and two gradients
+    name = _label(shape, dtype, channels_last)
+    return Case("adain", name, make, ("content", "style"), (3 * size, 8 * size), (0, 0), dtype)
+
+
+def affine_case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> Case:
+    """StyleGAN1's normalisation, with a scale and a bias a plane."""
+
+    def make(device: torch.device) -> Kwargs:
+        of_planes = {name: torch.randn(shape[:2], device=device) for name in ("scale", "bias")}
+        return {"x": _image(shape, dtype, channels_last, device), **of_planes}
+
+    size = math.prod(shape) * dtype.itemsize
+    # forward: x, y; backward: dy, x, dx
+    name, gradients = _label(shape, dtype, channels_last), ("x", "scale", "bias")
+    return Case("adaptive_instance_norm", name, make, gradients, (2 * size, 5 * size), (0, 0), dtype)
+
+
+def style_cases(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> list[Case]:
+    """The second-order statistics of features and the losses on them; half of a symmetric product is counted."""
+    n, c, h, w = shape
+    name, x, product = _label(shape, dtype, channels_last), math.prod(shape) * dtype.itemsize, n * c * c
+
+    def image(device: torch.device) -> Kwargs:
+        return {"x": _image(shape, dtype, channels_last, device)}
+
+    def target(device: torch.device) -> Kwargs:
+        return {**image(device), "target": imgops.gram_matrix(torch.randn(shape, device=device), impl="reference")}
+
+    def gaussian(device: torch.device) -> Kwargs:
+        mean, covariance = imgops.feature_statistics(torch.randn(shape, device=device), impl="reference")
+        return {**image(device), "target_mean": mean, "target_covariance": covariance}
+
+    # backward: x and dx, and the whole product of the difference and x
+    of_product = (x + 4 * product, 3 * x + 8 * product), (product * h * w, 3 * product * h * w)
+    return [
+        Case("gram_matrix", name, image, (), *of_product, dtype),
+        Case("feature_statistics", name, image, (), *of_product, dtype),
+        Case("style_loss", name, target, ("x",), *of_product, dtype),
+        Case("wasserstein_loss", name, gaussian, ("x",), *of_product, dtype),
+    ]
+
+
+def sampling_cases(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> list[Case]:
+    """Bilinear samples at places some pixels away, given as a grid and as displacements."""
+    n, _, h, w = shape
+
+    def displaced(device: torch.device) -> Kwargs:
+        coarse = torch.randn(n, 2, 8, 8, device=device)
+        displacement = 4 * F.interpolate(coarse, size=(h, w), mode="bicubic", align_corners=False)
+        return {"x": _image(shape, dtype, channels_last, device), "displacement": displacement, "padding_mode": "zeros"}
+
+    def gridded(device: torch.device) -> Kwargs:
+        made = displaced(device)
+        return {"x": made["x"], "grid": displaced_grid(made["displacement"])}
+
+    image, places = math.prod(shape) * dtype.itemsize, n * 2 * h * w * 4
+    # backward: dy, x, dx, the places and their gradient
+    bytes = 2 * image + places, 5 * image + 3 * places
+    name = _label(shape, dtype, channels_last)
+    return [
+        Case("grid_sample", name, gridded, ("x", "grid"), bytes, (0, 0), dtype),
+        Case("displace", name, displaced, ("x", "displacement"), bytes, (0, 0), dtype),
+    ]
+
+
 def cases(dry: bool) -> list[Case]:
     """The shapes of StyleGAN2 at 256 and 1024 px, of StyleGAN3's filters and of VGG's features at 512 px."""
     half, single = torch.float16, torch.float32
@@ -144,6 +261,11 @@ def cases(dry: bool) -> list[Case]:
             bias_act_case((2, 4, 9, 7), single),
             resample_case((1, 3, 8, 8), single, up=2, padding=(2, 1)),
             modulated_case(1, 4, 3, 8, single, up=2),
+            filtered_case((1, 2, 8, 8), single),
+            adain_case((1, 2, 6, 6), single),
+            affine_case((1, 2, 6, 6), single),
+            *style_cases((1, 4, 6, 6), single),
+            *sampling_cases((1, 2, 8, 8), single),
         ]
     return [
         bias_act_case((16, 64, 256, 256), half),
@@ -167,4 +289,24 @@ def cases(dry: bool) -> list[Case]:
         modulated_case(4, 64, 32, 512, half, up=2),
         modulated_case(4, 32, 32, 1024, half),
         modulated_case(16, 512, 512, 16, single),
+        filtered_case((4, 512, 36, 36), single),
+        filtered_case((4, 512, 148, 148), half, up=4),
+        filtered_case((4, 256, 276, 276), half),
+        filtered_case((4, 256, 276, 276), half, channels_last=True),
+        filtered_case((4, 256, 276, 276), half, radial=True),
+        filtered_case((4, 32, 1044, 1044), half),
+        adain_case((8, 512, 64, 64), single),
+        adain_case((8, 512, 64, 64), half),
+        adain_case((8, 512, 64, 64), half, channels_last=True),
+        adain_case((8, 64, 512, 512), half),
+        affine_case((16, 128, 128, 128), half),
+        affine_case((4, 32, 1024, 1024), half, channels_last=True),
+        *style_cases((1, 64, 512, 512), single),
+        *style_cases((1, 64, 512, 512), half),
+        *style_cases((1, 256, 128, 128), half),
+        *style_cases((1, 512, 64, 64), single),
+        *style_cases((1, 512, 64, 64), half, channels_last=True),
+        *sampling_cases((16, 3, 256, 256), single),
+        *sampling_cases((16, 64, 128, 128), half),
+        *sampling_cases((16, 64, 128, 128), half, channels_last=True),
     ]

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-# the tests' shapes, tolerances and recorded cases are the harness's own
+# the tests' recorded cases are the harness's own
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from cases import MODULATED_CONV, RESAMPLE, ModulatedConv, resample_filter
 from golden import cases as recorded_cases
 from golden import relative_error
 
 import imgops
 from imgops import _backend
-from imgops.ops.bias_act import activation_arguments, fused_bias_act
-from imgops.reference.bias_act import ACTIVATIONS
 
-#: largest error over largest magnitude, by op: one rounding at the end, or one at each pass of a convolution
+from .gpu_problems import Problem, problems
+
+#: largest error over largest magnitude: one rounding at the end
+ONE_ROUNDING = {torch.float64: 1e-12, torch.float32: 4e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+#: a rounding at each pass, or sums of many terms
+SEVERAL_ROUNDINGS = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
+#: through the square root of a matrix
+ROOTS = {torch.float64: 1e-8, torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 TOLERANCE = {
-    "bias_act": {torch.float64: 1e-12, torch.float32: 4e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2},
-    "upfirdn2d": {torch.float64: 1e-12, torch.float32: 4e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2},
-    "modulated_conv2d": {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2},
+    "adain": SEVERAL_ROUNDINGS,
+    "adaptive_instance_norm": SEVERAL_ROUNDINGS,
+    "feature_statistics": SEVERAL_ROUNDINGS,
+    "gram_matrix": SEVERAL_ROUNDINGS,
+    "modulated_conv2d": SEVERAL_ROUNDINGS,
+    "style_loss": SEVERAL_ROUNDINGS,
+    "wasserstein_loss": ROOTS,
 }
 #: each order of gradient rounds once more
 ORDER_FACTOR = 4.0
@@ -38,22 +49,27 @@ Function = Callable[..., Tensor]
 Check = tuple[str, Callable[[], dict[str, Any]]]
 
 
-def derivatives(
-    function: Function, inputs: Sequence[Tensor], seeds: Sequence[Tensor], order: int
-) -> list[list[Tensor]]:
-    """Output, gradients, and gradients of <v, gradients>, up to ``order``; ``seeds`` are dy and one v an input."""
+def arrange() -> None:
+    """Poison outputs with NaN, and have no TF32, for the rest of the process; before anything runs on the GPU."""
+    # read by cuBLAS when it starts: without it, deterministic mode refuses matrix products
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    # only with this does torch fill what empty() returns with NaN; what has no deterministic form may run all the same
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    torch.manual_seed(0)
+
+
+def derivatives(function: Function, inputs: Sequence[Tensor], seeds: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Output, gradients, and gradients of <v, gradients>; ``seeds`` are dy and one v an input."""
     inputs = [t.detach().requires_grad_() for t in inputs]
     y = function(*inputs)
-    results = [[y]]
     dy = seeds[0].to(y.dtype).requires_grad_()
-    if order >= 1:
-        first = torch.autograd.grad(y, inputs, dy, create_graph=order >= 2)
-        results.append(list(first))
-    if order >= 2:
-        total = sum((g * v.to(g.dtype)).sum() for g, v in zip(first, seeds[1:], strict=True))
-        second = torch.autograd.grad(total, [dy, *inputs], allow_unused=True)
-        results.append([torch.zeros_like(t) if g is None else g for g, t in zip(second, [dy, *inputs], strict=True)])
-    return results
+    first = torch.autograd.grad(y, inputs, dy, create_graph=True)
+    total = sum((g * v.to(g.dtype)).sum() for g, v in zip(first, seeds[1:], strict=True))
+    second = torch.autograd.grad(total, [dy, *inputs], allow_unused=True)
+    zeros = (torch.zeros_like(t) if g is None else g for g, t in zip(second, [dy, *inputs], strict=True))
+    return [[y], list(first), list(zeros)]
 
 
 def _worst_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
@@ -65,149 +81,42 @@ def _worst_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     return math.nan if any(map(math.isnan, errors)) else max(errors, default=0.0)
 
 
-def compare(
-    op: str, twin: str, make: Callable[[str], Function], inputs: Sequence[Tensor], dtype: torch.dtype
-) -> dict[str, Any]:
-    """Errors of a twin by order; ``make(twin)`` is the function of the inputs, the first of which is the image."""
-    reference, fast = make("reference"), make(twin)
+def compare(function: Function, reference: Function, inputs: Sequence[Tensor], tolerance: float) -> dict[str, Any]:
+    """Errors of a function by order of gradient, against the same in float64; the first input is the image."""
     wide = [t.double() for t in inputs]
     shape = reference(*wide).shape
-    seeds = [torch.randn(shape, device=inputs[0].device).to(dtype), *(torch.randn_like(t) for t in inputs)]
-    expected = derivatives(reference, wide, [s.double() for s in seeds], 2)
-    actual = derivatives(fast, inputs, seeds, 2)
-    errors, passed = {}, True
-    for order, (a, e) in enumerate(zip(actual, expected, strict=True)):
-        worst = _worst_error(a, e)
-        errors[f"order{order}"] = worst
-        passed &= worst <= TOLERANCE[op][dtype] * ORDER_FACTOR**order
+    # all positive: gradients that are sums over pixels would by chance cancel to less than their terms' rounding
+    dy = 0.5 + torch.rand(shape, device=inputs[0].device).to(inputs[0].dtype)
+    seeds = [dy, *(0.5 + torch.rand_like(t) for t in inputs)]
+    expected = derivatives(reference, wide, [s.double() for s in seeds])
+    actual = derivatives(function, inputs, seeds)
+    errors = {f"order{i}": _worst_error(a, e) for i, (a, e) in enumerate(zip(actual, expected, strict=True))}
+    # written so that NaN fails
+    passed = all(error <= tolerance * ORDER_FACTOR**i for i, error in enumerate(errors.values()))
     return {"errors": errors, "passed": passed}
 
 
-def _layouts(x: Tensor) -> Iterator[tuple[str, Tensor]]:
-    yield "nchw", x
-    yield "nhwc", x.contiguous(memory_format=torch.channels_last)
-
-
-def _bias_act_checks(
-    twin: str, device: str, dtypes: Sequence[torch.dtype], shapes: Sequence[tuple[int, ...]]
-) -> Iterator[Check]:
-    for shape, dtype, act in itertools.product(shapes, dtypes, ACTIVATIONS):
-        for modulated in (False, True):
-            arguments = activation_arguments("bias_act", act, None, 1.3, 0.8 if modulated else None)
-
-            def run(
-                shape: Any = shape,
-                dtype: Any = dtype,
-                act: str = act,
-                modulated: bool = modulated,
-                arguments: Any = arguments,
-            ) -> dict[str, Any]:
-                wide = torch.float64 if dtype == torch.float64 else torch.float32
-                operands = [torch.randn(shape[1], device=device, dtype=wide)]
-                if modulated:
-                    operands += [torch.randn(shape[:2], device=device, dtype=wide)]
-                    operands += [torch.randn(shape[0], 1, *shape[2:], device=device, dtype=wide)]
-
-                def make(name: str) -> Function:
-                    def function(
-                        x: Tensor, b: Tensor, scale: Tensor | None = None, noise: Tensor | None = None
-                    ) -> Tensor:
-                        return fused_bias_act(name, x, b, scale, noise, 1, act, *arguments)
-
-                    return function
-
-                results = {}
-                for layout, x in _layouts(torch.randn(shape, device=device).to(dtype)):
-                    results[layout] = compare("bias_act", twin, make, [x, *operands], dtype)
-                return _merged(results)
-
-            yield f"bias_act/{twin}/{shape}/{_name(dtype)}/{act}{' modulated' if modulated else ''}", run
-
-
-def _upfirdn2d_checks(
-    twin: str, device: str, dtypes: Sequence[torch.dtype], problems: Sequence[Any]
-) -> Iterator[Check]:
-    for (i, case), dtype, rank_one in itertools.product(enumerate(problems), dtypes, (False, True)):
-        if rank_one and (case.taps is None or len(case.taps) == 1):
-            continue
-
-        def run(case: Any = case, dtype: Any = dtype, rank_one: bool = rank_one) -> dict[str, Any]:
-            f = resample_filter(case.taps, rank_one, device)
-
-            def make(name: str) -> Function:
-                def function(x: Tensor) -> Tensor:
-                    return imgops.upfirdn2d(
-                        x, f, case.up, case.down, case.padding, case.flip_filter, case.gain, impl=name
-                    )
-
-                return function
-
-            results = {}
-            for layout, x in _layouts(torch.randn(case.shape, device=device).to(dtype)):
-                results[layout] = compare("upfirdn2d", twin, make, [x], dtype)
-            return _merged(results)
-
-        yield f"upfirdn2d/{twin}/{i} {case.shape}/{_name(dtype)}{'/rank one' if rank_one else ''}", run
-
-
-def _modulated_checks(
-    twin: str, device: str, dtypes: Sequence[torch.dtype], problems: Sequence[ModulatedConv]
-) -> Iterator[Check]:
-    for (i, case), dtype in itertools.product(enumerate(problems), dtypes):
-
-        def run(case: ModulatedConv = case, dtype: Any = dtype) -> dict[str, Any]:
-            wide = torch.float64 if dtype == torch.float64 else torch.float32
-            f = resample_filter(case.filter_taps, True, device)
-            x = torch.randn(case.n, case.in_channels, *case.size, device=device).to(dtype)
-            weight = torch.randn(case.out_channels, case.in_channels, case.kernel, case.kernel, device=device).to(wide)
-            operands = {"styles": torch.randn(case.n, case.in_channels, device=device).to(wide) + 1}
-            if case.bias:
-                operands["bias"] = torch.randn(case.out_channels, device=device).to(wide)
-
-            def call(name: str, x: Tensor, weight: Tensor, noise: Tensor | None, tensors: dict[str, Tensor]) -> Tensor:
-                return imgops.modulated_conv2d(
-                    x,
-                    weight,
-                    **tensors,
-                    noise=noise,
-                    act=case.act,
-                    clamp=case.clamp,
-                    up=case.up,
-                    down=case.down,
-                    padding=case.padding,
-                    resample_filter=f,
-                    demodulate=case.demodulate,
-                    flip_weight=case.flip_weight,
-                    impl=name,
-                )
-
-            noise = None
-            if case.noise:
-                size = call(
-                    "reference", x.double(), weight.double(), None, {k: t.double() for k, t in operands.items()}
-                ).shape[2:]
-                noise = torch.randn(case.n, 1, *size, device=device).to(wide)
-
-            def make(name: str) -> Function:
-                def function(x: Tensor, weight: Tensor, *tensors: Tensor) -> Tensor:
-                    extra = noise is not None
-                    named = dict(zip(operands, tensors[extra:], strict=True))
-                    return call(name, x, weight, tensors[0] if extra else None, named)
-
-                return function
-
-            inputs = [weight, *([] if noise is None else [noise]), *operands.values()]
-            results = {}
-            for layout, image in _layouts(x):
-                results[layout] = compare("modulated_conv2d", twin, make, [image, *inputs], dtype)
-            return _merged(results)
-
-        yield f"modulated_conv2d/{twin}/{i}/{_name(dtype)}", run
+def check(problem: Problem, twin: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
+    """A twin on a problem, the image in either layout."""
+    inputs, call = problem.make(device, dtype, torch.float64 if dtype == torch.float64 else torch.float32)
+    tolerance = TOLERANCE.get(problem.op, ONE_ROUNDING)[dtype]
+    x, *others = inputs
+    results = {}
+    # what has no deterministic form may run all the same
+    torch.use_deterministic_algorithms(problem.deterministic, warn_only=True)
+    for layout, form in (("nchw", torch.contiguous_format), ("nhwc", torch.channels_last)):
+        image = x.contiguous(memory_format=form)
+        results[layout] = compare(partial(call, twin), partial(call, "reference"), [image, *others], tolerance)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    errors = {f"{layout} {k}": v for layout, r in results.items() for k, v in r["errors"].items()}
+    return {"errors": errors, "passed": all(r["passed"] for r in results.values())}
 
 
 def _recorded_checks(twin: str, device: str, most: int | None) -> Iterator[Check]:
     """The cases of tests/data in float64: output, gradients, and where they were recorded, gradients of those."""
     for op in RECORDED:
+        if twin == "cuda" and op in _backend.WITHOUT_CUDA:
+            continue
         for case in itertools.islice(recorded_cases(op), most):
 
             def run(op: str = op, case: Any = case.values[0]) -> dict[str, Any]:
@@ -236,6 +145,13 @@ def _recorded_bias_act(a: dict[str, Tensor], params: dict[str, Any], twin: str) 
     return got | {"d2x": torch.zeros_like(x) if d2x is None else d2x}
 
 
+def _recorded_filtered_lrelu(a: dict[str, Tensor], params: dict[str, Any], twin: str) -> dict[str, Tensor]:
+    x, b = a["x"].requires_grad_(), a["b"].requires_grad_()
+    y = imgops.filtered_lrelu(x, a.get("fu"), a.get("fd"), b, **params, impl=twin)
+    dx, db = torch.autograd.grad(y, [x, b], a["dy"])
+    return {"y": y, "dx": dx, "db": db}
+
+
 def _recorded_modulated_conv2d(a: dict[str, Tensor], params: dict[str, Any], twin: str) -> dict[str, Tensor]:
     taps = torch.tensor(params.pop("resample_filter"), dtype=torch.float32)
     f = (taps.outer(taps) / taps.sum() ** 2).to(a["x"].device)
@@ -251,41 +167,59 @@ def _recorded_modulated_conv2d(a: dict[str, Tensor], params: dict[str, Any], twi
 RECORDED = {
     "upfirdn2d": _recorded_upfirdn2d,
     "bias_act": _recorded_bias_act,
+    "filtered_lrelu": _recorded_filtered_lrelu,
     "modulated_conv2d": _recorded_modulated_conv2d,
 }
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _merged(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    errors = {f"{layout} {k}": v for layout, r in results.items() for k, v in r["errors"].items()}
-    return {"errors": errors, "passed": all(r["passed"] for r in results.values())}
 
 
 def checks(device: str, dry: bool) -> list[Check]:
     """Every check as (name, what runs it), those of all twins and ops in turn, so that a cut-off leaves none out."""
     dtypes = (torch.float32,) if dry else (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-    shapes = [(2, 3, 5, 7)] if dry else [(2, 3, 5, 7), (3, 16, 9, 9), (2, 40, 16, 16)]
-    resample, modulated = (RESAMPLE[:1], MODULATED_CONV[:1]) if dry else ([*RESAMPLE, *LARGE], MODULATED_CONV)
-    streams = []
+    streams: dict[tuple[str, str], list[Check]] = {}
     for twin in _backend.TWINS:
         if twin == "reference" or not _backend.load()[twin, torch.device(device).type].available:
             continue
-        streams += [
-            _recorded_checks(twin, device, 1 if dry else None),
-            _upfirdn2d_checks(twin, device, dtypes, resample),
-            _modulated_checks(twin, device, dtypes, modulated),
-            _bias_act_checks(twin, device, dtypes, shapes),
-        ]
-    return [check for turn in itertools.zip_longest(*streams) for check in turn if check is not None]
+        streams[twin, "recorded"] = list(_recorded_checks(twin, device, 1 if dry else None))
+        for problem, dtype in itertools.product(problems(dry), dtypes):
+            if twin == "cuda" and problem.op in _backend.WITHOUT_CUDA:
+                continue
+            name = f"{problem.op}/{twin}/{problem.name}/{str(dtype).removeprefix('torch.')}"
+            streams.setdefault((twin, problem.op), []).append((name, partial(check, problem, twin, device, dtype)))
+    return [one for turn in itertools.zip_longest(*streams.values()) for one in turn if one is not None]
 
 
-#: more than a tile of the kernels, and planes enough for several in a block
-LARGE = [
-    RESAMPLE[0]._replace(shape=(2, 16, 70, 75), taps=(4, 4)),
-    RESAMPLE[1]._replace(shape=(2, 16, 133, 70)),
-    RESAMPLE[2]._replace(shape=(2, 16, 67, 129)),
-    RESAMPLE[1]._replace(shape=(40, 3, 4, 4)),
-]
+@cache
+def _all_checks(device: str, dry: bool) -> list[Check]:
+    return checks(device, dry)
+
+
+def run_check(device: str, dry: bool, number: int) -> dict[str, Any]:
+    """The result of a check by its number, or its error; ``broken`` says that the process can run no other."""
+    torch.manual_seed(0)
+    try:
+        return _all_checks(device, dry)[number][1]()
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        return {"passed": False, "error": text, "broken": "CUDA error" in text}
+
+
+def main() -> None:
+    """Run the checks of one twin in float32 and float16; for a sanitizer, which watches them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_correctness", description=main.__doc__)
+    parser.add_argument("--device", default="cuda", help="default: cuda")
+    parser.add_argument("--twin", default="cuda", choices=_backend.TWINS, help="default: cuda")
+    parser.add_argument("--dry", action="store_true", help="one shape of each op")
+    options = parser.parse_args()
+    arrange()
+    chosen = [
+        run
+        for name, run in checks(options.device, options.dry)
+        if name.split("/")[1] == options.twin and not name.endswith(("float64", "bfloat16"))
+    ]
+    wrong = sum(not run()["passed"] for run in chosen)
+    print(f"{len(chosen) - wrong} of {len(chosen)} checks passed")
+    sys.exit(wrong > 0)
+
+
+if __name__ == "__main__":
+    main()

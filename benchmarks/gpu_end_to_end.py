@@ -1,10 +1,11 @@
-"""StyleGAN2 as a whole: images a second of the generator, seconds of training per 1000 images, peak memory."""
+"""The models as wholes: StyleGAN2's generator and training, and the steps of style transfer and of dreams."""
 
 from __future__ import annotations
 
 import contextlib
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,12 @@ import torch
 
 import imgops
 from imgops.models.stylegan2 import Generator
+from imgops.models.vgg import VGG
 from imgops.training.config import TrainingConfig
 from imgops.training.trainer import Trainer
 
+from . import bench_dream, bench_style
+from .comparison import Comparison
 from .gpu_timing import Clock
 
 
@@ -108,11 +112,37 @@ def train(clock: Clock, configuration: Configuration, device: str, impl: str | N
         for number in kinds.values():
             step(number)
         seconds = {kind: statistics.median(step(n) for _ in range(1 if clock.dry else 5)) for kind, n in kinds.items()}
+        peak = _peak(device)
+        # the share of a step in which a kernel runs; the rest waits for launches
+        busy = {kind: _kernel_seconds(lambda n=n: step(n)) / seconds[kind] for kind, n in kinds.items() if clock.on_gpu}
     counts = {"plain": penalty - penalty // path, "path length": penalty // path - 1, "both": 1}
     each = sum(counts[kind] * seconds[kind] for kind in kinds) / penalty
     return {
         "seconds_per_1000_images": each * 1000 / training.batch,
         "step_seconds": seconds,
-        "peak_gb": _peak(device),
+        "busy": busy,
+        "peak_gb": peak,
         **vars(configuration),
     }
+
+
+def _kernel_seconds(run: Callable[[], object]) -> float:
+    """Seconds of all the kernels on a GPU that the call launches."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        run()
+    return sum(event.self_device_time_total for event in profile.key_averages()) / 1e6
+
+
+def picture_steps(dry: bool, device: str) -> list[Comparison]:
+    """Steps of style transfer and of dreams, by imgops and as one writes them."""
+    torch.manual_seed(0)
+    size = 64 if dry else 512
+    networks = {"default encoder": VGG(**bench_style.DEFAULT)} | ({} if dry else {"VGG-19": VGG(19)})
+    styles = [bench_style.comparison(name, network, (size, size), device) for name, network in networks.items()]
+    return [*styles, bench_dream.step(size, device)]
+
+
+def steps_of(clock: Clock, comparison: Comparison) -> dict[str, Any]:
+    """Steps a second of each side; launches count, as they do for a user."""
+    times = {side: clock.measure([call], 0.5, graph=False) for side, call in comparison.sides.items()}
+    return {side: {**t, "steps_per_second": 1 / t["seconds"]} for side, t in times.items()}

@@ -1,8 +1,8 @@
-"""Registers, spills and shared memory of every Triton kernel on every target, compiled ahead of time with no GPU.
+"""Registers, spills, shared memory and instructions of every GPU kernel on every target, with no GPU.
 
-``python -m benchmarks.triton_resources`` runs the launchers on representative inputs with each launch turned into a
-compilation, and writes the report to benchmarks/results/triton_resources.json. It compiles exactly what a GPU of
-the target would run: the same specialisation of arguments, the same configuration.
+``python -m benchmarks.gpu_resources`` runs Triton's launchers on representative inputs with each launch turned into a
+compilation: exactly what a GPU of the target would run, the same specialisation of arguments, the same configuration.
+It disassembles these kernels and those of the CUDA extension, and writes benchmarks/results/gpu_resources.json.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,9 @@ from imgops.kernels import adain, bias_act, filtered_lrelu, gram_matrix, grid_sa
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
-REPORT = Path(__file__).parent / "results" / "triton_resources.json"
+from imgops import _backend
+
+REPORT = Path(__file__).parent / "results" / "gpu_resources.json"
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
     "sm_90": GPUTarget("cuda", 90, 32),
@@ -35,6 +39,13 @@ TARGETS = {
 }
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 LRELU = ("lrelu", 0.2, 2**0.5, 256.0)
+#: of the CUDA extension as it is built unless TORCH_CUDA_ARCH_LIST says otherwise
+CUDA_TARGETS = ("sm_80", "sm_90", "sm_100")
+#: instructions that move global memory: what they do, and how much at once
+PTX_TRANSFER = re.compile(r"\b(ld|st)\.global(?:\.[a-zA-Z][\w:]*)*?(?:\.v(\d))?\.[bfus](\d+)\b")
+PTX_COPY = re.compile(r"\bcp\.async\.c[ag]\.shared\.global \[[^]]*\], \[[^]]*\], (\w+)")
+SASS_TRANSFER = re.compile(r"\b(LDG|LDGSTS|STG)\.([\w.]+)")
+AMD_TRANSFER = re.compile(r"\b(?:global|buffer)_(load|store)_(\w+)")
 MATRIX_INSTRUCTION = re.compile(r"\b(wgmma|tcgen05)\.mma|\bmma\.sync|\bv_mfma_")
 
 
@@ -203,7 +214,10 @@ def compile_all(target: str, dtypes: Sequence[str], pattern: str = "") -> Iterat
 
 
 def resources(kernel: Any) -> dict[str, int]:
-    """What a compiled kernel takes of the GPU; ``spills`` counts bytes on NVIDIA, vector registers on AMD."""
+    """What a compiled kernel of Triton's takes of the GPU; ``spills`` counts bytes on NVIDIA, vector registers on AMD.
+
+    ``loads`` and ``stores`` are the instructions that move global memory, ``wide_...`` those of 16 bytes a thread.
+    """
     if "amdgcn" in kernel.asm:
         text = kernel.asm["amdgcn"]
         registers, *spills = (
@@ -211,38 +225,93 @@ def resources(kernel: Any) -> dict[str, int]:
             for name in ("vgpr_count", "vgpr_spill_count")
             for value in re.findall(rf"\.{name}:\s+(\d+)", text)
         )
+        used = {"registers": registers, "spills": sum(spills)}
+        transfers = [(kind, width == "dwordx4") for kind, width in AMD_TRANSFER.findall(text)]
     else:
         text = kernel.asm["ptx"]
         with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
             cubin.write(kernel.asm["cubin"])
             cubin.flush()
-            command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", cubin.name]
-            usage = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        registers, *spills = (
-            int(value) for name in ("REG", "STACK", "LOCAL") for value in re.findall(rf"\b{name}:(\d+)", usage)
-        )
+            (used,) = _usage(cubin.name).values()
+        # of PTX, whose vectors are those of the machine code; to disassemble each kernel takes a second
+        transfers = [(kind, int(n or 1) * int(bits) >= 128) for kind, n, bits in PTX_TRANSFER.findall(text)]
+        transfers += [("ld", size in ("16", "0x10")) for size in PTX_COPY.findall(text)]
     return {
-        "registers": registers,
-        "spills": sum(spills),
+        **used,
+        **_transfers(transfers),
         "shared_bytes": kernel.metadata.shared,
         "warps": kernel.metadata.num_warps,
         "matrix_instructions": len(MATRIX_INSTRUCTION.findall(text)),
     }
 
 
+def _transfers(found: Iterable[tuple[str, bool]]) -> dict[str, int]:
+    """The counts of (kind, whether it is wide) of instructions that move global memory."""
+    counts = {"loads": 0, "wide_loads": 0, "stores": 0, "wide_stores": 0}
+    for kind, wide in found:
+        name = "stores" if kind.lower().startswith("st") else "loads"
+        counts[name] += 1
+        counts[f"wide_{name}"] += wide
+    return counts
+
+
+def _cuobjdump(*arguments: str) -> str:
+    command = [triton.knobs.nvidia.cuobjdump.path, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _usage(*arguments: str) -> dict[str, dict[str, int]]:
+    """Registers and spilled bytes of each kernel of a cubin, or of an extension, by its mangled name."""
+    used = {}
+    for name, usage in re.findall(r"Function (\S+):\n\s*(REG:.*)", _cuobjdump("--dump-resource-usage", *arguments)):
+        registers, *spills = (
+            int(value) for kind in ("REG", "STACK", "LOCAL") for value in re.findall(rf"\b{kind}:(\d+)", usage)
+        )
+        used[name] = {"registers": registers, "spills": sum(spills)}
+    return used
+
+
+def triton_resources(target: str, dtypes: Sequence[str], pattern: str) -> dict[str, dict[str, int]]:
+    """What each launch of Triton's that the pattern finds takes on a target."""
+    return {f"{name}: {kernel}": resources(made) for name, kernel, made in compile_all(target, dtypes, pattern)}
+
+
+def cuda_resources(target: str) -> dict[str, dict[str, int]]:
+    """What each kernel of the CUDA extension takes on an architecture that it was built for.
+
+    Raises:
+        FileNotFoundError: the extension is not built, or there is no c++filt to make its names legible.
+    """
+    extension = next(Path(_backend.__file__).parent.glob("_C_cuda*.so"), None)
+    if extension is None:
+        raise FileNotFoundError("the CUDA extension is not built; see imgops info")
+    found = _usage("-arch", target, str(extension))
+    for part in re.split(r"\n\s*Function : ", _cuobjdump("-sass", "-arch", target, str(extension)))[1:]:
+        found[part.split("\n", 1)[0].strip()] |= _transfers(
+            (kind, "128" in rest) for kind, rest in SASS_TRANSFER.findall(part)
+        )
+    names = subprocess.run(["c++filt"], input="\n".join(found), check=True, capture_output=True, text=True).stdout
+    # without the return type, the arguments and our namespace
+    short = (re.sub(r"^void |\(.*|imgops::", "", name) for name in names.splitlines())
+    return dict(sorted(zip(short, found.values(), strict=True)))
+
+
 def main() -> None:
-    """Write the report; given TARGETS, DTYPES and a PATTERN of launches, print that part of it."""
+    """Write the report; given TARGETS, DTYPES and a PATTERN of Triton's launches, print that part of it."""
     part = sys.argv[1:]
-    targets, dtypes, pattern = (part[0].split(","), part[1].split(","), part[2]) if part else (TARGETS, DTYPES, "")
-    kernels = {
-        target: {f"{name}: {kernel}": resources(c) for name, kernel, c in compile_all(target, list(dtypes), pattern)}
-        for target in targets
-    }
-    text = json.dumps({"triton": triton.__version__, "kernels": kernels}, indent=1)
+    targets, dtypes, pattern = list(TARGETS), list(DTYPES), ""
     if part:
-        print(text)
-    else:
-        REPORT.write_text(text + "\n")
+        targets, dtypes, pattern = part[0].split(","), part[1].split(","), part[2]
+    report: dict[str, Any] = {"triton": triton.__version__}
+    # a process for each, for a target is set for a whole process
+    with ProcessPoolExecutor(min(len(targets), os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
+        found = pool.map(triton_resources, targets, [dtypes] * len(targets), [pattern] * len(targets))
+        report["kernels"] = dict(zip(targets, found, strict=True))
+    if part:
+        print(json.dumps(report, indent=1))
+        return
+    report["cuda"] = {target: cuda_resources(target) for target in CUDA_TARGETS}
+    REPORT.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,224 @@
+"""``python -m benchmarks.performance`` writes docs/performance.md: what GPUs did, and what bounds each op there.
+
+The page is made of the records in benchmarks/results/: those of ``make gpu``, where there are any, and
+gpu_resources.json. What nobody measured is counted or *predicted*, and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .gpu_cases import Case, cases
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "performance.md"
+#: an H100 SXM5 by its datasheet: bytes/s of its memory, FLOP/s outside tensor cores, and of dense products on them
+BANDWIDTH, SCALAR_RATE, PRODUCT_RATE = 3.35e12, 67e12, 990e12
+#: shares of these that a prediction reckons with, and the seconds that a kernel takes to start
+REACHED_BANDWIDTH, REACHED_RATE, START = 0.85, 0.6, 2e-6
+#: ops whose arithmetic runs on tensor cores in half precision
+PRODUCTS = ("feature_statistics", "gram_matrix", "modulated_conv2d", "style_loss", "wasserstein_loss")
+TARGET = "sm_90"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table of Markdown; all columns but the first are numbers."""
+    return [
+        "| " + " | ".join(columns) + " |",
+        "| --- |" + " ---: |" * (len(columns) - 1),
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]
+
+
+def floor_of(case: Case, backward: bool) -> tuple[float, float]:
+    """Seconds for the bytes, and for the FLOPs, at the datasheet's rates."""
+    on_tensor_cores = case.op in PRODUCTS and case.dtype.itemsize == 2
+    rate = PRODUCT_RATE if on_tensor_cores else SCALAR_RATE
+    return case.bytes[backward] / BANDWIDTH, case.flops[backward] / rate
+
+
+def floors() -> list[str]:
+    """The floor and the prediction of each case."""
+    rows = []
+    for case in cases(dry=False):
+        for backward in (False, True) if case.differentiable else (False,):
+            memory, arithmetic = floor_of(case, backward)
+            predicted = max(memory / REACHED_BANDWIDTH, arithmetic / REACHED_RATE) + START * (1 + 2 * backward)
+            rows.append(
+                [
+                    f"{case.op} {case.name}{' with gradients' if backward else ''}",
+                    f"{case.bytes[backward] / 1e6:.1f}",
+                    f"{case.flops[backward] / 1e9:.2f}",
+                    f"{max(memory, arithmetic) * 1e6:.1f}",
+                    "memory" if memory >= arithmetic else "arithmetic",
+                    f"*{predicted * 1e6:.1f}*",
+                ]
+            )
+    return table(["problem", "MB", "GFLOP", "floor, us", "bound by", "*predicted*, us"], rows)
+
+
+def of_triton(kernels: dict[str, dict[str, int]]) -> list[str]:
+    """What each Triton kernel takes, over its launches: the range, or the one value."""
+    groups: dict[tuple[str, str], list[dict[str, int]]] = defaultdict(list)
+    for name, used in kernels.items():
+        launch, _, kernel = name.rpartition(": ")
+        groups[kernel, launch.rpartition(", ")[2]].append(used)
+    rows = []
+    for (kernel, dtype), group in sorted(groups.items()):
+        loads, wide = (sum(used[name] for used in group) for name in ("loads", "wide_loads"))
+        stores, wide_stores = (sum(used[name] for used in group) for name in ("stores", "wide_stores"))
+        rows.append(
+            [
+                f"{kernel} {dtype}",
+                _range(used["registers"] for used in group),
+                _range(used["shared_bytes"] for used in group),
+                _range(used["warps"] for used in group),
+                _range(used["spills"] for used in group),
+                _share(wide, loads),
+                _share(wide_stores, stores),
+                _range(used["matrix_instructions"] for used in group),
+            ]
+        )
+    columns = ["kernel", "registers", "shared bytes", "warps", "spilled bytes"]
+    return table([*columns, "16-byte loads", "16-byte stores", "matrix instructions"], rows)
+
+
+def of_cuda(kernels: dict[str, dict[str, int]]) -> list[str]:
+    """What each kernel of the CUDA extension takes, over its instances."""
+    groups: dict[str, list[dict[str, int]]] = defaultdict(list)
+    for name, used in kernels.items():
+        groups[name.partition("<")[0]].append(used)
+    rows = [
+        [
+            name,
+            str(len(group)),
+            _range(used["registers"] for used in group),
+            _range(used["spills"] for used in group),
+            _share(*(sum(used[kind] for used in group) for kind in ("wide_loads", "loads"))),
+            _share(*(sum(used[kind] for used in group) for kind in ("wide_stores", "stores"))),
+        ]
+        for name, group in sorted(groups.items())
+    ]
+    columns = ["kernel", "instances", "registers", "spilled bytes", "16-byte loads", "16-byte stores"]
+    return table(columns, rows)
+
+
+def _range(values: Iterable[int]) -> str:
+    found = sorted(set(values))
+    return f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} of {whole}"
+
+
+def measured(speed: dict[str, Any]) -> list[str]:
+    """The times of ``make gpu`` by problem: our twins, what people write, and the share of the card's ceiling."""
+    rows = []
+    for name, forms in speed["results"].items():
+        times = {form: r["seconds"] for form, r in forms.items() if isinstance(r, dict) and "seconds" in r}
+        ours = {form: t for form, t in times.items() if form in ("triton", "cuda")}
+        eager = {form: t for form, t in times.items() if form.startswith("eager")}
+        if not ours or "eager" not in eager:
+            continue
+        best = min(ours, key=lambda form: ours[form])
+        compiled, share = times.get("torch.compile"), forms[best].get("fraction_of_ceiling")
+        rows.append(
+            [
+                name,
+                *(f"{ours[twin] * 1e6:.1f}" if twin in ours else "" for twin in ("triton", "cuda")),
+                "" if share is None else f"{share:.0%}",
+                f"{eager['eager'] * 1e6:.1f}",
+                f"{min(eager.values()) * 1e6:.1f}",
+                "" if compiled is None else f"{compiled * 1e6:.1f}",
+                f"{min(times[form] for form in times if form not in ours) / ours[best]:.2f}",
+            ]
+        )
+    columns = ["problem", "triton, us", "cuda, us", "of ceiling", "eager, us", "fastest eager", "torch.compile"]
+    ratios = [float(row[-1]) for row in rows]
+    lines = table([*columns, "fastest other / ours"], rows)
+    return (
+        [*lines, "", f"Geometric mean of the last column: {statistics.geometric_mean(ratios):.2f}."] if rows else lines
+    )
+
+
+def whole_models(record: dict[str, Any]) -> list[str]:
+    """Generators, training, and the steps of style transfer and of dreams, with the fused ops and without."""
+    rows = []
+    for name, result in record["results"].items():
+        made, trained, steps = (result.get(what, {}) for what in ("generate", "train", "steps"))
+        if "images_per_second" in made:
+            rows.append([f"{name}: images/s", f"{made['images_per_second']:.4g}", f"{made['peak_gb']:.1f}", ""])
+        if "seconds_per_1000_images" in trained:
+            busy = f"{trained['busy']['plain']:.0%}" if trained.get("busy") else ""
+            figures = f"{trained['seconds_per_1000_images']:.4g}", f"{trained['peak_gb']:.1f}", busy
+            rows.append([f"{name}: seconds of training per 1000 images", *figures])
+        for side, timing in steps.items():
+            if "steps_per_second" in timing:
+                rows.append([f"{name}, {side}: steps/s", f"{timing['steps_per_second']:.4g}", "", ""])
+    return table(["what", "figure", "peak GB", "busy"], rows)
+
+
+def _described(machine: dict[str, Any]) -> str:
+    versions = ", ".join(f"{key} {machine[key]}" for key in ("driver", "cuda", "torch", "triton", "commit", "date"))
+    return f"{machine['device']} ({versions})"
+
+
+def _paragraph(text: str) -> list[str]:
+    return ["", *textwrap.wrap(" ".join(text.split()), 120), ""]
+
+
+def page(results: Path = RESULTS) -> str:
+    """The page, of the records in a folder."""
+    records = {p.stem.removeprefix("gpu-"): json.loads(p.read_text()) for p in sorted(results.glob("gpu-*.json"))}
+    resources = json.loads((results / "gpu_resources.json").read_text())
+    lines = ["# Performance on GPUs"]
+    lines += _paragraph("""This page is written by `python -m benchmarks.performance` from the records in
+        `benchmarks/results/`; the figures of the CPU are in the README.""")
+    lines += ["## Measured"]
+    if "speed" in records:
+        checks = records.get("correctness", {}).get("results", {})
+        passed = sum(check["passed"] for check in checks.values())
+        lines += _paragraph(f"""By `make gpu` on {_described(records["speed"]["machine"])}. Times are medians, inputs
+            are rotated past the L2 cache, and the ceiling is what this card's own copy and matrix products reach.
+            {passed} of {len(checks)} checks against the float64 reference passed.""")
+        lines += measured(records["speed"])
+        if "end_to_end" in records:
+            lines += ["", *whole_models(records["end_to_end"])]
+        lines += [""]
+    else:
+        lines += _paragraph("""Nothing yet: no record of a GPU has been committed. The kernels compile for their
+            targets, and agree with the reference in Triton's interpreter and in an emulation of CUDA; how fast they are
+            nobody knows. `make gpu` measures everything within 8 minutes, `python -m benchmarks.gpu --section
+            sanitizers` runs the CUDA kernels under compute-sanitizer, and their records belong here.""")
+    lines += ["## Counted"]
+    lines += _paragraph(f"""The bytes and FLOPs that each problem cannot do without, each tensor once a pass, and the
+        floor that they set on an H100 by its datasheet: {BANDWIDTH / 1e12:.2f} TB/s, {SCALAR_RATE / 1e12:.0f} TFLOP/s
+        in float32, {PRODUCT_RATE / 1e12:.0f} in dense products of half precision. What is *predicted* is the floor at
+        {REACHED_BANDWIDTH:.0%} of the bandwidth and {REACHED_RATE:.0%} of the rate, and {START * 1e6:.0f} us for each
+        kernel to start, one forward and two backward. It is no measurement.""")
+    lines += [*floors(), "", f"## What the kernels take on {TARGET}"]
+    lines += _paragraph(f"""Read off the compiled code by `python -m benchmarks.gpu_resources`, whose record has the
+        other targets as well. Loads and stores are the instructions that move global memory, over all launches of the
+        record, of PTX for Triton and of machine code for CUDA. Triton {resources["triton"]}:""")
+    lines += of_triton(resources["kernels"][TARGET])
+    lines += _paragraph("CUDA C++:")
+    lines += of_cuda(resources["cuda"][TARGET])
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page())
+    print(f"{PAGE}: written")
+
+
+if __name__ == "__main__":
+    main()
