@@ -191,16 +191,20 @@ def adain_instance_norm(content: Tensor, style: Tensor) -> Tensor:
     return F.instance_norm(content, eps=1e-5) * style_std + style_mean
 
 
+def _affine(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    return (1 + scale.to(x.dtype)[:, :, None, None]) * x + bias.to(x.dtype)[:, :, None, None]
+
+
 def adaptive_instance_norm(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """The formula."""
     centred = x - x.mean([2, 3], keepdim=True)
     x_hat = centred * torch.rsqrt(centred.square().mean([2, 3], keepdim=True) + 1e-8)
-    return (1 + scale[:, :, None, None]) * x_hat + bias[:, :, None, None]
+    return _affine(x_hat, scale, bias)
 
 
 def adaptive_instance_norm_affine(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """instance_norm and an affine map."""
-    return (1 + scale[:, :, None, None]) * F.instance_norm(x, eps=1e-8) + bias[:, :, None, None]
+    return _affine(F.instance_norm(x, eps=1e-8), scale, bias)
 
 
 def gram_matrix(x: Tensor) -> Tensor:
@@ -248,7 +252,7 @@ def _root(covariance: Tensor) -> Tensor:
 
 def wasserstein_loss(x: Tensor, target_mean: Tensor, target_covariance: Tensor) -> Tensor:
     """By eigenvalues in float64, through which autograd goes."""
-    mean, covariance = (t.double() for t in feature_statistics(x))
+    mean, covariance = (t.double() for t in feature_statistics(x.float()))
     identity = 1e-5 * torch.eye(x.shape[1], dtype=torch.float64, device=x.device)
     covariance, target_covariance = covariance + identity, target_covariance.double() + identity
     root = _root(target_covariance)
@@ -275,6 +279,8 @@ def displace(x: Tensor, displacement: Tensor, padding_mode: str = "zeros") -> Te
     return F.grid_sample(x, grid, padding_mode=padding_mode, align_corners=False)
 
 
+#: forms without a gradient
+FORWARD_ONLY = ("eager blocks",)
 #: forms in plain PyTorch by op; the first is the obvious one, which torch.compile gets too
 FORMS: dict[str, dict[str, Callable[..., Any]]] = {
     "adain": {"eager": adain, "eager instance_norm": adain_instance_norm},

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .gpu_record import ROOT, Record, machine
+from .gpu_record import ROOT, Record, machine, read, same, wrong_twins
 from .gpu_sections import SECTIONS, Context
 
 #: seconds for everything; a section that hangs is ended
@@ -57,9 +58,10 @@ def path_of(out: Path, section: str) -> Path:
     return out / f"gpu-{section}.json"
 
 
-def results_of(path: Path) -> dict[str, Any]:
-    """The results of a section by case; none where it has not run."""
-    return json.loads(path.read_text())["results"] if path.is_file() else {}
+def results_of(path: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """The results of a section by case; none where it has not run with the same code on the same machine."""
+    data = read(path)
+    return data["results"] if data is not None and same(data["machine"], about) else {}
 
 
 def work(section: str, options: argparse.Namespace) -> int:
@@ -69,10 +71,12 @@ def work(section: str, options: argparse.Namespace) -> int:
     for specification in options.against:
         op, name, function = against(specification)
         functions.setdefault(op, {})[name] = function
-    record = Record(path_of(options.out, section), machine(options.device, options.dry))
-    others = {name: results_of(path_of(options.out, name)) for name in SECTIONS if name != section}
+    about = machine(options.device, options.dry)
+    record = Record(path_of(options.out, section), about)
+    others = {name: results_of(path_of(options.out, name), about) for name in SECTIONS if name != section}
     context = Context(options.device, options.dry, deadline, record, others, functions)
-    record.finish(SECTIONS[section][0](context))
+    SECTIONS[section][0](context)
+    record.finish(context.left_out)
     return 0
 
 
@@ -89,11 +93,17 @@ def run(options: argparse.Namespace) -> int:
         command += ["--device", options.device, "--out", str(options.out)]
         command += ["--dry"] * options.dry + [part for s in options.against for part in ("--against", s)]
         print(f"{name} ...", flush=True)
+        # a session of its own, so that it can be ended with all that it started
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         try:
-            code = subprocess.run(command, cwd=ROOT, timeout=max(1.0, limit)).returncode
+            code = process.wait(timeout=max(1.0, limit))
         except subprocess.TimeoutExpired:
             code = -1
             print(f"{name}: ended after {limit:.0f} s; what it had measured is kept")
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         status |= code != 0
         spare = max(0.0, limit - (time.monotonic() - start))
     lines, failed = table(options.out)
@@ -104,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
 def table(out: Path) -> tuple[list[str], bool]:
     """The results on disk in short, and whether any check failed."""
     lines: list[str] = []
-    data = {name: json.loads(path_of(out, name).read_text()) for name in SECTIONS if path_of(out, name).is_file()}
+    data = {name: d for name in SECTIONS if (d := read(path_of(out, name))) is not None}
     if data:
         about = next(iter(data.values()))["machine"]
         versions = ", ".join(f"{key} {about[key]}" for key in ("driver", "cuda", "torch", "triton", "commit", "date"))
@@ -112,7 +122,8 @@ def table(out: Path) -> tuple[list[str], bool]:
     results = {name: d["results"] for name, d in data.items()}
     for name, d in data.items():
         if not d["complete"]:
-            lines.append(f"{name}: not complete, {len(d.get('left_out', []))} cases left out")
+            left = f"{len(d['left_out'])} cases left out" if "left_out" in d else "cut off"
+            lines.append(f"{name}: not complete, {left}")
     for case, r in results.get("build", {}).items():
         if "available" in r and not r["available"]:
             lines.append(f"build: without {case}: {r['reason']}")
@@ -126,7 +137,7 @@ def table(out: Path) -> tuple[list[str], bool]:
     if checks:
         lines.append(f"correctness: {len(checks) - len(wrong)} of {len(checks)} checks passed")
         lines += [f"  wrong: {name} {checks[name].get('error', checks[name].get('errors'))}" for name in wrong[:20]]
-    bad_twins = {tuple(name.split("/")[:2]) for name in wrong}
+    bad = wrong_twins(checks)
 
     for case, r in results.get("speed", {}).items():
         forms = {name: form for name, form in r.items() if isinstance(form, dict)}
@@ -139,7 +150,7 @@ def table(out: Path) -> tuple[list[str], bool]:
             if "fraction_of_ceiling" in form:
                 part += f" ({form['fraction_of_ceiling']:.0%})"
             # a fast wrong answer is no result
-            parts.append(part + (" WRONG" if (case.split("/")[0], name) in bad_twins else ""))
+            parts.append(part + (" WRONG" if (case.split("/")[0], name) in bad else ""))
         lines.append(f"{case}: " + ", ".join(parts))
     for case, r in results.get("end_to_end", {}).items():
         made, trained, steps = r.get("generate", {}), r.get("train", {}), r.get("steps", {})
@@ -152,7 +163,7 @@ def table(out: Path) -> tuple[list[str], bool]:
             parts.append(f"{made['images_per_second']:.4g} images/s")
         if "seconds_per_1000_images" in trained:
             peak = f", {trained['peak_gb']:.1f} GB" if trained["peak_gb"] is not None else ""
-            peak += f", busy {trained['busy']['plain']:.0%}" if trained.get("busy") else ""
+            peak += f", busy {trained['busy']:.0%}" if trained["busy"] else ""
             parts.append(f"training {trained['seconds_per_1000_images']:.4g} s per 1000 images{peak}")
         parts += [f"{side} {t['steps_per_second']:.4g} steps/s" for side, t in steps.items() if side != "failed"]
         lines.append(f"{case}: " + "; ".join(parts))
@@ -160,7 +171,7 @@ def table(out: Path) -> tuple[list[str], bool]:
     for tool, r in found.items():
         ended = "clean" if r.get("code") == 0 else f"ended with {r.get('code')}"
         lines.append(f"{tool}: {r.get('error', ended)}")
-    return lines, bool(wrong) or any(r.get("code", 0) != 0 for r in found.values())
+    return lines, bool(wrong) or any(r.get("code") != 0 for r in found.values())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -174,12 +185,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="time a callable with the op's own signature in the same run; may be repeated",
     )
     parser.add_argument("--device", default="cuda", help="default: cuda")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the JSON files")
+    parser.add_argument(
+        "--out", type=Path, help="folder of the JSON files; default: benchmarks/results, with --dry build/gpu-dry"
+    )
     parser.add_argument("--dry", action="store_true", help="tiny shapes and no build: run the logic, measure nothing")
     parser.add_argument("--worker", choices=SECTIONS, help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=TOTAL, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    options.out = options.out.resolve()
+    default = ROOT / "build" / "gpu-dry" if options.dry else ROOT / "benchmarks" / "results"
+    options.out = (options.out or default).resolve()
     if options.worker:
         return work(options.worker, options)
     try:

@@ -23,7 +23,9 @@ class Case:
     """One problem: what makes the op's arguments, which of them take gradients, and what it costs at least.
 
     ``bytes`` and ``flops`` are (forward, forward and backward). Each tensor counts once a pass: the backward reads the
-    gradient and what it must know of the forward, and writes the gradients.
+    gradient and what it must know of the forward, and writes the gradients. Zeros are not counted. ``rate`` is that of
+    the arithmetic: "float32" outside tensor cores, "tf32", "float16" or "bfloat16" on them. ``graph``: whether a CUDA
+    graph can capture the work.
     """
 
     op: str
@@ -33,10 +35,23 @@ class Case:
     bytes: tuple[int, int]
     flops: tuple[int, int]
     dtype: torch.dtype
+    rate: str = "float32"
+    graph: bool = True
 
     @property
     def id(self) -> str:
         return f"{self.op}/{self.name}"
+
+
+def outputs_of(form: Callable[..., Any], kwargs: Kwargs) -> tuple[Tensor, ...]:
+    """What a form makes of a case, as a tuple."""
+    y = form(**kwargs)
+    return y if isinstance(y, tuple) else (y,)
+
+
+def _product_rate(dtype: torch.dtype) -> str:
+    """Of a product whose operands are of this dtype: float32's is TF32, as PyTorch's convolutions take it."""
+    return "tf32" if dtype == torch.float32 else str(dtype).removeprefix("torch.")
 
 
 def _label(shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool, *notes: str) -> str:
@@ -132,13 +147,15 @@ def modulated_case(
     low = min(size, out)
     flops = 2 * n * outputs * inputs * 9 * low * low
     x, y, weight = n * inputs * size * size, n * outputs * out * out, outputs * inputs * 9
-    forward = (x + y) * dtype.itemsize + weight * 4 + n * out * out * 4
-    # backward: dy, x, y, dx, and the weight with its gradient
-    both = forward + (2 * x + 2 * y) * dtype.itemsize + 2 * weight * 4
+    noise = n * out * out
+    forward = (x + y) * dtype.itemsize + (weight + noise) * 4
+    # backward: dy, x, y, dx, the weight with its gradient, and the gradient of the noise
+    both = forward + (2 * x + 2 * y) * dtype.itemsize + (2 * weight + noise) * 4
     note = f"to {outputs}" + (f" up{up}" if up > 1 else f" down{down}" if down > 1 else "")
     name = _label((n, inputs, size, size), dtype, channels_last, note)
     gradients = ("x", "weight", "styles", "noise", "bias")
-    return Case("modulated_conv2d", name, make, gradients, (forward, both), (flops, 3 * flops), dtype)
+    costs = (forward, both), (flops, 3 * flops)
+    return Case("modulated_conv2d", name, make, gradients, *costs, dtype, _product_rate(dtype))
 
 
 def filtered_case(
@@ -177,7 +194,9 @@ def filtered_case(
     flops += 2 * n * c * taps_down * (out_h * out_w * taps_down if radial else out_w * (high_h + out_h))
     name = _label(shape, dtype, channels_last, f"up{up} down{down}{' radial' if radial else ''}")
     # backward: dy, x, dx
-    return Case("filtered_lrelu", name, make, ("x", "b"), (x + y, 3 * x + 2 * y), (flops, 2 * flops), dtype)
+    costs = (x + y, 3 * x + 2 * y), (flops, 2 * flops)
+    # the taps are float32, so that half precision leaves products in TF32
+    return Case("filtered_lrelu", name, make, ("x", "b"), *costs, dtype, "tf32" if dtype.itemsize == 2 else "float32")
 
 
 def adain_case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> Case:
@@ -220,13 +239,15 @@ def style_cases(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_l
         mean, covariance = imgops.feature_statistics(torch.randn(shape, device=device), impl="reference")
         return {**image(device), "target_mean": mean, "target_covariance": covariance}
 
-    # backward: x and dx, and the whole product of the difference and x
-    of_product = (x + 4 * product, 3 * x + 8 * product), (product * h * w, 3 * product * h * w)
+    # backward: x and dx, and the whole product of the difference and x; PyTorch's products of float32 are not in TF32
+    costs = (x + 4 * product, 3 * x + 8 * product), (product * h * w, 3 * product * h * w)
+    rate = "float32" if dtype == torch.float32 else _product_rate(dtype)
     return [
-        Case("gram_matrix", name, image, (), *of_product, dtype),
-        Case("feature_statistics", name, image, (), *of_product, dtype),
-        Case("style_loss", name, target, ("x",), *of_product, dtype),
-        Case("wasserstein_loss", name, gaussian, ("x",), *of_product, dtype),
+        Case("gram_matrix", name, image, ("x",), *costs, dtype, rate),
+        Case("feature_statistics", name, image, ("x",), *costs, dtype, rate),
+        Case("style_loss", name, target, ("x",), *costs, dtype, rate),
+        # most of the work is in the roots of matrices, which the host waits for
+        Case("wasserstein_loss", name, gaussian, ("x",), (0, 0), (0, 0), dtype, graph=False),
     ]
 
 
@@ -302,10 +323,11 @@ def cases(dry: bool) -> list[Case]:
         affine_case((16, 128, 128, 128), half),
         affine_case((4, 32, 1024, 1024), half, channels_last=True),
         *style_cases((1, 64, 512, 512), single),
-        *style_cases((1, 64, 512, 512), half),
-        *style_cases((1, 256, 128, 128), half),
+        # sums of the squares of so many pixels are beyond float16
+        *style_cases((1, 64, 512, 512), torch.bfloat16),
+        *style_cases((1, 256, 128, 128), torch.bfloat16),
         *style_cases((1, 512, 64, 64), single),
-        *style_cases((1, 512, 64, 64), half, channels_last=True),
+        *style_cases((1, 512, 64, 64), torch.bfloat16, channels_last=True),
         *sampling_cases((16, 3, 256, 256), single),
         *sampling_cases((16, 64, 128, 128), half),
         *sampling_cases((16, 64, 128, 128), half, channels_last=True),

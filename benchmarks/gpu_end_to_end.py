@@ -67,9 +67,10 @@ def _reset_peak(device: str) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def generate(clock: Clock, configuration: Configuration, device: str, impl: str | None) -> dict[str, Any]:
+def generate(clock: Clock, configuration: Configuration, impl: str | None) -> dict[str, Any]:
     """Images a second of the generator in evaluation."""
     torch.manual_seed(0)
+    device = str(clock.device)
     _reset_peak(device)
     training = configuration.training(device)
     network = Generator(**training.generator_arguments(0)).to(device).eval()
@@ -84,8 +85,9 @@ def generate(clock: Clock, configuration: Configuration, device: str, impl: str 
     }
 
 
-def train(clock: Clock, configuration: Configuration, device: str, impl: str | None) -> dict[str, Any]:
+def train(clock: Clock, configuration: Configuration, impl: str | None) -> dict[str, Any]:
     """Seconds per 1000 images: steps with neither regulariser, with one, with both, in the proportion they come in."""
+    device = str(clock.device)
     training = configuration.training(device)
     trainer = Trainer(training)
     size = (training.batch, training.channels, training.resolution, training.resolution)
@@ -113,36 +115,50 @@ def train(clock: Clock, configuration: Configuration, device: str, impl: str | N
             step(number)
         seconds = {kind: statistics.median(step(n) for _ in range(1 if clock.dry else 5)) for kind, n in kinds.items()}
         peak = _peak(device)
-        # the share of a step in which a kernel runs; the rest waits for launches
-        busy = {kind: _kernel_seconds(lambda n=n: step(n)) / seconds[kind] for kind, n in kinds.items() if clock.on_gpu}
+        # the share of a plain step in which a kernel runs; the rest waits for launches
+        busy = _kernel_seconds(lambda: step(1)) / seconds["plain"] if clock.on_gpu else 0.0
     counts = {"plain": penalty - penalty // path, "path length": penalty // path - 1, "both": 1}
     each = sum(counts[kind] * seconds[kind] for kind in kinds) / penalty
     return {
         "seconds_per_1000_images": each * 1000 / training.batch,
         "step_seconds": seconds,
-        "busy": busy,
+        # None where the profiler sees no kernel
+        "busy": busy or None,
         "peak_gb": peak,
         **vars(configuration),
     }
 
 
 def _kernel_seconds(run: Callable[[], object]) -> float:
-    """Seconds of all the kernels on a GPU that the call launches."""
+    """Seconds of all the kernels and copies on a GPU that the call launches."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         run()
-    return sum(event.self_device_time_total for event in profile.key_averages()) / 1e6
+    on_gpu = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    return sum(event.self_device_time_total for event in on_gpu if not event.is_user_annotation) / 1e6
 
 
-def picture_steps(dry: bool, device: str) -> list[Comparison]:
-    """Steps of style transfer and of dreams, by imgops and as one writes them."""
-    torch.manual_seed(0)
+def picture_steps(dry: bool, device: str) -> list[tuple[str, Callable[[], Comparison]]]:
+    """Steps of style transfer and of dreams, by imgops and as one writes them: names, and what makes them."""
     size = 64 if dry else 512
-    networks = {"default encoder": VGG(**bench_style.DEFAULT)} | ({} if dry else {"VGG-19": VGG(19)})
-    styles = [bench_style.comparison(name, network, (size, size), device) for name, network in networks.items()]
-    return [*styles, bench_dream.step(size, device)]
+    shapes = {"default encoder": bench_style.DEFAULT} | ({} if dry else {"VGG-19": {"depth": 19}})
+    styles = [
+        (
+            f"style step: {name}, {size}x{size}",
+            lambda name=name, shape=shape: bench_style.comparison(name, VGG(**shape), (size, size), device),
+        )
+        for name, shape in shapes.items()
+    ]
+    return [*styles, (f"dream step: {size}x{size}", lambda: bench_dream.step(size, device))]
 
 
-def steps_of(clock: Clock, comparison: Comparison) -> dict[str, Any]:
-    """Steps a second of each side; launches count, as they do for a user."""
+def steps_of(clock: Clock, make: Callable[[], Comparison]) -> dict[str, Any]:
+    """Steps a second of each side, which agree without TF32; launches count, as they do for a user."""
+    torch.manual_seed(0)
+    comparison, tf32 = make(), torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        comparison.check()
+    finally:
+        torch.backends.cudnn.allow_tf32 = tf32
     times = {side: clock.measure([call], 0.5, graph=False) for side, call in comparison.sides.items()}
     return {side: {**t, "steps_per_second": 1 / t["seconds"]} for side, t in times.items()}

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-# the tests' shapes, tolerances and recorded cases are the harness's own
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
-from cases import MODULATED_CONV, RESAMPLE, ModulatedConv, Resample, resample_filter
-
 import imgops
 from imgops.ops.bias_act import activation_arguments, fused_bias_act
 from imgops.reference.bias_act import ACTIVATIONS
 from imgops.reference.grid_sample import PADDING_MODES
+from tests.cases import MODULATED_CONV, RESAMPLE, ModulatedConv, Resample, resample_filter
 
 Shape = tuple[int, ...]
 #: the inputs, the image first, and the op as a function of a twin's name and of them
@@ -224,7 +218,8 @@ def problems(dry: bool) -> Iterator[Problem]:
         if case.taps is not None and len(case.taps) == 2:
             yield Problem("upfirdn2d", f"{i} {case.shape}/rank one", partial(_upfirdn2d, case, True))
     for i, layer in enumerate(MODULATED_CONV[:most]):
-        yield Problem("modulated_conv2d", str(i), partial(_modulated_conv2d, layer))
+        name = f"{i} {layer.in_channels} to {layer.out_channels} of {layer.size}, {layer.kernel}x{layer.kernel}"
+        yield Problem("modulated_conv2d", f"{name} up {layer.up} down {layer.down}", partial(_modulated_conv2d, layer))
     for filtered, clamp in itertools.product(FILTERED[:most], (None, 0.5)):
         name = f"{filtered.shape}/up {filtered.up} down {filtered.down}{'' if clamp is None else ' clamped'}"
         yield Problem("filtered_lrelu", name, partial(_filtered_lrelu, filtered, clamp))

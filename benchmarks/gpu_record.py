@@ -14,7 +14,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 #: what a result depends on; a change of any of these files makes it stale
-SOURCES = ("csrc", "kernels", "imgops", "benchmarks", "setup.py")
+SOURCES = ("csrc", "kernels", "imgops", "benchmarks", "setup.py", "tests/cases.py", "tests/golden.py")
+#: what only writes pages of results
+PAGES = ("benchmarks/performance.py", "benchmarks/report.py")
 #: results of an earlier run are kept only where all of these are the same
 IDENTITY = ("commit", "sources", "device", "driver", "cuda", "torch", "triton", "dry")
 
@@ -34,8 +36,9 @@ def sources_digest() -> str:
     for name in SOURCES:
         path = ROOT / name
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.suffix in (".py", ".cpp", ".h", ".cu", ".cuh") and "build" not in file.relative_to(ROOT).parts:
-                digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+            name = file.relative_to(ROOT).as_posix()
+            if file.suffix in (".py", ".cpp", ".h", ".cu", ".cuh") and name not in PAGES:
+                digest.update(f"{name}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -82,6 +85,28 @@ def machine(device: str, dry: bool) -> dict[str, Any]:
     }
 
 
+def read(path: Path) -> dict[str, Any] | None:
+    """A record as it was written; None where there is none, or none that can be read."""
+    try:
+        data = json.loads(path.read_text())
+        if isinstance(data["machine"], dict) and isinstance(data["results"], dict):
+            return data
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two results are of the same code on the same machine."""
+    return all(one.get(key) == other.get(key) for key in IDENTITY)
+
+
+def wrong_twins(checks: dict[str, Any]) -> set[tuple[str, str]]:
+    """(op, twin) of the checks that failed, whose timings count for nothing."""
+    pairs = (name.split("/")[:2] for name, result in checks.items() if not result["passed"])
+    return {(op, twin) for op, twin in pairs}
+
+
 class Record:
     """The results of a section by case; each is on disk before the next one starts.
 
@@ -93,16 +118,10 @@ class Record:
     def __init__(self, path: Path, machine: dict[str, Any]) -> None:
         self.path = path
         self.data: dict[str, Any] = {"machine": machine, "complete": False, "results": {}}
-        if path.is_file():
-            try:
-                before = json.loads(path.read_text())
-                same = all(before["machine"].get(key) == machine[key] for key in IDENTITY)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                same = False
-            if same:
-                # what ended in an error is tried again
-                kept = {case: r for case, r in before["results"].items() if "error" not in r}
-                self.data["results"] = kept
+        before = read(path)
+        if before is not None and same(before["machine"], machine):
+            # what ended in an error is tried again
+            self.data["results"] = {case: r for case, r in before["results"].items() if "error" not in r}
         self._write()
 
     @property

@@ -214,9 +214,11 @@ def compile_all(target: str, dtypes: Sequence[str], pattern: str = "") -> Iterat
 
 
 def resources(kernel: Any) -> dict[str, int]:
-    """What a compiled kernel of Triton's takes of the GPU; ``spills`` counts bytes on NVIDIA, vector registers on AMD.
+    """What a compiled kernel of Triton's takes of the GPU.
 
-    ``loads`` and ``stores`` are the instructions that move global memory, ``wide_...`` those of 16 bytes a thread.
+    ``spills`` counts bytes of stack and local memory on NVIDIA, where what registers do not hold goes; vector registers
+    on AMD. ``loads`` and ``stores`` are the instructions that move global memory, ``wide_...`` those of 16 bytes a
+    thread.
     """
     if "amdgcn" in kernel.asm:
         text = kernel.asm["amdgcn"]

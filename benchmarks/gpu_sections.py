@@ -7,13 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent import futures
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
 from typing import Any
 
 from .gpu_record import ROOT, Record
+from .gpu_workers import is_fatal, one_line, spread
 
 
 @dataclass
@@ -28,12 +27,36 @@ class Context:
     others: dict[str, dict[str, Any]]
     #: callables to time beside the twins, by op and name
     against: dict[str, dict[str, Callable[..., Any]]]
+    #: what the time did not suffice for
+    left_out: list[str] = field(default_factory=list)
 
     def left(self) -> float:
         return self.deadline - time.monotonic()
 
+    def failed(self, key: str, what: str) -> bool:
+        """Whether a measurement was tried, and failed."""
+        return "failed" in self.record.results.get(key, {}).get(what, {})
 
-def build(context: Context) -> list[str]:
+    def attempt(self, key: str, what: str, run: Callable[[], dict[str, Any]], least: float = 0.0, **about: Any) -> None:
+        """Record a measurement as ``what`` of the case ``key``, unless it is there or fewer seconds than ``least`` are
+        left. One that fails is recorded as failed, and ends the section if it takes the GPU away."""
+        if what in self.record.results.get(key, {}) and not self.failed(key, what):
+            return
+        if self.left() <= least:
+            self.left_out.append(f"{key}/{what}")
+            return
+        error = ""
+        try:
+            result = run()
+        except Exception as exception:
+            error = one_line(exception)
+            result = {"failed": error}
+        self.record.add(key, **about, **{what: result})
+        if is_fatal(error):
+            raise RuntimeError(error)
+
+
+def build(context: Context) -> None:
     """Build the extensions in place, for this card alone; record what was built, and why something was not."""
     import torch
 
@@ -58,51 +81,36 @@ def build(context: Context) -> list[str]:
     context.record.add("report", extensions=_backend.build_report())
     for (twin, device), status in _backend.load().items():
         context.record.add(f"{twin} on {device}", **status._asdict())
-    return []
 
 
-def ceilings(context: Context) -> list[str]:
+def ceilings(context: Context) -> None:
     """A large copy, and large matrix products on random data."""
     from . import gpu_timing
 
     context.record.add("ceilings", **gpu_timing.ceilings(gpu_timing.Clock(context.device, context.dry)))
-    return []
 
 
-def _pool(context: Context, arrange: Callable[[], None] | None = None) -> futures.ProcessPoolExecutor:
-    """Processes that share the device: most of the time on a bare machine goes into compiling Triton's kernels."""
-    workers = 1 if context.dry else min(8, os.cpu_count() or 1)
-    return futures.ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=arrange)
+#: processes that share the GPU where most of the time goes into compiling Triton's kernels
+PROCESSES = 8
 
 
-def correctness(context: Context) -> list[str]:
+def correctness(context: Context) -> None:
     """All checks of gpu_correctness."""
     from .gpu_correctness import arrange, checks, run_check
 
-    names = [name for name, _ in checks(context.device, context.dry)]
-    with _pool(context, arrange) as pool:
-        running = {
-            pool.submit(run_check, context.device, context.dry, number): name
-            for number, name in enumerate(names)
-            if "passed" not in context.record.results.get(name, {})
-        }
-        left_out = set(running.values())
-        try:
-            for done in futures.as_completed(running, timeout=max(0.0, context.left())):
-                result = done.result()
-                context.record.add(running[done], **result)
-                left_out.discard(running[done])
-                if result.get("broken"):
-                    raise RuntimeError(f"{running[done]}: {result['error']}")
-        except futures.TimeoutError:
-            pass
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-    return [name for name in names if name in left_out]
+    wanted = [
+        name for name in checks(context.device, context.dry) if "passed" not in context.record.results.get(name, {})
+    ]
+    run, processes = partial(run_check, context.device, context.dry), 1 if context.dry else PROCESSES
+    done = set()
+    for name, result in spread(run, wanted, processes, context.left(), arrange):
+        context.record.add(name, **{"passed": False, **result})
+        done.add(name)
+    context.left_out += [name for name in wanted if name not in done]
 
 
 def _forms(case: Any, context: Context) -> dict[str, Callable[..., Any]]:
-    """Everything that computes a case, by name; torch.compile's comes last, since compiling takes time."""
+    """What computes a case, by name: the twins that run here, the eager forms, and the callables to time beside."""
     import torch
 
     import imgops
@@ -114,158 +122,152 @@ def _forms(case: Any, context: Context) -> dict[str, Callable[..., Any]]:
     kind = torch.device(context.device).type
     forms: dict[str, Callable[..., Any]] = {}
     for twin in _backend.TWINS:
-        if twin != "reference" and _backend.load()[twin, kind].available:
+        if twin != "reference" and _backend.status_of(case.op, twin, kind, _backend.load()).available:
             forms[twin] = lambda twin=twin, **kwargs: op(**kwargs, impl=twin)
-    forms |= FORMS[case.op] | context.against.get(case.op, {})
-    if not context.dry:
-        forms["torch.compile"] = torch.compile(FORMS[case.op]["eager"], dynamic=False)
-    return forms
+    return forms | FORMS[case.op] | context.against.get(case.op, {})
+
+
+def _compiled(eager: Callable[..., Any], **kwargs: Any) -> Any:
+    """By torch.compile, which begins anew: it runs a function as it stands that it has compiled too often."""
+    import torch
+
+    return torch.compile(eager, dynamic=False)(**kwargs)
 
 
 def _time(context: Context, clock: Any, case: Any, form: Callable[..., Any], backward: bool) -> dict[str, Any]:
     import torch
 
+    from .gpu_cases import outputs_of
+
     device = torch.device(context.device)
     made = [case.make(device) for _ in range(clock.rotation(case.bytes[0] // 2))]
 
     def call(kwargs: dict[str, Any]) -> Callable[[], Any]:
+        for name in case.differentiable if backward else ():
+            kwargs[name].requires_grad_()
+        outputs = outputs_of(form, kwargs)
+        if not all(torch.isfinite(y).all() for y in outputs):
+            raise ValueError("the result is not finite")
         if not backward:
             return lambda: form(**kwargs)
-        for name in case.differentiable:
-            kwargs[name].requires_grad_()
         inputs = [kwargs[name] for name in case.differentiable]
-        y = form(**kwargs)
-        dy = torch.randn_like(y)
+        gradients = [torch.randn_like(y) for y in outputs]
         # the convolution alone knows neither styles nor noise
-        return lambda: torch.autograd.grad(form(**kwargs), inputs, dy, allow_unused=True)
+        return lambda: torch.autograd.grad(outputs_of(form, kwargs), inputs, gradients, allow_unused=True)
 
     with torch.set_grad_enabled(backward):
-        result = clock.measure([call(kwargs) for kwargs in made], min(0.2, max(0.05, context.left() / 100)))
-    seconds = result["seconds"]
-    result |= {"bytes_per_second": case.bytes[backward] / seconds, "flops_per_second": case.flops[backward] / seconds}
+        budget = min(0.2, max(0.05, context.left() / 100))
+        result = clock.measure([call(kwargs) for kwargs in made], budget, graph=case.graph)
     limits = context.others.get("ceilings", {}).get("ceilings", {})
-    rate = limits.get(f"matmul_{str(case.dtype).removeprefix('torch.')}_flops")
-    if "copy_bytes" in limits and rate:
+    if case.bytes[backward] and limits:
+        rate = limits[f"matmul_{case.rate}_flops"]
         floor = max(case.bytes[backward] / limits["copy_bytes"], case.flops[backward] / rate)
-        result |= {"floor_seconds": floor, "fraction_of_ceiling": floor / seconds}
+        result |= {"floor_seconds": floor, "fraction_of_ceiling": floor / result["seconds"]}
     return result
 
 
-def compile_case(device: str, dry: bool, number: int) -> None:
+def compile_case(device: str, dry: bool, number: int) -> dict[str, Any]:
     """Run Triton on a case once, forward and backward, which leaves its kernels in Triton's cache on disk."""
     import torch
 
     import imgops
 
-    from .gpu_cases import cases
+    from .gpu_cases import cases, outputs_of
 
     case = cases(dry)[number]
     kwargs = case.make(torch.device(device))
     inputs = [kwargs[name].requires_grad_() for name in case.differentiable]
-    y = getattr(imgops, case.op)(**kwargs, impl="triton")
-    if inputs:
-        torch.autograd.grad(y, inputs, torch.randn_like(y))
+    outputs = outputs_of(partial(getattr(imgops, case.op), impl="triton"), kwargs)
+    torch.autograd.grad(outputs, inputs, [torch.randn_like(y) for y in outputs])
     torch.cuda.synchronize(device)
+    return {}
 
 
-def speed(context: Context) -> list[str]:
-    """Each case forward, and forward with backward: eager forms, torch.compile, each twin."""
+def speed(context: Context) -> None:
+    """Each case forward, and forward with backward: eager forms, each twin, and of each op once torch.compile."""
     import torch
 
+    from .eager import FORMS, FORWARD_ONLY
     from .gpu_cases import cases
     from .gpu_timing import Clock
 
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
-    clock = Clock(context.device, context.dry)
+    clock, problems = Clock(context.device, context.dry), cases(context.dry)
+    directions = ("forward", "forward+backward")
     if clock.on_gpu:
-        with _pool(context) as pool:
-            compiled = [
-                pool.submit(compile_case, context.device, context.dry, i) for i in range(len(cases(context.dry)))
-            ]
-            # what fails here fails again below, where it is recorded
-            futures.wait(compiled, timeout=context.left() / 2)
-            pool.shutdown(wait=False, cancel_futures=True)
+        known = context.record.results
+        missing = [i for i, case in enumerate(problems) if "triton" not in known.get(f"{case.id}/{directions[1]}", {})]
+        # what fails here fails again below, where it is recorded
+        for _ in spread(partial(compile_case, context.device, context.dry), missing, PROCESSES, context.left() / 2):
+            pass
     work = [
         (case, name, form, backward)
-        for case in cases(context.dry)
+        for case in problems
         for name, form in _forms(case, context).items()
-        for backward in ((False, True) if case.differentiable else (False,))
+        for backward in ((False,) if name in FORWARD_ONLY else (False, True))
     ]
-    # what compiles goes last, so that the time runs out on it and on nothing else
-    work.sort(key=lambda item: item[1] == "torch.compile")
-    left_out = []
+    # what compiles goes last, so that the time runs out on it and on nothing else; before it what failed before
+    work.sort(key=lambda item: context.failed(f"{item[0].id}/{directions[item[3]]}", item[1]))
+    if not context.dry:
+        first = {case.op: case for case in reversed(problems)}.values()
+        work += [
+            (case, "torch.compile", partial(_compiled, FORMS[case.op]["eager"]), backward)
+            for case in first
+            for backward in (False, True)
+        ]
     for case, name, form, backward in work:
-        key = f"{case.id}/{'forward+backward' if backward else 'forward'}"
-        if name in context.record.results.get(key, {}):
-            continue
-        if context.left() <= 0:
-            left_out.append(f"{key}/{name}")
-            continue
-        try:
-            result = _time(context, clock, case, form, backward)
-        except Exception as error:
-            result = {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
-            if "CUDA error" in str(error):
-                raise
-        context.record.add(key, bytes=case.bytes[backward], flops=case.flops[backward], **{name: result})
-        clock.free()
-    return left_out
+        compiling = name == "torch.compile"
+        if compiling:
+            torch.compiler.reset()
+        context.attempt(
+            f"{case.id}/{directions[backward]}",
+            name,
+            partial(_time, context, clock, case, form, backward),
+            least=30.0 if compiling else 0.0,
+            bytes=case.bytes[backward],
+            flops=case.flops[backward],
+        )
+        if context.left() > 0:
+            clock.free()
 
 
-def end_to_end(context: Context) -> list[str]:
-    """StyleGAN2's generator and its training step at each resolution, with the fused ops and with the reference; then
-    the steps of style transfer and of dreams."""
+def end_to_end(context: Context) -> None:
+    """StyleGAN2's generator and its training step at each resolution, and the steps of style transfer and of dreams,
+    with the fused ops and without."""
     from .gpu_end_to_end import configurations, generate, picture_steps, steps_of, train
     from .gpu_timing import Clock
 
     clock = Clock(context.device, context.dry)
-    left_out = []
-
-    def attempt(key: str, what: str, run: Callable[[], dict[str, Any]]) -> None:
-        if what in context.record.results.get(key, {}):
-            return
-        if context.left() <= 0:
-            left_out.append(f"{key}/{what}")
-            return
-        try:
-            result = run()
-        except Exception as error:
-            result = {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
-            if "CUDA error" in str(error):
-                raise
-        context.record.add(key, **{what: result})
+    networks = [
+        (f"stylegan2 {configuration.resolution} px/{impl or 'fused'}", what, partial(run, clock, configuration, impl))
+        for configuration in configurations(context.dry)
+        for impl in (None, "reference")
+        for what, run in (("generate", generate), ("train", train))
+    ]
+    pictures = [
+        (name, "steps", partial(steps_of, clock, make)) for name, make in picture_steps(context.dry, context.device)
+    ]
+    # after the configurations that goals name
+    for key, what, run in [*networks[:8], *pictures, *networks[8:]]:
+        context.attempt(key, what, run, least=0.0 if context.dry else 15.0)
         clock.free()
 
-    for configuration in configurations(context.dry):
-        for impl in (None, "reference"):
-            key = f"stylegan2 {configuration.resolution} px/{impl or 'fused'}"
-            for what, run in (("generate", generate), ("train", train)):
-                attempt(key, what, partial(run, clock, configuration, context.device, impl))
-    for comparison in picture_steps(context.dry, context.device):
-        attempt(comparison.id, "steps", partial(steps_of, clock, comparison))
-    return left_out
 
-
-def sanitizers(context: Context) -> list[str]:
+def sanitizers(context: Context) -> None:
     """The checks of the CUDA twin at small shapes under compute-sanitizer: accesses out of bounds, and races."""
     program = [sys.executable, "-m", "benchmarks.gpu_correctness", "--device", context.device]
     program += ["--twin", "cpu" if context.dry else "cuda"] + ["--dry"] * context.dry
     # each tensor an allocation of its own, so that an access beyond its end is seen
     environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-    left_out = []
+    # our kernels alone, as PyTorch's would take most of the time; and no calls of the driver, which PyTorch probes
+    watch = ["--error-exitcode", "9", "--report-api-errors", "no", "--kernel-name", "kernel_substring=imgops"]
     for tool in ("memcheck", "racecheck"):
         if context.record.results.get(tool, {}).get("code") == 0:
             continue
-        if context.left() <= 0:
-            left_out.append(tool)
-            continue
-        prefix = [] if context.dry else ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", "--kernel-name"]
-        # our kernels alone; PyTorch's would take most of the time
-        prefix += [] if context.dry else ["kernel_substring=imgops"]
         try:
             result = subprocess.run(
-                [*prefix, *program],
+                [*([] if context.dry else ["compute-sanitizer", "--tool", tool, *watch]), *program],
                 cwd=ROOT,
                 env=environment,
                 capture_output=True,
@@ -275,17 +277,16 @@ def sanitizers(context: Context) -> list[str]:
         except FileNotFoundError:
             context.record.add(tool, error="compute-sanitizer is not installed; it comes with the CUDA toolkit")
         except subprocess.TimeoutExpired:
-            left_out.append(tool)
+            context.left_out.append(tool)
         else:
-            lines = (result.stdout + result.stderr).splitlines()
-            context.record.add(tool, code=result.returncode, summary=[line for line in lines if "===" in line][-20:])
-            context.record.add(tool, checks=lines[-1] if result.returncode == 0 else lines[-5:])
-    return left_out
+            lines = [*result.stdout.splitlines(), *result.stderr.splitlines()]
+            told = [line for line in lines if line.startswith("=====") or "checks passed" in line or "error:" in line]
+            context.record.add(tool, code=result.returncode, told=told[-20:])
 
 
 #: each section with its limit in seconds, or None where it runs by its name alone; what one does not use, the next ones
 #: may
-SECTIONS: dict[str, tuple[Callable[[Context], list[str]], float | None]] = {
+SECTIONS: dict[str, tuple[Callable[[Context], None], float | None]] = {
     "build": (build, 140),
     "ceilings": (ceilings, 20),
     "correctness": (correctness, 90),

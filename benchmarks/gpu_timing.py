@@ -108,10 +108,12 @@ def ceilings(clock: Clock) -> dict[str, float]:
     count, side = (1 << 12, 32) if clock.dry else (1 << 28, 8192)
     result = {"copy_bytes": _copy_rate(clock, count)}
     clock.free()
-    for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        n = side // 2 if dtype == torch.float32 else side
-        result[f"matmul_{str(dtype).removeprefix('torch.')}_flops"] = _matmul_rate(clock, n, dtype)
+    for name in ("bfloat16", "float16", "tf32", "float32"):
+        dtype = torch.float32 if name == "tf32" else getattr(torch, name)
+        torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
+        result[f"matmul_{name}_flops"] = _matmul_rate(clock, side // 2 if name == "float32" else side, dtype)
         clock.free()
+    torch.backends.cuda.matmul.allow_tf32 = False
     return result
 
 

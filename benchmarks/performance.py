@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from .gpu_cases import Case, cases
+from .gpu_record import read, wrong_twins
+from .gpu_sections import SECTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
-#: an H100 SXM5 by its datasheet: bytes/s of its memory, FLOP/s outside tensor cores, and of dense products on them
-BANDWIDTH, SCALAR_RATE, PRODUCT_RATE = 3.35e12, 67e12, 990e12
+#: an H100 SXM5 by its datasheet: bytes/s of its memory, and FLOP/s outside tensor cores and of dense products on them
+BANDWIDTH = 3.35e12
+RATES = {"float32": 67e12, "tf32": 495e12, "float16": 990e12, "bfloat16": 990e12}
 #: shares of these that a prediction reckons with, and the seconds that a kernel takes to start
 REACHED_BANDWIDTH, REACHED_RATE, START = 0.85, 0.6, 2e-6
-#: ops whose arithmetic runs on tensor cores in half precision
-PRODUCTS = ("feature_statistics", "gram_matrix", "modulated_conv2d", "style_loss", "wasserstein_loss")
 TARGET = "sm_90"
 
 
@@ -39,16 +40,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def floor_of(case: Case, backward: bool) -> tuple[float, float]:
     """Seconds for the bytes, and for the FLOPs, at the datasheet's rates."""
-    on_tensor_cores = case.op in PRODUCTS and case.dtype.itemsize == 2
-    rate = PRODUCT_RATE if on_tensor_cores else SCALAR_RATE
-    return case.bytes[backward] / BANDWIDTH, case.flops[backward] / rate
+    return case.bytes[backward] / BANDWIDTH, case.flops[backward] / RATES[case.rate]
 
 
 def floors() -> list[str]:
     """The floor and the prediction of each case."""
     rows = []
     for case in cases(dry=False):
-        for backward in (False, True) if case.differentiable else (False,):
+        for backward in (False, True) if case.bytes[0] else ():
             memory, arithmetic = floor_of(case, backward)
             predicted = max(memory / REACHED_BANDWIDTH, arithmetic / REACHED_RATE) + START * (1 + 2 * backward)
             rows.append(
@@ -119,45 +118,52 @@ def _share(part: int, whole: int) -> str:
     return f"{part} of {whole}"
 
 
-def measured(speed: dict[str, Any]) -> list[str]:
+def measured(speed: dict[str, Any], checks: dict[str, Any]) -> list[str]:
     """The times of ``make gpu`` by problem: our twins, what people write, and the share of the card's ceiling."""
-    rows = []
-    for name, forms in speed["results"].items():
+    rows, ratios, wrong = [], [], wrong_twins(checks)
+    for name, forms in speed.items():
         times = {form: r["seconds"] for form, r in forms.items() if isinstance(r, dict) and "seconds" in r}
-        ours = {form: t for form, t in times.items() if form in ("triton", "cuda")}
         eager = {form: t for form, t in times.items() if form.startswith("eager")}
+        ours = {
+            twin: times[twin]
+            for twin in ("triton", "cuda")
+            if twin in times and (name.split("/")[0], twin) not in wrong
+        }
         if not ours or "eager" not in eager:
             continue
-        best = min(ours, key=lambda form: ours[form])
-        compiled, share = times.get("torch.compile"), forms[best].get("fraction_of_ceiling")
+        best = min(ours, key=lambda twin: ours[twin])
+        share, fastest = forms[best].get("fraction_of_ceiling"), min(eager.values())
+        others = (times.get(form) for form in ("torch.compile", "plain conv"))
+        ratios.append(fastest / ours[best])
         rows.append(
             [
                 name,
-                *(f"{ours[twin] * 1e6:.1f}" if twin in ours else "" for twin in ("triton", "cuda")),
+                *(_microseconds(t) for t in (ours.get("triton"), ours.get("cuda"))),
                 "" if share is None else f"{share:.0%}",
-                f"{eager['eager'] * 1e6:.1f}",
-                f"{min(eager.values()) * 1e6:.1f}",
-                "" if compiled is None else f"{compiled * 1e6:.1f}",
-                f"{min(times[form] for form in times if form not in ours) / ours[best]:.2f}",
+                *(_microseconds(t) for t in (eager["eager"], fastest, *others)),
+                f"{ratios[-1]:.2f}",
             ]
         )
-    columns = ["problem", "triton, us", "cuda, us", "of ceiling", "eager, us", "fastest eager", "torch.compile"]
-    ratios = [float(row[-1]) for row in rows]
-    lines = table([*columns, "fastest other / ours"], rows)
-    return (
-        [*lines, "", f"Geometric mean of the last column: {statistics.geometric_mean(ratios):.2f}."] if rows else lines
-    )
+    columns = ["problem", "triton, us", "cuda, us", "of ceiling", "eager, us", "fastest eager, us"]
+    lines = table([*columns, "torch.compile, us", "plain convolution, us", "fastest eager / ours"], rows)
+    if rows:
+        lines += ["", f"Geometric mean of the last column: {statistics.geometric_mean(ratios):.2f}."]
+    return lines
 
 
-def whole_models(record: dict[str, Any]) -> list[str]:
+def _microseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1e6:.1f}"
+
+
+def whole_models(results: dict[str, Any]) -> list[str]:
     """Generators, training, and the steps of style transfer and of dreams, with the fused ops and without."""
     rows = []
-    for name, result in record["results"].items():
+    for name, result in results.items():
         made, trained, steps = (result.get(what, {}) for what in ("generate", "train", "steps"))
         if "images_per_second" in made:
             rows.append([f"{name}: images/s", f"{made['images_per_second']:.4g}", f"{made['peak_gb']:.1f}", ""])
         if "seconds_per_1000_images" in trained:
-            busy = f"{trained['busy']['plain']:.0%}" if trained.get("busy") else ""
+            busy = f"{trained['busy']:.0%}" if trained["busy"] else ""
             figures = f"{trained['seconds_per_1000_images']:.4g}", f"{trained['peak_gb']:.1f}", busy
             rows.append([f"{name}: seconds of training per 1000 images", *figures])
         for side, timing in steps.items():
@@ -177,22 +183,27 @@ def _paragraph(text: str) -> list[str]:
 
 def page(results: Path = RESULTS) -> str:
     """The page, of the records in a folder."""
-    records = {p.stem.removeprefix("gpu-"): json.loads(p.read_text()) for p in sorted(results.glob("gpu-*.json"))}
+    found = ((section, read(results / f"gpu-{section}.json")) for section in SECTIONS)
+    records = {section: data for section, data in found if data is not None and not data["machine"]["dry"]}
     resources = json.loads((results / "gpu_resources.json").read_text())
     lines = ["# Performance on GPUs"]
     lines += _paragraph("""This page is written by `python -m benchmarks.performance` from the records in
         `benchmarks/results/`; the figures of the CPU are in the README.""")
     lines += ["## Measured"]
-    if "speed" in records:
-        checks = records.get("correctness", {}).get("results", {})
+    if records:
+        lines += _paragraph("""By `make gpu`. Times are medians, inputs are rotated past the L2 cache, and the ceiling
+            is what this card's own copy and matrix products reach.""")
+        for section, data in records.items():
+            left = len(data.get("left_out", ()))
+            rest = "" if data["complete"] else f"; {left or 'some'} left out for want of time"
+            lines += [f"- {section}: {_described(data['machine'])}{rest}"]
+        done = {section: data["results"] for section, data in records.items()}
+        checks = done.get("correctness", {})
         passed = sum(check["passed"] for check in checks.values())
-        lines += _paragraph(f"""By `make gpu` on {_described(records["speed"]["machine"])}. Times are medians, inputs
-            are rotated past the L2 cache, and the ceiling is what this card's own copy and matrix products reach.
-            {passed} of {len(checks)} checks against the float64 reference passed.""")
-        lines += measured(records["speed"])
-        if "end_to_end" in records:
-            lines += ["", *whole_models(records["end_to_end"])]
-        lines += [""]
+        lines += _paragraph(f"{passed} of {len(checks)} checks against the float64 reference passed.")
+        for tool, ended in done.get("sanitizers", {}).items():
+            lines += [f"- compute-sanitizer's {tool}: {'clean' if ended.get('code') == 0 else 'not clean'}"]
+        lines += ["", *measured(done.get("speed", {}), checks), "", *whole_models(done.get("end_to_end", {})), ""]
     else:
         lines += _paragraph("""Nothing yet: no record of a GPU has been committed. The kernels compile for their
             targets, and agree with the reference in Triton's interpreter and in an emulation of CUDA; how fast they are
@@ -200,10 +211,12 @@ def page(results: Path = RESULTS) -> str:
             sanitizers` runs the CUDA kernels under compute-sanitizer, and their records belong here.""")
     lines += ["## Counted"]
     lines += _paragraph(f"""The bytes and FLOPs that each problem cannot do without, each tensor once a pass, and the
-        floor that they set on an H100 by its datasheet: {BANDWIDTH / 1e12:.2f} TB/s, {SCALAR_RATE / 1e12:.0f} TFLOP/s
-        in float32, {PRODUCT_RATE / 1e12:.0f} in dense products of half precision. What is *predicted* is the floor at
+        floor that they set on an H100 by its datasheet: {BANDWIDTH / 1e12:.2f} TB/s, {RATES["float32"] / 1e12:.0f}
+        TFLOP/s in float32, {RATES["tf32"] / 1e12:.0f} in dense products in TF32 and {RATES["float16"] / 1e12:.0f} in
+        half precision. What is *predicted* is the floor at
         {REACHED_BANDWIDTH:.0%} of the bandwidth and {REACHED_RATE:.0%} of the rate, and {START * 1e6:.0f} us for each
-        kernel to start, one forward and two backward. It is no measurement.""")
+        kernel to start, one forward and two backward. It is no measurement. `wasserstein_loss`, most of whose
+        work is in the roots of matrices, is left out.""")
     lines += [*floors(), "", f"## What the kernels take on {TARGET}"]
     lines += _paragraph(f"""Read off the compiled code by `python -m benchmarks.gpu_resources`, whose record has the
         other targets as well. Loads and stores are the instructions that move global memory, over all launches of the

@@ -290,7 +290,7 @@ def test_options_that_do_nothing_are_told(folder, tmp_path):
         *("style", folder / "cat.png", folder / "net.safetensors", "-o", tmp_path / "out.png", "--size", "48"),
         *("--method", "fast", "--alpha", "0.5", "--style-layers", "relu1_1", "--seed", "3", "--keep-colours", "luma"),
     )
-    assert stderr == "imgops: warning: --alpha, --style-layers do nothing with the method fast\n"
+    assert stderr == "imgops: warning: --alpha, --style-layers, --seed do nothing with the method fast\n"
     _, stderr = imgops("style", folder / "cat.png", folder / "sea.png", "-o", tmp_path / "two.png", *QUICK)
     assert stderr == ""
 

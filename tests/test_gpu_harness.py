@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,10 @@ from imgops import _backend
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import eager, gpu, gpu_cases, gpu_record, gpu_timing, performance
-from benchmarks.gpu_sections import SECTIONS
+from benchmarks import gpu_correctness as correctness
+from benchmarks.gpu_problems import problems
+from benchmarks.gpu_sections import SECTIONS, Context
+from benchmarks.gpu_workers import spread
 
 ROOT = Path(__file__).resolve().parent.parent
 #: problems of which the dry run has but one kind
@@ -57,10 +61,14 @@ def test_dry_run(tmp_path):
     for name, forms in speed.items():
         measured = {k: v for k, v in forms.items() if isinstance(v, dict)}
         assert "eager" in measured
-        assert all(form["seconds"] > 0 and "fraction_of_ceiling" in form for form in measured.values()), name
+        assert all(form["seconds"] > 0 for form in measured.values()), name
+        # the work of matrices' roots is not counted
+        counted = not name.startswith("wasserstein_loss")
+        assert all(("fraction_of_ceiling" in form) == counted for form in measured.values()), name
         assert ("benchmarks.eager:bias_act" in measured) == name.startswith("bias_act")
     checked = json.loads((tmp_path / "gpu-correctness.json").read_text())["results"]
-    assert {name.split("/")[0] for name in checked} == {*_backend.OPS, "recorded"}
+    assert {name.split("/")[0] for name in checked} == set(_backend.OPS)
+    assert any("/recorded/" in name for name in checked)
     wholes = json.loads((tmp_path / "gpu-end_to_end.json").read_text())["results"]
     networks = {name: r for name, r in wholes.items() if name.startswith("stylegan2")}
     assert {name.rpartition("/")[2] for name in networks} == {"fused", "reference"}
@@ -79,7 +87,8 @@ def test_dry_run_of_the_sanitizers(tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     found = json.loads((tmp_path / "gpu-sanitizers.json").read_text())["results"]
     assert {name: r["code"] for name, r in found.items()} == {"memcheck": 0, "racecheck": 0}
-    assert found["memcheck"]["checks"].endswith("checks passed")
+    passed, _, count = found["memcheck"]["told"][-1].removesuffix(" checks passed").split()
+    assert int(passed) == int(count) > 20
     assert result.stdout.splitlines()[-2:] == ["memcheck: clean", "racecheck: clean"]
 
 
@@ -146,30 +155,110 @@ def test_eager_resampling_is_the_same_work(up, down, taps):
 
 @pytest.mark.parametrize("case", [*gpu_cases.cases(dry=True), *MORE_CASES], ids=lambda case: case.id)
 def test_eager_forms_are_the_same_work(case):
-    """Forward, and each gradient where the case has them and the form does."""
+    """Forward, and each gradient where the form has them."""
     kwargs = case.make(torch.device("cpu"))
     inputs = [kwargs[name].requires_grad_() for name in case.differentiable]
 
-    def outputs(form):
-        y = form(**kwargs)
-        y = y if isinstance(y, tuple) else (y,)
-        return [*y, *torch.autograd.grad([t.sin().sum() for t in y], inputs)] if inputs else y
+    def outputs(form, backward):
+        y = gpu_cases.outputs_of(form, kwargs)
+        return [*y, *torch.autograd.grad([t.sin().sum() for t in y], inputs)] if backward else y
 
-    expected = outputs(partial(getattr(imgops, case.op), impl="reference"))
     for name, form in eager.FORMS[case.op].items():
         if name != "plain conv":
-            for actual, wanted in zip(outputs(form), expected, strict=True):
-                # instance_norm has the biased variance
-                assert relative_error(actual, wanted) < (0.05 if "instance_norm" in name else 1e-4), name
+            backward = name not in eager.FORWARD_ONLY
+            with torch.set_grad_enabled(backward):
+                expected = outputs(partial(getattr(imgops, case.op), impl="reference"), backward)
+                for actual, wanted in zip(outputs(form, backward), expected, strict=True):
+                    # instance_norm has the biased variance
+                    assert relative_error(actual, wanted) < (0.05 if "instance_norm" in name else 1e-4), name
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in gpu_cases.cases(dry=True) if not case.op.endswith(("_matrix", "_statistics", "_loss"))],
+    ids=lambda case: case.id,
+)
+def test_eager_forms_of_half_images_are_half(case):
+    """As the op's own are: twice the bytes would be twice the time."""
+    kwargs = case.make(torch.device("cpu"))
+    kwargs |= {name: kwargs[name].half() for name in ("x", "content", "style") if name in kwargs}
+    for name, form in eager.FORMS[case.op].items():
+        assert form(**kwargs).dtype == getattr(imgops, case.op)(**kwargs).dtype == torch.float16, name
 
 
 def test_unwritten_values_fail_a_check():
-    from benchmarks.gpu_correctness import _worst_error
-
     one, nan = torch.ones(3, dtype=torch.float64), torch.tensor([1.0, float("nan"), 1.0])
     for actual in ([one, nan], [nan, one]):
-        assert not _worst_error(actual, [one, one]) <= 1e9
-    assert _worst_error([one, one * 1.5], [one, one]) == 0.5
+        assert not correctness.worst_error(actual, [one, one]) <= 1e9
+    assert correctness.worst_error([one, one * 1.5], [one, one]) == 0.5
+
+
+def test_each_tensor_of_a_check_counts_by_itself():
+    """However much larger the others are, unless it is zero but for rounding."""
+    small, large = torch.full([3], 1e-6, dtype=torch.float64), torch.full([3], 1e2, dtype=torch.float64)
+    assert correctness.worst_error([large, 0 * small], [large, small]) == 1.0
+    assert correctness.worst_error([large, 0 * small], [large, small * 1e-15]) < 1e-20
+    with pytest.raises(ValueError, match=r"must be \(3,\); got \(1,\)"):
+        correctness.worst_error([small[:1]], [small])
+
+
+def test_no_gradient_at_all_fails_every_check():
+    for problem in problems(dry=True):
+        for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+            # zeros are wrong by 1
+            assert max(correctness.tolerances(problem.op, dtype)) < 0.5
+
+
+class TestSpread:
+    """Items over processes; the functions are at the end of the file."""
+
+    def test_every_item_is_done(self):
+        assert dict(spread(double, range(5), 2, 60.0)) == {i: {"value": 2 * i} for i in range(5)}
+
+    def test_what_raises_or_dies_costs_itself_alone(self):
+        results = dict(spread(misbehave, ["fine", "raise", "die", "lose the GPU", "fine too"], 1, 60.0))
+        assert results.pop("raise") == {"error": "ValueError: so"}
+        assert results.pop("die") == {"error": "the process died"}
+        assert "CUDA error" in results.pop("lose the GPU")["error"]
+        # the process that lost its GPU is another by then
+        assert len({r["process"] for r in results.values()}) == len(results) == 2
+
+    def test_what_has_not_ended_in_time_is_left_out_and_ended(self, tmp_path):
+        start = time.monotonic()
+        results = dict(spread(hang, [tmp_path / "a", tmp_path / "b"], 1, 10.0))
+        assert results == {}
+        assert time.monotonic() - start < 30
+        process = int((tmp_path / "a").read_text())
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+        assert not (tmp_path / "b").exists()
+
+
+class TestAttempt:
+    def context(self, path, left=60.0):
+        record = gpu_record.Record(path / "r.json", dict.fromkeys(gpu_record.IDENTITY, "same"))
+        return Context("cpu", True, time.monotonic() + left, record, {}, {})
+
+    def test_a_failure_is_recorded_and_tried_again(self, tmp_path):
+        context = self.context(tmp_path)
+        context.attempt("case", "form", partial(misbehave, "raise"))
+        assert context.record.results == {"case": {"form": {"failed": "ValueError: so"}}}
+        assert context.failed("case", "form")
+        again = self.context(tmp_path)
+        again.attempt("case", "form", dict)
+        again.attempt("case", "form", partial(misbehave, "raise"))
+        assert again.record.results == {"case": {"form": {}}}
+
+    def test_a_lost_gpu_ends_the_section_when_it_is_on_record(self, tmp_path):
+        context = self.context(tmp_path)
+        with pytest.raises(RuntimeError, match="CUDA error"):
+            context.attempt("case", "form", partial(misbehave, "lose the GPU"))
+        assert self.context(tmp_path).failed("case", "form")
+
+    def test_what_would_take_longer_is_left_out(self, tmp_path):
+        context = self.context(tmp_path, left=5.0)
+        context.attempt("case", "form", partial(misbehave, "raise"), least=30.0)
+        assert (context.record.results, context.left_out) == ({}, ["case/form"])
 
 
 def test_costs_are_counted():
@@ -182,10 +271,9 @@ def test_costs_are_counted():
     case = gpu_cases.filtered_case((1, 1, 8, 8), torch.float32)
     assert case.bytes == (4 * (64 + 64), 4 * (3 * 64 + 2 * 64))
     assert case.flops[0] == 2 * 6 * (8 * 26 + 26 * 26) + 2 * 12 * (26 * 8 + 8 * 8)
-    for case in gpu_cases.cases(dry=True):
-        if case.op == "filtered_lrelu":
-            y = imgops.filtered_lrelu(**case.make(torch.device("cpu")))
-            assert case.bytes[0] == 4 * (case.make(torch.device("cpu"))["x"].numel() + y.numel())
+    # x, y, 9 weights and the noise of 4 x 4 pixels; then dy, x, y, dx, the weight twice, and the noise's gradient
+    case = gpu_cases.modulated_case(1, 1, 1, 4, torch.float16)
+    assert case.bytes == (2 * 32 + 4 * (9 + 16), 2 * 32 + 4 * (9 + 16) + 2 * 64 + 4 * (18 + 16))
 
 
 def test_clock_repeats_until_its_budget_ends():
@@ -203,7 +291,7 @@ class TestPage:
 
     def test_measurements_take_the_place_of_their_absence(self, tmp_path):
         (tmp_path / "gpu_resources.json").write_text((performance.RESULTS / "gpu_resources.json").read_text())
-        machine = dict.fromkeys((*gpu_record.IDENTITY, "date"), "x") | {"device": "Some GPU"}
+        machine = dict.fromkeys((*gpu_record.IDENTITY, "date"), "x") | {"device": "Some GPU", "dry": False}
         speed = gpu_record.Record(tmp_path / "gpu-speed.json", machine)
         forms = {"triton": 1e-5, "cuda": 2e-5, "eager": 6e-5, "eager in place": 4e-5, "torch.compile": 3e-5}
         speed.add("bias_act/case/forward", bytes=1, **{f: {"seconds": t} for f, t in forms.items()})
@@ -212,12 +300,34 @@ class TestPage:
         checks.add("bias_act/cuda/odd", passed=True)
         checks.add("bias_act/triton/odd", passed=False)
         whole = gpu_record.Record(tmp_path / "gpu-end_to_end.json", machine)
-        figures = {"seconds_per_1000_images": 4.0, "peak_gb": 9.0, "busy": {"plain": 0.5}}
+        figures = {"seconds_per_1000_images": 4.0, "peak_gb": 9.0, "busy": 0.5}
         whole.add("stylegan2 256 px/fused", generate={"failed": "no memory"}, train=figures)
+        gpu_record.Record(tmp_path / "gpu-ceilings.json", machine | {"dry": True, "device": "a dry run"})
         page = performance.page(tmp_path)
-        assert "Some GPU" in page
+        assert "- speed: Some GPU (driver x," in page
         assert "1 of 2 checks" in page
-        assert "| bias_act/case/forward | 10.0 | 20.0 |  | 60.0 | 40.0 | 30.0 | 3.00 |" in page
+        # the other twin is wrong there
+        assert "| bias_act/case/forward |  | 20.0 |  | 60.0 | 40.0 | 30.0 |  | 2.00 |" in page
         assert "bias_act/other" not in page
         assert "| stylegan2 256 px/fused: seconds of training per 1000 images | 4 | 9.0 | 50% |" in page
         assert "Nothing yet" not in page
+        assert "dry run" not in page
+
+
+def double(item):
+    return {"value": 2 * item}
+
+
+def misbehave(item):
+    if item == "raise":
+        raise ValueError("so")
+    if item == "die":
+        os._exit(1)
+    if item == "lose the GPU":
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    return {"process": os.getpid()}
+
+
+def hang(path):
+    path.write_text(str(os.getpid()))
+    time.sleep(600)

@@ -1,0 +1,121 @@
+"""Work spread over processes that share a GPU, of which any may die or hang without taking the others along."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import connection, get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+#: what a driver's errors, after which a process can run nothing more on its GPU, have in their text
+FATAL = ("CUDA error", "Triton Error [CUDA]", "CUBLAS_STATUS", "CUDNN_STATUS")
+
+
+def one_line(error: Exception) -> str:
+    """An exception in a line of at most 300 characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def is_fatal(text: str) -> bool:
+    """Whether an error leaves the process without its GPU."""
+    return any(mark in text for mark in FATAL)
+
+
+def _serve(
+    channel: Connection, function: Callable[[Any], dict[str, Any]], initializer: Callable[[], None] | None
+) -> None:
+    if initializer is not None:
+        initializer()
+    while True:
+        try:
+            item = channel.recv()
+        except EOFError:
+            return
+        try:
+            result = function(item)
+        except Exception as error:
+            result = {"error": one_line(error)}
+        channel.send(result)
+        if is_fatal(result.get("error", "")):
+            return
+
+
+class _Worker:
+    """A process, and the item that it has."""
+
+    def __init__(self, function: Callable[[Any], dict[str, Any]], initializer: Callable[[], None] | None) -> None:
+        context = get_context("spawn")
+        self.channel, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, function, initializer), daemon=True)
+        self.process.start()
+        # so that its death is the end of the channel
+        theirs.close()
+        self.item: Any = None
+
+    def give(self, item: Any) -> None:
+        self.item = item
+        # where it is dead already the result says so
+        with contextlib.suppress(BrokenPipeError):
+            self.channel.send(item)
+
+    def result(self) -> dict[str, Any] | None:
+        """What came of the item; None if the process died over it."""
+        try:
+            return self.channel.recv()
+        except (EOFError, ConnectionResetError):
+            return None
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.channel.close()
+
+
+def spread(
+    function: Callable[[Any], dict[str, Any]],
+    items: Sequence[Any],
+    processes: int,
+    seconds: float,
+    initializer: Callable[[], None] | None = None,
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """(item, ``function(item)``) of each item, as they end, until the time is out.
+
+    An item that raises, or whose process dies, has {"error": a line} for its result; the rest goes on, in a new process
+    where the old one is dead or has lost its GPU. No process is left when the iterator ends or is closed.
+
+    Args:
+        function: one that other processes can import; gives what can be pickled.
+        items: what it takes.
+        processes: how many at most.
+        seconds: after these what has not ended is left out.
+        initializer: called in each process, before the first item.
+    """
+    end = time.monotonic() + seconds
+    waiting = list(reversed(items))
+    workers: dict[Connection, _Worker] = {}
+    try:
+        while workers or waiting:
+            while waiting and len(workers) < processes:
+                worker = _Worker(function, initializer)
+                workers[worker.channel] = worker
+                worker.give(waiting.pop())
+            left = end - time.monotonic()
+            ready = connection.wait(list(workers), max(0.0, left)) if left > 0 else []
+            if not ready:
+                return
+            for channel in ready:
+                worker = workers[channel]  # type: ignore[index]
+                result = worker.result()
+                died = result is None
+                result = {"error": "the process died"} if result is None else result
+                yield worker.item, result
+                if died or is_fatal(result.get("error", "")) or not waiting:
+                    del workers[worker.channel]
+                    worker.kill()
+                else:
+                    worker.give(waiting.pop())
+    finally:
+        for worker in workers.values():
+            worker.kill()
