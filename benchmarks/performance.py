@@ -54,7 +54,7 @@ def floors() -> list[str]:
                 [
                     f"{case.op} {case.name}{' with gradients' if backward else ''}",
                     f"{case.bytes[backward] / 1e6:.1f}",
-                    f"{case.flops[backward] / 1e9:.2f}",
+                    f"{case.flops[backward] / 1e9:.2f}" if case.flops[backward] else "",
                     f"{max(memory, arithmetic) * 1e6:.1f}",
                     "memory" if memory >= arithmetic else "arithmetic",
                     f"*{predicted * 1e6:.1f}*",
