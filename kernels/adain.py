@@ -46,6 +46,17 @@ def _moments(x, m, count, AXIS: tl.constexpr):
 
 
 @triton.jit
+def _chunks(chunks, m_plane, LAST: tl.constexpr, CHUNKS: tl.constexpr):
+    """The numbers of the chunks of planes, and which of them exist: [CHUNKS, 1] where LAST, else [CHUNKS]."""
+    i = tl.arange(0, CHUNKS)
+    m = i < chunks
+    if LAST:
+        i = i[:, None]
+        m = m[:, None] & m_plane
+    return i, m
+
+
+@triton.jit
 def _merged(
     p_moments,
     at,
@@ -58,20 +69,33 @@ def _merged(
     LAST: tl.constexpr,
     CHUNKS: tl.constexpr,
 ):
-    """The moments of planes from those of their chunks, [3, chunks, total] in memory."""
-    AXIS: tl.constexpr = 0 if LAST else 1
-    i = tl.arange(0, CHUNKS)[:, None] if LAST else tl.arange(0, CHUNKS)[None, :]
-    m = (i < chunks) & m_plane
+    """The moments of planes from those of their chunks, [3, chunks, total] in memory: [1, K] where LAST, else scalars.
+
+    A tile of planar images that has chunks has one plane. As [1, CHUNKS] beside a tile of [1, K] its moments would take
+    the tile's layout, in which some versions of Triton have each thread load all of them.
+    """
+    i, m = _chunks(chunks, m_plane, LAST, CHUNKS)
     offset = i.to(tl.int64) * total + at
     size = chunks * total
     mean = tl.load(p_moments + at, m_plane, other=0)
     # deviations from the first chunk's mean, so that nothing cancels
     d = tl.load(p_moments + offset, m, other=0) - mean + tl.load(p_moments + size + offset, m, other=0)
     count = tl.where(m, tl.minimum(per_chunk, pixels - i * per_chunk), 0).to(WIDE)
-    rest = tl.sum(count * tl.where(m, d, 0), AXIS, keep_dims=True) / pixels
+    rest = tl.sum(count * tl.where(m, d, 0), 0, keep_dims=LAST) / pixels
     d = tl.where(m, d - rest, 0)
     m2 = tl.load(p_moments + 2 * size + offset, m, other=0) + count * d * d
-    return mean, rest, tl.sum(m2, AXIS, keep_dims=True)
+    return mean, rest, tl.sum(m2, 0, keep_dims=LAST)
+
+
+@triton.jit
+def _planes(block, plane, g, planes, ONE: tl.constexpr):
+    """Where what belongs to the planes of a tile lies, and which of them exist; scalars where the tile has ONE, its
+    own."""
+    if ONE:
+        at, m_plane = block.to(tl.int64), True
+    else:
+        at, m_plane = g.to(tl.int64) * planes + plane, plane < planes
+    return at, m_plane
 
 
 @triton.jit
@@ -139,7 +163,7 @@ def adaptive_instance_norm_kernel(
     block, tile, g = pid % blocks, pid // blocks % tiles, pid // blocks // tiles
     AXIS: tl.constexpr = 0 if LAST else 1
     plane, offset, m = _place(block, tile, g, planes, pixels, LAST, R, K)
-    at, m_plane = g.to(tl.int64) * planes + plane, plane < planes
+    at, m_plane = _planes(block, plane, g, planes, p_moments is not None and not LAST)
     x = tl.load(p_x + offset, m, other=0).to(WIDE)
     if p_moments is None:
         mean, rest, m2 = _moments(x, m, pixels, AXIS)
@@ -171,19 +195,20 @@ def adaptive_instance_norm_sums_kernel(
 ):
     pid = tl.program_id(0)
     block, chunk, g = pid % blocks, pid // blocks % chunks, pid // blocks // chunks
-    AXIS: tl.constexpr = 0 if LAST else 1
+    # of one plane all elements are added
+    AXIS: tl.constexpr = 0 if LAST else None
     PIXELS: tl.constexpr = R if LAST else K
     plane, offset, m = _place(block, chunk, g, planes, pixels, LAST, R, K)
-    at, m_plane = g.to(tl.int64) * planes + plane, plane < planes
+    at, m_plane = _planes(block, plane, g, planes, not LAST)
     mean, rest, _m2 = _merged(p_moments, at, m_plane, total, pixels, steps * PIXELS, chunks, WIDE, LAST, CHUNKS)
-    sums = tl.zeros_like(mean)
-    dots = tl.zeros_like(mean)
+    sums = tl.zeros_like(mean) if LAST else tl.full((), 0, WIDE)
+    dots = tl.zeros_like(mean) if LAST else tl.full((), 0, WIDE)
     for step in range(tl.minimum(steps, tl.cdiv(pixels - chunk * steps * PIXELS, PIXELS))):
         plane, offset, m = _place(block, chunk * steps + step, g, planes, pixels, LAST, R, K)
         dy = tl.load(p_dy + offset, m, other=0).to(WIDE)
         x = tl.load(p_x + offset, m, other=0).to(WIDE)
-        sums += tl.sum(dy, AXIS, keep_dims=True)
-        dots += tl.sum(dy * (x - mean - rest), AXIS, keep_dims=True)
+        sums += tl.sum(dy, AXIS, keep_dims=LAST)
+        dots += tl.sum(dy * (x - mean - rest), AXIS, keep_dims=LAST)
     tl.store(p_sums + chunk * total + at, sums, m_plane)
     tl.store(p_sums + (chunks + chunk) * total + at, dots, m_plane)
 
@@ -217,7 +242,7 @@ def adaptive_instance_norm_backward_kernel(
     block, tile, g = pid % blocks, pid // blocks % tiles, pid // blocks // tiles
     AXIS: tl.constexpr = 0 if LAST else 1
     plane, offset, m = _place(block, tile, g, planes, pixels, LAST, R, K)
-    at, m_plane = g.to(tl.int64) * planes + plane, plane < planes
+    at, m_plane = _planes(block, plane, g, planes, p_moments is not None and not LAST)
     x = tl.load(p_x + offset, m, other=0).to(WIDE)
     dy = tl.load(p_dy + offset, m, other=0).to(WIDE)
     if p_moments is None:
@@ -228,11 +253,10 @@ def adaptive_instance_norm_backward_kernel(
     else:
         mean, rest, m2 = _merged(p_moments, at, m_plane, total, pixels, per_chunk, chunks, WIDE, LAST, CHUNKS)
         d = x - mean - rest
-        i = tl.arange(0, CHUNKS)[:, None] if LAST else tl.arange(0, CHUNKS)[None, :]
-        m_chunk = (i < chunks) & m_plane
+        i, m_chunk = _chunks(chunks, m_plane, LAST, CHUNKS)
         p_sums += i.to(tl.int64) * total + at
-        sums = tl.sum(tl.load(p_sums, m_chunk, other=0), AXIS, keep_dims=True)
-        dots = tl.sum(tl.load(p_sums + chunks * total, m_chunk, other=0), AXIS, keep_dims=True)
+        sums = tl.sum(tl.load(p_sums, m_chunk, other=0), 0, keep_dims=LAST)
+        dots = tl.sum(tl.load(p_sums + chunks * total, m_chunk, other=0), 0, keep_dims=LAST)
     freedom = pixels - UNBIASED
     r = 1 / tl.sqrt(m2 / freedom + EPS)
     k = tl.load(p_scale + at, m_plane, other=0) * r
