@@ -6,7 +6,7 @@ import contextlib
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,12 @@ class Configuration:
     batch: int
     channel_base: int
     num_fp16_res: int
+    #: of what is in half precision
+    channels_last: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"stylegan2 {self.resolution} px{' channels-last' if self.channels_last else ''}"
 
     def training(self, device: str) -> TrainingConfig:
         return TrainingConfig(
@@ -39,6 +45,7 @@ class Configuration:
             batch=self.batch,
             channel_base=self.channel_base,
             num_fp16_res=self.num_fp16_res,
+            half_channels_last=self.channels_last,
             device=device,
             # also below the resolution where it is the default, so that every figure is of the same work
             pl_weight=2.0,
@@ -46,16 +53,17 @@ class Configuration:
         ).resolve()
 
 
-def configurations(dry: bool) -> list[Configuration]:
-    """128 to 1024 px; those that the goals name come first."""
+def configurations(dry: bool) -> tuple[list[Configuration], list[Configuration]]:
+    """Those that the goals name, 256 and 1024 px, and others; each in both layouts."""
     if dry:
-        return [Configuration(8, 2, 64, 0)]
-    return [
-        Configuration(256, 32, 16384, 4),
-        Configuration(1024, 8, 32768, 4),
-        Configuration(512, 16, 32768, 4),
-        Configuration(128, 32, 16384, 4),
-    ]
+        return [Configuration(8, 2, 64, 0)], [Configuration(8, 2, 64, 0, True)]
+    named = Configuration(256, 32, 16384, 4), Configuration(1024, 8, 32768, 4)
+    others = Configuration(512, 16, 32768, 4), Configuration(128, 32, 16384, 4)
+
+    def layouts(these: tuple[Configuration, ...]) -> list[Configuration]:
+        return [replace(this, channels_last=last) for this in these for last in (False, True)]
+
+    return layouts(named), layouts(others)
 
 
 def _peak(device: str) -> float | None:

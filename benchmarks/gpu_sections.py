@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -239,17 +239,20 @@ def end_to_end(context: Context) -> None:
     from .gpu_timing import Clock
 
     clock = Clock(context.device, context.dry)
-    networks = [
-        (f"stylegan2 {configuration.resolution} px/{impl or 'fused'}", what, partial(run, clock, configuration, impl))
-        for configuration in configurations(context.dry)
-        for impl in (None, "reference")
-        for what, run in (("generate", generate), ("train", train))
-    ]
+    named, others = configurations(context.dry)
+
+    def networks(these: Sequence[Any]) -> list[tuple[str, str, Callable[[], dict[str, Any]]]]:
+        return [
+            (f"{configuration.name}/{impl or 'fused'}", what, partial(run, clock, configuration, impl))
+            for configuration in these
+            for impl in (None, "reference")
+            for what, run in (("generate", generate), ("train", train))
+        ]
+
     pictures = [
         (name, "steps", partial(steps_of, clock, make)) for name, make in picture_steps(context.dry, context.device)
     ]
-    # after the configurations that goals name
-    for key, what, run in [*networks[:8], *pictures, *networks[8:]]:
+    for key, what, run in [*networks(named), *pictures, *networks(others)]:
         context.attempt(key, what, run, least=0.0 if context.dry else 15.0)
         clock.free()
 

@@ -77,7 +77,7 @@ def test_dry_run(tmp_path):
     steps = {name.partition(":")[0]: r["steps"] for name, r in wholes.items() if name not in networks}
     assert set(steps) == {"style step", "dream step"}
     assert all(side["steps_per_second"] > 0 for sides in steps.values() for side in sides.values())
-    assert "steps/s" in result.stdout.splitlines()[-1]
+    assert "steps/s" in result.stdout
 
 
 @pytest.mark.slow

@@ -193,9 +193,11 @@ def test_channels_and_no_labels(tmp_path, channels):
     assert generator(torch.randn(2, 8), noise_mode="const").shape == (2, channels, 8, 8)
 
 
-def test_half_precision_step(tmp_path):
-    trainer = trainer_of(tiny(tmp_path, num_fp16_res=1, half_dtype="bfloat16"))
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_half_precision_step(tmp_path, channels_last):
+    trainer = trainer_of(tiny(tmp_path, num_fp16_res=1, half_dtype="bfloat16", half_channels_last=channels_last))
     assert all(math.isfinite(float(v)) for v in trainer.step(*batch_of(trainer)).values())
+    assert trainer.G.synthesis.b8.half_channels_last == channels_last
 
 
 def contents(run: object) -> dict[str, Tensor]:

@@ -83,6 +83,9 @@ class TrainingConfig:
         0, "Networks", "How many of the highest resolutions run in half precision; 4 suits a GPU."
     )
     half_dtype: str = setting("float16", "Networks", "Half precision: float16 or bfloat16.")
+    half_channels_last: bool = setting(
+        False, "Networks", "Lay images in half precision out channels-last, the layout of tensor cores."
+    )
     g_lr: float = setting(0.002, "Optimisation", "Adam's learning rate for the generator.")
     d_lr: float = setting(0.002, "Optimisation", "Adam's learning rate for the discriminator.")
     beta1: float = setting(0.0, "Optimisation", "Adam's beta1.")
@@ -210,4 +213,5 @@ class TrainingConfig:
             "mapping_layers": self.mapping_layers,
             "num_fp16_res": self.num_fp16_res,
             "half_dtype": getattr(torch, self.half_dtype),
+            "half_channels_last": self.half_channels_last,
         }
