@@ -127,13 +127,6 @@ def _forms(case: Any, context: Context) -> dict[str, Callable[..., Any]]:
     return forms | FORMS[case.op] | context.against.get(case.op, {})
 
 
-def _compiled(eager: Callable[..., Any], **kwargs: Any) -> Any:
-    """By torch.compile, which begins anew: it runs a function as it stands that it has compiled too often."""
-    import torch
-
-    return torch.compile(eager, dynamic=False)(**kwargs)
-
-
 def _time(context: Context, clock: Any, case: Any, form: Callable[..., Any], backward: bool) -> dict[str, Any]:
     import torch
 
@@ -212,13 +205,14 @@ def speed(context: Context) -> None:
     if not context.dry:
         first = {case.op: case for case in reversed(problems)}.values()
         work += [
-            (case, "torch.compile", partial(_compiled, FORMS[case.op]["eager"]), backward)
+            (case, "torch.compile", torch.compile(FORMS[case.op]["eager"], dynamic=False), backward)
             for case in first
             for backward in (False, True)
         ]
     for case, name, form, backward in work:
         compiling = name == "torch.compile"
         if compiling:
+            # it runs a function as it stands that it has compiled eight times
             torch.compiler.reset()
         context.attempt(
             f"{case.id}/{directions[backward]}",
