@@ -285,6 +285,10 @@ def test_errors_are_one_line_and_leave_nothing(folder, tmp_path, changes, messag
     assert (folder / "cat.png").read_bytes() == before
 
 
+def test_a_command_with_a_slip_is_no_picture():
+    assert "train-fst: no such file, and no such command; did you mean train-fast?" in error("style", "train-fst", "x")
+
+
 def test_options_that_do_nothing_are_told(folder, tmp_path):
     _, stderr = imgops(
         *("style", folder / "cat.png", folder / "net.safetensors", "-o", tmp_path / "out.png", "--size", "48"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +18,9 @@ class DefaultCommand(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         named = bool(args) and args[0] in self.commands
+        close = difflib.get_close_matches(args[0], self.commands, 1, 0.8) if args and not named else []
+        if close and not Path(args[0]).exists():
+            raise ValueError(f"{args[0]}: no such file, and no such command; did you mean {close[0]}?")
         return super().parse_args(ctx, args if named else ["", *(args or ["--help"])])
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
