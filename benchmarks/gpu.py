@@ -13,6 +13,7 @@ run of the same code on the same machine goes on from there. A short table comes
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import signal
@@ -30,6 +31,8 @@ from .gpu_sections import SECTIONS, Context
 TOTAL = 475.0
 #: what a section gets at least beyond its own deadline, to write and to end
 GRACE = 10.0
+#: how often a section is started while its time lasts
+RESTARTS = 4
 
 
 def against(specification: str) -> tuple[str, str, Callable[..., Any]]:
@@ -80,6 +83,23 @@ def work(section: str, options: argparse.Namespace) -> int:
     return 0
 
 
+def section(name: str, seconds: float, options: argparse.Namespace) -> int | None:
+    """Run a section in a process of its own; its exit status, or None where the time was out."""
+    command = [sys.executable, "-m", "benchmarks.gpu", "--worker", name, "--seconds", str(max(1.0, seconds - GRACE))]
+    command += ["--device", options.device, "--out", str(options.out)]
+    command += ["--dry"] * options.dry + [part for s in options.against for part in ("--against", s)]
+    # a session of its own, so that it can be ended with all that it started
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    try:
+        return process.wait(timeout=max(1.0, seconds))
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def run(options: argparse.Namespace) -> int:
     """Each section in a process of its own, so that a fault in a kernel ends no other; then the table."""
     end = time.monotonic() + TOTAL
@@ -87,38 +107,31 @@ def run(options: argparse.Namespace) -> int:
     spare, status = 0.0, 0
     for name in names:
         limit = TOTAL if options.section else (SECTIONS[name][1] or 0) + spare
-        limit = min(limit, end - time.monotonic())
-        start = time.monotonic()
-        command = [sys.executable, "-m", "benchmarks.gpu", "--worker", name, "--seconds", str(max(1.0, limit - GRACE))]
-        command += ["--device", options.device, "--out", str(options.out)]
-        command += ["--dry"] * options.dry + [part for s in options.against for part in ("--against", s)]
+        until = time.monotonic() + min(limit, end - time.monotonic())
         print(f"{name} ...", flush=True)
-        # a session of its own, so that it can be ended with all that it started
-        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
-        try:
-            code = process.wait(timeout=max(1.0, limit))
-        except subprocess.TimeoutExpired:
-            code = -1
+        # what ends itself, as a fault of the GPU makes it, goes on behind it
+        code: int | None = -1
+        for _ in range(RESTARTS):
+            left = until - time.monotonic()
+            if not code or left <= GRACE:
+                break
+            code = section(name, left, options)
+        if code is None:
             print(f"{name}: ended after {limit:.0f} s; what it had measured is kept")
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
         status |= code != 0
-        spare = max(0.0, limit - (time.monotonic() - start))
-    lines, failed = table(options.out)
+        spare = max(0.0, until - time.monotonic())
+    lines, failed = table(options.out, machine(options.device, options.dry))
     print("\n".join(lines))
     return int(status or failed)
 
 
-def table(out: Path) -> tuple[list[str], bool]:
-    """The results on disk in short, and whether any check failed."""
-    lines: list[str] = []
-    data = {name: d for name in SECTIONS if (d := read(path_of(out, name))) is not None}
-    if data:
-        about = next(iter(data.values()))["machine"]
-        versions = ", ".join(f"{key} {about[key]}" for key in ("driver", "cuda", "torch", "triton", "commit", "date"))
-        lines += ["", f"{about['device']} ({versions})"]
+def table(out: Path, about: dict[str, Any]) -> tuple[list[str], bool]:
+    """The results on disk of this code on this machine in short, and whether any check failed."""
+    found = {name: d for name in SECTIONS if (d := read(path_of(out, name))) is not None}
+    data = {name: d for name, d in found.items() if same(d["machine"], about)}
+    versions = ", ".join(f"{key} {about[key]}" for key in ("driver", "cuda", "torch", "triton", "commit", "date"))
+    lines = ["", f"{about['device']} ({versions})"]
+    lines += [f"{name}: of other code or another machine, left out" for name in found if name not in data]
     results = {name: d["results"] for name, d in data.items()}
     for name, d in data.items():
         if not d["complete"]:
@@ -130,7 +143,7 @@ def table(out: Path) -> tuple[list[str], bool]:
         elif "error" in r:
             lines.append(f"build: {r['error']}")
     limits = results.get("ceilings", {}).get("ceilings", {})
-    lines += [f"ceiling: {name} {value / 1e12:.3g} T/s" for name, value in limits.items()]
+    lines += [f"ceiling: {name} {r['per_second'] / 1e12:.3g} T/s" for name, r in limits.items() if "per_second" in r]
 
     checks = results.get("correctness", {})
     wrong = [name for name, r in checks.items() if not r["passed"]]
@@ -167,11 +180,11 @@ def table(out: Path) -> tuple[list[str], bool]:
             parts.append(f"training {trained['seconds_per_1000_images']:.4g} s per 1000 images{peak}")
         parts += [f"{side} {t['steps_per_second']:.4g} steps/s" for side, t in steps.items() if side != "failed"]
         lines.append(f"{case}: " + "; ".join(parts))
-    found = results.get("sanitizers", {})
-    for tool, r in found.items():
+    watched = results.get("sanitizers", {})
+    for tool, r in watched.items():
         ended = "clean" if r.get("code") == 0 else f"ended with {r.get('code')}"
         lines.append(f"{tool}: {r.get('error', ended)}")
-    return lines, bool(wrong) or any(r.get("code") != 0 for r in found.values())
+    return lines, bool(wrong) or any(r.get("code") != 0 for r in watched.values())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

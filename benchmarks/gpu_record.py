@@ -47,7 +47,8 @@ def commit() -> str:
     name = output_of("git", "rev-parse", "--short=12", "HEAD")
     if not name:
         return os.environ.get("IMGOPS_COMMIT", "unknown")
-    return name + ("+" if output_of("git", "status", "--porcelain", "--", *SOURCES) else "")
+    others = [f":!{path}" for path in (*PAGES, "benchmarks/results")]
+    return name + ("+" if output_of("git", "status", "--porcelain", "--", *SOURCES, *others) else "")
 
 
 def cpu_name() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from .gpu_record import ROOT, Record
-from .gpu_workers import is_fatal, one_line, spread
+from .gpu_workers import gpu_is_lost, one_line, spread
 
 
 @dataclass
@@ -39,21 +40,20 @@ class Context:
 
     def attempt(self, key: str, what: str, run: Callable[[], dict[str, Any]], least: float = 0.0, **about: Any) -> None:
         """Record a measurement as ``what`` of the case ``key``, unless it is there or fewer seconds than ``least`` are
-        left. One that fails is recorded as failed, and ends the section if it takes the GPU away."""
+        left. One that fails, or does not return, is on record as failed; the section ends if the GPU is lost."""
         if what in self.record.results.get(key, {}) and not self.failed(key, what):
             return
         if self.left() <= least:
             self.left_out.append(f"{key}/{what}")
             return
-        error = ""
+        self.record.add(key, **about, **{what: {"failed": "it did not end"}})
         try:
             result = run()
-        except Exception as exception:
-            error = one_line(exception)
-            result = {"failed": error}
-        self.record.add(key, **about, **{what: result})
-        if is_fatal(error):
-            raise RuntimeError(error)
+        except Exception as error:
+            result = {"failed": one_line(error)}
+        self.record.add(key, **{what: result})
+        if "failed" in result and gpu_is_lost():
+            raise RuntimeError(result["failed"])
 
 
 def build(context: Context) -> None:
@@ -87,7 +87,10 @@ def ceilings(context: Context) -> None:
     """A large copy, and large matrix products on random data."""
     from . import gpu_timing
 
-    context.record.add("ceilings", **gpu_timing.ceilings(gpu_timing.Clock(context.device, context.dry)))
+    clock = gpu_timing.Clock(context.device, context.dry)
+    for name, measure in gpu_timing.CEILINGS.items():
+        context.attempt("ceilings", name, partial(measure, clock))
+        clock.free()
 
 
 #: processes that share the GPU where most of the time goes into compiling Triton's kernels
@@ -127,7 +130,9 @@ def _forms(case: Any, context: Context) -> dict[str, Callable[..., Any]]:
     return forms | FORMS[case.op] | context.against.get(case.op, {})
 
 
-def _time(context: Context, clock: Any, case: Any, form: Callable[..., Any], backward: bool) -> dict[str, Any]:
+def _time(
+    context: Context, clock: Any, case: Any, form: Callable[..., Any], backward: bool, budget: float
+) -> dict[str, Any]:
     import torch
 
     from .gpu_cases import outputs_of
@@ -149,12 +154,11 @@ def _time(context: Context, clock: Any, case: Any, form: Callable[..., Any], bac
         return lambda: torch.autograd.grad(outputs_of(form, kwargs), inputs, gradients, allow_unused=True)
 
     with torch.set_grad_enabled(backward):
-        budget = min(0.2, max(0.05, context.left() / 100))
         result = clock.measure([call(kwargs) for kwargs in made], budget, graph=case.graph)
     limits = context.others.get("ceilings", {}).get("ceilings", {})
-    if case.bytes[backward] and limits:
-        rate = limits[f"matmul_{case.rate}_flops"]
-        floor = max(case.bytes[backward] / limits["copy_bytes"], case.flops[backward] / rate)
+    copy, product = (limits.get(name, {}).get("per_second") for name in ("copy", case.rate))
+    if case.bytes[backward] and copy and product:
+        floor = max(case.bytes[backward] / copy, case.flops[backward] / product)
         result |= {"floor_seconds": floor, "fraction_of_ceiling": floor / result["seconds"]}
     return result
 
@@ -192,11 +196,16 @@ def speed(context: Context) -> None:
         known = context.record.results
         missing = [i for i, case in enumerate(problems) if "triton" not in known.get(f"{case.id}/{directions[1]}", {})]
         # what fails here fails again below, where it is recorded
-        for _ in spread(partial(compile_case, context.device, context.dry), missing, PROCESSES, context.left() / 2):
+        for _ in spread(partial(compile_case, context.device, context.dry), missing, PROCESSES, context.left() / 3):
             pass
+    # those of all ops in turn, so that a cut-off leaves none out
+    by_op: dict[str, list[Any]] = {}
+    for case in problems:
+        by_op.setdefault(case.op, []).append(case)
     work = [
         (case, name, form, backward)
-        for case in problems
+        for case in itertools.chain(*itertools.zip_longest(*by_op.values()))
+        if case is not None
         for name, form in _forms(case, context).items()
         for backward in ((False,) if name in FORWARD_ONLY else (False, True))
     ]
@@ -209,7 +218,7 @@ def speed(context: Context) -> None:
             for case in first
             for backward in (False, True)
         ]
-    for case, name, form, backward in work:
+    for i, (case, name, form, backward) in enumerate(work):
         compiling = name == "torch.compile"
         if compiling:
             # it runs a function as it stands that it has compiled eight times
@@ -217,7 +226,10 @@ def speed(context: Context) -> None:
         context.attempt(
             f"{case.id}/{directions[backward]}",
             name,
-            partial(_time, context, clock, case, form, backward),
+            # a third of its share of the time; the rest goes into making inputs, warming up and capturing
+            partial(
+                _time, context, clock, case, form, backward, max(0.02, min(0.2, context.left() / (len(work) - i) / 3))
+            ),
             least=30.0 if compiling else 0.0,
             bytes=case.bytes[backward],
             flops=case.flops[backward],
@@ -262,6 +274,9 @@ def sanitizers(context: Context) -> None:
     for tool in ("memcheck", "racecheck"):
         if context.record.results.get(tool, {}).get("code") == 0:
             continue
+        if context.left() <= 0:
+            context.left_out.append(tool)
+            continue
         try:
             result = subprocess.run(
                 [*([] if context.dry else ["compute-sanitizer", "--tool", tool, *watch]), *program],
@@ -285,9 +300,9 @@ def sanitizers(context: Context) -> None:
 #: may
 SECTIONS: dict[str, tuple[Callable[[Context], None], float | None]] = {
     "build": (build, 140),
-    "ceilings": (ceilings, 20),
+    "ceilings": (ceilings, 30),
     "correctness": (correctness, 90),
-    "speed": (speed, 120),
+    "speed": (speed, 110),
     "end_to_end": (end_to_end, 100),
     "sanitizers": (sanitizers, None),
 }

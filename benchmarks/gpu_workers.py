@@ -1,16 +1,14 @@
-"""Work spread over processes that share a GPU, of which any may die or hang without taking the others along."""
+"""Work spread over processes that share a GPU, of which any may die without taking the others along."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
 from typing import Any
-
-#: what a driver's errors, after which a process can run nothing more on its GPU, have in their text
-FATAL = ("CUDA error", "Triton Error [CUDA]", "CUBLAS_STATUS", "CUDNN_STATUS")
 
 
 def one_line(error: Exception) -> str:
@@ -18,9 +16,17 @@ def one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
-def is_fatal(text: str) -> bool:
-    """Whether an error leaves the process without its GPU."""
-    return any(mark in text for mark in FATAL)
+def gpu_is_lost() -> bool:
+    """Whether an error has left this process without the GPU that it used: then nothing runs there any more."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+        torch.ones(1, device="cuda").item()
+    except Exception:
+        return True
+    return False
 
 
 def _serve(
@@ -37,8 +43,9 @@ def _serve(
             result = function(item)
         except Exception as error:
             result = {"error": one_line(error)}
-        channel.send(result)
-        if is_fatal(result.get("error", "")):
+        lost = "error" in result and gpu_is_lost()
+        channel.send((result, lost))
+        if lost:
             return
 
 
@@ -60,12 +67,12 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError):
             self.channel.send(item)
 
-    def result(self) -> dict[str, Any] | None:
-        """What came of the item; None if the process died over it."""
+    def result(self) -> tuple[dict[str, Any], bool]:
+        """What came of the item, and whether the process is of no more use."""
         try:
             return self.channel.recv()
         except (EOFError, ConnectionResetError):
-            return None
+            return {"error": "the process died"}, True
 
     def kill(self) -> None:
         self.process.kill()
@@ -83,7 +90,8 @@ def spread(
     """(item, ``function(item)``) of each item, as they end, until the time is out.
 
     An item that raises, or whose process dies, has {"error": a line} for its result; the rest goes on, in a new process
-    where the old one is dead or has lost its GPU. No process is left when the iterator ends or is closed.
+    where the old one is dead or has lost its GPU. One that hangs keeps its process until the time is out. No process is
+    left when the iterator ends or is closed.
 
     Args:
         function: one that other processes can import; gives what can be pickled.
@@ -107,11 +115,9 @@ def spread(
                 return
             for channel in ready:
                 worker = workers[channel]  # type: ignore[index]
-                result = worker.result()
-                died = result is None
-                result = {"error": "the process died"} if result is None else result
+                result, useless = worker.result()
                 yield worker.item, result
-                if died or is_fatal(result.get("error", "")) or not waiting:
+                if useless or not waiting:
                     del workers[worker.channel]
                     worker.kill()
                 else:

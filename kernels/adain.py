@@ -1,8 +1,9 @@
 """Adaptive instance normalisation: statistics of planes, the normalisation, and its backward.
 
 A tile is [R, K]: planes by pixels, or pixels by channels where they are innermost (LAST); what belongs to a plane is
-[R, 1] or [1, K]. A plane that fits one tile is read once. The statistics of larger ones come from a pass before, as
-partial moments (Chan et al. 1979) that each program merges in the same order: no atomics, so all is deterministic.
+[R, 1] or [1, K], and a scalar where a planar tile is part of one plane. A plane that fits one tile is read once. The
+statistics of larger ones come from a pass before, as partial moments (Chan et al. 1979) that each program merges in the
+same order: no atomics, so all is deterministic.
 """
 
 from __future__ import annotations
