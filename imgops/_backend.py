@@ -39,7 +39,6 @@ WITHOUT_CUDA = (
     "adaptive_instance_norm",
     "displace",
     "feature_statistics",
-    "filtered_lrelu",
     "gram_matrix",
     "grid_sample",
     "style_loss",
@@ -173,8 +172,12 @@ def status_of(op: str, twin: str, device_type: str, statuses: dict[tuple[str, st
     return statuses.get((twin, device_type), Status(twin == "reference", f"it does not run on {device_type}"))
 
 
-def choose(op: str, device_type: str, impl: str | None, statuses: dict[tuple[str, str], Status]) -> str:
+def choose(
+    op: str, device_type: str, impl: str | None, statuses: dict[tuple[str, str], Status], first: str | None = None
+) -> str:
     """The twin of ``op`` that runs on ``device_type``; only the automatic choice falls back.
+
+    ``first`` is the twin that suits this very call best, if one does: the automatic choice tries it before the others.
 
     Raises:
         ValueError: ``impl`` is not the name of a twin.
@@ -189,7 +192,7 @@ def choose(op: str, device_type: str, impl: str | None, statuses: dict[tuple[str
                 f"imgops.{op}: the {asked} twin is not available on {device_type}: {status.reason}. {status.remedy}"
             )
         return asked
-    for twin in PREFERENCE.get(device_type, ("reference",)):
-        if status_of(op, twin, device_type, statuses).available:
+    for twin in (first, *PREFERENCE.get(device_type, ("reference",))):
+        if twin is not None and status_of(op, twin, device_type, statuses).available:
             return twin
     return "reference"

@@ -53,6 +53,16 @@ def test_the_automatic_choice_takes_the_best_that_is_there():
     assert choose("bias_act", "cuda", None, on_gpu) == "cuda"
 
 
+def test_a_call_may_suit_another_twin_best():
+    on_gpu = {(twin, "cuda"): Status(twin in ("triton", "cuda", "reference")) for twin in TWINS}
+    assert choose("filtered_lrelu", "cuda", None, on_gpu, "cuda") == "cuda"
+    assert choose("filtered_lrelu", "cuda", "triton", on_gpu, "cuda") == "triton"
+    without = on_gpu | {("cuda", "cuda"): Status(False, "not built")}
+    assert choose("filtered_lrelu", "cuda", None, without, "cuda") == "triton"
+    on_cpu = {("cpu", "cpu"): Status(True), ("cuda", "cpu"): Status(False, "no GPU")}
+    assert choose("filtered_lrelu", "cpu", None, on_cpu, "cuda") == "cpu"
+
+
 def test_use_impl_nests():
     with imgops.use_impl("reference"):
         assert chosen() == "reference"

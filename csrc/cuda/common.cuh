@@ -149,6 +149,18 @@ __device__ __forceinline__ A clamped(A v, A limit) {
   return limit < A(0) ? v : (v > limit ? limit : (v < -limit ? -limit : v));
 }
 
+// The nearest number to v from -limit to limit, or NaN; in two instructions, and for limit >= 0.
+__device__ __forceinline__ float within(float v, float limit) {
+#ifdef __CUDA_ARCH__
+  asm("max.NaN.f32 %0, %0, %1;" : "+f"(v) : "f"(-limit));
+  asm("min.NaN.f32 %0, %0, %1;" : "+f"(v) : "f"(limit));
+  return v;
+#else
+  return clamped(v, limit);
+#endif
+}
+__device__ __forceinline__ double within(double v, double limit) { return clamped(v, limit); }
+
 // Call f with a value of the storage type of t.
 template <class F>
 void with_dtype(const Tensor& t, const F& f) {

@@ -1,6 +1,5 @@
 // upfirdn2d on CUDA, alone or with bias_act as its epilogue: which kernel takes which problem.
-#include <cmath>
-
+#include "ops.h"
 #include "upfirdn2d_any.cuh"
 #include "upfirdn2d_four_taps.cuh"
 
@@ -161,21 +160,7 @@ std::tuple<Tensor, Tensor> run(const Tensor& x, const OptionalTensor& f, const s
   const Launch launch(x);
   Problem q{x, f, up, down, padding, is_channels_last(x), 0, 0};
   q.x = in_format(x, q.channels_last);
-  Filter filter{nullptr, 1, 1, false, false, !flip_filter, gain};
-  if (f.has_value()) {
-    STD_TORCH_CHECK((f->dim() == 1 || f->dim() == 2) && f->numel() > 0,
-                    "imgops::upfirdn2d: f must have 1 or 2 dimensions");
-    STD_TORCH_CHECK(f->scalar_type() == ScalarType::Float || f->scalar_type() == ScalarType::Double,
-                    "imgops::upfirdn2d: f must be float32 or float64");
-    STD_TORCH_CHECK(f->get_device_index() == x.get_device_index(), "imgops::upfirdn2d: f must be on x's device");
-    q.f = torch::stable::contiguous(*f);
-    filter.data = q.f->data_ptr();
-    filter.w = int(f->size(f->dim() - 1));
-    filter.h = int(f->size(0));
-    filter.vector = f->dim() == 1;
-    filter.wide = f->scalar_type() == ScalarType::Double;
-    if (filter.vector) filter.gain = std::sqrt(gain);
-  }
+  const Filter filter = filter_of(f, x, flip_filter, gain, q.f);
   // kernels compute positions along an axis in 32 bits
   STD_TORCH_CHECK(std::max({up[0], up[1], down[0], down[1]}) < (1 << 16),
                   "imgops::upfirdn2d: up and down must be < 65536");
@@ -222,11 +207,6 @@ std::tuple<Tensor, Tensor> run(const Tensor& x, const OptionalTensor& f, const s
   return {y, filtered};
 }
 
-Tensor upfirdn2d(const Tensor& x, const OptionalTensor& f, std::vector<int64_t> up, std::vector<int64_t> down,
-                 std::vector<int64_t> padding, bool flip_filter, double gain) {
-  return std::get<0>(run(x, f, up, down, padding, flip_filter, gain, Options{}));
-}
-
 std::tuple<Tensor, Tensor> upfirdn2d_bias_act(const Tensor& x, const OptionalTensor& f, std::vector<int64_t> up,
                                               std::vector<int64_t> down, std::vector<int64_t> padding, bool flip_filter,
                                               double gain, const OptionalTensor& b, const OptionalTensor& scale,
@@ -238,8 +218,13 @@ std::tuple<Tensor, Tensor> upfirdn2d_bias_act(const Tensor& x, const OptionalTen
 
 }  // namespace
 
+Tensor upfirdn2d_cuda(const Tensor& x, const OptionalTensor& f, std::vector<int64_t> up, std::vector<int64_t> down,
+                      std::vector<int64_t> padding, bool flip_filter, double gain) {
+  return std::get<0>(run(x, f, up, down, padding, flip_filter, gain, Options{}));
+}
+
 STABLE_TORCH_LIBRARY_IMPL(imgops, CUDA, m) {
-  m.impl("upfirdn2d", TORCH_BOX(&upfirdn2d));
+  m.impl("upfirdn2d", TORCH_BOX(&upfirdn2d_cuda));
   m.impl("upfirdn2d_bias_act", TORCH_BOX(&upfirdn2d_bias_act));
 }
 

@@ -5,6 +5,8 @@
 // up-th (polyphase): no product with an inserted zero is ever formed.
 #pragma once
 
+#include <cmath>
+
 #include "common.cuh"
 
 namespace imgops {
@@ -16,6 +18,24 @@ struct Filter {
   bool vector, wide, reversed;
   double gain;
 };
+
+// The filter as kernels read it; `held` keeps its memory.
+inline Filter filter_of(const OptionalTensor& f, const Tensor& x, bool flip_filter, double gain, OptionalTensor& held) {
+  Filter filter{nullptr, 1, 1, false, false, !flip_filter, gain};
+  if (!f.has_value()) return filter;
+  STD_TORCH_CHECK((f->dim() == 1 || f->dim() == 2) && f->numel() > 0, "imgops: a filter must have 1 or 2 dimensions");
+  STD_TORCH_CHECK(f->scalar_type() == ScalarType::Float || f->scalar_type() == ScalarType::Double,
+                  "imgops: a filter must be float32 or float64");
+  STD_TORCH_CHECK(f->get_device_index() == x.get_device_index(), "imgops: a filter must be on x's device");
+  held = torch::stable::contiguous(*f);
+  filter.data = held->data_ptr();
+  filter.w = int(f->size(f->dim() - 1));
+  filter.h = int(f->size(0));
+  filter.vector = f->dim() == 1;
+  filter.wide = f->scalar_type() == ScalarType::Double;
+  if (filter.vector) filter.gain = std::sqrt(gain);
+  return filter;
+}
 
 template <class A>
 struct Epilogue {

@@ -66,7 +66,7 @@ def filtered_lrelu(
         slope: of the activation below 0. Default 0.2.
         clamp: limit of the activation's magnitude, >= 0; None clamps nothing.
         flip_filter: False convolves, True correlates (as ``torch.conv2d`` does). Default False.
-        impl: "reference", "cpu" or "triton"; None takes the best that is here.
+        impl: "reference", "cpu", "triton" or "cuda"; None takes the best that is here.
 
     Returns:
         [N, C, H', W'] in x's dtype, channels-last where x is, with
@@ -93,7 +93,9 @@ def filtered_lrelu(
         -1.0 if clamp is None else check_number(op, "clamp", clamp, minimum=0),
     )
     sizes(x, fu, fd, up, down, pads)
-    twin = _backend.choose(op, x.device.type, impl, STATUSES)
+    twin = _backend.choose(
+        op, x.device.type, impl, STATUSES, "cuda" if _in_one_cuda_pass(x, fu, fd, up, down) else None
+    )
     wide = accumulation_dtype(x.dtype)
     b = None if b is None else b.to(wide)
     flip_filter = bool(flip_filter)
@@ -105,6 +107,21 @@ def filtered_lrelu(
         return _composition(ops, x.to(wide), fu, fd, b, up, down, pads, *numbers, flip_filter).to(x.dtype)
     keep = gradient_wanted(x, b)
     return ops.filtered_lrelu(x, fu, fd, b, up, down, pads, *numbers, flip_filter, keep)[0]
+
+
+def _in_one_cuda_pass(x: Tensor, fu: Tensor | None, fd: Tensor | None, up: int, down: int) -> bool:
+    """Whether csrc/cuda/filtered_lrelu.cu has a pass for the filters and for those of the gradient: StyleGAN3's.
+
+    Others it runs step by step, where Triton's one pass is the better.
+    """
+    taps = [() if f is None else tuple(f.shape) for f in (fu, fd)]
+    return (
+        x.dtype != torch.float64
+        and up in (2, 4)
+        and down == 2
+        and taps[0] == (6 * up,)
+        and taps[1] in ((6 * down,), (6 * down, 6 * down))
+    )
 
 
 def _is_batched(f: Tensor) -> bool:

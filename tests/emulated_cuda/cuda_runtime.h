@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -26,6 +27,7 @@ struct uint2 {
 struct uint4 {
   unsigned x, y, z, w;
 };
+using std::min;
 using cudaStream_t = void*;
 using cudaError_t = int;
 struct dim3 {

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -19,7 +20,9 @@ from golden import cases, relative_error
 from twins import TOLERANCE
 
 from imgops.ops.bias_act import activation_arguments
+from imgops.ops.filtered_lrelu import _transposed
 from imgops.reference import bias_act as reference_bias_act
+from imgops.reference import filtered_lrelu as reference_filtered_lrelu
 from imgops.reference import upfirdn2d as reference_upfirdn2d
 from imgops.reference.bias_act import ACTIVATIONS
 
@@ -46,6 +49,43 @@ PROBLEMS = [
     RESAMPLE[2]._replace(shape=(1, 2, 20, 130), taps=(17, 120)),
 ]
 PIECEWISE = ("linear", "relu", "lrelu")
+
+
+class Filtered(NamedTuple):
+    """A problem of filtered_lrelu; more than one tile, of every phase, with padding that cuts tiles short."""
+
+    shape: tuple[int, int, int, int]
+    padding: tuple[int, int, int, int]
+    up: int = 2
+    down_taps: tuple[int, ...] = (12,)
+    up_taps: tuple[int, ...] | None = None
+    down: int = 2
+    rank_one: bool = False
+    clamp: float = 0.5
+    flip_filter: bool = False
+
+    def filters(self):
+        taps = (6 * self.up,) if self.up_taps is None else self.up_taps
+        # of the size of low-pass filters, so that the image keeps its magnitude
+        return tuple(
+            resample_filter(t, self.rank_one) / (2 * (t[0] * t[-1]) ** 0.5) if t is not None else None
+            for t in (taps, self.down_taps)
+        )
+
+
+FILTERED = [
+    Filtered((1, 2, 36, 38), (9, 8, 9, 8)),
+    Filtered((2, 1, 33, 35), (10, 11, 12, 9), down_taps=(12, 12), flip_filter=True),
+    Filtered((1, 2, 34, 20), (11, 10, 10, 11), down_taps=(12, 12), rank_one=True, clamp=-1.0),
+    Filtered((1, 1, 20, 37), (9, 10, 8, 7), down_taps=(12,), up_taps=(12, 12)),
+    Filtered((2, 1, 18, 17), (24, 20, 25, 22), up=4),
+    Filtered((1, 2, 17, 19), (23, 21, 22, 20), up=4, down_taps=(12, 12)),
+    Filtered((1, 1, 15, 17), (-3, 14, 17, -2), up=4, clamp=-1.0),
+    Filtered((1, 1, 7, 6), (6, 5, 7, 7), flip_filter=True),
+    # as its steps
+    Filtered((1, 3, 9, 8), (9, 8, 7, 12), up_taps=(5,), down_taps=(4, 5), down=3),
+    Filtered((1, 2, 12, 11), (9, 10, 9, 10), up_taps=(12, 12), down_taps=(12, 12)),
+]
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +223,65 @@ def test_bias_act(ops, shape, channels_last, dtype):
             assert relative_error(dx, gradients[0]) < TOLERANCE[dtype]
             for actual, gradient in zip(sums, gradients[1:], strict=False):
                 assert relative_error(actual, gradient) < 4 * TOLERANCE[wide(dtype)]
+
+
+@pytest.mark.parametrize("case", cases("filtered_lrelu"))
+def test_recorded_filtered_lrelu(ops, case):
+    p, a = dict(case.params), case.arrays
+    clamp = -1.0 if p.get("clamp") is None else p["clamp"]
+    padding, activation = p["padding"], (p["gain"], p["slope"], clamp, p["flip_filter"])
+    y, codes = ops.filtered_lrelu(
+        a["x"], a.get("fu"), a.get("fd"), a["b"], p["up"], p["down"], padding, *activation, True
+    )
+    arguments = (p["up"], p["down"], padding, (0,) * 4, p["flip_filter"], p["up"] ** 2, 1.0, p["gain"], p["slope"])
+    dx = _transposed(ops, a["dy"], codes, a.get("fu"), a.get("fd"), a["x"].shape, arguments)
+    assert relative_error(y, a["y"]) < 1e-10
+    assert relative_error(dx, a["dx"]) < 1e-10
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("case", FILTERED, ids=[f"{c.shape}-up{c.up}-{c.down_taps}" for c in FILTERED])
+def test_filtered_lrelu(ops, case, channels_last, dtype):
+    """Forward with codes and without, the gradient, and the gradient's, which runs the slopes from their other end."""
+    x, (fu, fd) = image(case.shape, dtype, channels_last), case.filters()
+    b = torch.randn(case.shape[1], dtype=wide(dtype))
+    activation = (1.3, 0.2, case.clamp)
+    y, codes = ops.filtered_lrelu(x, fu, fd, b, case.up, case.down, case.padding, *activation, case.flip_filter, True)
+    without, none = ops.filtered_lrelu(
+        x, fu, fd, b, case.up, case.down, case.padding, *activation, case.flip_filter, False
+    )
+    assert torch.equal(without, y)
+    assert none.shape == (0,)
+
+    x64, b64 = doubles(x, b)
+    expected = reference_filtered_lrelu.filtered_lrelu(
+        x64, fu, fd, b64, case.up, case.down, case.padding, *activation, case.flip_filter
+    )
+    assert relative_error(y, expected) < 2 * TOLERANCE[dtype]
+
+    z = reference_upfirdn2d.upfirdn2d(
+        x64 + b64[:, None, None], fu, (case.up,) * 2, (1, 1), case.padding, case.flip_filter, case.up**2
+    )
+    a = (torch.where(z > 0, z, 0.2 * z) * 1.3).abs()
+    bits = (z <= 0).int() + 2 * (a >= case.clamp).int() * (case.clamp >= 0)
+    unpacked = torch.stack([codes >> shift & 3 for shift in (0, 2, 4, 6)], 3).flatten(2, 3)
+    sure = (z.abs() > 1e-5) & ((a - case.clamp).abs() > 1e-5)
+    assert torch.equal(unpacked[:, :, : z.shape[2]].int()[sure], bits[sure])
+    assert not unpacked[:, :, z.shape[2] :].any()
+
+    arguments = (case.up, case.down, case.padding, (0,) * 4, case.flip_filter, case.up**2, 1.0, 1.3, 0.2)
+    dy = torch.randn(y.shape).to(dtype)
+    dx = _transposed(ops, dy, codes, fu, fd, x.shape, arguments)
+    dy64 = dy.double().requires_grad_()
+    (dx64,) = torch.autograd.grad(expected, x64, dy64, create_graph=True)
+    assert relative_error(dx, dx64) < 2 * TOLERANCE[dtype]
+    v = image(case.shape, dtype, channels_last)
+    ddy = ops.filtered_lrelu_slopes(
+        v, codes, fu, fd, case.up, case.down, case.padding, (0,) * 4, case.flip_filter, case.up**2, 1.0, 1.3, 0.2
+    )
+    (ddy64,) = torch.autograd.grad(dx64, dy64, v.double())
+    assert relative_error(ddy, ddy64) < 2 * TOLERANCE[dtype]
 
 
 def test_sums_are_deterministic(ops):

@@ -15,6 +15,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from twins import TOLERANCE, twins
 
 import imgops
+from imgops import _backend
 
 
 class Case(NamedTuple):
@@ -279,6 +280,29 @@ def test_non_finite_values_stay_where_they_are(twin, device):
     assert int(y.isfinite().sum()) == y.numel() - 25
 
 
+@pytest.mark.parametrize(
+    ("up", "taps", "down_taps", "dtype", "first"),
+    [
+        (2, 12, (12,), torch.float16, "cuda"),
+        (4, 24, (12,), torch.float32, "cuda"),
+        (2, 12, (12, 12), torch.bfloat16, "cuda"),
+        (2, 12, (12,), torch.float64, None),
+        (2, 8, (12,), torch.float32, None),
+        (4, 12, (12,), torch.float32, None),
+        (2, 12, (12, 6), torch.float32, None),
+        (1, 6, (12,), torch.float32, None),
+        (2, 12, None, torch.float32, None),
+    ],
+)
+def test_filters_that_cuda_takes_in_one_pass(up, taps, down_taps, dtype, first, monkeypatch):
+    """The automatic choice tries the CUDA twin first for these, and no others."""
+    asked = []
+    monkeypatch.setattr(_backend, "choose", lambda *args: asked.append(args[-1]) or "reference")
+    fd = None if down_taps is None else torch.ones(down_taps)
+    imgops.filtered_lrelu(torch.ones(1, 1, 9, 9, dtype=dtype), torch.ones(taps), fd, None, up, 2, padding=12)
+    assert asked == [first]
+
+
 def test_the_number_of_threads_changes_nothing():
     x = torch.randn(2, 3, 90, 40, requires_grad=True)
     f = torch.randn(12)
@@ -369,7 +393,7 @@ X, F = torch.zeros(1, 2, 8, 8), torch.ones(4)
         (ValueError, "clamp must be >= 0", lambda: imgops.filtered_lrelu(X, clamp=-1)),
         (ValueError, "at least one pixel", lambda: imgops.filtered_lrelu(X, F, padding=-3)),
         (ValueError, "smaller than fd of 9 x 9", lambda: imgops.filtered_lrelu(X, None, torch.ones(9))),
-        (RuntimeError, "has no kernel in CUDA C", lambda: imgops.filtered_lrelu(X, impl="cuda")),
+        (RuntimeError, "the CUDA twin takes tensors on a GPU", lambda: imgops.filtered_lrelu(X, impl="cuda")),
     ],
 )
 def test_bad_input(error, match, call):

@@ -1,0 +1,110 @@
+// What the kernels of filtered_lrelu share, and those of its composition, which takes any factors and filters.
+//
+// Codes: two bits for each pixel of the up-sampled image, four rows to a byte; bit 0 where it was not positive, bit 1
+// where it was clamped.
+#pragma once
+
+#include "upfirdn2d.cuh"
+
+namespace imgops {
+
+constexpr int kPacked = 4;
+
+// Distances of an image's neighbours along each dimension, in values.
+struct Strides {
+  int64_t n, c, h, w;
+};
+
+struct Activation {
+  // whether the codes follow from the image and may be wanted, or are there and say the slopes
+  bool activates;
+  double gain, slope, clamp;
+};
+
+// Of the activation as the kernels apply it: z times one of two slopes, then clamped.
+template <class A>
+struct Slopes {
+  A positive, negative, limit;
+  bool clamps;
+
+  __device__ explicit Slopes(const Activation& act)
+      : positive(A(act.gain)), negative(A(act.gain) * A(act.slope)),
+        limit(act.clamp < 0 ? A(INFINITY) : A(act.clamp)), clamps(act.clamp >= 0) {}
+
+  __device__ __forceinline__ A of(bool above) const { return above ? positive : negative; }
+};
+
+// Activate kCount values one above the other; returns their codes if wanted, else anything.
+template <bool kCoded, int kCount, class A>
+__device__ __forceinline__ unsigned activate(A (&z)[kCount], const Slopes<A>& s) {
+  // kept apart, so that each bit is a constant
+  unsigned below = 0, beyond = 0;
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) {
+    const bool above = z[j] > A(0);
+    const A a = z[j] * s.of(above);
+    if constexpr (kCoded) {
+      if (!above) below |= 1u << 2 * j;
+      // NaN has no slope either
+      if (!(fabs(a) < s.limit)) beyond |= 2u << 2 * j;
+    }
+    z[j] = within(a, s.limit);
+  }
+  return s.clamps ? below | beyond : below;
+}
+
+// Multiply kCount values by the slopes that their codes say.
+template <int kCount, class A>
+__device__ __forceinline__ void times_slopes(A (&z)[kCount], const Slopes<A>& s, unsigned codes) {
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) {
+    z[j] *= s.of((codes & 1u << 2 * j) == 0);
+    if (codes & 2u << 2 * j) z[j] = A(0);
+  }
+}
+
+constexpr int kPointThreads = 256;
+
+// y = x + b in the dtype of y, value by value in memory order; b null: none.
+template <class From, class To, class A>
+__global__ void __launch_bounds__(kPointThreads) converted(const From* x, To* y, const A* b, int64_t count,
+                                                           int64_t inner, int64_t channels) {
+  const int64_t threads = int64_t(gridDim.x) * kPointThreads;
+  for (int64_t i = int64_t(blockIdx.x) * kPointThreads + threadIdx.x; i < count; i += threads) {
+    A v = widen(x[i]);
+    if (b) v += b[quotient(i, inner) % channels];
+    y[i] = narrow<To>(v);
+  }
+}
+
+// Activate z [N, C, H, W] in place, or multiply it by the slopes; a thread takes the pixels of one byte of codes.
+template <class A>
+__global__ void __launch_bounds__(kPointThreads) activated(A* z, uint8_t* codes, int64_t count, int64_t channels,
+                                                           int64_t h, int64_t w, Strides z_at, Strides codes_at,
+                                                           bool interleaved, Activation act) {
+  const Slopes<A> slopes(act);
+  const int64_t rows = (h + kPacked - 1) / kPacked, threads = int64_t(gridDim.x) * kPointThreads;
+  for (int64_t i = int64_t(blockIdx.x) * kPointThreads + threadIdx.x; i < count; i += threads) {
+    // memory order: n, row, column, c or n, c, row, column
+    const int64_t lines = interleaved ? quotient(i, channels) : i, column = lines % w, pixels = quotient(lines, w);
+    const int64_t row = pixels % rows, rest = quotient(pixels, rows);
+    const int64_t n = interleaved ? rest : quotient(rest, channels), c = (interleaved ? i : rest) % channels;
+    A* at = z + n * z_at.n + c * z_at.c + row * kPacked * z_at.h + column * z_at.w;
+    uint8_t* code = codes ? codes + n * codes_at.n + c * codes_at.c + row * codes_at.h + column * codes_at.w : nullptr;
+    A part[kPacked];
+#pragma unroll
+    for (int j = 0; j < kPacked; ++j) part[j] = row * kPacked + j < h ? at[j * z_at.h] : A(1);
+    if (act.activates) {
+      const unsigned word = activate<true>(part, slopes), left = unsigned(h - row * kPacked);
+      if (code) *code = uint8_t(left < kPacked ? word & ~(~0u << 2 * left) : word);
+    } else {
+      times_slopes(part, slopes, *code);
+    }
+#pragma unroll
+    for (int j = 0; j < kPacked; ++j) {
+      if (row * kPacked + j < h) at[j * z_at.h] = part[j];
+    }
+  }
+}
+
+}  // namespace imgops
