@@ -195,8 +195,7 @@ def filtered_case(
     name = _label(shape, dtype, channels_last, f"up{up} down{down}{' radial' if radial else ''}")
     # backward: dy, x, dx
     costs = (x + y, 3 * x + 2 * y), (flops, 2 * flops)
-    # the taps are float32, so that half precision leaves products in TF32
-    return Case("filtered_lrelu", name, make, ("x", "b"), *costs, dtype, "tf32" if dtype.itemsize == 2 else "float32")
+    return Case("filtered_lrelu", name, make, ("x", "b"), *costs, dtype, "float32")
 
 
 def adain_case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> Case:

@@ -8,6 +8,7 @@ It disassembles these kernels and those of the CUDA extension, and writes benchm
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -18,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.pop("TRITON_INTERPRET", None)
 
@@ -46,7 +47,17 @@ PTX_TRANSFER = re.compile(r"\b(ld|st)\.global(?:\.[a-zA-Z][\w:]*)*?(?:\.v(\d))?\
 PTX_COPY = re.compile(r"\bcp\.async\.c[ag]\.shared\.global \[[^]]*\], \[[^]]*\], (\w+)")
 SASS_TRANSFER = re.compile(r"\b(LDG|LDGSTS|STG)\.([\w.]+)")
 AMD_TRANSFER = re.compile(r"\b(?:global|buffer)_(load|store)_(\w+)")
+SASS_INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]*)([^;]*);")
 MATRIX_INSTRUCTION = re.compile(r"\b(wgmma|tcgen05)\.mma|\bmma\.sync|\bv_mfma_")
+
+
+class Launch(NamedTuple):
+    """One launch: the launcher's problem, the kernel, its programs, and the values that the launcher returns."""
+
+    problem: str
+    kernel: Any
+    programs: int
+    results: int
 
 
 class _Driver:
@@ -189,12 +200,12 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"mix_channels, {layout}", partial(gram_matrix.mix_channels, features, products, mean, mean)
 
 
-def compile_all(target: str, dtypes: Sequence[str], pattern: str = "") -> Iterator[tuple[str, str, Any]]:
-    """(launch, kernel, compiled kernel) of every launch for the target whose name the pattern finds."""
-    compiled: list[Any] = []
+def compile_all(target: str, dtypes: Sequence[str], pattern: str = "") -> Iterator[Launch]:
+    """Every launch for the target whose problem the pattern finds, compiled."""
+    compiled: list[tuple[Any, int]] = []
 
     def run(kernel: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
-        compiled.append(original(kernel, *args, grid=grid, warmup=True, **options))
+        compiled.append((original(kernel, *args, grid=grid, warmup=True, **options), math.prod(grid)))
 
     original, hip = triton.JITFunction.run, torch.version.hip
     triton.runtime.driver.set_active(_Driver(TARGETS[target]))
@@ -204,22 +215,27 @@ def compile_all(target: str, dtypes: Sequence[str], pattern: str = "") -> Iterat
     try:
         for dtype in dtypes:
             for name, call in launches(DTYPES[dtype]):
-                if re.search(pattern, name):
-                    call()
-                for kernel in compiled:
-                    yield f"{name}, {dtype}", kernel.name, kernel
+                if not re.search(pattern, name):
+                    continue
+                returned = call()
+                tensors = [returned] if isinstance(returned, Tensor) else returned
+                results = max(t.numel() for t in tensors if t is not None)
+                for kernel, programs in compiled:
+                    yield Launch(f"{name}, {dtype}", kernel, programs, results)
                 compiled.clear()
     finally:
         triton.JITFunction.run, torch.version.hip = original, hip
 
 
-def resources(kernel: Any) -> dict[str, int]:
-    """What a compiled kernel of Triton's takes of the GPU.
+def resources(launch: Launch) -> dict[str, int]:
+    """What a launch of Triton's takes of the GPU.
 
     ``spills`` counts bytes of stack and local memory on NVIDIA, where what registers do not hold goes; vector registers
     on AMD. ``loads`` and ``stores`` are the instructions that move global memory, ``wide_...`` those of 16 bytes a
-    thread.
+    thread. On NVIDIA ``issued`` counts the instructions that warps issue for 32 results, each loop run once, and
+    ``loops`` the loops.
     """
+    kernel = launch.kernel
     if "amdgcn" in kernel.asm:
         text = kernel.asm["amdgcn"]
         registers, *spills = (
@@ -235,7 +251,10 @@ def resources(kernel: Any) -> dict[str, int]:
             cubin.write(kernel.asm["cubin"])
             cubin.flush()
             (used,) = _usage(cubin.name).values()
-        # of PTX, whose vectors are those of the machine code; to disassemble each kernel takes a second
+            instructions, used["loops"] = _instructions(_cuobjdump("-sass", cubin.name))
+        warps = kernel.metadata.num_warps * launch.programs
+        used["issued"] = round(instructions * warps * 32 / launch.results)
+        # of PTX, whose vectors are those of the machine code
         transfers = [(kind, int(n or 1) * int(bits) >= 128) for kind, n, bits in PTX_TRANSFER.findall(text)]
         transfers += [("ld", size in ("16", "0x10")) for size in PTX_COPY.findall(text)]
     return {
@@ -257,6 +276,14 @@ def _transfers(found: Iterable[tuple[str, bool]]) -> dict[str, int]:
     return counts
 
 
+def _instructions(sass: str) -> tuple[int, int]:
+    """(instructions, loops) of a kernel's machine code; behind its end it is filled up with NOP."""
+    found = [(int(place, 16), name, operands) for place, name, operands in SASS_INSTRUCTION.findall(sass)]
+    targets = [(place, re.search(r"0x([0-9a-f]+)", operands)) for place, name, operands in found if name == "BRA"]
+    loops = sum(target is not None and int(target[1], 16) < place for place, target in targets)
+    return sum(name != "NOP" for _, name, _ in found), loops
+
+
 def _cuobjdump(*arguments: str) -> str:
     command = [triton.knobs.nvidia.cuobjdump.path, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -275,7 +302,8 @@ def _usage(*arguments: str) -> dict[str, dict[str, int]]:
 
 def triton_resources(target: str, dtypes: Sequence[str], pattern: str) -> dict[str, dict[str, int]]:
     """What each launch of Triton's that the pattern finds takes on a target."""
-    return {f"{name}: {kernel}": resources(made) for name, kernel, made in compile_all(target, dtypes, pattern)}
+    launched = compile_all(target, dtypes, pattern)
+    return {f"{launch.problem}: {launch.kernel.name}": resources(launch) for launch in launched}
 
 
 def cuda_resources(target: str) -> dict[str, dict[str, int]]:

@@ -3,7 +3,8 @@
 A program makes one tile of one plane's output. Filters are products with banded matrices whose entries are gathered
 from the taps by index, so that no filter or factor is special: with X the input under the tile, Z = Uy X Ux^T is the
 up-sampled image, A = act(Z), and Dy A Dx^T the output. A 2-D filter is a sum of such products: of one, where it is of
-rank one, which a kernel finds out on the device, else of one for each of its rows.
+rank one, which a kernel finds out on the device, else of one for each of its rows. The products are in float32: in
+three of TF32 each, which hold as much, tensor cores spend more on splitting than they save.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from .upfirdn2d_kernels import rank_one_kernel, tap
 
 #: rows of the up-sampled image whose codes share a byte
 PACKED = 4
-#: sides of a tile of the up-sampled image; the larger one where filters leave little of the smaller
+#: sides of a tile of the up-sampled image
 SIDES = (32, 64)
+#: instructions of a tile that is larger along one axis over the smaller one's, at most, in machine code
+LARGER_TILE = 3
 
 
 @triton.jit
@@ -103,8 +106,6 @@ def filtered_lrelu_kernel(
     CLAMP: tl.constexpr,
     PLANES_FIRST: tl.constexpr,  # neighbouring programs take one place of neighbouring planes
     WIDE: tl.constexpr,
-    UP_PRECISION: tl.constexpr,
-    DOWN_PRECISION: tl.constexpr,
     IY: tl.constexpr,
     IX: tl.constexpr,
     HY: tl.constexpr,
@@ -152,8 +153,8 @@ def filtered_lrelu_kernel(
     for r in range(first, end):
         b_ux = _matrix(p_ux + r * FUW, k_x, FUW, FLIP, GAIN_UX, WIDE)
         b_uy = _matrix(p_uy + r * FUH, k_y, FUH, FLIP, GAIN_UY, WIDE)
-        t = tl.dot(b_x, b_ux, input_precision=UP_PRECISION, out_dtype=WIDE)  # [IY, HX]
-        z = tl.dot(b_uy, t, z, input_precision=UP_PRECISION, out_dtype=WIDE)
+        t = tl.dot(b_x, b_ux, input_precision="ieee", out_dtype=WIDE)  # [IY, HX]
+        z = tl.dot(b_uy, t, z, input_precision="ieee", out_dtype=WIDE)
 
     m_high = ((high_y >= 0) & (high_y < high_h))[:, None] & ((high_x >= 0) & (high_x < high_w))[None, :]
     p_plane = p_codes
@@ -193,8 +194,8 @@ def filtered_lrelu_kernel(
     for r in range(first, end):
         b_dx = _matrix(p_dx + r * FDW, k_x, FDW, FLIP, GAIN_DX, WIDE)
         b_dy = _matrix(p_dy + r * FDH, k_y, FDH, FLIP, GAIN_DY, WIDE)
-        t = tl.dot(a, b_dx, input_precision=DOWN_PRECISION, out_dtype=WIDE)  # [HY, OX]
-        y = tl.dot(b_dy, t, y, input_precision=DOWN_PRECISION, out_dtype=WIDE)
+        t = tl.dot(a, b_dx, input_precision="ieee", out_dtype=WIDE)  # [HY, OX]
+        y = tl.dot(b_dy, t, y, input_precision="ieee", out_dtype=WIDE)
     out_y = out_y0 + tl.arange(0, OY)
     out_x = out_x0 + tl.arange(0, OX)
     m_out = ((tl.arange(0, OY) < rows) & (out_y < out_h))[:, None] & ((tl.arange(0, OX) < cols) & (out_x < out_w))
@@ -227,20 +228,20 @@ class _Axis(NamedTuple):
     def lead(self) -> int:
         return max(0, triton.cdiv(self.pad + self.pad_down, self.up))
 
-    def tile(self) -> _Tile | None:
-        """The first tile with a quarter of its side to itself, or the last with any of it; None where none has."""
+    def tile(self, sides: Sequence[int]) -> _Tile | None:
+        """The tile whose outputs cost least; None where none has any."""
         found = None
-        for high in SIDES:
+        for high in sides:
             # the tile has the rows after its last output too, up to the next tile's
             outputs = (high - self.down_taps + 1) // self.down
             # a byte of codes belongs to one tile
             while outputs > 0 and outputs * self.down % PACKED:
                 outputs -= 1
             inputs = (high + self.up_taps - 2) // self.up + 1
-            if outputs > 0 and inputs <= SIDES[-1]:
+            if outputs <= 0 or inputs > SIDES[-1]:
+                continue
+            if found is None or triton.cdiv(self.out, outputs) * LARGER_TILE < triton.cdiv(self.out, found.outputs):
                 found = _Tile(outputs, *(max(16, triton.next_power_of_2(n)) for n in (inputs, high, outputs)))
-                if 4 * outputs * self.down >= high:
-                    break
         return found
 
 
@@ -309,15 +310,14 @@ class _Call(NamedTuple):
     def launch(self, x: Tensor, b: Tensor | None, codes: Tensor | None, y: Tensor, activates: bool) -> bool:
         """Run the kernel where a tile of it exists; else return False."""
         ax, ay = self.axes(x)
-        tx, ty = ax.tile(), ay.tile()
+        # a tile that is large along both axes spills: only where no other has an output
+        tx, ty = ax.tile(SIDES), ay.tile(SIDES[:1]) or ay.tile(SIDES)
         if tx is None or ty is None:
             return False
         fu, fd = _filter(self.fu, self.gain_up, x), _filter(self.fd, self.gain_down, x)
+        larger = max(tx[1:]) // SIDES[0] * (max(ty[1:]) // SIDES[0])
         planes = x.shape[0] * x.shape[1]
         row_blocks, col_blocks = triton.cdiv(ay.out, ty.outputs), triton.cdiv(ax.out, tx.outputs)
-        # half precision is rounded at the end alone. TF32 holds its values, but not the taps' rest, and a rounded z
-        # would change its sign
-        half = x.dtype.itemsize == 2 and not torch.version.hip
         filtered_lrelu_kernel[(planes * row_blocks * col_blocks,)](
             x, *fu[:3], *fd[:3], b, codes, y, planes, x.shape[1], ay.size, ax.size, ay.high, ax.high, ay.out, ax.out,
             *x.stride(), *((0,) * 4 if codes is None else codes.stride()), *y.stride(),
@@ -325,11 +325,10 @@ class _Call(NamedTuple):
             UP=self.up, DOWN=self.down, FUW=ax.up_taps, FUH=ay.up_taps, FDW=ax.down_taps, FDH=ay.down_taps,
             FLIP=self.flip, GAIN_UX=fu.gain_x, GAIN_UY=fu.gain_y, GAIN_DX=fd.gain_x, GAIN_DY=fd.gain_y,
             ACTIVATES=activates, GAIN=self.gain, SLOPE=self.slope, CLAMP=self.clamp, PLANES_FIRST=x.stride(3) != 1,
-            WIDE=TL_WIDE[WIDE[x.dtype]], UP_PRECISION="tf32x3" if half else "ieee",
-            DOWN_PRECISION="tf32" if half else "ieee", IY=ty.in_block, IX=tx.in_block, HY=ty.high_block,
-            HX=tx.high_block, OY=ty.out_block, OX=tx.out_block,
-            # the larger tiles spill from fewer
-            num_warps=4 if max(ty[1:] + tx[1:]) <= SIDES[0] else 8 if half else 16, **OPTIONS,
+            WIDE=TL_WIDE[WIDE[x.dtype]], IY=ty.in_block, IX=tx.in_block, HY=ty.high_block, HX=tx.high_block,
+            OY=ty.out_block, OX=tx.out_block,
+            # larger tiles spill from fewer
+            num_warps=4 * larger, **OPTIONS,
         )  # fmt: skip
         return True
 
