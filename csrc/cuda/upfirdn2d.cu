@@ -82,21 +82,13 @@ void run_four_taps(const Launch& launch, const Resample<T, T>& p, bool channels_
     const bool vectorised = p.channels % width == 0 && aligned16(p.x);
     return vectorised ? run(std::integral_constant<int, width>{}) : run(std::integral_constant<int, 1>{});
   }
-  constexpr int kX = PlanarStrip<kUp, kDown>::kX, kY = PlanarStrip<kUp, kDown>::kY, kStep = P::step(kX);
-  // at least 4 lanes, which bounds the shared memory of blocks of many small planes
-  s.log_lanes = std::max(2, log2_ceil(ceil_div(p.out_w - s.out_x, kX), 5));
-  s.log_strips = log2_ceil(ceil_div(p.out_h - s.out_y, kY), 7 - s.log_lanes);
-  s.planes = kStripThreads >> (s.log_lanes + s.log_strips);
-  s.tile_w = (kStep << s.log_lanes) + P::samples(kX) - kStep;
-  s.tile_h = (P::step(kY) << s.log_strips) + P::samples(kY) - P::step(kY);
-  s.pitch = (s.tile_w + 1) / 2 * 2;
-  s.log_stage = 3;
-  while (s.log_stage < 6 && (2 << s.log_stage) <= s.tile_w) ++s.log_stage;
-  s.count_x = ceil_div(p.out_w - s.out_x, int64_t(kX) << s.log_lanes);
-  s.count_y = ceil_div(p.out_h - s.out_y, int64_t(kY) << s.log_strips);
-  s.count = s.count_x * s.count_y * ceil_div(p.samples * p.channels, s.planes);
-  const size_t shared = sizeof(A) * s.planes * s.tile_h * s.pitch;
-  launch(planar_four_taps<T, kUp, kDown>, s.count, kWaves, kStripThreads, shared, p, s);
+  using S = PlanarStrip<kUp, kDown>;
+  const int64_t columns = ceil_div(p.out_w - s.out_x, S::kX);
+  s.log_lanes = std::max(3, log2_ceil(columns + S::kBehind, 5));
+  s.count_x = ceil_div(columns, (1 << s.log_lanes) - S::kBehind);
+  s.count_y = ceil_div(p.out_h - s.out_y, S::kY);
+  s.count = s.count_x * s.count_y * ceil_div(p.samples * p.channels, 32 >> s.log_lanes);
+  launch(planar_four_taps<T, kUp, kDown>, ceil_div(s.count, kStripThreads / 32), kWaves, kStripThreads, 0, p, s);
 }
 
 // The largest tile that fits; false if none does.

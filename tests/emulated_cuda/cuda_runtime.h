@@ -154,6 +154,11 @@ template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
   return emulation::exchange(value, (emulation::current % 32) ^ unsigned(mask));
 }
+template <class T>
+T __shfl_down_sync(unsigned, T value, int distance) {
+  const unsigned lane = emulation::current % 32, from = lane + unsigned(distance);
+  return emulation::exchange(value, from < 32 ? from : lane);
+}
 inline bool __all_sync(unsigned, bool value) {
   bool all = true;
   for (unsigned lane = 0; lane < 32; ++lane) all &= emulation::exchange(value, lane);
