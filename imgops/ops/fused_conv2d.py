@@ -17,10 +17,10 @@ from ..reference.modulated_conv2d import resample_padding
 from . import bias_act
 from ._common import accumulation_dtype, dense_format
 from ._registration import namespace, register
-from .upfirdn2d import filter_size, fused_upfirdn2d_bias_act
+from .upfirdn2d import choose_resampler, filter_size, fused_upfirdn2d_bias_act
 
 _LINEAR = ("linear", 0.0, 1.0, -1.0)
-_NO_PADDING = (0, 0, 0, 0)
+_NO_PADDING, _ONE = (0, 0, 0, 0), (1, 1)
 #: in smaller batches the weights, which Winograd's algorithm transforms first, outweigh the images
 WINOGRAD_PIXELS = 1024
 #: with fewer channels a weight's gradient spends more on the transforms than on the products
@@ -29,6 +29,7 @@ WINOGRAD_CHANNELS = 64
 
 def fused_resampled_conv2d(
     twin: str,
+    impl: str | None,
     x: Tensor,
     weight: Tensor,
     styles: Tensor | None,
@@ -45,7 +46,8 @@ def fused_resampled_conv2d(
     """The convolution of ``modulated_conv2d`` in as few passes as there are resolutions; arguments already checked.
 
     One pass where nothing is resampled; two where it is: the filter before the strided convolution, or the
-    transposed convolution before the filter, which then has the epilogue.
+    transposed convolution before the filter, which then has the epilogue. ``twin`` convolves; the twin that filters is
+    chosen for itself, as ``impl`` says.
     """
     kh, kw = weight.shape[2:]
     pointwise = kh == kw == 1
@@ -57,7 +59,9 @@ def fused_resampled_conv2d(
         if f is not None:
             # a 1x1 convolution reads only the samples that its stride keeps
             kept = down if pointwise else 1
-            x = namespace(twin).upfirdn2d(x, f, (1, 1), (kept, kept), pads, False, 1.0)
+            kept_each = (kept, kept)
+            resampler = choose_resampler(x, f, _ONE, kept_each, impl)
+            x = namespace(resampler).upfirdn2d(x, f, _ONE, kept_each, pads, False, 1.0)
             stride, pads = down // kept, _NO_PADDING
         return fused_conv2d(twin, x, weight, styles, demod, noise, bias, activation, stride, pads, 1)
 
@@ -70,8 +74,10 @@ def fused_resampled_conv2d(
         factor = 1
         x0, x1, y0, y1 = x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up)
         x = fused_conv2d(twin, x, weight, styles, None, None, None, _LINEAR, 1, _NO_PADDING, up)
+    factors = (factor, factor)
+    resampler = choose_resampler(x, f, factors, _ONE, impl, activation[0])
     return fused_upfirdn2d_bias_act(
-        twin, x, f, (factor, factor), (1, 1), (x0, x1, y0, y1), float(up**2), bias, demod, noise, *activation
+        resampler, x, f, factors, _ONE, (x0, x1, y0, y1), float(up**2), bias, demod, noise, *activation
     )
 
 

@@ -170,7 +170,7 @@ def resampled_conv2d(
         return y.to(x.dtype)
     problem = (x, weight.to(x.dtype), styles, demod, noise, bias, (act, *act_arguments), up, down, pads, f, flip_weight)
     fused = twin == "triton" or (twin == "cpu" and winograd_pays(x, weight, up, down))
-    return fused_resampled_conv2d(twin, *problem) if fused else library_resampled_conv2d(twin, *problem)
+    return fused_resampled_conv2d(twin, impl, *problem) if fused else library_resampled_conv2d(twin, *problem)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from twins import TOLERANCE, twins
 
 import imgops
+from imgops import _backend
 from imgops.nn import EqualizedConv2d
 from imgops.ops import fused_conv2d, library_conv2d
 
@@ -279,6 +280,29 @@ def test_twin_is_chosen_for_the_whole_call():
     torch.testing.assert_close(inside, imgops.modulated_conv2d(x, w, s))
     with pytest.raises(RuntimeError, match="the cuda twin is not available on cpu"):
         imgops.modulated_conv2d(x, w, s, impl="cuda")
+
+
+@pytest.mark.parametrize(("up", "down"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(("convolves", "filters"), [("cpu", "triton"), ("triton", "cpu")])
+def test_one_twin_convolves_and_another_filters(convolves, filters, up, down, monkeypatch):
+    """As the automatic choice may want it; gradients of any order run on the twin of their forward."""
+    for twin in (convolves, filters):
+        status = _backend.load()[twin, "cpu"]
+        if not status.available:
+            pytest.skip(f"{twin}: {status.reason}")
+    case = MODULATED_CONV[0]._replace(up=up, down=down, size=(8, 6))
+    tensors, kwargs = operands(case, "cpu", torch.float32)
+    monkeypatch.setattr(fused_conv2d, "WINOGRAD_PIXELS", 0)
+    monkeypatch.setattr(fused_conv2d, "choose_resampler", lambda *args: filters)
+    orders = []
+    for twin in (convolves, "reference"):
+        inputs = {k: t.clone().requires_grad_() for k, t in tensors.items()}
+        y = run(inputs, kwargs, twin)
+        gradients = torch.autograd.grad(y.square().sum(), list(inputs.values()), create_graph=True)
+        (second,) = torch.autograd.grad(gradients[0].square().sum(), inputs["weight"])
+        orders.append((y, *gradients, second))
+    for actual, expected in zip(*orders, strict=True):
+        assert relative_error(actual, expected.double()) < 1e-5
 
 
 X, W, S = torch.zeros(2, 3, 8, 8), torch.zeros(4, 3, 3, 3), torch.zeros(2, 3)

@@ -12,7 +12,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from twins import TOLERANCE, twins
 
 import imgops
-from imgops.ops.upfirdn2d import filter_size
+from imgops import _backend
+from imgops.ops.upfirdn2d import choose_resampler, filter_size
 
 IDS = [f"{c.taps}-up{c.up}-down{c.down}" for c in RESAMPLE]
 
@@ -201,6 +202,31 @@ def test_any_arguments(data):
     assert y.shape == (*shape[:2], height, width)
     expected = imgops.upfirdn2d(x.double(), f, **kwargs, impl="reference")
     assert relative_error(y, expected) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize(
+    ("taps", "up", "down", "act", "dtype", "channels_last", "first"),
+    [
+        ((4, 4), (1, 1), (1, 1), "lrelu", torch.float16, False, "cuda"),
+        ((4,), (2, 2), (1, 1), "linear", torch.float32, False, "cuda"),
+        ((4, 4), (1, 1), (2, 2), "relu", torch.bfloat16, False, "cuda"),
+        ((4, 4), (1, 1), (1, 1), "lrelu", torch.float16, True, None),
+        ((4, 4), (1, 1), (1, 1), "swish", torch.float16, False, None),
+        ((4, 4), (1, 1), (1, 1), "lrelu", torch.float64, False, None),
+        ((4, 4), (2, 1), (1, 1), "lrelu", torch.float32, False, None),
+        ((4, 4), (2, 2), (2, 2), "lrelu", torch.float32, False, None),
+        ((4, 8), (1, 1), (1, 1), "lrelu", torch.float32, False, None),
+        (None, (2, 2), (1, 1), "linear", torch.float32, False, None),
+    ],
+)
+def test_what_cuda_is_tried_first_for(taps, up, down, act, dtype, channels_last, first, monkeypatch):
+    """By the automatic choice: four taps of planar images."""
+    asked = []
+    monkeypatch.setattr(_backend, "choose", lambda *args: asked.append(args) or "reference")
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.ones(1, 2, 8, 8, dtype=dtype).contiguous(memory_format=form)
+    choose_resampler(x, None if taps is None else torch.ones(taps), up, down, None, act)
+    assert [(args[0], args[-1]) for args in asked] == [("upfirdn2d", first)]
 
 
 def test_setup_filter():
