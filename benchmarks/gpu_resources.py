@@ -52,12 +52,12 @@ MATRIX_INSTRUCTION = re.compile(r"\b(wgmma|tcgen05)\.mma|\bmma\.sync|\bv_mfma_")
 
 
 class Launch(NamedTuple):
-    """One launch: the launcher's problem, the kernel, its programs, and the values that the launcher returns."""
+    """One launch: the launcher's problem, the kernel, its programs, and the values of its largest tensor."""
 
     problem: str
     kernel: Any
     programs: int
-    results: int
+    values: int
 
 
 class _Driver:
@@ -92,7 +92,7 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
         form = torch.channels_last if last else torch.contiguous_format
         return torch.empty([n, c, h, w], dtype=dtype, memory_format=form)
 
-    b, scale, noise = torch.empty(128), torch.empty(8, 128), torch.empty(8, 1, 64, 64)
+    b, scale, noise = torch.empty(128), torch.empty(16, 128), torch.empty(16, 1, 128, 128)
     square, long, large = torch.empty(4, 4), torch.empty(12), torch.empty(8, 8)
     longer, radial = torch.empty(24), torch.empty(12, 12)
     weight, to_rgb = torch.empty(128, 128, 3, 3, dtype=dtype), torch.empty(3, 128, 1, 1, dtype=dtype)
@@ -100,7 +100,7 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
     one, two, no_padding, linear = (1, 1), (2, 2), (0, 0, 0, 0), ("linear", 0.0, 1.0, -1.0)
     for last in (False, True):
         layout = "channels-last" if last else "planar"
-        x, grown, small = image(8, 128, 64, 64, last), image(8, 128, 65, 65, last), image(32, 512, 4, 4, last)
+        x, grown, small = image(16, 128, 128, 128, last), image(16, 128, 129, 129, last), image(32, 512, 4, 4, last)
 
         def backward(act: Sequence[Any], from_input: bool, x: Tensor = x) -> Any:
             given = (x, None) if from_input else (None, x)
@@ -110,16 +110,16 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
             return upfirdn2d.upfirdn2d(x, f, up, down, pad, False, 1.0)
 
         def warp_backward(displaced: bool, x: Tensor = x) -> Any:
-            positions = torch.empty([8, 2, 64, 64] if displaced else [8, 64, 64, 2])
+            positions = torch.empty([16, 2, 128, 128] if displaced else [16, 128, 128, 2])
             return grid_sample.grid_sample_backward(x, x, positions, x.shape, displaced, "border", (0, 0), True, True)
 
         yield (
             f"grid_sample, {layout}",
-            partial(grid_sample.grid_sample, x, torch.empty(8, 64, 64, 2), False, "zeros", (0, 0)),
+            partial(grid_sample.grid_sample, x, torch.empty(16, 128, 128, 2), False, "zeros", (0, 0)),
         )
         yield (
             f"displace, {layout}",
-            partial(grid_sample.grid_sample, x, torch.empty(8, 2, 64, 64), True, "reflection", (0, 0)),
+            partial(grid_sample.grid_sample, x, torch.empty(16, 2, 128, 128), True, "reflection", (0, 0)),
         )
         yield f"grid_sample_backward, {layout}", partial(warp_backward, False)
         yield f"displace_backward, {layout}", partial(warp_backward, True)
@@ -161,7 +161,7 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
                 f"filtered_lrelu {name}, {layout}",
                 partial(filtered_lrelu.filtered_lrelu, x, fu, fd, b, up, down, (9, 8, 9, 8), *act),
             )
-        codes = torch.empty([8, 128, 34, 134], dtype=torch.uint8)
+        codes = torch.empty([16, 128, 66, 262], dtype=torch.uint8)
         yield (
             f"filtered_lrelu_slopes up 2, down 2, {layout}",
             partial(
@@ -202,10 +202,11 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 def compile_all(target: str, dtypes: Sequence[str], pattern: str = "") -> Iterator[Launch]:
     """Every launch for the target whose problem the pattern finds, compiled."""
-    compiled: list[tuple[Any, int]] = []
+    compiled: list[tuple[Any, int, int]] = []
 
     def run(kernel: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
-        compiled.append((original(kernel, *args, grid=grid, warmup=True, **options), math.prod(grid)))
+        made = original(kernel, *args, grid=grid, warmup=True, **options)
+        compiled.append((made, math.prod(grid), max(a.numel() for a in args if isinstance(a, Tensor))))
 
     original, hip = triton.JITFunction.run, torch.version.hip
     triton.runtime.driver.set_active(_Driver(TARGETS[target]))
@@ -217,11 +218,9 @@ def compile_all(target: str, dtypes: Sequence[str], pattern: str = "") -> Iterat
             for name, call in launches(DTYPES[dtype]):
                 if not re.search(pattern, name):
                     continue
-                returned = call()
-                tensors = [returned] if isinstance(returned, Tensor) else returned
-                results = max(t.numel() for t in tensors if t is not None)
-                for kernel, programs in compiled:
-                    yield Launch(f"{name}, {dtype}", kernel, programs, results)
+                call()
+                for made in compiled:
+                    yield Launch(f"{name}, {dtype}", *made)
                 compiled.clear()
     finally:
         triton.JITFunction.run, torch.version.hip = original, hip
@@ -232,8 +231,8 @@ def resources(launch: Launch) -> dict[str, int]:
 
     ``spills`` counts bytes of stack and local memory on NVIDIA, where what registers do not hold goes; vector registers
     on AMD. ``loads`` and ``stores`` are the instructions that move global memory, ``wide_...`` those of 16 bytes a
-    thread. On NVIDIA ``issued`` counts the instructions that warps issue for 32 results, each loop run once, and
-    ``loops`` the loops.
+    thread. On NVIDIA ``issued`` counts the instructions that warps issue for 32 values of the largest tensor, each
+    loop run once, and ``loops`` the loops.
     """
     kernel = launch.kernel
     if "amdgcn" in kernel.asm:
@@ -253,7 +252,7 @@ def resources(launch: Launch) -> dict[str, int]:
             (used,) = _usage(cubin.name).values()
             instructions, used["loops"] = _instructions(_cuobjdump("-sass", cubin.name))
         warps = kernel.metadata.num_warps * launch.programs
-        used["issued"] = round(instructions * warps * 32 / launch.results)
+        used["issued"] = round(instructions * warps * 32 / launch.values)
         # of PTX, whose vectors are those of the machine code
         transfers = [(kind, int(n or 1) * int(bits) >= 128) for kind, n, bits in PTX_TRANSFER.findall(text)]
         transfers += [("ld", size in ("16", "0x10")) for size in PTX_COPY.findall(text)]

@@ -1,7 +1,8 @@
 """Bilinear samples of images at a grid, or displaced, the derivatives of these for the positions, and their gradients.
 
-A program takes P samples and walks, P x K at a time, over channels: K of them forward, all of them backward, so that
-what it sums for the positions is its own. Into the gradient of the image it adds atomically: in float, or, where
+A program takes P samples and walks, K channels at a time, over channels: K of them forward, all of them backward, so
+that what it sums for the positions is its own. Its tiles are [P, K] where x is channels-last, else [K, P]: what is
+adjacent in memory is last. Into the gradient of the image it adds atomically: in float, or, where
 PyTorch is to be deterministic, in 64-bit fixed point, whose sums do not depend on the order.
 """
 
@@ -72,6 +73,18 @@ def _row(p_positions, n, pixel, m_pixel, out_w, stride_n, stride_row, stride_col
 
 
 @triton.jit
+def _of_pixels(v, CHANNELS_LAST: tl.constexpr):
+    """v [P] as an axis of a tile."""
+    return v[:, None] if CHANNELS_LAST else v[None, :]
+
+
+@triton.jit
+def _of_channels(v, CHANNELS_LAST: tl.constexpr):
+    """v [K] as an axis of a tile."""
+    return v[None, :] if CHANNELS_LAST else v[:, None]
+
+
+@triton.jit
 def grid_sample_kernel(
     p_x,
     p_positions,
@@ -95,29 +108,32 @@ def grid_sample_kernel(
     PADDING: tl.constexpr,
     ORDER_X: tl.constexpr,
     ORDER_Y: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr,
+    INDEX: tl.constexpr,
     WIDE: tl.constexpr,
     P: tl.constexpr,
     K: tl.constexpr,
 ):
     pid = tl.program_id(0)
-    n = (pid // channel_blocks // pixel_blocks).to(tl.int64)
-    pixel = (pid // channel_blocks % pixel_blocks).to(tl.int64) * P + tl.arange(0, P)  # [P]
+    n = (pid // channel_blocks // pixel_blocks).to(INDEX)
+    pixel = (pid // channel_blocks % pixel_blocks).to(INDEX) * P + tl.arange(0, P)  # [P]
     m_pixel = pixel < out_pixels
     i, j, u, v = _row(p_positions, n, pixel, m_pixel, out_w, stride_n, stride_row, stride_column, stride_axis)
     x0, x1, wx0, wx1, _, _, m_x = _place(u, in_w, j.to(WIDE), DISPLACED, PADDING, ORDER_X)
     y0, y1, wy0, wy1, _, _, m_y = _place(v, in_h, i.to(WIDE), DISPLACED, PADDING, ORDER_Y)
-    c = (pid % channel_blocks).to(tl.int64) * K + tl.arange(0, K)[None, :]  # [1, K]
-    mask = m_pixel[:, None] & (c < channels)  # [P, K]
-    m_tap = (m_x & m_y)[:, None] & mask
+    c = _of_channels((pid % channel_blocks).to(INDEX) * K + tl.arange(0, K), CHANNELS_LAST)
+    mask = _of_pixels(m_pixel, CHANNELS_LAST) & (c < channels)
+    m_tap = _of_pixels(m_x & m_y, CHANNELS_LAST) & mask
     p_taps = p_x + n * channels * in_h * in_w + c * x_channel
-    sums = tl.zeros((P, K), WIDE)
+    sums = tl.zeros((1, 1), WIDE)
     for tap in tl.static_range(4):
-        row = (y0 if tap < 2 else y1).to(tl.int64)
+        row = (y0 if tap < 2 else y1).to(INDEX)
         column = x0 if tap % 2 == 0 else x1
         w = (wy0 if tap < 2 else wy1) * (wx0 if tap % 2 == 0 else wx1)
-        value = tl.load(p_taps + ((row * in_w + column) * x_pixel)[:, None], m_tap, other=0)
-        sums += value.to(WIDE) * w[:, None]
-    p_out = p_y + n * channels * out_pixels + c * y_channel + (pixel * y_pixel)[:, None]
+        offset = _of_pixels((row * in_w + column) * x_pixel, CHANNELS_LAST)
+        value = tl.load(p_taps + offset, m_tap, other=0)
+        sums = sums + value.to(WIDE) * _of_pixels(w, CHANNELS_LAST)
+    p_out = p_y + n * channels * out_pixels + c * y_channel + _of_pixels(pixel * y_pixel, CHANNELS_LAST)
     tl.store(p_out, sums.to(p_y.dtype.element_ty), mask)
 
 
@@ -147,39 +163,42 @@ def grid_sample_backward_kernel(
     PADDING: tl.constexpr,
     ORDER_X: tl.constexpr,
     ORDER_Y: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr,
+    INDEX: tl.constexpr,
     WIDE: tl.constexpr,
     P: tl.constexpr,
     K: tl.constexpr,
 ):
     pid = tl.program_id(0)
-    n = (pid // pixel_blocks).to(tl.int64)
-    pixel = (pid % pixel_blocks).to(tl.int64) * P + tl.arange(0, P)  # [P]
+    n = (pid // pixel_blocks).to(INDEX)
+    pixel = (pid % pixel_blocks).to(INDEX) * P + tl.arange(0, P)  # [P]
     m_pixel = pixel < out_pixels
     i, j, u, v = _row(p_positions, n, pixel, m_pixel, out_w, stride_n, stride_row, stride_column, stride_axis)
     x0, x1, wx0, wx1, dx0, dx1, m_x = _place(u, in_w, j.to(WIDE), DISPLACED, PADDING, ORDER_X)
     y0, y1, wy0, wy1, dy0, dy1, m_y = _place(v, in_h, i.to(WIDE), DISPLACED, PADDING, ORDER_Y)
     sum_x = tl.zeros((P,), WIDE)
     sum_y = tl.zeros((P,), WIDE)
+    AXIS: tl.constexpr = 1 if CHANNELS_LAST else 0
     for c0 in range(0, channels, K):
-        c = c0 + tl.arange(0, K)[None, :].to(tl.int64)  # [1, K]
-        mask = (m_pixel & m_x & m_y)[:, None] & (c < channels)  # [P, K]
-        p_in = p_dy + n * channels * out_pixels + c * y_channel + (pixel * y_pixel)[:, None]
+        c = _of_channels(c0 + tl.arange(0, K).to(INDEX), CHANNELS_LAST)
+        mask = _of_pixels(m_pixel & m_x & m_y, CHANNELS_LAST) & (c < channels)
+        p_in = p_dy + n * channels * out_pixels + c * y_channel + _of_pixels(pixel * y_pixel, CHANNELS_LAST)
         g = tl.load(p_in, mask, other=0).to(WIDE)
         channel = n * channels * in_h * in_w + c * x_channel
         for tap in tl.static_range(4):
-            row = (y0 if tap < 2 else y1).to(tl.int64)
+            row = (y0 if tap < 2 else y1).to(INDEX)
             column = x0 if tap % 2 == 0 else x1
-            offset = channel + ((row * in_w + column) * x_pixel)[:, None]
+            offset = channel + _of_pixels((row * in_w + column) * x_pixel, CHANNELS_LAST)
             wx, dwx = (wx0, dx0) if tap % 2 == 0 else (wx1, dx1)
             wy, dwy = (wy0, dy0) if tap < 2 else (wy1, dy1)
             if p_dx is not None:
-                term = g * (wx * wy)[:, None]
+                term = g * _of_pixels(wx * wy, CHANNELS_LAST)
                 if p_unit is not None:
                     # rounded to the nearest; NaN, which no integer is, is left to the unit
                     term = tl.floor(term.to(tl.float64) / tl.load(p_unit) + 0.5).to(tl.int64)
                 tl.atomic_add(p_dx + offset, term, mask, sem="relaxed")
             if p_dpositions is not None:
-                value = tl.sum(tl.load(p_x + offset, mask, other=0).to(WIDE) * g, 1)
+                value = tl.sum(tl.load(p_x + offset, mask, other=0).to(WIDE) * g, AXIS)
                 sum_x += value * (dwx * wy)
                 sum_y += value * (wx * dwy)
     if p_dpositions is not None:
@@ -202,6 +221,11 @@ def _tile(channels: int, last: bool, most: int) -> tuple[int, int]:
     """(P, K) for 128 threads: at most a sample each, of which much is kept, and ``most`` channels of a plane each."""
     k = min(triton.next_power_of_2(max(channels, 1)), 32 if last else most)
     return min(1024 // k, 128), k
+
+
+def _index(*tensors: Tensor | None) -> tl.dtype:
+    """The type of places in these."""
+    return tl.int64 if max(t.numel() for t in tensors if t is not None) >= 2**31 else tl.int32
 
 
 def _positions(positions: Tensor, displaced: bool) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
@@ -228,14 +252,15 @@ def grid_sample(x: Tensor, positions: Tensor, displaced: bool, padding_mode: str
     if y.numel() == 0:
         return y
     pixels = size[0] * size[1]
-    p, k = _tile(c, last, 4)
+    p, k = _tile(c, last, 8)
     pixel_blocks, channel_blocks = triton.cdiv(pixels, p), triton.cdiv(c, k)
     with torch.cuda.device_of(x):
         grid_sample_kernel[(n * pixel_blocks * channel_blocks,)](
             x, positions, y, c, h, w, size[1], pixels, *_strides(c, h * w, last), *_strides(c, pixels, last), *strides,
             pixel_blocks, channel_blocks,
             DISPLACED=displaced, PADDING=padding_mode, ORDER_X=order[0], ORDER_Y=order[1],
-            WIDE=TL_WIDE[WIDE[x.dtype]], P=p, K=k, num_warps=4, **OPTIONS,
+            CHANNELS_LAST=last, INDEX=_index(x, y, positions), WIDE=TL_WIDE[WIDE[x.dtype]], P=p, K=k, num_warps=4,
+            **OPTIONS,
         )  # fmt: skip
     return y
 
@@ -291,7 +316,8 @@ def grid_sample_backward(
                 dy, x if needs_positions else None, positions, dx, dpositions if needs_positions else None, unit,
                 c, h, w, out[1], pixels, *_strides(c, h * w, last), *_strides(c, pixels, last), *strides, pixel_blocks,
                 DISPLACED=displaced, PADDING=padding_mode, ORDER_X=order[0], ORDER_Y=order[1],
-                WIDE=TL_WIDE[wide], P=p, K=k, num_warps=4, **OPTIONS,
+                CHANNELS_LAST=last, INDEX=_index(dy, dx, x, positions), WIDE=TL_WIDE[wide], P=p, K=k, num_warps=4,
+                **OPTIONS,
             )  # fmt: skip
     if dx is None:
         return dy.new_empty([0]), dpositions
