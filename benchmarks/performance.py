@@ -27,6 +27,8 @@ RATES = {"float32": 67e12, "tf32": 495e12, "float16": 990e12, "bfloat16": 990e12
 #: shares of these that a prediction reckons with, and the seconds that a kernel takes to start
 REACHED_BANDWIDTH, REACHED_RATE, START = 0.85, 0.6, 2e-6
 TARGET = "sm_90"
+#: instructions that its warps issue a second: one multiply-add of 32 lanes each, when it reaches its FLOP/s
+ISSUED = RATES["float32"] / 64
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -83,10 +85,11 @@ def of_triton(kernels: dict[str, dict[str, int]]) -> list[str]:
                 _share(wide, loads),
                 _share(wide_stores, stores),
                 _range(used["matrix_instructions"] for used in group),
+                _range(used["issued"] for used in group) + " and more" * any(used["loops"] for used in group),
             ]
         )
     columns = ["kernel", "registers", "shared bytes", "warps", "spilled bytes"]
-    return table([*columns, "16-byte loads", "16-byte stores", "matrix instructions"], rows)
+    return table([*columns, "16-byte loads", "16-byte stores", "matrix instructions", "issued for 32 values"], rows)
 
 
 def of_cuda(kernels: dict[str, dict[str, int]]) -> list[str]:
@@ -107,6 +110,45 @@ def of_cuda(kernels: dict[str, dict[str, int]]) -> list[str]:
     ]
     columns = ["kernel", "instances", "registers", "spilled bytes", "16-byte loads", "16-byte stores"]
     return table(columns, rows)
+
+
+def time_to_issue(itemsize: int) -> str:
+    """How many instructions are issued while the memory reads and writes 32 values."""
+    return f"{2 * 32 * itemsize / (BANDWIDTH * REACHED_BANDWIDTH) * ISSUED:.0f}"
+
+
+def short_of_the_goals(kernels: dict[str, dict[str, int]]) -> list[str]:
+    """What the machine code says will miss the goals, why, and what to try next."""
+
+    def issued(launch: str, kernel: str) -> int:
+        return kernels[f"{launch}, planar, float16: {kernel}"]["issued"]
+
+    lines = []
+    for what in (
+        f"""`filtered_lrelu`, 85% of the bandwidth: its arithmetic alone takes longer, 72 multiply-adds an output at the
+        factors 2 and 2, and a tile computes its borders anew. In CUDA C++ (`csrc/cuda/filtered_lrelu_tile.cuh`), which
+        the automatic choice takes for StyleGAN3's filters, the passes of a tile of 32 x 32 outputs add up to about 300
+        issued for 32 outputs. Next: fewer instructions to load a tile and to find its place; pairs of products in
+        `half2` where a test shows that rounding allows it. In Triton
+        ({issued("filtered_lrelu up 2, down 2", "filtered_lrelu_kernel")} issued) most of a tile is border; it is what
+        GPUs have whose CUDA extension was not built.""",
+        f"""`upfirdn2d` with 12 taps an axis
+        ({issued("upfirdn2d up 2, 12 separable", "upfirdn2d_kernel")} issued up,
+        {issued("upfirdn2d down 2, 12 separable", "upfirdn2d_kernel")} down): each thread loads every tap's sample for
+        itself. Next: the shuffles of `csrc/cuda/upfirdn2d_four_taps.cuh` for other lengths.""",
+        f"""`upfirdn2d` with 4 taps and an epilogue, planar, half precision: about 50 issued in CUDA C++, which the
+        automatic choice takes ({issued("upfirdn2d_bias_act 4x4", "upfirdn2d_kernel")} in Triton). Next: one load for
+        two samples where rows are even.""",
+        f"""`grid_sample` and `displace` of planar images
+        ({issued("grid_sample", "grid_sample_kernel")} issued): four taps are four loads of 2 bytes. Next: more
+        channels a thread, which registers allow.""",
+        """`modulated_conv2d`, planar: loads of one value each, and styles multiplied in every tile; channels-last has
+        neither. Next: whichever layout `make gpu` shows to be faster for whole layers as the default of half precision
+        (`imgops train --half-channels-last`).""",
+    ):
+        first, *rest = textwrap.wrap(" ".join(what.split()), 118, break_on_hyphens=False)
+        lines += ["- " + first, *("  " + line for line in rest)]
+    return lines
 
 
 def _range(values: Iterable[int]) -> str:
@@ -227,10 +269,17 @@ def page(results: Path = RESULTS) -> str:
     lines += [*floors(), "", f"## What the kernels take on {TARGET}"]
     lines += _paragraph(f"""Read off the compiled code by `python -m benchmarks.gpu_resources`, whose record has the
         other targets as well. Loads and stores are the instructions that move global memory, over all launches of the
-        record, of PTX for Triton and of machine code for CUDA. Triton {resources["triton"]}:""")
+        record, of PTX for Triton and of machine code for CUDA. "Issued" are the instructions that warps issue for 32
+        values of the largest tensor of a launch, each loop counted once; in the time that its memory takes to read and
+        write 32 values, at {REACHED_BANDWIDTH:.0%} of the bandwidth, an H100 issues {time_to_issue(2)} in half
+        precision and {time_to_issue(4)} in float32. Triton {resources["triton"]}:""")
     lines += of_triton(resources["kernels"][TARGET])
     lines += _paragraph("CUDA C++:")
     lines += of_cuda(resources["cuda"][TARGET])
+    lines += ["", "## Short of the goals"]
+    lines += _paragraph("""Not measured: what the machine code says will keep an op from 85% of the bandwidth, or a
+        convolution from the library's speed, and what to try next.""")
+    lines += short_of_the_goals(resources["kernels"][TARGET])
     return "\n".join(lines) + "\n"
 
 

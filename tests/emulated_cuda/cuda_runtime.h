@@ -131,10 +131,14 @@ inline void run_block(unsigned threads) {
     f.context.uc_link = nullptr;
     makecontext(&f.context, enter, 0);
   }
+  // a missing barrier shows in one order or the other
+  static bool backwards = false;
+  backwards = !backwards;
   for (unsigned left = threads; left > 0;) {
     progress = false;
     left = 0;
-    for (unsigned i = 0; i < threads; ++i) {
+    for (unsigned turn = 0; turn < threads; ++turn) {
+      const unsigned i = backwards ? threads - 1 - turn : turn;
       if (fibers[i].done) continue;
       ++left;
       resume(i);
