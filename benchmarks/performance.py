@@ -125,19 +125,24 @@ def short_of_the_goals(kernels: dict[str, dict[str, int]]) -> list[str]:
 
     lines = []
     for what in (
-        f"""`filtered_lrelu`, 85% of the bandwidth: its arithmetic alone takes longer, 72 multiply-adds an output at the
-        factors 2 and 2, and a tile computes its borders anew. In CUDA C++ (`csrc/cuda/filtered_lrelu_tile.cuh`), which
+        f"""`filtered_lrelu`, 85% of the bandwidth: in half precision its arithmetic alone takes longer, 72
+        multiply-adds
+        an output at the factors 2 and 2, and a tile computes its borders anew. In CUDA C++
+        (`csrc/cuda/filtered_lrelu_tile.cuh`), which
         the automatic choice takes for StyleGAN3's filters, the passes of a tile of 32 x 32 outputs add up to about 300
-        issued for 32 outputs. Next: fewer instructions to load a tile and to find its place; pairs of products in
+        issued for 32 outputs, counted by hand. Next: fewer instructions to load a tile and to find its
+        place; pairs of products in
         `half2` where a test shows that rounding allows it. In Triton
-        ({issued("filtered_lrelu up 2, down 2", "filtered_lrelu_kernel")} issued) most of a tile is border; it is what
-        GPUs have whose CUDA extension was not built.""",
+        ({issued("filtered_lrelu up 2, down 2", "filtered_lrelu_kernel")} issued) most of a tile is border;
+        it runs where
+        the CUDA extension is not built, and on AMD.""",
         f"""`upfirdn2d` with 12 taps an axis
         ({issued("upfirdn2d up 2, 12 separable", "upfirdn2d_kernel")} issued up,
         {issued("upfirdn2d down 2, 12 separable", "upfirdn2d_kernel")} down): each thread loads every tap's sample for
         itself. Next: the shuffles of `csrc/cuda/upfirdn2d_four_taps.cuh` for other lengths.""",
-        f"""`upfirdn2d` with 4 taps and an epilogue, planar, half precision: about 50 issued in CUDA C++, which the
-        automatic choice takes ({issued("upfirdn2d_bias_act 4x4", "upfirdn2d_kernel")} in Triton). Next: one load for
+        f"""`upfirdn2d` with 4 taps and an epilogue, planar, half precision: about 60 issued in CUDA C++, counted by
+        hand, which the automatic choice takes ({issued("upfirdn2d_bias_act 4x4", "upfirdn2d_kernel")} in
+        Triton). Next: one load for
         two samples where rows are even.""",
         f"""`grid_sample` and `displace` of planar images
         ({issued("grid_sample", "grid_sample_kernel")} issued): four taps are four loads of 2 bytes. Next: more
@@ -272,7 +277,8 @@ def page(results: Path = RESULTS) -> str:
         record, of PTX for Triton and of machine code for CUDA. "Issued" are the instructions that warps issue for 32
         values of the largest tensor of a launch, each loop counted once; in the time that its memory takes to read and
         write 32 values, at {REACHED_BANDWIDTH:.0%} of the bandwidth, an H100 issues {time_to_issue(2)} in half
-        precision and {time_to_issue(4)} in float32. Triton {resources["triton"]}:""")
+        precision and {time_to_issue(4)} in float32; both sides of every branch are counted. Triton
+        {resources["triton"]}:""")
     lines += of_triton(resources["kernels"][TARGET])
     lines += _paragraph("CUDA C++:")
     lines += of_cuda(resources["cuda"][TARGET])

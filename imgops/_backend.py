@@ -7,6 +7,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -85,6 +86,17 @@ def _load_extension(name: str) -> Status:
     return Status(True)
 
 
+def _cuda_status() -> Status:
+    """Of the CUDA extension, which runs on GPUs from the oldest architecture on that it was built for."""
+    status, built = _load_extension("_C_cuda"), str(build_report().get("_C_cuda", {}).get("architectures", ""))
+    oldest = min(map(int, re.findall(r"code=sm_(\d+)", built)), default=0)
+    major, minor = torch.cuda.get_device_capability()
+    if status.available and 10 * major + minor < oldest:
+        reason = f"the extension was built for GPUs from sm_{oldest} on; this is sm_{major}{minor}"
+        return Status(False, reason, f"set TORCH_CUDA_ARCH_LIST={major}.{minor} and reinstall imgops")
+    return status
+
+
 @cache
 def _triton_status() -> Status:
     if importlib.util.find_spec("triton") is None:
@@ -98,7 +110,7 @@ def load() -> dict[tuple[str, str], Status]:
     native = _load_extension("_C")
     if torch.cuda.is_available():
         # its kernels belong to the schemas that _C defines
-        native_cuda = _load_extension("_C_cuda") if native.available else native
+        native_cuda = _cuda_status() if native.available else native
         triton_cuda = _triton_status()
     else:
         if torch.version.cuda is None and torch.version.hip is None:

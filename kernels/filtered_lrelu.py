@@ -26,7 +26,7 @@ from .upfirdn2d_kernels import rank_one_kernel, tap
 PACKED = 4
 #: sides of a tile of the up-sampled image
 SIDES = (32, 64)
-#: instructions of a tile that is larger along one axis over the smaller one's, at most, in machine code
+#: a tile of twice the side issues up to so many times the instructions, and has to take the place of more tiles
 LARGER_TILE = 3
 
 

@@ -224,8 +224,9 @@ def _tile(channels: int, last: bool, most: int) -> tuple[int, int]:
 
 
 def _index(*tensors: Tensor | None) -> tl.dtype:
-    """The type of places in these."""
-    return tl.int64 if max(t.numel() for t in tensors if t is not None) >= 2**31 else tl.int32
+    """The type of places in these, of any strides."""
+    extents = (sum((n - 1) * d for n, d in zip(t.shape, t.stride(), strict=True)) for t in tensors if t is not None)
+    return tl.int64 if max(extents) >= 2**31 - 2**20 else tl.int32
 
 
 def _positions(positions: Tensor, displaced: bool) -> tuple[tuple[int, int], tuple[int, int, int, int]]:

@@ -149,9 +149,9 @@ __device__ __forceinline__ A clamped(A v, A limit) {
   return limit < A(0) ? v : (v > limit ? limit : (v < -limit ? -limit : v));
 }
 
-// The nearest number to v from -limit to limit, or NaN; in two instructions, and for limit >= 0.
+// The nearest number to v from -limit to limit, or NaN, for limit >= 0; in two instructions from sm_80 on.
 __device__ __forceinline__ float within(float v, float limit) {
-#ifdef __CUDA_ARCH__
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   asm("max.NaN.f32 %0, %0, %1;" : "+f"(v) : "f"(-limit));
   asm("min.NaN.f32 %0, %0, %1;" : "+f"(v) : "f"(limit));
   return v;

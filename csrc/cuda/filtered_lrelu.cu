@@ -26,7 +26,7 @@ std::pair<int64_t, int64_t> resampled(int64_t w, int64_t h, const Filter& f, int
   const auto size = [&](int64_t n, int64_t before, int64_t after, int64_t taps) {
     const int64_t most = std::max({n * up, n * up + before + after, std::abs(before)});
     STD_TORCH_CHECK(most < (int64_t(1) << 30), "imgops::filtered_lrelu: the up-sampled image is too large");
-    return (n * up + before + after - taps) / down + 1;
+    return (n * up + before + after - taps + down) / down;
   };
   return {size(w, padding[0], padding[1], f.w), size(h, padding[2], padding[3], f.h)};
 }
@@ -87,7 +87,7 @@ void compose(const Launch& launch, const Problem& q, const Tensor& y, const Tens
     const bool last = q.channels_last;
     const Tensor x = allocate(q.x, shape_of(q.x), wide, last);
     if (x.numel() > 0) convert<T, A>(launch, q.x, x, q.b, last);
-    const Tensor high = upfirdn2d_cuda(x, q.fu, {q.up, q.up}, {1, 1}, q.padding_up, q.flip_filter, q.gain_up);
+    const Tensor high = resample_cuda(x, q.fu, {q.up, q.up}, {1, 1}, q.padding_up, q.flip_filter, q.gain_up, last);
     const auto size = shape_of(high);
     const std::vector<int64_t> packed{size[0], size[1], ceil_div(size[2], kPacked), size[3]};
     const int64_t count = packed[0] * packed[1] * packed[2] * packed[3];
@@ -95,7 +95,7 @@ void compose(const Launch& launch, const Problem& q, const Tensor& y, const Tens
            coded ? static_cast<uint8_t*>(codes.data_ptr()) : nullptr, count, size[1], size[2], size[3],
            strides_of(size, last), strides_of(packed, last), last, q.act);
     const Tensor out =
-        upfirdn2d_cuda(high, q.fd, {1, 1}, {q.down, q.down}, q.padding_down, q.flip_filter, q.gain_down);
+        resample_cuda(high, q.fd, {1, 1}, {q.down, q.down}, q.padding_down, q.flip_filter, q.gain_down, last);
     convert<A, T>(launch, out, y, std::nullopt, last);
   });
 }
@@ -119,8 +119,9 @@ std::tuple<Tensor, Tensor> run(const Problem& q, const OptionalTensor& given, bo
   const std::vector<int64_t> size{n, c, out_h, out_w}, packed{n, c, ceil_div(high_h, kPacked), high_w};
   const Tensor y = allocate(q.x, size, q.x.scalar_type(), q.channels_last);
   if (given.has_value()) {
-    STD_TORCH_CHECK(given->scalar_type() == ScalarType::Byte && shape_of(*given) == packed,
-                    "imgops::filtered_lrelu_slopes: codes must be those of the up-sampled image, uint8");
+    STD_TORCH_CHECK(given->scalar_type() == ScalarType::Byte && shape_of(*given) == packed &&
+                        given->get_device_index() == q.x.get_device_index(),
+                    "imgops::filtered_lrelu_slopes: codes must be those of the up-sampled image, uint8, beside x");
   }
   const Tensor codes = given.has_value()
                            ? in_format(*given, q.channels_last)

@@ -64,8 +64,6 @@ void strip_origin(int pad, int& out, int& in) {
 
 template <class T, int kUp, int kDown>
 void run_four_taps(const Launch& launch, const Resample<T, T>& p, bool channels_last) {
-  using A = Accumulate<T>;
-  using P = Phases<kUp, kDown>;
   // more channels a thread would leave registers for too few threads
   constexpr int width = 4;
   Strips s{};
@@ -145,12 +143,12 @@ void run_without_tiles(const Launch& launch, const Problem& q, const Resample<T,
 
 std::tuple<Tensor, Tensor> run(const Tensor& x, const OptionalTensor& f, const std::vector<int64_t>& up,
                                const std::vector<int64_t>& down, const std::vector<int64_t>& padding, bool flip_filter,
-                               double gain, Options o) {
+                               double gain, Options o, bool channels_last) {
   STD_TORCH_CHECK(x.dim() == 4 && up.size() == 2 && down.size() == 2 && padding.size() == 4,
                   "imgops::upfirdn2d: x must be 4-D, up and down (x, y), padding (x0, x1, y0, y1)");
   STD_TORCH_CHECK(std::min({up[0], up[1], down[0], down[1]}) >= 1, "imgops::upfirdn2d: up and down must be >= 1");
   const Launch launch(x);
-  Problem q{x, f, up, down, padding, is_channels_last(x), 0, 0};
+  Problem q{x, f, up, down, padding, channels_last, 0, 0};
   q.x = in_format(x, q.channels_last);
   const Filter filter = filter_of(f, x, flip_filter, gain, q.f);
   // kernels compute positions along an axis in 32 bits
@@ -199,24 +197,30 @@ std::tuple<Tensor, Tensor> run(const Tensor& x, const OptionalTensor& f, const s
   return {y, filtered};
 }
 
+Tensor upfirdn2d(const Tensor& x, const OptionalTensor& f, std::vector<int64_t> up, std::vector<int64_t> down,
+                 std::vector<int64_t> padding, bool flip_filter, double gain) {
+  return resample_cuda(x, f, up, down, padding, flip_filter, gain, is_channels_last(x));
+}
+
 std::tuple<Tensor, Tensor> upfirdn2d_bias_act(const Tensor& x, const OptionalTensor& f, std::vector<int64_t> up,
                                               std::vector<int64_t> down, std::vector<int64_t> padding, bool flip_filter,
                                               double gain, const OptionalTensor& b, const OptionalTensor& scale,
                                               const OptionalTensor& noise, std::string act, double alpha,
                                               double act_gain, double clamp, bool keep) {
   const Options o{b, scale, noise, true, keep, act_of(act), alpha, act_gain, clamp};
-  return run(x, f, up, down, padding, flip_filter, gain, o);
+  return run(x, f, up, down, padding, flip_filter, gain, o, is_channels_last(x));
 }
 
 }  // namespace
 
-Tensor upfirdn2d_cuda(const Tensor& x, const OptionalTensor& f, std::vector<int64_t> up, std::vector<int64_t> down,
-                      std::vector<int64_t> padding, bool flip_filter, double gain) {
-  return std::get<0>(run(x, f, up, down, padding, flip_filter, gain, Options{}));
+Tensor resample_cuda(const Tensor& x, const OptionalTensor& f, const std::vector<int64_t>& up,
+                     const std::vector<int64_t>& down, const std::vector<int64_t>& padding, bool flip_filter,
+                     double gain, bool channels_last) {
+  return std::get<0>(run(x, f, up, down, padding, flip_filter, gain, Options{}, channels_last));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(imgops, CUDA, m) {
-  m.impl("upfirdn2d", TORCH_BOX(&upfirdn2d_cuda));
+  m.impl("upfirdn2d", TORCH_BOX(&upfirdn2d));
   m.impl("upfirdn2d_bias_act", TORCH_BOX(&upfirdn2d_bias_act));
 }
 

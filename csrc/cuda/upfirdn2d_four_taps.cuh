@@ -1,7 +1,7 @@
 // upfirdn2d with 4 taps an axis and the same factors for both: (1, 1), up 2 or down 2; what StyleGAN2 runs.
 //
-// A thread computes a strip of outputs in registers: each row of input is added to every output row that it reaches. Strips start at a phase of 0 (which may lie before the image), so that phases
-// are known when the loops are unrolled.
+// A thread computes a strip of outputs in registers: each row of input is added to every output row that it reaches.
+// Strips start at a phase of 0 (which may lie before the image), so that phases are known when the loops are unrolled.
 #pragma once
 
 #include "upfirdn2d.cuh"
@@ -71,7 +71,8 @@ __device__ __forceinline__ void finish_pieces(const Epilogue<A>& e, A (&acc)[kY]
 
 inline bool linear_in_pieces(Act act) { return act == Act::linear || act == Act::relu || act == Act::lrelu; }
 
-// How the image is cut. Planes: neighbouring lanes of a warp, 2^log_lanes of them, take neighbouring columns of one plane.
+// How the image is cut. Planes: neighbouring lanes of a warp, 2^log_lanes of them, take neighbouring columns of one
+// plane.
 struct Strips {
   int log_lanes;
   // output and input where the first strip starts
@@ -166,7 +167,7 @@ __global__ void __launch_bounds__(kStripThreads) planar_four_taps(const Resample
 #pragma unroll
         for (int x = 0; x < kX; ++x) {
           const bool noisy = noise && within_size(out_y + y, p.out_h) && wanted[x];
-          acc[y][x] = acc[y][x] * scale + (noisy ? noise[y * p.out_w + x] + b : b);
+          acc[y][x] = acc[y][x] * scale + (noisy ? noise[int64_t(y) * p.out_w + x] + b : b);
         }
       }
       finish_pieces(e, acc);

@@ -85,6 +85,10 @@ FILTERED = [
     # as its steps
     Filtered((1, 3, 9, 8), (9, 8, 7, 12), up_taps=(5,), down_taps=(4, 5), down=3),
     Filtered((1, 2, 12, 11), (9, 10, 9, 10), up_taps=(12, 12), down_taps=(12, 12)),
+    # an output of one pixel, whose gradient does not show its format
+    Filtered((2, 3, 4, 4), (2, 2, 2, 2), up=1, up_taps=(4,), down_taps=(4,), down=4),
+    # more tiles than blocks
+    Filtered((2, 20, 19, 18), (9, 8, 9, 8)),
 ]
 
 

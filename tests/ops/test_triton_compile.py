@@ -33,8 +33,9 @@ LAUNCHES = (
 def check(resources: dict[str, dict[str, int]]) -> None:
     """No kernel spills, and half-precision products run on tensor cores."""
     for name, kernel in resources.items():
-        # for sm_100 ptxas would rather park one address than take the 57th register
-        assert kernel["spills"] <= 8, name
+        # for sm_100 ptxas parks one address here, where it has registers left
+        parked = 8 if name.startswith("upfirdn2d up 2, 12 separable, planar, float32") else 0
+        assert kernel["spills"] <= parked, name
         if any(k in name for k in ("conv2d_kernel", "gram_matrix_kernel", "mix_channels_kernel")) and "float16" in name:
             assert kernel["matrix_instructions"] > 0, name
 

@@ -229,6 +229,14 @@ def test_what_cuda_is_tried_first_for(taps, up, down, act, dtype, channels_last,
     assert [(args[0], args[-1]) for args in asked] == [("upfirdn2d", first)]
 
 
+@pytest.mark.parametrize("in_dims", [0, 1, 4])
+def test_vmap_over_any_dimension(in_dims):
+    x, f = torch.randn(2, 3, 4, 6, 5), torch.randn(4)
+    y = torch.func.vmap(lambda t: imgops.upfirdn2d(t, f, padding=2), in_dims=in_dims)(x)
+    expected = [imgops.upfirdn2d(t, f, padding=2) for t in x.unbind(in_dims)]
+    torch.testing.assert_close(y, torch.stack(expected))
+
+
 def test_setup_filter():
     f = imgops.setup_filter([1, 3, 3, 1])
     torch.testing.assert_close(f, torch.tensor([1.0, 3, 3, 1]).outer(torch.tensor([1.0, 3, 3, 1])) / 64)
