@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from typing import Any
 
@@ -13,6 +14,7 @@ from golden import Case, cases, relative_error
 import imgops
 from imgops import _backend
 from imgops.models.stylegan2 import Discriminator, Generator, MappingNetwork
+from imgops.nn import EqualizedConv2d, SynthesisLayer, ToRGB
 
 CPU = _backend.load()["cpu", "cpu"]
 TWINS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(not CPU.available, reason=CPU.reason))]
@@ -39,11 +41,11 @@ def inputs(batch: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(batch, 8), torch.eye(batch, 3)
 
 
-def recorded(network_type: type[torch.nn.Module], case: Case) -> Any:
+def recorded(network_type: type[torch.nn.Module], case: Case, prefix: str = "state/") -> Any:
     """The network of a case, with its weights."""
-    skipped = ("truncation_psi", "truncation_cutoff")
-    network = network_type(**{k: v for k, v in case.params.items() if v is not None and k not in skipped})
-    network.load_state_dict({k[6:]: v for k, v in case.arrays.items() if k.startswith("state/")}, strict=True)
+    names = inspect.signature(network_type).parameters
+    network = network_type(**{k: v for k, v in case.params.items() if v is not None and k in names})
+    network.load_state_dict({k.removeprefix(prefix): v for k, v in case.arrays.items() if k.startswith(prefix)})
     return network
 
 
@@ -109,6 +111,15 @@ def test_recorded_discriminator(case, impl):
         assert relative_error(r1, a["r1"]) < 1e-4
         names = [k[8:] for k in a if k.startswith("r1_grad/")]
         assert_close_gradients(gradients(r1.mean(), D, names), case, "r1_grad/")
+
+
+@pytest.mark.parametrize("impl", TWINS)
+@pytest.mark.parametrize("case", list(cases("stylegan2_clamped")))
+def test_recorded_clamped_networks(case, impl):
+    a, c = case.arrays, case.arrays.get("c")
+    with imgops.use_impl(impl):
+        assert relative_error(recorded(Generator, case, "G/")(a["z"], c, noise_mode="const"), a["img"]) < 1e-4
+        assert relative_error(recorded(Discriminator, case, "D/")(a["x"], c), a["logits"]) < 1e-4
 
 
 @pytest.mark.skipif(not CPU.available, reason=CPU.reason)
@@ -178,17 +189,27 @@ def test_half_precision_stays_close(architecture, half_dtype, tolerance, half_ch
     assert all(p.grad.isfinite().all() for network in half for p in network.parameters())
 
 
-def test_half_precision_clamps_and_full_does_not():
+@pytest.mark.parametrize("num_fp16_res", [0, 1])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_clamp_holds_in_every_precision(architecture, num_fp16_res):
+    """In every convolution but the skips and the fromrgb of 4x4, which published networks leave open."""
+    settings = {"architecture": architecture, "num_fp16_res": num_fp16_res, "conv_clamp": 0.125}
+    G, D = generator(**settings), discriminator(**settings)
+    largest: dict[str, float] = {}
+    for network in (G, D):
+        for name, layer in network.named_modules():
+            # a resnet's layers give their share of the sum, sqrt(1 / 2)
+            if isinstance(layer, (EqualizedConv2d, SynthesisLayer, ToRGB)):
+                torch.nn.init.normal_(layer.weight, std=50)
+                layer.register_forward_hook(
+                    lambda layer, x, y, name=name: largest.__setitem__(name, float(y.detach().abs().max()))
+                )
     z, c = inputs()
-    G = generator(num_fp16_res=2)
-    largest = {}
-    for name in ("b4.conv1", "b8.conv1", "b16.conv1"):
-        layer = G.synthesis.get_submodule(name)
-        torch.nn.init.constant_(layer.bias, 1e4)
-        layer.register_forward_hook(lambda layer, x, y, name=name: largest.__setitem__(name, float(y.abs().max())))
-    G(z, c)
-    assert largest["b4.conv1"] > 1e4
-    assert largest["b8.conv1"] == largest["b16.conv1"] == 256
+    D(G(z, c), c)
+    unlimited = {n for n in largest if n.endswith(".skip") or n == "b4.fromrgb"}
+    assert len(largest) >= 10
+    assert all(largest[n] > 0.125 for n in unlimited)
+    assert all(largest[n] in (0.125, pytest.approx(0.125 * 0.5**0.5, rel=4e-3)) for n in largest.keys() - unlimited)
 
 
 def test_noise_modes():

@@ -52,16 +52,9 @@ class DiscriminatorBlock(nn.Module):
         self.half_dtype, self.half_channels_last = half_dtype, half_channels_last
         self.register_buffer("resample_filter", setup_filter(resample_filter))
 
-        def conv(inputs: int, outputs: int, kernel_size: int, down: int = 1, bias: bool = True) -> EqualizedConv2d:
+        def conv(inputs: int, outputs: int, kernel_size: int, down: int = 1) -> EqualizedConv2d:
             return EqualizedConv2d(
-                inputs,
-                outputs,
-                kernel_size,
-                bias=bias,
-                act=act if bias else "linear",
-                down=down,
-                resample_filter=resample_filter,
-                conv_clamp=conv_clamp,
+                inputs, outputs, kernel_size, act=act, down=down, resample_filter=resample_filter, conv_clamp=conv_clamp
             )
 
         if self.reads_image:
@@ -69,7 +62,8 @@ class DiscriminatorBlock(nn.Module):
         self.conv0 = conv(channels, channels, 3)
         self.conv1 = conv(channels, out_channels, 3, down=2)
         if architecture == "resnet":
-            self.skip = conv(channels, out_channels, 1, down=2, bias=False)
+            # published networks clamp no skip
+            self.skip = EqualizedConv2d(channels, out_channels, 1, bias=False, down=2, resample_filter=resample_filter)
 
     def forward(self, x: Tensor | None, img: Tensor | None) -> tuple[Tensor, Tensor | None]:
         dtype = self.half_dtype or self.conv0.weight.dtype
@@ -98,6 +92,7 @@ class DiscriminatorEpilogue(nn.Module):
         cmap_dim: size of the mapped label, which the output is projected on; 0 takes none.
         img_channels, architecture, act: as in :class:`DiscriminatorBlock`.
         mbstd_group_size, mbstd_num_channels: of :class:`imgops.nn.MinibatchStdDev`; 0 channels leave it out.
+        resample_filter, conv_clamp: of the 3x3 convolution; see :class:`imgops.nn.EqualizedConv2d`.
 
     ``forward(x, img, cmap)``: x [N, in_channels, 4, 4], img [N, img_channels, 4, 4] for "skip", cmap [N, cmap_dim] or
     None -> logits [N, 1].
@@ -114,15 +109,22 @@ class DiscriminatorEpilogue(nn.Module):
         mbstd_group_size: int | None,
         mbstd_num_channels: int,
         resample_filter: tuple[float, ...],
+        conv_clamp: float | None,
     ) -> None:
         super().__init__()
         self.cmap_dim = cmap_dim
         if architecture == "skip":
+            # published networks do not clamp this one
             self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, act=act, resample_filter=resample_filter)
         self.reads_image = architecture == "skip"
         self.mbstd = MinibatchStdDev(mbstd_group_size, mbstd_num_channels) if mbstd_num_channels > 0 else None
         self.conv = EqualizedConv2d(
-            in_channels + mbstd_num_channels, in_channels, 3, act=act, resample_filter=resample_filter
+            in_channels + mbstd_num_channels,
+            in_channels,
+            3,
+            act=act,
+            resample_filter=resample_filter,
+            conv_clamp=conv_clamp,
         )
         self.fc = EqualizedLinear(in_channels * 4 * 4, in_channels, act=act)
         self.out = EqualizedLinear(in_channels, cmap_dim or 1)
@@ -157,7 +159,8 @@ class Discriminator(nn.Module):
         num_fp16_res: how many of the highest resolutions run in half precision (4x4 never does). Default 0.
         half_dtype: torch.float16 (default) or torch.bfloat16. Parameters and logits stay float32.
         half_channels_last: lay the half-precision activations out channels-last. Default False.
-        conv_clamp: limit of the activations of half-precision blocks, as they leave a layer; None: none. Default 256.
+        conv_clamp: limit of the magnitudes that leave a convolution of 3x3, or of 1x1 on the image above 4x4, >= 0, in
+            every precision; None: none. Default 256.
         cmap_dim: size of the mapped label; default: the channels at 4x4.
         mbstd_num_channels: feature maps that the minibatch standard deviation adds; 0 leaves it out. Default 1.
         act: activation. Default "lrelu".
@@ -220,7 +223,7 @@ class Discriminator(nn.Module):
                 half_channels_last=half_channels_last,
                 act=act,
                 resample_filter=resample_filter,
-                conv_clamp=conv_clamp if res in halves else None,
+                conv_clamp=conv_clamp,
             )
             self.add_module(f"b{res}", block)
         if c_dim > 0:
@@ -234,6 +237,7 @@ class Discriminator(nn.Module):
             mbstd_group_size=mbstd_group_size,
             mbstd_num_channels=mbstd_num_channels,
             resample_filter=resample_filter,
+            conv_clamp=conv_clamp,
         )
 
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:

@@ -81,15 +81,8 @@ class SynthesisBlock(nn.Module):
         if self.num_torgb:
             self.torgb = ToRGB(out_channels, img_channels, w_dim, conv_clamp=conv_clamp)
         if self.resnet:
-            self.skip = EqualizedConv2d(
-                in_channels,
-                out_channels,
-                1,
-                bias=False,
-                up=2,
-                resample_filter=resample_filter,
-                conv_clamp=conv_clamp,
-            )
+            # published networks clamp no skip
+            self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, up=2, resample_filter=resample_filter)
 
     def forward(
         self, x: Tensor | None, img: Tensor | None, w: Tensor, noise_mode: str = "random"
@@ -172,7 +165,7 @@ class SynthesisNetwork(nn.Module):
                 use_noise=use_noise,
                 act=act,
                 resample_filter=resample_filter,
-                conv_clamp=conv_clamp if res in halves else None,
+                conv_clamp=conv_clamp,
             )
             self.w_ranges.append((start, start + block.num_conv + block.num_torgb))
             # ToRGB shares its w with the first convolution of the next block
@@ -209,7 +202,8 @@ class Generator(nn.Module):
         num_fp16_res: how many of the highest resolutions run in half precision (4x4 never does). Default 0.
         half_dtype: torch.float16 (default) or torch.bfloat16. Parameters and images stay float32.
         half_channels_last: lay the half-precision activations out channels-last. Default False.
-        conv_clamp: limit of the activations of half-precision blocks, as they leave a layer; None: none. Default 256.
+        conv_clamp: limit of the magnitudes that leave a convolution (but the skips of "resnet") or ToRGB, >= 0, in
+            every precision; None: none. Default 256.
         use_noise: False leaves the layers' noise out. Default True.
         act: activation of the synthesis layers. Default "lrelu".
         resample_filter: taps of the low-pass filter of up-sampling. Default [1, 3, 3, 1].
