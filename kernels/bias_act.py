@@ -266,7 +266,7 @@ def bias_act_backward_kernel(
             # a clamped output is the clamp as rounded to the output's dtype
             s = _slope(y.to(WIDE), False, ACT, ALPHA, GAIN, -1.0)
             if CLAMP >= 0:
-                limit = tl.full((), CLAMP, y.dtype).to(WIDE)
+                limit = tl.full((), CLAMP, WIDE).to(y.dtype).to(WIDE)
                 s = tl.where(tl.abs(y.to(WIDE)) < limit, s, tl.zeros_like(s))
             dz = dz * s
         else:

@@ -15,7 +15,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # the workers share the cores
     torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
+import importlib.util
+
 import pytest
+
+if os.environ.get("TRITON_INTERPRET") == "1" and importlib.util.find_spec("triton"):
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    # that of triton 3.8 has no bfloat16 constants; with any version the kernels must do without
+    if hasattr(InterpreterBuilder, "get_bf16"):
+        del InterpreterBuilder.get_bf16
 
 
 @pytest.fixture(autouse=True)
