@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from imgops.cli import dream_command, style_commands
 from imgops.cli._pictures import Reporter
@@ -25,6 +25,7 @@ from imgops.models.transform_net import TransformNet
 from imgops.models.vgg import VGG
 from imgops.style import AdaINTraining, FastTraining, OptimizeSettings, Transfer, TransferSettings
 from tests.test_cli import error, imgops
+from tests.test_video import UNEVEN, write_uneven
 
 QUICK = ("--size", "48", "--first-size", "32", "--steps", "2", "--later-steps", "1", "--device", "cpu")
 
@@ -173,6 +174,29 @@ def test_a_gif(folder, tmp_path, method):
     assert f"{out}: 3 frames" in stdout
     assert probe_video(out).fps == 10
     assert [frame.shape for frame in read_frames(out)] == [(3, 32, 48)] * 3
+
+
+@pytest.mark.parametrize(("source", "result"), [("in.gif", "out.gif"), ("in.gif", "out.mp4"), ("in.mp4", "out.mp4")])
+def test_times_of_a_video_are_kept(folder, tmp_path, source, result):
+    """Read by Pillow and PyAV themselves."""
+    if result == "out.mp4":
+        av = pytest.importorskip("av")
+    if source == "in.gif":
+        first, *rest = (Image.new("RGB", (60, 40), (50 * i, 90, 0)) for i in range(6))
+        first.save(tmp_path / source, save_all=True, append_images=rest, duration=[100, 100, 1000, 100, 100, 200])
+    else:
+        write_uneven(tmp_path / source)
+    style = folder / "net.safetensors"
+    imgops("style", tmp_path / source, style, "-o", tmp_path / result, *options(folder, "fast"))
+    if result == "out.gif":
+        with Image.open(tmp_path / result) as image:
+            shown = [frame.info["duration"] for frame in ImageSequence.Iterator(image)]
+        assert shown == [100, 100, 1000, 100, 100, 200]
+    else:
+        with av.open(str(tmp_path / result)) as container:
+            starts = [frame.pts * frame.time_base for frame in container.decode(video=0)]
+            assert starts == UNEVEN[:-1]
+            assert container.duration == 1_600_000
 
 
 def test_a_preview_follows(folder, tmp_path):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import doctest
+import errno
+import itertools
 import json
+import os
 import resource
 import signal
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageSequence
+from PIL import Image, ImageSequence, features
 
 import imgops.data
 import imgops.data.video
@@ -26,6 +30,7 @@ from imgops.data import (
     read_picture,
     read_video_settings,
     resize_picture,
+    write_picture,
 )
 
 SETTINGS = {"method": "optimize", "seed": 3, "style": "Größe.png", "note": "x" * 700}
@@ -67,7 +72,7 @@ def test_gif_there_and_back(photograph, tmp_path):
     frames = moving(photograph, 6, 47, 63)
     path = write(tmp_path / "made" / "a.gif", frames, 25, settings=SETTINGS)
     assert names(path.parent) == ["a.gif"]
-    assert probe_video(path) == VideoInfo(63, 47, Fraction(25), 6, False)
+    assert probe_video(path) == VideoInfo(63, 47, Fraction(25), 6, False, Fraction(1, 25))
     assert read_video_settings(path) == SETTINGS
     back = list(read_frames(path))
     assert len(back) == 6
@@ -129,14 +134,14 @@ def test_frames_of_a_gif_are_laid_over_those_before(tmp_path):
             canvas = np.where(sprite[..., 3:] > 0, sprite[..., :3], canvas if disposal == 1 else 255)
             assert np.array_equal(canvas, (frame * 255).round().byte().permute(1, 2, 0).numpy())
         # the time of 0 is 100 ms in viewers
-        assert probe_video(tmp_path / name) == VideoInfo(20, 12, Fraction(3000, 400), 3, False)
+        assert probe_video(tmp_path / name) == VideoInfo(20, 12, Fraction(3000, 400), 3, False, Fraction(1, 20))
 
 
 def test_still_and_grey_gifs(tmp_path):
     Image.fromarray(np.full((5, 7), 51, np.uint8)).save(tmp_path / "still.gif")
     (frame,) = read_frames(tmp_path / "still.gif")
     torch.testing.assert_close(frame, torch.full((3, 5, 7), 0.2))
-    assert probe_video(tmp_path / "still.gif") == VideoInfo(7, 5, Fraction(10), 1, False)
+    assert probe_video(tmp_path / "still.gif") == VideoInfo(7, 5, Fraction(10), 1, False, Fraction(1, 10))
     assert read_video_settings(tmp_path / "still.gif") is None
 
 
@@ -157,7 +162,8 @@ def test_movies_there_and_back(name, photograph, tmp_path):
     frames = moving(photograph, 7, 47, 63)
     path = write(tmp_path / "with: colon" / name, frames, Fraction(30000, 1001), settings=SETTINGS)
     assert names(path.parent) == [name]
-    assert probe_video(path) == VideoInfo(64, 48, Fraction(30000, 1001), 7, False)
+    time_base = Fraction(1, 30000 if name in ("a.mp4", "a.mov") else 1000)
+    assert probe_video(path) == VideoInfo(64, 48, Fraction(30000, 1001), 7, False, time_base)
     assert read_video_settings(path) == SETTINGS
     back = list(read_frames(path))
     assert len(back) == 7
@@ -220,6 +226,109 @@ def test_turned_videos_are_upright(photograph, tmp_path):
         # the top row is now the right column
         assert torch.equal(new[:, :, -1], old[:, 0])
         assert torch.equal(new, old.transpose(1, 2).flip(2))
+
+
+#: where frames of a variable rate begin and the last one ends, s
+UNEVEN = [Fraction(tenths, 10) for tenths in (0, 1, 2, 12, 13, 14, 16)]
+
+
+def durations(path):
+    return [frame.duration for frame in imgops.data.read_timed_frames(path)]
+
+
+def write_uneven(path, codec="libx264", ticks=90000, sound=None):
+    """A clip of a variable frame rate, made by PyAV alone, of grey frames; with a tone in the time of its third."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10, width=32, height=32, pix_fmt="yuv420p")
+        stream.codec_context.time_base = Fraction(1, ticks)
+        tone = None if sound is None else container.add_stream(sound, rate=48000, layout="mono")
+        for i, start in enumerate(UNEVEN[:-1]):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 40 * i, np.uint8)).reformat(format="yuv420p")
+            frame.pts, frame.time_base = round(start * ticks), Fraction(1, ticks)
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode(None):
+            # the last frame's, which x264 leaves out
+            packet.duration = round((UNEVEN[-1] - UNEVEN[-2]) * ticks)
+            container.mux(packet)
+        if tone is not None:
+            time = np.arange(round(48000 * UNEVEN[-1])) / 48000
+            samples = np.sin(2 * np.pi * 440 * time) * ((time >= 0.2) & (time < 1.2))
+            frame = av.AudioFrame.from_ndarray(samples.astype(np.float32)[None], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
+            container.mux(tone.encode(frame))
+            container.mux(tone.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv", "out.webm", "out.gif"])
+@pytest.mark.parametrize(
+    ("source", "codec", "ticks"),
+    [("in.mp4", "libx264", 90000), ("in.mp4", "libx264", 15360), ("in.mkv", "libx264", 1000), ("in.webm", "vp9", 1000)],
+)
+def test_times_are_carried_over(source, codec, ticks, name, tmp_path):
+    pytest.importorskip("av")
+    codec = "libvpx-vp9" if codec == "vp9" else codec
+    source = write_uneven(tmp_path / source, codec, ticks)
+    info, frames = probe_video(source), list(imgops.data.read_timed_frames(source))
+    assert [round(10 * frame.duration) for frame in frames[:5]] == [1, 1, 10, 1, 1]
+    with VideoWriter(tmp_path / name, info.fps, time_base=info.time_base) as video:
+        for frame in frames:
+            video.write(frame.pixels, frame.duration)
+    # a GIF has hundredths of a second, Matroska and WebM have thousandths
+    coarsest = {".gif": 100, ".mkv": 1000, ".webm": 1000}.get(name[3:], ticks)
+    for kept, given in zip(durations(tmp_path / name), (frame.duration for frame in frames), strict=True):
+        assert kept == Fraction(round(given * coarsest), coarsest)
+
+
+def test_sound_stays_in_step_with_frames_of_a_variable_rate(tmp_path):
+    pytest.importorskip("av")
+    source = write_uneven(tmp_path / "in.mkv", ticks=1000, sound="aac")
+    info = probe_video(source)
+    path = tmp_path / "out.mp4"
+    with VideoWriter(path, info.fps, time_base=info.time_base, audio_from=source) as video:
+        for frame in imgops.data.read_timed_frames(source):
+            video.write(frame.pixels, frame.duration)
+    assert durations(path) == [end - start for start, end in itertools.pairwise(UNEVEN)]
+    ((_, before, *_),) = read_sound(source)
+    ((_, after, samples, rate),) = read_sound(path)
+    assert after == before
+    # the tone begins and ends with the third frame
+    loud = np.flatnonzero(np.abs(samples) > 0.2) / rate
+    assert (abs(loud[0] - 0.2), abs(loud[-1] - 1.2)) < (0.03, 0.03)
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp", "png", "avif"])
+def test_animations_are_read_with_their_times(ending, tmp_path):
+    if ending in ("webp", "avif") and not features.check(ending):
+        pytest.skip(f"this Pillow has no {ending}")
+    times = [50, 1200, 30, 250]
+    first, *rest = (Image.new("RGB", (20, 12), (60 * i, 255 - 60 * i, 0)) for i in range(4))
+    path = tmp_path / f"a.{ending}"
+    first.save(path, save_all=True, append_images=rest, duration=times, loop=0)
+    assert imgops.data.is_moving(path)
+    assert durations(path) == [Fraction(time, 1000) for time in times]
+    info = probe_video(path)
+    assert (info.frames, info.fps) == (4, Fraction(4000, sum(times)))
+    assert all((duration / info.time_base).denominator == 1 for duration in durations(path))
+    for i, frame in enumerate(read_frames(path)):
+        assert (frame[:, 6, 10] * 255 - torch.tensor([60.0 * i, 255 - 60 * i, 0])).abs().max() < 6
+
+
+def test_what_does_not_move(tmp_path):
+    from imgops.data._animation import count_frames
+
+    first, *rest = (Image.new("RGB", (20, 12), (60 * i, 0, 0)) for i in range(3))
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=rest)
+    first.save(tmp_path / "a.png")
+    # the first picture of this one is for viewers that show no animation
+    first.save(tmp_path / "b.png", save_all=True, append_images=rest, default_image=True, duration=[20, 30])
+    assert [imgops.data.is_moving(tmp_path / name) for name in ("pages.tif", "a.png", "b.png")] == [False, False, True]
+    assert [count_frames(tmp_path / name) for name in ("pages.tif", "a.png")] == [3, 1]
+    assert durations(tmp_path / "b.png") == [Fraction(20, 1000), Fraction(30, 1000)]
+    assert len(list(read_frames(tmp_path / "a.png"))) == 1
 
 
 def write_sound(path, codec, seconds=0.5, streams=1, pictures=None, start=0):
@@ -386,6 +495,7 @@ def test_bad_input(tmp_path):
         (lambda: VideoWriter(tmp_path / "a", 25), "got 'no ending'"),
         (lambda: VideoWriter(tmp_path / "a.gif", 0), "fps must be > 0; got 0"),
         (lambda: VideoWriter(tmp_path / "a.gif", float("nan")), "fps must be > 0; got nan"),
+        (lambda: VideoWriter(tmp_path / "a.gif", 5, time_base=Fraction(0)), "time_base must be > 0; got 0"),
         (lambda: VideoWriter(tmp_path / "a.gif", 5, audio_from="b.mp4"), r"a\.gif: a GIF has no sound"),
         (lambda: VideoWriter(tmp_path / "a.gif", 5).write(torch.zeros(3, 8, 8)), "use it in a with statement"),
     ):
@@ -437,6 +547,36 @@ def test_a_disk_that_is_full(name, tmp_path):
         signal.signal(signal.SIGXFSZ, handler)
     assert names(tmp_path) == [name]
     assert path.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.gif", "a.mp4", "a.webm"])
+@pytest.mark.parametrize("where", ["opened", "synced", "renamed"])
+def test_errors_of_writing_name_the_file_that_was_asked_for(name, where, tmp_path, monkeypatch):
+    """Not the one that is written beside its place, whether the system names that or none."""
+    if name in ("a.mp4", "a.webm"):
+        pytest.importorskip("av")
+    path = tmp_path / name
+
+    def refuse(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *map(str, arguments[:1] if where == "opened" else ()))
+
+    monkeypatch.setattr(*{"opened": (Path, "touch"), "renamed": (os, "replace")}.get(where, (os, "fsync")), refuse)
+    if (name, where) == ("a.png", "opened"):
+        monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        write_picture(path, torch.rand(3, 8, 8)) if name == "a.png" else write(path, torch.rand(2, 3, 8, 8))
+    monkeypatch.undo()
+    assert raised.value.filename == str(path)
+    assert raised.value.errno == errno.ENOSPC
+    assert names(tmp_path) == []
+
+
+def test_a_name_as_long_as_the_system_allows(tmp_path):
+    for name in ("x" * 251 + ".png", "ä" * 125 + ".gif"):
+        path = tmp_path / name
+        write_picture(path, torch.rand(3, 8, 8)) if name.endswith("png") else write(path, torch.rand(2, 3, 8, 8))
+        assert names(tmp_path) == [name]
+        path.unlink()
 
 
 def test_what_is_known_before_the_work_is_said_before_it(tmp_path):

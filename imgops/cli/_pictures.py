@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from ..data.files import SCRAP
+from ..data.files import naming, scrap_of
 from ..data.pictures import picture_format, write_picture
 
 #: seconds between two writes of the preview
@@ -166,9 +166,10 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    trial = path.with_name(f"{SCRAP}{path.name}")
-    trial.touch()
-    trial.unlink()
+    trial = scrap_of(path)
+    with naming(path):
+        trial.touch()
+        trial.unlink()
 
 
 def peak_memory() -> str:

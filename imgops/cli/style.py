@@ -18,7 +18,7 @@ from .. import __version__
 from ..data.flow import occlusion, optical_flow, warp
 from ..data.pictures import FORMATS, picture_format, read_picture, resize_picture, write_picture
 from ..data.samples import PREFIX
-from ..data.video import VIDEO_ENDINGS, WRITTEN_ENDINGS, VideoWriter, is_video, probe_video, read_frames
+from ..data.video import VIDEO_ENDINGS, WRITTEN_ENDINGS, Frame, VideoWriter, is_video, probe_video, read_timed_frames
 from ..style.optimization import Progress, ratio_of, style_size
 from ..style.settings import OptimizeSettings
 from ..style.transfer import Transfer, TransferSettings
@@ -175,10 +175,16 @@ class _Work:
         size = self.transfer.size_of(torch.empty(3, info.height, info.width))
         with (
             Reporter(Path(self.content).name, self.job.preview) as reporter,
-            VideoWriter(self.out, info.fps, audio_from=sound, settings=self._record(size, None)) as writer,
+            VideoWriter(
+                self.out,
+                info.fps,
+                time_base=info.time_base,
+                audio_from=sound,
+                settings=self._record(size, None),
+            ) as writer,
         ):
-            for result in self._frames(read_frames(self.content), size):
-                writer.write(result)
+            for result, duration in self._frames(read_timed_frames(self.content), size):
+                writer.write(result, duration)
                 count += 1
                 reporter.update(count / info.frames if info.frames else None, result, f"frame {count}")
                 if self.stopped():
@@ -186,12 +192,12 @@ class _Work:
             reporter.finish(result)
         say(f"{self.out}: {count} frames of {_size(result)} pixels, {time.monotonic() - start:.0f} s, {peak_memory()}")
 
-    def _frames(self, frames: Iterator[Tensor], size: int) -> Iterator[Tensor]:
+    def _frames(self, frames: Iterator[Frame], size: int) -> Iterator[Frame]:
         """The result of each frame."""
         previous: tuple[Tensor, Tensor] | None = None
         styles = [self._shrunk(style, size) for style in self.styles]
         masks: tuple[list[Tensor] | None, list[Tensor | None] | None] | None = None
-        for frame in frames:
+        for frame, duration in frames:
             masks = self._masks(frame) if masks is None else masks
             small = resize_picture(frame, size)
             init = None
@@ -202,7 +208,7 @@ class _Work:
                 init = torch.where(occlusion(optical_flow(small, previous[0]), backward), small, init)
             result = self.transfer(small, styles, masks=masks[0], style_masks=masks[1], init=init)
             previous = small, result
-            yield result
+            yield Frame(result, duration)
 
     def _shrunk(self, style: Tensor, size: int) -> Tensor:
         return _at_most(style, style_size(style, size, self.settings.optimize))

@@ -23,11 +23,14 @@ from .pictures import resize_picture as resize_picture
 from .pictures import write_picture as write_picture
 from .samples import SAMPLE_SETS as SAMPLE_SETS
 from .samples import SampleSet as SampleSet
+from .video import Frame as Frame
 from .video import VideoInfo as VideoInfo
 from .video import VideoWriter as VideoWriter
+from .video import is_moving as is_moving
 from .video import is_video as is_video
 from .video import probe_video as probe_video
 from .video import read_frames as read_frames
+from .video import read_timed_frames as read_timed_frames
 from .video import read_video_settings as read_video_settings
 
 __all__ = [
@@ -35,12 +38,14 @@ __all__ = [
     "SAMPLE_SETS",
     "DataError",
     "EndlessSampler",
+    "Frame",
     "ImageDataset",
     "ImageFolder",
     "Picture",
     "SampleSet",
     "VideoInfo",
     "VideoWriter",
+    "is_moving",
     "is_video",
     "keep_colours",
     "keep_luma",
@@ -53,6 +58,7 @@ __all__ = [
     "read_frames",
     "read_picture",
     "read_settings",
+    "read_timed_frames",
     "read_video_settings",
     "resize_picture",
     "warp",

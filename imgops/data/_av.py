@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -72,8 +73,9 @@ def _frames(container: Any, path: Path) -> Iterator[Any]:
         raise DataError(f"{path}: damaged or truncated video, without a single frame")
 
 
-def av_info(path: Path) -> tuple[int, int, Fraction, int | None, bool]:
-    """(width, height, mean frames a second, about how many frames if that is known, whether there is sound).
+def av_info(path: Path) -> tuple[int, int, Fraction, int | None, Fraction, bool]:
+    """(width, height, mean frames a second, about how many frames if that is known, the part of a second that their
+    times are multiples of, whether there is sound).
 
     Raises:
         DataError: as :func:`av_frames`.
@@ -81,26 +83,50 @@ def av_info(path: Path) -> tuple[int, int, Fraction, int | None, bool]:
     with _open(path) as container:
         frame = next(_frames(container, path))
         stream = container.streams.video[0]
-        fps = stream.average_rate or stream.guessed_rate or Fraction(25)
+        fps = _rate(stream)
         frames = stream.frames
         if not frames and container.duration:
             frames = round(container.duration * fps / av.time_base)
         height, width = (frame.height, frame.width)[:: -1 if _turns(frame) % 2 else 1]
-        return width, height, Fraction(fps), frames or None, bool(container.streams.audio)
+        time_base = Fraction(stream.time_base or 1 / fps)
+        return width, height, fps, frames or None, time_base, bool(container.streams.audio)
 
 
-def av_frames(path: Path) -> Iterator[np.ndarray]:
-    """Its frames, uint8 [H, W, 3], upright.
+def _rate(stream: Any) -> Fraction:
+    """The mean frames a second of a stream."""
+    return Fraction(stream.average_rate or stream.guessed_rate or 25)
+
+
+def av_frames(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
+    """Its frames, uint8 [H, W, 3], upright, and how long each is shown, s: until the next one, as far as the file says.
 
     Raises:
         DataError: it is no video that FFmpeg reads, or a damaged one.
     """
     with _open(path) as container:
-        for frame in _frames(container, path):
-            unknown = frame.colorspace == _UNKNOWN and frame.height >= _HD_HEIGHT
-            matrix = "ITU709" if unknown else None
-            rgb = frame.reformat(format="rgb24", src_colorspace=matrix, interpolation=_CONVERSION)
-            yield np.rot90(rgb.to_ndarray(), _turns(frame))
+        frames = _frames(container, path)
+        frame: Any = next(frames)
+        usual = 1 / _rate(container.streams.video[0])
+        for following in itertools.chain(frames, [None]):
+            yield _upright(frame), _shown(frame, following) or usual
+            frame = following
+
+
+def _shown(frame: Any, following: Any) -> Fraction | None:
+    """How long a frame is shown, s, if the file says so."""
+    if following is None:
+        ticks = frame.duration
+    else:
+        ticks = 0 if frame.pts is None or following.pts is None else following.pts - frame.pts
+    return Fraction(ticks) * frame.time_base if ticks > 0 else None
+
+
+def _upright(frame: Any) -> np.ndarray:
+    """The pixels of a frame as a player shows it, uint8 [H, W, 3]."""
+    unknown = frame.colorspace == _UNKNOWN and frame.height >= _HD_HEIGHT
+    matrix = "ITU709" if unknown else None
+    rgb = frame.reformat(format="rgb24", src_colorspace=matrix, interpolation=_CONVERSION)
+    return np.rot90(rgb.to_ndarray(), _turns(frame))
 
 
 def _turns(frame: Any) -> int:
@@ -208,7 +234,8 @@ class AvEncoder:
 
     Args:
         path: the file to write; its ending names the container.
-        fps: frames a second, > 0.
+        fps: mean frames a second, > 0.
+        time_base: the part of a second that the frames' times are kept to.
         comment: what to keep as its comment, if anything.
         audio_from: a video whose sound is kept as far as the frames last: copied where the container holds its kind,
             else encoded anew.
@@ -217,8 +244,13 @@ class AvEncoder:
         OSError, DataError, ValueError: the source of the sound cannot be read; FFmpeg lacks an encoder.
     """
 
-    def __init__(self, path: Path, fps: Fraction, comment: str | None, audio_from: Path | None) -> None:
-        self.fps, self.count = fps, 0
+    def __init__(
+        self, path: Path, fps: Fraction, time_base: Fraction, comment: str | None, audio_from: Path | None
+    ) -> None:
+        #: where the next frame begins, s
+        self.time = Fraction()
+        #: how long the frames are shown that are still in the encoder, by their times, in parts of the time base
+        self.durations: dict[int, int] = {}
         suffix = path.suffix.lower()
         format, codec = _CONTAINERS[suffix]
         check_encoder(codec)
@@ -229,32 +261,40 @@ class AvEncoder:
         self.stream = self.container.add_stream(codec, rate=fps, options=_OPTIONS[codec])
         self.stream.pix_fmt, self.stream.bit_rate = "yuv420p", 0
         context = self.stream.codec_context
+        context.time_base = self.stream.time_base = self.time_base = time_base
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED
         if self.sound is not None:
             self.sound.add_streams(self.container)
 
-    def write(self, pixels: np.ndarray) -> None:
-        """Add a frame, uint8 [H, W, 3]; a last row or column is repeated where a side is odd."""
+    def write(self, pixels: np.ndarray, duration: Fraction) -> None:
+        """Add a frame, uint8 [H, W, 3], for a time in s; a last row or column is repeated where a side is odd."""
         height, width = pixels.shape[:2]
-        if self.count == 0:
+        if self.time == 0:
             self.stream.width, self.stream.height = width + width % 2, height + height % 2
         pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame: Any = av.VideoFrame.from_ndarray(pixels, format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", interpolation=_CONVERSION)
-        frame.pts, frame.time_base = self.count, 1 / self.fps
-        self.container.mux(self.stream.encode(frame))
-        self.count += 1
+        frame.pts, frame.time_base = round(self.time / self.time_base), self.time_base
+        self.time += duration
+        self.durations[frame.pts] = round(self.time / self.time_base) - frame.pts
+        self._mux(self.stream.encode(frame))
         self._mux_sound()
+
+    def _mux(self, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            # encoders leave it out; the file would guess how long the last frame is shown
+            packet.duration = self.durations.pop(packet.pts, packet.duration)
+            self.container.mux(packet)
 
     def _mux_sound(self) -> None:
         if self.sound is not None:
-            for packet in self.sound.packets_until(self.count / self.fps):
+            for packet in self.sound.packets_until(self.time):
                 self.container.mux(packet)
 
     def finish(self) -> None:
         """Write what is held back and the file's end."""
-        self.container.mux(self.stream.encode(None))
+        self._mux(self.stream.encode(None))
         if self.sound is not None:
             for packet in self.sound.flush():
                 self.container.mux(packet)

@@ -1,4 +1,4 @@
-"""Videos and animated GIFs, a frame at a time, in and out; sound is kept."""
+"""Videos and animations, a frame at a time, in and out; times and sound are kept."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._gif import GifEncoder, gif_comment, gif_frames, gif_info
+from ._animation import ANIMATIONS, GifEncoder, animation_comment, animation_frames, animation_info, is_animation
 from ._images import DataError
-from .files import SCRAP
+from .files import naming, scrap_of
 
 #: endings of the videos that are read, and of those that are written; GIF needs Pillow alone, the others PyAV
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
@@ -24,14 +24,22 @@ WRITTEN_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".gif")
 
 
 class VideoInfo(NamedTuple):
-    """What a video is: size in pixels, upright; mean frames a second; about how many frames, if the file says; and
-    whether it has sound."""
+    """What a video is: size in pixels, upright; mean frames a second; about how many frames, if the file says; whether
+    it has sound; and the part of a second that the times of its frames are multiples of."""
 
     width: int
     height: int
     fps: Fraction
     frames: int | None
     has_audio: bool
+    time_base: Fraction
+
+
+class Frame(NamedTuple):
+    """A frame of a video: float32 [3, H, W], RGB in [0, 1]; and how long it is shown, s."""
+
+    pixels: Tensor
+    duration: Fraction
 
 
 def is_video(path: str | Path) -> bool:
@@ -43,41 +51,63 @@ def is_video(path: str | Path) -> bool:
     return Path(path).suffix.lower() in VIDEO_ENDINGS
 
 
-def probe_video(path: str | Path) -> VideoInfo:
-    """What a video is, from its head and first frame, or from all of a GIF.
+def is_moving(path: str | Path) -> bool:
+    """Whether a file has frames that follow each other in time: a video by its ending, a GIF, WebP, PNG or AVIF by what
+    is in it.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: its name has none of :data:`VIDEO_ENDINGS`.
+    """
+    path = Path(path)
+    return is_animation(path) if path.suffix.lower() in ANIMATIONS else is_video(path)
+
+
+def probe_video(path: str | Path) -> VideoInfo:
+    """What a video is, from its head and first frame, or from all of an animation.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: its name has none of :data:`VIDEO_ENDINGS`, nor that of an animation: .webp, .png, .apng, .avif or
+            .avifs.
         DataError: it is no video, or a damaged one.
         ImportError: it needs PyAV, which is not installed.
     """
     path = _check_source(path)
-    if _is_gif(path):
-        return VideoInfo(*gif_info(path), has_audio=False)
-    return VideoInfo(*_pyav(path).av_info(path))
+    if _by_pillow(path):
+        width, height, fps, frames, time_base = animation_info(path)
+        return VideoInfo(width, height, fps, frames, False, time_base)
+    width, height, fps, count, time_base, has_audio = _pyav(path).av_info(path)
+    return VideoInfo(width, height, fps, count, has_audio, time_base)
 
 
 def read_frames(path: str | Path) -> Iterator[Tensor]:
-    """The frames of a video one by one, a few of them in memory at a time.
+    """The pixels of :func:`read_timed_frames`, each given once, however long it is shown."""
+    return (frame.pixels for frame in read_timed_frames(path))
 
-    Each is given once, however long it is shown. Transparency is laid over white, and frames that have no pixels of
+
+def read_timed_frames(path: str | Path) -> Iterator[Frame]:
+    """The frames of a video one by one with their times, a few of them in memory at a time.
+
+    Transparency is laid over white, and frames that have no pixels of
     their own over the frame before. Videos of 10 or more bits are read in 8; turned ones as a player shows them. Of a
     truncated video FFmpeg may give what there is without a word.
 
     Args:
-        path: ends in one of :data:`VIDEO_ENDINGS`.
+        path: as of :func:`probe_video`.
 
     Returns:
-        An iterator of float32 [3, H, W], RGB in [0, 1].
+        An iterator of :class:`Frame`.
 
     Raises:
         OSError, ValueError, DataError, ImportError: as :func:`probe_video`; damage beyond the first frame when it is
             come to.
     """
     path = _check_source(path)
-    frames = gif_frames(path) if _is_gif(path) else _pyav(path).av_frames(path)
-    return (torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1))).float() / 255 for frame in frames)
+    frames = animation_frames(path) if _by_pillow(path) else _pyav(path).av_frames(path)
+    return (
+        Frame(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 255, duration)
+        for pixels, duration in frames
+    )
 
 
 def read_video_settings(path: str | Path) -> dict[str, Any] | None:
@@ -87,7 +117,7 @@ def read_video_settings(path: str | Path) -> dict[str, Any] | None:
         OSError, ValueError, DataError, ImportError: as :func:`probe_video`.
     """
     path = _check_source(path)
-    comment = gif_comment(path) if _is_gif(path) else _pyav(path).av_comment(path)
+    comment = animation_comment(path) if _by_pillow(path) else _pyav(path).av_comment(path)
     try:
         settings = json.loads(comment)["imgops"]
     except (ValueError, TypeError, KeyError):
@@ -105,7 +135,9 @@ class VideoWriter:
 
     Args:
         path: ends in .gif, .mp4, .mov, .mkv or .webm; its folder is made.
-        fps: frames a second, > 0.
+        fps: frames a second, > 0; the mean where frames are given times of their own.
+        time_base: the part of a second that such times are kept to, as of :class:`VideoInfo`; MKV and WebM keep
+            milliseconds, a GIF hundredths. Default ``1 / fps``.
         audio_from: a video (or sound file) whose sound is kept, as far as the frames last, without encoding it anew
             where the container holds its kind; else as AAC, in WebM as Opus, at 48 kHz in stereo at most. A source
             that has no sound gives none.
@@ -120,9 +152,10 @@ class VideoWriter:
 
     Example::
 
-        with VideoWriter("out.mp4", probe_video("in.mp4").fps, audio_from="in.mp4") as video:
-            for frame in read_frames("in.mp4"):
-                video.write(1 - frame)
+        info = probe_video("in.mp4")
+        with VideoWriter("out.mp4", info.fps, time_base=info.time_base, audio_from="in.mp4") as video:
+            for frame in read_timed_frames("in.mp4"):
+                video.write(1 - frame.pixels, frame.duration)
     """
 
     def __init__(
@@ -130,6 +163,7 @@ class VideoWriter:
         path: str | Path,
         fps: Fraction | float,
         *,
+        time_base: Fraction | None = None,
         audio_from: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
@@ -146,36 +180,41 @@ class VideoWriter:
         if suffix != ".gif":
             _pyav(self.path)
         self.fps = Fraction(fps).limit_denominator(1001)
+        self.time_base = 1 / self.fps if time_base is None else Fraction(time_base)
+        if not 0 < self.time_base < float("inf"):
+            raise ValueError(f"VideoWriter: time_base must be > 0; got {time_base}")
         self.audio_from = None if audio_from is None else _check_file(audio_from)
         self.comment = None if settings is None else json.dumps({"imgops": dict(settings)}, ensure_ascii=True)
-        self._scrap = self.path.with_name(f"{SCRAP}{self.path.name}")
+        self._scrap = scrap_of(self.path)
         self._size: tuple[int, ...] | None = None
         self._encoder: Any = None
 
     def __enter__(self) -> VideoWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # a folder that cannot be written to is known now, not after the work
-            self._scrap.touch()
-            if _is_gif(self.path):
-                self._encoder = GifEncoder(self._scrap, self.fps, self.comment)
-            else:
-                encoder = _pyav(self.path).AvEncoder
-                self._encoder = encoder(self._scrap, self.fps, self.comment, self.audio_from)
-        except BaseException:
-            self._scrap.unlink(missing_ok=True)
-            raise
+        with naming(self.path):
+            try:
+                # a folder that cannot be written to is known now, not after the work
+                self._scrap.touch()
+                if _by_pillow(self.path):
+                    self._encoder = GifEncoder(self._scrap, self.comment)
+                else:
+                    encoder = _pyav(self.path).AvEncoder
+                    self._encoder = encoder(self._scrap, self.fps, self.time_base, self.comment, self.audio_from)
+            except BaseException:
+                self._scrap.unlink(missing_ok=True)
+                raise
         return self
 
-    def write(self, frame: Tensor) -> None:
+    def write(self, frame: Tensor, duration: Fraction | float | None = None) -> None:
         """Add a frame.
 
         Args:
             frame: [3, H, W], RGB in [0, 1], of the size of the first; what is beyond is clipped.
+            duration: how long it is shown, s, > 0. Default ``1 / fps``.
 
         Raises:
             OSError: it cannot be written.
-            ValueError: another shape, or no ``with`` block around.
+            ValueError: another shape, no positive duration, or no ``with`` block around.
         """
         if self._encoder is None:
             raise ValueError("VideoWriter.write: the writer is not open; use it in a with statement")
@@ -184,35 +223,40 @@ class VideoWriter:
         size = tuple(frame.shape[1:])
         if self._size not in (None, size):
             raise ValueError(f"VideoWriter.write: frame is {size} pixels high and wide, the first was {self._size}")
+        shown = 1 / self.fps if duration is None else duration
+        if not 0 < shown < float("inf"):
+            raise ValueError(f"VideoWriter.write: duration must be > 0; got {duration}")
         self._size = size
         values = (frame.detach().float().cpu().clamp(0, 1) * 255).round().byte()
-        self._encoder.write(values.permute(1, 2, 0).contiguous().numpy())
+        with naming(self.path):
+            self._encoder.write(values.permute(1, 2, 0).contiguous().numpy(), Fraction(shown))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         encoder, self._encoder = self._encoder, None
-        try:
-            if kind is None:
-                if self._size is None:
-                    raise ValueError(f"{self.path}: a video needs at least one frame; got none")
-                encoder.finish()
-                with open(self._scrap, "rb+") as file:
-                    os.fsync(file.fileno())
-                os.replace(self._scrap, self.path)
-        finally:
+        with naming(self.path):
             try:
-                encoder.close()
+                if kind is None:
+                    if self._size is None:
+                        raise ValueError(f"{self.path}: a video needs at least one frame; got none")
+                    encoder.finish()
+                    with open(self._scrap, "rb+") as file:
+                        os.fsync(file.fileno())
+                    os.replace(self._scrap, self.path)
             finally:
-                self._scrap.unlink(missing_ok=True)
+                try:
+                    encoder.close()
+                finally:
+                    self._scrap.unlink(missing_ok=True)
 
 
-def _is_gif(path: Path) -> bool:
-    return path.suffix.lower() == ".gif"
+def _by_pillow(path: Path) -> bool:
+    return path.suffix.lower() in ANIMATIONS
 
 
 def _check_source(path: str | Path) -> Path:
-    if not is_video(path):
+    if not is_video(path) and not _by_pillow(Path(path)):
         raise ValueError(f"{path}: videos are read from {', '.join(VIDEO_ENDINGS)}")
     return _check_file(path)
 

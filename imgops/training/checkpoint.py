@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..data.files import SCRAP, write_file
+from ..data.files import SCRAP, naming, write_file
 from .config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -67,14 +67,15 @@ def save(out: Path, seen: int, tensors: dict[str, dict[str, Tensor]], meta: dict
         return final
     sweep(out)
     scrap = out / f"{SCRAP}{final.name}"
-    scrap.mkdir(parents=True)
-    for name, table in tensors.items():
-        # clones: safetensors refuses tensors that share memory
-        plain = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in table.items()}
-        write_file(scrap / f"{name}.safetensors", safetensors.torch.save(plain))
-    write_file(scrap / CONFIG, json.dumps({"format": FORMAT, "seen": seen, **meta}, indent=2).encode())
-    _sync_folder(scrap)
-    os.replace(scrap, final)
+    with naming(final):
+        scrap.mkdir(parents=True)
+        for name, table in tensors.items():
+            # clones: safetensors refuses tensors that share memory
+            plain = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in table.items()}
+            write_file(scrap / f"{name}.safetensors", safetensors.torch.save(plain))
+        write_file(scrap / CONFIG, json.dumps({"format": FORMAT, "seen": seen, **meta}, indent=2).encode())
+        _sync_folder(scrap)
+        os.replace(scrap, final)
     _sync_folder(out)
     for old in checkpoints(out)[:-keep]:
         # renamed first, so that a kill leaves no half of a checkpoint under its name

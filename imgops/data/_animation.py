@@ -1,0 +1,165 @@
+"""Animations by Pillow, of GIF, WebP, APNG and AVIF: the frames of one with their times, and frames into a GIF."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ._images import DAMAGE, DataError, to_channels
+
+#: what Pillow calls the formats whose frames follow each other in time, by the endings of their files
+ANIMATIONS = {
+    ".gif": "GIF",
+    ".webp": "WEBP",
+    ".png": "PNG",
+    ".apng": "PNG",
+    ".avif": "AVIF",
+    ".avifs": "AVIF",
+}
+#: formats whose further frames are other views of the same picture
+_VIEWS = ("MPO", "PSD")
+#: how long viewers show a frame that says 0, and the shortest time that they keep to; hundredths of a second
+_UNSAID, _SHORTEST = 10, 2
+#: the longest that a GIF can show a frame, hundredths of a second
+_LONGEST = 65535
+#: the parts of a second that times are told in, at most
+_FINEST = 90000
+
+
+def count_frames(path: Path) -> int:
+    """How many frames or pages a file has that Pillow reads; 1 of another.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        try:
+            image = Image.open(file)
+            return 1 if image.format in _VIEWS else int(getattr(image, "n_frames", 1))
+        except DAMAGE:
+            return 1
+
+
+def is_animation(path: Path) -> bool:
+    """Whether a file has several frames that follow each other in time.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return path.suffix.lower() in ANIMATIONS and count_frames(path) > 1
+
+
+def _walk(path: Path) -> Iterator[Image.Image]:
+    """The animation at each of its frames, laid over the frames before; one object, which moves on."""
+    kind = ANIMATIONS[path.suffix.lower()]
+    with open(path, "rb") as file:
+        try:
+            image = Image.open(file)
+            # the picture of an APNG for viewers that show no animation
+            first = 1 if image.info.get("default_image") and getattr(image, "n_frames", 1) > 1 else 0
+        except Image.UnidentifiedImageError:
+            raise DataError(f"{path}: not a {kind} that Pillow can read") from None
+        except DAMAGE as error:
+            raise DataError(f"{path}: damaged {kind} ({error})") from None
+        for index in itertools.count(first):
+            try:
+                image.seek(index)
+            except EOFError:
+                return
+            except DAMAGE as error:
+                raise DataError(f"{path}: damaged {kind} at frame {index} ({error})") from None
+            try:
+                image.load()
+            except DAMAGE as error:
+                raise DataError(f"{path}: damaged or truncated {kind} at frame {index} ({error})") from None
+            yield image
+
+
+def _duration(image: Image.Image) -> Fraction:
+    """How long the frame is shown, s."""
+    milliseconds = image.info.get("duration", 0) or 10 * _UNSAID
+    if image.format == "GIF":
+        return Fraction(round(milliseconds / 10) or _UNSAID, 100)
+    # APNG has fractions of 16 bits, which Pillow makes floats of
+    return Fraction(milliseconds / 1000).limit_denominator(65535)
+
+
+def animation_info(path: Path) -> tuple[int, int, Fraction, int, Fraction]:
+    """(width, height, mean frames a second, frames, the part of a second that their times are multiples of).
+
+    Raises:
+        OSError, DataError: as :func:`animation_frames`.
+    """
+    width = height = 0
+    durations = []
+    for image in _walk(path):
+        width, height = image.size
+        durations.append(_duration(image))
+    ticks = math.lcm(*(duration.denominator for duration in durations))
+    return width, height, len(durations) / sum(durations, Fraction()), len(durations), Fraction(1, min(ticks, _FINEST))
+
+
+def animation_frames(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
+    """Its frames, uint8 [H, W, 3], transparency over white, and how long each is shown, s.
+
+    Raises:
+        OSError: the file cannot be read.
+        DataError: it is no picture that Pillow reads, or a damaged one.
+    """
+    for image in _walk(path):
+        yield np.asarray(to_channels(image, 3, str(path))), _duration(image)
+
+
+def animation_comment(path: Path) -> str:
+    """The comment of a GIF, or nothing.
+
+    Raises:
+        OSError, DataError: as :func:`animation_frames`.
+    """
+    comment = next(_walk(path)).info.get("comment", b"")
+    return comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)
+
+
+class GifEncoder:
+    """Frames into a GIF that repeats for ever; they are held, a byte a pixel, until the end.
+
+    A frame begins and ends at hundredths of a second, so the whole lasts as long as it should; above 50 frames a second
+    some are left out, as viewers show none shorter than 1/50 s. None is shown for longer than 655 s.
+
+    Args:
+        path: the file to write.
+        comment: what to keep as its comment, if anything.
+    """
+
+    def __init__(self, path: Path, comment: str | None) -> None:
+        self.path, self.comment = path, comment
+        self.frames: list[Image.Image] = []
+        self.starts: list[int] = []
+        self.end = Fraction()
+
+    def write(self, pixels: np.ndarray, duration: Fraction) -> None:
+        """Add a frame, uint8 [H, W, 3], in the 256 colours that suit it best, for a time in s."""
+        start = round(100 * self.end)
+        self.end += duration
+        if not self.starts or start - self.starts[-1] >= _SHORTEST:
+            self.starts.append(start)
+            self.frames.append(Image.fromarray(pixels).quantize(256, dither=Image.Dither.NONE))
+
+    def finish(self) -> None:
+        """Write the file."""
+        ends = [*self.starts[1:], round(100 * self.end)]
+        shown = [min(max(end - start, _SHORTEST), _LONGEST) for start, end in zip(self.starts, ends, strict=True)]
+        options = {} if self.comment is None else {"comment": self.comment.encode()}
+        first, *rest = self.frames
+        times = [10 * time for time in shown]
+        first.save(self.path, "GIF", save_all=True, append_images=rest, duration=times, loop=0, **options)
+
+    def close(self) -> None:
+        """Let go of the frames."""
+        self.frames.clear()
