@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: rooms by level, lowest first: a file imports from its own room and from lower levels alone
 LEVELS = (
-    ("reference", "kernels", "_C", "_C_cuda", "_host", "_backend", "_lazy"),
+    ("reference", "kernels", "_C", "_C_cuda", "_host", "_backend", "_lazy", "_device", "_settings"),
     ("ops",),
     ("nn",),
     ("models",),
@@ -32,6 +32,8 @@ PACKAGES = {
     "kernels": {"torch", "triton"},
     "_backend": {"torch"},
     "_lazy": set(),
+    "_device": {"torch"},
+    "_settings": set(),
     "ops": {"torch"},
     "nn": {"torch"},
     "models": {"torch", "safetensors"},

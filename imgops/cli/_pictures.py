@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from .._device import choose_device as device_of
 from ..data.files import naming, scrap_of
 from ..data.pictures import picture_format, write_picture
 
@@ -96,16 +97,12 @@ def choose_device(name: str) -> str:
     """The device that ``auto`` stands for, or the one named.
 
     Raises:
-        ValueError: there is no such device here.
+        ValueError: there is no such device here; says which there are.
     """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from None
-    return name
+        return device_of(name)
+    except ValueError as error:
+        raise ValueError(f"--device {name}: {error}") from None
 
 
 class Stopped(Exception):

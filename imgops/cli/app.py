@@ -93,12 +93,12 @@ def _training_options(function: Callable[..., None]) -> Callable[..., None]:
         kind = hints[field.name]
         flag = "--" + field.name.replace("_", "-")
         default = field.default
-        help = field.metadata["help"]
+        help, allowed = field.metadata["help"], field.metadata["allowed"]
         if default is not dataclasses.MISSING:
             shown = field.metadata["shown"] or (f"{default:g}" if isinstance(default, float) else str(default))
             if kind is bool:
                 shown = "yes" if default else "no"
-            help += f" [dim]\\[default: {shown}][/]"
+            help += f" [dim]\\[default: {shown}{'' if allowed is None else f'; {allowed.range()}'}][/]"
         option = typer.Option(
             f"{flag}/{flag.replace('--', '--no-')}" if kind is bool else flag,
             help=help,
@@ -175,7 +175,7 @@ def generate(
     checkpoint: Annotated[str, typer.Argument(help="A checkpoint, or the folder of a run (takes its newest).")],
     seeds: Annotated[str, typer.Option(help="Which samples: 0-15, or 3,7,20-29.")] = "0-15",
     trunc: Annotated[
-        float, typer.Option(min=0.0, help="Truncation: 1 is the full variety, less is nearer to the average.")
+        float, typer.Option(help="Truncation: 1 is the full variety, less is nearer to the average.")
     ] = 1.0,
     class_: Annotated[
         str | None, typer.Option("--class", help="Class, by name or number.", show_default="every class")
@@ -184,7 +184,7 @@ def generate(
     noise: Annotated[
         str, typer.Option(help="Fine detail: random, by the seed; const, the same in each picture; none.")
     ] = "random",
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at once; random noise takes one.")] = 16,
+    batch: Annotated[int, typer.Option(help="Pictures at once; random noise takes one.")] = 16,
     device: Device = "auto",
 ) -> None:
     """Make pictures with a trained generator: a PNG for each seed and class, and grid.png of them all.
@@ -211,7 +211,7 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] 
 @app.command()
 def demo(
     out: Annotated[str, typer.Option(help="Folder for the results.")] = "demo",
-    minutes: Annotated[float, typer.Option(min=0.1, help="Time limit of the whole demo.")] = 5.0,
+    minutes: Annotated[float, typer.Option(help="Time limit of the whole demo.")] = 5.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
 ) -> None:
     """Train a small network on free textures within minutes, and measure the fused ops against plain PyTorch.

@@ -7,25 +7,34 @@ from pathlib import Path
 
 import torch
 
+from .._settings import SEED, Bounds
 from ..training.checkpoint import load_generator
 from ..training.grid import image_grid, png_bytes, seeded_samples, to_pil
+from ._pictures import choose_device
 
 #: images in a row of the grid where there is no class to make rows of
 COLUMNS = 8
+#: how many seeds one call takes; its pictures are held in memory for the grid
+MOST_SEEDS = 100_000
+TRUNCATION, BATCH = Bounds(0, most=1000), Bounds(1, most=65536)
 
 
 def parse_seeds(text: str) -> list[int]:
     """``"0-3,7"`` to [0, 1, 2, 3, 7].
 
     Raises:
-        ValueError: the text is not a list of numbers and ranges.
+        ValueError: the text is not a list of numbers and ranges, or they are too large or too many.
     """
     seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
         if not match or (match[2] and int(match[2]) < int(match[1])):
             raise ValueError(f"--seeds takes numbers and ranges like 0-15 or 3,7,20-29; got {text!r}")
-        seeds.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+        first, last = int(match[1]), int(match[2] or match[1])
+        SEED.check("--seeds", last)
+        if len(seeds) + last - first >= MOST_SEEDS:
+            raise ValueError(f"--seeds takes at most {MOST_SEEDS:,} at once; got {text!r}")
+        seeds.extend(range(first, last + 1))
     return seeds
 
 
@@ -64,9 +73,9 @@ def generate(
         ValueError: a checkpoint that cannot be used, or an option out of range.
     """
     numbers = parse_seeds(seeds)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    generator, meta = load_generator(checkpoint, device)
+    TRUNCATION.check("--trunc", trunc)
+    BATCH.check("--batch", batch)
+    generator, meta = load_generator(checkpoint, choose_device(device))
     names = meta["class_names"]
     classes = parse_class(class_, names, meta["c_dim"])
     folder = Path(out)

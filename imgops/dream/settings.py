@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .._settings import SEED
+
 #: what is done to the gradient before a step
 NORMALISATIONS = ("mean", "std", "laplacian", "none")
 #: what a step changes: the pixels, or the Fourier coefficients of decorrelated colours
@@ -69,6 +71,7 @@ class DreamSettings:
                 raise TypeError(f"DreamSettings: {name} must be an int; got {value!r}")
             if value < least:
                 raise ValueError(f"DreamSettings: {name} must be >= {least}; got {value}")
+        SEED.check("DreamSettings: seed", self.seed)
         for name, above in (("octave_scale", 1), ("step_size", 0), ("alpha", 1)):
             value = getattr(self, name)
             if value is None and name != "octave_scale":

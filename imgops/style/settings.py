@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from .._settings import SEED
 from ..models.vgg import DEPTHS, VGG
 from ..nn import Features
 from ..nn._checks import check_choice, check_size
@@ -64,6 +65,7 @@ class Training:
         name = type(self).__name__
         for key, least in (("size", 16), ("batch", 1), ("steps", 1), ("save_every", 1), ("workers", 1), ("seed", 0)):
             check_size(name, key, getattr(self, key), least)
+        SEED.check(f"{name}: seed", self.seed)
         for key, low, high in (
             ("zoom", 1.0, math.inf),
             ("minutes", 0.0, math.inf),
@@ -225,8 +227,16 @@ class OptimizeSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in {"size": 16, "first_size": 16, "steps": 1, "later_steps": 0, "frame_steps": 1}.items():
+        for name, least in {
+            "size": 16,
+            "first_size": 16,
+            "steps": 1,
+            "later_steps": 0,
+            "frame_steps": 1,
+            "seed": 0,
+        }.items():
             check_size("style", name, getattr(self, name), least)
+        SEED.check("style: seed", self.seed)
         if self.tile is not None:
             check_size("style", "tile", self.tile)
         check_choice("style", "optimizer", self.optimizer, OPTIMIZERS)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from .._device import choose_device
+from .._settings import SEED, Bounds, Choice, checked, powers_of_two
 
 #: from this side on, the path length is regularised unless the configuration says otherwise
 PATH_LENGTH_FROM = 256
@@ -27,9 +29,24 @@ CHANGEABLE = (
 )
 
 
-def setting(default: Any, panel: str, help: str, shown: str | None = None) -> Any:
-    """A field with the group and the text of its command-line option; ``shown`` says what a default of None means."""
-    return dataclasses.field(default=default, metadata={"panel": panel, "help": help, "shown": shown})
+#: whole numbers from 1 on, of things that are held in memory at once, and of steps
+SIZE, INTERVAL = Bounds(1, most=65536), Bounds(1, most=1_000_000_000)
+#: thousands of images; the most is what the names of checkpoints have room for
+KIMG = Bounds(0, above=True, most=9_000_000)
+#: what float32 can hold
+POSITIVE, WEIGHT = Bounds(0, above=True, most=1e38), Bounds(0, most=1e38)
+SHARE, DECAY = Bounds(0, 1), Bounds(0, 1, below=True)
+ARCHITECTURE = Choice(("skip", "resnet", "orig"))
+
+
+def setting(
+    default: Any, panel: str, help: str, shown: str | None = None, allowed: Bounds | Choice | None = None
+) -> Any:
+    """A field with the group and the text of its command-line option, and what it may be; ``shown`` says what a default
+    of None means."""
+    return dataclasses.field(
+        default=default, metadata={"panel": panel, "help": help, "shown": shown, "allowed": allowed}
+    )
 
 
 @dataclass(frozen=True)
@@ -46,66 +63,96 @@ class TrainingConfig:
     resolution: int = setting(
         64,
         "Data",
-        "Side of the pictures in pixels, a power of two from 8 on; they are centre-cropped and resized to it.",
+        "Side of the pictures in pixels; they are centre-cropped and resized to it.",
+        allowed=powers_of_two(8, 4096),
     )
-    channels: int = setting(3, "Data", "1 grey, 3 RGB, 4 RGBA.")
+    channels: int = setting(3, "Data", "1 for grey, 3 for RGB, 4 for RGBA.", allowed=Choice((1, 3, 4)))
     mirror: bool = setting(False, "Data", "Show each picture flipped left to right as well.")
     labels: bool = setting(True, "Data", "Train on the classes of dataset.json, or of a free set, where there are any.")
-    workers: int = setting(0, "Data", "Processes that read pictures beside the one that trains; try 2 to 4 with a GPU.")
-    kimg: float = setting(1000.0, "Run", "Length: thousands of real images shown.")
-    batch: int = setting(32, "Run", "Images a step.")
-    micro_batch: int | None = setting(None, "Run", "Images at once, to save memory; divides --batch.", "the batch")
-    seed: int = setting(0, "Run", "Seed of everything random.")
+    workers: int = setting(
+        0,
+        "Data",
+        "Processes that read pictures beside the one that trains; try 2 to 4 with a GPU.",
+        allowed=Bounds(0, most=1024),
+    )
+    kimg: float = setting(1000.0, "Run", "Length: thousands of real images shown.", allowed=KIMG)
+    batch: int = setting(32, "Run", "Images a step.", allowed=SIZE)
+    micro_batch: int | None = setting(
+        None, "Run", "Images at once, to save memory; divides --batch.", "the batch", allowed=SIZE
+    )
+    seed: int = setting(0, "Run", "Seed of everything random.", allowed=SEED)
     device: str = setting("auto", "Run", "cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")
-    log_kimg: float = setting(1.0, "Reports", "Losses are recorded every so many thousand images.")
-    grid_kimg: float = setting(20.0, "Reports", "A sheet of samples every so many thousand images.")
-    checkpoint_kimg: float = setting(50.0, "Reports", "A checkpoint every so many thousand images.")
-    keep: int = setting(3, "Reports", "How many of the newest checkpoints stay.")
-    z_dim: int = setting(512, "Networks", "Size of the latent z.")
-    w_dim: int = setting(512, "Networks", "Size of the intermediate latent w.")
-    mapping_layers: int = setting(8, "Networks", "Layers of the mapping networks.")
+    log_kimg: float = setting(1.0, "Reports", "Losses are recorded every so many thousand images.", allowed=KIMG)
+    grid_kimg: float = setting(20.0, "Reports", "A sheet of samples every so many thousand images.", allowed=KIMG)
+    checkpoint_kimg: float = setting(50.0, "Reports", "A checkpoint every so many thousand images.", allowed=KIMG)
+    keep: int = setting(3, "Reports", "How many of the newest checkpoints stay.", allowed=INTERVAL)
+    z_dim: int = setting(512, "Networks", "Size of the latent z.", allowed=SIZE)
+    w_dim: int = setting(512, "Networks", "Size of the intermediate latent w.", allowed=SIZE)
+    mapping_layers: int = setting(8, "Networks", "Layers of the mapping networks.", allowed=Bounds(1, most=100))
     channel_base: int | None = setting(
         None,
         "Networks",
         "A resolution R has channel_base / R channels (a CPU wants fewer: try 1024, and --channel-max 64) ...",
         f"32768 from {WIDE_FROM} px on, else 16384",
+        allowed=Bounds(1, most=2**24),
     )
-    channel_max: int = setting(512, "Networks", "... but no more than this.")
-    g_architecture: str = setting("skip", "Networks", "Of the generator: skip, resnet or orig.")
-    d_architecture: str = setting("resnet", "Networks", "Of the discriminator: skip, resnet or orig.")
+    channel_max: int = setting(512, "Networks", "... but no more than this.", allowed=SIZE)
+    g_architecture: str = setting("skip", "Networks", "Of the generator.", allowed=ARCHITECTURE)
+    d_architecture: str = setting("resnet", "Networks", "Of the discriminator.", allowed=ARCHITECTURE)
     mbstd_group: int = setting(
-        4, "Networks", "Images over which the discriminator measures variety; divides the batch."
+        4, "Networks", "Images over which the discriminator measures variety; divides the batch.", allowed=SIZE
     )
     noise_strength: float = setting(
-        0.0, "Networks", "How strong the generator's noise is at first; it is learned. Above 0 suits textures."
+        0.0,
+        "Networks",
+        "How strong the generator's noise is at first; it is learned. Above 0 suits textures.",
+        allowed=Bounds(0, most=1000.0),
     )
     num_fp16_res: int = setting(
-        0, "Networks", "How many of the highest resolutions run in half precision; 4 suits a GPU."
+        0,
+        "Networks",
+        "How many of the highest resolutions run in half precision; 4 suits a GPU.",
+        allowed=Bounds(0, most=16),
     )
-    half_dtype: str = setting("float16", "Networks", "Half precision: float16 or bfloat16.")
+    half_dtype: str = setting("float16", "Networks", "Half precision.", allowed=Choice(("float16", "bfloat16")))
     half_channels_last: bool = setting(
         False, "Networks", "Lay images in half precision out channels-last, the layout of tensor cores."
     )
-    g_lr: float = setting(0.002, "Optimisation", "Adam's learning rate for the generator.")
-    d_lr: float = setting(0.002, "Optimisation", "Adam's learning rate for the discriminator.")
-    beta1: float = setting(0.0, "Optimisation", "Adam's beta1.")
-    beta2: float = setting(0.99, "Optimisation", "Adam's beta2.")
+    g_lr: float = setting(0.002, "Optimisation", "Adam's learning rate for the generator.", allowed=POSITIVE)
+    d_lr: float = setting(0.002, "Optimisation", "Adam's learning rate for the discriminator.", allowed=POSITIVE)
+    beta1: float = setting(0.0, "Optimisation", "Adam's beta1.", allowed=DECAY)
+    beta2: float = setting(0.99, "Optimisation", "Adam's beta2.", allowed=DECAY)
     r1_gamma: float | None = setting(
         None,
         "Optimisation",
         "Weight of the R1 penalty; raise it where training is unstable.",
         "0.0002 resolution^2 / batch",
+        allowed=WEIGHT,
     )
-    r1_interval: int = setting(16, "Optimisation", "R1 runs every so many steps.")
+    r1_interval: int = setting(16, "Optimisation", "R1 runs every so many steps.", allowed=INTERVAL)
     pl_weight: float | None = setting(
-        None, "Optimisation", "Weight of the path-length penalty.", f"2 from {PATH_LENGTH_FROM} px on, else 0"
+        None,
+        "Optimisation",
+        "Weight of the path-length penalty.",
+        f"2 from {PATH_LENGTH_FROM} px on, else 0",
+        allowed=WEIGHT,
     )
-    pl_interval: int = setting(4, "Optimisation", "The path-length penalty runs every so many steps.")
-    pl_decay: float = setting(0.01, "Optimisation", "Part of the new lengths in their running mean, a step.")
-    pl_batch_shrink: int = setting(2, "Optimisation", "The path length is measured on this fraction of the batch.")
-    style_mixing: float = setting(0.9, "Optimisation", "Part of the fakes that mix the styles of two latents.")
-    ema_kimg: float = setting(10.0, "Optimisation", "Half-life of the averaged generator, in thousands of images ...")
-    ema_rampup: float | None = setting(0.05, "Optimisation", "... but at most this part of the images shown so far.")
+    pl_interval: int = setting(4, "Optimisation", "The path-length penalty runs every so many steps.", allowed=INTERVAL)
+    pl_decay: float = setting(
+        0.01, "Optimisation", "Part of the new lengths in their running mean, a step.", allowed=SHARE
+    )
+    pl_batch_shrink: int = setting(
+        2, "Optimisation", "The path length is measured on this fraction of the batch.", allowed=INTERVAL
+    )
+    style_mixing: float = setting(
+        0.9, "Optimisation", "Part of the fakes that mix the styles of two latents.", allowed=SHARE
+    )
+    ema_kimg: float = setting(
+        10.0, "Optimisation", "Half-life of the averaged generator, in thousands of images ...", allowed=WEIGHT
+    )
+    ema_rampup: float | None = setting(
+        0.05, "Optimisation", "... but at most this part of the images shown so far.", allowed=WEIGHT
+    )
 
     def changed(self, given: Mapping[str, Any]) -> TrainingConfig:
         """These settings with the ones given, to continue a run.
@@ -127,52 +174,26 @@ class TrainingConfig:
         (Karras et al. 2020, "ADA"), the path-length weight 2 from 256 px on and 0 below, the device a GPU where one is.
 
         Raises:
+            TypeError: a setting of another type.
             ValueError: a setting out of range; names it, what was given and what is allowed.
         """
-        # here and not above: `imgops train --help` reads this file and need not wait for torch
-        import torch
-
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        given = checked(self)
+        wide, long = given.resolution >= WIDE_FROM, given.resolution >= PATH_LENGTH_FROM
+        automatic: dict[str, Any] = {
+            "channel_base": 32768 if wide else 16384,
+            "micro_batch": given.batch,
+            "r1_gamma": 0.0002 * given.resolution**2 / given.batch,
+            "pl_weight": 2.0 if long else 0.0,
+        }
         resolved = dataclasses.replace(
-            self,
-            device=device,
-            channel_base=self.channel_base or (32768 if self.resolution >= WIDE_FROM else 16384),
-            micro_batch=self.batch if self.micro_batch is None else self.micro_batch,
-            r1_gamma=0.0002 * self.resolution**2 / max(self.batch, 1) if self.r1_gamma is None else self.r1_gamma,
-            pl_weight=(2.0 if self.resolution >= PATH_LENGTH_FROM else 0.0)
-            if self.pl_weight is None
-            else self.pl_weight,
+            given,
+            device=choose_device(given.device),
+            **{name: value for name, value in automatic.items() if getattr(given, name) is None},
         )
-        resolved._check()
+        resolved._check_together()
         return resolved
 
-    def _check(self) -> None:
-        import torch
-
-        try:
-            available = torch.device(self.device).type != "cuda" or torch.cuda.is_available()
-        except RuntimeError:
-            raise ValueError(f"device must be auto, cpu, cuda or cuda:N; got {self.device!r}") from None
-        if not available:
-            raise ValueError(f"device is {self.device}, but no GPU is visible to torch")
-        at_least = {
-            0: ("workers", "num_fp16_res", "seed", "r1_gamma", "pl_weight", "ema_kimg"),
-            1: ("batch", "micro_batch", "keep", "mbstd_group", "r1_interval", "pl_interval", "pl_batch_shrink"),
-        }
-        for minimum, names in at_least.items():
-            for name in names:
-                if not minimum <= getattr(self, name) < math.inf:
-                    raise ValueError(f"{name} must be {minimum} or more; got {getattr(self, name)}")
-        for name in "kimg", "log_kimg", "grid_kimg", "checkpoint_kimg", "g_lr", "d_lr":
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be above 0; got {getattr(self, name)}")
-        for name in "style_mixing", "beta1", "beta2", "pl_decay":
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1]; got {getattr(self, name)}")
-        if self.half_dtype not in ("float16", "bfloat16"):
-            raise ValueError(f"half_dtype must be float16 or bfloat16; got {self.half_dtype!r}")
+    def _check_together(self) -> None:
         chunk = self.chunk
         if self.batch % chunk:
             raise ValueError(f"micro_batch must divide the batch of {self.batch}; got {chunk}")

@@ -82,7 +82,7 @@ def train(
     files.sweep(out)
     (out / "samples").mkdir(exist_ok=True)
     write_file(out / "config.json", json.dumps(dataclasses.asdict(config), indent=2).encode())
-    total = round(config.kimg * 1000)
+    total = max(1, round(config.kimg * 1000))
     deadline = None if max_seconds is None else started + max_seconds
     with Report(out, total, trainer.seen, quiet) as report, _interrupts(quiet) as stop:
         if not resume:
@@ -136,8 +136,9 @@ def _loop(
 
 
 def _due(kimg: float, before: int, now: int) -> bool:
-    """Whether a multiple of ``kimg`` thousand images lies between the counts."""
-    return int(now / (kimg * 1000)) > int(before / (kimg * 1000))
+    """Whether a multiple of ``kimg`` thousand images, an image at least, lies between the counts."""
+    every = max(kimg * 1000, 1.0)
+    return int(now / every) > int(before / every)
 
 
 def _batches(dataset: ImageDataset, config: TrainingConfig, start: int) -> Iterator[tuple[Tensor, Tensor]]:
