@@ -12,7 +12,7 @@ from torch import Tensor
 import imgops
 
 from . import eager
-from .comparison import Comparison
+from .comparison import Comparison, names, time_side
 
 SHAPE = (4, 256, 64, 64)
 
@@ -45,9 +45,6 @@ def _both(
     return {name: lambda form=form: torch.autograd.grad(form(*leaves), leaves, dy) for name, form in forms.items()}
 
 
-@pytest.mark.parametrize("side", ["imgops", "eager", "eager instance_norm"])
-@pytest.mark.parametrize("comparison", comparisons(), ids=lambda c: c.id)
-def test_adain(benchmark, comparison, side):
-    comparison.check()
-    benchmark.group = comparison.id
-    benchmark(comparison.sides[side])
+@pytest.mark.parametrize(("problem", "side"), names(comparisons))
+def test_adain(benchmark, problem, side):
+    time_side(benchmark, comparisons, problem, side)

@@ -11,7 +11,7 @@ from torch import Tensor
 import imgops
 
 from . import eager
-from .comparison import Comparison
+from .comparison import Comparison, names, time_side
 
 
 def comparisons() -> list[Comparison]:
@@ -43,9 +43,6 @@ def comparisons() -> list[Comparison]:
     ]
 
 
-@pytest.mark.parametrize("side", ["imgops", *eager.FORMS["bias_act"]])
-@pytest.mark.parametrize("comparison", comparisons(), ids=lambda c: c.name)
-def test_bias_act(benchmark, comparison, side):
-    comparison.check()
-    benchmark.group = comparison.id
-    benchmark(comparison.sides[side])
+@pytest.mark.parametrize(("problem", "side"), names(comparisons))
+def test_bias_act(benchmark, problem, side):
+    time_side(benchmark, comparisons, problem, side)

@@ -15,7 +15,7 @@ from imgops.dream.gradient import Gradient
 from imgops.dream.normalise import LEVELS, TAPS, laplacian_normalised, normalised
 from imgops.models.vgg import VGG
 
-from .comparison import Comparison
+from .comparison import Comparison, names, time_side
 
 #: the shape of the encoder that ships with the package, and the layer that it dreams with
 BLOCKS, WIDTHS, LAYER = (2, 2, 2, 2, 2), (24, 48, 96, 192, 256), "relu4_2"
@@ -105,9 +105,6 @@ def comparisons() -> list[Comparison]:
     return [step(256), step(512), update(256), update(512), normalisation(256), normalisation(1024)]
 
 
-@pytest.mark.parametrize("side", ["imgops", "eager", "eager truncated"])
-def test_dream_step(benchmark, side):
-    problem = step(256)
-    problem.check()
-    benchmark.group = problem.id
-    benchmark(problem.sides[side])
+@pytest.mark.parametrize(("problem", "side"), names(comparisons))
+def test_dream_step(benchmark, problem, side):
+    time_side(benchmark, comparisons, problem, side)

@@ -12,7 +12,7 @@ from torch import Tensor
 import imgops
 
 from . import eager
-from .comparison import Comparison
+from .comparison import Comparison, names, time_side
 
 #: name, shape, factors, taps of both filters, padding (x and y alike), layout, goals
 PROBLEMS = [
@@ -55,9 +55,6 @@ def _imgops(
     return imgops.filtered_lrelu(x, fu, fd, b, up, down, padding, clamp=clamp)
 
 
-@pytest.mark.parametrize("side", ["imgops", *eager.FORMS["filtered_lrelu"]])
-@pytest.mark.parametrize("comparison", comparisons(), ids=lambda c: c.name)
-def test_filtered_lrelu(benchmark, comparison, side):
-    comparison.check()
-    benchmark.group = comparison.id
-    benchmark(comparison.sides[side])
+@pytest.mark.parametrize(("problem", "side"), names(comparisons))
+def test_filtered_lrelu(benchmark, problem, side):
+    time_side(benchmark, comparisons, problem, side)

@@ -13,7 +13,7 @@ from torch import Tensor
 import imgops
 
 from . import eager
-from .comparison import Comparison
+from .comparison import Comparison, names, time_side
 
 #: channels and side of relu1 to relu4 for an image of 256 x 256
 FEATURES = ((64, 256), (128, 128), (256, 64), (512, 32))
@@ -51,10 +51,6 @@ def comparisons() -> list[Comparison]:
     return problems
 
 
-@pytest.mark.parametrize(
-    ("comparison", "side"), [pytest.param(c, s, id=f"{c.name}-{s}") for c in comparisons() for s in c.sides]
-)
-def test_gram_matrix(benchmark, comparison, side):
-    comparison.check()
-    benchmark.group = comparison.id
-    benchmark(comparison.sides[side])
+@pytest.mark.parametrize(("problem", "side"), names(comparisons))
+def test_gram_matrix(benchmark, problem, side):
+    time_side(benchmark, comparisons, problem, side)

@@ -12,7 +12,7 @@ from torch import Tensor
 import imgops
 
 from . import eager
-from .comparison import Comparison
+from .comparison import Comparison, names, time_side
 
 #: an image, and features of a generator's middle
 SHAPES = ((4, 3, 256, 256), (4, 64, 64, 64))
@@ -64,10 +64,6 @@ def comparisons() -> list[Comparison]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("comparison", "side"), [pytest.param(c, side, id=f"{c.id}, {side}") for c in comparisons() for side in c.sides]
-)
-def test_grid_sample(benchmark, comparison, side):
-    comparison.check()
-    benchmark.group = comparison.id
-    benchmark(comparison.sides[side])
+@pytest.mark.parametrize(("problem", "side"), names(comparisons))
+def test_grid_sample(benchmark, problem, side):
+    time_side(benchmark, comparisons, problem, side)

@@ -10,7 +10,7 @@ import torch
 import imgops
 
 from . import eager
-from .comparison import Comparison
+from .comparison import Comparison, names, time_side
 
 BATCH = 4
 #: (channels in, channels out, input size, up), from 4x4 to 256x256 with channel_base 32768 and channel_max 512
@@ -54,10 +54,6 @@ def comparisons() -> list[Comparison]:
     return layers + [comparison(c, c, size, 2, goal) for (c, size), goal in UP_GOALS.items()]
 
 
-@pytest.mark.parametrize("side", ["imgops", *EAGER])
-@pytest.mark.parametrize("layer", LAYERS, ids=str)
-def test_modulated_conv2d(benchmark, layer, side):
-    problem = comparison(*layer, goal=None)
-    problem.check()
-    benchmark.group = problem.id
-    benchmark(problem.sides[side])
+@pytest.mark.parametrize(("problem", "side"), names(comparisons))
+def test_modulated_conv2d(benchmark, problem, side):
+    time_side(benchmark, comparisons, problem, side)

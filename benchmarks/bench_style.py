@@ -3,7 +3,9 @@ shape and that of VGG-19."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +16,13 @@ from imgops.models.vgg import VGG
 from imgops.style.objective import VGG_CONTENT, VGG_STYLE, Objective
 from imgops.style.settings import OptimizeSettings
 
-from .comparison import Comparison
+from .comparison import Comparison, names, time_side
 
-#: the shape of the default encoder
-DEFAULT = {"depth": (2, 2, 2, 2, 2), "widths": (24, 48, 96, 192, 256)}
+#: the shapes of the encoders
+ENCODERS: dict[str, dict[str, Any]] = {
+    "default encoder": {"depth": (2, 2, 2, 2, 2), "widths": (24, 48, 96, 192, 256)},
+    "VGG-19": {"depth": 19},
+}
 SIZES = ((171, 256), (384, 512))
 SETTINGS = OptimizeSettings(normalization="chw")
 
@@ -55,9 +60,16 @@ def eager_gradient(network: nn.Sequential, content: Tensor, style: Tensor) -> Ca
     return gradient
 
 
-def comparison(name: str, network: VGG, size: tuple[int, int], device: str = "cpu") -> Comparison:
+def comparison(name: str, shape: Mapping[str, Any], size: tuple[int, int], device: str = "cpu") -> Comparison:
     """Steps from one picture; a side returns the gradient, on which all agree, and then the picture moves."""
-    network.to(device).eval().requires_grad_(False)
+    made = cache(partial(_sides, shape, size, device))
+    # the network and the features of its targets wait for the first call: whoever asks for the name needs neither
+    sides = {side: lambda side=side: made()[side]() for side in ("imgops", "eager", "eager channels-last")}
+    return Comparison("style step", f"{name}, {size[1]}x{size[0]}", sides, tolerance=1e-3)
+
+
+def _sides(shape: Mapping[str, Any], size: tuple[int, int], device: str) -> dict[str, Callable[[], Tensor]]:
+    network = VGG(**shape).to(device).eval().requires_grad_(False)
     content, style, start = (torch.rand(3, *size, device=device) for _ in range(3))
     objective = Objective(network, SETTINGS, content)
     objective.set_styles([style], [1.0])
@@ -77,27 +89,19 @@ def comparison(name: str, network: VGG, size: tuple[int, int], device: str = "cp
 
     plain = eager_gradient(network, content[None], style[None])
     last = eager_gradient(network, *(y[None].contiguous(memory_format=torch.channels_last) for y in (content, style)))
-    sides = {
+    return {
         "imgops": stepper(lambda x: objective.gradient(x)[1], True, False),
         "eager": stepper(plain, False, True),
         "eager channels-last": stepper(lambda x: last(x.contiguous(memory_format=torch.channels_last)), True, True),
     }
-    return Comparison("style step", f"{name}, {size[1]}x{size[0]}", sides, tolerance=1e-3)
 
 
 def comparisons() -> list[Comparison]:
     """Both encoders at both sizes."""
     torch.manual_seed(0)
-    return [
-        comparison(name, VGG(**options), size)
-        for name, options in (("default encoder", DEFAULT), ("VGG-19", {"depth": 19}))
-        for size in SIZES
-    ]
+    return [comparison(name, shape, size) for name, shape in ENCODERS.items() for size in SIZES]
 
 
-@pytest.mark.parametrize("side", ["imgops", "eager", "eager channels-last"])
-def test_style_step(benchmark, side):
-    problem = comparison("default encoder", VGG(**DEFAULT), SIZES[0])
-    problem.check()
-    benchmark.group = problem.id
-    benchmark(problem.sides[side])
+@pytest.mark.parametrize(("problem", "side"), names(comparisons))
+def test_style_step(benchmark, problem, side):
+    time_side(benchmark, comparisons, problem, side)

@@ -17,7 +17,7 @@ from imgops.reference.bias_act import ACTIVATIONS
 from imgops.reference.modulated_conv2d import resample_padding
 
 from . import eager
-from .comparison import Comparison
+from .comparison import Comparison, names, time_side
 
 BATCH, GAMMA = 4, 10.0
 #: channel_base of the network: 32768 is the published large configuration, 16384 the small one
@@ -87,9 +87,6 @@ def comparisons() -> list[Comparison]:
     return [comparison(base) for base in CHANNEL_BASES]
 
 
-@pytest.mark.parametrize("side", ["imgops", "eager strided", "eager"])
-def test_r1_step(benchmark, side):
-    problem = comparison(CHANNEL_BASES[-1])
-    problem.check()
-    benchmark.group = problem.id
-    benchmark(problem.sides[side])
+@pytest.mark.parametrize(("problem", "side"), names(comparisons))
+def test_r1_step(benchmark, problem, side):
+    time_side(benchmark, comparisons, problem, side)

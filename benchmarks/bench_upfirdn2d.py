@@ -10,7 +10,7 @@ import torch
 import imgops
 
 from . import eager
-from .comparison import Comparison
+from .comparison import Comparison, names, time_side
 
 
 def comparisons() -> list[Comparison]:
@@ -32,9 +32,6 @@ def comparisons() -> list[Comparison]:
     return result
 
 
-@pytest.mark.parametrize("side", ["imgops", *eager.FORMS["upfirdn2d"]])
-@pytest.mark.parametrize("comparison", comparisons(), ids=lambda c: c.name)
-def test_upfirdn2d(benchmark, comparison, side):
-    comparison.check()
-    benchmark.group = comparison.id
-    benchmark(comparison.sides[side])
+@pytest.mark.parametrize(("problem", "side"), names(comparisons))
+def test_upfirdn2d(benchmark, problem, side):
+    time_side(benchmark, comparisons, problem, side)

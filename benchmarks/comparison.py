@@ -6,8 +6,9 @@ import ctypes
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -79,3 +80,26 @@ def medians(comparison: Comparison, seconds: float, least: int = 5) -> dict[str,
             call()
             times[side].append(time.perf_counter() - start)
     return {side: statistics.median(t) for side, t in times.items()}
+
+
+#: makes the comparisons of a module
+Make = Callable[[], Sequence[Comparison]]
+
+
+def names(make: Make) -> list[tuple[str, str]]:
+    """(problem, side) of each call to time, by their names, which a record of pytest-benchmark can hold."""
+    return [(comparison.id, side) for comparison in make() for side in comparison.sides]
+
+
+def time_side(benchmark: Any, make: Make, problem: str, side: str) -> None:
+    """Time one side of a problem with pytest-benchmark's fixture, after all sides were checked."""
+    comparison = _made(make)[problem]
+    comparison.check()
+    benchmark.group = comparison.id
+    benchmark(comparison.sides[side])
+
+
+# the tensors of one module are kept, not those of all
+@lru_cache(maxsize=1)
+def _made(make: Make) -> dict[str, Comparison]:
+    return {comparison.id: comparison for comparison in make()}

@@ -1,10 +1,11 @@
 """Everything that can be said of imgops on one GPU, within 8 minutes: ``python -m benchmarks.gpu``.
 
 Builds the extensions in place, measures what the card can do, checks every twin against the reference, times every op
-and the models as wholes. One JSON a section, written case by case: what was done before a cut-off is kept, and the next
-run of the same code on the same machine goes on from there. A short table comes last.
+and the models as wholes. One JSON a section, written case by case into build/gpu: what was done before a cut-off is
+kept, and the next run of the same code on the same machine goes on from there. A short table comes last.
 
     python -m benchmarks.gpu                                        all of it
+    python -m benchmarks.gpu --record                               into benchmarks/results, kept with the code
     python -m benchmarks.gpu --section speed --against mine:upfirdn2d
     python -m benchmarks.gpu --section sanitizers                   the CUDA kernels under compute-sanitizer
     python -m benchmarks.gpu --dry --device cpu                     the same logic on tiny shapes, without a GPU
@@ -24,7 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .gpu_record import ROOT, Record, machine, read, same, wrong_twins
+from .gpu_record import BUILD, RESULTS, ROOT, Record, add_out, machine, read, same, wrong_twins
 from .gpu_sections import SECTIONS, Context
 
 #: seconds for everything; a section that hangs is ended
@@ -105,6 +106,10 @@ def run(options: argparse.Namespace) -> int:
     end = time.monotonic() + TOTAL
     names = [options.section] if options.section else [name for name, (_, limit) in SECTIONS.items() if limit]
     spare, status = 0.0, 0
+    print(
+        f"at most {TOTAL / 60:.0f} minutes; results go to {options.out}, and the next run goes on from there",
+        flush=True,
+    )
     for name in names:
         limit = TOTAL if options.section else (SECTIONS[name][1] or 0) + spare
         until = time.monotonic() + min(limit, end - time.monotonic())
@@ -198,15 +203,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="time a callable with the op's own signature in the same run; may be repeated",
     )
     parser.add_argument("--device", default="cuda", help="default: cuda")
-    parser.add_argument(
-        "--out", type=Path, help="folder of the JSON files; default: benchmarks/results, with --dry build/gpu-dry"
-    )
+    add_out(parser, RESULTS, "build/gpu, with --dry build/gpu-dry")
     parser.add_argument("--dry", action="store_true", help="tiny shapes and no build: run the logic, measure nothing")
     parser.add_argument("--worker", choices=SECTIONS, help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=TOTAL, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    default = ROOT / "build" / "gpu-dry" if options.dry else ROOT / "benchmarks" / "results"
-    options.out = (options.out or default).resolve()
+    if options.dry and options.out == RESULTS:
+        parser.error("--record is for measurements, and --dry makes none")
+    options.out = (options.out or BUILD / ("gpu-dry" if options.dry else "gpu")).resolve()
     if options.worker:
         return work(options.worker, options)
     try:

@@ -13,7 +13,6 @@ import torch
 
 import imgops
 from imgops.models.stylegan2 import Generator
-from imgops.models.vgg import VGG
 from imgops.training.config import TrainingConfig
 from imgops.training.trainer import Trainer
 
@@ -148,11 +147,11 @@ def _kernel_seconds(run: Callable[[], object]) -> float:
 def picture_steps(dry: bool, device: str) -> list[tuple[str, Callable[[], Comparison]]]:
     """Steps of style transfer and of dreams, by imgops and as one writes them: names, and what makes them."""
     size = 64 if dry else 512
-    shapes = {"default encoder": bench_style.DEFAULT} | ({} if dry else {"VGG-19": {"depth": 19}})
+    shapes = dict(list(bench_style.ENCODERS.items())[: 1 if dry else None])
     styles = [
         (
             f"style step: {name}, {size}x{size}",
-            lambda name=name, shape=shape: bench_style.comparison(name, VGG(**shape), (size, size), device),
+            lambda name=name, shape=shape: bench_style.comparison(name, shape, (size, size), device),
         )
         for name, shape in shapes.items()
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -13,12 +14,24 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+#: the records that are kept with the code, and where a run writes unless asked to go there
+RESULTS, BUILD = ROOT / "benchmarks" / "results", ROOT / "build"
 #: what a result depends on; a change of any of these files makes it stale
 SOURCES = ("csrc", "kernels", "imgops", "benchmarks", "setup.py", "tests/cases.py", "tests/golden.py")
 #: what only writes pages of results
 PAGES = ("benchmarks/performance.py", "benchmarks/report.py")
 #: results of an earlier run are kept only where all of these are the same
 IDENTITY = ("commit", "sources", "device", "driver", "cuda", "torch", "triton", "dry")
+
+
+def add_out(parser: argparse.ArgumentParser, kept: Path, default: str) -> None:
+    """Give a program ``--out PATH`` and ``--record``, which stands for what is kept with the code; None is neither."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--out", type=Path, help=f"where the results go (default {default})")
+    kept_name = kept.relative_to(ROOT)
+    where.add_argument(
+        "--record", dest="out", action="store_const", const=kept, help=f"they go to {kept_name}, kept with the code"
+    )
 
 
 def output_of(*command: str) -> str | None:

@@ -2,17 +2,18 @@
 
 ``python -m benchmarks.gpu_resources`` runs Triton's launchers on representative inputs with each launch turned into a
 compilation: exactly what a GPU of the target would run, the same specialisation of arguments, the same configuration.
-It disassembles these kernels and those of the CUDA extension, and writes benchmarks/results/gpu_resources.json.
+It disassembles these kernels and those of the CUDA extension, and writes build/gpu_resources.json, or with ``--record``
+the one in benchmarks/results.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -31,7 +32,9 @@ from triton.backends.compiler import GPUTarget
 
 from imgops import _backend
 
-REPORT = Path(__file__).parent / "results" / "gpu_resources.json"
+from .gpu_record import BUILD, RESULTS, add_out
+
+REPORT = RESULTS / "gpu_resources.json"
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
     "sm_90": GPUTarget("cuda", 90, 32),
@@ -327,10 +330,19 @@ def cuda_resources(target: str) -> dict[str, dict[str, int]]:
 
 def main() -> None:
     """Write the report; given TARGETS, DTYPES and a PATTERN of Triton's launches, print that part of it."""
-    part = sys.argv[1:]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_resources", description="What GPU kernels take.")
+    parser.add_argument("part", nargs="*", metavar="TARGETS DTYPES PATTERN", help="print this part; write nothing")
+    add_out(parser, REPORT, "build/gpu_resources.json")
+    options = parser.parse_args()
+    part, out = options.part, options.out or BUILD / REPORT.name
+    if len(part) not in (0, 3):
+        parser.error(f"a part is targets, dtypes and a pattern, such as sm_90 float16,float32 bias_act; got {part}")
     targets, dtypes, pattern = list(TARGETS), list(DTYPES), ""
     if part:
         targets, dtypes, pattern = part[0].split(","), part[1].split(","), part[2]
+    for given, known in (targets, TARGETS), (dtypes, DTYPES):
+        if unknown := [name for name in given if name not in known]:
+            parser.error(f"{', '.join(unknown)}: unknown; there are {', '.join(known)}")
     report: dict[str, Any] = {"triton": triton.__version__}
     # a process for each, for a target is set for a whole process
     with ProcessPoolExecutor(min(len(targets), os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
@@ -340,7 +352,9 @@ def main() -> None:
         print(json.dumps(report, indent=1))
         return
     report["cuda"] = {target: cuda_resources(target) for target in CUDA_TARGETS}
-    REPORT.write_text(json.dumps(report, indent=1) + "\n")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"{out}: written")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
-"""``python -m benchmarks.performance`` writes docs/performance.md: what GPUs did, and what bounds each op there.
+"""``python -m benchmarks.performance --record`` writes docs/performance.md: what GPUs did, and what bounds
+each op there.
 
 The page is made of the records in benchmarks/results/: those of ``make gpu``, where there are any, and
-gpu_resources.json. What nobody measured is counted or *predicted*, and says so.
+gpu_resources.json. What nobody measured is counted or *predicted*, and says so. A page of your own GPU:
+
+    python -m benchmarks.performance --results build/gpu --out page.md
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import textwrap
@@ -15,11 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from .gpu_cases import Case, cases
-from .gpu_record import read, same, wrong_twins
+from .gpu_record import BUILD, RESULTS, ROOT, add_out, read, same, wrong_twins
 from .gpu_sections import SECTIONS
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
 #: an H100 SXM5 by its datasheet: bytes/s of its memory, and FLOP/s outside tensor cores and of dense products on them
 BANDWIDTH = 3.35e12
@@ -233,12 +235,13 @@ def _paragraph(text: str) -> list[str]:
 
 
 def page(results: Path = RESULTS) -> str:
-    """The page, of the records in a folder."""
+    """The page, of the records in a folder; what the compiler says is the kept record's where the folder has none."""
     found = ((section, read(results / f"gpu-{section}.json")) for section in SECTIONS)
     records = {section: data for section, data in found if data is not None and not data["machine"]["dry"]}
-    resources = json.loads((results / "gpu_resources.json").read_text())
+    of_compiler = results / "gpu_resources.json"
+    resources = json.loads((of_compiler if of_compiler.is_file() else RESULTS / of_compiler.name).read_text())
     lines = ["# Performance on GPUs"]
-    lines += _paragraph("""This page is written by `python -m benchmarks.performance` from the records in
+    lines += _paragraph("""This page is written by `python -m benchmarks.performance --record` from the records in
         `benchmarks/results/`; the figures of the CPU are in the README.""")
     lines += ["## Measured"]
     if records:
@@ -289,10 +292,18 @@ def page(results: Path = RESULTS) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write the page."""
-    PAGE.write_text(page())
-    print(f"{PAGE}: written")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.performance", description="Write the page on GPUs.")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the records (default: the kept ones)")
+    add_out(parser, PAGE, "build/performance.md")
+    options = parser.parse_args(arguments)
+    if not options.results.is_dir():
+        parser.error(f"--results {options.results}: no such folder")
+    out = options.out or BUILD / "performance.md"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page(options.results))
+    print(f"{out}: written")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """``make bench``: every op on the CPU against plain PyTorch, in one run, as a table and a JSON file.
 
     python -m benchmarks.report [--only TEXT] [--seconds S] [--out FILE]
-    python -m benchmarks.report --markdown    # the kept record as the README has it
+    python -m benchmarks.report --record      # into the kept record, benchmarks/results/cpu.json
+    python -m benchmarks.report --markdown    # prints the kept record as the README has it
 
 The sides of a problem are checked against each other, then timed in turns; figures are medians. Ratios are against the
 other sides of the same run, the form that one writes first and the fastest: on a shared machine they mean more than
-milliseconds do.
+milliseconds do. With ``--only``, the rows of a record of the same machine stay, beside those measured anew.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import importlib
 import json
 import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .comparison import OBVIOUS, OURS, medians
-from .gpu_record import machine
+from .gpu_record import BUILD, RESULTS, ROOT, add_out, machine
 
 MODULES = (
     "bench_upfirdn2d",
@@ -38,7 +40,13 @@ MODULES = (
     "bench_style",
     "bench_training",
 )
-OUT = Path(__file__).parent / "results" / "cpu.json"
+#: the record that is kept with the code, and where a run goes unless asked to go there
+KEPT, OUT = RESULTS / "cpu.json", BUILD / "benchmarks" / "cpu.json"
+#: rows are of one record only where all of these are the same
+MACHINE = ("device", "torch", "python", "threads")
+#: what a row says of itself where it is of other code than its record
+CODE = ("commit", "sources", "date")
+MEAN = "modulated_conv2d: geometric mean over the layers"
 
 
 def ratios(times: dict[str, float]) -> tuple[float, float]:
@@ -68,6 +76,14 @@ def markdown(record: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"Medians on {on['threads']} threads of {on['device']}, torch {on['torch']}."])
 
 
+def problems() -> dict[str, list[str]]:
+    """The names of the problems of each module."""
+    return {
+        name: [comparison.id for comparison in importlib.import_module(f"benchmarks.{name}").comparisons()]
+        for name in MODULES
+    }
+
+
 def measure(module: str, only: str, seconds: float) -> list[dict[str, Any]]:
     """A row for each problem of the module whose name holds ``only``."""
     torch.manual_seed(0)
@@ -81,32 +97,56 @@ def measure(module: str, only: str, seconds: float) -> list[dict[str, Any]]:
     return rows
 
 
+def before(path: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of an earlier record, each with the code that it was measured on; none where there is no record.
+
+    Raises:
+        ValueError: it is no record, or of another machine.
+    """
+    if not path.exists():
+        return []
+    try:
+        record = json.loads(path.read_text())
+        was, rows = record["machine"], record["rows"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is not a record of this program; name another file with --out") from None
+    other = [f"{key} {was.get(key)}, here {about[key]}" for key in MACHINE if was.get(key) != about[key]]
+    if other:
+        raise ValueError(
+            f"{path} is of another machine ({'; '.join(other)}): measure all of it, without --only, or name another "
+            "file with --out"
+        )
+    return [{key: was.get(key) for key in CODE} | row for row in rows]
+
+
+def merged(old: list[dict[str, Any]], new: list[dict[str, Any]], order: list[str]) -> list[dict[str, Any]]:
+    """The rows of both in the problems' order, the new ones in place of the old, and the mean of the layers; problems
+    that there are no more drop out."""
+    found = {row["problem"]: row for row in [*old, *new]}
+    rows = [found[problem] for problem in order if problem in found]
+    layers = [r["ratio"] for r in rows if r["problem"].startswith("modulated_conv2d") and r["goal"] == 1.0]
+    if layers:
+        mean = math.exp(sum(map(math.log, layers)) / len(layers))
+        rows.append({"problem": MEAN, "ratio": mean, "goal": 1.15})
+    return rows
+
+
 def _text(goal: float | None) -> str:
     return "" if goal is None else f"{goal:g}"
 
 
-def main() -> None:
-    """Time what ``--only`` selects, print the table, write the record."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description="Time the ops on the CPU.")
-    parser.add_argument("--only", default="", help="problems whose name holds this text")
-    parser.add_argument("--seconds", type=float, default=4.0, help="for each problem, all sides together (default 4)")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"record to write (default {OUT.name} in results/)")
-    parser.add_argument("--markdown", action="store_true", help="print the record in --out as a table; time nothing")
-    options = parser.parse_args()
-    if options.markdown:
-        print(markdown(json.loads(options.out.read_text())))
-        return
-    rows: list[dict[str, Any]] = []
-    for name in MODULES:
-        # in a process of its own: how the C library hands out memory depends on what it handed out before
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            rows += process.submit(measure, name, options.only, options.seconds).result()
-    table = Table(title="CPU, medians in ms; ratios: other side / imgops, and what they mean to be")
+def table(rows: list[dict[str, Any]]) -> Table:
+    """The rows for people."""
+    result = Table(title="CPU, medians in ms; ratios: other side / imgops, and what they mean to be")
     for column in ("problem", OURS, "eager forms", "to obvious", "goal", "to fastest", "goal"):
-        table.add_column(column, justify="left" if column in ("problem", "eager forms") else "right")
+        result.add_column(column, justify="left" if column in ("problem", "eager forms") else "right")
     for row in rows:
-        times, (obvious, fastest) = row["seconds"], ratios(row["seconds"])
-        table.add_row(
+        times = row.get("seconds")
+        if times is None:
+            result.add_row(row["problem"], "", "", "", "", f"{row['ratio']:.2f}", _text(row["goal"]))
+            continue
+        obvious, fastest = ratios(times)
+        result.add_row(
             row["problem"],
             f"{times[OURS] * 1e3:.1f}",
             ", ".join(f"{side} {t * 1e3:.1f}" for side, t in times.items() if side != OURS),
@@ -115,16 +155,67 @@ def main() -> None:
             f"{fastest:.2f}",
             _text(row["goal"]),
         )
-    layers = [r["ratio"] for r in rows if r["problem"].startswith("modulated_conv2d") and r["goal"] == 1.0]
-    if layers:
-        mean = math.exp(sum(map(math.log, layers)) / len(layers))
-        rows.append({"problem": "modulated_conv2d: geometric mean over the layers", "ratio": mean, "goal": 1.15})
-        table.add_row("modulated_conv2d: geometric mean over the layers", "", "", "", "", f"{mean:.2f}", "1.15")
-    record = {"machine": machine("cpu", dry=False) | {"threads": torch.get_num_threads()}, "rows": rows}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=1) + "\n")
-    Console(width=150).print(table)
-    print(f"{options.out}: written")
+    return result
+
+
+def run(only: str, seconds: float, out: Path) -> None:
+    """Time the problems whose name holds ``only``, print the table, write the record.
+
+    Raises:
+        ValueError: there is no such problem, or the record that the rows belong to is of another machine.
+    """
+    # building the problems leaves memory behind; each process starts anew
+    names = in_process(problems)
+    ids = [problem for module in names.values() for problem in module]
+    chosen = [problem for problem in ids if only in problem]
+    if not chosen:
+        ops = ", ".join(dict.fromkeys(problem.partition(":")[0] for problem in ids))
+        raise ValueError(f"--only {only}: no problem's name holds this text; there are {ops}")
+    about = machine("cpu", dry=False) | {"threads": torch.get_num_threads()}
+    old = before(out, about) if only else []
+    least = math.ceil(len(chosen) * seconds / 60)
+    print(f"{len(chosen)} problems, {seconds:g} s each or five rounds: {least} min, more on a slow CPU", flush=True)
+    print(f"results go to {out}", flush=True)
+    new: list[dict[str, Any]] = []
+    for name, module in names.items():
+        if any(only in problem for problem in module):
+            # in a process of its own: how the C library hands out memory depends on what it handed out before
+            new += in_process(measure, name, only, seconds)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({"machine": about, "rows": merged(old, new, ids)}, indent=1) + "\n")
+    Console(width=150).print(table(merged([], new, ids)))
+    print(f"{out}: written" + (f", with {len(old)} rows of before" if old else ""))
+
+
+def in_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function returns, called in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the options; time, or print the kept record."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description="Time the ops on the CPU.")
+    parser.add_argument("--only", default="", help="problems whose name holds this text; other rows of a record stay")
+    parser.add_argument("--seconds", type=float, default=4.0, help="for each problem, all sides together (default 4)")
+    add_out(parser, KEPT, str(OUT.relative_to(ROOT)))
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        nargs="?",
+        const=KEPT,
+        help="print this record, or the kept one, and exit",
+    )
+    options = parser.parse_args(arguments)
+    if not 0 <= options.seconds < math.inf:
+        parser.error(f"--seconds must be 0 or more; got {options.seconds}")
+    try:
+        if options.markdown:
+            print(markdown(json.loads(options.markdown.read_text())))
+        else:
+            run(options.only, options.seconds, options.out or OUT)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,138 @@
+"""The benchmarks collect and run under pytest, and a run of one's own leaves the kept records alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import gpu, gpu_record, performance, report
+
+ROOT = gpu_record.ROOT
+HERE = {"device": "this CPU", "torch": "2.13.0", "python": "3.11", "threads": 2, "commit": "new", "sources": "n"}
+OF_OTHER = {"device": "another CPU", "torch": "2.10.0", "python": "3.10", "threads": 64}
+PROBLEMS = {"bench_a": ["a: one", "a: two"], "bench_b": ["b: one"]}
+COLLECT = """
+import json, pytest, sys
+class Plugin:
+    def pytest_collection_modifyitems(self, items):
+        print("PARAMETERS", json.dumps([[item.path.stem, item.callspec.params] for item in items]))
+sys.exit(pytest.main(["benchmarks/", "--benchmark-only", "--collect-only", "-q"], plugins=[Plugin()]))
+"""
+
+
+def python(*arguments: object) -> str:
+    """What a process prints that ends well."""
+    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_every_benchmark_is_collected_with_parameters_that_a_record_holds():
+    printed = python("-c", COLLECT).splitlines()
+    found = json.loads(next(line for line in printed if line.startswith("PARAMETERS ")).removeprefix("PARAMETERS "))
+    assert {stem for stem, _ in found} == set(report.MODULES)
+    # the problems of the report, and imgops on each
+    problems = {problem for module in report.problems().values() for problem in module}
+    assert {p["problem"] for _, p in found if p["side"] == "imgops"} == problems
+
+
+def test_a_benchmark_runs_and_its_record_names_what_it_timed(tmp_path):
+    quick = ("--benchmark-min-rounds=1", "--benchmark-max-time=0.001", "--benchmark-warmup=off")
+    chosen = ("benchmarks/bench_dream.py", "-k", "update and 256", "--benchmark-only")
+    python("-m", "pytest", "-q", *chosen, *quick, f"--benchmark-json={tmp_path / 'record.json'}")
+    found = json.loads((tmp_path / "record.json").read_text())["benchmarks"]
+    problem = "dream update: 1x3x256x256"
+    assert [b["params"] for b in found] == [{"problem": problem, "side": side} for side in ("imgops", "eager")]
+
+
+@pytest.fixture
+def bench(monkeypatch, tmp_path):
+    """``bench(*arguments)`` runs the report on problems that take no time; its records are in tmp_path."""
+
+    def in_process(function, *arguments):
+        if function is report.problems:
+            return PROBLEMS
+        module, only, _ = arguments
+        row = {"seconds": {"imgops": 1.0, "eager": 2.0}, "ratio": 2.0, "goal": None, "obvious_goal": None}
+        return [{"problem": problem} | row for problem in PROBLEMS[module] if only in problem]
+
+    monkeypatch.setattr(gpu_record, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "KEPT", tmp_path / "kept.json")
+    monkeypatch.setattr(report, "OUT", tmp_path / "build" / "cpu.json")
+    monkeypatch.setattr(report, "in_process", in_process)
+    monkeypatch.setattr(report, "machine", lambda device, dry: dict(HERE))
+    monkeypatch.setattr(report.torch, "get_num_threads", lambda: HERE["threads"])
+    return lambda *arguments: report.main([str(a) for a in arguments])
+
+
+def test_a_run_says_how_long_and_where_and_leaves_the_kept_record(bench, capsys):
+    bench()
+    long, where, *_ = capsys.readouterr().out.splitlines()
+    assert long == "3 problems, 4 s each or five rounds: 1 min, more on a slow CPU"
+    assert where == f"results go to {report.OUT}"
+    assert [row["problem"] for row in json.loads(report.OUT.read_text())["rows"]] == ["a: one", "a: two", "b: one"]
+    assert not report.KEPT.exists()
+
+
+@pytest.mark.parametrize("where", ["--out", "--record"])
+def test_a_part_is_merged_into_the_record_of_the_same_machine(bench, tmp_path, where):
+    path = tmp_path / "mine.json" if where == "--out" else report.KEPT
+    old = [{"problem": p, "ratio": 1.0, "goal": None} for p in ("a: one", "b: one", "gone: by now", report.MEAN)]
+    path.write_text(json.dumps({"machine": HERE | {"commit": "old"}, "rows": old}))
+    bench("--only", "a:", *([where, path] if where == "--out" else [where]))
+    record = json.loads(path.read_text())
+    assert record["machine"]["commit"] == "new"
+    assert [(row["problem"], row["ratio"], row.get("commit")) for row in record["rows"]] == [
+        ("a: one", 2.0, None),
+        ("a: two", 2.0, None),
+        ("b: one", 1.0, "old"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            json.dumps({"machine": HERE | OF_OTHER, "rows": []}),
+            "machine (device another CPU, here this CPU;",
+        ),
+        (json.dumps({"machine": HERE | {"threads": 1}, "rows": []}), "(threads 1, here 2)"),
+        ("[]", "is not a record of this program"),
+        ("{", "is not a record of this program"),
+    ],
+)
+def test_a_part_is_not_mixed_with_rows_of_another_machine(bench, capsys, content, expected):
+    report.KEPT.write_text(content)
+    with pytest.raises(SystemExit, match="2"):
+        bench("--only", "a: one", "--record")
+    assert expected in capsys.readouterr().err
+    assert report.KEPT.read_text() == content
+
+
+def test_a_part_that_is_nowhere_is_an_error_that_names_what_there_is(bench, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        bench("--only", "nosuch")
+    assert "--only nosuch: no problem's name holds this text; there are a, b" in capsys.readouterr().err
+    assert not report.OUT.exists()
+
+
+def test_what_a_gpu_did_and_its_page_go_elsewhere_unless_asked_for(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(gpu, "run", lambda options: asked.append(options.out) or 0)
+    for options in [], ["--record"], ["--dry"]:
+        assert gpu.main(["--device", "cpu", *options]) == 0
+    assert asked == [ROOT / "build" / "gpu", ROOT / "benchmarks" / "results", ROOT / "build" / "gpu-dry"]
+    with pytest.raises(SystemExit, match="2"):
+        gpu.main(["--device", "cpu", "--dry", "--record"])
+    kept = performance.PAGE.read_bytes()
+    monkeypatch.setattr(performance, "BUILD", tmp_path)
+    performance.main([])
+    assert (tmp_path / "performance.md").read_bytes() == performance.PAGE.read_bytes() == kept
