@@ -17,13 +17,12 @@ from types import FrameType, TracebackType
 import torch
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from .._device import choose_device as device_of
 from ..data.files import naming, scrap_of
 from ..data.pictures import picture_format, write_picture
+from ..training._progress import Bar
 
 #: seconds between two writes of the preview
 PREVIEW_SECONDS = 2.0
@@ -41,26 +40,17 @@ class Reporter:
         self.preview, self._written = preview, -PREVIEW_SECONDS
         if preview is not None:
             picture_format(preview)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[state]}"),
-        )
         console = Console(stderr=True)
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._progress.add_task(escape(what), total=1.0, state="")
+        self._bar = Bar(what, console, disable=not console.is_terminal, transient=True)
 
     def __enter__(self) -> Reporter:
-        self._progress.start()
+        self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._bar.stop()
 
     def finish(self, picture: Tensor) -> None:
         """Show the finished picture in the preview."""
@@ -69,7 +59,7 @@ class Reporter:
 
     def update(self, share: float | None, picture: Tensor | None, state: str) -> None:
         """Show the share that is done (None: unknown) and the picture [3, H, W] as it is, if there is one."""
-        self._progress.update(self._task, completed=share, total=None if share is None else 1.0, state=state)
+        self._bar.show(share, "" if share is None else f"{share:.0%}", state)
         if self.preview is not None and picture is not None and time.monotonic() - self._written >= PREVIEW_SECONDS:
             write_picture(self.preview, picture)
             self._written = time.monotonic()

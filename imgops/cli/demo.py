@@ -34,8 +34,8 @@ MINUTES = Bounds(0.1, most=1440)
 
 #: seconds that the speed table may take for each row, and the part of the demo's time that all rows may
 ROW_SECONDS, SPEED_PART = 5.0, 0.15
-#: seconds kept for drawing at the end
-DRAWING = 8.0
+#: seconds kept for drawing at the end, and the fewest for the training
+DRAWING, LEAST = 8.0, 1.0
 REAL, GENERATED = 4, 8
 #: what is painted in what, and what is dreamt; the longer side of each in pixels
 STYLE_PAIR, DREAMT, PICTURE_SIZE = ("samples:chelsea", "samples:hubble"), "samples:astronaut", 192
@@ -106,9 +106,9 @@ def run(out: str, seconds: float, seed: int) -> None:
         _choose_threads(config, dataset, min(ROW_SECONDS, SPEED_PART * seconds / 6))
     console.print("painting and dreaming ...")
     _paint(folder, seed, config.device, min(1.0, seconds / 300))
-    left = seconds - (time.monotonic() - start) - DRAWING
-    console.print(f"training a StyleGAN2 of {config.resolution} px on {config.data} for {left / 60:.1f} minutes ...")
-    train(config, max_seconds=max(left, 1.0))
+    left = max(seconds - (time.monotonic() - start) - DRAWING, LEAST)
+    console.print(f"training a StyleGAN2 of {config.resolution} px on {config.data} for {left:.0f} seconds ...")
+    train(config, max_seconds=left)
 
     (folder / "samples.png").write_bytes(png_bytes(_samples(config.out, dataset, config.device)))
     _draw_losses(Path(config.out) / "stats.jsonl", folder / "losses.png")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..data.files import write_file
+from ._progress import Bar, duration
 
 STATS = "stats.jsonl"
 #: how the bar names what is measured, in this order
@@ -27,10 +29,11 @@ class Report:
         total: real images that the run will show.
         seen: images shown before; what an earlier, interrupted run recorded beyond them is dropped.
         quiet: show nothing, record all the same.
+        deadline: when the run stops by :func:`time.monotonic`, wherever it is then; None: never.
     """
 
-    def __init__(self, out: Path, total: int, seen: int, quiet: bool = False) -> None:
-        self.out, self.total = out, total
+    def __init__(self, out: Path, total: int, seen: int, quiet: bool = False, deadline: float | None = None) -> None:
+        self.out, self.total, self.begun, self.deadline = out, total, time.monotonic(), deadline
         self.console = Console(file=sys.stderr, quiet=quiet, soft_wrap=True, highlight=False)
         self._keep_stats(seen)
         self._board = _tensorboard(out / "tensorboard", seen)
@@ -38,18 +41,8 @@ class Report:
             self.console.print(
                 f"TensorBoard is not installed (pip install tensorboard): scalars go to {out / STATS} alone"
             )
-        self._bar = Progress(
-            TextColumn("[bold]{task.completed:,.0f}[/] of {task.total:,.0f} images"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[speed]}"),
-            TextColumn("{task.fields[losses]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=quiet or not self.console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=total, completed=seen, speed="", losses="")
+        self._bar = Bar("", self.console, disable=quiet or not self.console.is_terminal)
+        self._losses = ""
 
     def _keep_stats(self, seen: int) -> None:
         path = self.out / STATS
@@ -75,7 +68,18 @@ class Report:
 
     def advance(self, seen: int, images_per_second: float) -> None:
         """Move the bar."""
-        self._bar.update(self._task, completed=seen, speed=f"{images_per_second:.1f} images/s")
+        done, left = self._count(seen, images_per_second)
+        share = seen / self.total
+        if self.deadline is not None:
+            share = max(share, (time.monotonic() - self.begun) / max(self.deadline - self.begun, 1e-3))
+        state = f"{images_per_second:.1f} images/s  {self._losses}"
+        self._bar.show(share, done, state.rstrip(), duration(left))
+
+    def _count(self, seen: int, images_per_second: float) -> tuple[str, float]:
+        """How many images were shown, of how many if the time allows all of them; and the seconds that are left."""
+        left = (self.total - seen) / images_per_second
+        limit = math.inf if self.deadline is None else self.deadline - time.monotonic()
+        return (f"{seen:,} of {self.total:,} images" if left <= limit else f"{seen:,} images"), max(min(left, limit), 0)
 
     def record(self, measured: dict[str, float]) -> None:
         """Keep a record: ``images``, ``seconds``, ``images_per_second`` and the means since the last one."""
@@ -87,12 +91,11 @@ class Report:
                 if name != "images":
                     self._board.add_scalar(name, value, images)
             self._board.flush()
-        losses = "  ".join(f"{short} {measured[name]:.3g}" for name, short in _SHOWN.items() if name in measured)
-        self._bar.update(self._task, losses=losses)
+        self._losses = "  ".join(f"{short} {measured[name]:.3g}" for name, short in _SHOWN.items() if name in measured)
         if self._bar.disable:
-            left = (self.total - images) / measured["images_per_second"]
+            done, left = self._count(images, measured["images_per_second"])
             speed = f"{measured['images_per_second']:.1f} images/s"
-            self.say(f"{images:,} of {self.total:,} images  {speed}  {losses}  {_duration(left)} left")
+            self.say(f"{done}  {speed}  {self._losses}  {duration(left)} left")
 
     def picture(self, name: str, image: Image.Image, images: int) -> None:
         """Show a picture in TensorBoard."""
@@ -107,10 +110,5 @@ def _tensorboard(folder: Path, seen: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=seen or None)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(max(seconds, 0)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
+    # what is purged begins at this step; the points at the checkpoint itself are of what it has seen
+    return SummaryWriter(str(folder), purge_step=seen + 1 if seen else None)

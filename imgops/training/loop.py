@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
+import math
 import os
+import shlex
 import signal
 import threading
 import time
@@ -17,13 +20,13 @@ from typing import Any
 import torch
 from PIL import Image
 from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..data import EndlessSampler, ImageDataset, ImageFolder, open_dataset
 from ..data.files import write_file
 from . import checkpoint as files
+from ._progress import Bar
 from ._report import Report
 from .config import TrainingConfig
 from .grid import image_grid, png_bytes, seeded_samples
@@ -52,7 +55,7 @@ def train(
     Args:
         config: the settings; left open where None.
         resume: continue from the newest checkpoint in ``config.out``, bit by bit as if never stopped (on the same
-            machine and twin of the ops).
+            machine and twin of the ops). A run that is finished says so, and is left as it is.
         check_data: before a new run, decode every picture of a folder or zip once, so that none fails hours later.
         max_seconds: stop by then, with a checkpoint; None: no limit.
         quiet: print nothing.
@@ -70,6 +73,12 @@ def train(
         raise ValueError(f"{out} already holds a run; --resume continues it, another --out starts a new one")
     if resume and not present:
         raise files.CheckpointError(f"{out}: no checkpoint to resume from")
+    # as many whole batches as it takes
+    total = math.ceil(max(1, round(config.kimg * 1000)) / config.batch) * config.batch
+    if resume and (seen := files.read_meta(present[-1])["seen"]) >= total:
+        if not quiet:
+            _say_finished(out, seen, total)
+        return present[-1]
     dataset = open_dataset(
         config.data, config.resolution, config.channels, config.mirror, config.labels, seed=config.seed
     )
@@ -82,9 +91,8 @@ def train(
     files.sweep(out)
     (out / "samples").mkdir(exist_ok=True)
     write_file(out / "config.json", json.dumps(dataclasses.asdict(config), indent=2).encode())
-    total = max(1, round(config.kimg * 1000))
     deadline = None if max_seconds is None else started + max_seconds
-    with Report(out, total, trainer.seen, quiet) as report, _interrupts(quiet) as stop:
+    with Report(out, total, trainer.seen, quiet, deadline) as report, _interrupts(quiet) as stop:
         if not resume:
             write_file(out / "reals.png", png_bytes(real_grid(dataset)))
         last = _loop(trainer, _batches(dataset, config, trainer.seen), report, out, total, deadline, stop)
@@ -93,6 +101,15 @@ def train(
             raise KeyboardInterrupt
         report.say(f"trained on {trainer.seen:,} images; saved {last}")
     return last
+
+
+def _say_finished(out: Path, seen: int, total: int) -> None:
+    more = f"imgops train --out {shlex.quote(str(out))} --resume --kimg {2 * seen / 1000:g}"
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"{out} is finished: it was shown {seen:,} images, and --kimg asks for {total:,}; nothing was trained\n"
+        f"to go on, with a larger --kimg: {more}",
+        markup=False,
+    )
 
 
 def _loop(
@@ -108,7 +125,9 @@ def _loop(
     sums: dict[str, tuple[Tensor, int]] = {}
     begun = ticked = time.monotonic()
     begun_at = ticked_at = trainer.seen
+    before = trainer.seconds
     while True:
+        trainer.seconds = before + time.monotonic() - begun
         done = trainer.seen >= total or stop.is_set() or (deadline is not None and time.monotonic() >= deadline)
         if trainer.seen > ticked_at and (done or _due(config.log_kimg, ticked_at, trainer.seen)):
             # the values leave the device here and nowhere else, so that the steps between need not wait for it
@@ -116,7 +135,7 @@ def _loop(
             trainer.check_finite(measured)
             now = time.monotonic()
             speed = (trainer.seen - ticked_at) / (now - ticked)
-            record = {"images": trainer.seen, "seconds": now - begun, "images_per_second": speed, **measured}
+            record = {"images": trainer.seen, "seconds": trainer.seconds, "images_per_second": speed, **measured}
             report.record(record)
             for name, kimg in ("grid", config.grid_kimg), ("checkpoint", config.checkpoint_kimg):
                 if done or _due(kimg, ticked_at, trainer.seen):
@@ -156,9 +175,14 @@ def _batches(dataset: ImageDataset, config: TrainingConfig, start: int) -> Itera
 
 def _check(dataset: ImageFolder, quiet: bool) -> None:
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task("checking the pictures", total=dataset.count)
-        dataset.check(lambda: bar.advance(task))
+    checked = itertools.count(1)
+    with Bar("checking the pictures", console, disable=quiet or not console.is_terminal, transient=True) as bar:
+
+        def tell() -> None:
+            done = next(checked)
+            bar.show(done / dataset.count, f"{done:,} of {dataset.count:,}")
+
+        dataset.check(tell)
 
 
 @contextlib.contextmanager

@@ -42,6 +42,7 @@ class Trainer:
         G, D, G_ema: the networks; G_ema is in eval mode.
         seen: real images shown so far.
         steps: steps done so far.
+        seconds: how long that took, stops left out; whoever trains sets it.
     """
 
     def __init__(self, config: TrainingConfig, labels: Tensor | None = None, class_names: Sequence[str] = ()) -> None:
@@ -59,6 +60,7 @@ class Trainer:
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         self.pl_mean = torch.zeros([], device=self.device)
         self.seen = self.steps = 0
+        self.seconds = 0.0
         self._pl_weight, self._r1_gamma = config.pl_weight or 0.0, config.r1_gamma or 0.0
         self.optimizers = {
             "G": self._adam(self.G, config.g_lr, config.pl_interval if self._pl_weight else None),
@@ -200,6 +202,7 @@ class Trainer:
         meta = {
             "imgops": __version__,
             "steps": self.steps,
+            "seconds": self.seconds,
             "c_dim": self.c_dim,
             "class_names": self.class_names,
             "config": dataclasses.asdict(self.config),
@@ -229,6 +232,8 @@ class Trainer:
             optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         self.pl_mean = state["pl_mean"].to(self.device)
         self.seen, self.steps = meta["seen"], meta["steps"]
+        # checkpoints of imgops 0.1 lack it
+        self.seconds = meta.get("seconds", 0.0)
         torch.set_rng_state(state["rng"])
         if self.device.type == "cuda" and "rng_cuda" in state:
             torch.cuda.set_rng_state(state["rng_cuda"], self.device)

@@ -1,0 +1,87 @@
+"""The one bar of all commands: on a narrow terminal the time that is left stays, and the rest yields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+#: the longest name of what is worked on, and the fewest characters that something cut short is worth
+NAME, LEAST = 24, 12
+
+
+class _Field(ProgressColumn):
+    """A field of the task, as it is."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields[self.name])
+
+
+class _Left(TimeRemainingColumn):
+    """The time that is left: the field ``left`` if it is set, else by the share that was done lately."""
+
+    def render(self, task: Task) -> Text:
+        text = Text(task.fields["left"]) if task.fields["left"] else super().render(task)
+        return text.append(" left") if text else text
+
+
+class Bar(Progress):
+    """A bar of one task, ``what ... done ... bar ... elapsed ... left ... state``, as much of it as fits on a line.
+
+    Args:
+        what: what is worked on.
+        console: where it is shown.
+        disable: show nothing.
+        transient: leave nothing when it is over.
+    """
+
+    def __init__(self, what: str, console: Console, *, disable: bool, transient: bool = False) -> None:
+        self._what, self._done, self._state = _Field("what"), _Field("done"), _Field("state")
+        self._bar, self._elapsed, self._left = BarColumn(bar_width=24), TimeElapsedColumn(), _Left()
+        # the first line is made before the base class has its console
+        self._console = console
+        columns = self._what, self._done, self._bar, self._elapsed, self._left, self._state
+        super().__init__(*columns, console=console, disable=disable, transient=transient)
+        name = what if len(what) <= NAME else f"{what[: NAME - 1]}…"
+        self._task = self.add_task("", total=None, what=name, done="", left="", state="")
+
+    def show(self, share: float | None, done: str = "", state: str = "", left: str = "") -> None:
+        """Show the share that is done (None: nobody knows) and texts on it."""
+        known: dict[str, Any] = {} if share is None else {"completed": min(max(share, 0.0), 1.0), "total": 1.0}
+        self.update(self._task, **known, done=done, state=state, left=left)
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        """The line, made of the columns that fit, the most important ones first; what is text may be cut."""
+        shown = [task for task in tasks if task.visible]
+        cells: dict[ProgressColumn, list[Any]] = {
+            column: [column(task) for task in shown] for column in self.columns if isinstance(column, ProgressColumn)
+        }
+        room, widths = self._console.width, dict[ProgressColumn, int]()
+        for column in (self._left, self._done, self._state, self._what, self._bar, self._elapsed):
+            wanted = max((self._console.measure(cell).maximum for cell in cells[column]), default=0)
+            free = room - bool(widths)
+            if 0 < wanted <= free or (column in (self._done, self._state) and wanted and free >= LEAST):
+                widths[column] = min(wanted, free)
+                room = free - widths[column]
+        columns = [column for column in cells if column in widths]
+        table = Table.grid(
+            *(Column(width=widths[column], no_wrap=True, overflow="ellipsis") for column in columns), padding=(0, 1)
+        )
+        for row in zip(*(cells[column] for column in columns), strict=True):
+            table.add_row(*row)
+        return table
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds as ``1:02:03``; nothing is less than none."""
+    minutes, seconds = divmod(round(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
