@@ -6,15 +6,20 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops.adain import adain
-from ..ops.displace import displace
-from ._state import evaluating
+from ..data.colours import match_covariance
+from ._state import evaluating, working_picture
 from .gradient import Gradient
 from .objectives import GuidedObjective, Objective, check_picture
 from .octaves import dreamt, starting_picture
 from .settings import DreamSettings
+
+#: pixels along each axis that one of a zoomed picture is made of
+_TAPS = 8
+#: pixels that are made at once: their taps take some 50 MB
+_AT_ONCE = 2**16
 
 
 def zoom_frames(
@@ -30,6 +35,7 @@ def zoom_frames(
     keep_colours: bool = True,
     size: int | tuple[int, int] | None = None,
     on_step: Callable[[float, Tensor], None] | None = None,
+    after: tuple[int, Tensor, Tensor] | None = None,
 ) -> Iterator[Tensor]:
     """Frames of a zoom into a dream, one at a time: the first is the dream of the picture, each other one the dream of
     :func:`zoom_picture` of the frame before it.
@@ -39,13 +45,14 @@ def zoom_frames(
         frames: how many, 1 at least. Default 100.
         zoom, rotate: from a frame to the next; see :func:`zoom_picture`. Default 0.05 and 0.
         on_frame: called with the number of each frame, from 0, and the frame [3, H, W], before it is given out.
-        keep_colours: give each zoomed frame the mean and standard deviation of the first frame's red, green and blue
-            before it is dreamt again. Otherwise the dream feeds on itself until its colours are all or nothing, within
-            some ten frames. Default True.
+        keep_colours: give each frame the mean and covariance of the first one's colours. Otherwise the dream feeds on
+            itself until its colours are all or nothing, within some ten frames. Default True.
         on_step: called after each step with the fraction of all frames that is done, and the picture [3, H', W'].
+        after: go on after so many frames: their number, the first and the last of them. Default None: from the first.
 
     Returns:
-        An iterator of [3, H, W] in [0, 1]. What is wrong with the arguments is raised before the first of them.
+        An iterator of [3, H, W] in [0, 1], on a CPU the same whether it begins anew or goes on. What is wrong with the
+        arguments is raised before the first of them.
 
     Raises:
         TypeError, ValueError: as of :func:`imgops.dream.dream`; frames, zoom or rotate out of range.
@@ -62,18 +69,20 @@ def zoom_frames(
         gradient.first_fitting([(start.shape[1], start.shape[2])])
 
     def run() -> Iterator[Tensor]:
-        frame = first = start
-        for i in range(frames):
+        begin, first, frame = (0, start, start) if after is None else after
+        first, frame = (working_picture(picture, network) for picture in (first, frame))
+        for i in range(begin, frames):
             if i > 0:
                 frame = zoom_picture(frame, zoom, rotate)
-                if keep_colours:
-                    frame = adain(frame[None], first[None])[0].clamp(0, 1)
             report = None
             if on_step is not None:
                 report = lambda done, x, i=i: on_step((i + done) / frames, x)  # noqa: E731
             with evaluating(network):
                 frame = dreamt(frame, gradient, settings, settings.seed + i, report)
-            first = frame if i == 0 else first
+            if i == 0:
+                first = frame
+            elif keep_colours:
+                frame = match_covariance(frame, first)
             if on_frame is not None:
                 on_frame(i, frame)
             yield frame
@@ -91,7 +100,9 @@ def zoom_picture(picture: Tensor, zoom: float = 0.05, rotate: float = 0.0) -> Te
         rotate: degrees, clockwise. Default 0.
 
     Returns:
-        [3, H, W], bilinear; the picture itself where zoom and rotate are 0.
+        [3, H, W], interpolated by a windowed sinc of 8 x 8 pixels; the picture itself where zoom and rotate are 0. What
+        is bilinear is blurred between pixels and sharp on them: frame upon frame that draws a cross through the middle,
+        where the picture hardly moves.
 
     Raises:
         TypeError, ValueError: a picture of another shape; zoom or rotate out of range.
@@ -105,13 +116,42 @@ def zoom_picture(picture: Tensor, zoom: float = 0.05, rotate: float = 0.0) -> Te
         return picture
     height, width = picture.shape[1:]
     angle, near = math.radians(rotate), 1 - zoom
-    dtype = torch.float64 if picture.dtype == torch.float64 else torch.float32
-    y = (torch.arange(height, dtype=dtype, device=picture.device) - (height - 1) / 2)[:, None]
-    x = torch.arange(width, dtype=dtype, device=picture.device) - (width - 1) / 2
-    along_x = near * (math.cos(angle) * x + math.sin(angle) * y) - x
-    along_y = near * (math.cos(angle) * y - math.sin(angle) * x) - y
-    displacement = torch.stack([along_x, along_y])[None]
-    return displace(picture[None], displacement, padding_mode="reflection")[0].clamp(0, 1)
+    # places of float32 would be off by what shows where pixels are to be hit
+    y = (torch.arange(height, dtype=torch.float64, device=picture.device) - (height - 1) / 2)[:, None]
+    x = torch.arange(width, dtype=torch.float64, device=picture.device) - (width - 1) / 2
+    from_x = near * (math.cos(angle) * x + math.sin(angle) * y) + (width - 1) / 2
+    from_y = near * (math.cos(angle) * y - math.sin(angle) * x) + (height - 1) / 2
+    pixels = picture.flatten(1).T.contiguous()
+    parts = [
+        _sampled(pixels, part_y, part_x, height, width)
+        for part_y, part_x in zip(from_y.flatten().split(_AT_ONCE), from_x.flatten().split(_AT_ONCE), strict=True)
+    ]
+    # what it overshoots at edges would grow from frame to frame
+    return torch.cat(parts).T.reshape(picture.shape).clamp(picture.min(), picture.max())
+
+
+def _sampled(pixels: Tensor, y: Tensor, x: Tensor, height: int, width: int) -> Tensor:
+    """A picture's colours [height * width, 3] at places y, x [N], in pixels: [N, 3]."""
+    rows, shares_y = _taps(y, height)
+    columns, shares_x = _taps(x, width)
+    index = (rows[:, :, None] * width + columns[:, None]).flatten(1)
+    shares = (shares_y[:, :, None] * shares_x[:, None]).flatten(1)
+    return F.embedding_bag(index, pixels, per_sample_weights=shares.to(pixels), mode="sum")
+
+
+def _taps(places: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The pixels along an axis that are read for places [N], reflected at its ends, and their shares; [N, 8] each."""
+    whole = places.floor()
+    steps = torch.arange(1 - _TAPS // 2, _TAPS // 2 + 1, device=places.device)
+    distance = steps - (places - whole)[:, None]
+    shares = torch.sinc(distance) * torch.cos(math.pi * distance / _TAPS)
+    shares /= shares.sum(1, keepdim=True)
+    # what the window loses of a ramp, the two nearest make up for
+    lost = (shares * distance).sum(1)
+    shares[:, _TAPS // 2 - 1] += lost
+    shares[:, _TAPS // 2] -= lost
+    index = (whole.long()[:, None] + steps) % max(1, 2 * size - 2)
+    return torch.minimum(index, 2 * size - 2 - index).abs(), shares
 
 
 def _check(zoom: float, rotate: float) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import imgops.dream
+from imgops.data import read_picture, resize_picture
 from imgops.dream import (
     DreamSettings,
     GuidedObjective,
@@ -28,6 +29,7 @@ from imgops.dream.octaves import octave_sizes, resized
 from imgops.models.googlenet import GoogLeNet
 from imgops.models.inception_v3 import InceptionV3
 from imgops.models.vgg import VGG
+from imgops.models.weights import load_encoder
 
 OBJECTIVES = [Objective("relu2_1")]
 QUICK = DreamSettings(octaves=2, steps=3, jitter=4)
@@ -322,8 +324,51 @@ def test_colours_are_kept_over_frames():
     first, *_, last = zoom_frames(picture(), small_vgg(), OBJECTIVES, settings, 4, 0.2)
     torch.testing.assert_close(last.mean((1, 2)), first.mean((1, 2)), rtol=0, atol=2e-3)
     torch.testing.assert_close(last.std((1, 2)), first.std((1, 2)), rtol=0, atol=5e-3)
-    *_, faded = zoom_frames(picture(), small_vgg(), OBJECTIVES, settings, 4, 0.2, keep_colours=False)
-    assert (faded.std((1, 2)) < 0.9 * first.std((1, 2))).all()
+    # with real ones they would grow from frame to frame
+    settings = DreamSettings(octaves=1, steps=3, step_size=0.02, jitter=4)
+    for keep in (True, False):
+        first, *_, last = zoom_frames(picture(), small_vgg(), OBJECTIVES, settings, 8, 0.2, keep_colours=keep)
+        before, after = (torch.corrcoef(frame.flatten(1)) for frame in (first, last))
+        assert bool((last.std((1, 2)) > 1.05 * first.std((1, 2))).all()) != keep
+        assert bool((before - after).abs().max() < 0.02) == keep
+
+
+@pytest.mark.parametrize("side", [96, 97])
+@pytest.mark.parametrize(("zoom", "rotate"), [(0.05, 0.0), (0.02, 0.5), (0.1, -2.0)])
+def test_a_zoom_draws_no_cross_through_the_middle(side, zoom, rotate):
+    """Noise is as rough in the middle, where it hardly moves, as elsewhere, and stays rough."""
+    frame = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0))
+    for steps in range(1, 6):
+        frame = zoom_picture(frame, zoom, rotate)
+        if steps in (1, 5):
+            for axis in (1, 2):
+                rough = frame.diff(dim=axis).square().mean((0, 3 - axis))
+                middle = rough[side // 2 - 2 : side // 2 + 1].mean()
+                assert 0.6 < middle / rough[8:-8].median() < 1.6
+    assert frame.std() > 0.75 * 12**-0.5
+
+
+@pytest.mark.parametrize("name", ["astronaut", "camera"])
+def test_twenty_frames_stay_as_rich_and_as_sharp(name):
+    def measures(frame):
+        saturation = ((frame.amax(0) - frame.amin(0)) / frame.amax(0).clamp_min(0.01)).mean()
+        return torch.stack([saturation, frame.std(), frame.diff(dim=2).square().mean().sqrt()])
+
+    start = resize_picture(read_picture(f"samples:{name}").pixels, 64)
+    settings = DreamSettings(octaves=2, steps=4)
+    first, *_, last = zoom_frames(start, load_encoder("default"), [Objective("relu4_2")], settings, 20)
+    saturation, contrast, sharpness = (measures(last) / measures(first)).tolist()
+    assert 0.75 < saturation < 1.2
+    assert 0.95 < contrast < 1.05
+    assert 0.65 < sharpness < 1.5
+
+
+def test_a_zoom_goes_on_after_any_frame():
+    arguments = (picture(), small_vgg(), OBJECTIVES, QUICK, 5, 0.1, 5.0)
+    whole = list(zoom_frames(*arguments))
+    for count in (1, 3):
+        rest = list(zoom_frames(*arguments, after=(count, whole[0], whole[count - 1])))
+        assert all(torch.equal(a, b) for a, b in zip(whole[count:], rest, strict=True))
 
 
 def test_frames_out_of_range():
