@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: rooms by level, lowest first: a file imports from its own room and from lower levels alone
 LEVELS = (
-    ("reference", "kernels", "_C", "_C_cuda", "_host", "_backend", "_lazy", "_device", "_settings"),
+    ("reference", "kernels", "_C", "_C_cuda", "_host", "_backend", "_lazy", "_device", "_memory", "_settings"),
     ("ops",),
     ("nn",),
     ("models",),
@@ -33,6 +33,7 @@ PACKAGES = {
     "_backend": {"torch"},
     "_lazy": set(),
     "_device": {"torch"},
+    "_memory": set(),
     "_settings": set(),
     "ops": {"torch"},
     "nn": {"torch"},

@@ -1,0 +1,74 @@
+"""The memory that this process may still take, by the machine, its control groups and its own limits."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+_PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+#: of each version of control groups: the limit, what is taken, and the key of what of that is files that can be dropped
+_V2 = ("memory.max", "memory.current", "inactive_file")
+_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still take without swapping or being killed; None where that is not known.
+
+    The least of what the machine has available, what each control group that the process is in leaves (containers, jobs
+    of a cluster), and what is left of its own limit of addresses (``ulimit -v``).
+    """
+    if sys.platform != "linux":
+        return None
+    known = [left for left in (_of_machine(), *_of_groups(), _of_addresses()) if left is not None]
+    return max(0, min(known)) if known else None
+
+
+def _of_machine() -> int | None:
+    kilobytes = _field(_PROC / "meminfo", "MemAvailable:")
+    return None if kilobytes is None else 1024 * kilobytes
+
+
+def _of_groups() -> Iterator[int | None]:
+    """What each group above the process leaves."""
+    for line in (_text(_PROC / "self/cgroup") or "").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0" and controllers == "":
+            root, names = _CGROUPS, _V2
+        elif "memory" in controllers.split(","):
+            root, names = _CGROUPS / "memory", _V1
+        else:
+            continue
+        place = PurePosixPath(path.lstrip("/"))
+        # within a container the path may be that of the host: then the root is the container's
+        for part in (place, *place.parents):
+            yield _of_group(root / part, names)
+
+
+def _of_group(folder: Path, names: tuple[str, str, str]) -> int | None:
+    limit, taken = (_text(folder / name) for name in names[:2])
+    if limit is None or taken is None or not limit.strip().isdigit():
+        return None
+    return int(limit) - int(taken) + (_field(folder / "memory.stat", names[2]) or 0)
+
+
+def _of_addresses() -> int | None:
+    import resource
+
+    limit, pages = resource.getrlimit(resource.RLIMIT_AS)[0], _text(_PROC / "self/statm")
+    if limit == resource.RLIM_INFINITY or pages is None:
+        return None
+    return limit - int(pages.split()[0]) * resource.getpagesize()
+
+
+def _field(path: Path, name: str) -> int | None:
+    """The number that follows a name at the beginning of a line."""
+    rows = (line.split() for line in (_text(path) or "").splitlines())
+    return next((int(row[1]) for row in rows if row[:1] == [name]), None)
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except OSError:
+        return None
