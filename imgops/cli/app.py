@@ -34,6 +34,8 @@ class OneLineErrors(TyperGroup):
         options |= {"standalone_mode": False, "prog_name": "imgops"}
         with warnings.catch_warnings():
             warnings.showwarning = _one_line_warning
+            # Pillow's do not name the file; what matters of them ends in an error that does
+            warnings.filterwarnings("ignore", module=r"PIL\.")
             try:
                 code = super().main([a for a in given if a != "--debug"], *rest, **options)
             except (KeyboardInterrupt, typer.Abort):
@@ -165,7 +167,7 @@ def train(
         config = config.resolve()
         data = open_dataset(config.data, config.resolution, config.channels, config.mirror, config.labels, config.seed)
         typer.echo(json.dumps(dataclasses.asdict(config), indent=2))
-        typer.echo(f"data: {len(data)} pictures, classes: {', '.join(data.class_names) or 'none'}", err=True)
+        typer.echo(f"data: {data.describe()}", err=True)
         return
     training.train(config, resume=resume, check_data=check_data)
 

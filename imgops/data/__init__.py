@@ -4,7 +4,7 @@ needs no download; and what is done between two of them, colours and flow."""
 from __future__ import annotations
 
 from ._dataset import ImageDataset as ImageDataset
-from ._images import DataError as DataError
+from ._errors import DataError as DataError
 from ._sampler import EndlessSampler as EndlessSampler
 from .colours import KEEP_COLOURS as KEEP_COLOURS
 from .colours import keep_colours as keep_colours

@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ._images import DAMAGE, DataError, to_channels
+from ._errors import DataError, decoding
+from ._images import to_channels
+from ._orientation import read_orientation, upright
+from ._reading import open_image
 
 #: what Pillow calls the formats whose frames follow each other in time, by the endings of their files
 ANIMATIONS = {
@@ -40,9 +43,10 @@ def count_frames(path: Path) -> int:
     """
     with open(path, "rb") as file:
         try:
-            image = Image.open(file)
-            return 1 if image.format in _VIEWS else int(getattr(image, "n_frames", 1))
-        except DAMAGE:
+            with decoding(str(path)):
+                image = open_image(file)
+                return 1 if image.format in _VIEWS else int(getattr(image, "n_frames", 1))
+        except DataError:
             return 1
 
 
@@ -59,26 +63,22 @@ def _walk(path: Path) -> Iterator[Image.Image]:
     """The animation at each of its frames, laid over the frames before; one object, which moves on."""
     kind = ANIMATIONS[path.suffix.lower()]
     with open(path, "rb") as file:
-        try:
-            image = Image.open(file)
+        with decoding(str(path), kind):
+            image = open_image(file)
             # the picture of an APNG for viewers that show no animation
             first = 1 if image.info.get("default_image") and getattr(image, "n_frames", 1) > 1 else 0
-        except Image.UnidentifiedImageError:
-            raise DataError(f"{path}: not a {kind} that Pillow can read") from None
-        except DAMAGE as error:
-            raise DataError(f"{path}: damaged {kind} ({error})") from None
         for index in itertools.count(first):
-            try:
-                image.seek(index)
-            except EOFError:
-                return
-            except DAMAGE as error:
-                raise DataError(f"{path}: damaged {kind} at frame {index} ({error})") from None
-            try:
+            with decoding(str(path), f"{kind} at frame {index}"):
+                try:
+                    image.seek(index)
+                except EOFError:
+                    return
                 image.load()
-            except DAMAGE as error:
-                raise DataError(f"{path}: damaged or truncated {kind} at frame {index} ({error})") from None
             yield image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return upright(image, read_orientation(image))
 
 
 def _duration(image: Image.Image) -> Fraction:
@@ -99,7 +99,7 @@ def animation_info(path: Path) -> tuple[int, int, Fraction, int, Fraction]:
     width = height = 0
     durations = []
     for image in _walk(path):
-        width, height = image.size
+        width, height = _upright(image).size
         durations.append(_duration(image))
     ticks = math.lcm(*(duration.denominator for duration in durations))
     return width, height, len(durations) / sum(durations, Fraction()), len(durations), Fraction(1, min(ticks, _FINEST))
@@ -113,7 +113,7 @@ def animation_frames(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
         DataError: it is no picture that Pillow reads, or a damaged one.
     """
     for image in _walk(path):
-        yield np.asarray(to_channels(image, 3, str(path))), _duration(image)
+        yield np.asarray(to_channels(_upright(image), 3, str(path))), _duration(image)
 
 
 def animation_comment(path: Path) -> str:

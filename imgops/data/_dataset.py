@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ._errors import printable
 from ._images import MODES
+from ._listing import describe_left_out
+
+#: classes that a description names
+_CLASSES = 10
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):
@@ -21,6 +29,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     Attributes:
         labels: the class of each picture before mirroring, int64 [count]; None where there are none.
         class_names: a name for each class; empty where there are no classes.
+        left_out: how many files beside the pictures are not used, by their kind.
 
     Raises:
         ValueError: a resolution or number of channels that is not allowed.
@@ -28,6 +37,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
 
     labels: Tensor | None = None
     class_names: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, name: str, resolution: int, channels: int = 3, mirror: bool = False) -> None:
         if resolution < 4 or resolution & (resolution - 1):
@@ -44,6 +54,18 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     def count(self) -> int:
         """How many pictures there are before mirroring."""
         raise NotImplementedError
+
+    def describe(self) -> str:
+        """In one line how many pictures there are, their classes, and what was left out.
+
+        >>> open_dataset("samples:textures", 8, mirror=True).describe()
+        'samples:textures: 32,768 pictures, each mirrored as well; classes: brick, gravel, retina, wood'
+        """
+        count, kinds = self.count, self.class_names
+        mirrored = ", each mirrored as well" if self.mirror else ""
+        named = ", ".join(kinds[:_CLASSES]) + (f", ... ({len(kinds):,} in all)" if len(kinds) > _CLASSES else "")
+        pictures = f"{count:,} picture{'' if count == 1 else 's'}{mirrored}; classes: {named or 'none'}"
+        return printable(f"{self.name}: {pictures}{describe_left_out(self.left_out)}")
 
     def __len__(self) -> int:
         return self.count * (1 + self.mirror)

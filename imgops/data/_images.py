@@ -1,72 +1,93 @@
-"""From whatever Pillow reads to 8-bit pixels with 1, 3 or 4 channels."""
+"""From a picture in any mode to 8-bit pixels in sRGB with 1, 3 or 4 channels."""
 
 from __future__ import annotations
 
-import struct
-import zlib
-from typing import IO
-
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
+
+from ._errors import DataError, decoding
+from ._profiles import grey_table, to_srgb
 
 #: Pillow's mode for each number of channels that a network may have
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-#: what Pillow and its codecs raise on a file that is no picture, or a damaged one
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
-class DataError(ValueError):
-    """The data cannot be used; the message is one line that names the file."""
+def to_plain(image: Image.Image, name: str) -> Image.Image:
+    """A picture of any mode in sRGB, with 8 bits a channel: L, LA, RGB or RGBA.
 
-
-def load_image(file: IO[bytes], name: str) -> Image.Image:
-    """Decode a picture (the first frame of an animation) and turn it upright by its EXIF orientation.
+    16-bit grey keeps its high byte. What the file says of its colours (an ICC profile) is followed; CMYK without a
+    profile, palettes and YCbCr become RGB by Pillow's formulas.
 
     Raises:
-        DataError: it is no picture, or a damaged or truncated one; names the file.
+        DataError: floating-point pixels, or a mode that has no way to RGB.
     """
-    try:
-        image = Image.open(file)
-    except Image.UnidentifiedImageError:
-        raise DataError(f"{name}: not a picture that Pillow can read") from None
-    except DAMAGE as error:
-        raise DataError(f"{name}: damaged picture ({error})") from None
-    try:
-        image.load()
-        return ImageOps.exif_transpose(image)
-    except DAMAGE as error:
-        raise DataError(f"{name}: damaged or truncated picture ({error})") from None
+    if image.mode == "F":
+        raise DataError(f"{name}: its pixels are floating-point numbers; convert it to 8 or 16 bits a channel")
+    with decoding(name):
+        if image.mode == "I;16":
+            values, alpha = deep_parts(image)
+            return _with_alpha(to_srgb(_like(values >> 8, image), name), alpha)
+        if image.has_transparency_data:
+            image = image.convert("LA" if image.mode in ("LA", "La") else "RGBA")
+            return _with_alpha(to_srgb(image.convert(image.mode[:-1]), name), image.getchannel("A"))
+        if image.mode == "LAB":
+            # its profile says nothing about the RGB that it becomes
+            return image.convert("RGB")
+        if image.mode not in ("L", "RGB", "CMYK"):
+            image = image.convert("L" if image.mode == "1" else "RGB")
+        return to_srgb(image, name)
 
 
 def to_channels(image: Image.Image, channels: int, name: str) -> Image.Image:
-    """Convert to 8-bit grey (1 channel), RGB (3) or RGBA (4).
-
-    16-bit grey keeps its high byte. Palettes, CMYK and YCbCr become RGB by Pillow's formulas, without colour
-    profiles. Transparency is kept with 4 channels, else laid over white.
+    """As :func:`to_plain`, as grey (1 channel), RGB (3) or RGBA (4). Transparency is kept with 4 channels, else laid
+    over white.
 
     Raises:
-        DataError: floating-point pixels, integers beyond 16 bits, or a mode that has no way to RGB.
+        DataError: as :func:`to_plain`.
     """
-    if image.mode.startswith("I"):
-        pixels = np.asarray(image)
-        if pixels.size and (pixels.min() < 0 or pixels.max() > 65535):
-            raise DataError(f"{name}: its integer pixels exceed 16 bits; convert it to 8 or 16 bits a channel")
-        image = Image.fromarray((pixels >> 8).astype(np.uint8))
-    elif image.mode == "F":
-        raise DataError(f"{name}: its pixels are floating-point numbers; convert it to 8 or 16 bits a channel")
-    try:
-        if channels != 4 and image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image.convert(MODES[channels])
-    except ValueError as error:
-        raise DataError(f"{name}: cannot convert its mode {image.mode} ({error})") from None
+    image = to_plain(image, name)
+    if channels != 4 and image.mode in ("LA", "RGBA"):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(MODES[channels])
+
+
+def deep_grey(image: Image.Image, name: str) -> tuple[np.ndarray, Image.Image | None]:
+    """A picture of mode "I;16" with all its bits, in sRGB: float32 [H, W] in [0, 1], and its alpha if it has one."""
+    values, alpha = deep_parts(image)
+    table = grey_table(_like(np.zeros([1, 1]), image), name)
+    if table is None:
+        return values.astype(np.float32) / 65535, alpha
+    return np.interp(values, np.arange(256) * 257, table / 255).astype(np.float32), alpha
+
+
+def deep_parts(image: Image.Image) -> tuple[np.ndarray, Image.Image | None]:
+    """The values of a picture of mode "I;16", uint16 [H, W], and its alpha where one level is transparent."""
+    values = np.asarray(image)
+    level = image.info.get("transparency")
+    return values, Image.fromarray(((values != level) * 255).astype(np.uint8)) if isinstance(level, int) else None
+
+
+def _like(values: np.ndarray, image: Image.Image) -> Image.Image:
+    """A grey picture of other values with the colour profile of this one."""
+    grey = Image.fromarray(values.astype(np.uint8))
+    grey.info["icc_profile"] = image.info.get("icc_profile")
+    return grey
+
+
+def _with_alpha(image: Image.Image, alpha: Image.Image | None) -> Image.Image:
+    if alpha is not None:
+        image = image.copy()
+        image.putalpha(alpha)
+    return image
 
 
 def to_tensor(image: Image.Image, resolution: int, side: int, left: int, top: int) -> Tensor:
     """The square of ``side`` pixels at (left, top), resized by Lanczos; uint8 [C, resolution, resolution]."""
-    square = image.crop((left, top, left + side, top + side))
+    # not crop: it has Pillow's limit of pixels
+    square = Image.new(image.mode, (side, side))
+    square.paste(image, (-left, -top))
     pixels = torch.from_numpy(np.array(square.resize((resolution, resolution), Image.Resampling.LANCZOS)))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
-from ._images import DataError
+from ._errors import DataError
+from ._listing import describe_left_out, list_folder
 from .pictures import SAMPLES, read_picture
 from .samples import PREFIX, load_sample
 from .textures import procedural_texture
@@ -137,9 +137,8 @@ def _read(path: Path) -> Tensor:
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of pictures")
-    suffixes = Image.registered_extensions()
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-    paths = sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
-    if not paths:
-        raise DataError(f"{folder}: no pictures in it (looked for the suffixes of the formats that Pillow reads)")
-    return paths
+    listing = list_folder(folder)
+    names = listing.pictures()
+    if not names:
+        raise DataError(f"{folder}: no pictures in it{describe_left_out(listing.count_rest(names))}")
+    return [folder / name for name in names]

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import io
-import json
 import os
+import posixpath
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ._dataset import ImageDataset
-from ._images import DataError, load_image, to_channels, to_tensor
+from ._errors import DataError, decoding, reading
+from ._images import to_channels, to_tensor
+from ._labels import LABELS, parse_labels
+from ._listing import Listing, describe_left_out, list_folder, list_zip
+from ._reading import check_room, load_image
 from .samples import PREFIX, SampleSet
-
-LABELS = "dataset.json"
 
 
 class ImageFolder(ImageDataset):
-    """The pictures of a folder (with its subfolders) or of a zip, in the order of their names.
+    """The pictures of a folder (with its subfolders, linked ones too) or of a zip, in the order of their names.
 
-    Any format that Pillow reads, told by its suffix; other files, hidden files and ``__MACOSX`` are passed
-    over. Each picture is turned upright, converted to ``channels`` (16-bit, palette, CMYK and transparency as
-    :func:`imgops.data._images.to_channels` says), centre-cropped to a square and resized by Lanczos.
+    Any format that Pillow decodes here, told by the ending of the name; ``left_out`` counts other files by their kind,
+    hidden ones and ``__MACOSX`` too, and :meth:`describe` says it. Each picture is turned upright, converted to sRGB
+    and ``channels`` (:func:`imgops.data._images.to_channels`), centre-cropped to a square and resized by Lanczos.
 
-    Classes come from ``dataset.json`` at the root: ``{"labels": [["sub/a.png", 0], ...]}``, names relative to
-    the root with ``/``, classes as integers from 0. Without the file, or with ``"labels": null``, there are none.
+    Classes come from ``dataset.json`` at the root, or in the one folder below it that holds all pictures:
+    ``{"labels": [["sub/a.png", 0], ...]}``, names relative to the table's folder (or to the root) with ``/``, classes
+    as integers from 0. Without the file, or with ``"labels": null``, there are none.
 
     Args:
         path: the folder or zip.
@@ -38,6 +40,9 @@ class ImageFolder(ImageDataset):
         channels: 1, 3 or 4.
         mirror: double the set by flipping left to right.
         use_labels: False ignores ``dataset.json``.
+
+    Attributes:
+        names: of the pictures, relative to the folder or zip, with ``/``.
 
     Raises:
         DataError: the path or the pictures are missing, the zip is damaged, or the labels do not match the
@@ -55,23 +60,18 @@ class ImageFolder(ImageDataset):
         super().__init__(str(path), resolution, channels, mirror)
         self.path = Path(path)
         self._archive: tuple[int, zipfile.ZipFile] | None = None
-        if self.path.is_dir():
-            names = [p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file()]
-        elif not self.path.exists():
-            raise DataError(f"{path}: no such folder or zip")
-        elif zipfile.is_zipfile(self.path):
-            names = [info.filename for info in self._zip().infolist() if not info.is_dir()]
-        else:
-            raise DataError(f"{path}: neither a folder nor a zip")
-        suffixes = Image.registered_extensions()
-        visible = (n for n in names if not any(part.startswith((".", "__MACOSX")) for part in n.split("/")))
-        self.names = sorted(n for n in visible if os.path.splitext(n)[1].lower() in suffixes)
+        listing = self._list()
+        self.names = listing.pictures()
+        table = _find_table(listing.files, self.names)
+        self._entries, self.left_out = listing.files, listing.count_rest([*self.names, *([table] if table else [])])
         if not self.names:
-            raise DataError(f"{path}: no pictures in it (looked for the suffixes of the formats that Pillow reads)")
-        if use_labels and LABELS in names:
-            self.labels = self._read_labels()
-            if self.labels is not None:
-                self.class_names = tuple(str(k) for k in range(int(self.labels.max()) + 1))
+            raise DataError(f"{path}: no pictures in it{describe_left_out(self.left_out)}")
+        if use_labels and table is not None:
+            shown, folder = f"{self.path}/{table}", table.removesuffix(LABELS)
+            classes = parse_labels(self._read(table), self.names, folder, shown)
+            if classes is not None:
+                self.labels = torch.tensor(classes)
+                self.class_names = tuple(str(k) for k in range(max(classes) + 1))
 
     @property
     def count(self) -> int:
@@ -80,7 +80,7 @@ class ImageFolder(ImageDataset):
     def picture(self, index: int) -> Tensor:
         name = self.names[index]
         shown = f"{self.path}/{name}"
-        image = load_image(io.BytesIO(self._read(name)), shown)
+        image = load_image(io.BytesIO(self._read(name)), shown, at_least=self.resolution)
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         return to_tensor(to_channels(image, self.channels, shown), self.resolution, side, left, top)
@@ -104,57 +104,42 @@ class ImageFolder(ImageDataset):
                 # after the first bad picture, or an interrupt, the rest need not be read
                 pool.shutdown(wait=False, cancel_futures=True)
 
+    def _list(self) -> Listing:
+        if self.path.is_dir():
+            return list_folder(self.path)
+        if not self.path.exists():
+            raise DataError(f"{self.path}: no such folder or zip")
+        if not zipfile.is_zipfile(self.path):
+            raise DataError(f"{self.path}: neither a folder nor a zip")
+        return list_zip(self._zip())
+
     def _zip(self) -> zipfile.ZipFile:
         # a file position is shared across a fork, so that each process opens the zip for itself
         if self._archive is None or self._archive[0] != os.getpid():
-            try:
+            with decoding(str(self.path), "zip"):
                 self._archive = os.getpid(), zipfile.ZipFile(self.path)
-            except (zipfile.BadZipFile, OSError) as error:
-                raise DataError(f"{self.path}: damaged zip ({error})") from None
         return self._archive[1]
 
     def _read(self, name: str) -> bytes:
-        try:
-            return (self.path / name).read_bytes() if self.path.is_dir() else self._zip().read(name)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError) as error:
-            # RuntimeError: encrypted; NotImplementedError: a compression that this Python lacks
-            raise DataError(f"{self.path}/{name}: cannot be read ({error})") from None
-
-    def _read_labels(self) -> Tensor | None:
-        shown = f"{self.path}/{LABELS}"
-        try:
-            table = json.loads(self._read(LABELS))
-            pairs = table["labels"]
-        except (ValueError, KeyError, TypeError):
-            raise DataError(f'{shown}: must be JSON of the form {{"labels": [["name.png", 0], ...]}}') from None
-        if pairs is None:
-            return None
-        classes: dict[str, int] = {}
-        known = set(self.names)
-        for pair in pairs:
-            if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)):
-                raise DataError(f'{shown}: each label must be ["name", class]; got {json.dumps(pair)[:80]}')
-            name, label = pair
-            if isinstance(label, bool) or not isinstance(label, int) or label < 0:
-                raise DataError(f"{shown}: the class of {name} must be an integer from 0; got {json.dumps(label)[:80]}")
-            if name not in known:
-                raise DataError(f"{shown}: {name} has a label but is not in {self.path}")
-            if classes.setdefault(name, label) != label:
-                raise DataError(f"{shown}: {name} has two labels, {classes[name]} and {label}")
-        missing = [n for n in self.names if n not in classes]
-        if missing:
-            raise DataError(
-                f"{shown}: {missing[0]} has no label ({len(missing)} of {len(self.names)} pictures have none)"
-            )
-        labels = torch.tensor([classes[n] for n in self.names])
-        empty = sorted(set(range(int(labels.max()))) - set(labels.tolist()))
-        if empty:
-            raise DataError(f"{shown}: classes must be numbered from 0 without gaps; no picture has class {empty[0]}")
-        return labels
+        shown, entry = f"{self.path}/{name}", self._entries[name]
+        with reading(shown):
+            if self.path.is_dir():
+                return (self.path / entry).read_bytes()
+            archive = self._zip()
+            check_room(archive.getinfo(entry).file_size, f"{shown}: what it unpacks to")
+            return archive.read(entry)
 
     def __getstate__(self) -> dict[str, Any]:
         # an open file does not travel to a worker process
         return {**self.__dict__, "_archive": None}
+
+
+def _find_table(files: Collection[str], pictures: Sequence[str]) -> str | None:
+    """The table of labels: at the root, or in a folder below it on the way to the one that holds all pictures."""
+    folders = [""]
+    for part in posixpath.commonpath({posixpath.dirname(name) for name in pictures} or {""}).split("/"):
+        folders.append(f"{folders[-1]}{part}/")
+    return next((folder + LABELS for folder in folders if folder + LABELS in files), None)
 
 
 def open_dataset(

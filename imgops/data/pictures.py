@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 from torch import Tensor
 
-from ._images import DataError, load_image, to_channels
+from ._errors import DataError, decoding
+from ._images import deep_grey, to_plain
+from ._profiles import srgb_profile
+from ._reading import load_image, open_image
 from .files import write_file
 from .samples import PREFIX, load_sample
 
@@ -35,6 +38,8 @@ SAMPLES = {
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 #: the tags of TIFF and EXIF that hold a description and the software's name
 _DESCRIPTION, _SOFTWARE = 270, 305
+#: bytes that reading takes for each pixel: as decoded, converted, 8-bit and float values, and an alpha
+_BYTES = 28
 
 
 class Picture(NamedTuple):
@@ -46,18 +51,20 @@ class Picture(NamedTuple):
 
 
 def read_picture(source: str | Path) -> Picture:
-    """Read a picture: a file of any format that Pillow knows, upright by its EXIF orientation, or a sample.
+    """Read a picture: a file of any format that Pillow decodes, upright by its EXIF orientation, or a sample.
 
     Args:
         source: a path, or ``samples:`` and a name of :data:`SAMPLES`.
 
     Returns:
-        RGB from grey, palettes, CMYK and transparency too. 16-bit grey keeps all its bits, other 16-bit pictures the
-        high 8. Transparent pixels keep their colour, and the alpha stands beside.
+        sRGB, by the file's ICC profile if it has one; from grey, palettes, CMYK and transparency too. 16-bit grey keeps
+        all its bits, other 16-bit pictures the high 8. Of 32-bit integers up to 255 that is white, else 65535.
+        Transparent pixels keep their colour, and the alpha stands beside.
 
     Raises:
-        OSError: the file cannot be read.
-        DataError: it is no picture, or a damaged one; or there is no such sample.
+        OSError: the file cannot be opened.
+        DataError: it is no picture, a damaged one, one too large for the memory, or its pixels are floating-point
+            numbers or integers beyond 16 bits; or there is no such sample.
 
     >>> read_picture("samples:chelsea").pixels.shape
     torch.Size([3, 300, 451])
@@ -72,15 +79,18 @@ def read_picture(source: str | Path) -> Picture:
         if not file.read(1):
             raise DataError(f"{name}: the file is empty")
         file.seek(0)
-        image = load_image(file, name)
-    if image.mode.startswith("I"):
-        # which raises for more than 16 bits
-        to_channels(image, 1, name)
-        pixels = torch.from_numpy(np.asarray(image).astype(np.float32) / 65535)
-        return Picture(pixels.expand(3, -1, -1).contiguous(), None, name)
-    channels = 4 if image.has_transparency_data else 3
-    values = torch.from_numpy(np.array(to_channels(image, channels, name))).permute(2, 0, 1).float() / 255
-    return Picture(values[:3].contiguous(), values[3:].contiguous() if channels == 4 else None, name)
+        image = load_image(file, name, _BYTES)
+    if image.mode == "I;16":
+        levels, mask = deep_grey(image, name)
+        return Picture(torch.from_numpy(levels).expand(3, -1, -1).contiguous(), _opacity(mask), name)
+    image = to_plain(image, name)
+    mask = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
+    values = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    return Picture(torch.empty(values.shape).copy_(values).div_(255), _opacity(mask), name)
+
+
+def _opacity(mask: Image.Image | None) -> Tensor | None:
+    return None if mask is None else torch.from_numpy(np.array(mask))[None].float() / 255
 
 
 def write_picture(
@@ -92,6 +102,8 @@ def write_picture(
     quality: int = 95,
 ) -> None:
     """Write a picture as PNG, JPEG or TIFF by the ending of its name; the file is whole or absent.
+
+    It says that it is sRGB, but for a grey TIFF, for which there is no profile.
 
     Args:
         path: ends in .png, .jpg, .jpeg, .tif or .tiff; its folder is made.
@@ -120,7 +132,7 @@ def write_picture(
     values = (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     image = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
     buffer = io.BytesIO()
-    image.save(buffer, format, **_options(format, settings, quality))
+    image.save(buffer, format, **_options(format, image.mode == "L", settings, quality))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, buffer.getvalue())
 
@@ -137,18 +149,23 @@ def picture_format(path: str | Path) -> str:
     return FORMATS[suffix]
 
 
-def _options(format: str, settings: Mapping[str, Any] | None, quality: int) -> dict[str, Any]:
+def _options(format: str, grey: bool, settings: Mapping[str, Any] | None, quality: int) -> dict[str, Any]:
+    """What Pillow is to write besides the pixels: that they are sRGB, and the settings."""
     text = None if settings is None else json.dumps(dict(settings), ensure_ascii=True)
     if format == "PNG":
         info = PngImagePlugin.PngInfo()
+        # rendering intent 0: perceptual
+        info.add(b"sRGB", b"\0")
         if text is not None:
             info.add_text("Software", "imgops")
             info.add_text("imgops", text)
         return {"pnginfo": info}
     if format == "TIFF":
         tags = {} if text is None else {_DESCRIPTION: text, _SOFTWARE: "imgops"}
-        return {"compression": "tiff_deflate", "tiffinfo": tags}
+        # compressed by libtiff it holds no EXIF; there is no profile for grey
+        return {"compression": "tiff_deflate", "tiffinfo": tags, "icc_profile": None if grey else srgb_profile()}
     exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ColorSpace] = 1
     if text is not None:
         exif[_DESCRIPTION], exif[_SOFTWARE] = text, "imgops"
     return {"quality": quality, "subsampling": 0, "exif": exif}
@@ -161,15 +178,12 @@ def read_settings(path: str | Path) -> dict[str, Any] | None:
         OSError: the file cannot be read.
         DataError: it is no picture.
     """
-    with open(path, "rb") as file:
-        try:
-            image = Image.open(file)
-            text = image.info.get("imgops")
-            if text is None and image.getexif().get(_SOFTWARE) == "imgops":
-                text = image.getexif().get(_DESCRIPTION)
-        except Image.UnidentifiedImageError:
-            raise DataError(f"{path}: not a picture that Pillow can read") from None
-    return None if text is None else json.loads(text)
+    with open(path, "rb") as file, decoding(str(path)):
+        image = open_image(file)
+        text = image.info.get("imgops")
+        if text is None and image.getexif().get(_SOFTWARE) == "imgops":
+            text = image.getexif().get(_DESCRIPTION)
+        return None if text is None else json.loads(text)
 
 
 def resize_picture(pixels: Tensor, size: int) -> Tensor:

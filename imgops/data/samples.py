@@ -25,7 +25,8 @@ from PIL import Image
 from torch import Tensor
 
 from ._dataset import ImageDataset
-from ._images import DataError, to_channels, to_tensor
+from ._errors import DataError
+from ._images import to_channels, to_tensor
 
 #: what a source starts with that names a sample set
 PREFIX = "samples:"

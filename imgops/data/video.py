@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ._animation import ANIMATIONS, GifEncoder, animation_comment, animation_frames, animation_info, is_animation
-from ._images import DataError
+from ._errors import DataError
 from .files import naming, scrap_of
 
 #: endings of the videos that are read, and of those that are written; GIF needs Pillow alone, the others PyAV

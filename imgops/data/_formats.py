@@ -1,0 +1,30 @@
+"""Which files count as pictures: those of the formats that Pillow can decode here, by the endings of their names."""
+
+from __future__ import annotations
+
+import functools
+
+from PIL import EpsImagePlugin, Image, features
+
+#: formats that Pillow recognises and leaves to other programs to decode
+_NAMED_ONLY = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
+#: formats that need a library which a build of Pillow may lack, by the name of the feature
+_FEATURES = {"AVIF": "avif", "JPEG": "jpg", "JPEG2000": "jpg_2000", "MPO": "jpg", "PNG": "zlib", "WEBP": "webp"}
+
+
+def picture_suffixes() -> frozenset[str]:
+    """The endings of names, in lower case with the dot, of the formats that Pillow can decode here.
+
+    Formats that it only writes (PDF) are not among them; one that a plugin adds, as pillow-heif does, is.
+    """
+    return frozenset(suffix for suffix, format in Image.registered_extensions().items() if _decodes(format))
+
+
+@functools.cache
+def _decodes(format: str) -> bool:
+    # MPO, several JPEGs in one file, is opened as a JPEG
+    if format in _NAMED_ONLY or ("JPEG" if format == "MPO" else format) not in Image.OPEN:
+        return False
+    if format == "EPS":
+        return EpsImagePlugin.has_ghostscript()
+    return format not in _FEATURES or bool(features.check(_FEATURES[format]))

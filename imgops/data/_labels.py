@@ -1,0 +1,93 @@
+"""The classes of pictures from a table in JSON, checked before anything is built of it."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from ._errors import DataError
+from ._listing import plain_name
+
+#: the file with the table
+LABELS = "dataset.json"
+_FORM = '{"labels": [["name.png", 0], ...]}'
+#: characters of a wrong entry that a message shows, and digits of a number that is read as one
+_SHOWN, _DIGITS = 60, 18
+
+
+def parse_labels(text: bytes, names: Sequence[str], folder: str, shown: str) -> list[int] | None:
+    """The class of each picture, or None where the table says that there are none.
+
+    Args:
+        text: the content of ``dataset.json``, in UTF-8 or UTF-16, with or without a byte order mark.
+        names: of the pictures, relative to the root.
+        folder: where the table lies, which its names are relative to: "" or a path that ends in ``/``.
+        shown: the table's path, for messages.
+
+    Raises:
+        DataError: the table is no JSON of that form, does not name each picture once, or its classes are not numbered
+            from 0 without gaps; names the table and the entry.
+    """
+    pairs = _pairs(text, shown)
+    if pairs is None:
+        return None
+    plain = {_plain(name): name for name in names}
+    known, classes = set(names), dict[str, int]()
+    for pair in pairs:
+        if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)):
+            raise DataError(f'{shown}: each label must be ["name", class]; got {_short(pair)}')
+        label = pair[1]
+        if isinstance(label, bool) or not isinstance(label, int) or label < 0:
+            raise DataError(f"{shown}: the class of {pair[0]} must be an integer from 0; got {_short(label)}")
+        # from the table's folder, or by the names that the root gives
+        tries = (folder + pair[0], plain.get(_plain(folder + pair[0])), plain.get(_plain(pair[0])))
+        name = next((name for name in tries if name in known), None)
+        if name is None:
+            raise DataError(f"{shown}: {pair[0]} has a label but is not in {shown.removesuffix(LABELS)}")
+        if name in classes:
+            what = f"two labels, {classes[name]} and {label}" if classes[name] != label else f"its label {label} twice"
+            raise DataError(f"{shown}: {pair[0]} has {what}")
+        classes[name] = label
+    missing = [name for name in names if name not in classes]
+    if missing:
+        raise DataError(f"{shown}: {missing[0]} has no label ({len(missing)} of {len(names)} pictures have none)")
+    _check_gaps(classes, shown)
+    return [classes[name] for name in names]
+
+
+def _pairs(text: bytes, shown: str) -> list[Any] | None:
+    try:
+        # a number of thousands of digits, which Python refuses to read, remains a text
+        table = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= _DIGITS else digits)
+    except RecursionError:
+        raise DataError(f"{shown}: must be JSON of the form {_FORM}; it is nested too deeply") from None
+    except ValueError as error:
+        raise DataError(f"{shown}: must be JSON of the form {_FORM} ({error})") from None
+    if not isinstance(table, dict) or "labels" not in table:
+        raise DataError(f"{shown}: must be JSON of the form {_FORM}; got {_short(table)}")
+    if not isinstance(table["labels"], list | None):
+        raise DataError(f'{shown}: "labels" must be a list of ["name.png", class]; got {_short(table["labels"])}')
+    return table["labels"]
+
+
+def _check_gaps(classes: dict[str, int], shown: str) -> None:
+    there = set(classes.values())
+    gap = next((label for label in range(len(there)) if label not in there), None)
+    if gap is not None:
+        name = max(classes, key=lambda name: classes[name])
+        raise DataError(
+            f"{shown}: classes must be numbered from 0 without gaps; "
+            f"no picture has class {gap}, and {name} has {classes[name]}"
+        )
+
+
+def _plain(name: str) -> str:
+    # macOS writes accents as characters of their own
+    return unicodedata.normalize("NFC", plain_name(name))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

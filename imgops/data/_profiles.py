@@ -1,0 +1,112 @@
+"""From the colours of a file's ICC profile to sRGB."""
+
+from __future__ import annotations
+
+import functools
+import io
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+#: the colour space of a profile for each mode of the pictures that it can describe
+_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
+#: a profile that moves no colour by more than this, of 255, is sRGB as others wrote it: rounding, and no more
+_SAME = 2
+#: profiles whose transform is kept; a set of pictures has few
+_KEPT = 32
+
+Transform = Callable[[Image.Image], Image.Image]
+
+
+def to_srgb(image: Image.Image, name: str) -> Image.Image:
+    """A picture of mode L, RGB or CMYK in sRGB, by the profile in its ``info``: L or RGB.
+
+    Grey stays grey. Without a profile, grey and RGB are sRGB already, and CMYK is converted by Pillow's formula; so it
+    is where the profile is damaged or of another kind of picture, which a warning tells.
+    """
+    profile = image.info.get("icc_profile")
+    if isinstance(profile, bytes) and profile:
+        try:
+            transform = _transform(profile, image.mode)
+        except (OSError, ValueError, TypeError, ImportError) as error:
+            # PyCMSError is no OSError in all versions; its text may have lines
+            reason = " ".join(str(error).split())[:80]
+            warnings.warn(f"{name}: its colour profile is ignored ({reason})", stacklevel=2)
+        else:
+            return transform(image)
+    return image.convert("RGB") if image.mode == "CMYK" else image
+
+
+def grey_table(image: Image.Image, name: str) -> np.ndarray | None:
+    """What the levels 0 to 255 of a grey picture are in sRGB by its profile, uint8 [256]; None: the same.
+
+    Finer levels lie between them.
+    """
+    levels = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    levels.info["icc_profile"] = image.info.get("icc_profile")
+    table = np.asarray(to_srgb(levels, name))[0]
+    return None if np.array_equal(table, np.arange(256)) else table
+
+
+@functools.cache
+def srgb_profile() -> bytes | None:
+    """A profile of sRGB to write into files, the same each time; None where Pillow was built without LittleCMS."""
+    try:
+        from PIL import ImageCms
+
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    except ImportError:
+        return None
+    # without the date
+    return profile[:24] + bytes(12) + profile[36:]
+
+
+@functools.lru_cache(_KEPT)
+def _transform(profile: bytes, mode: str) -> Transform:
+    """What takes a picture of this mode from a profile's colours to sRGB.
+
+    Raises:
+        OSError, ValueError: the profile is damaged, or of another kind of picture.
+        ImportError: Pillow was built without LittleCMS.
+    """
+    from PIL import ImageCms
+
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    space = source.profile.xcolor_space.strip()
+    # programs save grey pictures with the profile that they have for colours
+    used = "RGB" if (mode, space) == ("L", "RGB") else mode
+    if space != _SPACES[used]:
+        raise ValueError(f"it is for {space}, and the picture is {mode}")
+    # a table of grey is made once and can be exact; the pixels of others go through LittleCMS's own tables
+    flags = ImageCms.Flags.BLACKPOINTCOMPENSATION | (ImageCms.Flags.NOOPTIMIZE if mode == "L" else 0)
+    try:
+        built = ImageCms.buildTransform(
+            source,
+            ImageCms.createProfile("sRGB"),
+            used,
+            "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            flags,
+        )
+    except ImageCms.PyCMSError as error:
+        raise ValueError(str(error)) from None
+    sample = _sample(mode)
+    converted = built.apply(sample.convert(used)).convert("L" if mode == "L" else "RGB")
+    if mode == "L":
+        table = np.asarray(converted)[0].tolist()
+        same = max(abs(value - level) for level, value in enumerate(table)) <= _SAME
+        return (lambda image: image) if same else (lambda image: image.point(table))
+    if mode == "RGB" and np.abs(np.asarray(converted, int) - np.asarray(sample, int)).max() <= _SAME:
+        return lambda image: image
+    return built.apply
+
+
+def _sample(mode: str) -> Image.Image:
+    """Colours from all over, in one row: all greys, or a grid."""
+    if mode == "L":
+        return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    levels = np.arange(0, 256, 51, dtype=np.uint8)
+    colours = np.stack(np.meshgrid(*[levels] * len(mode), indexing="ij"), -1)
+    return Image.frombytes(mode, (colours.size // len(mode), 1), colours.tobytes())

@@ -1,0 +1,153 @@
+"""Pictures from files: the one way in, whatever the format, with its limit of memory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import threading
+from collections.abc import Iterator
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+from .._memory import free_memory
+from ._errors import DataError, decoding
+from ._orientation import ignore_exif, read_orientation, upright
+
+#: the environment variable with the memory in GB that a picture may take, in place of what is free
+LIMIT = "IMGOPS_PICTURE_GB"
+#: bytes a pixel while a picture becomes one of 8 bits: as decoded, converted, and laid over white
+BYTES = 16
+#: pictures that take more bytes are decoded one at a time in a process
+_LARGE = 1 << 30
+_ONE_AT_A_TIME = threading.RLock()
+#: the tag of TIFF that tells the bits of each channel
+_BITS = 258
+
+
+def load_image(file: IO[bytes], name: str, bytes_per_pixel: int = BYTES, at_least: int | None = None) -> Image.Image:
+    """Decode a picture (the first frame of an animation) and turn it upright by its EXIF orientation.
+
+    Args:
+        file: can be sought in.
+        name: of the file, for messages.
+        bytes_per_pixel: the memory that it takes until the caller is done.
+        at_least: a shorter side in pixels that is enough, so that a JPEG need not be decoded in full.
+
+    Returns:
+        A picture in the mode that it was saved in; of integers beyond 8 bits always "I;16", where 65535 is white.
+
+    Raises:
+        DataError: it is no picture, a damaged or truncated one, or too large for the memory; names the file.
+    """
+    with decoding(name):
+        try:
+            return _decode(file, name, bytes_per_pixel, at_least)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            file.seek(0)
+            with _raised_limit(bytes_per_pixel):
+                return _decode(file, name, bytes_per_pixel, at_least)
+
+
+def open_image(file: IO[bytes]) -> Image.Image:
+    """What ``PIL.Image.open`` gives, to be used within ``decoding``; odd EXIF does not keep an AVIF from opening."""
+    try:
+        return Image.open(file)
+    except Exception:
+        file.seek(0)
+        content = file.read()
+        # Pillow's plugin converts every tag; libavif passes over metadata of a kind that it does not know
+        hidden = re.sub(rb"(infe.{8}(?:..)?)Exif", rb"\1none", content, flags=re.DOTALL)
+        if content[4:8] != b"ftyp" or hidden == content:
+            raise
+        return Image.open(io.BytesIO(hidden))
+
+
+def _decode(file: IO[bytes], name: str, bytes_per_pixel: int, at_least: int | None) -> Image.Image:
+    image = open_image(file)
+    if at_least is not None and image.format in ("JPEG", "MPO"):
+        # twice as much: what follows filters better than the decoder
+        image.draft(None, (2 * at_least, 2 * at_least))
+    needed = bytes_per_pixel * image.width * image.height
+    with _ONE_AT_A_TIME if needed > _LARGE else contextlib.nullcontext():
+        check_room(needed, f"{name}: {image.width} x {image.height} pixels")
+        if image.format == "TIFF":
+            orientation = read_orientation(image)
+            ignore_exif(image)
+            image.load()
+        else:
+            # a PNG may hold its EXIF behind the pixels
+            image.load()
+            orientation = read_orientation(image)
+    return upright(_sixteen_bits(image, name) if image.mode.startswith("I") else image, orientation)
+
+
+def _room() -> int | None:
+    """Bytes that a picture may take, None where nobody knows.
+
+    Raises:
+        ValueError: the environment variable is no amount.
+    """
+    text = os.environ.get(LIMIT)
+    if not text:
+        return free_memory()
+    try:
+        return int(float(text) * 1e9)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{LIMIT} must be a number of gigabytes, as in 8; got {text!r}") from None
+
+
+def check_room(needed: int, what: str) -> None:
+    """Refuse what would take more bytes than are free, or than the environment allows; ``what`` names the file.
+
+    Raises:
+        DataError: it does not fit; says what to do.
+    """
+    # not for each small one: the system has to be asked
+    if needed > _LARGE // 16 and (room := _room()) is not None and needed > room:
+        raise DataError(
+            f"{what} take {needed / 1e9:.1f} GB of memory, and {room / 1e9:.1f} are free: make it smaller, "
+            f"or set {LIMIT} to the GB that it may take"
+        )
+
+
+@contextlib.contextmanager
+def _raised_limit(bytes_per_pixel: int) -> Iterator[None]:
+    """Pillow's own limit of pixels, which its plugins look up, raised for a moment to what fits into memory."""
+    with _ONE_AT_A_TIME:
+        before, room = Image.MAX_IMAGE_PIXELS, _room()
+        Image.MAX_IMAGE_PIXELS = None if room is None else room // bytes_per_pixel
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _sixteen_bits(image: Image.Image, name: str) -> Image.Image:
+    """A picture of integers scaled to 16 bits, by the depth that the file tells, or else by its largest value.
+
+    Raises:
+        DataError: values that are negative or beyond 16 bits.
+    """
+    pixels = np.asarray(image)
+    low, high = int(pixels.min()), int(pixels.max())
+    if low < 0 or high > 65535:
+        raise DataError(f"{name}: its integer pixels are {low} to {high}, beyond 16 bits; convert it to 8 or 16 bits")
+    white = _white(image, high)
+    scaled = Image.fromarray((pixels.astype(np.int64) * 65535 // white).astype(np.uint16))
+    scaled.info = dict(image.info)
+    if isinstance(level := image.info.get("transparency"), int):
+        scaled.info["transparency"] = level * 65535 // white
+    return scaled
+
+
+def _white(image: Image.Image, highest: int) -> int:
+    """The integer that stands for white."""
+    bits = image.tag_v2.get(_BITS, (32,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
+    if image.mode == "I" and (bits > 16 or image.format not in ("TIFF", "PNG", "PPM")):
+        # a container of 32 bits says nothing; what it holds is a mask, or had 8 or 16
+        return next(white for white in (1, 255, 65535) if highest <= white)
+    return max((1 << bits) - 1, highest)
