@@ -17,7 +17,8 @@ class InceptionV3(nn.Sequential):
 
     Args:
         pooling: of pool1 and pool2: "max", "average" or "l2" (the root of the mean square). Default "max".
-        padding_mode: "zeros", "reflect", "replicate" or "circular", at the edges of the convolutions. Default "zeros".
+        padding_mode: "zeros", "reflect", "replicate" or "circular", at the edges of the convolutions; averages within
+            the blocks count what is beyond the edge with "zeros" alone. Default "zeros".
         preprocessing: what the weights expect of RGB in [0, 1]: "imagenet", "caffe", "symmetric" or "none". Default
             "symmetric", which both torchvision's weights and those of the FID have learned.
         fid: pool within the blocks as the network of the FID does: averages leave out what is beyond the edge, and
@@ -50,17 +51,19 @@ class InceptionV3(nn.Sequential):
         self.Conv2d_3b_1x1 = ConvNorm(64, 80, kernel_size=1)
         self.Conv2d_4a_3x3 = ConvNorm(80, 192, kernel_size=3)
         self.pool2 = Pool(pooling, 3, 2)
-        self.Mixed_5b = _A(192, 32, mode, fid)
-        self.Mixed_5c = _A(256, 64, mode, fid)
-        self.Mixed_5d = _A(288, 64, mode, fid)
+        # an average that counts zeros beyond the edge draws a frame
+        inside = fid or mode != "zeros"
+        self.Mixed_5b = _A(192, 32, mode, inside)
+        self.Mixed_5c = _A(256, 64, mode, inside)
+        self.Mixed_5d = _A(288, 64, mode, inside)
         self.Mixed_6a = _B(mode)
-        self.Mixed_6b = _C(128, mode, fid)
-        self.Mixed_6c = _C(160, mode, fid)
-        self.Mixed_6d = _C(160, mode, fid)
-        self.Mixed_6e = _C(192, mode, fid)
+        self.Mixed_6b = _C(128, mode, inside)
+        self.Mixed_6c = _C(160, mode, inside)
+        self.Mixed_6d = _C(160, mode, inside)
+        self.Mixed_6e = _C(192, mode, inside)
         self.Mixed_7a = _D(mode)
-        self.Mixed_7b = _E(1280, mode, fid)
-        self.Mixed_7c = _E(2048, mode, fid, "max" if fid else "average")
+        self.Mixed_7b = _E(1280, mode, inside)
+        self.Mixed_7c = _E(2048, mode, inside, "max" if fid else "average")
 
 
 def _branch(channels: int, mode: str, *steps: tuple[int, tuple[int, int], int]) -> nn.Sequential:
@@ -74,20 +77,20 @@ def _branch(channels: int, mode: str, *steps: tuple[int, tuple[int, int], int]) 
     return nn.Sequential(*layers)
 
 
-def _pooled(channels: int, width: int, fid: bool, kind: str = "average") -> nn.Sequential:
-    pool = Pool(kind, 3, 1, 1, count_include_pad=not fid)
+def _pooled(channels: int, width: int, inside: bool, kind: str = "average") -> nn.Sequential:
+    pool = Pool(kind, 3, 1, 1, count_include_pad=not inside)
     return nn.Sequential(pool, ConvNorm(channels, width, kernel_size=1))
 
 
 _ONE, _THREE, _FIVE, _ROW, _COLUMN = (1, 1), (3, 3), (5, 5), (1, 7), (7, 1)
 
 
-def _A(channels: int, pooled: int, mode: str, fid: bool) -> nn.Module:
+def _A(channels: int, pooled: int, mode: str, inside: bool) -> nn.Module:
     return Branches(
         branch1x1=_branch(channels, mode, (64, _ONE, 1)),
         branch5x5=_branch(channels, mode, (48, _ONE, 1), (64, _FIVE, 1)),
         branch3x3dbl=_branch(channels, mode, (64, _ONE, 1), (96, _THREE, 1), (96, _THREE, 1)),
-        branch_pool=_pooled(channels, pooled, fid),
+        branch_pool=_pooled(channels, pooled, inside),
     )
 
 
@@ -99,14 +102,14 @@ def _B(mode: str) -> nn.Module:
     )
 
 
-def _C(width: int, mode: str, fid: bool) -> nn.Module:
+def _C(width: int, mode: str, inside: bool) -> nn.Module:
     return Branches(
         branch1x1=_branch(768, mode, (192, _ONE, 1)),
         branch7x7=_branch(768, mode, (width, _ONE, 1), (width, _ROW, 1), (192, _COLUMN, 1)),
         branch7x7dbl=_branch(
             768, mode, (width, _ONE, 1), (width, _COLUMN, 1), (width, _ROW, 1), (width, _COLUMN, 1), (192, _ROW, 1)
         ),
-        branch_pool=_pooled(768, 192, fid),
+        branch_pool=_pooled(768, 192, inside),
     )
 
 
@@ -118,7 +121,7 @@ def _D(mode: str) -> nn.Module:
     )
 
 
-def _E(channels: int, mode: str, fid: bool, pooling: str = "average") -> nn.Module:
+def _E(channels: int, mode: str, inside: bool, pooling: str = "average") -> nn.Module:
     def split() -> nn.Module:
         return Branches(a=_branch(384, mode, (384, (1, 3), 1))[0], b=_branch(384, mode, (384, (3, 1), 1))[0])
 
@@ -126,5 +129,5 @@ def _E(channels: int, mode: str, fid: bool, pooling: str = "average") -> nn.Modu
         branch1x1=_branch(channels, mode, (320, _ONE, 1)),
         branch3x3=nn.Sequential(*_branch(channels, mode, (384, _ONE, 1)), split()),
         branch3x3dbl=nn.Sequential(*_branch(channels, mode, (448, _ONE, 1), (384, _THREE, 1)), split()),
-        branch_pool=_pooled(channels, 192, fid, pooling),
+        branch_pool=_pooled(channels, 192, inside, pooling),
     )

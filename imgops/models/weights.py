@@ -22,6 +22,17 @@ DOWNLOADS = {
     "googlenet": "https://download.pytorch.org/models/googlenet-1378be20.pth",
     "inception_v3": "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
 }
+#: what the names of Caffe's VGGs have that jcjohnson converted, which expect BGR from 0 to 255, and their own keys
+_CAFFE = re.compile(r"00b39a1b|d01eb7cb|caffe", re.IGNORECASE)
+_CAFFE_KEYS = {"classifier.1.weight", "classifier.4.weight"}
+#: where a file keeps the weights beside other things, the likeliest first
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weights", "params")
+#: what DataParallel, torch.compile and modules around a network put before all of its keys
+_PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "encoder.", "decoder.")
+#: the convolutions of each block of torchvision's VGGs
+_VGGS = {**DEPTHS, 13: (2, 2, 2, 2, 2), 11: (1, 1, 2, 2, 2)}
+#: of torchvision's batch normalisation in VGGs
+_VGG_EPS = 1e-5
 #: keys of parts of a network that encoders are without
 _UNUSED = re.compile(r"(classifier|fc|aux1|aux2|AuxLogits)\.|.*\.num_batches_tracked$")
 #: where the weights lie that ship with the package
@@ -39,6 +50,8 @@ class Layout(NamedTuple):
     file_key: Callable[[str], str | None]
     #: whether a file with these keys is of this layout, where another has the same ones
     marks: Callable[[Mapping[str, Tensor]], bool] = lambda state: True
+    #: the file's tensors as the network's layers take them
+    prepare: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = lambda state: state
 
 
 def load_encoder(
@@ -47,17 +60,26 @@ def load_encoder(
     pooling: str | None = None,
     padding_mode: str | None = None,
     preprocessing: str | None = None,
+    frame: bool = True,
 ) -> nn.Module:
     """An encoder with the weights of a file, whose network and layout are told by its keys; in evaluation mode.
 
-    These layouts are known: torchvision's vgg16, vgg19, googlenet and inception_v3; the normalised VGG-19 of AdaIN
-    (Huang and Belongie 2017), whose first convolution prepares the colours; Inception v3 as of the FID. Classifiers
-    are left out.
+    These layouts are known: torchvision's vgg11 to vgg19 (of those with batch normalisation it is multiplied into the
+    convolutions), googlenet and inception_v3; Caffe's VGGs, which expect BGR from 0 to 255, as jcjohnson and Gatys
+    converted them; the normalised VGG-19 of AdaIN (Huang and Belongie 2017), whose first convolution prepares the
+    colours; Inception v3 as of the FID. Classifiers are left out.
+
+    torchvision's VGGs and Caffe's have the same keys but for the classifier: without it a file of Caffe's is known by
+    its name (vgg19-d01eb7cb.pth, vgg16-00b39a1b.pth, or one with "caffe" in it), and else must be told by
+    ``preprocessing``.
 
     Args:
         weights: a file of torch.save or safetensors; "default", a small VGG that ships with the package; or a name in
             :data:`DOWNLOADS`, which is downloaded once into the cache of torch.hub and checked.
         pooling, padding_mode, preprocessing: as the networks take them; None takes what the weights were trained with.
+        frame: whether zero padding that the weights were trained with stays if no padding_mode is given. False takes
+            "replicate" in its place: features at the edge are then like those of the middle, and what is painted by
+            them gets no frame. The encoder that ships has none in any case. Default True.
 
     Raises:
         OSError: the file cannot be read, or a download fails.
@@ -74,8 +96,13 @@ def load_encoder(
     else:
         state = read_weights(find_weights(weights, {"default": "default_encoder"}))
     layout = find_layout(state, [*LAYOUTS, *_own_layout(state)], str(weights))
-    options = {"pooling": pooling, "padding_mode": padding_mode, "preprocessing": preprocessing}
-    network = layout.build(**layout.options | {k: v for k, v in options.items() if v is not None})
+    options = dict(layout.options)
+    if layout.build is VGG and _is_caffes(str(weights), state):
+        options["preprocessing"] = "caffe"
+    if not frame or str(weights) == "default":
+        options.setdefault("padding_mode", "replicate")
+    chosen = {"pooling": pooling, "padding_mode": padding_mode, "preprocessing": preprocessing}
+    network = layout.build(**options | {key: value for key, value in chosen.items() if value is not None})
     load_layout(network, state, layout, f"{weights} ({layout.name})")
     return network.eval().requires_grad_(False)
 
@@ -145,12 +172,33 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             raise
         # zip, pickle and safetensors each raise their own on a damaged file
         raise ValueError(f"{path}: not a file of weights, or a damaged or truncated one") from None
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path}: holds no state dict, but {type(state).__name__}")
-    # what DataParallel saves
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    return _unwrapped(state, str(path))
+
+
+def _unwrapped(state: Any, name: str) -> dict[str, Tensor]:
+    """The tensors of what a file holds, by key, without what a training has put around them."""
+    while isinstance(state, Mapping) and not _is_state(state):
+        inner = {str(key): value for key, value in state.items() if isinstance(value, Mapping) and _has_state(value)}
+        known = [key for key in _WRAPPERS if key in inner] or list(inner)
+        if not inner:
+            break
+        if len(known) > 1 and known[0] not in _WRAPPERS:
+            raise ValueError(f"{name}: holds several state dicts ({', '.join(known)}); save the one that is meant")
+        state = inner[known[0]]
+    if not isinstance(state, Mapping) or not _is_state(state):
+        raise ValueError(f"{name}: holds no state dict, but {type(state).__name__}")
+    found = {str(key): value for key, value in state.items()}
+    while prefix := next((p for p in _PREFIXES if all(key.startswith(p) for key in found)), None):
+        found = {key.removeprefix(prefix): value for key, value in found.items()}
+    return found
+
+
+def _is_state(state: Mapping[Any, Any]) -> bool:
+    return bool(state) and all(isinstance(value, Tensor) for value in state.values())
+
+
+def _has_state(state: Mapping[Any, Any]) -> bool:
+    return _is_state(state) or any(isinstance(value, Mapping) and _has_state(value) for value in state.values())
 
 
 def find_layout(state: Mapping[str, Tensor], layouts: Sequence[Layout], name: str) -> Layout:
@@ -166,9 +214,11 @@ def find_layout(state: Mapping[str, Tensor], layouts: Sequence[Layout], name: st
     """
 
     def missing(layout: Layout) -> float:
+        if not layout.marks(state):
+            return 1.0
         with torch.device("meta"):
             keys = _file_keys(layout.build(**layout.options), layout)
-        return len(keys.keys() - state.keys()) / len(keys) if layout.marks(state) else 1.0
+        return len(keys.keys() - layout.prepare(state).keys()) / len(keys)
 
     layout = min(layouts, key=missing)
     if missing(layout) > 0.5:
@@ -186,6 +236,7 @@ def load_layout(network: nn.Module, state: Mapping[str, Tensor], layout: Layout,
         ValueError: a key that is missing, of another shape, or that the network has no place for.
     """
     own, wanted = network.state_dict(), _file_keys(network, layout)
+    state = layout.prepare(state)
     if missing := [key for key in wanted if key not in state]:
         raise ValueError(f"{name}: {len(missing)} keys are missing, the first is {missing[0]}")
     if unknown := [key for key in state if key not in wanted and not _UNUSED.match(key)]:
@@ -213,18 +264,30 @@ def _own_layout(state: Mapping[str, Tensor]) -> list[Layout]:
     if not blocks or sorted(blocks) != list(range(1, len(blocks) + 1)):
         return []
     first = [state.get(f"conv{block}_1.weight", torch.empty(0)) for block in sorted(blocks)]
-    options = {"depth": [blocks[block] for block in sorted(blocks)], "widths": [len(weight) for weight in first]}
+    options: dict[str, Any] = {
+        "depth": [blocks[block] for block in sorted(blocks)],
+        "widths": [len(weight) for weight in first],
+    }
+    if "input.weight" not in state and options["widths"] == [64, 128, 256, 512, 512]:
+        plain: Callable[[str], str | None] = lambda key: None if key.startswith("input.") else key  # noqa: E731
+        return [Layout("Caffe's VGG as Gatys names it", VGG, options | {"preprocessing": "caffe"}, plain)]
     return [Layout("imgops VGG", VGG, options, lambda key: key)] if all(options["widths"]) else []
 
 
-def _vgg_keys(depth: int, prefix: str, padded: bool) -> Callable[[str], str | None]:
-    """The convolutions' places in a sequence that also holds ReLUs, pools and, if ``padded``, paddings."""
+def _is_caffes(name: str, state: Mapping[str, Tensor]) -> bool:
+    """Whether a VGG's file is one that was converted from Caffe's, by its name or the places in its classifier."""
+    return bool(_CAFFE.search(Path(name).name)) or not _CAFFE_KEYS.isdisjoint(state)
+
+
+def _vgg_keys(depth: int, prefix: str, padded: bool, normed: bool = False) -> Callable[[str], str | None]:
+    """The convolutions' places in a sequence that also holds ReLUs, pools and, if ``padded``, paddings, if ``normed``,
+    batch normalisations."""
     places: dict[str, int] = {}
     at = 1 if padded else 0
-    for block, convolutions in enumerate(DEPTHS[depth], 1):
+    for block, convolutions in enumerate(_VGGS[depth], 1):
         for i in range(1, convolutions + 1):
             places[f"conv{block}_{i}"] = at + padded
-            at += 2 + padded
+            at += 2 + padded + normed
         at += 1
     if padded:
         # the first of all is a convolution that prepares the colours
@@ -235,6 +298,31 @@ def _vgg_keys(depth: int, prefix: str, padded: bool) -> Callable[[str], str | No
         return f"{prefix}{places[layer]}.{parameter}" if layer in places else None
 
     return file_key
+
+
+def _has_norms(state: Mapping[str, Tensor]) -> bool:
+    return "features.1.running_mean" in state
+
+
+def _without_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A VGG's tensors with each batch normalisation multiplied into the convolution before it; where one of its tensors
+    is missing, so are those of the convolution."""
+    folded = dict(state)
+    for key, weight in state.items():
+        match = re.fullmatch(r"features\.(\d+)\.weight", key)
+        if match is None or weight.ndim != 4:
+            continue
+        conv, norm = f"features.{match[1]}", f"features.{int(match[1]) + 1}"
+        bias = folded.pop(f"{conv}.bias", None)
+        parts = [folded.pop(f"{norm}.{name}", None) for name in ("weight", "bias", "running_mean", "running_var")]
+        if bias is None or any(part is None for part in parts):
+            folded.pop(key)
+            continue
+        gain, shift, mean, variance = (part.double() for part in parts if part is not None)
+        gain = gain / (variance + _VGG_EPS).sqrt()
+        folded[key] = (weight.double() * gain[:, None, None, None]).to(weight.dtype)
+        folded[f"{conv}.bias"] = ((bias.double() - mean) * gain + shift).to(bias.dtype)
+    return folded
 
 
 def _googlenet_key(key: str) -> str | None:
@@ -250,8 +338,14 @@ def _inception_key(key: str) -> str | None:
 
 
 LAYOUTS = (
-    Layout("vgg16", VGG, {"depth": 16}, _vgg_keys(16, "features.", False)),
-    Layout("vgg19", VGG, {"depth": 19}, _vgg_keys(19, "features.", False)),
+    *(
+        Layout(f"vgg{n}", VGG, {"depth": depth}, _vgg_keys(n, "features.", False), lambda state: not _has_norms(state))
+        for n, depth in _VGGS.items()
+    ),
+    *(
+        Layout(f"vgg{n}_bn", VGG, {"depth": depth}, _vgg_keys(n, "features.", False, True), _has_norms, _without_norms)
+        for n, depth in _VGGS.items()
+    ),
     Layout(
         "AdaIN's normalised vgg19",
         VGG,

@@ -16,9 +16,13 @@ import imgops.models.googlenet
 import imgops.models.inception_v3
 import imgops.models.vgg
 import imgops.models.weights
+from imgops.models import weights
 from imgops.models._encoder import Colours, Pool
+from imgops.models.adain_decoder import AdaINDecoder
 from imgops.models.googlenet import GoogLeNet
 from imgops.models.inception_v3 import InceptionV3
+from imgops.models.style_weights import load_adain_decoder, load_transform_net
+from imgops.models.transform_net import TransformNet
 from imgops.models.vgg import VGG
 from imgops.models.weights import load_encoder
 from imgops.nn import Features
@@ -312,3 +316,128 @@ def test_examples_run(module):
     failed, tried = doctest.testmod(getattr(imgops.models, module), extraglobs=globs)
     assert tried
     assert failed == 0
+
+
+VGGS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+
+
+def torchvisions(name, norms=False):
+    """The layers of torchvision's VGG with an eighth of the channels, and what our own network has for it."""
+    layers, channels = [], 3
+    for width, count in zip((8, 16, 32, 64, 64), VGGS[name], strict=True):
+        for _ in range(count):
+            layers.append(nn.Conv2d(channels, width, 3, padding=1))
+            layers += [nn.BatchNorm2d(width)] * norms + [nn.ReLU()]
+            channels = width
+        layers.append(nn.MaxPool2d(2))
+    return randomize(nn.Sequential(*layers))
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """VGGs of files with an eighth of the channels, so that a test is quick."""
+    small = [
+        layout._replace(options={**layout.options, "widths": (8, 16, 32, 64, 64)}) if layout.build is VGG else layout
+        for layout in weights.LAYOUTS
+    ]
+    monkeypatch.setattr(weights, "LAYOUTS", small)
+
+
+@pytest.mark.parametrize("norms", [False, True], ids=["", "bn"])
+@pytest.mark.parametrize("name", VGGS)
+def test_each_vgg_of_torchvision_is_taken_for_what_it_is(small, name, norms, tmp_path):
+    torch.manual_seed(0)
+    theirs = torchvisions(name, norms)
+    state = {f"features.{key}": value for key, value in theirs.state_dict().items()}
+    encoder = load_encoder(saved(state, tmp_path / "a.pth"))
+    assert encoder.blocks == VGGS[name]
+    torch.testing.assert_close(encoder(X), theirs(Colours("imagenet")(X)), rtol=1e-4, atol=1e-4)
+    gone = list(state)[-1] if not norms else [key for key in state if "running_mean" in key][-1]
+    del state[gone]
+    with pytest.raises(ValueError, match=rf"\({name}{'_bn' * norms}\): \d keys are missing"):
+        load_encoder(saved(state, tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize(
+    ("file", "more", "preprocessing"),
+    [
+        ("vgg19-d01eb7cb.pth", {}, "caffe"),
+        ("my vgg19-d01eb7cb (1).pt", {}, "caffe"),
+        ("vgg16-00b39a1b.pth", {}, "caffe"),
+        ("vgg19-caffe.pth", {}, "caffe"),
+        ("renamed.pth", {f"classifier.{i}.weight": torch.zeros(1) for i in (1, 4, 6)}, "caffe"),
+        ("vgg19-dcbb9e9d.pth", {f"classifier.{i}.weight": torch.zeros(1) for i in (0, 3, 6)}, "imagenet"),
+        ("renamed.pth", {}, "imagenet"),
+    ],
+)
+def test_vggs_of_caffe_are_known(small, file, more, preprocessing, tmp_path):
+    name = "vgg16" if "vgg16" in file else "vgg19"
+    state = {f"features.{key}": value for key, value in torchvisions(name).state_dict().items()}
+    path = saved(state | more, tmp_path / file)
+    torch.testing.assert_close(load_encoder(path).input.weight, Colours(preprocessing).weight)
+    # who says it is believed
+    for chosen in ("caffe", "imagenet"):
+        torch.testing.assert_close(load_encoder(path, preprocessing=chosen).input.bias, Colours(chosen).bias)
+
+
+def test_gatys_names_of_caffes_vgg(vgg19, tmp_path):
+    state = {key: value for key, value in vgg19.state_dict().items() if not key.startswith("input.")}
+    encoder = load_encoder(saved(state, tmp_path / "vgg_conv.pth"))
+    torch.testing.assert_close(encoder.input.weight, Colours("caffe").weight)
+    torch.testing.assert_close(encoder.conv5_4.weight, vgg19.conv5_4.weight)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: {"model": s},
+        lambda s: {"net": s, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.zeros(1)}}}},
+        lambda s: {"weights of the run": s},
+        lambda s: {"state_dict": {"model": {f"module.{k}": v for k, v in s.items()}}},
+        lambda s: {f"_orig_mod.module.{k}": v for k, v in s.items()},
+        lambda s: {f"model.{k}": v for k, v in s.items()},
+    ],
+)
+@pytest.mark.parametrize(
+    ("build", "load"),
+    [
+        (lambda: VGG([1, 1], widths=[2, 3]), load_encoder),
+        (lambda: TransformNet((4, 6, 8), 1), load_transform_net),
+        (lambda: AdaINDecoder((1, 1), widths=(4, 6)), load_adain_decoder),
+    ],
+    ids=["encoder", "fast", "decoder"],
+)
+def test_what_a_training_puts_around_weights_is_taken_off(build, load, wrap, tmp_path):
+    state = build().state_dict()
+    found = load(saved(wrap(state), tmp_path / "a.pth")).state_dict()
+    assert all(torch.equal(found[key], value) for key, value in state.items())
+
+
+def test_several_networks_in_a_file_are_named(tmp_path):
+    state = VGG([1], widths=[2]).state_dict()
+    with pytest.raises(ValueError, match=r"a\.pth: holds several state dicts \(ours, theirs\); save the one"):
+        load_encoder(saved({"ours": state, "theirs": state}, tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize("build", [VGG, GoogLeNet, InceptionV3])
+@pytest.mark.parametrize("mode", ["replicate", "reflect"])
+def test_without_zero_padding_a_flat_picture_has_flat_features(build, mode):
+    torch.manual_seed(0)
+    network = randomize(build(padding_mode=mode))
+    layer = {VGG: "relu3_1", GoogLeNet: "inception_4a", InceptionV3: "Mixed_6b"}[build]
+    y = Features(network, [layer])(torch.ones(1, 3, 107, 99))[layer]
+    assert (y - y.mean((2, 3), keepdim=True)).abs().max() < 1e-3 * y.std()
+    assert y.std() > 0.1
+
+
+def test_frames_are_left_out_where_they_are_not_wanted(small, tmp_path):
+    state = {f"features.{key}": value for key, value in torchvisions("vgg16").state_dict().items()}
+    path = saved(state, tmp_path / "vgg16.pth")
+    assert load_encoder(path).conv1_1.padding_mode == "zeros"
+    assert load_encoder(path, frame=False).conv1_1.padding_mode == "replicate"
+    assert load_encoder(path, frame=False, padding_mode="zeros").conv1_1.padding_mode == "zeros"
+    assert load_encoder("default").conv1_1.padding_mode == "replicate"
+    colours = Colours("imagenet")
+    plain = VGG(19, widths=(8, 16, 32, 64, 64))
+    adain = {"0.weight": colours.weight, "0.bias": colours.bias} | vgg_state(plain, ADAIN, "")
+    assert load_encoder(saved(adain, tmp_path / "a.pth"), frame=False).conv1_1.padding_mode == "reflect"
