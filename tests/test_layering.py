@@ -35,6 +35,7 @@ PACKAGES = {
     "_device": {"torch"},
     "_memory": set(),
     "_settings": set(),
+    "_memory": set(),
     "ops": {"torch"},
     "nn": {"torch"},
     "models": {"torch", "safetensors"},
