@@ -17,6 +17,7 @@ from .flow import warp as warp
 from .folder import ImageFolder as ImageFolder
 from .folder import open_dataset as open_dataset
 from .pictures import Picture as Picture
+from .pictures import fill_hidden as fill_hidden
 from .pictures import read_picture as read_picture
 from .pictures import read_settings as read_settings
 from .pictures import resize_picture as resize_picture
@@ -45,6 +46,7 @@ __all__ = [
     "SampleSet",
     "VideoInfo",
     "VideoWriter",
+    "fill_hidden",
     "is_moving",
     "is_video",
     "keep_colours",

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 #: the ways to keep the colours of a content, as :func:`keep_colours` takes them
 KEEP_COLOURS = ("luma", "coral", "histogram")
@@ -14,13 +19,19 @@ _LUMA = (0.299, 0.587, 0.114)
 _FLOOR = 1e-5
 
 
-def keep_colours(picture: Tensor, content: Tensor, method: str) -> Tensor:
+def keep_colours(
+    picture: Tensor,
+    content: Tensor,
+    method: str,
+    weights: Tensor | None = None,
+    content_weights: Tensor | None = None,
+) -> Tensor:
     """A picture in the colours of a content by one of :data:`KEEP_COLOURS`.
 
     "luma" is for the result of a transfer; "coral" and "histogram" for the style picture before the transfer (Gatys et
     al. 2016, "Preserving Color in Neural Artistic Style Transfer"), or for its result.
 
-    Args, Returns: as :func:`keep_luma`, :func:`match_covariance` and :func:`match_histogram`.
+    Args, Returns: as :func:`keep_luma`, which takes no weights, :func:`match_covariance` and :func:`match_histogram`.
 
     Raises:
         ValueError: an unknown method, and what the method raises.
@@ -30,8 +41,19 @@ def keep_colours(picture: Tensor, content: Tensor, method: str) -> Tensor:
     """
     if method not in KEEP_COLOURS:
         raise ValueError(f"keep_colours: method must be one of {', '.join(KEEP_COLOURS)}; got {method!r}")
-    methods = {"luma": keep_luma, "coral": match_covariance, "histogram": match_histogram}
-    return methods[method](picture, content)
+    if method == "luma":
+        return keep_luma(picture, content)
+    match = match_covariance if method == "coral" else match_histogram
+    return match(picture, content, weights, content_weights)
+
+
+def is_grey(picture: Tensor) -> bool:
+    """Whether a picture [3, H, W] in [0, 1] has no colour that 8 bits would show.
+
+    >>> is_grey(torch.rand(1, 4, 5).expand(3, -1, -1))
+    True
+    """
+    return bool((picture.amax(0) - picture.amin(0) < 0.5 / 255).all())
 
 
 def keep_luma(result: Tensor, content: Tensor) -> Tensor:
@@ -65,7 +87,9 @@ def keep_luma(result: Tensor, content: Tensor) -> Tensor:
     return (luma + chroma * room.clamp_max(1)).clamp(0, 1).to(result.dtype)
 
 
-def match_covariance(picture: Tensor, target: Tensor) -> Tensor:
+def match_covariance(
+    picture: Tensor, target: Tensor, weights: Tensor | None = None, target_weights: Tensor | None = None
+) -> Tensor:
     """A linear map of a picture's colours that gives them the mean and covariance of the target's, "CORAL".
 
     ``Ct^(1/2) Cp^(-1/2) (colour - mean_p) + mean_t`` with symmetric roots (Gatys et al. 2016, section 4.1; Sun et al.
@@ -75,20 +99,23 @@ def match_covariance(picture: Tensor, target: Tensor) -> Tensor:
     Args:
         picture: [3, H, W], RGB in [0, 1].
         target: [3, H', W'], RGB in [0, 1], of any size.
+        weights, target_weights: how much each pixel of the two counts, [1, H, W] and [1, H', W'] >= 0, such as an
+            alpha; None: all the same.
 
     Returns:
         [3, H, W] in the picture's dtype, clipped to [0, 1] at the end.
 
     Raises:
-        ValueError: no pictures.
+        ValueError: no pictures; weights of another size, or 0 all over.
 
     >>> match_covariance(torch.rand(3, 4, 4), torch.full((3, 1, 1), 0.25)).unique()
     tensor([0.2500])
     """
     _check("match_covariance", "picture", picture)
     _check("match_covariance", "target", target)
-    colours, mean, covariance = _moments(picture)
-    _, target_mean, target_covariance = _moments(target.to(picture.device))
+    colours, mean, covariance = _moments(picture, _shares("weights", weights, picture))
+    target = target.to(picture.device)
+    _, target_mean, target_covariance = _moments(target, _shares("target_weights", target_weights, target))
     variances, axes = torch.linalg.eigh(covariance)
     whiten = axes / variances.clamp_min(_FLOOR).sqrt() @ axes.T
     variances, axes = torch.linalg.eigh(target_covariance)
@@ -97,37 +124,71 @@ def match_covariance(picture: Tensor, target: Tensor) -> Tensor:
     return moved.clamp(0, 1).reshape(picture.shape).to(picture.dtype)
 
 
-def _moments(picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _moments(picture: Tensor, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Its colours [3, HW], their mean [3, 1] and their covariance [3, 3], in float64."""
     colours = picture.double().flatten(1)
-    mean = colours.mean(1, keepdim=True)
-    return colours, mean, (colours - mean) @ (colours - mean).T / colours.shape[1]
+    mean = (shares * colours).sum(1, keepdim=True)
+    return colours, mean, (shares * (colours - mean)) @ (colours - mean).T
 
 
-def match_histogram(picture: Tensor, target: Tensor) -> Tensor:
-    """Each channel of a picture mapped, growing, to the distribution of the target's channel (by scikit-image).
+def _shares(name: str, weights: Tensor | None, picture: Tensor) -> Tensor:
+    """The share of each pixel in the whole, [HW] in float64."""
+    if weights is None:
+        pixels = picture.shape[1] * picture.shape[2]
+        return torch.full((pixels,), 1 / pixels, dtype=torch.float64, device=picture.device)
+    if weights.shape != (1, *picture.shape[1:]) or not weights.min() >= 0 or not weights.max() > 0:
+        raise ValueError(
+            f"keep_colours: {name} must be {(1, *picture.shape[1:])} as the picture, >= 0 and not 0 all over; got "
+            f"{tuple(weights.shape)}"
+        )
+    shares = weights.to(picture.device).double().flatten()
+    return shares / shares.sum()
+
+
+def match_histogram(
+    picture: Tensor, target: Tensor, weights: Tensor | None = None, target_weights: Tensor | None = None
+) -> Tensor:
+    """Each channel of a picture mapped, growing, to the distribution of the target's channel.
 
     Args:
         picture: [3, H, W], RGB in [0, 1].
         target: [3, H', W'], RGB in [0, 1], of any size.
+        weights, target_weights: how much each pixel of the two counts, [1, H, W] and [1, H', W'] >= 0, such as an
+            alpha; None: all the same.
 
     Returns:
         [3, H, W] in the picture's dtype, without gradient.
 
     Raises:
-        ValueError: no pictures.
+        ValueError: no pictures; weights of another size, or 0 all over.
 
     >>> match_histogram(torch.rand(3, 4, 4), torch.full((3, 1, 1), 0.25)).unique()
     tensor([0.2500])
     """
     _check("match_histogram", "picture", picture)
     _check("match_histogram", "target", target)
-    # slow to import
-    from skimage.exposure import match_histograms
+    pairs = (
+        (picture, _shares("weights", weights, picture)),
+        (target, _shares("target_weights", target_weights, target)),
+    )
+    (ours, own), (theirs, other) = (
+        (x.detach().double().flatten(1).cpu().numpy(), shares.cpu().numpy()) for x, shares in pairs
+    )
+    matched = np.stack([_mapped(x, own, y, other) for x, y in zip(ours, theirs, strict=True)])
+    return torch.from_numpy(matched).reshape(picture.shape).to(picture)
 
-    ours, theirs = (x.detach().double().cpu().numpy() for x in (picture, target))
-    matched = np.ascontiguousarray(match_histograms(ours, theirs, channel_axis=0))
-    return torch.from_numpy(matched).to(picture)
+
+def _mapped(values: FloatArray, shares: FloatArray, theirs: FloatArray, their_shares: FloatArray) -> FloatArray:
+    """Values each replaced by that of others below which as large a share of them lies."""
+    places = np.unique(values, return_inverse=True)[1]
+    # between two shares that are the same there would be values that do not count
+    counted = their_shares > 0
+    their_levels, their_places = np.unique(theirs[counted], return_inverse=True)
+    below = np.cumsum(np.bincount(places, shares))
+    found: FloatArray = np.interp(below, np.cumsum(np.bincount(their_places, their_shares[counted])), their_levels)[
+        places
+    ]
+    return found
 
 
 def _check(function: str, name: str, picture: Tensor) -> None:

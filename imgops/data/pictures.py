@@ -93,6 +93,45 @@ def _opacity(mask: Image.Image | None) -> Tensor | None:
     return None if mask is None else torch.from_numpy(np.array(mask))[None].float() / 255
 
 
+def fill_hidden(pixels: Tensor, alpha: Tensor | None) -> Tensor:
+    """A picture whose hidden pixels have the colours of the visible ones around, each as far as it must look.
+
+    What a file holds where it is transparent, often black or white, a network would take for a part of the picture.
+
+    Args:
+        pixels: [3, H, W].
+        alpha: [1, H, W] in [0, 1]; a pixel with 0 is hidden. None: no pixel is.
+
+    Returns:
+        [3, H, W]: visible pixels are as they were; if all are hidden, mid-grey.
+
+    Raises:
+        ValueError: an alpha of another size.
+
+    >>> fill_hidden(torch.tensor([[[0.25, 1.0]]]).expand(3, -1, -1), torch.tensor([[[1.0, 0.0]]]))[0]
+    tensor([[0.2500, 0.2500]])
+    """
+    if alpha is None:
+        return pixels
+    if alpha.shape != (1, *pixels.shape[1:]):
+        raise ValueError(
+            f"fill_hidden: alpha must be {(1, *pixels.shape[1:])} as the picture; got {tuple(alpha.shape)}"
+        )
+    if not alpha.any():
+        return torch.full_like(pixels, 0.5)
+    return torch.where(alpha > 0, pixels, _around(pixels * alpha, alpha)) if not alpha.all() else pixels
+
+
+def _around(coloured: Tensor, alpha: Tensor) -> Tensor:
+    """Colours [3, H, W] from those times alpha: where none are, of windows twice as large, and so on."""
+    if not alpha.all():
+        halves = (F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False) for x in (coloured, alpha))
+        coarse = _around(*halves)
+        far = F.interpolate(coarse[None], coloured.shape[1:], mode="bilinear", align_corners=False)[0]
+        return torch.where(alpha > 0, coloured / alpha.clamp(min=1e-12), far)
+    return coloured / alpha
+
+
 def write_picture(
     path: str | Path,
     pixels: Tensor,
@@ -127,9 +166,9 @@ def write_picture(
     pixels = pixels.detach().float().cpu()
     if alpha is not None:
         alpha = alpha.detach().float().cpu()
-        pixels = pixels.expand(3, -1, -1)
         pixels = pixels * alpha + (1 - alpha) if format == "JPEG" else torch.cat([pixels, alpha])
     values = (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    # of two channels, grey and alpha
     image = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
     buffer = io.BytesIO()
     image.save(buffer, format, **_options(format, image.mode == "L", settings, quality))

@@ -17,6 +17,8 @@ from ..ops.adain import adain, adaptive_instance_norm
 CONVENTIONS = ("pytorch", "lua")
 #: the fewest pixels a side of a picture
 MINIMUM = 16
+#: added to variances
+_EPS = 1e-5
 
 
 @torch.no_grad()
@@ -29,6 +31,7 @@ def stylize_adain(
     alpha: float = 1.0,
     weights: Sequence[float] | None = None,
     masks: Sequence[Tensor] | None = None,
+    style_masks: Sequence[Tensor | None] | None = None,
     convention: str = "pytorch",
     tile: int | None = None,
 ) -> Tensor:
@@ -46,6 +49,8 @@ def stylize_adain(
         weights: of each style where several meet, >= 0; only their ratios count. None weighs them equally.
         masks: [1, H, W] in [0, 1] for each style, where it applies; where they add up to less than 1 the content's
             features fill up. None applies all of them everywhere.
+        style_masks: for each style how much each of its pixels counts, [1, H', W'] in [0, 1] as the style is, or None
+            for all of it.
         convention: "pytorch" takes unbiased variances plus 1e-5; "lua", as the authors' own networks were trained, a
             biased one plus 1e-5 for the content and an unbiased one for the style. Default "pytorch".
         tile: pixels a side of the tiles that a large picture is encoded and decoded in; the statistics stay those of
@@ -56,22 +61,29 @@ def stylize_adain(
 
     Raises:
         ValueError: no style; a picture that is not RGB or is too small; alpha, weights or masks out of range or of
-            another number or size; an unknown convention; a tile below the decoder's stride; a decoder that is not the
-            encoder's, or an encoder without that layer.
+            another number or size; a style mask that is 0 all over; an unknown convention; a tile below the decoder's
+            stride; a decoder that is not the encoder's, or an encoder without that layer.
     """
+    parts = [None] * len(styles) if style_masks is None else list(style_masks)
     _check(content, styles, alpha, weights, masks, convention, max(MINIMUM, 2 * decoder.stride))
+    _check_parts(styles, parts)
     features = Features(encoder, [decoder.layer])
     ceil = _keeps_the_last_row(features, decoder)
     x = _encode(content, features, tile, decoder, ceil)
     shares = _shares(x, len(styles), weights, masks, decoder.stride)
     mixed = x * (1 - alpha * sum(shares, x.new_zeros(())))
-    for style, share in zip(styles, shares, strict=True):
-        mixed += alpha * share * normalized(x, _encode(style, features, tile, decoder, ceil), convention)
+    for style, part, share in zip(styles, parts, shares, strict=True):
+        y = _encode(style, features, tile, decoder, ceil)
+        counted = None if part is None else _at_features(part, y, decoder.stride)
+        mixed += alpha * share * normalized(x, y, convention, counted)
     return _decode(mixed, decoder, tile, content)
 
 
-def normalized(content: Tensor, style: Tensor, convention: str = "pytorch") -> Tensor:
+def normalized(content: Tensor, style: Tensor, convention: str = "pytorch", style_mask: Tensor | None = None) -> Tensor:
     """Features [N, C, H, W] of a content with the mean and standard deviation of a style's [N or 1, C, H', W'].
+
+    Args:
+        style_mask: how much each of the style's positions counts, [N or 1, 1, H', W'] >= 0; None: all the same.
 
     Raises:
         ValueError: an unknown convention; what :func:`imgops.adain` raises.
@@ -79,12 +91,30 @@ def normalized(content: Tensor, style: Tensor, convention: str = "pytorch") -> T
     >>> normalized(torch.randn(2, 8, 6, 6), torch.randn(1, 8, 9, 5), "lua").shape
     torch.Size([2, 8, 6, 6])
     """
-    if convention == "pytorch":
-        return adain(content, style)
-    if convention != "lua":
+    if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}; got {convention!r}")
-    variance, mean = torch.var_mean(style, (2, 3))
-    return adaptive_instance_norm(content, variance.sqrt() - 1, mean, eps=1e-5)
+    if convention == "pytorch" and style_mask is None:
+        return adain(content, style)
+    variance, mean = _moments(style, style_mask)
+    if convention == "lua":
+        return adaptive_instance_norm(content, variance.sqrt() - 1, mean, eps=_EPS)
+    # the content's variance is to be unbiased, as the op does not take it here
+    n = content.shape[2] * content.shape[3]
+    biased = (n - 1) / n
+    scale = ((variance + _EPS) * biased).sqrt()
+    return adaptive_instance_norm(content, scale - 1, mean, eps=_EPS * biased)
+
+
+def _moments(y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Unbiased variance and mean [N, C] of features, each position counted as much as a mask says."""
+    if mask is None:
+        return torch.var_mean(y, (2, 3))
+    total = mask.sum((2, 3), keepdim=True)
+    mean = (y * mask).sum((2, 3), keepdim=True) / total
+    # of positions that count 1 this is their number less 1
+    degrees = total - mask.square().sum((2, 3), keepdim=True) / total
+    variance = ((y - mean).square() * mask).sum((2, 3), keepdim=True) / degrees.clamp(min=1e-6)
+    return variance[..., 0, 0], mean[..., 0, 0]
 
 
 def _check(
@@ -123,6 +153,17 @@ def _check(
         raise ValueError(f"stylize_adain: convention must be one of {', '.join(CONVENTIONS)}; got {convention!r}")
 
 
+def _check_parts(styles: Sequence[Tensor], parts: Sequence[Tensor | None]) -> None:
+    if len(parts) != len(styles):
+        raise ValueError(f"stylize_adain: style_masks must be one for each of {len(styles)} styles; got {len(parts)}")
+    for i, (style, part) in enumerate(zip(styles, parts, strict=True), 1):
+        if part is not None and (part.shape != (1, *style.shape[1:]) or not (part.min() >= 0 and part.max() > 0)):
+            raise ValueError(
+                f"stylize_adain: style mask {i} must be {(1, *style.shape[1:])} as the style is, >= 0 and not 0 all "
+                f"over; got {tuple(part.shape)}, {part.min():g} to {part.max():g}"
+            )
+
+
 def _keeps_the_last_row(features: Features, decoder: AdaINDecoder) -> bool:
     """Whether the encoder's pools round up; that it fits the decoder is checked by the way.
 
@@ -143,6 +184,7 @@ def _keeps_the_last_row(features: Features, decoder: AdaINDecoder) -> bool:
 def _encode(picture: Tensor, features: Features, tile: int | None, decoder: AdaINDecoder, ceil: bool) -> Tensor:
     """Features of a picture [3, H, W], computed in tiles: [1, C, ceil(H / stride), ceil(W / stride)]."""
     like, stride = next(decoder.parameters()), decoder.stride
+    taken = next(features.network.parameters(), like)
     h, w = (-(-side // stride) for side in picture.shape[1:])
     x = picture[None]
     if not ceil:
@@ -151,7 +193,7 @@ def _encode(picture: Tensor, features: Features, tile: int | None, decoder: AdaI
     fields = [] if tile is None else list(receptive_fields(features.network, [decoder.layer]).values())
     whole = like.new_empty(1, decoder.widths[-1], h, w)
     for part in plan_tiles(x.shape[2], x.shape[3], tile, fields):
-        found = features(part.cut(x).to(like))[decoder.layer]
+        found = features(part.cut(x).to(taken))[decoder.layer]
         part.core_in_picture(whole, stride).copy_(part.core_of(found, stride))
     return whole
 
@@ -164,12 +206,16 @@ def _shares(
     total = sum(factors, x.new_zeros(()))
     if masks is None:
         return [factor / total for factor in factors]
-    # of each feature's own pixels, the mean
-    areas = [F.avg_pool2d(m[None].to(x), stride, ceil_mode=True, count_include_pad=False) for m in masks]
+    areas = [_at_features(mask, x, stride) for mask in masks]
     covered = sum(areas, x.new_zeros(())).clamp(max=1)
     weighted = [factor * area for factor, area in zip(factors, areas, strict=True)]
     total = sum(weighted, x.new_zeros(())).clamp(min=torch.finfo(x.dtype).tiny)
     return [covered * part / total for part in weighted]
+
+
+def _at_features(mask: Tensor, x: Tensor, stride: int) -> Tensor:
+    """A mask [1, H, W] for features: of each feature's own pixels the mean, [1, 1, ceil(H / stride), ...]."""
+    return F.avg_pool2d(mask[None].to(x), stride, ceil_mode=True, count_include_pad=False)
 
 
 def _decode(x: Tensor, decoder: AdaINDecoder, tile: int | None, content: Tensor) -> Tensor:

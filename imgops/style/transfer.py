@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..data.colours import KEEP_COLOURS, keep_colours
+from ..data.colours import KEEP_COLOURS, is_grey, keep_colours, keep_luma
 from ..data.pictures import FORMATS, resize_picture
 from ..data.samples import PREFIX
 from ..models.adain_decoder import AdaINDecoder
@@ -22,7 +22,7 @@ from ..models.weights import load_encoder
 from ..nn._checks import check_choice, check_size
 from .arbitrary import CONVENTIONS, stylize_adain
 from .fast import stylize_fast
-from .objective import Objective, resize_to
+from .objective import Objective, resize_to, resized
 from .optimization import Progress, check_pictures, optimize, ratio_of, style_size
 from .planning import choose_tile, memory_of, work_of
 from .settings import OptimizeSettings
@@ -46,8 +46,12 @@ class TransferSettings:
         method: "optimize" (Gatys et al. 2016), "fast" (Johnson et al. 2016, a network a style) or "adain" (Huang and
             Belongie 2017, any style). Default "optimize".
         weights: the encoder's, as :func:`~imgops.models.weights.load_encoder` takes them. Default "default".
-        pooling, padding_mode: of the encoder. Default: as its weights were trained, but "average" (Gatys et al. 2016)
-            and "replicate", which draws no frame, where the method is "optimize".
+        pooling: of the encoder. Default: as its weights were trained, but "average" (Gatys et al. 2016) where the
+            method is "optimize".
+        padding_mode: of the encoder. Default: "replicate", which draws no frame; where the method is "adain" and the
+            encoder was trained with another than "zeros", that one.
+        preprocessing: what the encoder's weights expect, see :func:`~imgops.models.weights.load_encoder`. Default:
+            what the file is known to.
         decoder: of AdaIN, a file, or "default" for the one that goes with the default encoder. Default "default".
         size: longer side of the result in pixels; None takes the content's, at most 512. Default None.
         alpha: of AdaIN, 1 for all of the style, 0 for none. Default 1.
@@ -68,6 +72,7 @@ class TransferSettings:
     weights: str = "default"
     pooling: str | None = None
     padding_mode: str | None = None
+    preprocessing: str | None = None
     decoder: str = "default"
     size: int | None = None
     alpha: float = 1.0
@@ -113,7 +118,11 @@ class Transfer:
             return
         pooling, padding = ("average", "replicate") if settings.method == "optimize" else (None, None)
         self.encoder = load_encoder(
-            settings.weights, pooling=settings.pooling or pooling, padding_mode=settings.padding_mode or padding
+            settings.weights,
+            pooling=settings.pooling or pooling,
+            padding_mode=settings.padding_mode or padding,
+            preprocessing=settings.preprocessing,
+            frame=False,
         )
         self.encoder.to(settings.device)
         if settings.method == "adain":
@@ -173,6 +182,7 @@ class Transfer:
         *,
         masks: Sequence[Tensor] | None = None,
         style_masks: Sequence[Tensor | None] | None = None,
+        alpha: Tensor | None = None,
         init: Tensor | None = None,
         on_step: Callable[[Progress], object] | None = None,
     ) -> Tensor:
@@ -182,7 +192,10 @@ class Transfer:
             content: [3, H, W], RGB in [0, 1].
             styles: pictures like it, of any size; of the method "fast" none: its networks are the styles.
             masks: for each style where it goes, [1, H', W'] in [0, 1]; what they leave stays as it is.
-            style_masks: for each style the part of it that counts, or None for all; of the method "optimize".
+            style_masks: for each style how much its pixels count, [1, H', W'] in [0, 1], or None for all; such as its
+                alpha, whose hidden pixels :func:`~imgops.data.fill_hidden` has filled. Not of the method "fast".
+            alpha: [1, H, W] in [0, 1], how much each pixel of the content counts for the colours that are kept; None,
+                all the same.
             init, on_step: of the method "optimize", see :func:`~imgops.style.optimization.optimize`.
 
         Returns:
@@ -196,14 +209,22 @@ class Transfer:
         check_pictures(content, styles or [content] * count, settings.style_weights, masks, style_masks)
         if settings.method == "fast" and styles:
             raise ValueError("style: the method fast takes no styles, but networks")
-        if style_masks is not None and settings.method != "optimize":
-            raise ValueError(f"style: style_masks are of the method optimize; got {settings.method}")
+        if style_masks is not None and settings.method == "fast":
+            raise ValueError("style: the method fast takes no style_masks, as its networks are the styles")
         size = self.size_of(content)
         small = resize_picture(content, size)
+        shown = None if alpha is None or not alpha.any() else resized(alpha.clamp(0, 1), small)
+        parts = [
+            None if part is None else resized(part, style).clamp(0, 1)
+            for part, style in zip(style_masks or [None] * len(styles), styles, strict=True)
+        ]
         # colours are matched before the transfer where there is a style picture to match
         before = settings.keep_colours in ("coral", "histogram") and settings.method != "fast"
         if settings.keep_colours is not None and before:
-            styles = [keep_colours(style, small, settings.keep_colours) for style in styles]
+            styles = [
+                keep_colours(style, small, settings.keep_colours, part, shown)
+                for style, part in zip(styles, parts, strict=True)
+            ]
         device = torch.device(settings.device)
         moved = [style.to(device) for style in styles]
         region: Tensor | None = None
@@ -227,25 +248,33 @@ class Transfer:
                 self._optimize_settings(content),
                 weights=settings.style_weights,
                 masks=masks,
-                style_masks=style_masks,
+                style_masks=parts,
                 init=init,
                 on_step=on_step,
             )
         else:
+            moved = [resize_picture(style, style_size(style, size, settings.optimize)) for style in moved]
             result = stylize_adain(
                 x,
-                [resize_picture(style, style_size(style, size, settings.optimize)) for style in moved],
+                moved,
                 self.encoder,
                 self.decoder,
                 alpha=settings.alpha,
                 weights=settings.style_weights,
                 masks=masks,
+                style_masks=[
+                    None if part is None else resized(part.to(device), style).clamp(0, 1)
+                    for part, style in zip(parts, moved, strict=True)
+                ],
                 convention=settings.convention,
                 tile=None if settings.memory is None else ADAIN_TILE,
             )
         result = result.float().clamp(0, 1).cpu()
         if settings.keep_colours is not None and not before:
-            result = keep_colours(result, small, settings.keep_colours)
+            result = keep_colours(result, small, settings.keep_colours, shown, shown)
+        if settings.keep_colours is not None and is_grey(small):
+            # statistics of colours in the network let some back in
+            result = keep_luma(result, small)
         if region is None or settings.method == "optimize":
             return result
         return region * result + (1 - region) * small
