@@ -4,12 +4,42 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 #: of each version of control groups: the limit, what is taken, and the key of what of that is files that can be dropped
 _V2 = ("memory.max", "memory.current", "inactive_file")
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+#: what those say who cannot have memory: PyTorch on the CPU and on a GPU, the kernels of this package, C++
+_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+
+
+class OutOfMemory(MemoryError):
+    """Memory ran out, in words that say what helps; ``picture`` is what there is until then, or None."""
+
+    picture: Any = None
+
+
+@contextmanager
+def naming_remedy(remedy: str) -> Iterator[None]:
+    """Within it memory that runs out, whoever's, raises :class:`OutOfMemory` with what helps.
+
+    Raises:
+        OutOfMemory: memory ran out.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        told = isinstance(error, MemoryError) or any(words in str(error).lower() for words in _WORDS)
+        if isinstance(error, OutOfMemory) or not told:
+            raise
+        # without the error, whose traceback holds all that was in memory
+        failure = OutOfMemory(f"memory ran out; {remedy}")
+    else:
+        return
+    raise failure
 
 
 def free_memory() -> int | None:

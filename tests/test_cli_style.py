@@ -276,7 +276,10 @@ def broken_files(folder, tmp_path):
             {"more": ["--mask", "{dir}/cat.png", "--mask", "{dir}/cat.png"]},
             "--mask must be given once for each of the 1 styles",
         ),
-        ({"more": ["--method", "adain", "--style-mask", "{dir}/sea.png"]}, "--style-mask is for the method optimize"),
+        (
+            {"style": "{dir}/net.safetensors", "more": ["--method", "fast", "--style-mask", "{dir}/sea.png"]},
+            "--style-mask is for the methods optimize and adain",
+        ),
         ({"more": ["--preview", "{dir}/cat.png"]}, "--preview {dir}/cat.png is one of the sources"),
         ({"more": ["--preview", "{tmp}/results/out.png"]}, "two results would have this name"),
         ({"out": "{dir}/cat.png/out.png"}, "cat.png"),

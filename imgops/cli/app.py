@@ -21,7 +21,7 @@ from .dream_command import dream
 from .style_commands import style_app
 
 #: what a mistake of the user, or of the machine, raises; anything else is a mistake of ours and shows its traceback
-USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, ImportError, ArithmeticError)
+USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, ImportError, ArithmeticError, MemoryError)
 
 
 class OneLineErrors(TyperGroup):

@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from .. import __version__
-from ..data.pictures import picture_format, read_picture, resize_picture, write_picture
+from ..data.pictures import fill_hidden, picture_format, read_picture, resize_picture, write_picture
 from ..data.samples import PREFIX
 from ..data.video import VideoWriter, is_video
 from ..dream import DreamSettings, default_objectives, describe_layers, dream, parse_objective, zoom_frames
@@ -41,6 +41,7 @@ class Job:
     guide: str | None = None
     weights: str = "default"
     pooling: str | None = None
+    preprocessing: str | None = None
     frames: int = 1
     zoom: float = 0.05
     rotate: float = 0.0
@@ -71,13 +72,14 @@ def run(job: Job) -> None:
     sources = [source for source in (job.picture, job.guide) if source is not None]
     check_results([out], job.preview, sources)
     picture = None if job.picture == NOISE else read_picture(job.picture)
-    start = None if picture is None else picture.pixels
-    network = load_encoder(job.weights, pooling=job.pooling).to(choose_device(job.device))
-    guide = None if job.guide is None else resize_picture(read_picture(job.guide).pixels, GUIDE_SIZE)
-    objectives: Sequence[Any] = [parse_objective(text, guide) for text in job.layers]
+    start = None if picture is None else fill_hidden(picture.pixels, picture.alpha)
+    network = load_encoder(job.weights, pooling=job.pooling, preprocessing=job.preprocessing, frame=False)
+    network.to(choose_device(job.device))
+    guide = () if job.guide is None else _guide(job.guide)
+    objectives: Sequence[Any] = [parse_objective(text, *guide) for text in job.layers]
     if not objectives:
         chosen = default_objectives(network)
-        objectives = chosen if guide is None else [parse_objective(one.layer, guide) for one in chosen]
+        objectives = chosen if job.guide is None else [parse_objective(one.layer, *guide) for one in chosen]
     own = DEFAULT_SIZE if start is None else max(start.shape[1:])
     size = min(own, DEFAULT_SIZE) if job.size is None else job.size
     began, count = time.monotonic(), 1
@@ -112,6 +114,21 @@ def run(job: Job) -> None:
     pixels = f"{result.shape[2]} x {result.shape[1]}"
     what = f"{count} frames of {pixels}" if is_video(out) else pixels
     say(f"{out}: {what} pixels, {time.monotonic() - began:.0f} s, {peak_memory()}")
+
+
+def _guide(name: str) -> tuple[Tensor, Tensor | None]:
+    """A guide at the size that it is looked at in, and what is visible of it.
+
+    Raises:
+        OSError, ValueError: it cannot be read; nothing of it is visible.
+    """
+    picture = read_picture(name)
+    pixels = resize_picture(fill_hidden(picture.pixels, picture.alpha), GUIDE_SIZE)
+    if picture.alpha is None:
+        return pixels, None
+    if not picture.alpha.any():
+        raise ValueError(f"{name}: is transparent all over; a guide needs something that can be seen")
+    return pixels, resize_picture(picture.alpha, GUIDE_SIZE)
 
 
 def _output(job: Job) -> Path:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ._options import MACHINE, RESULT, Device, Preview, Quality, Size
+from ._options import MACHINE, NETWORKS, RESULT, Device, Preprocessing, Preview, Quality, Size
 
-_DREAM, _ZOOM, _NETWORK = "Dream", "Zoom", "Network"
+_DREAM, _ZOOM = "Dream", "Zoom"
 
 
 def dream(
@@ -79,13 +79,14 @@ def dream(
         str,
         typer.Option(
             help="Network: default, a file, or googlenet, vgg19, inception_v3, ... (downloaded, checked).",
-            rich_help_panel=_NETWORK,
+            rich_help_panel=NETWORKS,
         ),
     ] = "default",
     list_layers: Annotated[
-        bool, typer.Option("--list-layers", help="Print the network's layers and exit.", rich_help_panel=_NETWORK)
+        bool, typer.Option("--list-layers", help="Print the network's layers and exit.", rich_help_panel=NETWORKS)
     ] = False,
-    pooling: Annotated[str | None, typer.Option(help="max, average or l2.", rich_help_panel=_NETWORK)] = None,
+    pooling: Annotated[str | None, typer.Option(help="max, average or l2.", rich_help_panel=NETWORKS)] = None,
+    preprocessing: Preprocessing = None,
     tile: Annotated[
         int | None,
         typer.Option(help="Side of the tiles of large pictures, in pixels.", rich_help_panel=MACHINE),
@@ -132,6 +133,7 @@ def dream(
             guide=guide,
             weights=weights,
             pooling=pooling,
+            preprocessing=preprocessing,
             frames=frames,
             zoom=zoom,
             rotate=rotate,

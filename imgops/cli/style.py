@@ -15,14 +15,25 @@ import torch
 from torch import Tensor
 
 from .. import __version__
+from .._memory import OutOfMemory
+from ..data.colours import is_grey
 from ..data.flow import occlusion, optical_flow, warp
-from ..data.pictures import FORMATS, picture_format, read_picture, resize_picture, write_picture
+from ..data.pictures import (
+    FORMATS,
+    Picture,
+    fill_hidden,
+    picture_format,
+    read_picture,
+    resize_picture,
+    write_picture,
+)
 from ..data.samples import PREFIX
 from ..data.video import VIDEO_ENDINGS, WRITTEN_ENDINGS, Frame, VideoWriter, is_video, probe_video, read_timed_frames
+from ..style.objective import resized
 from ..style.optimization import Progress, ratio_of, style_size
 from ..style.settings import OptimizeSettings
 from ..style.transfer import Transfer, TransferSettings
-from ._pictures import Reporter, Stopped, check_results, choose_device, interruptible, peak_memory, say, unused
+from ._pictures import Reporter, check_results, choose_device, interruptible, peak_memory, say, unused
 
 #: endings of the files that are taken from a folder
 _PICTURES = (*FORMATS, ".webp", ".bmp", ".gif", ".ppm")
@@ -97,8 +108,8 @@ def run(job: Job) -> None:
     """
     settings = dataclasses.replace(job.settings, device=choose_device(job.settings.device))
     fast = settings.method == "fast"
-    if job.style_masks and settings.method != "optimize":
-        raise ValueError(f"--style-mask is for the method optimize; got {settings.method}")
+    if job.style_masks and fast:
+        raise ValueError("--style-mask is for the methods optimize and adain; the networks of fast are whole styles")
     contents = _files(job.content, (*_PICTURES, *VIDEO_ENDINGS))
     choices = _style_choices(job.styles, _NETWORKS if fast else _PICTURES)
     for option, names in (("--mask", job.masks), ("--style-mask", job.style_masks)):
@@ -111,7 +122,7 @@ def run(job: Job) -> None:
     with interruptible() as stopped:
         for names in choices:
             transfer = shared or Transfer(settings, names)
-            styles = [] if fast else [read_picture(name).pixels for name in names]
+            styles = [] if fast else [read_style(name) for name in names]
             for content in contents:
                 work = _Work(job, settings, transfer, content, names, styles, next(paths), stopped)
                 try:
@@ -137,12 +148,13 @@ class _Work:
         transfer: Transfer,
         content: str,
         names: Sequence[str],
-        styles: Sequence[Tensor],
+        styles: Sequence[Picture],
         out: Path,
         stopped: Callable[[], bool],
     ) -> None:
         self.job, self.settings, self.transfer, self.stopped = job, settings, transfer, stopped
-        self.content, self.names, self.styles, self.out = content, names, styles, out
+        self.content, self.names, self.out = content, names, out
+        self.styles, self.alphas = [style.pixels for style in styles], [style.alpha for style in styles]
 
     def picture(self) -> None:
         """A picture from a picture; if it is stopped, as it is then."""
@@ -150,21 +162,30 @@ class _Work:
         size = self.transfer.size_of(picture.pixels)
         masks, style_masks = self._masks(picture.pixels)
         # no more pixels are kept than are used
-        pixels, styles = _at_most(picture.pixels, size), [self._shrunk(style, size) for style in self.styles]
+        pixels = _at_most(fill_hidden(picture.pixels, picture.alpha), size)
+        styles = [self._shrunk(style, size) for style in self.styles]
         plan = self._announce(pixels, styles) if self.settings.method == "optimize" else None
-        start = time.monotonic()
+        start, failure, alpha = time.monotonic(), None, picture.alpha
+        seen = None if alpha is None else _at_most(alpha, size)
+        del picture
         with Reporter(Path(self.content).name, self.job.preview) as reporter:
             try:
                 result = self.transfer(
-                    pixels, styles, masks=masks, style_masks=style_masks, on_step=self._tell(reporter)
+                    pixels, styles, masks=masks, style_masks=style_masks, alpha=seen, on_step=self._tell(reporter)
                 )
-            except Stopped as early:
-                result = early.picture.float().cpu()
+            except OutOfMemory as error:
+                if error.picture is None:
+                    raise
+                result, failure = error.picture, error
+            if self.settings.keep_colours is not None and is_grey(result):
+                result = result[:1]
             reporter.finish(result)
-        alpha = None if picture.alpha is None else resize_picture(picture.alpha, max(result.shape[1:]))
+        alpha = None if alpha is None else resize_picture(alpha, max(result.shape[1:]))
         write_picture(self.out, result, alpha=alpha, settings=self._record(size, plan), quality=self.job.quality)
         how = "stopped, " if self.stopped() else ""
         say(f"{self.out}: {_size(result)} pixels, {how}{time.monotonic() - start:.0f} s, {peak_memory()}")
+        if failure is not None:
+            raise ValueError(f"{self.out} is of {_size(result)} pixels only: at the next size {failure}")
 
     def video(self) -> None:
         """A video from a video, its sound kept; with the method "optimize" each frame begins at the last one, moved
@@ -216,18 +237,19 @@ class _Work:
     def _masks(self, content: Tensor) -> tuple[list[Tensor] | None, list[Tensor | None] | None]:
         """The masks of the content and of the styles, which must have their shapes."""
         masks = [read_mask(name, content, self.content) for name in self.job.masks]
-        parts: list[Tensor | None] = []
-        if self.job.style_masks:
-            for name, style, of in zip(self.job.style_masks, self.styles, self.names, strict=True):
-                parts.append(read_mask(name, style, of))
-        return masks or None, parts or None
+        parts = list(self.alphas)
+        for i, name in enumerate(self.job.style_masks):
+            part, alpha = read_mask(name, self.styles[i], self.names[i]), self.alphas[i]
+            parts[i] = part if alpha is None else resized(part, alpha) * alpha
+            if not parts[i].any():  # type: ignore[union-attr]
+                raise ValueError(f"{name}: leaves nothing of what {self.names[i]} shows")
+        return masks or None, None if all(part is None for part in parts) else parts
 
-    def _tell(self, reporter: Reporter) -> Callable[[Progress], None]:
-        def tell(progress: Progress) -> None:
+    def _tell(self, reporter: Reporter) -> Callable[[Progress], bool]:
+        def tell(progress: Progress) -> bool:
             losses = ", ".join(f"{name} {value:.3g}" for name, value in progress.losses.items())
             reporter.update(progress.share, progress.picture, f"{progress.size} px, {losses}")
-            if self.stopped():
-                raise Stopped(progress.picture)
+            return self.stopped()
 
         return tell
 
@@ -256,6 +278,18 @@ class _Work:
 def _at_most(picture: Tensor, size: int) -> Tensor:
     """The picture with a longer side of ``size`` pixels, if it is larger."""
     return resize_picture(picture, size) if size < max(picture.shape[1:]) else picture
+
+
+def read_style(name: str) -> Picture:
+    """A style: what is hidden of it has the colours around.
+
+    Raises:
+        OSError, ValueError: it cannot be read; nothing of it is visible.
+    """
+    picture = read_picture(name)
+    if picture.alpha is not None and not picture.alpha.any():
+        raise ValueError(f"{name}: is transparent all over; a style needs something that can be seen")
+    return picture._replace(pixels=fill_hidden(picture.pixels, picture.alpha))
 
 
 def read_mask(name: str, like: Tensor, of: str) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ._options import MACHINE, RESULT, Device, Preview, Quality, Size
+from ._options import MACHINE, NETWORKS, RESULT, Device, Preprocessing, Preview, Quality, Size
 
 
 class DefaultCommand(TyperGroup):
@@ -34,11 +34,11 @@ style_app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_STYLE, _OPTIMIZE, _PARTS, _VIDEO, _NETWORKS = "Style", "Method optimize", "Parts and colours", "Video", "Networks"
+_STYLE, _OPTIMIZE, _PARTS, _VIDEO = "Style", "Method optimize", "Parts and colours", "Video"
 
 #: the options that only some methods look at
 _ADAIN = ("alpha", "convention", "decoder")
-_ENCODERS = ("weights", "pooling", "padding", "memory", "style_scale")
+_ENCODERS = ("weights", "pooling", "padding", "preprocessing", "memory", "style_scale")
 _OPTIMIZATION = (
     "steps", "later_steps", "first_size", "content_weight", "content_layers", "style_layers", "style_loss",
     "normalization", "tv_weight", "optimizer", "lr", "init", "average", "frame_steps", "seed",
@@ -131,20 +131,23 @@ def transfer(
     ] = 40,
     weights: Annotated[
         str,
-        typer.Option(
-            help="Encoder: default, a file, or vgg19, vgg16 (downloaded, checked).", rich_help_panel=_NETWORKS
-        ),
+        typer.Option(help="Encoder: default, a file, or vgg19, vgg16 (downloaded, checked).", rich_help_panel=NETWORKS),
     ] = "default",
     decoder: Annotated[
-        str, typer.Option(help="Of adain: default, or a file that goes with --weights.", rich_help_panel=_NETWORKS)
+        str, typer.Option(help="Of adain: default, or a file that goes with --weights.", rich_help_panel=NETWORKS)
     ] = "default",
     pooling: Annotated[
         str | None,
-        typer.Option(help="max, average or l2. [dim]\\[default: average with optimize][/]", rich_help_panel=_NETWORKS),
+        typer.Option(help="max, average or l2. [dim]\\[default: average with optimize][/]", rich_help_panel=NETWORKS),
     ] = None,
     padding: Annotated[
-        str | None, typer.Option(help="zeros, reflect, replicate or circular.", rich_help_panel=_NETWORKS)
+        str | None,
+        typer.Option(
+            help="At edges: replicate (no frame), reflect, zeros, circular. [dim]\\[default: replicate][/]",
+            rich_help_panel=NETWORKS,
+        ),
     ] = None,
+    preprocessing: Preprocessing = None,
     memory: Annotated[
         str | None,
         typer.Option(help="As 4GB: optimize works in tiles to stay below; same result.", rich_help_panel=MACHINE),
@@ -186,6 +189,7 @@ def transfer(
         weights=weights,
         pooling=pooling,
         padding_mode=padding,
+        preprocessing=preprocessing,
         decoder=decoder,
         size=size,
         alpha=alpha,
@@ -263,8 +267,9 @@ def train_fast(
     seed: _Seed = 0,
     save_every: _SaveEvery = 500,
     weights: Annotated[
-        str, typer.Option(help="Encoder: default, a file, or vgg16.", rich_help_panel=_NETWORKS)
+        str, typer.Option(help="Encoder: default, a file, or vgg16.", rich_help_panel=NETWORKS)
     ] = "default",
+    preprocessing: Preprocessing = None,
     device: Device = "auto",
 ) -> None:
     """Train a network that paints any picture in one style, in one pass.
@@ -296,7 +301,7 @@ def train_fast(
         seed=seed,
         save_every=save_every,
     )
-    train(style, data, out, weights, settings, resume=resume, device=device, preview=preview)
+    train(style, data, out, weights, preprocessing, settings, resume=resume, device=device, preview=preview)
 
 
 @style_app.command("train-adain")
@@ -330,7 +335,8 @@ def train_adain(
     tv_weight: _TvWeight = 0.0,
     seed: _Seed = 0,
     save_every: _SaveEvery = 500,
-    weights: Annotated[str, typer.Option(help="Encoder: default, or a file.", rich_help_panel=_NETWORKS)] = "default",
+    weights: Annotated[str, typer.Option(help="Encoder: default, or a file.", rich_help_panel=NETWORKS)] = "default",
+    preprocessing: Preprocessing = None,
     device: Device = "auto",
 ) -> None:
     """Train a decoder that gives any picture the style of any other, in one pass.
@@ -358,4 +364,4 @@ def train_adain(
         seed=seed,
         save_every=save_every,
     )
-    train(contents, styles, out, weights, settings, resume=resume, device=device, preview=preview)
+    train(contents, styles, out, weights, preprocessing, settings, resume=resume, device=device, preview=preview)

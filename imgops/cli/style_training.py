@@ -8,13 +8,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..data.pictures import read_picture
 from ..models.vgg import VGG
 from ..models.weights import load_encoder
 from ..style.settings import AdaINTraining, FastTraining
 from ..style.training import train_adain as run_adain
 from ..style.training import train_fast as run_fast
 from ._pictures import Reporter, check_results, check_writable, choose_device, interruptible, say
+from .style import read_style
 
 #: what is told of each step: its number, that of the last, the losses, and a picture if the step is saved
 Tell = Callable[[int, int, dict[str, float], Tensor | None], bool]
@@ -25,6 +25,7 @@ def train_fast(
     data: str,
     out: str,
     weights: str,
+    preprocessing: str | None,
     settings: FastTraining,
     *,
     resume: bool,
@@ -34,9 +35,19 @@ def train_fast(
     """Train a network of one style."""
     device = choose_device(device)
     _check_out(out)
-    picture, encoder = read_picture(style).pixels, load_vgg(weights)
+    picture, encoder = read_style(style), load_vgg(weights, preprocessing)
     with _reporting(out, preview, style) as tell:
-        run_fast(picture, data, out, encoder, settings, resume=resume, device=device, on_step=tell)
+        run_fast(
+            picture.pixels,
+            data,
+            out,
+            encoder,
+            settings,
+            style_mask=picture.alpha,
+            resume=resume,
+            device=device,
+            on_step=tell,
+        )
 
 
 def train_adain(
@@ -44,6 +55,7 @@ def train_adain(
     styles: str,
     out: str,
     weights: str,
+    preprocessing: str | None,
     settings: AdaINTraining,
     *,
     resume: bool,
@@ -53,18 +65,18 @@ def train_adain(
     """Train a decoder for any style."""
     device = choose_device(device)
     _check_out(out)
-    encoder = load_vgg(weights)
+    encoder = load_vgg(weights, preprocessing)
     with _reporting(out, preview) as tell:
         run_adain(contents, styles, out, encoder, settings, resume=resume, device=device, on_step=tell)
 
 
-def load_vgg(weights: str) -> VGG:
-    """The encoder, which the networks are trained with.
+def load_vgg(weights: str, preprocessing: str | None = None) -> VGG:
+    """The encoder that the networks are trained with, one that draws no frame.
 
     Raises:
         ValueError: it is no VGG; what load_encoder raises.
     """
-    network = load_encoder(weights)
+    network = load_encoder(weights, preprocessing=preprocessing, frame=False)
     if not isinstance(network, VGG):
         raise ValueError(f"--weights must be a VGG's for this training; {weights} is of {type(network).__name__}")
     return network

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ._errors import DataError
 from ._listing import describe_left_out, list_folder
-from .pictures import SAMPLES, read_picture
+from .pictures import SAMPLES, fill_hidden, read_picture
 from .samples import PREFIX, load_sample
 from .textures import procedural_texture
 
@@ -131,7 +131,8 @@ class RandomCrops:
 
 
 def _read(path: Path) -> Tensor:
-    return (read_picture(path).pixels * 255).round().byte()
+    picture = read_picture(path)
+    return (fill_hidden(picture.pixels, picture.alpha) * 255).round().byte()
 
 
 def _pictures(folder: Path) -> list[Path]:

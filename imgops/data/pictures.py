@@ -238,6 +238,18 @@ def resize_picture(pixels: Tensor, size: int) -> Tensor:
         raise ValueError(f"resize_picture: size must be >= 1; got {size}")
     h, w = pixels.shape[1:]
     new = [max(1, round(side * size / max(h, w))) for side in (h, w)]
-    if new == [h, w]:
+    return resample_picture(pixels, new[0], new[1])
+
+
+def resample_picture(pixels: Tensor, height: int, width: int) -> Tensor:
+    """The picture at another height and width: [C, H, W] -> [C, height, width] of its dtype, bicubic, in [0, 1].
+
+    >>> resample_picture(torch.rand(1, 30, 45), 10, 20).shape
+    torch.Size([1, 10, 20])
+    """
+    if pixels.shape[1:] == (height, width):
         return pixels
-    return F.interpolate(pixels[None], new, mode="bicubic", antialias=True, align_corners=False)[0].clamp(0, 1)
+    # PyTorch has no bicubic filter in half precision on a CPU
+    exact = pixels if pixels.dtype == torch.float64 else pixels.float()
+    resized = F.interpolate(exact[None], (height, width), mode="bicubic", antialias=True, align_corners=False)
+    return resized[0].clamp(0, 1).to(pixels.dtype)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 #: dot products that are held at once in the search for guides, a bound on memory
@@ -73,19 +74,27 @@ class GuidedObjective:
         guide: a picture [3, H, W], RGB in [0, 1]; its size, at which the network sees it, is that of the patterns:
             about 256 pixels is plenty.
         weight: in the sum of several objectives. Default 1.
+        mask: how much of each pixel of the guide is to be seen, [1, H, W] in [0, 1], such as its alpha: places that are
+            less than half visible are no guide, where there are others. None: all of it. Default None.
 
     Raises:
         TypeError: a layer that is no name, a weight that is no number, a guide that is no tensor of floats.
-        ValueError: a weight that is 0 or not finite, a guide of another shape.
+        ValueError: a weight that is 0 or not finite, a guide of another shape, a mask of another or 0 all over.
     """
 
     layer: str
     guide: Tensor
     weight: float = 1.0
+    mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         _check(self)
         check_picture("GuidedObjective", "guide", self.guide)
+        if self.mask is not None and (self.mask.shape != (1, *self.guide.shape[1:]) or not self.mask.max() > 0):
+            raise ValueError(
+                f"GuidedObjective: mask must be {[1, *self.guide.shape[1:]]} as the guide is, and not 0 all over; got "
+                f"{list(self.mask.shape)}"
+            )
 
     def bound(self, features: Callable[[Tensor], dict[str, Tensor]]) -> Callable[[Tensor], Tensor]:
         """What gives the density, for a network whose features these are; they are computed of the guide once.
@@ -97,7 +106,11 @@ class GuidedObjective:
             y = features(self.guide[None])[self.layer]
         if y.ndim != 4:
             raise ValueError(f"GuidedObjective: layer {self.layer} must give [N, C, H, W]; it gives {tuple(y.shape)}")
-        return partial(guided_density, guide=y[0].flatten(1))
+        found = y[0].flatten(1)
+        if self.mask is not None:
+            seen = F.adaptive_avg_pool2d(self.mask[None].to(found), (y.shape[2], y.shape[3])).flatten()
+            found = found[:, seen >= seen.max().clamp(max=0.5)]
+        return partial(guided_density, guide=found)
 
 
 def guided_density(y: Tensor, guide: Tensor) -> Tensor:
@@ -117,12 +130,13 @@ def guided_density(y: Tensor, guide: Tensor) -> Tensor:
     return y * guide[:, best].reshape(channels, n, h, w).transpose(0, 1)
 
 
-def parse_objective(text: str, guide: Tensor | None = None) -> Objective | GuidedObjective:
+def parse_objective(text: str, guide: Tensor | None = None, mask: Tensor | None = None) -> Objective | GuidedObjective:
     """An objective as the command line has it: ``layer`` or ``layer:channel``, either with or without ``=weight``.
 
     Args:
         text: such as ``inception_4c``, ``relu4_2:17`` or ``relu4_2:17=0.5``.
-        guide: a picture [3, H, W] makes it guided; then without a channel. Default None.
+        guide, mask: a picture [3, H, W], and what is visible of it, make it guided; then without a channel. Default
+            None.
 
     Raises:
         ValueError: it is none of these, or out of range.
@@ -144,7 +158,7 @@ def parse_objective(text: str, guide: Tensor | None = None) -> Objective | Guide
         return Objective(match["layer"], channel, weight)
     if channel is not None:
         raise ValueError(f"{text!r}: an objective with a guide takes a whole layer; leave out :{channel}")
-    return GuidedObjective(match["layer"], guide, weight)
+    return GuidedObjective(match["layer"], guide, weight, mask)
 
 
 def check_picture(owner: str, name: str, picture: Any) -> None:

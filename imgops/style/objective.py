@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..data.pictures import resample_picture
 from ..models.tiling import Tile, plan_tiles, receptive_fields
 from ..models.vgg import VGG
 from ..nn import Features
@@ -40,6 +41,7 @@ class Objective:
         self.content_layers, self.style_layers = layers_of(network, settings)
         self.names = list(dict.fromkeys([*self.content_layers, *self.style_layers]))
         self.features = Features(network, self.names)
+        self.dtype = next((p.dtype for p in network.parameters()), content.dtype)
         try:
             self.fields = receptive_fields(network, self.names)
         except ValueError:
@@ -69,8 +71,10 @@ class Objective:
         return plan_tiles(height, width, self.settings.tile, list(self.fields.values()))
 
     def _see(self, tile: Tile, part: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
-        """Features of the tile's core, of the pixels that the tile cuts out."""
-        found = self.features(part[None].contiguous(memory_format=torch.channels_last))
+        """Features of the tile's core, of the pixels that the tile cuts out, in their dtype."""
+        x = part[None].contiguous(memory_format=torch.channels_last)
+        # a network in half precision computes on a picture that keeps more digits
+        found = {name: y.to(part.dtype) for name, y in self.features(x.to(self.dtype)).items()}
         if not self.fields:
             return {name: found[name] for name in names}
         return {name: tile.core_of(found[name], self.fields[name].stride) for name in names}
@@ -219,10 +223,7 @@ def layers_of(network: nn.Module, settings: OptimizeSettings) -> tuple[Mapping[s
 
 def resize_to(picture: Tensor, like: Tensor) -> Tensor:
     """The picture [C, H, W] at the height and width of another, bicubic."""
-    if picture.shape[1:] == like.shape[1:]:
-        return picture
-    resized = F.interpolate(picture[None], like.shape[1:], mode="bicubic", antialias=True, align_corners=False)
-    return resized[0].clamp(0, 1)
+    return resample_picture(picture, like.shape[1], like.shape[2])
 
 
 def resized(mask: Tensor, like: Tensor) -> Tensor:

@@ -9,12 +9,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .._memory import OutOfMemory, naming_remedy
 from ..data.pictures import resize_picture
 from .objective import Objective, resize_to, resized
 from .settings import SHORTEST, OptimizeSettings
 
 #: pairs of steps and gradients that L-BFGS keeps, and the gradients that its line search may take
 _HISTORY, _LINE_SEARCH = 10, 25
+
+
+#: what is told of each step: its number, the losses and the picture; a true answer stops
+Report = Callable[[int, dict[str, float], Tensor], bool]
 
 
 class Progress(NamedTuple):
@@ -52,19 +57,22 @@ def optimize(
             content is.
         style_masks: for each style the part of it that counts, or None for all.
         init: begin at this picture, at the full size alone, with ``frame_steps`` steps.
-        on_step: called after each step.
+        on_step: called after each step. A true answer ends it with the picture as it is, of the size that it has then.
 
     Returns:
-        [3, H'', W''] in [0, 1], the longer side ``settings.size``, with the network's dtype and device.
+        [3, H'', W''] in [0, 1], the longer side ``settings.size``, on the network's device, float32, or float64 if the
+        network is.
 
     Raises:
+        OutOfMemory: memory ran out; its ``picture`` is the result of the last round, if one was finished.
         TypeError, ValueError: a layer that the network lacks, shapes that are none of pictures, a number of weights or
             masks that is not that of the styles, tiles through layers whose field is not known.
     """
     settings = settings or OptimizeSettings()
     check_pictures(content, styles, weights, masks, style_masks)
     shares = list(weights or [1.0] * len(styles))
-    like = next(network.parameters())
+    parameter = next(network.parameters())
+    like = parameter.new_empty((), dtype=torch.float64 if parameter.dtype == torch.float64 else torch.float32)
     content, styles = content.to(like), [style.to(like) for style in styles]
     init = None if init is None else init.to(like)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -72,29 +80,54 @@ def optimize(
     # the work of a step goes with the pixels
     total = sum(size**2 * steps for size, steps in scales)
     done, result = 0.0, init
+    pictures = shares, masks, style_masks
     for size, steps in scales:
-        small = resize_picture(content, size)
-        objective = Objective(network, settings, small)
-        objective.set_styles(
-            [resize_picture(style, style_size(style, size, settings)) for style in styles],
-            shares,
-            masks,
-            style_masks,
-        )
-        start = _start(settings.init, small, styles, generator) if result is None else resize_to(result, small)
 
-        def report(step: int, losses: dict[str, float], picture: Tensor, done: float = done, size: int = size) -> None:
-            if on_step is not None:
-                on_step(Progress((done + size**2 * step) / total, size, step, losses, picture))
+        def report(step: int, losses: dict[str, float], picture: Tensor, done: float = done, size: int = size) -> bool:
+            return bool(on_step and on_step(Progress((done + size**2 * step) / total, size, step, losses, picture)))
 
-        result = _descend(objective, start, settings, steps, report)
+        def start(small: Tensor, before: Tensor | None = result) -> Tensor:
+            return _start(settings.init, small, styles, generator) if before is None else resize_to(before, small)
+
+        try:
+            with naming_remedy("give --memory (in Python, a tile), which makes tiles, or a smaller --size"):
+                result, stopped = _round(network, settings, content, styles, size, steps, start, report, pictures)
+        except OutOfMemory as error:
+            if error.picture is None and result is not init and result is not None:
+                error.picture = _within(masks, result, content)
+            raise
+        if stopped:
+            break
         done += size**2 * steps
     if result is None:
         raise ValueError("style: there is no step to take")
-    if masks is not None:
-        region = sum((resized(mask, result) for mask in masks), torch.zeros(())).clamp(0, 1)
-        result = region * result + (1 - region) * resize_to(content, result)
-    return result
+    return _within(masks, result, content)
+
+
+def _round(
+    network: nn.Module,
+    settings: OptimizeSettings,
+    content: Tensor,
+    styles: Sequence[Tensor],
+    size: int,
+    steps: int,
+    start: Callable[[Tensor], Tensor],
+    report: Report,
+    more: tuple[Sequence[float], Sequence[Tensor] | None, Sequence[Tensor | None] | None],
+) -> tuple[Tensor, bool]:
+    """The picture after the steps at one size, and whether it was stopped; ``more`` are weights and masks."""
+    small = resize_picture(content, size)
+    objective = Objective(network, settings, small)
+    objective.set_styles([resize_picture(style, style_size(style, size, settings)) for style in styles], *more)
+    return _descend(objective, start(small), settings, steps, report)
+
+
+def _within(masks: Sequence[Tensor] | None, result: Tensor, content: Tensor) -> Tensor:
+    """The result where the masks are, and what they leave of the content."""
+    if masks is None:
+        return result
+    region = sum((resized(mask, result) for mask in masks), torch.zeros(())).clamp(0, 1)
+    return region * result + (1 - region) * resize_to(content, result)
 
 
 def ratio_of(picture: Tensor) -> float:
@@ -148,9 +181,9 @@ def _descend(
     start: Tensor,
     settings: OptimizeSettings,
     steps: int,
-    report: Callable[[int, dict[str, float], Tensor], None],
-) -> Tensor:
-    """The (average) picture after ``steps`` steps."""
+    report: Report,
+) -> tuple[Tensor, bool]:
+    """The (average) picture after ``steps`` steps, and whether what is reported to stopped it before."""
     x = start.detach().clone()
     x.grad = torch.zeros_like(x)
     optimizer: torch.optim.Optimizer
@@ -185,5 +218,6 @@ def _descend(
             x.clamp_(0, 1)
         # the mean of the iterates, the later ones weighted more
         average.lerp_(x, (1 - settings.average) / (1 - settings.average**step))
-        report(step, losses, average.clamp(0, 1))
-    return average.clamp_(0, 1) if steps else start
+        if report(step, losses, average.clamp(0, 1)):
+            return average.clamp_(0, 1), True
+    return (average.clamp_(0, 1) if steps else start), False

@@ -32,6 +32,7 @@ def train_fast(
     encoder: VGG,
     settings: FastTraining | None = None,
     *,
+    style_mask: Tensor | None = None,
     resume: bool = False,
     device: str | torch.device = "cpu",
     on_step: OnStep | None = None,
@@ -47,6 +48,7 @@ def train_fast(
             be removed when the network is done.
         encoder: a VGG, whose features the losses are on.
         settings: None takes :class:`FastTraining`'s defaults.
+        style_mask: how much each pixel of the style counts, [1, H, W] in [0, 1], such as its alpha; None: all the same.
         resume: go on from ``out``'s state, bit by bit on the CPU as if never stopped.
         device: where to train.
         on_step: called after each step with its number, the number of steps, the weighted losses by name, and, when
@@ -65,6 +67,11 @@ def train_fast(
     check_out(name, out, resume)
     if style.ndim != 3 or style.shape[0] != 3:
         raise ValueError(f"{name}: style must be RGB [3, H, W]; got {tuple(style.shape)}")
+    if style_mask is not None and (style_mask.shape != (1, *style.shape[1:]) or not style_mask.max() > 0):
+        raise ValueError(
+            f"{name}: style_mask must be {(1, *style.shape[1:])} as the style is, and not 0 all over; got "
+            f"{tuple(style_mask.shape)}"
+        )
     crops = RandomCrops(data, settings.size, zoom=settings.zoom, seed=settings.seed, on_skip=on_skip)
     settings = settings.of_encoder(encoder)
     encoder = _frozen(encoder, device)
@@ -73,7 +80,7 @@ def train_fast(
     style = style if settings.style_size is None else resize_picture(style, settings.style_size)
     with torch.no_grad():
         found = Features(encoder, settings.style_layers)(style[None].float().to(device))
-    styles = {layer: StyleLoss(y) for layer, y in found.items()}
+    styles = {layer: StyleLoss(_counted(y, style_mask)) for layer, y in found.items()}
     scales = {layer: _scale(loss.target, settings.relative) for layer, loss in styles.items()}
     features = Features(encoder, list(dict.fromkeys([*settings.style_layers, settings.content_layer])))
     contents, smoothness = Features(encoder, [settings.content_layer]), TotalVariation()
@@ -90,7 +97,8 @@ def train_fast(
         parts = _weighted(settings, content, style, smoothness(y))
         return parts, torch.cat([x[0], y[0].detach().clamp(0, 1)], 2)
 
-    record = _record("fast", settings, {"data": str(data)}, [style, *encoder.state_dict().values()])
+    given = [style] if style_mask is None else [style, style_mask]
+    record = _record("fast", settings, {"data": str(data)}, [*given, *encoder.state_dict().values()])
     batches = lambda step: crops.batches(settings.batch, step, settings.workers)  # noqa: E731
     run(network, out, settings, batches, losses, record, resume=resume, on_step=on_step)
     return network.eval().requires_grad_(False)
@@ -212,6 +220,14 @@ def _frozen(encoder: VGG, device: str | torch.device) -> VGG:
     """A copy of the encoder, where the training is."""
     encoder = copy.deepcopy(encoder).eval().requires_grad_(False).to(device)
     return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _counted(y: Tensor, mask: Tensor | None) -> Tensor:
+    """Features [1, C, H, W] whose Gram matrix is the mean over what a mask [1, H', W'] counts."""
+    if mask is None:
+        return y
+    area = F.adaptive_avg_pool2d(mask[None].to(y), (y.shape[2], y.shape[3]))
+    return y * (area / area.mean()).sqrt()
 
 
 def _laid_out(x: Tensor, device: str | torch.device) -> Tensor:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .._memory import OutOfMemory, naming_remedy
 from ..data.colours import KEEP_COLOURS, is_grey, keep_colours, keep_luma
 from ..data.pictures import FORMATS, resize_picture
 from ..data.samples import PREFIX
@@ -28,6 +29,9 @@ from .planning import choose_tile, memory_of, work_of
 from .settings import OptimizeSettings
 
 METHODS = ("optimize", "fast", "adain")
+#: what helps where memory runs out
+_REMEDIES = dict.fromkeys(("optimize", "adain"), "give --memory, which makes tiles, or a smaller --size")
+_REMEDIES["fast"] = "give a smaller --size; this method has no tiles"
 #: the fewest pixels of the shorter side of a result
 _LEAST = 16
 #: the longer side, at most, of the steps that tell the time
@@ -202,8 +206,22 @@ class Transfer:
             [3, H'', W''] in [0, 1] on the CPU.
 
         Raises:
+            OutOfMemory: memory ran out; its ``picture`` is what the method "optimize" had finished until then.
             TypeError, ValueError: pictures, masks or weights that do not fit.
         """
+        with naming_remedy(_REMEDIES[self.settings.method]):
+            return self._made(content, styles, masks, style_masks, alpha, init, on_step)
+
+    def _made(
+        self,
+        content: Tensor,
+        styles: Sequence[Tensor],
+        masks: Sequence[Tensor] | None,
+        style_masks: Sequence[Tensor | None] | None,
+        alpha: Tensor | None,
+        init: Tensor | None,
+        on_step: Callable[[Progress], object] | None,
+    ) -> Tensor:
         settings = self.settings
         count = len(self.networks) if settings.method == "fast" else len(styles)
         check_pictures(content, styles or [content] * count, settings.style_weights, masks, style_masks)
@@ -241,17 +259,22 @@ class Transfer:
         elif self.encoder is None:
             raise ValueError("style: the networks are not loaded")
         elif self.decoder is None:
-            result = optimize(
-                content.to(device),
-                moved,
-                self.encoder,
-                self._optimize_settings(content),
-                weights=settings.style_weights,
-                masks=masks,
-                style_masks=parts,
-                init=init,
-                on_step=on_step,
-            )
+            try:
+                result = optimize(
+                    content.to(device),
+                    moved,
+                    self.encoder,
+                    self._optimize_settings(content),
+                    weights=settings.style_weights,
+                    masks=masks,
+                    style_masks=parts,
+                    init=init,
+                    on_step=on_step,
+                )
+            except OutOfMemory as error:
+                if error.picture is not None:
+                    error.picture = self._finished(error.picture, content, shown)
+                raise
         else:
             moved = [resize_picture(style, style_size(style, size, settings.optimize)) for style in moved]
             result = stylize_adain(
@@ -269,15 +292,22 @@ class Transfer:
                 convention=settings.convention,
                 tile=None if settings.memory is None else ADAIN_TILE,
             )
-        result = result.float().clamp(0, 1).cpu()
-        if settings.keep_colours is not None and not before:
-            result = keep_colours(result, small, settings.keep_colours, shown, shown)
-        if settings.keep_colours is not None and is_grey(small):
-            # statistics of colours in the network let some back in
-            result = keep_luma(result, small)
+        result = self._finished(result, content, shown)
         if region is None or settings.method == "optimize":
             return result
         return region * result + (1 - region) * small
+
+    def _finished(self, result: Tensor, content: Tensor, shown: Tensor | None) -> Tensor:
+        """A result, which may be smaller than it was to be, on the CPU and in the colours that it is to keep."""
+        result, kept = result.float().clamp(0, 1).cpu(), self.settings.keep_colours
+        if kept is None:
+            return result
+        small = resize_to(content.to(result), result)
+        shown = None if shown is None else resized(shown, result)
+        if kept == "luma" or self.settings.method == "fast":
+            result = keep_colours(result, small, kept, shown, shown)
+        # statistics of a network let some colour into grey
+        return keep_luma(result, small) if is_grey(small) else result
 
     def _fast(self, content: Tensor, masks: Sequence[Tensor] | None) -> Tensor:
         """The mean of the networks' pictures, each weighted where its mask says."""
