@@ -33,7 +33,6 @@ PACKAGES = {
     "_backend": {"torch"},
     "_lazy": set(),
     "_device": {"torch"},
-    "_memory": set(),
     "_settings": set(),
     "_memory": set(),
     "ops": {"torch"},
