@@ -49,7 +49,16 @@ DEFAULT_CUDA_ARCHITECTURES = "8.0;9.0;10.0;12.0+PTX"
 
 
 class BuildError(Exception):
-    """Why an extension cannot be built here, in a line or with the compiler's output."""
+    """Why an extension cannot be built here, in a line or with the compiler's output; and what to do before the next
+    install, which ``imgops info`` and the package's warning show together with the command."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.remedy = remedy
+
+
+COMPILER = "install a C++17 compiler (on Debian: apt install g++) or name one in CXX"
+TOOLKIT = "install the CUDA toolkit, with nvcc on PATH or CUDA_HOME set"
 
 
 def torch_root() -> Path:
@@ -58,20 +67,20 @@ def torch_root() -> Path:
     # found, not imported: importing torch takes seconds
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
-        raise BuildError("torch is not installed where the build runs (install torch, then use --no-build-isolation)")
+        raise BuildError("torch is not installed where the build runs", "pip install torch")
     return Path(spec.origin).parent
 
 
 def cxx() -> list[str]:
     if platform.system() == "Windows":
-        raise BuildError("the C++ kernels are not built on Windows")
+        raise BuildError("the C++ kernels are not built on Windows", "take Linux, such as that of WSL")
     named = os.environ.get("CXX")
     if named:
         return shlex.split(named)
     for name in ("c++", "g++", "clang++"):
         if shutil.which(name):
             return [name]
-    raise BuildError("no C++ compiler was found (c++, g++ or clang++ on PATH, or CXX)")
+    raise BuildError("no C++ compiler was found (c++, g++ or clang++ on PATH, or CXX)", COMPILER)
 
 
 def nvcc() -> tuple[str, Path]:
@@ -79,11 +88,11 @@ def nvcc() -> tuple[str, Path]:
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     path = str(Path(home) / "bin" / "nvcc") if home else shutil.which("nvcc")
     if path is None or shutil.which(path) is None:
-        raise BuildError("nvcc was not found (on PATH, or in CUDA_HOME/bin)")
+        raise BuildError("nvcc was not found (on PATH, or in CUDA_HOME/bin)", TOOLKIT)
     dryrun = subprocess.run([path, "--dryrun", "-E", "-x", "cu", os.devnull], capture_output=True, text=True)
     top = re.search(r"^#\$ TOP=(.+)$", dryrun.stderr, re.MULTILINE)
     if top is None:
-        raise BuildError(f"nvcc does not run: {(dryrun.stderr or dryrun.stdout).strip()[:300]}")
+        raise BuildError(f"nvcc does not run: {(dryrun.stderr or dryrun.stdout).strip()[:300]}", mended("nvcc"))
     return path, Path(top.group(1).strip()).resolve()
 
 
@@ -93,7 +102,8 @@ def gencode() -> list[str]:
     for item in re.split(r"[;, ]+", os.environ.get("TORCH_CUDA_ARCH_LIST") or DEFAULT_CUDA_ARCHITECTURES):
         match = re.fullmatch(r"(\d+)\.(\d+[af]?)(\+PTX)?", item)
         if match is None:
-            raise BuildError(f"TORCH_CUDA_ARCH_LIST must list versions such as 8.0;9.0+PTX; got {item!r}")
+            reason = f"TORCH_CUDA_ARCH_LIST must list versions such as 8.0;9.0+PTX; got {item!r}"
+            raise BuildError(reason, "correct TORCH_CUDA_ARCH_LIST, or unset it")
         number = match[1] + match[2]
         flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
         if match[3]:
@@ -121,9 +131,19 @@ def run(command: list[str], environment: dict[str, str] | None = None) -> None:
     try:
         result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     except OSError as error:
-        raise BuildError(f"{command[0]} does not run: {error.strerror}") from None
+        raise BuildError(f"{command[0]} does not run: {error.strerror}", mended(command[0])) from None
     if result.returncode != 0:
-        raise BuildError(f"{command[0]} failed: {(result.stderr or result.stdout).strip()[-2000:]}")
+        output = (result.stderr or result.stdout).strip()[-2000:]
+        raise BuildError(f"{command[0]} failed: {output}", mended(command[0]))
+
+
+def mended(compiler: str) -> str:
+    """What to do about a compiler that fails."""
+    if Path(compiler).name == "nvcc":
+        return "mend what nvcc reports, or set CUDA_HOME to another CUDA toolkit"
+    if os.environ.get("CXX"):
+        return "correct CXX, or unset it"
+    return f"mend what {compiler} reports, or set CXX to another compiler"
 
 
 class BuildExtensions(build_ext):
@@ -151,15 +171,16 @@ class BuildExtensions(build_ext):
         if wanted not in ("", "0", "1"):
             sys.exit(f"{variable} must be 0 or 1; got {wanted!r}")
         if wanted == "0":
-            return {"built": False, "reason": f"{variable}=0"}
+            return {"built": False, "reason": f"{variable}=0", "remedy": f"unset {variable}"}
         try:
             return {"built": True} | getattr(self, "build" + extension.name.removeprefix("imgops."))(
                 Path(self.get_ext_fullpath(extension.name))
             )
         except BuildError as error:
             if wanted == "1":
+                print(f"imgops: to have {extension.name}: {error.remedy}, and install again")
                 sys.exit(f"imgops: {extension.name} was asked for by {variable}=1 and cannot be built: {error}")
-            return {"built": False, "reason": str(error)}
+            return {"built": False, "reason": str(error), "remedy": error.remedy}
 
     def compile_all(
         self, jobs: list[tuple[str, str, list[str]]], environment: dict[str, str] | None = None
@@ -202,7 +223,7 @@ class BuildExtensions(build_ext):
         try:
             import pybind11
         except ImportError:
-            raise BuildError("pybind11 is not installed where the build runs") from None
+            raise BuildError("pybind11 is not installed where the build runs", "pip install pybind11") from None
         includes = ["-isystem", pybind11.get_include(), "-isystem", sysconfig.get_paths()["include"]]
         tag = sysconfig.get_config_var("SOABI") or "python"
         objects = self.compile_all(
@@ -233,10 +254,11 @@ class BuildExtensions(build_ext):
         shutil.copyfile(Path(self.build_lib) / "imgops" / REPORT, ROOT / "imgops" / REPORT)
 
     def announce_report(self, report: dict[str, dict[str, object]]) -> None:
-        missing = {name: r["reason"] for name, r in report.items() if not r["built"]}
+        missing = {name: r for name, r in report.items() if not r["built"]}
         print("imgops: built " + (", ".join(n for n, r in report.items() if r["built"]) or "no extension"))
-        for name, reason in missing.items():
-            print(f"imgops: without {name}: {reason}")
+        for name, r in missing.items():
+            print(f"imgops: without {name}: {r['reason']}")
+            print(f"imgops: to have {name}: {r['remedy']}, and install again")
         if "_C" in missing:
             print("imgops: on the CPU the ops run on the reference in plain PyTorch; on a GPU on Triton")
 

@@ -6,6 +6,7 @@ import contextlib
 import importlib.machinery
 import importlib.util
 import json
+import logging
 import os
 import re
 import threading
@@ -17,6 +18,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ._install import reinstall_command
+
+#: what the extensions need of torch: the floor of its stable ABI
+OLDEST_TORCH = (2, 10)
 #: every twin, by the name that ``impl=`` takes
 TWINS = ("reference", "cpu", "triton", "cuda")
 #: the ops that have twins
@@ -69,20 +74,29 @@ def build_report() -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
+def not_built(name: str) -> Status:
+    """Why there is no ``imgops.<name>`` that this Python loads, and what to do."""
+    report, command = build_report().get(name, {}), reinstall_command()
+    if report.get("built"):
+        there = ", ".join(sorted(path.name for path in Path(__file__).parent.glob(f"{name}.*"))) or "it is gone"
+        return Status(False, f"the extension was built for another Python ({there})", command)
+    before = f"{report['remedy']}, then " if "remedy" in report else ""
+    return Status(False, report.get("reason", "the extension was not built"), before + command)
+
+
 @cache
 def _load_extension(name: str) -> Status:
     """Load ``imgops.<name>``, whose ops register themselves; a failure is kept as the reason."""
-    rebuild = "reinstall imgops with pip install --no-build-isolation"
     # beside this file and nowhere else: an editable install of another copy would answer for this one
     spec = importlib.machinery.PathFinder.find_spec(f"imgops.{name}", [str(Path(__file__).parent)])
     if spec is None or spec.origin is None:
-        reason = build_report().get(name, {}).get("reason", "the extension was not built")
-        tool = "a C++17 compiler" if name == "_C" else "the CUDA toolkit (nvcc)"
-        return Status(False, reason, f"install {tool}, then {rebuild}")
+        return not_built(name)
     try:
         torch.ops.load_library(spec.origin)
     except OSError as error:
-        return Status(False, f"the extension does not load: {error}", rebuild)
+        old = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < OLDEST_TORCH
+        wanted = f"pip install 'torch>={'.'.join(map(str, OLDEST_TORCH))}'"
+        return Status(False, f"the extension does not load: {error}", wanted if old else reinstall_command())
     return Status(True)
 
 
@@ -93,7 +107,7 @@ def _cuda_status() -> Status:
     major, minor = torch.cuda.get_device_capability()
     if status.available and 10 * major + minor < oldest:
         reason = f"the extension was built for GPUs from sm_{oldest} on; this is sm_{major}{minor}"
-        return Status(False, reason, f"set TORCH_CUDA_ARCH_LIST={major}.{minor} and reinstall imgops")
+        return Status(False, reason, f"TORCH_CUDA_ARCH_LIST={major}.{minor} {reinstall_command()}")
     return status
 
 
@@ -102,6 +116,14 @@ def _triton_status() -> Status:
     if importlib.util.find_spec("triton") is None:
         return Status(False, "the package triton is not installed", "pip install triton (Linux only)")
     return Status(True)
+
+
+def _warn(message: str) -> None:
+    """Warn; where warnings are errors, log: the call of an op is no place to end a program that runs all the same."""
+    try:
+        warnings.warn(message, stacklevel=3)
+    except UserWarning:
+        logging.getLogger("imgops").warning(message)
 
 
 @cache
@@ -124,9 +146,7 @@ def load() -> dict[tuple[str, str], Status]:
             False, "Triton kernels need a GPU", "set TRITON_INTERPRET=1 to run them, slowly, in Triton's interpreter"
         )
     if not native.available:
-        warnings.warn(
-            f"imgops runs without its CPU kernels: {native.reason}. To mend it: {native.remedy}", stacklevel=2
-        )
+        _warn(f"imgops runs without its CPU kernels: {native.reason}. To mend it: {native.remedy}")
     return {
         ("reference", "cpu"): Status(True),
         ("reference", "cuda"): Status(True),

@@ -276,11 +276,20 @@ def test_without_extensions_the_reference_runs_and_one_warning_says_why(bare):
     assert messages[0].startswith("imgops runs without its CPU kernels: the extension was not built. To mend it: ")
 
 
+@pytest.mark.parametrize("call", ["imgops.bias_act(x)", "imgops.upfirdn2d(x, None)", "imgops.gram_matrix(x)"])
+def test_without_extensions_the_warning_is_shown_where_warnings_are_errors_and_no_op_raises(bare, call):
+    code = f"import torch, imgops; x = torch.ones(1, 2, 4, 4); print({call}.shape == {call}.shape)"
+    result = python(code, bare, PYTHONWARNINGS="error")
+    assert result.stdout == "True\n"
+    assert result.stderr.count("imgops runs without its CPU kernels") == 1
+    assert result.stderr.count("\n") == 1
+
+
 def test_without_extensions_an_explicit_cpu_twin_raises(bare):
     code = "import torch, imgops; imgops.bias_act(torch.zeros(1, 1), impl='cpu')"
     last = python(code, bare, check=False).stderr.splitlines()[-1]
     assert last.startswith(
-        "RuntimeError: imgops.bias_act: the cpu twin is not available on cpu: the extension was not built. install"
+        "RuntimeError: imgops.bias_act: the cpu twin is not available on cpu: the extension was not built. pip install "
     )
 
 

@@ -160,7 +160,8 @@ def test_wheel_runs_from_anywhere(programs, tmp_path):
     facts = json.loads(run(programs / "imgops", "info", "--json", cwd=tmp_path))
     assert Path(facts["package"]).is_relative_to(programs.parent.resolve())
     assert facts["ops"]["upfirdn2d"]["cpu"]["chosen"] == "cpu"
-    assert facts["build"]["_C_cuda"] == {"built": False, "reason": "IMGOPS_BUILD_CUDA=0"}
+    skipped = {"built": False, "reason": "IMGOPS_BUILD_CUDA=0", "remedy": "unset IMGOPS_BUILD_CUDA"}
+    assert facts["build"]["_C_cuda"] == skipped
     assert "yes *" in run(programs / "imgops", "info", cwd=tmp_path)
 
 
@@ -210,6 +211,7 @@ def test_install_without_a_compiler_succeeds_and_says_what_is_missing(tmp_path):
     for line in (
         "imgops: built no extension",
         f"imgops: without _C: {reason}",
+        "imgops: to have _C: correct CXX, or unset it, and install again",
         "imgops: without _C_cuda: IMGOPS_BUILD_CUDA=0",
         "imgops: on the CPU the ops run on the reference in plain PyTorch; on a GPU on Triton",
     ):
@@ -222,7 +224,9 @@ def test_install_without_a_compiler_succeeds_and_says_what_is_missing(tmp_path):
     facts = json.loads(run(programs / "imgops", "info", "--json", cwd=tmp_path))
     assert facts["ops"]["bias_act"]["cpu"]["chosen"] == "reference"
     assert facts["ops"]["bias_act"]["cpu"]["twins"]["cpu"]["reason"] == reason
-    assert facts["host"] == {"available": False, "reason": reason}
+    remedy = f"correct CXX, or unset it, then pip install --no-build-isolation {tree}"
+    assert facts["host"] == {"available": False, "reason": reason, "remedy": remedy}
+    assert facts["ops"]["bias_act"]["cpu"]["twins"]["cpu"]["remedy"] == remedy
     assert "/nonexistent" in run(programs / "imgops", "info", cwd=tmp_path)
 
 
@@ -256,21 +260,47 @@ def test_only_what_changed_is_compiled_again(wheel, tree, tmp_path):
     assert not any(name.endswith(".so") for name in zipfile.ZipFile(without).namelist())
 
 
-@slow
-def test_sdist_holds_every_source(tmp_path):
-    tree = copy_tree(tmp_path / "tree")
-    run(sys.executable, "-c", "import setuptools.build_meta as b; b.build_sdist('dist')", cwd=tree)
-    (archive,) = (tree / "dist").glob("*.tar.gz")
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory) -> Path:
+    """The source distribution of this checkout's tracked files, unpacked."""
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("no repository, which says what belongs to the sources")
+    folder = tmp_path_factory.mktemp("sdist")
+    for name in tracked():
+        (folder / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / "tree" / name)
+    run(sys.executable, "-c", "import setuptools.build_meta as b; b.build_sdist('dist')", cwd=folder / "tree")
+    (archive,) = (folder / "tree" / "dist").glob("*.tar.gz")
     with tarfile.open(archive) as file:
-        names = {name.partition("/")[2] for name in file.getnames()}
-        file.extractall(tmp_path / "unpacked", filter="data")
-    folders = "csrc", "kernels", "imgops", "docs"
-    sources = [p for folder in folders for p in (tree / folder).rglob("*") if p.is_file()]
-    assert len(sources) > 50
-    assert {str(p.relative_to(tree)) for p in sources if "__pycache__" not in p.parts} <= names
-    assert {"LICENSE", "README.md", "CHANGELOG.md", "setup.py", "pyproject.toml"} <= names
-    assert not any(name.endswith((".so", ".o")) for name in names)
+        file.extractall(folder / "unpacked", filter="data")
+    (result,) = (folder / "unpacked").iterdir()
+    return result
+
+
+def tracked() -> list[str]:
+    """The files that git tracks, as they stand."""
+    output = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [name for name in output.splitlines() if (ROOT / name).is_file()]
+
+
+@slow
+def test_sdist_holds_every_source(unpacked, tmp_path):
+    names = {str(p.relative_to(unpacked)) for p in unpacked.rglob("*") if p.is_file()}
+    sources = set(tracked())
+    assert len(sources) > 250
+    assert sources <= names
+    # and nothing but what describes it
+    assert {name.partition("/")[0] for name in names - sources} <= {"PKG-INFO", "setup.cfg", "imgops.egg-info"}
     # it builds from what it holds
-    (unpacked,) = (tmp_path / "unpacked").iterdir()
     built, _ = build_wheel(unpacked, tmp_path / "dist", IMGOPS_BUILD_CPU="0")
     assert "imgops/kernels/bias_act.py" in zipfile.ZipFile(built).namelist()
+
+
+@slow
+def test_tests_of_the_sdist_are_collected_and_run_there(unpacked):
+    here = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+    everything = run(sys.executable, *here, "--collect-only", "-qq", cwd=unpacked)
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        assert f"{path.relative_to(ROOT)}: " in everything
+    some = ("tests/test_layering.py", "tests/test_readme.py", "tests/test_crops.py")
+    run(sys.executable, *here, "-m", "not slow", *some, cwd=unpacked)

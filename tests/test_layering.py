@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: rooms by level, lowest first: a file imports from its own room and from lower levels alone
 LEVELS = (
+    ("_install",),
     ("reference", "kernels", "_C", "_C_cuda", "_host", "_backend", "_lazy", "_device", "_memory", "_settings"),
     ("ops",),
     ("nn",),
@@ -33,6 +34,7 @@ PACKAGES = {
     "_backend": {"torch"},
     "_lazy": set(),
     "_device": {"torch"},
+    "_install": set(),
     "_settings": set(),
     "_memory": set(),
     "ops": {"torch"},
@@ -135,7 +137,7 @@ def test_ops_load_no_triton_and_nothing_beyond_torch():
     ours = {name for name in new if name.split(".")[0] in ("triton", "PIL", "typer", "rich", "numpy", "skimage")}
     assert not ours
     rooms = {name.split(".")[1] for name in new if name.startswith("imgops.")}
-    assert rooms <= {"_backend", "reference", "ops"}
+    assert rooms <= {"_install", "_backend", "reference", "ops"}
 
 
 def test_names_of_the_package():

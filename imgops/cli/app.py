@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
+from .._install import missing_package
 from ..training.config import TrainingConfig
 from ._options import Device
 from .dream_command import dream
@@ -45,7 +46,11 @@ class OneLineErrors(TyperGroup):
                 worded = getattr(error, "format_message", None)
                 if debug or not (worded or isinstance(error, USER_ERRORS)):
                     raise
-                if text := " ".join((worded() if worded else str(error)).split()):
+                if isinstance(error, ModuleNotFoundError):
+                    text = missing_package(error)
+                else:
+                    text = " ".join((worded() if worded else str(error)).split())
+                if text:
                     typer.echo(f"imgops: error: {text}", err=True)
                 sys.exit(2)
         sys.exit(code if isinstance(code, int) else 0)
@@ -64,11 +69,6 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def main() -> None:
-    """The entry point of the command ``imgops``."""
-    app()
 
 
 def _print_version(asked: bool) -> None:

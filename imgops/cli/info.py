@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .. import __version__, _backend
+from .._install import reinstall_command
 
 PACKAGES = (
     "torch",
@@ -102,9 +103,10 @@ def _host() -> dict[str, Any]:
     """SIMD level, CPU features and build of the extension ``imgops._host``; or why it is not there."""
     try:
         host: Any = importlib.import_module("imgops._host")
+    except ModuleNotFoundError:
+        return _backend.not_built("_host")._asdict()
     except ImportError as error:
-        reason = _backend.build_report().get("_host", {}).get("reason", str(error))
-        return {"available": False, "reason": reason}
+        return _backend.Status(False, str(error), reinstall_command())._asdict()
     return {
         "available": True,
         "simd_level": host.simd_level(),
@@ -129,7 +131,7 @@ def show(facts: dict[str, Any]) -> None:
         features = " ".join(name for name, present in host["cpu_features"].items() if present)
         console.print(f"[bold]CPU[/]  kernels use {host['simd_level']}; features: {features}")
     else:
-        console.print(f"[bold]CPU[/]  features unknown: {escape(host['reason'])}")
+        console.print(f"[bold]CPU[/]  features unknown: {escape(host['reason'])}; {escape(host['remedy'])}")
 
     table = Table(title="Twins of the ops (* is what a call uses)", title_justify="left")
     table.add_column("op")

@@ -168,7 +168,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             raise ValueError(f"{path}: holds more than tensors, which is not loaded as it could run code") from None
         raise ValueError(f"{path}: not a file of weights, or a damaged one") from None
     except Exception as error:
-        if isinstance(error, (OSError, MemoryError)):
+        if isinstance(error, (OSError, MemoryError, ImportError)):
             raise
         # zip, pickle and safetensors each raise their own on a damaged file
         raise ValueError(f"{path}: not a file of weights, or a damaged or truncated one") from None

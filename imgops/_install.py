@@ -1,0 +1,40 @@
+"""How this copy was installed, and what installs what is missing. Nothing here needs another package."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+#: packages whose modules have another name
+PACKAGES = {"PIL": "Pillow", "skimage": "scikit-image"}
+
+
+def reinstall_command() -> str:
+    """The command that builds the extensions anew, from what this copy was installed from."""
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / "setup.py").is_file():
+        return f"pip install --no-build-isolation -e {shlex.quote(str(checkout))}"
+    source = _source()
+    if source is not None and source.exists() and source.suffix != ".whl":
+        return f"pip install --no-build-isolation {shlex.quote(str(source))}"
+    return "pip install --no-build-isolation PATH (PATH: a checkout or an sdist of imgops; a wheel is not built again)"
+
+
+def _source() -> Path | None:
+    """The folder or file that pip installed from, which it writes down; None where it did not."""
+    try:
+        text = metadata.distribution("imgops").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        return None
+    url = urlsplit(json.loads(text)["url"]) if text else None
+    return Path(unquote(url.path)) if url is not None and url.scheme == "file" else None
+
+
+def missing_package(error: ModuleNotFoundError) -> str:
+    """What to tell of a package that is not there: its name and how to install it."""
+    module = (error.name or str(error)).partition(".")[0]
+    package = PACKAGES.get(module, module)
+    return f"the package {package} is not installed; install it with: pip install {package}"
