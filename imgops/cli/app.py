@@ -162,10 +162,10 @@ def train(
     else:
         config = TrainingConfig(**given)
     if dry_run:
-        from ..data import open_dataset
+        from ..training._data import open_data
 
         config = config.resolve()
-        data = open_dataset(config.data, config.resolution, config.channels, config.mirror, config.labels, config.seed)
+        data = open_data(config)
         typer.echo(json.dumps(dataclasses.asdict(config), indent=2))
         typer.echo(f"data: {data.describe()}", err=True)
         return

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from .._settings import SEED, Bounds
+from ..training._data import check_apart
 from ..training.checkpoint import load_generator
 from ..training.grid import image_grid, png_bytes, seeded_samples, to_pil
 from ._pictures import choose_device
@@ -78,6 +79,7 @@ def generate(
     generator, meta = load_generator(checkpoint, choose_device(device))
     names = meta["class_names"]
     classes = parse_class(class_, names, meta["c_dim"])
+    check_apart(out, meta["config"].data, sheets=True)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     shown: list[int | None] = [*classes] or [None]

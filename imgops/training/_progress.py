@@ -85,3 +85,11 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(max(seconds, 0)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def about(seconds: float) -> str:
+    """A time in words: ``40 seconds``, ``12 minutes``, ``373 hours``."""
+    for size, unit in (1, "seconds"), (60, "minutes"):
+        if seconds < 90 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 3600:,.{0 if seconds > 36000 else 1}f} hours"

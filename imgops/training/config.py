@@ -14,6 +14,11 @@ from .._settings import SEED, Bounds, Choice, checked, powers_of_two
 PATH_LENGTH_FROM = 256
 #: from this side on, the networks are twice as wide
 WIDE_FROM = 512
+#: what a CPU trains within hours, as options
+CPU_OPTIONS = (
+    "--resolution 32 --batch 16 --channel-base 1024 --channel-max 64 "
+    "--z-dim 64 --w-dim 64 --mapping-layers 2 --kimg 200"
+)
 #: settings that may change when a run is continued; the others would make it another run
 CHANGEABLE = (
     "data",

@@ -12,6 +12,7 @@ import shlex
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -23,9 +24,11 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..data import EndlessSampler, ImageDataset, ImageFolder, open_dataset
+from ..data import EndlessSampler, ImageDataset, ImageFolder
 from ..data.files import write_file
 from . import checkpoint as files
+from ._data import DataRecord, open_data
+from ._opening import forecast, opening
 from ._progress import Bar
 from ._report import Report
 from .config import TrainingConfig
@@ -48,20 +51,24 @@ def train(
 ) -> Path:
     """Train until ``config.kimg`` thousand real images were shown, and return the last checkpoint.
 
-    The run's folder gets ``config.json``, ``stats.jsonl`` (a record a line), ``tensorboard/``, ``reals.png``,
-    ``samples/<images>.png`` (fixed latents, one class a row) and ``checkpoint-<images>/``. An interrupt (Ctrl-C) or a
+    The run's folder gets ``config.json``, ``data-<hash>.json`` (the names of the pictures), ``stats.jsonl`` (a record a
+    line), ``tensorboard/``, ``reals.png``, ``samples/<images>.png`` (fixed latents, one class a row) and
+    ``checkpoint-<images>/``. An interrupt (Ctrl-C) or a
     termination signal finishes the step and saves a checkpoint.
 
     Args:
         config: the settings; left open where None.
         resume: continue from the newest checkpoint in ``config.out``, bit by bit as if never stopped (on the same
-            machine and twin of the ops). A run that is finished says so, and is left as it is.
+            machine and twin of the ops). A run that is finished says so, and is left as it is. Data that has changed
+            since is told by a warning.
         check_data: before a new run, decode every picture of a folder or zip once, so that none fails hours later.
         max_seconds: stop by then, with a checkpoint; None: no limit.
         quiet: print nothing.
 
     Raises:
-        ValueError: a setting out of range; data or a checkpoint that cannot be used; a folder that holds another run.
+        TypeError: a setting of another type.
+        ValueError: a setting out of range; data or a checkpoint that cannot be used; a folder that holds another run,
+            or lies inside the data, or around it.
         DivergenceError: a loss or weight became NaN or infinite; the last good checkpoint stays.
         KeyboardInterrupt: after an interrupt, with the checkpoint saved.
     """
@@ -79,21 +86,26 @@ def train(
         if not quiet:
             _say_finished(out, seen, total)
         return present[-1]
-    dataset = open_dataset(
-        config.data, config.resolution, config.channels, config.mirror, config.labels, seed=config.seed
-    )
+    dataset = open_data(config)
+    record = DataRecord.of(dataset)
     trainer = Trainer(config, dataset.labels, dataset.class_names)
     if resume:
+        _tell_of_changes(record, present[-1])
         trainer.load(present[-1])
     elif check_data and isinstance(dataset, ImageFolder):
         _check(dataset, quiet)
     out.mkdir(parents=True, exist_ok=True)
     files.sweep(out)
     (out / "samples").mkdir(exist_ok=True)
+    record.write(out)
+    trainer.data = record.summary()
     write_file(out / "config.json", json.dumps(dataclasses.asdict(config), indent=2).encode())
     deadline = None if max_seconds is None else started + max_seconds
     with Report(out, total, trainer.seen, quiet, deadline) as report, _interrupts(quiet) as stop:
-        if not resume:
+        report.say(opening(trainer, dataset, out))
+        if resume:
+            report.say(f"{'resumed':<9} {present[-1]}, {trainer.seen:,} of {total:,} images")
+        else:
             write_file(out / "reals.png", png_bytes(real_grid(dataset)))
         last = _loop(trainer, _batches(dataset, config, trainer.seen), report, out, total, deadline, stop)
         if stop.is_set():
@@ -101,6 +113,16 @@ def train(
             raise KeyboardInterrupt
         report.say(f"trained on {trainer.seen:,} images; saved {last}")
     return last
+
+
+def _tell_of_changes(record: DataRecord, checkpoint: Path) -> None:
+    then = files.read_meta(checkpoint).get("data")
+    changes = "" if then is None else record.changes(then, checkpoint.parent)
+    if changes:
+        warnings.warn(
+            f"the data is not what {checkpoint} was trained on: {changes}; the run goes on with what is there now",
+            stacklevel=3,
+        )
 
 
 def _say_finished(out: Path, seen: int, total: int) -> None:
@@ -123,6 +145,7 @@ def _loop(
 ) -> Path:
     config = trainer.config
     sums: dict[str, tuple[Tensor, int]] = {}
+    first = _FirstSteps(trainer, total, deadline is not None)
     begun = ticked = time.monotonic()
     begun_at = ticked_at = trainer.seen
     before = trainer.seconds
@@ -151,7 +174,36 @@ def _loop(
         for name, value in trainer.step(*next(batches)).items():
             so_far, count = sums.get(name, (torch.zeros_like(value), 0))
             sums[name] = so_far + value, count + 1
+        if text := first.tell():
+            report.say(text)
         report.advance(trainer.seen, (trainer.seen - begun_at) / (time.monotonic() - begun))
+
+
+class _FirstSteps:
+    """The speed of a run's first steps, told once: soon, and by as many of them as fit into that time."""
+
+    #: seconds and steps to wait for, and what makes a first step so slow that nobody should wait for another
+    SECONDS, STEPS, SLOW = 3.0, 8, 10.0
+
+    def __init__(self, trainer: Trainer, total: int, limited: bool) -> None:
+        self.trainer, self.total, self.limited = trainer, total, limited
+        self.times, self.told = [time.monotonic()], False
+
+    def tell(self) -> str:
+        """After each step: the forecast when it is time for it, else nothing."""
+        if self.told:
+            return ""
+        if self.trainer.device.type == "cuda":
+            torch.cuda.synchronize(self.trainer.device)
+        self.times.append(time.monotonic())
+        steps = len(self.times) - 1
+        # the first one, which is slower, counts only where it stands alone
+        seconds = self.times[-1] - self.times[min(1, steps - 1)]
+        self.told = seconds >= self.SLOW if steps == 1 else seconds >= self.SECONDS or steps > self.STEPS
+        if not self.told:
+            return ""
+        speed = max(steps - 1, 1) * self.trainer.config.batch / max(seconds, 1e-9)
+        return forecast(self.trainer.device.type, speed, self.total - self.trainer.seen, steps, self.limited)
 
 
 def _due(kimg: float, before: int, now: int) -> bool:

@@ -43,6 +43,7 @@ class Trainer:
         seen: real images shown so far.
         steps: steps done so far.
         seconds: how long that took, stops left out; whoever trains sets it.
+        data: what checkpoints tell of the data; whoever trains sets it.
     """
 
     def __init__(self, config: TrainingConfig, labels: Tensor | None = None, class_names: Sequence[str] = ()) -> None:
@@ -61,6 +62,7 @@ class Trainer:
         self.pl_mean = torch.zeros([], device=self.device)
         self.seen = self.steps = 0
         self.seconds = 0.0
+        self.data: dict[str, Any] | None = None
         self._pl_weight, self._r1_gamma = config.pl_weight or 0.0, config.r1_gamma or 0.0
         self.optimizers = {
             "G": self._adam(self.G, config.g_lr, config.pl_interval if self._pl_weight else None),
@@ -174,6 +176,12 @@ class Trainer:
         for average, buffer in zip(self.G_ema.buffers(), self.G.buffers(), strict=True):
             average.copy_(buffer)
 
+    def checkpoint_bytes(self) -> int:
+        """How much a checkpoint takes on the disk, to a percent: networks, their average, and Adam's two moments."""
+        tensors = [t for name in ("G", "D", "G_ema") for t in getattr(self, name).state_dict().values()]
+        moments = [p for network in (self.G, self.D) for p in network.parameters()]
+        return sum(t.nbytes for t in tensors) + 2 * sum(p.nbytes for p in moments)
+
     def check_finite(self, measured: dict[str, float]) -> None:
         """Raise DivergenceError where a measured value or a weight is NaN or infinite."""
         remedy = "start again from the last checkpoint with a lower learning rate or a higher --r1-gamma"
@@ -205,6 +213,7 @@ class Trainer:
             "seconds": self.seconds,
             "c_dim": self.c_dim,
             "class_names": self.class_names,
+            "data": self.data,
             "config": dataclasses.asdict(self.config),
         }
         return files.save(out, self.seen, {**tensors, "state": state}, meta, self.config.keep)
@@ -232,8 +241,8 @@ class Trainer:
             optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         self.pl_mean = state["pl_mean"].to(self.device)
         self.seen, self.steps = meta["seen"], meta["steps"]
-        # checkpoints of imgops 0.1 lack it
-        self.seconds = meta.get("seconds", 0.0)
+        # older checkpoints lack them
+        self.seconds, self.data = meta.get("seconds", 0.0), meta.get("data")
         torch.set_rng_state(state["rng"])
         if self.device.type == "cuda" and "rng_cuda" in state:
             torch.cuda.set_rng_state(state["rng_cuda"], self.device)

@@ -1,0 +1,156 @@
+"""The data of a run: opened, apart from what the run writes, and remembered, so that a change of it is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import posixpath
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..data import ImageDataset, ImageFolder, SampleSet, open_dataset
+from ..data.files import write_file
+from .config import TrainingConfig
+
+#: names that a message lists
+_SHOWN = 3
+
+
+def open_data(config: TrainingConfig) -> ImageDataset:
+    """The dataset of a run.
+
+    Raises:
+        ValueError: it and the run's folder lie in one another; what :func:`~imgops.data.open_dataset` raises.
+    """
+    check_apart(config.out, config.data)
+    dataset = open_dataset(
+        config.data, config.resolution, config.channels, config.mirror, config.labels, seed=config.seed
+    )
+    if isinstance(dataset, ImageFolder) and dataset.path.is_dir():
+        _check_links(config.out, dataset)
+    return dataset
+
+
+def check_apart(out: str | os.PathLike[str], data: str, sheets: bool = False) -> None:
+    """Raise ValueError if what is written to ``out`` would become a part of the folder ``data``.
+
+    Args:
+        out: the folder of a run, or of the pictures of a generator.
+        data: what a run is trained on; a zip or a free set is in nobody's way.
+        sheets: whether ``out`` is only written to: data in a folder inside is then no matter.
+    """
+    if Path(out).exists() and not Path(out).is_dir():
+        raise ValueError(f"out must be a folder; {out} is a file")
+    if not Path(data).is_dir():
+        return
+    if _within(out, data):
+        raise ValueError(
+            f"out {out} lies inside the data {data}: what is written there would be trained on; choose another place "
+            f"(a run can be moved: --resume finds it by its new --out)"
+        )
+    if not sheets and _within(data, out):
+        raise ValueError(
+            f"data {data} lies inside the run's folder {out}, which the run writes to; choose another --out, or move "
+            f"the pictures"
+        )
+
+
+def _check_links(out: str, dataset: ImageFolder) -> None:
+    """Raise ValueError if links among the pictures lead into the run's folder, or to a folder around it."""
+    folders = {""}
+    for name in dataset.names:
+        folder = posixpath.dirname(name)
+        while folder not in folders:
+            folders.add(folder)
+            folder = posixpath.dirname(folder)
+    linked = [name for name in dataset.names if os.path.islink(dataset.path / name)]
+    for name in [*sorted(folders), *linked]:
+        place = dataset.path / name
+        if _within(place, out) or (name in folders and _within(out, place)):
+            raise ValueError(
+                f"{place} in the data leads to {os.path.realpath(place)}, so that what the run writes to {out} would "
+                f"be trained on; choose another --out, or remove the link"
+            )
+
+
+def _within(inner: str | os.PathLike[str], outer: str | os.PathLike[str]) -> bool:
+    """Whether a path, which need not exist, is a folder or inside it, by whatever names."""
+    if not os.path.exists(outer):
+        return False
+    place = Path(os.path.realpath(inner))
+    return any(folder.exists() and os.path.samefile(folder, outer) for folder in (place, *place.parents))
+
+
+class DataRecord(NamedTuple):
+    """What a set of pictures is told by: how many, their names and classes (nothing of their pixels)."""
+
+    size: int
+    names: list[str]
+    labels: list[int] | None
+    classes: list[str]
+
+    @classmethod
+    def of(cls, dataset: ImageDataset) -> DataRecord:
+        """The record of a dataset; that of a free set names its pictures, not each crop."""
+        classes = list(dataset.class_names)
+        if isinstance(dataset, ImageFolder):
+            labels = None if dataset.labels is None else dataset.labels.tolist()
+            return cls(dataset.count, list(dataset.names), labels, classes)
+        names = [dataset.name]
+        if isinstance(dataset, SampleSet):
+            names = [f"{dataset.name}/{picture.name}" for picture in dataset.pictures]
+        return cls(dataset.count, names, None, classes)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything in it."""
+        # ASCII, whatever bytes a name is made of
+        return hashlib.sha256(json.dumps(self).encode()).hexdigest()
+
+    def summary(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"count": self.size, "classes": self.classes, "sha256": self.digest}
+
+    def write(self, out: Path) -> None:
+        """Keep the names in the run's folder, for the day they differ."""
+        path = _path(out, self.digest)
+        if not path.exists():
+            write_file(path, json.dumps(self._asdict()).encode())
+
+    def changes(self, then: dict[str, Any], out: Path) -> str:
+        """In words what is different from the summary of a checkpoint in the run's folder; nothing if nothing is."""
+        if then["sha256"] == self.digest:
+            return ""
+        said = [] if then["count"] == self.size else [f"{then['count']:,} pictures then, {self.size:,} now"]
+        try:
+            old = DataRecord(**json.loads(_path(out, then["sha256"]).read_text()))
+        except (OSError, ValueError, TypeError):
+            said.append("which names differ is not known")
+        else:
+            before, now = old._classes(), self._classes()
+            said += _counted("added", now.keys() - before.keys()) + _counted("removed", before.keys() - now.keys())
+            said += _counted("of another class", [k for k in now.keys() & before.keys() if now[k] != before[k]])
+        if then["classes"] != self.classes:
+            said.append(f"classes {_listed(then['classes'])} then, {_listed(self.classes)} now")
+        return "; ".join(said)
+
+    def _classes(self) -> dict[str, int | None]:
+        labels: Sequence[int | None] = [None] * len(self.names) if self.labels is None else self.labels
+        return dict(zip(self.names, labels, strict=True))
+
+
+def _path(out: Path, digest: str) -> Path:
+    return out / f"data-{digest[:12]}.json"
+
+
+def _counted(what: str, names: Iterable[str]) -> list[str]:
+    some = sorted(names)
+    return [f"{len(some):,} {what} ({_listed(some)})"] if some else []
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    # names need not be text
+    return shown.encode("utf-8", "replace").decode() or "none"

@@ -1,0 +1,70 @@
+"""What a run says before its first step: where it runs, on what, how large it is, and what it will take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from .. import _backend
+from ..data import ImageDataset
+from ._progress import about
+from .config import CPU_OPTIONS
+from .trainer import Trainer
+
+#: the ops that the networks are made of
+OPS = ("bias_act", "modulated_conv2d", "upfirdn2d")
+#: hours from which on a CPU is told what suits it
+LONG = 6.0
+
+
+def opening(trainer: Trainer, dataset: ImageDataset, out: Path) -> str:
+    """Lines on the device, the data, the networks and the disk."""
+    config = trainer.config
+    parameters = [f"{name} {_millions(getattr(trainer, name))}" for name in ("G", "D")]
+    size = trainer.checkpoint_bytes()
+    kept = f"{_megabytes(size * config.keep)} for the {config.keep} that {out} keeps"
+    facts = {
+        "device": f"{device_name(trainer.device)}; ops by {backends(trainer.device.type)}",
+        "data": dataset.describe(),
+        "networks": f"{config.resolution} px, {' and '.join(parameters)} parameters",
+        "disk": f"{_megabytes(size)} a checkpoint, {kept}",
+    }
+    return "\n".join(f"{name:<9} {fact}" for name, fact in facts.items())
+
+
+def forecast(device: str, images_per_second: float, left: int, steps: int, limited: bool) -> str:
+    """Lines on the speed of the first steps and the time for the images that are left."""
+    seconds = left / images_per_second
+    # the first step pays for what the others find ready, and for every regulariser
+    after, at_most = ("the first step", "at most ") if steps == 1 else (f"{steps} steps", "")
+    text = f"{'speed':<9} {images_per_second:.3g} images/s after {after}"
+    if limited:
+        return text
+    text += f": {at_most}about {about(seconds)} for {left:,} images"
+    if device == "cpu" and seconds > LONG * 3600:
+        text += f"\n{'':<9} a CPU wants smaller networks: {CPU_OPTIONS}\n{'':<9} (docs/training.md, Sizing a run)"
+    return text
+
+
+def device_name(device: torch.device) -> str:
+    """A device in words."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    threads = torch.get_num_threads()
+    return f"{device}, {threads} thread{'' if threads == 1 else 's'}"
+
+
+def backends(device_type: str) -> str:
+    """What runs the networks' ops on a type of device, in words."""
+    statuses = _backend.load()
+    chosen = sorted({_backend.choose(op, device_type, None, statuses) for op in OPS})
+    return ", ".join(chosen) + (" (no fused kernels: imgops info says why)" if chosen == ["reference"] else "")
+
+
+def _millions(network: torch.nn.Module) -> str:
+    return f"{sum(p.numel() for p in network.parameters()) / 1e6:.3g} M"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.3g} MB" if size < 1e9 else f"{size / 1e9:.3g} GB"
