@@ -17,32 +17,30 @@ struct Operands {
   OptionalTensor b, scale, noise;
 };
 
-// The layout of x for a bias along dim: what b, scale and noise index.
-BiasAct layout(const Tensor& x, int64_t dim, const Operands& t) {
+// The layout of x for a bias along dim: what b (per_channel), scale and noise (per_sample), or their gradients, index.
+BiasAct layout(const Tensor& x, int64_t dim, bool per_channel, bool per_sample) {
   BiasAct p;
   const int64_t ndim = x.dim();
-  if (!t.b.has_value() && !t.scale.has_value() && !t.noise.has_value()) {
+  if (!per_channel && !per_sample) {
     p.inner = x.numel();
   } else {
     STD_TORCH_CHECK(dim >= 0 && dim < ndim, "imgops::bias_act: dim must be in [0, ", ndim, "); got ", dim);
-    STD_TORCH_CHECK(dim == 1 || (!t.scale.has_value() && !t.noise.has_value()),
-                    "imgops::bias_act: scale and noise need dim = 1");
+    STD_TORCH_CHECK(dim == 1 || !per_sample, "imgops::bias_act: scale and noise need dim = 1");
     p.channels = x.size(dim);
     for (int64_t i = 0; i < dim; ++i) p.outer *= x.size(i);
     for (int64_t i = dim + 1; i < ndim; ++i) p.inner *= x.size(i);
     p.interleaved = is_channels_last(x) || p.inner == 1;
-    if (p.inner == 1 && !t.scale.has_value() && !t.noise.has_value()) std::swap(p.inner, p.outer);
+    if (p.inner == 1 && !per_sample) std::swap(p.inner, p.outer);
   }
   p.chunk = std::max<int64_t>(1, std::min(p.inner, p.interleaved ? kChunk / std::max<int64_t>(p.channels, 1) : kChunk));
   p.chunks = (p.inner + p.chunk - 1) / p.chunk;
-  p.noise_stride = t.noise.has_value() && t.noise->size(0) > 1 ? p.inner : 0;
   return p;
 }
 
 // x, in a format in which the channels of dim are either planes or innermost; any dense one where nothing runs along it.
-Tensor prepared(const Tensor& x, int64_t dim, const OptionalTensor& b) {
+Tensor prepared(const Tensor& x, int64_t dim, bool per_channel) {
   const Tensor t = dense(x);
-  return is_channels_last(t) && b.has_value() && dim != 1 ? torch::stable::contiguous(t) : t;
+  return is_channels_last(t) && per_channel && dim != 1 ? torch::stable::contiguous(t) : t;
 }
 
 Operands operands(const Tensor& x, const OptionalTensor& b, const OptionalTensor& scale, const OptionalTensor& noise, int64_t dim) {
@@ -62,6 +60,7 @@ void fill(BiasAct& p, const Operands& t, const std::string& act, double alpha, d
   p.b = data_of(t.b);
   p.scale = data_of(t.scale);
   p.noise = data_of(t.noise);
+  p.noise_stride = t.noise.has_value() && t.noise->size(0) > 1 ? p.inner : 0;
   p.act = act_of(act);
   p.alpha = alpha;
   p.gain = gain;
@@ -103,11 +102,11 @@ void sum_partials(const BiasAct& p, const Tensor& partials, const Tensor& out, b
 
 Tensor bias_act_cpu(const Tensor& x_any, const OptionalTensor& b, const OptionalTensor& scale, const OptionalTensor& noise,
                     int64_t dim, std::string act, double alpha, double gain, double clamp) {
-  const Tensor x = prepared(x_any, dim, b);
+  const Tensor x = prepared(x_any, dim, b.has_value());
   const Tensor y = allocate(x, shape_of(x), is_channels_last(x));
   if (x.numel() == 0) return in_format(y, is_channels_last(x_any));
   const Operands t = operands(x, b, scale, noise, dim);
-  BiasAct p = layout(x, dim, t);
+  BiasAct p = layout(x, dim, b.has_value(), scale.has_value() || noise.has_value());
   fill(p, t, act, alpha, gain, clamp);
   p.x = x.data_ptr();
   p.out = y.data_ptr();
@@ -122,13 +121,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(
   // the gradient takes the format of what was saved, whose memory is dense
   const OptionalTensor& saved = x_any.has_value() ? x_any : y_any;
   const bool last = is_channels_last(saved.has_value() ? *saved : dy_any);
-  const Tensor like = prepared(saved.has_value() ? *saved : dy_any, dim, b);
+  const bool per_channel = b.has_value() || needs_b;
+  const bool per_sample = scale.has_value() || noise.has_value() || needs_scale || needs_noise;
+  const Tensor like = prepared(saved.has_value() ? *saved : dy_any, dim, per_channel);
   const Tensor dy = in_format(dy_any, is_channels_last(like));
   STD_TORCH_CHECK(dy.numel() == like.numel() && dy.scalar_type() == like.scalar_type(),
                   "imgops::bias_act_backward: dy must have the shape and dtype of the tensor saved");
   STD_TORCH_CHECK(!needs_scale || x_any.has_value(), "imgops::bias_act_backward: the gradient of scale needs x");
-  STD_TORCH_CHECK((!needs_b || b.has_value()) && (!needs_scale || scale.has_value()) && (!needs_noise || noise.has_value()),
-                  "imgops::bias_act_backward: the gradient of an operand needs the operand");
+  STD_TORCH_CHECK(!needs_b || (dim >= 0 && dim < dy.dim()), "imgops::bias_act_backward: dim out of range");
+  STD_TORCH_CHECK((!needs_scale && !needs_noise) || dy.dim() >= 2,
+                  "imgops::bias_act_backward: the gradients of scale and noise need 2 or more dimensions");
 
   std::vector<int64_t> noise_size = shape_of(dy);
   if (needs_noise) noise_size[1] = 1;
@@ -142,7 +144,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(
   }
 
   const Operands t = operands(dy, b, scale, noise, dim);
-  BiasAct p = layout(dy, dim, t);
+  BiasAct p = layout(dy, dim, per_channel, per_sample);
   fill(p, t, act, alpha, gain, clamp);
   const Tensor sum_dz = allocate_sums(dy, {needs_b ? p.outer * p.chunks * p.channels : 0});
   const Tensor sum_dz_x = allocate_sums(dy, {needs_scale ? p.outer * p.chunks * p.channels : 0});

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,7 +34,8 @@ def register(
 
     ``triton`` has the schema in its annotations, the same as the one in csrc/library.cpp; without it the op has no
     kernel there. ``backward`` is called with the namespace, so that a gradient runs on the twin that ran the forward,
-    ctx, which of the inputs' gradients this pass has a use for, and the outputs' gradients.
+    ctx, which of the inputs' gradients this pass has a use for, and the outputs' gradients: None of an output that
+    nothing depends on, but not of all. It returns None for an input that nothing depends on, never zeros.
     """
     spaces = ["imgops"] if STATUSES["cpu", "cpu"].available else []
     if _TRITON and triton is not None:
@@ -46,20 +46,36 @@ def register(
 
     def remember(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.tensor_inputs = [i for i, value in enumerate(inputs) if isinstance(value, Tensor)]
+        # PyTorch would else make zeros of what is undefined, and Adam counts a step for a gradient of zeros
+        ctx.set_materialize_grads(False)
         setup_context(ctx, inputs, output)
 
     for space in spaces:
-        differentiate = partial(_differentiate, backward, _NAMESPACES[space])
+        differentiate = _gradient(backward, _NAMESPACES[space])
         op = getattr(getattr(torch.ops, space), name).default
         torch.library.register_fake(op, fake)
         torch.library.register_autograd(op, differentiate, setup_context=remember)
         setattr(_NAMESPACES[space], name, _function(op, differentiate, remember))
 
 
-def _differentiate(
-    backward: Callable[..., Any], ops: SimpleNamespace, ctx: Any, *gradients: Tensor | None
-) -> tuple[Any, ...]:
-    return backward(ops, ctx, _asked_for(ctx), *gradients)
+def check_kept(op: str, what: str, kept: bool) -> None:
+    """Raise unless a forward pass kept what its gradient takes; traced where no gradient was wanted it did not."""
+    if not kept:
+        raise RuntimeError(
+            f"imgops::{op}: its gradient takes {what}, which the forward pass did not keep, as no gradient was wanted "
+            f"when it was traced (make_fx, torch.export, torch.jit.trace); trace it with inputs that require a gradient"
+        )
+
+
+def _gradient(backward: Callable[..., Any], ops: SimpleNamespace) -> Callable[..., tuple[Any, ...]]:
+    """``backward`` as PyTorch calls it. A plain function: compiled autograd takes nothing else."""
+
+    def differentiate(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+        if all(g is None for g in gradients):
+            return (None,) * len(ctx.needs_input_grad)
+        return backward(ops, ctx, _asked_for(ctx), *gradients)
+
+    return differentiate
 
 
 def _function(

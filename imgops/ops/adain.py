@@ -126,12 +126,14 @@ def _setup_context_mean_std(ctx: Any, inputs: tuple[Any, ...], output: tuple[Ten
 
 
 def _backward_mean_std(
-    ops: Any, ctx: Any, needs: tuple[bool, ...], dmean: Tensor, dstd: Tensor
+    ops: Any, ctx: Any, needs: tuple[bool, ...], dmean: Tensor | None, dstd: Tensor | None
 ) -> tuple[Tensor, None, None]:
     x, mean, std = ctx.saved_tensors
-    pixels = x.shape[2] * x.shape[3]
-    slope, shift = _of_planes(dstd / (std * ctx.freedom)), _of_planes(dmean / pixels)
-    return torch.addcmul(shift, _deviations(x, mean), slope).to(x.dtype), None, None
+    dx: Any = None if dmean is None else _of_planes(dmean / (x.shape[2] * x.shape[3]))
+    if dstd is not None:
+        slope, deviations = _of_planes(dstd / (std * ctx.freedom)), _deviations(x, mean)
+        dx = deviations * slope if dx is None else torch.addcmul(dx, deviations, slope)
+    return dx.to(x.dtype).expand(x.shape), None, None
 
 
 def _deviations(x: Tensor, mean: Tensor) -> Tensor:
@@ -156,12 +158,19 @@ def _fake(x: Tensor, *args: Any) -> Tensor:
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, scale, _, *ctx.arguments = inputs
-    ctx.save_for_backward(x, scale)
+    needs_x, needs_scale = ctx.needs_input_grad[:2]
+    # the scale is a factor of x's gradient alone, and the bias of nobody's
+    ctx.save_for_backward(x if needs_x or needs_scale else None, scale if needs_x else None)
 
 
 def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) -> tuple[Any, ...]:
     x, scale = ctx.saved_tensors
-    return *ops.adaptive_instance_norm_backward(dy.to(x.dtype), x, scale, *ctx.arguments), None, None
+    if x is None:
+        return None, None, dy.sum([2, 3], dtype=accumulation_dtype(dy.dtype)), None, None
+    if scale is None:
+        scale = dy.new_zeros(dy.shape[:2], dtype=accumulation_dtype(dy.dtype))
+    gradients = ops.adaptive_instance_norm_backward(dy.to(x.dtype), x, scale, *ctx.arguments)
+    return *(g if needed else None for g, needed in zip(gradients, needs, strict=False)), None, None
 
 
 def _triton_backward(dy: Tensor, x: Tensor, scale: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -181,7 +190,7 @@ def _setup_context_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Ten
 
 
 def _double_backward(
-    ops: Any, ctx: Any, needs: tuple[bool, ...], vx: Tensor, vscale: Tensor, vbias: Tensor
+    ops: Any, ctx: Any, needs: tuple[bool, ...], vx: Tensor | None, vscale: Tensor | None, vbias: Tensor | None
 ) -> tuple[Any, ...]:
     """Gradients of <v, (dx, dscale, dbias)>, in ops that are differentiable themselves.
 
@@ -192,20 +201,34 @@ def _double_backward(
     dy, x, scale = ctx.saved_tensors
     eps, unbiased = ctx.arguments
     wide = accumulation_dtype(x.dtype)
-    mean, std = reference.mean_std(x.to(wide), eps, unbiased)
-    freedom = x.shape[2] * x.shape[3] - unbiased
-    r = _of_planes(1 / std)
-    x_hat = _deviations(x, mean) * r
-    d, v = (t - t.mean([2, 3], keepdim=True) for t in (dy.to(wide), vx.to(wide)))
-    p, s = ((t * x_hat).sum([2, 3], keepdim=True) for t in (v, d))
-    product = (v * d).sum([2, 3], keepdim=True)
-    k, vs, vb = _of_planes(scale) * r, _of_planes(vscale), _of_planes(vbias)
+    ddy = dx = dscale = None
+    if vbias is not None:
+        ddy = _of_planes(vbias)
+    if vx is not None or vscale is not None:
+        mean, std = reference.mean_std(x.to(wide), eps, unbiased)
+        freedom = x.shape[2] * x.shape[3] - unbiased
+        r = _of_planes(1 / std)
+        x_hat = _deviations(x, mean) * r
+        d = _centred(dy.to(wide))
+        s = (d * x_hat).sum([2, 3], keepdim=True)
+    if vscale is not None:
+        vs = _of_planes(vscale)
+        ddy = vs * x_hat if ddy is None else ddy + vs * x_hat
+        dx = vs * r * (d - x_hat * (s / freedom))
+    if vx is not None:
+        v, k = _centred(vx.to(wide)), _of_planes(scale) * r
+        p = (v * x_hat).sum([2, 3], keepdim=True)
+        product = (v * d).sum([2, 3], keepdim=True)
+        of_dy = k * (v - x_hat * (p / freedom))
+        of_x = (k * r / freedom) * (x_hat * (3 * p * s / freedom - product) - s * v - p * d)
+        ddy, dx = (of if t is None else t + of for t, of in ((ddy, of_dy), (dx, of_x)))
+        dscale = (r * (product - p * s / freedom))[:, :, 0, 0]
+    ddy = None if ddy is None else ddy.to(dy.dtype).expand(dy.shape)
+    return ddy, None if dx is None else dx.to(x.dtype), dscale, None, None
 
-    ddy = k * (v - x_hat * (p / freedom)) + vs * x_hat + vb
-    of_dx = (k * r / freedom) * (x_hat * (3 * p * s / freedom - product) - s * v - p * d)
-    dx = of_dx + vs * r * (d - x_hat * (s / freedom))
-    dscale = (r * (product - p * s / freedom))[:, :, 0, 0]
-    return ddy.to(dy.dtype), dx.to(x.dtype), dscale, None, None
+
+def _centred(t: Tensor) -> Tensor:
+    return t - t.mean([2, 3], keepdim=True)
 
 
 register(

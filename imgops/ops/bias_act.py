@@ -22,6 +22,10 @@ from ._common import (
 )
 from ._registration import namespace, register
 
+#: activations whose curvature PyTorch has as a tensor of zeros, not as None like a clamp's; an optimiser tells the two
+#: apart, so the twins have it too
+_KINKED = ("relu", "lrelu")
+
 
 def bias_act(
     x: Tensor,
@@ -152,22 +156,45 @@ def keeps_input(
 
 
 def saved_for_backward(
-    x: Tensor, y: Tensor, act: str, alpha: float, gain: float, clamp: float, needs_x: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """(x, None), (None, y) or (None, None): the one tensor that gives the activation's slope."""
-    source = _slope_from(act, alpha, gain, clamp, needs_x)
-    return x if source == "x" else None, y if source == "y" else None
+    x: Tensor,
+    y: Tensor,
+    b: Tensor | None,
+    scale: Tensor | None,
+    noise: Tensor | None,
+    activation: tuple[str, float, float, float],
+    needs_x: bool,
+    needs_scale: bool,
+) -> tuple[Tensor | None, ...]:
+    """(x, y, b, scale, noise), None in place of those that no gradient reads.
+
+    ``needs_x`` and ``needs_scale`` say whether x and scale get a gradient. The slope is read from y, or at the
+    pre-activation, which is computed again from x, b, scale and noise.
+    """
+    source = _slope_from(*activation, needs_scale)
+    act, _, _, clamp = activation
+    at_z = source == "x" and not (act == "linear" and clamp < 0)
+    return (
+        x if source == "x" else None,
+        y if source == "y" else None,
+        b if at_z else None,
+        scale if at_z or needs_x else None,
+        noise if at_z else None,
+    )
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, b, scale, noise, dim, act, alpha, gain, clamp = inputs
-    kept = saved_for_backward(x, output, act, alpha, gain, clamp, needs_x=scale is not None and ctx.needs_input_grad[2])
-    ctx.save_for_backward(*kept, b, scale, noise)
-    ctx.arguments = dim, act, alpha, gain, clamp
+    needs_x, _, needs_scale = ctx.needs_input_grad[:3]
+    activation = act, alpha, gain, clamp
+    kept = saved_for_backward(x, output, b, scale, noise, activation, needs_x, needs_scale and scale is not None)
+    ctx.save_for_backward(*kept)
+    ctx.arguments = dim, *activation
+    ctx.noise_shape = None if noise is None else noise.shape
 
 
 def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) -> tuple[Any, ...]:
-    return *gradients(ops, dy, ctx.saved_tensors, ctx.arguments, *needs[1:4]), *[None] * 5
+    dx, *others = gradients(ops, dy, ctx.saved_tensors, ctx.arguments, ctx.noise_shape, *needs[1:4])
+    return dx if needs[0] else None, *others, *[None] * 5
 
 
 def gradients(
@@ -175,18 +202,23 @@ def gradients(
     dy: Tensor,
     saved: tuple[Tensor | None, ...],
     arguments: tuple[int, str, float, float, float],
+    noise_shape: Sequence[int] | None,
     needs_b: bool,
     needs_scale: bool,
     needs_noise: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """(dx, db, dscale, dnoise) by the fused backward; ``saved`` is (x, y, b, scale, noise)."""
-    noise = saved[4]
-    dx, db, dscale, dnoise = ops.bias_act_backward(dy, *saved, *arguments, needs_b, needs_scale, needs_noise)
+    """(dx, db, dscale, dnoise) by the fused backward; ``saved`` is what :func:`saved_for_backward` gave."""
+    if _is_curvature(dy):
+        dx = dy
+        sizes = [dy.shape[arguments[0]]] if needs_b else [0], dy.shape[:2] if needs_scale else [0], noise_shape or [0]
+        db, dscale, dnoise = (dy.new_zeros(size, dtype=accumulation_dtype(dy.dtype)) for size in sizes)
+    else:
+        dx, db, dscale, dnoise = ops.bias_act_backward(dy, *saved, *arguments, needs_b, needs_scale, needs_noise)
     return (
         dx,
         db if needs_b else None,
         dscale if needs_scale else None,
-        dnoise.sum_to_size(noise.shape) if needs_noise and noise is not None else None,
+        dnoise.sum_to_size(noise_shape) if needs_noise and noise_shape is not None else None,
     )
 
 
@@ -241,12 +273,22 @@ def _fake_backward(
 
 
 def _setup_context_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs[:6])
+    dy, *saved = inputs[:6]
     ctx.arguments, ctx.needs = inputs[6:11], inputs[11:]
+    ctx.shape, ctx.dtype = dy.shape, dy.dtype
+    ctx.scaled = saved[3] is not None or ctx.needs[1]
+    # without a curvature and a scale the backward is linear in dy alone
+    ctx.save_for_backward(dy if ctx.scaled or ACTIVATIONS[ctx.arguments[1]].derivative2 is not None else None, *saved)
 
 
 def _double_backward(
-    ops: Any, ctx: Any, needs: tuple[bool, ...], vx: Tensor, vb: Tensor, vscale: Tensor, vnoise: Tensor
+    ops: Any,
+    ctx: Any,
+    needs: tuple[bool, ...],
+    vx: Tensor | None,
+    vb: Tensor | None,
+    vscale: Tensor | None,
+    vnoise: Tensor | None,
 ) -> tuple[Any, ...]:
     """Gradients of <v, (dx, db, dscale, dnoise)>, in ops that are differentiable themselves.
 
@@ -254,55 +296,99 @@ def _double_backward(
     dscale = sum(dy * s * x), dnoise = sum(dy * s): linear in dy, and in x through s (smooth activations).
     """
     dy, x, y, b, scale, noise = ctx.saved_tensors
-    (dim, act, alpha, gain, clamp), (has_b, has_scale, has_noise) = ctx.arguments, ctx.needs
-    needs_dy, needs_x, _, needs_b, needs_scale, needs_noise = needs[:6]
-    wide = accumulation_dtype(dy.dtype)
+    dim, act, alpha, gain, clamp = ctx.arguments
+    t = _change_of_z(ctx, x, scale, vx, vb, vscale, vnoise)
+    if t is None:
+        return (None,) * len(ctx.needs_input_grad)
+    curved = ACTIVATIONS[act].derivative2 is not None
+    slope: Tensor | float = gain
+    curvature: Tensor | float = 0.0
+    if curved or ctx.scaled:
+        dy = dy.to(accumulation_dtype(ctx.dtype))
+        slope, curvature = _slope_and_curvature(x, y, b, scale, noise, dim, act, alpha, gain, clamp)
 
-    # t = dz for the perturbation v: what multiplies dy * s in <v, ...>
-    t = vx.to(wide) if scale is None else vx * _per_channel(scale, dy)
-    if has_b:
-        t = t + vb.reshape([-1 if i == dim else 1 for i in range(dy.ndim)])
-    if has_scale:
-        t = t + x * _per_channel(vscale, dy)
-    if has_noise:
-        t = t + vnoise
-
-    smooth = ACTIVATIONS[act].derivative2 is not None
-    ddy = dx = db = dscale = dnoise = None
-    if needs_dy and scale is None:
-        ddy = ops.bias_act_backward(
-            t.to(dy.dtype), x, y, b, None, noise, dim, act, alpha, gain, clamp, False, False, False
-        )[0]
-    if scale is None and not smooth:
-        return ddy, *[None] * 13
-
-    slope, curvature = _slope_and_curvature(x, y, b, scale, noise, dim, act, alpha, gain, clamp)
-    inner = list(range(2, dy.ndim))
-    if smooth and (needs_x or needs_b or needs_scale or needs_noise):
-        # dz: the gradient for z, which x, scale, noise and b share
+    ddy = dz = None
+    if needs[0] and ctx.scaled:
+        ddy = (t * slope).to(ctx.dtype).expand(ctx.shape)
+    elif needs[0]:
+        t_dy = t.to(ctx.dtype).expand(ctx.shape)
+        ddy = ops.bias_act_backward(t_dy, x, y, b, None, noise, dim, act, alpha, gain, clamp, False, False, False)[0]
+    if any(needs[1:6]) and curved:
+        # z's gradient, which x, scale, noise and b share
         dz = t * dy * curvature
-        if needs_x:
-            dx = dz if scale is None else dz * _per_channel(scale, dy)
-        if needs_b:
-            db = dz.sum([i for i in range(dy.ndim) if i != dim])
-        if needs_scale:
-            dscale = (dz * x).sum(inner)
-        if needs_noise:
-            dnoise = dz.sum(1, keepdim=True).sum_to_size(noise.shape)
-    if scale is not None:
-        ds = dy * slope
-        if needs_dy:
-            ddy = (t * slope).to(dy.dtype)
-        if needs_scale:
-            dscale = (vx * ds).sum(inner) if dscale is None else dscale + (vx * ds).sum(inner)
-        if needs_x and has_scale:
-            through_scale = ds * _per_channel(vscale, dy)
-            dx = through_scale if dx is None else dx + through_scale
-    return ddy, None if dx is None else dx.to(dy.dtype), None, db, dscale, dnoise, *[None] * 8
+    elif any(needs[1:6]) and act in _KINKED:
+        dz = t.new_zeros(ctx.shape)
+    dx, dy_of_y, db, dscale, dnoise = _through_z(ctx, needs, dz, x, scale, noise)
+
+    # beside z, dx has scale as a factor, and dscale has x
+    if needs[1] and ctx.needs[1] and vscale is not None:
+        dx = _sum_of(dx, dy * slope * _per_channel(vscale, ctx.shape))
+    if needs[4] and vx is not None:
+        dscale = _sum_of(dscale, (vx * (dy * slope)).sum(list(range(2, len(ctx.shape)))))
+    return ddy, None if dx is None else dx.to(ctx.dtype), dy_of_y, db, dscale, dnoise, *[None] * 8
 
 
-def _per_channel(t: Tensor, like: Tensor) -> Tensor:
-    return t.reshape(*t.shape, *[1] * (like.ndim - 2))
+def _change_of_z(
+    ctx: Any,
+    x: Tensor | None,
+    scale: Tensor | None,
+    vx: Tensor | None,
+    vb: Tensor | None,
+    vscale: Tensor | None,
+    vnoise: Tensor | None,
+) -> Tensor | None:
+    """t of <v, (dx, db, dscale, dnoise)> = <t, dy * s>, of a shape that broadcasts to dy's; None where v is."""
+    (has_b, has_scale, has_noise), dim, ndim = ctx.needs, ctx.arguments[0], len(ctx.shape)
+    t = None
+    if vx is not None:
+        vx = vx.to(accumulation_dtype(ctx.dtype))
+        t = vx if scale is None else vx * _per_channel(scale, ctx.shape)
+    # what was not asked for has no gradient, though a compiler may pass an empty one
+    if has_b and vb is not None:
+        t = _sum_of(t, vb.reshape([-1 if i == dim else 1 for i in range(ndim)]))
+    if has_scale and x is not None and vscale is not None:
+        t = _sum_of(t, x * _per_channel(vscale, ctx.shape))
+    if has_noise and vnoise is not None:
+        t = _sum_of(t, vnoise)
+    return t
+
+
+def _through_z(
+    ctx: Any, needs: tuple[bool, ...], dz: Tensor | None, x: Tensor | None, scale: Tensor | None, noise: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """The parts of (dx, dy, db, dscale, dnoise) that the gradient for z gives, where y stands for z if it is saved."""
+    if dz is None:
+        return (None,) * 5
+    _, needs_x, needs_y, needs_b, needs_scale, needs_noise = needs[:6]
+    dim, ndim = ctx.arguments[0], len(ctx.shape)
+    return (
+        (dz if scale is None else dz * _per_channel(scale, ctx.shape)) if needs_x else None,
+        _as_output_gradient(dz.to(ctx.dtype), ctx.arguments[1]) if needs_y else None,
+        dz.sum([i for i in range(ndim) if i != dim]) if needs_b else None,
+        (dz * x).sum(list(range(2, ndim))) if needs_scale and x is not None else None,
+        dz.sum(1, keepdim=True).sum_to_size(noise.shape) if needs_noise and noise is not None else None,
+    )
+
+
+def _as_output_gradient(zeros: Tensor, act: str) -> Tensor:
+    """The curvature of a kink as y's gradient, which leads to z: of lrelu it is z's, and no pass runs on the way."""
+    if act == "lrelu":
+        zeros.imgops_curvature = zeros._version  # type: ignore[attr-defined]
+    return zeros
+
+
+def _is_curvature(dy: Tensor) -> bool:
+    """Whether dy is what :func:`_as_output_gradient` gave for lrelu, and nobody wrote to it since."""
+    return not torch.compiler.is_compiling() and getattr(dy, "imgops_curvature", None) == dy._version
+
+
+def _sum_of(a: Tensor | None, b: Tensor) -> Tensor:
+    return b if a is None else a + b
+
+
+def _per_channel(t: Tensor, shape: Sequence[int]) -> Tensor:
+    """t [N, C] as a factor of an image of this shape."""
+    return t.reshape(*t.shape, *[1] * (len(shape) - 2))
 
 
 def _slope_and_curvature(
@@ -321,14 +407,14 @@ def _slope_and_curvature(
     function, derivative, derivative2, *_ = ACTIVATIONS[act]
     slope: Tensor | float = gain
     curvature: Tensor | float = 0.0
+    if act == "linear" and clamp < 0:
+        return slope, curvature
     if y is not None:
         slope, output = gain * derivative(y, alpha), y
     elif x is not None:
         z = reference.pre_activation(x.to(accumulation_dtype(x.dtype)), b, scale, noise, dim)
         slope, output = gain * derivative(z, alpha), gain * function(z, alpha)
         curvature = 0.0 if derivative2 is None else gain * derivative2(z, alpha)
-    else:
-        return slope, curvature
     if clamp >= 0:
         inside = (output.abs() < clamp).to(output.dtype)
         slope, curvature = slope * inside, curvature * inside

@@ -21,7 +21,7 @@ from ._common import (
     gradient_wanted,
     without_autocast,
 )
-from ._registration import namespace, register
+from ._registration import check_kept, namespace, register
 from .upfirdn2d import check_filter, check_padding, filter_size, output_size, resampled_size, transposed_padding
 
 #: pixels, one above the other, whose codes share a byte
@@ -220,7 +220,6 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.save_for_backward(output[1], fu, fd)
     ctx.x_shape = x.shape
     ctx.arguments = up, down, padding, _NO_PADDING, flip_filter, float(up**2), 1.0, gain, slope
-    ctx.set_materialize_grads(False)
 
 
 def _transposed(
@@ -241,10 +240,8 @@ def _transposed(
 
 def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, dcodes: Tensor | None) -> tuple[Any, ...]:
     codes, fu, fd = ctx.saved_tensors
-    if needs[1] or needs[2]:
-        raise RuntimeError("imgops::filtered_lrelu: has no gradient for its filters; compose upfirdn2d and bias_act")
-    if not ctx.keep:
-        raise RuntimeError("imgops::filtered_lrelu: its gradient takes the codes, which keep=False does not write")
+    check_kept("filtered_lrelu", "each step by itself for its filters", not (needs[1] or needs[2]))
+    check_kept("filtered_lrelu", "the codes of the slopes", ctx.keep)
     dx = db = None
     if dy is not None and (needs[0] or needs[3]):
         dx = _transposed(ops, dy, codes, fu, fd, ctx.x_shape, ctx.arguments)

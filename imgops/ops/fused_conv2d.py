@@ -16,7 +16,7 @@ from torch import Tensor
 from ..reference.modulated_conv2d import resample_padding
 from . import bias_act
 from ._common import accumulation_dtype, dense_format
-from ._registration import namespace, register
+from ._registration import check_kept, namespace, register
 from .upfirdn2d import choose_resampler, filter_size, fused_upfirdn2d_bias_act
 
 _LINEAR = ("linear", 0.0, 1.0, -1.0)
@@ -187,12 +187,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     x, weight, styles, demod, noise, b, act, alpha, gain, clamp, stride, padding, up, keep = inputs
     y, u = output
     # u is an output, so that a gradient of the backward finds its way to x and the weight through it
-    kept = bias_act.saved_for_backward(u, y, act, alpha, gain, clamp, demod is not None and ctx.needs_input_grad[3])
-    ctx.save_for_backward(x, weight, styles, *kept, b, demod, noise)
+    needs_u, needs_demod = any(ctx.needs_input_grad[:3]), ctx.needs_input_grad[3]
+    kept = bias_act.saved_for_backward(u, y, b, demod, noise, (act, alpha, gain, clamp), needs_u, needs_demod)
+    ctx.save_for_backward(*((x, weight, styles) if needs_u else (None,) * 3), *kept)
     ctx.convolution, ctx.epilogue = (stride, padding, up), (1, act, alpha, gain, clamp)
     ctx.plain = demod is None and noise is None and b is None and (act, gain, clamp) == ("linear", 1.0, -1.0)
-    ctx.keep = keep
-    ctx.set_materialize_grads(False)
+    ctx.keep, ctx.noise_shape = keep, None if noise is None else noise.shape
 
 
 def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, du: Tensor | None) -> tuple[Any, ...]:
@@ -203,15 +203,17 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, du
     if dy is not None and ctx.plain:
         d = dy if d is None else d + dy
     elif dy is not None:
+        check_kept("fused_conv2d", "the convolution's output", ctx.keep or kept[0] is None)
         through, db, ddemod, dnoise = bias_act.gradients(
-            ops, dy, tuple(kept), ctx.epilogue, needs_b, needs_demod, needs_noise
+            ops, dy, tuple(kept), ctx.epilogue, ctx.noise_shape, needs_b, needs_demod, needs_noise
         )
         d = through if d is None else d + through
     if d is not None and (needs_x or needs_styles):
         dx = _input_gradient(ops, d, x, weight, *ctx.convolution)
         if styles is not None:
+            of_styles = x if needs_styles else None
             dx, _, dstyles, _ = ops.bias_act_backward(
-                dx, x, None, None, styles, None, 1, *_LINEAR, False, needs_styles, False
+                dx, of_styles, None, None, styles, None, 1, *_LINEAR, False, needs_styles, False
             )
     if d is not None and needs_weight:
         modulated = x if styles is None else ops.bias_act(x, None, styles, None, 1, *_LINEAR)

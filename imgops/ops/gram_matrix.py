@@ -140,11 +140,16 @@ def _setup_context_statistics(ctx: Any, inputs: tuple[Tensor], output: tuple[Ten
     ctx.save_for_backward(*inputs, output[0])
 
 
-def _backward_statistics(ops: Any, ctx: Any, needs: tuple[bool, ...], d_mean: Tensor, d_covariance: Tensor) -> Tensor:
+def _backward_statistics(
+    ops: Any, ctx: Any, needs: tuple[bool, ...], d_mean: Tensor | None, d_covariance: Tensor | None
+) -> Tensor:
     x, mean = ctx.saved_tensors
     pixels = x.shape[2] * x.shape[3]
+    shift: Any = None if d_mean is None else d_mean / pixels
+    if d_covariance is None:
+        return shift[:, :, None, None].to(x.dtype).expand(x.shape)
     # the covariance has no gradient for the mean: the deviations from it add up to zero
-    return ops.mix_channels(x, _symmetric(d_covariance, 1 / pixels), mean, d_mean / pixels)
+    return ops.mix_channels(x, _symmetric(d_covariance, 1 / pixels), mean, shift)
 
 
 def _triton_mix(x: Tensor, weight: Tensor, mean: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -157,8 +162,13 @@ def _fake_mix(x: Tensor, weight: Tensor, mean: Tensor | None, bias: Tensor | Non
     return torch.empty_like(x, memory_format=dense_format(x))
 
 
-def _setup_context_mix(ctx: Any, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:3])
+def _setup_context_mix(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, mean, _ = inputs
+    needs_x, needs_weight, needs_mean, _ = ctx.needs_input_grad
+    ctx.save_for_backward(
+        x if needs_weight else None, weight if needs_x or needs_mean else None, mean if needs_weight else None
+    )
+    ctx.dtype = weight.dtype
 
 
 def _backward_mix(ops: Any, ctx: Any, needs: tuple[bool, ...], v: Tensor) -> tuple[Tensor | None, ...]:
@@ -168,13 +178,13 @@ def _backward_mix(ops: Any, ctx: Any, needs: tuple[bool, ...], v: Tensor) -> tup
     dx = dweight = dmean = sums = None
     if needs_x:
         dx = ops.mix_channels(v, weight.mT, None, None)
-    with without_autocast(x):
+    with without_autocast(v):
         if needs_weight:
-            deviation = x.flatten(2).to(weight.dtype)
+            deviation = x.flatten(2).to(ctx.dtype)
             deviation = deviation if mean is None else deviation - mean[:, :, None]
-            dweight = torch.bmm(v.flatten(2).to(weight.dtype), deviation.mT)
+            dweight = torch.bmm(v.flatten(2).to(ctx.dtype), deviation.mT)
         if needs_mean or needs_bias:
-            sums = v.sum([2, 3], dtype=weight.dtype)
+            sums = v.sum([2, 3], dtype=ctx.dtype)
         if needs_mean and sums is not None:
             dmean = -torch.bmm(weight.mT, sums[:, :, None])[:, :, 0]
     return dx, dweight, dmean, sums if needs_bias else None

@@ -140,7 +140,6 @@ def _fake_backward(
 def _setup_context_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     dy, x, positions, ctx.size, ctx.displaced, ctx.padding_mode, ctx.order, ctx.needs_x, ctx.needs_positions = inputs
     ctx.save_for_backward(dy, x, positions)
-    ctx.set_materialize_grads(False)
 
 
 def _double_backward(

@@ -20,7 +20,7 @@ from ._common import (
     dense_format,
     without_autocast,
 )
-from ._registration import namespace, register
+from ._registration import check_kept, namespace, register
 
 #: 1-D filters of this many taps or more stay separable in :func:`setup_filter`
 SEPARABLE_TAPS = 8
@@ -379,17 +379,14 @@ def _fake_bias_act(
 def _setup_context_bias_act(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     x, f, up, down, padding, flip_filter, gain, b, scale, noise, act, alpha, act_gain, clamp, ctx.keep = inputs
     y, filtered = output
+    needs_x, needs_f, needs_scale = (ctx.needs_input_grad[i] for i in (0, 1, 8))
     # the filtered image is an output, so that a gradient of the backward finds its way to x through it
     kept = bias_act.saved_for_backward(
-        filtered, y, act, alpha, act_gain, clamp, scale is not None and ctx.needs_input_grad[8]
+        filtered, y, b, scale, noise, (act, alpha, act_gain, clamp), needs_x or needs_f, needs_scale
     )
-    ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, f, *kept, b, scale, noise)
-    ctx.x_shape, ctx.resample, ctx.epilogue = (
-        x.shape,
-        (up, down, padding, flip_filter, gain),
-        (1, act, alpha, act_gain, clamp),
-    )
-    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x if needs_f else None, f if needs_x or needs_f else None, *kept)
+    ctx.x_shape, ctx.noise_shape = x.shape, None if noise is None else noise.shape
+    ctx.resample, ctx.epilogue = (up, down, padding, flip_filter, gain), (1, act, alpha, act_gain, clamp)
 
 
 def _backward_bias_act(
@@ -400,7 +397,10 @@ def _backward_bias_act(
     # an image that was not kept has no gradient, though a compiler may pass an empty one
     d = dfiltered if ctx.keep else None
     if dy is not None:
-        through, db, dscale, dnoise = bias_act.gradients(ops, dy, tuple(kept), ctx.epilogue, *needs[7:10])
+        check_kept("upfirdn2d_bias_act", "the filtered image", ctx.keep or kept[0] is None)
+        through, db, dscale, dnoise = bias_act.gradients(
+            ops, dy, tuple(kept), ctx.epilogue, ctx.noise_shape, *needs[7:10]
+        )
         d = through if d is None else d + through
     if needs[0] and d is not None:
         dx = ops.upfirdn2d(*_transposed(d, ctx.x_shape, f, *ctx.resample))
