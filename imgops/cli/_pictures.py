@@ -142,6 +142,19 @@ def check_results(outputs: Sequence[Path], preview: str | None, sources: Sequenc
         check_writable(path)
 
 
+def is_folder(out: str) -> bool:
+    """Whether --out names a folder: one that is there, a name with a slash at its end, or one without an ending."""
+    return out.endswith(("/", os.sep)) or Path(out).is_dir() or not Path(out).suffix
+
+
+def check_picture_ending(out: Path) -> None:
+    """Raise ValueError unless a name's ending is one that pictures are written in."""
+    try:
+        picture_format(out)
+    except ValueError as error:
+        raise ValueError(f"{error}; the name of a new folder ends in /") from None
+
+
 def unused(path: Path) -> Path:
     """The path, or one with a number if a file is there: for names that nobody chose."""
     free = (path.with_stem(f"{path.stem}-{i}") for i in itertools.count(2))

@@ -14,12 +14,23 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from .. import __version__
-from ..data.pictures import fill_hidden, picture_format, read_picture, resize_picture, write_picture
+from ..data.pictures import fill_hidden, read_picture, resize_picture, write_picture
 from ..data.samples import PREFIX
 from ..data.video import VideoWriter, is_video
 from ..dream import DreamSettings, default_objectives, describe_layers, dream, parse_objective, zoom_frames
 from ..models.weights import load_encoder
-from ._pictures import Reporter, Stopped, check_results, choose_device, interruptible, peak_memory, say, unused
+from ._pictures import (
+    Reporter,
+    Stopped,
+    check_picture_ending,
+    check_results,
+    choose_device,
+    interruptible,
+    is_folder,
+    peak_memory,
+    say,
+    unused,
+)
 
 #: what stands for a picture where the dream begins with noise
 NOISE = "noise"
@@ -140,10 +151,10 @@ def _output(job: Job) -> Path:
     ending = ".gif" if job.frames > 1 else ".png"
     name = f"{Path(job.picture.removeprefix(PREFIX)).stem}-dream{ending}"
     out = unused(Path(name)) if job.out is None else Path(job.out)
-    if out.is_dir() or not out.suffix:
+    if job.out is not None and is_folder(job.out):
         out = out / name
     if not is_video(out):
-        picture_format(out)
+        check_picture_ending(out)
         if job.frames > 1:
             raise ValueError(f"--out must be a GIF or video for {job.frames} frames; got {out}")
     if not 0.01 <= job.fps <= 1000:

@@ -111,6 +111,8 @@ def dream(
 
     if frames == 1:
         warn_of_idle(given_options(ctx), ("zoom", "rotate", "fps"), "without --frames")
+    if out is None or not out.lower().endswith((".jpg", ".jpeg")):
+        warn_of_idle(given_options(ctx), ("quality",), "as only JPEG has one")
     settings = DreamSettings(
         octaves=octaves,
         octave_scale=octave_scale,

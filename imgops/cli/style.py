@@ -22,7 +22,6 @@ from ..data.pictures import (
     FORMATS,
     Picture,
     fill_hidden,
-    picture_format,
     read_picture,
     resize_picture,
     write_picture,
@@ -33,7 +32,17 @@ from ..style.objective import resized
 from ..style.optimization import Progress, ratio_of, style_size
 from ..style.settings import OptimizeSettings
 from ..style.transfer import Transfer, TransferSettings
-from ._pictures import Reporter, check_results, choose_device, interruptible, peak_memory, say, unused
+from ._pictures import (
+    Reporter,
+    check_picture_ending,
+    check_results,
+    choose_device,
+    interruptible,
+    is_folder,
+    peak_memory,
+    say,
+    unused,
+)
 
 #: endings of the files that are taken from a folder
 _PICTURES = (*FORMATS, ".webp", ".bmp", ".gif", ".ppm")
@@ -365,7 +374,7 @@ def _outputs(job: Job, contents: Sequence[str], choices: Sequence[Sequence[str]]
     if job.out is None:
         return [unused(Path(name(content, styles))) for styles in choices for content in contents]
     out = Path(job.out)
-    if out.is_dir() or not out.suffix:
+    if is_folder(job.out):
         return [out / name(content, styles) for styles in choices for content in contents]
     if len(contents) * len(choices) > 1:
         raise ValueError(f"--out must be a folder for {len(contents) * len(choices)} results; got {out}")
@@ -373,7 +382,7 @@ def _outputs(job: Job, contents: Sequence[str], choices: Sequence[Sequence[str]]
         if out.suffix.lower() not in WRITTEN_ENDINGS:
             raise ValueError(f"--out must end in {', '.join(WRITTEN_ENDINGS)} for a video; got {out}")
     else:
-        picture_format(out)
+        check_picture_ending(out)
     return [out]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,11 +52,12 @@ def transfer(
     ctx: typer.Context,
     content: Annotated[str, typer.Argument(help="A picture, a folder of them, a video or GIF, or samples:NAME.")],
     styles: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            help="Pictures whose style it gets, mixed; or a folder: one result for each. Networks for fast."
+            help="Pictures whose style it gets, mixed; or a folder: one result for each. Networks for fast.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -200,11 +202,20 @@ def transfer(
         optimize=optimize,
         device=device,
     )
-    warn_of_idle(given_options(ctx), _IDLE[method], f"with the method {method}")
+    given = given_options(ctx)
+    names = _networks(styles or [], weights, given) if method == "fast" else styles
+    if not names:
+        raise ValueError(f"the style is missing: {'a network' if method == 'fast' else 'a picture or samples:NAME'}")
+    taken = ("weights",) if names == [weights] else ()
+    warn_of_idle((name for name in given if name not in taken), _IDLE[method], f"with the method {method}")
+    if method == "optimize" and init != "noise":
+        warn_of_idle(given, ("seed",), "without --init noise")
+    if out is None or not out.lower().endswith((".jpg", ".jpeg")):
+        warn_of_idle(given, ("quality",), "as only JPEG has one")
     run(
         Job(
             content=content,
-            styles=tuple(styles),
+            styles=tuple(names),
             out=out,
             settings=settings,
             masks=tuple(mask or ()),
@@ -213,6 +224,32 @@ def transfer(
             quality=quality,
         )
     )
+
+
+def _networks(styles: list[str], weights: str, given: list[str]) -> list[str]:
+    """The networks of the method fast: those named as styles; or a network's file that is given as --weights, where
+    there are no styles, or pictures alone."""
+    if "weights" not in given:
+        return styles
+    from ..data.samples import PREFIX
+    from ..models.style_weights import load_transform_net
+    from ..style.transfer import names_picture
+
+    if not all(name.startswith(PREFIX) or names_picture(name) for name in styles):
+        return styles
+    try:
+        load_transform_net(weights)
+    except ValueError:
+        # an encoder's; what is said of the pictures helps
+        if styles:
+            return styles
+        raise
+    if styles:
+        warnings.warn(
+            f"{', '.join(styles)} is not looked at: with the method fast the network of --weights is the style",
+            stacklevel=1,
+        )
+    return [weights]
 
 
 _TRAINING, _FILES = "Training", "Files"

@@ -171,7 +171,8 @@ def _keeps_the_last_row(features: Features, decoder: AdaINDecoder) -> bool:
         ValueError: it does not.
     """
     side = 2 * decoder.stride + 1
-    probe = features(next(decoder.parameters()).new_zeros(1, 3, side, side))[decoder.layer]
+    taken = next(features.network.parameters(), next(decoder.parameters()))
+    probe = features(taken.new_zeros(1, 3, side, side))[decoder.layer]
     channels = decoder.widths[-1]
     if probe.shape[1] != channels or probe.shape[2] not in (2, 3):
         raise ValueError(

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from .._memory import OutOfMemory, naming_remedy
+from ..data._formats import picture_suffixes
 from ..data.colours import KEEP_COLOURS, is_grey, keep_colours, keep_luma
-from ..data.pictures import FORMATS, resize_picture
+from ..data.pictures import resize_picture
 from ..data.samples import PREFIX
 from ..models.adain_decoder import AdaINDecoder
 from ..models.style_weights import fast_styles, load_adain_decoder, load_transform_net
@@ -334,12 +335,19 @@ def load_style_network(name: str) -> TransformNet:
     plain = name.removeprefix(PREFIX)
     if plain in fast_styles():
         return load_transform_net(plain)
-    if name.startswith(PREFIX) or Path(name).suffix.lower() in (*FORMATS, ".gif", ".webp", ".bmp"):
+    if names_picture(name):
         raise ValueError(
             f"{name}: the method fast takes the network of a style; make it: imgops style train-fast {name} "
             f"--data FOLDER --out {Path(plain).stem}.safetensors (there are: {', '.join(fast_styles()) or 'none'})"
         )
     return load_transform_net(name)
+
+
+def names_picture(name: str) -> bool:
+    """Whether a style's name is a picture's, and none of a network that ships with the package."""
+    if name.removeprefix(PREFIX) in fast_styles():
+        return False
+    return name.startswith(PREFIX) or Path(name).suffix.lower() in picture_suffixes()
 
 
 def _shape_of(content: Tensor, size: int) -> tuple[int, int]:

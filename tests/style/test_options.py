@@ -1,0 +1,140 @@
+"""What options and arguments mean to the commands and methods: folders, networks, dtypes, grey, what does nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+from imgops.data import read_picture, write_picture
+from imgops.models.adain_decoder import AdaINDecoder
+from imgops.models.transform_net import TransformNet
+from imgops.models.vgg import VGG
+from imgops.style import OptimizeSettings, Transfer, TransferSettings, optimize, stylize_adain, stylize_fast
+from tests.test_cli import error, imgops
+
+QUICK = ("--size", "48", "--device", "cpu")
+STEPS = ("--first-size", "48", "--steps", "2")
+
+
+@pytest.fixture
+def place(tmp_path):
+    torch.manual_seed(0)
+    write_picture(tmp_path / "cat.png", torch.rand(3, 40, 60))
+    write_picture(tmp_path / "sea.png", torch.rand(3, 48, 48))
+    network = TransformNet(widths=(4, 6, 8), blocks=1)
+    network.deconv3.conv2d.bias.data.fill_(127.0)
+    safetensors.torch.save_file(network.state_dict(), tmp_path / "net.safetensors")
+    return tmp_path
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_an_encoder_may_be_of_any_dtype(dtype):
+    torch.manual_seed(0)
+    encoder = VGG((1, 1), widths=(4, 6), padding_mode="replicate").eval().requires_grad_(False)
+    content, style = torch.rand(3, 32, 40), torch.rand(3, 36, 32)
+    settings = OptimizeSettings(
+        size=40, first_size=32, steps=3, later_steps=2, content_layers={"relu2_1": 1}, style_layers={"relu1_1": 1}
+    )
+    expected = optimize(content, [style], encoder, settings)
+    for kind in ("gram", "wasserstein"):
+        chosen = OptimizeSettings(**{**vars(settings), "style_loss": kind})
+        found = optimize(content.to(dtype), [style.to(dtype)], encoder.to(dtype), chosen)
+        assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        if kind == "gram":
+            assert (found - expected).abs().mean() < 0.01
+    decoder = AdaINDecoder((1,), widths=(4, 6)).to(dtype)
+    for kinds in ((dtype, dtype), (dtype, torch.float32), (torch.float32, dtype)):
+        found = stylize_adain(content, [style], encoder.to(kinds[0]), decoder.to(kinds[1]))
+        assert (found.dtype, found.shape) == (torch.float32, content.shape)
+    assert stylize_fast(content.to(dtype), TransformNet((2, 3, 4), 1).to(dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize("command", ["style", "dream"])
+@pytest.mark.parametrize("kind", ["new", "there"])
+def test_a_slash_or_a_folder_that_is_there_makes_a_folder(place, command, kind):
+    out = place / "dir.v2"
+    if kind == "there":
+        out.mkdir()
+    rest = (place / "sea.png", "--method", "adain") if command == "style" else ("--steps", "1", "--octaves", "1")
+    imgops(command, place / "cat.png", *rest, "-o", f"{out}/" if kind == "new" else out, *QUICK)
+    assert [path.name for path in out.iterdir()] == ["cat-sea.png" if command == "style" else "cat-dream.png"]
+    message = error(command, place / "cat.png", *rest, "-o", place / "dir.v3", *QUICK)
+    assert "got '.v3'; the name of a new folder ends in /" in message
+
+
+@pytest.mark.parametrize("keep", ["luma", "coral", "histogram"])
+@pytest.mark.parametrize("method", ["optimize", "adain", "fast"])
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_grey_stays_grey_and_is_written_so(place, method, keep, mode):
+    grey = Image.fromarray(np.arange(40 * 60, dtype=np.uint32).reshape(40, 60).astype(np.uint8)).convert(mode)
+    grey.save(place / "grey.png")
+    style = "hubble" if method == "fast" else place / "sea.png"
+    steps = STEPS if method == "optimize" else ()
+    options = ("--method", method, "--keep-colours", keep, *QUICK, *steps)
+    imgops("style", place / "grey.png", style, "-o", place / "out.png", *options)
+    assert Image.open(place / "out.png").mode == mode
+    # without being asked it gets the style's colours
+    if keep == "luma" and mode == "L":
+        imgops("style", place / "grey.png", style, "-o", place / "two.png", "--method", method, *QUICK, *steps)
+        assert Image.open(place / "two.png").mode == "RGB"
+
+
+def test_a_stopped_transfer_keeps_colours_and_masks():
+    torch.manual_seed(0)
+    content, style = torch.rand(1, 32, 48).expand(3, -1, -1), torch.rand(3, 32, 32)
+    chosen = OptimizeSettings(first_size=48, steps=20)
+    transfer = Transfer(TransferSettings(size=48, keep_colours="luma", optimize=chosen))
+    mask = (torch.arange(48) < 24).float().expand(1, 32, 48)
+    seen = []
+    result = transfer(content, [style], masks=[mask], on_step=lambda p: seen.append(p) or len(seen) == 2)
+    assert len(seen) == 2
+    assert torch.equal(result[0], result[2])
+    torch.testing.assert_close(result[..., 24:], content[..., 24:], rtol=0, atol=2e-3)
+    assert (result[..., :24] - content[..., :24]).abs().mean() > 0.01
+
+
+@pytest.mark.parametrize("style", [None, "sea.png", "samples:hubble"])
+def test_weights_of_fast_are_the_network(place, style):
+    styles = () if style is None else (style if ":" in style else place / style,)
+    arguments = ("style", place / "cat.png", *styles, "-o", place / "out.png", *QUICK)
+    _, stderr = imgops(*arguments, "--method", "fast", "--weights", place / "net.safetensors")
+    imgops("style", place / "cat.png", place / "net.safetensors", "--method", "fast", "-o", place / "two.png", *QUICK)
+    assert torch.equal(read_picture(place / "out.png").pixels, read_picture(place / "two.png").pixels)
+    told = "is not looked at: with the method fast the network of --weights is the style"
+    assert stderr == (f"imgops: warning: {styles[0]} {told}\n" if styles else "")
+
+
+def test_what_is_no_network_or_missing_is_named(place):
+    common = ("style", place / "cat.png", "-o", place / "out.png", "--method")
+    safetensors.torch.save_file(VGG((1,), widths=(2,)).state_dict(), place / "vgg.safetensors")
+    assert "no known layout of weights (fast_neural_style)" in error(
+        *common, "fast", "--weights", place / "vgg.safetensors"
+    )
+    assert "the style is missing: a network" in error(*common, "fast")
+    assert "the style is missing: a picture or samples:NAME" in error(*common, "adain")
+    assert "the style is missing" in error(*common, "optimize", "--weights", "default")
+    message = error(*common, "fast", place / "sea.png", "--weights", place / "vgg.safetensors")
+    assert "sea.png: the method fast takes the network of a style" in message
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("style", "sea.png", *STEPS, "--seed", "3"), "--seed does nothing without --init noise"),
+        (("style", "sea.png", *STEPS, "--quality", "80"), "--quality does nothing as only JPEG has one"),
+        (("style", "sea.png", "--method", "adain", "--init", "noise"), "--init does nothing with the method adain"),
+        (
+            ("style", "hubble", "--method", "fast", "--preprocessing", "caffe"),
+            "--preprocessing does nothing with the me",
+        ),
+        (("dream", "--steps", "1", "--octaves", "1", "--quality", "80"), "--quality does nothing as only JPEG has one"),
+    ],
+)
+def test_what_does_nothing_is_told(place, command, told):
+    name, *rest = (place / part if part == "sea.png" else part for part in command)
+    _, stderr = imgops(name, place / "cat.png", *rest, "-o", place / "out.png", *QUICK)
+    assert told in stderr
+    assert stderr.count("\n") == 1
