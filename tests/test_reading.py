@@ -20,7 +20,7 @@ from PIL import Image, ImageCms, ImageOps, features
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from imgops.data import DataError, ImageFolder, _reading, read_frames, read_picture, write_picture
+from imgops.data import DataError, ImageFolder, read_frames, read_picture, write_picture
 from imgops.data._images import to_channels
 from imgops.data.crops import RandomCrops
 from tests.profiles import ADOBE_RGB, DISPLAY_P3, SRGB, cmyk_profile, encoded, grey_profile, rgb_profile
@@ -407,8 +407,9 @@ def test_a_jpeg_for_small_squares_is_decoded_small(tmp_path, monkeypatch):
     y, x = np.mgrid[:512, :768]
     image = Image.fromarray(np.stack([x / 3, y / 2, (x + y) / 5], -1).astype(np.uint8))
     image.save(tmp_path / "a.jpg", quality=98)
-    sizes = []
-    kept = _reading.upright
+    from imgops.data import _reading
+
+    sizes, kept = [], _reading.upright
 
     def note(image, orientation):
         sizes.append(image.size)

@@ -36,25 +36,30 @@ def parse_labels(text: bytes, names: Sequence[str], folder: str, shown: str) -> 
     plain = {_plain(name): name for name in names}
     known, classes = set(names), dict[str, int]()
     for pair in pairs:
-        if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)):
-            raise DataError(f'{shown}: each label must be ["name", class]; got {_short(pair)}')
-        label = pair[1]
-        if isinstance(label, bool) or not isinstance(label, int) or label < 0:
-            raise DataError(f"{shown}: the class of {pair[0]} must be an integer from 0; got {_short(label)}")
+        given, label = _checked(pair, shown)
         # from the table's folder, or by the names that the root gives
-        tries = (folder + pair[0], plain.get(_plain(folder + pair[0])), plain.get(_plain(pair[0])))
+        tries = (folder + given, plain.get(_plain(folder + given)), plain.get(_plain(given)))
         name = next((name for name in tries if name in known), None)
         if name is None:
-            raise DataError(f"{shown}: {pair[0]} has a label but is not in {shown.removesuffix(LABELS)}")
+            raise DataError(f"{shown}: {_clipped(given)} has a label but is not in {shown.removesuffix('/' + LABELS)}")
         if name in classes:
             what = f"two labels, {classes[name]} and {label}" if classes[name] != label else f"its label {label} twice"
-            raise DataError(f"{shown}: {pair[0]} has {what}")
+            raise DataError(f"{shown}: {given} has {what}")
         classes[name] = label
     missing = [name for name in names if name not in classes]
     if missing:
         raise DataError(f"{shown}: {missing[0]} has no label ({len(missing)} of {len(names)} pictures have none)")
     _check_gaps(classes, shown)
     return [classes[name] for name in names]
+
+
+def _checked(pair: Any, shown: str) -> tuple[str, int]:
+    if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)):
+        raise DataError(f'{shown}: each label must be ["name", class]; got {_short(pair)}')
+    name, label = pair
+    if isinstance(label, bool) or not isinstance(label, int) or label < 0:
+        raise DataError(f"{shown}: the class of {_clipped(name)} must be an integer from 0; got {_short(label)}")
+    return name, label
 
 
 def _pairs(text: bytes, shown: str) -> list[Any] | None:
@@ -89,5 +94,8 @@ def _plain(name: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    return _clipped(json.dumps(value, ensure_ascii=False))
+
+
+def _clipped(text: str) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
