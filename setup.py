@@ -296,7 +296,7 @@ if __name__ == "__main__":
             "torch>=2.10",
             "triton>=3.6; platform_system == 'Linux'",
             "numpy",
-            "Pillow>=10",
+            "Pillow>=10.1",
             "safetensors>=0.4",
             "rich>=13",
             "typer>=0.12",

@@ -82,12 +82,14 @@ def test_nothing_to_train_on_says_what_there_is(tmp_path):
 
 
 def test_a_dry_run_says_what_it_found(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
     for name in ("a.png", "b.png"):
-        (tmp_path / name).write_bytes(png())
-    (tmp_path / "c.pdf").write_text("")
-    (tmp_path / "dataset.json").write_text(labels(["a.png", 0], ["b.png", 1]))
-    _, told = imgops("train", "--data", tmp_path, "--resolution", 8, "--out", tmp_path / "run", "--dry-run")
-    assert f"{tmp_path}: 2 pictures; classes: 0, 1; left out: .pdf (1)" in told
+        (data / name).write_bytes(png())
+    (data / "c.pdf").write_text("")
+    (data / "dataset.json").write_text(labels(["a.png", 0], ["b.png", 1]))
+    _, told = imgops("train", "--data", data, "--resolution", 8, "--out", tmp_path / "run", "--dry-run")
+    assert f"{data}: 2 pictures; classes: 0, 1; left out: .pdf (1)" in told
 
 
 # --- links ---

@@ -19,8 +19,8 @@ from ._orientation import ignore_exif, read_orientation, upright
 
 #: the environment variable with the memory in GB that a picture may take, in place of what is free
 LIMIT = "IMGOPS_PICTURE_GB"
-#: bytes a pixel while a picture becomes one of 8 bits: as decoded, converted, and laid over white
-BYTES = 16
+#: bytes a pixel, measured, while a picture becomes one of 8 bits: as decoded, converted, and laid over white
+BYTES = 19
 #: pictures that take more bytes are decoded one at a time in a process
 _LARGE = 1 << 30
 _ONE_AT_A_TIME = threading.RLock()
@@ -137,7 +137,8 @@ def _sixteen_bits(image: Image.Image, name: str) -> Image.Image:
     if low < 0 or high > 65535:
         raise DataError(f"{name}: its integer pixels are {low} to {high}, beyond 16 bits; convert it to 8 or 16 bits")
     white = _white(image, high)
-    scaled = Image.fromarray((pixels.astype(np.int64) * 65535 // white).astype(np.uint16))
+    values = pixels if white == 65535 else pixels.astype(np.uint32) * 65535 // white
+    scaled = Image.fromarray(values.astype(np.uint16))
     scaled.info = dict(image.info)
     if isinstance(level := image.info.get("transparency"), int):
         scaled.info["transparency"] = level * 65535 // white

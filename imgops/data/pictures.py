@@ -38,8 +38,8 @@ SAMPLES = {
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 #: the tags of TIFF and EXIF that hold a description and the software's name
 _DESCRIPTION, _SOFTWARE = 270, 305
-#: bytes that reading takes for each pixel: as decoded, converted, 8-bit and float values, and an alpha
-_BYTES = 28
+#: bytes a pixel, measured, that reading takes: as decoded, converted, 8-bit and float values, and an alpha
+_BYTES = 30
 
 
 class Picture(NamedTuple):
