@@ -188,17 +188,22 @@ def picture_format(path: str | Path) -> str:
     return FORMATS[suffix]
 
 
+def png_info(settings: Mapping[str, Any] | None) -> PngImagePlugin.PngInfo:
+    """What a PNG says beside its pixels: that they are sRGB, and the settings, for :func:`read_settings`."""
+    info = PngImagePlugin.PngInfo()
+    # rendering intent 0: perceptual
+    info.add(b"sRGB", b"\0")
+    if settings is not None:
+        info.add_text("Software", "imgops")
+        info.add_text("imgops", json.dumps(dict(settings), ensure_ascii=True))
+    return info
+
+
 def _options(format: str, grey: bool, settings: Mapping[str, Any] | None, quality: int) -> dict[str, Any]:
     """What Pillow is to write besides the pixels: that they are sRGB, and the settings."""
-    text = None if settings is None else json.dumps(dict(settings), ensure_ascii=True)
     if format == "PNG":
-        info = PngImagePlugin.PngInfo()
-        # rendering intent 0: perceptual
-        info.add(b"sRGB", b"\0")
-        if text is not None:
-            info.add_text("Software", "imgops")
-            info.add_text("imgops", text)
-        return {"pnginfo": info}
+        return {"pnginfo": png_info(settings)}
+    text = None if settings is None else json.dumps(dict(settings), ensure_ascii=True)
     if format == "TIFF":
         tags = {} if text is None else {_DESCRIPTION: text, _SOFTWARE: "imgops"}
         # compressed by libtiff it holds no EXIF; there is no profile for grey

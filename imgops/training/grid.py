@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from ..data.pictures import png_info
 
 if TYPE_CHECKING:
     from ..models.stylegan2 import Generator
@@ -72,10 +74,10 @@ def image_grid(
     return sheet
 
 
-def png_bytes(image: Image.Image) -> bytes:
-    """The image as the bytes of a PNG file."""
+def png_bytes(image: Image.Image, settings: Mapping[str, Any] | None = None) -> bytes:
+    """The image as the bytes of a PNG file, with the settings that :func:`imgops.data.read_settings` gives back."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG", pnginfo=png_info(settings))
     return buffer.getvalue()
 
 

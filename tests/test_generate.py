@@ -1,0 +1,98 @@
+"""``imgops generate``: pictures that tell what made them, and folders of one origin."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from test_cli import TINY, error, imgops
+
+from imgops import __version__
+from imgops.data import read_settings
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run with two checkpoints."""
+    out = tmp_path_factory.mktemp("generate") / "run"
+    imgops("train", "--data", "samples:textures", "--out", out, *TINY, "--checkpoint-kimg", "0.004")
+    return out
+
+
+def test_pictures_tell_what_made_them(run, tmp_path):
+    imgops(
+        "generate", run, "--seeds", "3,7", "--trunc", "0.7", "--class", "gravel", "--noise", "const", "--out", tmp_path
+    )
+    told = read_settings(tmp_path / "gravel-seed0007.png")
+    assert told.pop("sha256")
+    assert told == {
+        "imgops": __version__,
+        "command": "generate",
+        "checkpoint": f"{run}/checkpoint-0000000008",
+        "images": 8,
+        "truncation": 0.7,
+        "noise": "const",
+        "class": "gravel",
+        "seed": 7,
+    }
+    assert read_settings(tmp_path / "grid.png")["seed"] == [3, 7]
+    assert read_settings(tmp_path / "grid.png")["class"] == ["gravel"]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "more", "inside"),
+    [
+        ("checkpoint-0000000008", [], ""),
+        (".", ["--seeds", "5-6"], ""),
+        ("checkpoint-0000000004", [], "checkpoint-0000000004-trunc1-random"),
+        ("checkpoint-0000000008", ["--trunc", "0.5"], "checkpoint-0000000008-trunc0.5-random"),
+        ("checkpoint-0000000008", ["--noise", "none"], "checkpoint-0000000008-trunc1-none"),
+    ],
+)
+def test_a_folder_holds_pictures_of_one_origin(run, tmp_path, checkpoint, more, inside):
+    imgops("generate", run, "--seeds", "0", "--class", "0", "--out", tmp_path)
+    first = (tmp_path / "brick-seed0000.png").read_bytes()
+    for _ in range(2):
+        stdout, _ = imgops("generate", run / checkpoint, "--seeds", "0", "--class", "0", "--out", tmp_path, *more)
+        assert stdout.startswith(f"{2 if '--seeds' in more else 1} pictures and grid.png in {tmp_path / inside}")
+        assert ("holds pictures of another checkpoint, truncation or noise" in stdout) is bool(inside)
+    assert (tmp_path / "brick-seed0000.png").read_bytes() == first
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == bool(inside)
+
+
+def test_pictures_of_unknown_origin_stay(run, tmp_path):
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "brick-seed0000.png")
+    (tmp_path / "seed0001.png").write_bytes(b"no picture")
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "cat.png")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    stdout, _ = imgops("generate", run, "--seeds", "0", "--out", tmp_path)
+    assert "checkpoint-0000000008-trunc1-random" in stdout
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("names", "files"),
+    [
+        (["a/b", "..", "c:d", "a\nb"], ["0-a_b", "1", "c_d", "3-a_b"]),
+        (["Cat", "cat", "dog", "\u732b"], ["0-Cat", "1-cat", "dog", "\u732b"]),
+    ],
+)
+def test_names_of_classes_that_no_file_can_have(run, tmp_path, names, files):
+    path = run / "checkpoint-0000000004" / "config.json"
+    before = path.read_text()
+    path.write_text(json.dumps({**json.loads(before), "class_names": names}))
+    try:
+        imgops("generate", path.parent, "--seeds", "0", "--out", tmp_path / "g")
+    finally:
+        path.write_text(before)
+    found = {file.name for file in (tmp_path / "g").iterdir()}
+    assert found == {"grid.png", *(f"{file}-seed0000.png" for file in files)}
+    assert read_settings(tmp_path / "g" / f"{files[0]}-seed0000.png")["class"] == names[0]
+
+
+def test_noise_is_one_of_three(run, tmp_path):
+    line = error("generate", run, "--noise", "loud", "--out", tmp_path / "g")
+    assert "--noise must be random, const or none; got 'loud'" in line
+    assert not (tmp_path / "g").exists()
