@@ -1,4 +1,5 @@
-// Every schema of the library, and the registration of its CPU kernels; csrc/cuda registers the CUDA ones.
+// Every schema of the library, and the registration of its CPU kernels; csrc/cuda registers the CUDA ones. What a
+// gradient works out from sizes is SymInt, which compilers can leave open; they bake a float in, so none comes from sizes.
 #include "cpu/ops.h"
 
 STABLE_TORCH_LIBRARY(imgops, m) {
@@ -13,31 +14,31 @@ STABLE_TORCH_LIBRARY(imgops, m) {
       "-> (Tensor, Tensor, Tensor, Tensor)");
   // up and down are (x, y), padding is (x0, x1, y0, y1) on the up-sampled image
   m.def(
-      "upfirdn2d(Tensor x, Tensor? f, int[] up, int[] down, int[] padding, bool flip_filter, float gain) -> Tensor");
+      "upfirdn2d(Tensor x, Tensor? f, int[] up, int[] down, SymInt[] padding, bool flip_filter, float gain) -> Tensor");
   // (bias_act of the filtered image, the filtered image if keep)
   m.def(
-      "upfirdn2d_bias_act(Tensor x, Tensor? f, int[] up, int[] down, int[] padding, bool flip_filter, float gain, "
+      "upfirdn2d_bias_act(Tensor x, Tensor? f, int[] up, int[] down, SymInt[] padding, bool flip_filter, float gain, "
       "Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float act_gain, float clamp, bool keep) "
       "-> (Tensor, Tensor)");
   // (bias_act of the convolution of x * styles, the convolution if keep); on the CPU 3 x 3, stride and up
   // 1 or 2, one of them 1
   m.def(
       "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, Tensor? demod, Tensor? noise, Tensor? b, str act, "
-      "float alpha, float gain, float clamp, int stride, int[] padding, int up, bool keep) -> (Tensor, Tensor)");
+      "float alpha, float gain, float clamp, int stride, SymInt[] padding, int up, bool keep) -> (Tensor, Tensor)");
   // gradient of a 3 x 3 convolution of stride 1 or 2 for its weight: dy [N, O, H', W'], x [N, I, H, W] -> [O, I, 3, 3]
-  m.def("conv2d_weight_gradient(Tensor dy, Tensor x, int stride, int[] padding) -> Tensor");
+  m.def("conv2d_weight_gradient(Tensor dy, Tensor x, int stride, SymInt[] padding) -> Tensor");
   // (D(clamp(gain * lrelu(U(x + b)))), codes if keep): U up-samples with fu, times up^2, D down-samples with fd; padding
   // (x0, x1, y0, y1) on the up-sampled image of [Ha, Wa] pixels; codes, uint8 [N, C, ceil(Ha / 4), Wa], hold bit
   // 2 * (y % 4) of byte y / 4 where the pixel of row y was not positive, the bit after where it was clamped; clamp < 0:
   // none
   m.def(
-      "filtered_lrelu(Tensor x, Tensor? fu, Tensor? fd, Tensor? b, int up, int down, int[] padding, float gain, "
+      "filtered_lrelu(Tensor x, Tensor? fu, Tensor? fd, Tensor? b, int up, int down, SymInt[] padding, float gain, "
       "float slope, float clamp, bool flip_filter, bool keep) -> (Tensor, Tensor)");
   // D(s * U(x)), s = gain, gain * slope or 0 by the codes; padding_up on the up-sampled image, padding_down on what
   // was multiplied; gain_up and gain_down are part of the filters
   m.def(
-      "filtered_lrelu_slopes(Tensor x, Tensor codes, Tensor? fu, Tensor? fd, int up, int down, int[] padding_up, "
-      "int[] padding_down, bool flip_filter, float gain_up, float gain_down, float gain, float slope) -> Tensor");
+      "filtered_lrelu_slopes(Tensor x, Tensor codes, Tensor? fu, Tensor? fd, int up, int down, SymInt[] padding_up, "
+      "SymInt[] padding_down, bool flip_filter, float gain_up, float gain_down, float gain, float slope) -> Tensor");
   // sum of squares over the last two of four dimensions
   m.def("weight_energy(Tensor weight) -> Tensor");
   // (mean, sqrt(variance + eps)) of each plane, [N, C] in the accumulation dtype
@@ -48,8 +49,9 @@ STABLE_TORCH_LIBRARY(imgops, m) {
   m.def(
       "adaptive_instance_norm_backward(Tensor dy, Tensor x, Tensor scale, float eps, bool unbiased) "
       "-> (Tensor, Tensor, Tensor)");
-  // scale * x x^T over the pixels of x [N, C, H, W] -> [N, C, C], in the accumulation dtype
-  m.def("gram_matrix(Tensor x, float scale) -> Tensor");
+  // x x^T over the pixels of x [N, C, H, W], divided by the sizes named: "chw", "hw", "nchw" or "none" -> [N, C, C], in
+  // the accumulation dtype
+  m.def("gram_matrix(Tensor x, str normalization) -> Tensor");
   // (mean [N, C], biased covariance [N, C, C]) over the pixels of x [N, C, H, W], in the accumulation dtype
   m.def("feature_statistics(Tensor x) -> (Tensor, Tensor)");
   // weight [N, C, C] times x - mean, plus bias, for each pixel of x [N, C, H, W]; mean and bias [N, C]
@@ -59,7 +61,7 @@ STABLE_TORCH_LIBRARY(imgops, m) {
   m.def("grid_sample(Tensor x, Tensor positions, bool displaced, str padding_mode, int[] order) -> Tensor");
   // (dx, dpositions), [0] where not needed; x, of the given size, is for dpositions alone
   m.def(
-      "grid_sample_backward(Tensor dy, Tensor? x, Tensor positions, int[] size, bool displaced, str padding_mode, "
+      "grid_sample_backward(Tensor dy, Tensor? x, Tensor positions, SymInt[] size, bool displaced, str padding_mode, "
       "int[] order, bool needs_x, bool needs_positions) -> (Tensor, Tensor)");
 }
 

@@ -26,6 +26,16 @@ void check_features(const Tensor& x, const char* op) {
   STD_TORCH_CHECK(x.dim() == 4, "imgops::", op, ": x must have 4 dimensions; got ", x.dim());
 }
 
+// The product of the sizes that the sums are divided by.
+int64_t normalizer(const Tensor& x, const std::string& normalization) {
+  const int64_t pixels = x.size(2) * x.size(3), image = x.size(1) * pixels;
+  if (normalization == "chw") return image;
+  if (normalization == "hw") return pixels;
+  if (normalization == "nchw") return x.size(0) * image;
+  STD_TORCH_CHECK(normalization == "none", "imgops::gram_matrix: unknown normalization '", normalization, "'");
+  return 1;
+}
+
 Tensor gram(const Tensor& x, const void* mean, double scale) {
   GramMatrix p;
   p.x = features(x);
@@ -97,9 +107,9 @@ void multiply(const Tensor& a, const Tensor& b, const Tensor& out) {
 
 }  // namespace
 
-Tensor gram_matrix_cpu(const Tensor& x, double scale) {
+Tensor gram_matrix_cpu(const Tensor& x, std::string normalization) {
   check_features(x, "gram_matrix");
-  return gram(dense(x), nullptr, scale);
+  return gram(dense(x), nullptr, 1 / static_cast<double>(normalizer(x, normalization)));
 }
 
 std::tuple<Tensor, Tensor> feature_statistics_cpu(const Tensor& x_any) {

@@ -50,7 +50,7 @@ Tensor adaptive_instance_norm_cpu(const Tensor& x, const Tensor& scale, const Te
 std::tuple<Tensor, Tensor, Tensor> adaptive_instance_norm_backward_cpu(const Tensor& dy, const Tensor& x,
                                                                        const Tensor& scale, double eps, bool unbiased);
 
-Tensor gram_matrix_cpu(const Tensor& x, double scale);
+Tensor gram_matrix_cpu(const Tensor& x, std::string normalization);
 
 std::tuple<Tensor, Tensor> feature_statistics_cpu(const Tensor& x);
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ..nn._checks import check_size
+from ..nn._checks import check_size, smaller_than
 from .vgg import blocks_of
 
 
@@ -72,7 +72,7 @@ class AdaINDecoder(nn.Sequential):
         return reach
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
-        if x.ndim != 4 or x.shape[1] != self.widths[-1] or min(x.shape[2:]) < 2:
+        if x.ndim != 4 or x.shape[1] != self.widths[-1] or smaller_than(x, 2):
             raise ValueError(
                 f"AdaINDecoder: x must be [N, {self.widths[-1]}, H, W] of at least 2 x 2; got {tuple(x.shape)}"
             )

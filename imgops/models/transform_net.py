@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..nn import InstanceNorm2d
-from ..nn._checks import check_size
+from ..nn._checks import check_size, smaller_than
 
 #: the fewest pixels a side that the reflection of the first layer takes
 MINIMUM = 5
@@ -52,7 +52,7 @@ class TransformNet(nn.Module):
         self.deconv3 = ReflectedConv(full, 3, 9)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < MINIMUM:
+        if x.ndim != 4 or x.shape[1] != 3 or smaller_than(x, MINIMUM):
             raise ValueError(
                 f"TransformNet: x must be RGB [N, 3, H, W] of at least {MINIMUM} x {MINIMUM} pixels; "
                 f"got {tuple(x.shape)}"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
+from ..ops._common import untraced
 from ..reference.bias_act import ACTIVATIONS
 
 
@@ -21,6 +24,12 @@ def check_choice(owner: str, name: str, value: Any, allowed: tuple[str, ...]) ->
     if value not in allowed:
         raise ValueError(f"{owner}: {name} must be one of {', '.join(allowed)}; got {value!r}")
     return value
+
+
+@untraced
+def smaller_than(x: Tensor, pixels: int) -> bool:
+    """Whether a picture [N, C, H, W] has fewer pixels a side; asked of each, as compilers order no open sizes."""
+    return x.shape[2] < pixels or x.shape[3] < pixels
 
 
 def activation_gain(owner: str, act: str) -> float:

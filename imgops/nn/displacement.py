@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops._common import accumulation_dtype, check_tensor
+from ..ops._common import accumulation_dtype, check_tensor, known, untraced
 from ..ops.displace import displace
 from ..ops.modulated_conv2d import modulated_conv2d
 from ..reference.grid_sample import PADDING_MODES
@@ -105,10 +106,15 @@ class ModulatedDisplacement(nn.Module):
             )
         field = field.to(accumulation_dtype(x.dtype))
         size = tuple(x.shape[2:])
-        if field.shape[2:] == size:
+        if _same(field.shape[2:], size):
             return field
         along_x, along_y = F.interpolate(field, size=size, mode="bilinear", align_corners=False).unbind(1)
-        return torch.stack([along_x * (size[1] / field.shape[3]), along_y * (size[0] / field.shape[2])], 1)
+        return torch.stack([along_x * size[1] / field.shape[3], along_y * size[0] / field.shape[2]], 1)
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, kernel_size={self.kernel_size}, padding_mode={self.padding_mode!r}"
+
+
+@untraced
+def _same(size: Sequence[int], other: Sequence[int]) -> bool:
+    return all(known(a == b) for a, b in zip(size, other, strict=True))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops.style_loss import REDUCTIONS
-from ._checks import check_choice
+from ._checks import check_choice, smaller_than
 from .features import Features
 
 #: how features, or neighbouring pixels, are compared
@@ -73,7 +73,7 @@ class TotalVariation(nn.Module):
         self.distance = check_choice(type(self).__name__, "distance", distance, DISTANCES)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or min(x.shape[2:]) < 2:
+        if x.ndim != 4 or smaller_than(x, 2):
             raise ValueError(f"TotalVariation: x must be [N, C, H, W] of at least 2 x 2 pixels; got {tuple(x.shape)}")
         compare = _COMPARE[self.distance]
         return compare(x[..., 1:], x[..., :-1]) + compare(x[..., 1:, :], x[..., :-1, :])

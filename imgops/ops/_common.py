@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import numbers
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,50 @@ from .. import _backend
 STATUSES = _backend.load()
 #: the dtypes that every twin takes
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+_Arguments, _Result = ParamSpec("_Arguments"), TypeVar("_Result")
+
+
+def untraced(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """The function, which ``torch.jit.trace`` does not look into.
+
+    A tracer hands out sizes as tensors, and warns of each that is compared or taken for a number: of no use in a check,
+    nor for the size of a filter, which a trace may take for constant.
+    """
+
+    @functools.wraps(function)
+    def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        if torch.compiler.is_compiling() or not torch.jit.is_tracing():
+            return function(*args, **kwargs)
+        state = torch._C._get_tracing_state()
+        torch._C._set_tracing_state(None)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            torch._C._set_tracing_state(state)
+
+    return call
+
+
+@untraced
+def is_empty(t: Tensor) -> bool:
+    """Whether t has no elements."""
+    return t.numel() == 0
+
+
+@untraced
+def constant_shape(t: Tensor) -> tuple[int, ...]:
+    """The sizes of a filter or a weight, which a trace takes for constant."""
+    return tuple(t.shape)
+
+
+def known(condition: bool | torch.SymBool) -> bool:
+    """Whether the condition holds; of sizes that a compiler leaves open, whether it holds for all."""
+    if torch.compiler.is_compiling():
+        from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+        return statically_known_true(condition)
+    return bool(condition)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -45,6 +90,14 @@ def without_autocast(x: Tensor) -> contextlib.AbstractContextManager[Any]:
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else contextlib.nullcontext()
 
 
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """The dtype that autocast asks for beside x; None where it is off, or the device (meta, say) has none."""
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return None
+
+
 def check_tensor(op: str, name: str, x: Any, ndim: int | None = None) -> None:
     """Raise unless x is a tensor of a supported floating-point dtype (and of ``ndim`` dimensions)."""
     if not isinstance(x, Tensor):
@@ -56,6 +109,7 @@ def check_tensor(op: str, name: str, x: Any, ndim: int | None = None) -> None:
         raise ValueError(f"imgops.{op}: {name} must have {ndim} dimensions; got shape {list(x.shape)}")
 
 
+@untraced
 def check_operand(op: str, name: str, t: Any, x: Tensor, shape: Sequence[int | tuple[int, ...]]) -> None:
     """Raise unless t lies beside x and has the shape, where a tuple lists the sizes allowed in its place."""
     check_tensor(op, name, t, len(shape))
@@ -68,6 +122,15 @@ def check_operand(op: str, name: str, t: Any, x: Tensor, shape: Sequence[int | t
             raise ValueError(
                 f"imgops.{op}: {name} must have shape [{', '.join(map(str, wanted))}]; got {list(t.shape)}"
             )
+
+
+def check_bool(op: str, name: str, value: Any) -> bool:
+    """The boolean, also NumPy's; raise TypeError if it is none: of a number the truth would say nothing."""
+    # NumPy's by its name, for NumPy is not imported here
+    kind = type(value)
+    if kind is not bool and (kind.__module__, kind.__name__) not in (("numpy", "bool"), ("numpy", "bool_")):
+        raise TypeError(f"imgops.{op}: {name} must be a bool; got {value!r}")
+    return bool(value)
 
 
 def check_number(op: str, name: str, value: Any, minimum: float | None = None) -> float:

@@ -9,7 +9,16 @@ from torch import Tensor
 
 from .. import _backend
 from ..reference import adain as reference
-from ._common import STATUSES, accumulation_dtype, check_number, check_operand, check_tensor, dense_format
+from ._common import (
+    STATUSES,
+    accumulation_dtype,
+    check_bool,
+    check_number,
+    check_operand,
+    check_tensor,
+    dense_format,
+    untraced,
+)
 from ._registration import namespace, register
 
 
@@ -39,16 +48,11 @@ def adain(
     """
     check_tensor("adain", "content", content, 4)
     check_tensor("adain", "style", style, 4)
-    n, c = content.shape[:2]
-    if style.device != content.device:
-        raise ValueError(f"imgops.adain: style must be on the content's device {content.device}; got {style.device}")
-    if style.shape[1] != c or style.shape[0] not in (n, 1):
-        raise ValueError(f"imgops.adain: style must have shape [{n} or 1, {c}, H, W]; got {list(style.shape)}")
+    unbiased = check_bool("adain", "unbiased", unbiased)
+    _check_style(content, style)
     _check_pixels("adain", "content", content, unbiased)
     _check_pixels("adain", "style", style, unbiased)
     eps = check_number("adain", "eps", eps, minimum=0)
-    if not isinstance(unbiased, bool):
-        raise TypeError(f"imgops.adain: unbiased must be a bool; got {type(unbiased).__name__}")
     twin = _backend.choose("adain", content.device.type, impl, STATUSES)
     mean, std = _mean_std(twin, style, eps, unbiased)
     return _adaptive_instance_norm(twin, content, std, mean, eps, unbiased)
@@ -88,6 +92,16 @@ def adaptive_instance_norm(
     return _adaptive_instance_norm(twin, x, 1 + scale.to(wide), bias, eps, unbiased=False)
 
 
+@untraced
+def _check_style(content: Tensor, style: Tensor) -> None:
+    n, c = content.shape[:2]
+    if style.device != content.device:
+        raise ValueError(f"imgops.adain: style must be on the content's device {content.device}; got {style.device}")
+    if style.shape[1] != c or style.shape[0] not in (n, 1):
+        raise ValueError(f"imgops.adain: style must have shape [{n} or 1, {c}, H, W]; got {list(style.shape)}")
+
+
+@untraced
 def _check_pixels(op: str, name: str, x: Tensor, unbiased: bool) -> None:
     least = 2 if unbiased else 1
     if x.shape[2] * x.shape[3] < least:

@@ -14,11 +14,13 @@ from ..reference import filtered_lrelu as reference
 from ._common import (
     STATUSES,
     accumulation_dtype,
+    check_bool,
     check_number,
     check_operand,
     check_tensor,
     dense_format,
     gradient_wanted,
+    untraced,
     without_autocast,
 )
 from ._registration import check_kept, namespace, register
@@ -92,13 +94,13 @@ def filtered_lrelu(
         check_number(op, "slope", slope),
         -1.0 if clamp is None else check_number(op, "clamp", clamp, minimum=0),
     )
+    flip_filter = check_bool(op, "flip_filter", flip_filter)
     sizes(x, fu, fd, up, down, pads)
     twin = _backend.choose(
         op, x.device.type, impl, STATUSES, "cuda" if _in_one_cuda_pass(x, fu, fd, up, down) else None
     )
     wide = accumulation_dtype(x.dtype)
     b = None if b is None else b.to(wide)
-    flip_filter = bool(flip_filter)
     if twin == "reference":
         with without_autocast(x):
             return reference.filtered_lrelu(x.to(wide), fu, fd, b, up, down, pads, *numbers, flip_filter).to(x.dtype)
@@ -137,13 +139,15 @@ def check_factor(name: str, value: Any) -> None:
         raise ValueError(f"imgops.filtered_lrelu: {name} must be >= 1; got {value}")
 
 
+@untraced
 def sizes(
     x: Tensor, fu: Tensor | None, fd: Tensor | None, up: int, down: int, padding: Sequence[int]
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """(height, width) of the up-sampled image and of the output; raise ValueError if one has no pixels."""
     high = output_size("filtered_lrelu", x, fu, (up, up), _ONE, padding)
     low = resampled_size(high, fd, _ONE, (down, down), _NO_PADDING)
-    if min(low) < 1:
+    # one by one: min would have a compiler order open sizes
+    if low[0] < 1 or low[1] < 1:
         fw, fh = filter_size(fd)
         raise ValueError(
             f"imgops.filtered_lrelu: x, up, padding and fu make an image of {high[0]} x {high[1]} (height x width), "

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..reference.modulated_conv2d import resample_padding
 from . import bias_act
-from ._common import accumulation_dtype, dense_format
+from ._common import accumulation_dtype, constant_shape, dense_format, known, untraced
 from ._registration import check_kept, namespace, register
 from .upfirdn2d import choose_resampler, filter_size, fused_upfirdn2d_bias_act
 
@@ -49,7 +49,7 @@ def fused_resampled_conv2d(
     transposed convolution before the filter, which then has the epilogue. ``twin`` convolves; the twin that filters is
     chosen for itself, as ``impl`` says.
     """
-    kh, kw = weight.shape[2:]
+    kh, kw = constant_shape(weight)[2:]
     pointwise = kh == kw == 1
     # the transposed convolution flips by itself
     weight = weight if flip_weight == (up == 1 or pointwise) else weight.flip([2, 3])
@@ -81,6 +81,7 @@ def fused_resampled_conv2d(
     )
 
 
+@untraced
 def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
     """Whether the CPU twin of ``fused_conv2d`` takes the convolution, and is as a rule faster than the library."""
     if weight.shape[2:] != (3, 3) or up > 2 or down > 2 or x.dtype not in (torch.float32, torch.float64):
@@ -98,15 +99,6 @@ def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
     return dense_format(x) == torch.contiguous_format and not (
         known(n * h * w < WINOGRAD_PIXELS) or known(products > 9 * h * w)
     )
-
-
-def known(condition: bool | torch.SymBool) -> bool:
-    """Whether the condition holds; of sizes that a compiler leaves open, whether it holds for all."""
-    if torch.compiler.is_compiling():
-        from torch.fx.experimental.symbolic_shapes import statically_known_true
-
-        return statically_known_true(condition)
-    return bool(condition)
 
 
 def fused_conv2d(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import _backend
 from ..reference import gram_matrix as reference
-from ._common import STATUSES, accumulation_dtype, check_tensor, dense_format, without_autocast
+from ._common import STATUSES, accumulation_dtype, check_tensor, dense_format, is_empty, untraced, without_autocast
 from ._registration import namespace, register
 
 #: what the sums of products are divided by, of the sizes in the name
@@ -38,27 +38,31 @@ def gram_matrix(x: Tensor, *, normalization: str = "chw", impl: str | None = Non
         RuntimeError: the twin named by ``impl`` cannot run here.
     """
     check_tensor("gram_matrix", "x", x, 4)
-    scale = gram_scale("gram_matrix", x, normalization)
-    return fused_gram_matrix(_backend.choose("gram_matrix", x.device.type, impl, STATUSES), x, scale)
+    check_normalization("gram_matrix", normalization)
+    return fused_gram_matrix(_backend.choose("gram_matrix", x.device.type, impl, STATUSES), x, normalization)
 
 
-def gram_scale(op: str, x: Tensor, normalization: str) -> float:
-    """The factor of the normalization, checked; 1 for features of which nothing is summed."""
+def check_normalization(op: str, normalization: Any) -> None:
+    """Raise ValueError unless this is the name of a normalization."""
     if normalization not in NORMALIZATIONS:
         raise ValueError(
             f"imgops.{op}: normalization must be one of {', '.join(NORMALIZATIONS)}; got {normalization!r}"
         )
-    n, c, h, w = x.shape
-    count = {"chw": c * h * w, "hw": h * w, "nchw": n * c * h * w, "none": 1}[normalization]
-    return 1 / count if count else 1.0
 
 
-def fused_gram_matrix(twin: str, x: Tensor, scale: float) -> Tensor:
-    """``scale * x x^T`` on a twin; arguments already checked."""
+def fused_gram_matrix(twin: str, x: Tensor, normalization: str) -> Tensor:
+    """The Gram matrix on a twin; arguments already checked."""
     if twin == "reference":
         with without_autocast(x):
-            return reference.gram_matrix(x.to(accumulation_dtype(x.dtype)), scale)
-    return namespace(twin).gram_matrix(x, scale)
+            return reference.gram_matrix(x.to(accumulation_dtype(x.dtype)), _normalizer(x, normalization))
+    return namespace(twin).gram_matrix(x, normalization)
+
+
+def _normalizer(x: Tensor, normalization: str) -> int:
+    """The product of the sizes that the sums are divided by; 1 for features of which nothing is summed."""
+    n, c, h, w = x.shape
+    count = {"chw": c * h * w, "hw": h * w, "nchw": n * c * h * w, "none": 1}[normalization]
+    return 1 if is_empty(x) else count
 
 
 def feature_statistics(x: Tensor, *, impl: str | None = None) -> tuple[Tensor, Tensor]:
@@ -84,6 +88,7 @@ def feature_statistics(x: Tensor, *, impl: str | None = None) -> tuple[Tensor, T
     return fused_feature_statistics(_backend.choose("feature_statistics", x.device.type, impl, STATUSES), x)
 
 
+@untraced
 def check_features(op: str, x: Tensor) -> None:
     """Raise unless x is [N, C, H, W] with a pixel to take a mean over."""
     check_tensor(op, "x", x, 4)
@@ -99,29 +104,29 @@ def fused_feature_statistics(twin: str, x: Tensor) -> tuple[Tensor, Tensor]:
     return namespace(twin).feature_statistics(x)
 
 
-def _triton(x: Tensor, scale: float) -> Tensor:
+def _triton(x: Tensor, normalization: str) -> Tensor:
     from imgops.kernels import gram_matrix as kernel
 
-    return kernel.gram_matrix(x, None, scale)
+    return kernel.gram_matrix(x, None, 1 / _normalizer(x, normalization))
 
 
-def _fake(x: Tensor, scale: float) -> Tensor:
+def _fake(x: Tensor, normalization: str) -> Tensor:
     return x.new_empty([x.shape[0], x.shape[1], x.shape[1]], dtype=accumulation_dtype(x.dtype))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, ctx.scale = inputs
+    x, ctx.normalization = inputs
     ctx.save_for_backward(x)
 
 
 def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], d: Tensor) -> tuple[Tensor, None]:
     (x,) = ctx.saved_tensors
-    return ops.mix_channels(x, _symmetric(d, ctx.scale), None, None), None
+    return ops.mix_channels(x, _symmetric(d, _normalizer(x, ctx.normalization)), None, None), None
 
 
-def _symmetric(d: Tensor, scale: float) -> Tensor:
-    """``scale * (d + d^T)``: what multiplies x in the gradient of ``scale * x x^T`` for x."""
-    return (d + d.mT) * scale
+def _symmetric(d: Tensor, count: int) -> Tensor:
+    """``(d + d^T) / count``: what multiplies x in the gradient of ``x x^T / count`` for x."""
+    return (d + d.mT) / count
 
 
 def _triton_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,7 +137,7 @@ def _triton_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fake_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape[:2], dtype=accumulation_dtype(x.dtype)), _fake(x, 1.0)
+    return x.new_empty(x.shape[:2], dtype=accumulation_dtype(x.dtype)), _fake(x, "hw")
 
 
 def _setup_context_statistics(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
@@ -149,7 +154,7 @@ def _backward_statistics(
     if d_covariance is None:
         return shift[:, :, None, None].to(x.dtype).expand(x.shape)
     # the covariance has no gradient for the mean: the deviations from it add up to zero
-    return ops.mix_channels(x, _symmetric(d_covariance, 1 / pixels), mean, shift)
+    return ops.mix_channels(x, _symmetric(d_covariance, pixels), mean, shift)
 
 
 def _triton_mix(x: Tensor, weight: Tensor, mean: Tensor | None, bias: Tensor | None) -> Tensor:

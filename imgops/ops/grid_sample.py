@@ -15,7 +15,7 @@ from torch import Tensor
 from .. import _backend
 from ..reference import grid_sample as reference
 from ..reference.grid_sample import PADDING_MODES
-from ._common import STATUSES, accumulation_dtype, check_operand, check_tensor, dense_format
+from ._common import STATUSES, accumulation_dtype, check_operand, check_tensor, dense_format, untraced
 from ._registration import namespace, register
 
 
@@ -43,11 +43,16 @@ def grid_sample(x: Tensor, grid: Tensor, *, impl: str | None = None) -> Tensor:
     """
     check_tensor("grid_sample", "x", x, 4)
     check_tensor("grid_sample", "grid", grid, 4)
+    _check_grid(x, grid)
+    twin = _backend.choose("grid_sample", x.device.type, impl, STATUSES)
+    return sample(twin, x, grid, False, "zeros")
+
+
+@untraced
+def _check_grid(x: Tensor, grid: Tensor) -> None:
     check_operand("grid_sample", "grid", grid, x, (x.shape[0], *grid.shape[1:3], 2))
     if 0 in x.shape[2:] and 0 not in grid.shape[:3]:
         raise ValueError(f"imgops.grid_sample: x must have pixels to sample; got shape {list(x.shape)}")
-    twin = _backend.choose("grid_sample", x.device.type, impl, STATUSES)
-    return sample(twin, x, grid, False, "zeros")
 
 
 def check_padding_mode(op: str, padding_mode: Any) -> None:

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..reference.modulated_conv2d import resample_padding
-from ._common import dense_format
+from ._common import constant_shape, dense_format, known, untraced
 from .bias_act import fused_bias_act
-from .fused_conv2d import known
 from .upfirdn2d import filter_size, fused_upfirdn2d_bias_act
 
 _LINEAR = ("linear", 0.0, 1.0, -1.0)
@@ -37,7 +36,7 @@ def library_resampled_conv2d(
     flip_weight: bool,
 ) -> Tensor:
     """The convolution of ``modulated_conv2d``; arguments already checked."""
-    kh, kw = weight.shape[2:]
+    kh, kw = constant_shape(weight)[2:]
     pointwise = kh == kw == 1
     x0, x1, y0, y1 = resample_padding(padding, filter_size(f), up, down)
     # the transposed convolution flips by itself
@@ -73,6 +72,7 @@ def library_resampled_conv2d(
     return fused_upfirdn2d_bias_act(twin, x, f, (1, 1), (1, 1), pads, gain, bias, demod, noise, *activation)
 
 
+@untraced
 def _product_pays(twin: str, x: Tensor, weight: Tensor, up: int) -> bool:
     n, channels, h, w = x.shape
     return (
@@ -87,7 +87,7 @@ def _product_pays(twin: str, x: Tensor, weight: Tensor, up: int) -> bool:
 
 def _product_and_fold(x: Tensor, weight: Tensor, up: int) -> Tensor:
     """The transposed convolution as one product with all pixels of all samples, whose taps are then added up."""
-    (n, i, h, w), (_, _, kh, kw) = x.shape, weight.shape
+    (n, i, h, w), (kh, kw) = x.shape, constant_shape(weight)[2:]
     taps = weight.permute(0, 2, 3, 1).reshape(-1, i) @ x.transpose(0, 1).reshape(i, -1)
     columns = taps.unflatten(1, (n, h * w)).transpose(0, 1)
     return F.fold(columns, ((h - 1) * up + kh, (w - 1) * up + kw), (kh, kw), stride=up)

@@ -11,7 +11,18 @@ from torch import Tensor
 from .. import _backend
 from ..reference import modulated_conv2d as reference
 from ..reference.modulated_conv2d import resample_padding
-from ._common import STATUSES, accumulation_dtype, check_ints, check_operand, check_tensor
+from ._common import (
+    STATUSES,
+    accumulation_dtype,
+    autocast_dtype,
+    check_bool,
+    check_ints,
+    check_operand,
+    check_tensor,
+    constant_shape,
+    untraced,
+    without_autocast,
+)
 from .bias_act import activation_arguments
 from .fused_conv2d import fused_resampled_conv2d, winograd_pays
 from .library_conv2d import library_resampled_conv2d
@@ -77,6 +88,7 @@ def modulated_conv2d(
     check_tensor(op, "x", x, 4)
     check_tensor(op, "weight", weight, 4)
     check_operand(op, "weight", weight, x, (weight.shape[0], x.shape[1], *weight.shape[2:]))
+    demodulate = check_bool(op, "demodulate", demodulate)
     check_operand(op, "styles", styles, x, (x.shape[0], x.shape[1]))
     with autocast_off(x) as x:
         wide = accumulation_dtype(x.dtype)
@@ -138,22 +150,12 @@ def resampled_conv2d(
     if min(pads) < 0:
         raise ValueError(f"imgops.{op}: padding must be >= 0; got {padding!r}")
     check_filter(op, "resample_filter", resample_filter, x)
+    flip_weight = check_bool(op, "flip_weight", flip_weight)
     act_arguments = activation_arguments(op, act, alpha, gain, clamp)
-    (n, _, h, w), (channels, _, kh, kw) = x.shape, weight.shape
     f = resample_filter if up > 1 or down > 1 else None
-    (fw, fh), (x0, x1, y0, y1) = filter_size(f), resample_padding(pads, filter_size(f), up, down)
-    out_h, out_w = (h * up + y0 + y1 - fh + 1 - kh) // down + 1, (w * up + x0 + x1 - fw + 1 - kw) // down + 1
-    if out_h < 1 or out_w < 1:
-        raise ValueError(
-            f"imgops.{op}: x of {h} x {w} (height x width), up {up}, padding {pads} is smaller than the weight of "
-            f"{kh} x {kw}; x, up and padding must leave at least one pixel"
-        )
-    if noise is not None:
-        check_operand(op, "noise", noise, x, ((1, n), 1, out_h, out_w))
-    if bias is not None:
-        check_operand(op, "bias", bias, x, (channels,))
+    _check_epilogue(op, x, weight, noise, bias, _output_size(op, x, weight, f, up, down, pads))
     twin = _backend.choose(op, x.device.type, impl, STATUSES)
-    if 1 in weight.shape:
+    if 1 in constant_shape(weight):
         # strides of a side of 1 say nothing, and PyTorch's convolution on the CPU has no gradient for some
         weight = weight.contiguous()
 
@@ -173,13 +175,38 @@ def resampled_conv2d(
     return fused_resampled_conv2d(twin, impl, *problem) if fused else library_resampled_conv2d(twin, *problem)
 
 
+@untraced
+def _output_size(
+    op: str, x: Tensor, weight: Tensor, f: Tensor | None, up: int, down: int, padding: tuple[int, int, int, int]
+) -> tuple[int, int]:
+    """(height, width) of the output; raise ValueError if it has no pixels."""
+    (h, w), (kh, kw), (fw, fh) = x.shape[2:], weight.shape[2:], filter_size(f)
+    x0, x1, y0, y1 = resample_padding(padding, (fw, fh), up, down)
+    out_h, out_w = (h * up + y0 + y1 - fh + 1 - kh) // down + 1, (w * up + x0 + x1 - fw + 1 - kw) // down + 1
+    if out_h < 1 or out_w < 1:
+        raise ValueError(
+            f"imgops.{op}: x of {h} x {w} (height x width), up {up}, padding {padding} is smaller than the weight of "
+            f"{kh} x {kw}; x, up and padding must leave at least one pixel"
+        )
+    return out_h, out_w
+
+
+@untraced
+def _check_epilogue(
+    op: str, x: Tensor, weight: Tensor, noise: Tensor | None, bias: Tensor | None, size: tuple[int, int]
+) -> None:
+    if noise is not None:
+        check_operand(op, "noise", noise, x, ((1, x.shape[0]), 1, *size))
+    if bias is not None:
+        check_operand(op, "bias", bias, x, (weight.shape[0],))
+
+
 @contextlib.contextmanager
 def autocast_off(x: Tensor) -> Iterator[Tensor]:
     """x in the dtype that autocast, if it is on, asks for; within, it is off: the dtypes are chosen here."""
-    device = x.device.type
-    if not torch.is_autocast_enabled(device):
+    dtype = autocast_dtype(x)
+    if dtype is None:
         yield x
         return
-    dtype = torch.get_autocast_dtype(device)
-    with torch.autocast(device, enabled=False):
+    with without_autocast(x):
         yield x if x.dtype == torch.float64 else x.to(dtype)

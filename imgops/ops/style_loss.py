@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _backend
-from ._common import STATUSES, check_number, check_operand, check_tensor
-from .gram_matrix import check_features, fused_feature_statistics, fused_gram_matrix, gram_scale
+from ._common import STATUSES, check_number, check_operand, check_tensor, is_empty
+from .gram_matrix import check_features, check_normalization, fused_feature_statistics, fused_gram_matrix
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -42,16 +42,17 @@ def style_loss(
     check_tensor("style_loss", "x", x, 4)
     n, c = x.shape[:2]
     check_operand("style_loss", "target", target, x, ((n, 1), c, c))
-    scale = gram_scale("style_loss", x, normalization)
+    check_normalization("style_loss", normalization)
     _check_reduction("style_loss", reduction)
     twin = _backend.choose("style_loss", x.device.type, impl, STATUSES)
-    gram = fused_gram_matrix(twin, x, scale)
+    gram = fused_gram_matrix(twin, x, normalization)
     target = target.to(gram.dtype).expand_as(gram)
+    # a mean of nothing would be NaN
+    nothing = is_empty(gram)
     if reduction == "none":
-        return F.mse_loss(gram, target, reduction="none").sum([1, 2]) / max(c * c, 1)
-    # not the mean of mse_loss, which of nothing is NaN
-    total = F.mse_loss(gram, target, reduction="sum")
-    return total / max(gram.numel(), 1) if reduction == "mean" else total
+        squares = F.mse_loss(gram, target, reduction="none")
+        return squares.sum([1, 2]) if nothing else squares.mean([1, 2])
+    return F.mse_loss(gram, target, reduction="sum" if nothing else reduction)
 
 
 def wasserstein_loss(
@@ -112,7 +113,7 @@ def wasserstein_loss(
     losses = ((mean - target_mean).square().sum(1) + variances).to(dtype)
     if reduction == "none":
         return losses
-    return losses.sum() / max(n, 1) if reduction == "mean" else losses.sum()
+    return losses.sum() if reduction == "sum" or is_empty(losses) else losses.mean()
 
 
 def _check_reduction(op: str, reduction: str) -> None:

@@ -14,10 +14,13 @@ from . import bias_act
 from ._common import (
     STATUSES,
     accumulation_dtype,
+    check_bool,
     check_ints,
     check_number,
     check_tensor,
+    constant_shape,
     dense_format,
+    untraced,
     without_autocast,
 )
 from ._registration import check_kept, namespace, register
@@ -122,6 +125,7 @@ def upfirdn2d(
     check_filter(op, "f", f, x)
     ups, downs = _pair(op, "up", up), _pair(op, "down", down)
     pads = check_padding(op, padding)
+    flip_filter = check_bool(op, "flip_filter", flip_filter)
     gain = check_number(op, "gain", gain)
     if gain < 0 and f is not None and f.ndim == 1:
         raise ValueError(
@@ -132,8 +136,8 @@ def upfirdn2d(
     if twin == "reference":
         wide = accumulation_dtype(x.dtype)
         with without_autocast(x):
-            return reference.upfirdn2d(x.to(wide), f, ups, downs, pads, bool(flip_filter), gain).to(x.dtype)
-    return namespace(twin).upfirdn2d(x, f, ups, downs, pads, bool(flip_filter), gain)
+            return reference.upfirdn2d(x.to(wide), f, ups, downs, pads, flip_filter, gain).to(x.dtype)
+    return namespace(twin).upfirdn2d(x, f, ups, downs, pads, flip_filter, gain)
 
 
 def choose_resampler(
@@ -183,7 +187,10 @@ def check_padding(op: str, padding: Any) -> tuple[int, int, int, int]:
 
 def filter_size(f: Tensor | None) -> tuple[int, int]:
     """(width, height) of a filter; one tap for None."""
-    return (1, 1) if f is None else (f.shape[-1], f.shape[0])
+    if f is None:
+        return 1, 1
+    shape = constant_shape(f)
+    return shape[-1], shape[0]
 
 
 def resampled_size(size: Sequence[int], f: Tensor | None, up: Any, down: Any, padding: Any) -> tuple[int, int]:
@@ -195,6 +202,7 @@ def resampled_size(size: Sequence[int], f: Tensor | None, up: Any, down: Any, pa
     )
 
 
+@untraced
 def output_size(op: str, x: Tensor, f: Tensor | None, up: Any, down: Any, padding: Any) -> tuple[int, int]:
     """(height, width) of the output; raise ValueError if it has no pixels."""
     out_h, out_w = resampled_size(x.shape[2:], f, up, down, padding)

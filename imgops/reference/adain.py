@@ -10,7 +10,7 @@ def mean_std(x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
     pixels = x.shape[2] * x.shape[3]
     mean = x.mean([2, 3])
     # centred first: torch.var's gradient of the second order cancels badly in float32
-    variance = (x - mean[:, :, None, None]).square().sum([2, 3]) / (pixels - unbiased)
+    variance = (x - mean[:, :, None, None]).square().sum([2, 3]) / (pixels - int(unbiased))
     return mean, (variance + eps).sqrt()
 
 

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 
-def gram_matrix(x: Tensor, scale: float) -> Tensor:
-    """``scale * x x^T`` over the pixels, [N, C, C]."""
+def gram_matrix(x: Tensor, count: int) -> Tensor:
+    """``x x^T / count`` over the pixels, [N, C, C]."""
     flat = x.flatten(2)
-    return scale * torch.bmm(flat, flat.mT)
+    return torch.bmm(flat, flat.mT) / count
 
 
 def feature_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """(mean [N, C], covariance [N, C, C]) over the pixels; the covariance is that of the population."""
     mean = x.mean([2, 3])
-    return mean, gram_matrix(x - mean[:, :, None, None], 1 / (x.shape[2] * x.shape[3]))
+    return mean, gram_matrix(x - mean[:, :, None, None], x.shape[2] * x.shape[3])

@@ -225,7 +225,7 @@ def test_opcheck(twin, device):
     x = torch.randn(2, 3, 4, 5, device=device, requires_grad=True)
     weight = torch.randn(2, 3, 3, device=device, requires_grad=True)
     mean, bias = (torch.randn(2, 3, device=device, requires_grad=True) for _ in range(2))
-    torch.library.opcheck(ops.gram_matrix.default, (x, 0.5))
+    torch.library.opcheck(ops.gram_matrix.default, (x, "hw"))
     torch.library.opcheck(ops.feature_statistics.default, (x,))
     torch.library.opcheck(ops.mix_channels.default, (x, weight, mean, bias))
     last = x.detach().contiguous(memory_format=torch.channels_last)

@@ -59,7 +59,7 @@ SAMPLES = {
         _t(1, 2, 5, 4), torch.randint(0, 256, (1, 2, 3, 9), dtype=torch.uint8), _FILTER, _FILTER, 2, 2, [1, 2, 2, 1],
         [0, 0, 0, 0], False, 4.0, 1.0, 1.3, 0.2,
     ),
-    "gram_matrix": lambda: (_t(2, 3, 3, 2), 0.1),
+    "gram_matrix": lambda: (_t(2, 3, 3, 2), "chw"),
     "grid_sample": lambda: (_t(1, 2, 4, 4), _places(1, 3, 3, 2), False, "zeros", [0, 0]),
     "grid_sample_backward": lambda: (
         _t(1, 2, 5, 4), _t(1, 2, 5, 4), _places(1, 2, 5, 4), [1, 2, 5, 4], True, "border", [0, 0], True, True,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...nn._checks import check_size
+from ...ops._common import untraced
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 HALF_DTYPES = (torch.float16, torch.bfloat16)
@@ -34,6 +35,7 @@ def half_resolutions(owner: str, all_resolutions: list[int], num_fp16_res: int, 
     return all_resolutions[1:][::-1][:num_fp16_res]
 
 
+@untraced
 def check_batch(owner: str, name: str, t: Any, shape: tuple[int, ...]) -> None:
     """Raise unless t is a tensor of shape [N, *shape]."""
     if not isinstance(t, Tensor):
@@ -42,6 +44,7 @@ def check_batch(owner: str, name: str, t: Any, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{owner}: {name} must have shape [N, {', '.join(map(str, shape))}]; got {list(t.shape)}")
 
 
+@untraced
 def check_labels(owner: str, c: Any, c_dim: int, batch: int | None) -> None:
     """Raise unless c is [batch, c_dim], or None (or empty) where the network takes no labels."""
     if c is None and c_dim > 0:
