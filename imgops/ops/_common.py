@@ -18,7 +18,8 @@ STATUSES = _backend.load()
 #: the dtypes that every twin takes
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
-_Arguments, _Result = ParamSpec("_Arguments"), TypeVar("_Result")
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
 def untraced(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
@@ -32,12 +33,12 @@ def untraced(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _R
     def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         if torch.compiler.is_compiling() or not torch.jit.is_tracing():
             return function(*args, **kwargs)
-        state = torch._C._get_tracing_state()
-        torch._C._set_tracing_state(None)
+        state, set_state = torch._C._get_tracing_state(), torch._C._set_tracing_state  # type: ignore[attr-defined]
+        set_state(None)
         try:
             return function(*args, **kwargs)
         finally:
-            torch._C._set_tracing_state(state)
+            set_state(state)
 
     return call
 
