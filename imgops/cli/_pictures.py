@@ -78,11 +78,6 @@ def given_options(ctx: typer.Context) -> list[str]:
     return [name for name in ctx.params if (where := source(name)) is not None and where.name == "COMMANDLINE"]
 
 
-def say(text: str) -> None:
-    """A line for the user, on stdout, as it is."""
-    typer.echo(text)
-
-
 def choose_device(name: str) -> str:
     """The device that ``auto`` stands for, or the one named.
 

@@ -17,7 +17,9 @@ from typer.core import TyperGroup
 from .. import __version__
 from .._install import missing_package
 from ..training.config import TrainingConfig
+from ._help import Command, HelpPage
 from ._options import Device
+from ._quiet import keep_quiet, say
 from .dream_command import dream
 from .style_commands import style_app
 
@@ -25,20 +27,23 @@ from .style_commands import style_app
 USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, ImportError, ArithmeticError, MemoryError)
 
 
-class OneLineErrors(TyperGroup):
-    """A group of commands whose errors are one line on stderr, with exit code 2; ``--debug`` shows the traceback."""
+class OneLineErrors(HelpPage, TyperGroup):
+    """A group of commands whose errors are one line on stderr, with exit code 2; ``--debug`` shows the traceback, and
+    ``--quiet`` leaves nothing but errors and what was asked for."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
         given = list(sys.argv[1:] if args is None else args)
-        debug = "--debug" in given
+        debug, quiet = "--debug" in given, not {"-q", "--quiet"}.isdisjoint(given)
+        given = [a for a in given if a not in ("--debug", "-q", "--quiet")]
         # also from python -m imgops and from a test, where the program's name is another
         options |= {"standalone_mode": False, "prog_name": "imgops"}
-        with warnings.catch_warnings():
+        errors = sys.stderr
+        with warnings.catch_warnings(), keep_quiet(quiet):
             warnings.showwarning = _one_line_warning
             # Pillow's do not name the file; what matters of them ends in an error that does
             warnings.filterwarnings("ignore", module=r"PIL\.")
             try:
-                code = super().main([a for a in given if a != "--debug"], *rest, **options)
+                code = super().main(given, *rest, **options)
             except (KeyboardInterrupt, typer.Abort):
                 sys.exit(130)
             except Exception as error:
@@ -50,10 +55,25 @@ class OneLineErrors(TyperGroup):
                     text = missing_package(error)
                 else:
                     text = " ".join((worded() if worded else str(error)).split())
+                if worded or text.startswith("--"):
+                    # an option is the cause
+                    text += f" (see {self.named(given)} --help)" if text else ""
                 if text:
-                    typer.echo(f"imgops: error: {text}", err=True)
+                    print(f"imgops: error: {text}", file=errors)
                 sys.exit(2)
         sys.exit(code if isinstance(code, int) else 0)
+
+    def named(self, given: Sequence[str]) -> str:
+        """The command that a command line names, as ``imgops style train-fast``."""
+        group: Any = self
+        words = ["imgops"]
+        for word in given:
+            if word in getattr(group, "commands", {}):
+                words.append(word)
+                group = group.commands[word]
+            elif not word.startswith("-"):
+                break
+        return " ".join(words)
 
 
 def _one_line_warning(message: Warning | str, *rest: Any, **more: Any) -> None:
@@ -64,9 +84,10 @@ app = typer.Typer(
     cls=OneLineErrors,
     help="Fused kernels for image synthesis; and on top of them StyleGAN2, style transfer and DeepDream.\n\n"
     "Start with [bold]imgops demo[/]: within five minutes it shows a bit of everything.",
+    epilog="The exit status is 0 when all is done, 2 after an error, which is one line on stderr, and 130 when Ctrl-C "
+    "ended the command. Each command has its own --help.",
     rich_markup_mode="rich",
     no_args_is_help=True,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -80,11 +101,16 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; goes anywhere.")] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Print errors and what was asked for, nothing else; goes anywhere."),
+    ] = False,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option("--version", "-V", help="Print the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Only declares the options: ``--debug`` is read, and taken out, by :class:`OneLineErrors`."""
+    """Only declares the options: ``--debug`` and ``--quiet`` are read, and taken out, by :class:`OneLineErrors`."""
 
 
 def _training_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -101,6 +127,8 @@ def _training_options(function: Callable[..., None]) -> Callable[..., None]:
             if kind is bool:
                 shown = "yes" if default else "no"
             help += f" [dim]\\[default: {shown}{'' if allowed is None else f'; {allowed.range()}'}][/]"
+        else:
+            help += f" [red]\\[required{', unless --resume' if field.name == 'data' else ''}][/]"
         option = typer.Option(
             f"{flag}/{flag.replace('--', '--no-')}" if kind is bool else flag,
             help=help,
@@ -121,7 +149,7 @@ def _training_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-@app.command()
+@app.command(cls=Command)
 @_training_options
 def train(
     *,
@@ -172,7 +200,7 @@ def train(
     training.train(config, resume=resume, check_data=check_data)
 
 
-@app.command()
+@app.command(cls=Command)
 def generate(
     checkpoint: Annotated[str, typer.Argument(help="A checkpoint, or the folder of a run (takes its newest).")],
     seeds: Annotated[str, typer.Option(help="Which samples: 0-15, or 3,7,20-29.")] = "0-15",
@@ -195,10 +223,10 @@ def generate(
     """
     from .generate import generate as run
 
-    typer.echo(run(checkpoint, seeds, trunc, class_, out, noise, batch, device))
+    say(run(checkpoint, seeds, trunc, class_, out, noise, batch, device))
 
 
-@app.command()
+@app.command(cls=Command)
 def info(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
     """Say what runs here: versions, and which twins of each op exist on each device; why not, and the remedy."""
     from . import info as page
@@ -210,7 +238,7 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] 
         page.show(facts)
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     out: Annotated[str, typer.Option(help="Folder for the results.")] = "demo",
     minutes: Annotated[float, typer.Option(help="Time limit of the whole demo.")] = 5.0,
@@ -225,5 +253,5 @@ def demo(
     run(out, minutes * 60, seed)
 
 
-app.command()(dream)
+app.command(cls=Command)(dream)
 app.add_typer(style_app, name="style")

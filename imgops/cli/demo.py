@@ -27,6 +27,7 @@ from ..style.settings import OptimizeSettings
 from ..style.transfer import METHODS, Transfer, TransferSettings
 from ..training import Trainer, TrainingConfig, image_grid, load_generator, train
 from ..training.grid import png_bytes, seeded_samples
+from ._quiet import is_quiet
 from ._timing import compare
 
 #: how long a demo may take
@@ -34,6 +35,8 @@ MINUTES = Bounds(0.1, most=1440)
 
 #: seconds that the speed table may take for each row, and the part of the demo's time that all rows may
 ROW_SECONDS, SPEED_PART = 5.0, 0.15
+#: records of a loss that are marked one by one in its plot
+FEW = 10
 #: seconds kept for drawing at the end, and the fewest for the training
 DRAWING, LEAST = 8.0, 1.0
 REAL, GENERATED = 4, 8
@@ -92,7 +95,7 @@ def run(out: str, seconds: float, seed: int) -> None:
     MINUTES.check("--minutes", seconds / 60)
     SEED.check("--seed", seed)
     start = time.monotonic()
-    console = Console(highlight=False)
+    console = Console(highlight=False, quiet=is_quiet())
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     runs = (folder / f"run-{i}" for i in range(1, 1_000_000))
@@ -297,12 +300,15 @@ def _draw_losses(stats: Path, path: Path) -> None:
     figure, (upper, lower) = plt.subplots(2, 1, sharex=True, figsize=(8, 6), layout="constrained")
     for axes, name, label in (upper, "loss_g", "generator"), (upper, "loss_d", "discriminator"), (lower, "r1", "R1"):
         points = [(r["images"] / 1000, r[name]) for r in records if name in r]
-        axes.plot(*zip(*points, strict=True), label=label)
+        if points:
+            # of one point there is no line to see
+            axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < FEW else None)
     upper.set_ylabel("logistic loss")
     lower.set_ylabel("squared gradient on real images")
     lower.set_xlabel("thousands of real images shown")
     for axes in upper, lower:
-        axes.legend()
+        if axes.lines:
+            axes.legend()
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
     plt.close(figure)

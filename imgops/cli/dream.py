@@ -28,9 +28,9 @@ from ._pictures import (
     interruptible,
     is_folder,
     peak_memory,
-    say,
     unused,
 )
+from ._quiet import say
 
 #: what stands for a picture where the dream begins with noise
 NOISE = "noise"

@@ -14,7 +14,11 @@ _DREAM, _ZOOM = "Dream", "Zoom"
 def dream(
     ctx: typer.Context,
     picture: Annotated[
-        str | None, typer.Argument(help="A picture, samples:NAME, or noise.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="A picture, samples:NAME, or noise. [red]\\[required, unless --list-layers][/]",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[
         str | None,

@@ -46,6 +46,8 @@ def collect() -> dict[str, Any]:
             "imgops": __version__,
             "python": platform.python_version(),
             **{package: _version(package) for package in PACKAGES},
+            # with the build, which the package's metadata may leave out
+            "torch": torch.__version__,
             "cuda": torch.version.cuda,
             "hip": torch.version.hip,
         },

@@ -40,9 +40,9 @@ from ._pictures import (
     interruptible,
     is_folder,
     peak_memory,
-    say,
     unused,
 )
+from ._quiet import say
 
 #: endings of the files that are taken from a folder
 _PICTURES = (*FORMATS, ".webp", ".bmp", ".gif", ".ppm")

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from ._help import Command, HelpPage
 from ._options import MACHINE, NETWORKS, RESULT, Device, Preprocessing, Preview, Quality, Size
 
 
-class DefaultCommand(TyperGroup):
+class DefaultCommand(HelpPage, TyperGroup):
     """A group whose first command is meant where none is named, and whose help is that command's: ``imgops style A B``
     beside ``imgops style train-fast``."""
 
@@ -47,7 +48,7 @@ _OPTIMIZATION = (
 _IDLE = {"optimize": _ADAIN, "adain": _OPTIMIZATION, "fast": (*_ADAIN, *_ENCODERS, *_OPTIMIZATION)}
 
 
-@style_app.command("transfer")
+@style_app.command("transfer", cls=Command)
 def transfer(
     ctx: typer.Context,
     content: Annotated[str, typer.Argument(help="A picture, a folder of them, a video or GIF, or samples:NAME.")],
@@ -161,7 +162,7 @@ def transfer(
     Example: imgops style samples:chelsea samples:hubble -o cat.png --size 256
 
     The settings and the seed are kept in the result's metadata. Networks for the methods fast and adain are trained by
-    imgops style train-fast and imgops style train-adain; each has its own --help.
+    the commands below; each has its own --help.
     """
     from ..style.settings import OptimizeSettings
     from ..style.transfer import TransferSettings
@@ -274,7 +275,7 @@ _Seed = Annotated[int, typer.Option(help="Of weights and crops.", rich_help_pane
 _SaveEvery = Annotated[int, typer.Option(help="Steps between two saves.", rich_help_panel=_TRAINING)]
 
 
-@style_app.command("train-fast")
+@style_app.command("train-fast", cls=Command)
 def train_fast(
     style: Annotated[str, typer.Argument(help="The picture whose style the network learns.")],
     out: Annotated[str, typer.Option("--out", "-o", help="The network: NAME.safetensors.", rich_help_panel=_FILES)],
@@ -341,7 +342,7 @@ def train_fast(
     train(style, data, out, weights, preprocessing, settings, resume=resume, device=device, preview=preview)
 
 
-@style_app.command("train-adain")
+@style_app.command("train-adain", cls=Command)
 def train_adain(
     out: Annotated[str, typer.Option("--out", "-o", help="The decoder: NAME.safetensors.", rich_help_panel=_FILES)],
     contents: Annotated[str, typer.Option(help=_DATA, rich_help_panel=_FILES)] = "samples:",

@@ -13,7 +13,8 @@ from ..models.weights import load_encoder
 from ..style.settings import AdaINTraining, FastTraining
 from ..style.training import train_adain as run_adain
 from ..style.training import train_fast as run_fast
-from ._pictures import Reporter, check_results, check_writable, choose_device, interruptible, say
+from ._pictures import Reporter, check_results, check_writable, choose_device, interruptible
+from ._quiet import say
 from .style import read_style
 
 #: what is told of each step: its number, that of the last, the losses, and a picture if the step is saved
