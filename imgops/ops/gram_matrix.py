@@ -169,7 +169,7 @@ def _fake_mix(x: Tensor, weight: Tensor, mean: Tensor | None, bias: Tensor | Non
 
 def _setup_context_mix(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, mean, _ = inputs
-    needs_x, needs_weight, needs_mean, _ = ctx.needs_input_grad
+    needs_x, needs_weight, needs_mean = ctx.needs_input_grad[:3]
     ctx.save_for_backward(
         x if needs_weight else None, weight if needs_x or needs_mean else None, mean if needs_weight else None
     )
