@@ -77,7 +77,7 @@ def test_commands_of_style_are_in_a_panel():
     panel = text[text.index("─ Commands ─") :]
     for name in "train-fast", "train-adain":
         assert f"│ {name} " in panel
-    assert "Usage: imgops style [OPTIONS] CONTENT STYLES..." in text
+    assert "Usage: imgops style [OPTIONS] CONTENT " in text
 
 
 def test_the_first_page_has_what_every_command_takes_and_the_exit_status():
