@@ -157,6 +157,16 @@ def train(
         bool,
         typer.Option("--resume", help="Continue the run in --out; other options come from it.", rich_help_panel="Run"),
     ] = False,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="The config.json of a run or a checkpoint, whose settings are taken; other options come first.",
+            rich_help_panel="Run",
+        ),
+    ] = None,
+    no_labels: Annotated[
+        bool, typer.Option("--no-labels", help="The same as --labels none.", rich_help_panel="Data")
+    ] = False,
     check_data: Annotated[
         bool,
         typer.Option(
@@ -174,30 +184,37 @@ def train(
     Example: imgops train --data samples:textures --resolution 32 --out runs/textures
 
     A folder or zip of pictures works as --data; classes come from its dataset.json, if any:
-    {"labels": [["name.png", 0], ...]}. Ctrl-C saves; --resume continues.
+    {"labels": [["name.png", 0], ...], "names": ["cats", ...]}, or with --labels folders from its subfolders. Ctrl-C
+    saves; --resume continues; --config runs/textures/config.json --out runs/again repeats a run.
     """
     from .. import training
 
     given = {name: value for name, value in settings.items() if value is not None}
+    if no_labels and given.setdefault("labels", "none") != "none":
+        raise ValueError(f"--no-labels and --labels {given['labels']} do not go together")
     if "out" not in given:
         raise ValueError("--out is missing: the folder for checkpoints, samples and statistics")
     if resume:
         from ..training.checkpoint import read_meta
 
-        config = read_meta(training.find_checkpoint(given["out"]))["config"].changed(given)
+        if config is not None:
+            raise ValueError("--config begins a new run; --resume takes the settings from the checkpoint")
+        chosen = read_meta(training.find_checkpoint(given["out"]))["config"].changed(given)
+    elif config is not None:
+        chosen = TrainingConfig.read(config, given)
     elif "data" not in given:
         raise ValueError("--data is missing: a folder or zip of pictures, or samples:textures to try it out")
     else:
-        config = TrainingConfig(**given)
+        chosen = TrainingConfig(**given)
     if dry_run:
         from ..training._data import open_data
 
-        config = config.resolve()
-        data = open_data(config)
-        typer.echo(json.dumps(dataclasses.asdict(config), indent=2))
+        chosen = chosen.resolve()
+        data = open_data(chosen)
+        typer.echo(json.dumps(dataclasses.asdict(chosen), indent=2))
         typer.echo(f"data: {data.describe()}", err=True)
         return
-    training.train(config, resume=resume, check_data=check_data)
+    training.train(chosen, resume=resume, check_data=check_data)
 
 
 @app.command(cls=Command)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._errors import DataError
 from ._listing import plain_name
@@ -17,8 +18,34 @@ _FORM = '{"labels": [["name.png", 0], ...]}'
 _SHOWN, _DIGITS = 60, 18
 
 
-def parse_labels(text: bytes, names: Sequence[str], folder: str, shown: str) -> list[int] | None:
-    """The class of each picture, or None where the table says that there are none.
+#: where classes come from
+SOURCES = ("file", "folders", "none")
+
+
+def label_source(use_labels: bool | str) -> str:
+    """One of :data:`SOURCES`; True stands for "file" and False for "none".
+
+    Raises:
+        ValueError: none of them.
+    """
+    source = ("file" if use_labels else "none") if isinstance(use_labels, bool) else use_labels
+    if source not in SOURCES:
+        raise ValueError(f"labels must be {', '.join(SOURCES[:-1])} or {SOURCES[-1]}; got {use_labels!r}")
+    return source
+
+
+class Classes(NamedTuple):
+    """The class of each picture, and a name for each class."""
+
+    labels: list[int]
+    names: tuple[str, ...]
+
+
+def parse_labels(text: bytes, names: Sequence[str], folder: str, shown: str) -> Classes | None:
+    """The classes by a table, or None where it says that there are none.
+
+    Their names are those of ``"names"``: a list by the numbers, or an object of numbers and names either way round;
+    without, their numbers.
 
     Args:
         text: the content of ``dataset.json``, in UTF-8 or UTF-16, with or without a byte order mark.
@@ -28,9 +55,10 @@ def parse_labels(text: bytes, names: Sequence[str], folder: str, shown: str) -> 
 
     Raises:
         DataError: the table is no JSON of that form, does not name each picture once, or its classes are not numbered
-            from 0 without gaps; names the table and the entry.
+            from 0 without gaps, or have not a name each; names the table and the entry.
     """
-    pairs = _pairs(text, shown)
+    table = _table(text, shown)
+    pairs = table["labels"]
     if pairs is None:
         return None
     plain = {_plain(name): name for name in names}
@@ -50,7 +78,47 @@ def parse_labels(text: bytes, names: Sequence[str], folder: str, shown: str) -> 
     if missing:
         raise DataError(f"{shown}: {missing[0]} has no label ({len(missing)} of {len(names)} pictures have none)")
     _check_gaps(classes, shown)
-    return [classes[name] for name in names]
+    return Classes([classes[name] for name in names], _names(table.get("names"), max(classes.values()) + 1, shown))
+
+
+def folder_classes(names: Sequence[str], shown: str) -> Classes:
+    """A class for each subfolder, in the order of their names; folders that hold everything are passed through.
+
+    Args:
+        names: of the pictures, relative to the root.
+        shown: the root, for messages.
+
+    Raises:
+        DataError: a picture lies beside the folders, or all of them in one.
+    """
+    top = posixpath.commonpath({posixpath.dirname(name) for name in names})
+    start = len(top) + 1 if top else 0
+    beside = [name for name in names if "/" not in name[start:]]
+    if beside:
+        place = f"{shown}/{top}" if top else shown
+        raise DataError(
+            f"{place}: each class must be a subfolder of its own for --labels folders; "
+            f"{posixpath.basename(beside[0])} is in none ({len(beside):,} of {len(names):,} pictures are not)"
+        )
+    folders = [name[start:].split("/", 1)[0] for name in names]
+    numbers = {folder: k for k, folder in enumerate(sorted(set(folders)))}
+    return Classes([numbers[folder] for folder in folders], tuple(numbers))
+
+
+def _names(given: Any, count: int, shown: str) -> tuple[str, ...]:
+    """The names of the classes by their numbers."""
+    if given is None:
+        return tuple(map(str, range(count)))
+    wanted = f'"names" must give each of the {count} classes a name of its own, as ["cats", "dogs"] or {{"0": "cats"}}'
+    if isinstance(given, dict):
+        # {"cats": 0} as well as {"0": "cats"}
+        pairs = [(v, k) if isinstance(v, int) and not isinstance(v, bool) else (k, v) for k, v in given.items()]
+        by_number = {str(number): name for number, name in pairs}
+        given = [by_number.get(str(k)) for k in range(count)] if len(by_number) == len(given) == count else given
+    texts = isinstance(given, list) and all(isinstance(name, str) and name.strip() for name in given)
+    if not texts or len(given) != count or len(set(given)) != count:
+        raise DataError(f"{shown}: {wanted}; got {_short(given)}")
+    return tuple(given)
 
 
 def _checked(pair: Any, shown: str) -> tuple[str, int]:
@@ -62,7 +130,7 @@ def _checked(pair: Any, shown: str) -> tuple[str, int]:
     return name, label
 
 
-def _pairs(text: bytes, shown: str) -> list[Any] | None:
+def _table(text: bytes, shown: str) -> dict[str, Any]:
     try:
         # a number of thousands of digits, which Python refuses to read, remains a text
         table = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= _DIGITS else digits)
@@ -74,7 +142,7 @@ def _pairs(text: bytes, shown: str) -> list[Any] | None:
         raise DataError(f"{shown}: must be JSON of the form {_FORM}; got {_short(table)}")
     if not isinstance(table["labels"], list | None):
         raise DataError(f'{shown}: "labels" must be a list of ["name.png", class]; got {_short(table["labels"])}')
-    return table["labels"]
+    return table
 
 
 def _check_gaps(classes: dict[str, int], shown: str) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ._dataset import ImageDataset
 from ._errors import DataError, decoding, reading
 from ._images import to_channels, to_tensor
-from ._labels import LABELS, parse_labels
+from ._labels import LABELS, Classes, folder_classes, label_source, parse_labels
 from ._listing import Listing, describe_left_out, list_folder, list_zip
 from ._reading import check_room, load_image
 from .samples import PREFIX, SampleSet
@@ -32,14 +32,16 @@ class ImageFolder(ImageDataset):
 
     Classes come from ``dataset.json`` at the root, or in the one folder below it that holds all pictures:
     ``{"labels": [["sub/a.png", 0], ...]}``, names relative to the table's folder (or to the root) with ``/``, classes
-    as integers from 0. Without the file, or with ``"labels": null``, there are none.
+    as integers from 0. Without the file, or with ``"labels": null``, there are none. A list ``"names"`` beside the
+    labels names the classes. Or each subfolder is a class.
 
     Args:
         path: the folder or zip.
         resolution: side in pixels, a power of two.
         channels: 1, 3 or 4.
         mirror: double the set by flipping left to right.
-        use_labels: False ignores ``dataset.json``.
+        use_labels: "file", or True: by ``dataset.json``, where there is one; "folders": each subfolder is a class,
+            those in which all pictures lie passed through; "none", or False: no classes.
 
     Attributes:
         names: of the pictures, relative to the folder or zip, with ``/``.
@@ -55,7 +57,7 @@ class ImageFolder(ImageDataset):
         resolution: int,
         channels: int = 3,
         mirror: bool = False,
-        use_labels: bool = True,
+        use_labels: bool | str = True,
     ) -> None:
         super().__init__(str(path), resolution, channels, mirror)
         self.path = Path(path)
@@ -66,12 +68,9 @@ class ImageFolder(ImageDataset):
         self._entries, self.left_out = listing.files, listing.count_rest([*self.names, *([table] if table else [])])
         if not self.names:
             raise DataError(f"{path}: no pictures in it{describe_left_out(self.left_out)}")
-        if use_labels and table is not None:
-            shown, folder = f"{self.path}/{table}", table.removesuffix(LABELS)
-            classes = parse_labels(self._read(table), self.names, folder, shown)
-            if classes is not None:
-                self.labels = torch.tensor(classes)
-                self.class_names = tuple(str(k) for k in range(max(classes) + 1))
+        classes = self._classes(label_source(use_labels), table)
+        if classes is not None:
+            self.labels, self.class_names = torch.tensor(classes.labels), classes.names
 
     @property
     def count(self) -> int:
@@ -120,6 +119,13 @@ class ImageFolder(ImageDataset):
                 self._archive = os.getpid(), zipfile.ZipFile(self.path)
         return self._archive[1]
 
+    def _classes(self, source: str, table: str | None) -> Classes | None:
+        if source == "folders":
+            return folder_classes(self.names, str(self.path))
+        if source == "none" or table is None:
+            return None
+        return parse_labels(self._read(table), self.names, table.removesuffix(LABELS), f"{self.path}/{table}")
+
     def _read(self, name: str) -> bytes:
         shown, entry = f"{self.path}/{name}", self._entries[name]
         with reading(shown):
@@ -147,7 +153,7 @@ def open_dataset(
     resolution: int,
     channels: int = 3,
     mirror: bool = False,
-    use_labels: bool = True,
+    use_labels: bool | str = True,
     seed: int = 0,
 ) -> ImageDataset:
     """The dataset that ``source`` names: a folder, a zip, or ``samples:NAME``.
@@ -158,7 +164,8 @@ def open_dataset(
         resolution: side in pixels, a power of two.
         channels: 1, 3 or 4.
         mirror: double the set by flipping left to right.
-        use_labels: False drops the classes.
+        use_labels: "file", or True: the classes of ``dataset.json`` or of the free set; "folders": those of subfolders;
+            "none", or False: no classes.
         seed: where the crops of a sample set are taken; folders and zips ignore it.
 
     Raises:

@@ -27,6 +27,7 @@ from torch import Tensor
 from ._dataset import ImageDataset
 from ._errors import DataError
 from ._images import to_channels, to_tensor
+from ._labels import label_source
 
 #: what a source starts with that names a sample set
 PREFIX = "samples:"
@@ -78,7 +79,7 @@ class SampleSet(ImageDataset):
         resolution: side in pixels, a power of two.
         channels: 1, 3 or 4.
         mirror: double the set by flipping left to right.
-        use_labels: False drops the classes.
+        use_labels: "file", or True: a class for each picture; "none", or False: no classes.
         seed: where the crops are taken.
 
     Raises:
@@ -92,7 +93,7 @@ class SampleSet(ImageDataset):
         resolution: int,
         channels: int = 3,
         mirror: bool = False,
-        use_labels: bool = True,
+        use_labels: bool | str = True,
         seed: int = 0,
     ) -> None:
         super().__init__(PREFIX + name, resolution, channels, mirror)
@@ -100,9 +101,12 @@ class SampleSet(ImageDataset):
             raise DataError(
                 f"{PREFIX}{name}: no such sample set; there are {', '.join(map(PREFIX.__add__, SAMPLE_SETS))}"
             )
+        source = label_source(use_labels)
+        if source == "folders":
+            raise DataError(f"{PREFIX}{name}: a free set has no folders; it has its classes without --labels folders")
         self.pictures, self.seed = SAMPLE_SETS[name], seed
         self._images = [to_channels(_load(p.function).crop(p.part), channels, p.function) for p in self.pictures]
-        if use_labels:
+        if source == "file":
             self.labels = torch.arange(self.count) % len(self.pictures)
             self.class_names = tuple(p.name for p in self.pictures)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import torch
 
-from .. import _backend
+from .. import __version__, _backend
 from ..data import ImageDataset
 from ._progress import about
 from .config import CPU_OPTIONS
@@ -23,9 +24,11 @@ def opening(trainer: Trainer, dataset: ImageDataset, out: Path) -> str:
     config = trainer.config
     parameters = [f"{name} {_millions(getattr(trainer, name))}" for name in ("G", "D")]
     size = trainer.checkpoint_bytes()
+    chosen = backends(trainer.device.type)
+    why = " (no fused kernels: imgops info says why)" if chosen == "reference" else ""
     kept = f"{_megabytes(size * config.keep)} for the {config.keep} that {out} keeps"
     facts = {
-        "device": f"{device_name(trainer.device)}; ops by {backends(trainer.device.type)}",
+        "device": f"{device_name(trainer.device)}; ops by {chosen}{why}",
         "data": dataset.describe(),
         "networks": f"{config.resolution} px, {' and '.join(parameters)} parameters",
         "disk": f"{_megabytes(size)} a checkpoint, {kept}",
@@ -58,8 +61,13 @@ def device_name(device: torch.device) -> str:
 def backends(device_type: str) -> str:
     """What runs the networks' ops on a type of device, in words."""
     statuses = _backend.load()
-    chosen = sorted({_backend.choose(op, device_type, None, statuses) for op in OPS})
-    return ", ".join(chosen) + (" (no fused kernels: imgops info says why)" if chosen == ["reference"] else "")
+    return ", ".join(sorted({_backend.choose(op, device_type, None, statuses) for op in OPS}))
+
+
+def made_by(device_type: str) -> dict[str, str]:
+    """The versions and the backend that a run depends on besides its settings."""
+    python = platform.python_version()
+    return {"imgops": __version__, "torch": torch.__version__, "python": python, "backend": backends(device_type)}
 
 
 def _millions(network: torch.nn.Module) -> str:

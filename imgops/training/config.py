@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .._device import choose_device
-from .._settings import SEED, Bounds, Choice, checked, powers_of_two
+from .._settings import SEED, Bounds, Choice, check_types, checked, powers_of_two
 
 #: from this side on, the path length is regularised unless the configuration says otherwise
 PATH_LENGTH_FROM = 256
@@ -19,6 +22,8 @@ CPU_OPTIONS = (
     "--resolution 32 --batch 16 --channel-base 1024 --channel-max 64 "
     "--z-dim 64 --w-dim 64 --mapping-layers 2 --kimg 200"
 )
+#: what config.json says besides the settings: versions, and the backend
+MADE_BY = "made_by"
 #: settings that may change when a run is continued; the others would make it another run
 CHANGEABLE = (
     "data",
@@ -73,7 +78,12 @@ class TrainingConfig:
     )
     channels: int = setting(3, "Data", "1 for grey, 3 for RGB, 4 for RGBA.", allowed=Choice((1, 3, 4)))
     mirror: bool = setting(False, "Data", "Show each picture flipped left to right as well.")
-    labels: bool = setting(True, "Data", "Train on the classes of dataset.json, or of a free set, where there are any.")
+    labels: str = setting(
+        "file",
+        "Data",
+        "Classes: by dataset.json, or of a free set, where there are any; by subfolders; or none, as --no-labels.",
+        allowed=Choice(("file", "folders", "none")),
+    )
     workers: int = setting(
         0,
         "Data",
@@ -158,6 +168,42 @@ class TrainingConfig:
     ema_rampup: float | None = setting(
         0.05, "Optimisation", "... but at most this part of the images shown so far.", allowed=WEIGHT
     )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.labels, bool):
+            # what it was before there were folders; checkpoints have it
+            object.__setattr__(self, "labels", "file" if self.labels else "none")
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], given: Mapping[str, Any]) -> TrainingConfig:
+        """The settings of the ``config.json`` of a run or a checkpoint with the ones given in place, for a new run.
+
+        Args:
+            path: the file, or the folder that holds it. What it says of versions is passed over.
+            given: settings by their names. A micro-batch in the file that is the whole batch follows it.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is no JSON object of settings, or has an unknown one, or one of another type.
+        """
+        path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
+        try:
+            table = json.loads(path.read_text())
+            values = dict(table.get("config", table))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: must be the config.json of a run ({error})") from None
+        values.pop(MADE_BY, None)
+        if "micro_batch" not in given and values.get("micro_batch") == values.get("batch"):
+            values["micro_batch"] = None
+        try:
+            # older files have true or false for labels, which the constructor takes
+            check_types(cls, {key: value for key, value in values.items() if (key, type(value)) != ("labels", bool)})
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: {error}") from None
+        missing = {"data", "out"} - {*values, *given}
+        if missing:
+            raise ValueError(f"{path}: says nothing of {min(missing)}, and neither does --{min(missing)}")
+        return cls(**{**values, **given})
 
     def changed(self, given: Mapping[str, Any]) -> TrainingConfig:
         """These settings with the ones given, to continue a run.

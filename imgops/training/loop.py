@@ -28,10 +28,10 @@ from ..data import EndlessSampler, ImageDataset, ImageFolder
 from ..data.files import write_file
 from . import checkpoint as files
 from ._data import DataRecord, open_data
-from ._opening import forecast, opening
+from ._opening import forecast, made_by, opening
 from ._progress import Bar
 from ._report import Report
-from .config import TrainingConfig
+from .config import MADE_BY, TrainingConfig
 from .grid import image_grid, png_bytes, seeded_samples
 from .trainer import Trainer
 
@@ -99,7 +99,8 @@ def train(
     (out / "samples").mkdir(exist_ok=True)
     record.write(out)
     trainer.data = record.summary()
-    write_file(out / "config.json", json.dumps(dataclasses.asdict(config), indent=2).encode())
+    about = {**dataclasses.asdict(config), MADE_BY: made_by(trainer.device.type)}
+    write_file(out / "config.json", json.dumps(about, indent=2).encode())
     deadline = None if max_seconds is None else started + max_seconds
     with Report(out, total, trainer.seen, quiet, deadline) as report, _interrupts(quiet) as stop:
         report.say(opening(trainer, dataset, out))
