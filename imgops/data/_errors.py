@@ -48,6 +48,8 @@ def decoding(name: str, what: str = "picture") -> Iterator[None]:
             yield
         except Image.UnidentifiedImageError:
             raise DataError(f"{name}: not a {what} that Pillow can read") from None
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise DataError(f"{name}: this {what} is too large ({error})"[:_LINE]) from None
         except MemoryError:
             raise DataError(f"{name}: this {what} takes more memory than there is") from None
 

@@ -21,6 +21,8 @@ from ._orientation import ignore_exif, read_orientation, upright
 LIMIT = "IMGOPS_PICTURE_GB"
 #: bytes a pixel, measured, while a picture becomes one of 8 bits: as decoded, converted, and laid over white
 BYTES = 19
+#: bytes a pixel that a decoder may take whatever comes out
+_COEFFICIENTS = 3
 #: pictures that take more bytes are decoded one at a time in a process
 _LARGE = 1 << 30
 _ONE_AT_A_TIME = threading.RLock()
@@ -56,22 +58,35 @@ def open_image(file: IO[bytes]) -> Image.Image:
     """What ``PIL.Image.open`` gives, to be used within ``decoding``; odd EXIF does not keep an AVIF from opening."""
     try:
         return Image.open(file)
-    except Exception:
+    except Exception as error:
         file.seek(0)
         content = file.read()
         # Pillow's plugin converts every tag; libavif passes over metadata of a kind that it does not know
         hidden = re.sub(rb"(infe.{8}(?:..)?)Exif", rb"\1none", content, flags=re.DOTALL)
-        if content[4:8] != b"ftyp" or hidden == content:
-            raise
-        return Image.open(io.BytesIO(hidden))
+        if content[4:8] == b"ftyp" and hidden != content:
+            return open_image(io.BytesIO(hidden))
+        if isinstance(error, Image.UnidentifiedImageError) and (format := _begins_as(content[:16])):
+            raise SyntaxError(f"it begins as {format} does") from None
+        raise
+
+
+def _begins_as(start: bytes) -> str | None:
+    """The format that a file seems to have by its first 16 bytes."""
+    for format, (_, accepts) in Image.OPEN.items():
+        # a plugin that this Pillow lacks the library of answers with a text
+        if accepts is not None and len(start) == 16 and accepts(start) is True:
+            return format
+    return None
 
 
 def _decode(file: IO[bytes], name: str, bytes_per_pixel: int, at_least: int | None) -> Image.Image:
     image = open_image(file)
+    # of a progressive JPEG all coefficients are kept, however small it is decoded
+    whole = _COEFFICIENTS * image.width * image.height
     if at_least is not None and image.format in ("JPEG", "MPO"):
         # twice as much: what follows filters better than the decoder
         image.draft(None, (2 * at_least, 2 * at_least))
-    needed = bytes_per_pixel * image.width * image.height
+    needed = max(whole, bytes_per_pixel * image.width * image.height)
     with _ONE_AT_A_TIME if needed > _LARGE else contextlib.nullcontext():
         check_room(needed, f"{name}: {image.width} x {image.height} pixels")
         if image.format == "TIFF":

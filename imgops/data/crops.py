@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._errors import DataError
+from ._errors import DataError, reading
 from ._listing import describe_left_out, list_folder
 from .pictures import SAMPLES, fill_hidden, read_picture
 from .samples import PREFIX, load_sample
@@ -138,7 +138,8 @@ def _read(path: Path) -> Tensor:
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of pictures")
-    listing = list_folder(folder)
+    with reading(str(folder)):
+        listing = list_folder(folder)
     names = listing.pictures()
     if not names:
         raise DataError(f"{folder}: no pictures in it{describe_left_out(listing.count_rest(names))}")

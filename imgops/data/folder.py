@@ -104,13 +104,14 @@ class ImageFolder(ImageDataset):
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _list(self) -> Listing:
-        if self.path.is_dir():
-            return list_folder(self.path)
-        if not self.path.exists():
-            raise DataError(f"{self.path}: no such folder or zip")
-        if not zipfile.is_zipfile(self.path):
-            raise DataError(f"{self.path}: neither a folder nor a zip")
-        return list_zip(self._zip())
+        with reading(str(self.path)):
+            if self.path.is_dir():
+                return list_folder(self.path)
+            if not self.path.exists():
+                raise DataError(f"{self.path}: no such folder or zip")
+            if not zipfile.is_zipfile(self.path):
+                raise DataError(f"{self.path}: neither a folder nor a zip")
+            return list_zip(self._zip())
 
     def _zip(self) -> zipfile.ZipFile:
         # a file position is shared across a fork, so that each process opens the zip for itself
