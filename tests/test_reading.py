@@ -544,6 +544,17 @@ def test_whatever_a_decoder_raises_names_the_file(error, reason, tmp_path, monke
         assert len(str(raised.value)) <= max(200, len(str(tmp_path)) + 120)
 
 
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF"])
+@pytest.mark.parametrize("kept", [0.5, 0.9])
+def test_what_is_cut_off_is_called_damaged(format, kept, tmp_path):
+    if format not in FILES:
+        pytest.skip("this Pillow has no such format")
+    path = tmp_path / "a.png"
+    path.write_bytes(FILES[format][: int(len(FILES[format]) * kept)])
+    with pytest.raises(DataError, match=r"a\.png: damaged or truncated picture \("):
+        read_picture(path)
+
+
 @pytest.mark.parametrize("kind", ["folder", "zip"])
 def test_a_worker_of_the_loader_says_it_as_shortly(kind, tmp_path):
     (tmp_path / "p").mkdir()

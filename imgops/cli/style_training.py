@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
 
+from ..data.crops import RandomCrops
 from ..models.vgg import VGG
 from ..models.weights import load_encoder
 from ..style.settings import AdaINTraining, FastTraining
@@ -36,6 +38,7 @@ def train_fast(
     """Train a network of one style."""
     device = choose_device(device)
     _check_out(out)
+    _tell_left_out(data)
     picture, encoder = read_style(style), load_vgg(weights, preprocessing)
     with _reporting(out, preview, style) as tell:
         run_fast(
@@ -66,9 +69,17 @@ def train_adain(
     """Train a decoder for any style."""
     device = choose_device(device)
     _check_out(out)
+    for source in dict.fromkeys((contents, styles)):
+        _tell_left_out(source)
     encoder = load_vgg(weights, preprocessing)
     with _reporting(out, preview) as tell:
         run_adain(contents, styles, out, encoder, settings, resume=resume, device=device, on_step=tell)
+
+
+def _tell_left_out(source: str) -> None:
+    """Warn of the files of a folder that are not trained on, with how many are."""
+    if (pictures := RandomCrops(source, 16)).left_out:
+        warnings.warn(pictures.describe(), stacklevel=1)
 
 
 def load_vgg(weights: str, preprocessing: str | None = None) -> VGG:

@@ -6,6 +6,7 @@ import functools
 import os
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._errors import DataError, reading
+from ._errors import DataError, printable, reading
 from ._listing import describe_left_out, list_folder
 from .pictures import SAMPLES, fill_hidden, read_picture
 from .samples import PREFIX, load_sample
@@ -63,10 +64,19 @@ class RandomCrops:
             )
         self.size, self.zoom, self.textures, self.seed = size, zoom, textures, seed
         self.on_skip = on_skip or (lambda message: warnings.warn(message, stacklevel=2))
-        self.paths = None if str(source) == PREFIX else _pictures(Path(source))
+        self.name, self.left_out = str(source), Counter[str]()
+        self.paths: list[Path] | None = None
+        if self.name != PREFIX:
+            self.paths, self.left_out = _pictures(Path(source))
         self._kept: dict[str, Tensor] = {}
         self._bad: set[str] = set()
         self._lock = threading.Lock()
+
+    def describe(self) -> str:
+        """In one line how many pictures there are, and what was left out."""
+        count = len(SAMPLES) if self.paths is None else len(self.paths)
+        pictures = f"{count:,} picture{'' if count == 1 else 's'}" + (", and textures" if self.paths is None else "")
+        return printable(f"{self.name}: {pictures}{describe_left_out(self.left_out)}")
 
     def __getitem__(self, index: int) -> Tensor:
         """Crop ``index`` >= 0, float32 [3, size, size], RGB in [0, 1]."""
@@ -135,12 +145,14 @@ def _read(path: Path) -> Tensor:
     return (fill_hidden(picture.pixels, picture.alpha) * 255).round().byte()
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _pictures(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """The pictures of a folder, and how many files of each kind are left out."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of pictures")
     with reading(str(folder)):
         listing = list_folder(folder)
     names = listing.pictures()
+    left_out = listing.count_rest(names)
     if not names:
-        raise DataError(f"{folder}: no pictures in it{describe_left_out(listing.count_rest(names))}")
-    return [folder / name for name in names]
+        raise DataError(f"{folder}: no pictures in it{describe_left_out(left_out)}")
+    return [folder / name for name in names], left_out
