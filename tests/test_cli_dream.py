@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,12 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from imgops.cli._pictures import Reporter
 from imgops.data.pictures import read_picture, read_settings, resize_picture, write_picture
-from imgops.data.video import probe_video, read_frames
+from imgops.data.video import VideoWriter, probe_video, read_frames, read_timed_frames
+from imgops.dream import DreamSettings, Objective, dream, dream_frames
 from imgops.models.vgg import VGG
+from imgops.models.weights import load_encoder
 from tests.test_cli import error, imgops
 
 QUICK = ("--size", "48", "--octaves", "2", "--steps", "2", "--jitter", "4", "--device", "cpu")
@@ -80,6 +85,115 @@ def test_a_zoom(folder, tmp_path, monkeypatch):
     assert stdout.startswith("cat-dream.gif: 3 frames of 48 x 32 pixels")
     assert probe_video("cat-dream.gif").fps == 10
     assert [frame.shape for frame in read_frames("cat-dream.gif")] == [(3, 32, 48)] * 3
+
+
+def clip(path, frames=4):
+    """A GIF whose frames are shown for different times, of a picture that moves."""
+    picture = torch.rand(3, 8, 12, generator=torch.Generator().manual_seed(3))
+    picture = torch.nn.functional.interpolate(picture[None], (40, 60), mode="bicubic").clamp(0, 1)[0]
+    with VideoWriter(path, 10) as video:
+        for i in range(frames):
+            video.write(picture.roll(2 * i, 2), 0.1 + 0.1 * (i % 2))
+    return path
+
+
+@pytest.mark.parametrize("result", ["out.gif", "out.mp4"])
+def test_a_video_is_dreamt_with_its_times(folder, tmp_path, result):
+    if result == "out.mp4":
+        pytest.importorskip("av")
+    source = clip(tmp_path / "in.gif")
+    stdout, _ = imgops("dream", source, "-l", "relu3_1", "-o", tmp_path / result, *options(folder))
+    assert stdout.startswith(f"{tmp_path / result}: 4 frames of 48 x 32 pixels, ")
+    before, after = list(read_timed_frames(source)), list(read_timed_frames(tmp_path / result))
+    assert [frame.duration for frame in after] == [frame.duration for frame in before]
+    for old, new in zip(before, after, strict=True):
+        # beyond what a palette changes
+        assert (new.pixels - resize_picture(old.pixels, 48)).abs().mean() > 0.03
+
+
+def test_a_dream_moves_with_its_video_and_is_as_strong_in_every_frame():
+    """Beside dreams of which each forgets the last."""
+    network = load_encoder("default")
+    wide = resize_picture(read_picture("samples:coffee").pixels, 64)
+    frames = [wide[:, :, 3 * i : 3 * i + 48].contiguous() for i in range(5)]
+    settings, objectives = DreamSettings(octaves=2, steps=4, jitter=4), [Objective("relu3_1")]
+
+    def agreement(dreams):
+        """The correlation of what was dreamt into a frame and into the next one, at the same places."""
+        parts = [result - frame for result, frame in zip(dreams, frames, strict=True)]
+        pairs = [(a[:, :, 7:-4].flatten(), b[:, :, 4:-7].flatten()) for a, b in itertools.pairwise(parts)]
+        return min(torch.corrcoef(torch.stack(pair))[0, 1] for pair in pairs)
+
+    carried = list(dream_frames(frames, network, objectives, settings))
+    single = [dream(frame, network, objectives, settings) for frame in frames]
+    assert 1 - agreement(carried) < 0.5 * (1 - agreement(single))
+    strength = torch.stack([(result - frame).std() for result, frame in zip(carried, frames, strict=True)])
+    assert 0.8 * strength[0] < strength.min()
+    assert strength.max() < 1.2 * strength[0]
+
+
+def test_a_folder_is_dreamt(folder, tmp_path):
+    for name in ("cat", "sea"):
+        (tmp_path / f"{name}.png").write_bytes((folder / f"{name}.png").read_bytes())
+    Image.open(folder / "cat.png").save(tmp_path / "cat.jpg")
+    clip(tmp_path / "moving.gif", 2)
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no picture")
+    _, stderr = imgops("dream", tmp_path, "-o", tmp_path, *options(folder), code=1)
+    results = {"cat-png-dream.png", "cat-jpg-dream.png", "sea-dream.png", "moving-dream.gif"}
+    assert results <= {path.name for path in tmp_path.iterdir()}
+    assert f"{tmp_path / 'text.png'} is left out: not a picture" in stderr
+    assert "left out: .txt (1)" in stderr
+    assert stderr.splitlines()[-1] == "imgops: error: 1 of 5 results could not be made"
+    _, stderr = imgops("dream", tmp_path, "-o", tmp_path, *options(folder), code=1)
+    assert "4 of the files are results of an earlier run" in stderr
+
+
+@pytest.mark.parametrize("kind", ["clip", "zoom"])
+def test_a_stopped_video_goes_on(folder, tmp_path, monkeypatch, kind):
+    """To the same bytes as if it had not been stopped."""
+    more = (clip(tmp_path / "in.gif"),) if kind == "clip" else (folder / "cat.png", "--frames", "4", "--rotate", "3")
+    arguments = ("dream", *more, "-l", "relu3_1", *options(folder))
+    imgops(*arguments, "-o", tmp_path / "whole.gif")
+    update, frames = Reporter.update, []
+
+    def pressed(self, share, picture, state):
+        update(self, share, picture, state)
+        frames.append(state)
+        if state == "frame 2" and len(frames) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Reporter, "update", pressed)
+    stdout, _ = imgops(*arguments, "-o", tmp_path / "out.gif", code=130)
+    assert "2 frames of 48 x 32 pixels, stopped (the same command goes on)" in stdout
+    _, stderr = imgops(*arguments, "-o", tmp_path / "out.gif")
+    assert "goes on after 2 frames of a stopped job" in stderr
+    whole, out = (list(read_frames(tmp_path / name)) for name in ("whole.gif", "out.gif"))
+    assert len(out) == 4
+    assert all(torch.equal(a, b) for a, b in zip(whole, out, strict=True))
+    assert not (tmp_path / "out.gif.frames").exists()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (15, 15), (3, 60)])
+def test_small_pictures_are_enlarged(folder, tmp_path, shape):
+    """As far as the layers need it; a size that is too small says which is not."""
+    write_picture(tmp_path / "small.png", torch.rand(3, *shape))
+    arguments = ["dream", tmp_path / "small.png", "--guide", tmp_path / "small.png", "-l", "relu4_2", *options(folder)]
+    del arguments[arguments.index("--size") : arguments.index("--size") + 2]
+    least = 8 * max(shape) // min(shape)
+    _, stderr = imgops(*arguments, "-o", tmp_path / "out.png")
+    assert (f"enlarged to a size of {least}," in stderr) == (min(shape) < 8)
+    assert max(Image.open(tmp_path / "out.png").size) == max(least, max(shape))
+    message = error(*arguments, "-o", tmp_path / "out.png", "--size", least // 2)
+    assert f"which is large enough with a size of {least}" in message
+    imgops(*arguments, "-o", tmp_path / "out.png", "--size", least)
+
+
+def test_a_video_has_frames_of_its_own(folder, tmp_path):
+    source = clip(tmp_path / "in.gif")
+    assert "has frames of its own" in error("dream", source, "--frames", "3", *options(folder))
+    _, stderr = imgops("dream", source, "-o", tmp_path / "out.png", *options(folder))
+    assert "in.gif: the first of 4 frames is taken" in stderr
 
 
 def test_layers_are_listed(folder):

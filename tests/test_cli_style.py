@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import inspect
+import math
 import os
 import signal
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image, ImageSequence
 from imgops.cli import dream_command, style_commands
 from imgops.cli._pictures import Reporter
 from imgops.cli.style import parse_bytes, parse_layers, read_mask
+from imgops.data._formats import picture_suffixes
 from imgops.data.pictures import read_picture, read_settings, resize_picture, write_picture
 from imgops.data.video import VideoWriter, probe_video, read_frames
 from imgops.dream import DreamSettings
@@ -27,6 +29,7 @@ from imgops.style import AdaINTraining, FastTraining, OptimizeSettings, Transfer
 from tests.test_cli import error, imgops
 from tests.test_video import UNEVEN, write_uneven
 
+SUFFIXES = picture_suffixes()
 QUICK = ("--size", "48", "--first-size", "32", "--steps", "2", "--later-steps", "1", "--device", "cpu")
 
 
@@ -331,11 +334,42 @@ def test_every_option_of_a_method_is_one_of_the_command():
     assert {name for names in style_commands._IDLE.values() for name in names} <= set(parameters)
 
 
-def test_two_results_of_one_name_are_refused(folder, tmp_path):
-    for ending in ("png", "jpg"):
-        write_picture(tmp_path / f"cat.{ending}", torch.rand(3, 20, 30))
-    message = error("style", tmp_path, folder / "sea.png", "-o", tmp_path / "out", *options(folder, "adain"))
-    assert "two results would have this name" in message
+def test_two_results_of_one_name_get_names_of_their_own(folder, tmp_path):
+    for name in ("cat.png", "cat.jpg", "CAT.tif", "cat-jpg.png", "dog.png"):
+        write_picture(tmp_path / name, torch.rand(3, 20, 30))
+    imgops("style", tmp_path, folder / "sea.png", "-o", tmp_path / "out", *options(folder, "adain"))
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert len({name.lower() for name in names}) == 5
+    assert {"cat-png-sea.png", "CAT-tif-sea.png", "dog-sea.png"} <= names
+
+
+def test_every_picture_of_a_folder_is_taken_and_the_rest_is_counted(folder, tmp_path):
+    """Whatever can be read by itself; not what only looks like a picture, is hidden, or lies deeper."""
+    kept = [ending for ending in ("png", "webp", "avif", "jp2", "tga", "pgm", "bmp", "ico") if f".{ending}" in SUFFIXES]
+    for ending in kept:
+        Image.open(folder / "cat.png").convert("L" if ending == "pgm" else "RGB").save(tmp_path / f"{ending}.{ending}")
+    for name in ("a.pdf", "b.txt", "none", ".hidden.png"):
+        (tmp_path / name).write_text("no picture")
+    (tmp_path / "deeper").mkdir()
+    write_picture(tmp_path / "deeper" / "more.png", torch.rand(3, 20, 30))
+    (tmp_path / "empty").mkdir()
+    _, stderr = imgops("style", tmp_path, folder / "sea.png", "-o", tmp_path / "out", *options(folder, "adain"))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{ending}-sea.png" for ending in kept}
+    assert "left out: folder (2), .pdf (1), .txt (1), hidden (1), no ending (1)" in stderr
+    # once more: results inside the folder are in a folder of their own
+    imgops("style", tmp_path, folder / "sea.png", "-o", tmp_path / "out", *options(folder, "adain"))
+    assert len(list((tmp_path / "out").iterdir())) == len(kept)
+    message = error("style", tmp_path / "empty", folder / "sea.png", *options(folder, "adain"))
+    assert "there is nothing in this folder that ends in .png" in message
+
+
+def test_results_of_an_earlier_run_are_no_contents(folder, tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / f"{name}.png").write_bytes((folder / f"{name}.png").read_bytes())
+    for run in range(2):
+        _, stderr = imgops("style", tmp_path, folder / "sea.png", "-o", tmp_path, *options(folder, "adain"))
+        assert {path.name for path in tmp_path.iterdir()} == {"cat.png", "dog.png", "cat-sea.png", "dog-sea.png"}
+        assert ("2 of the files are results of an earlier run" in stderr) == (run == 1)
 
 
 def test_a_name_that_nobody_chose_overwrites_nothing(folder, tmp_path, monkeypatch):
@@ -348,15 +382,188 @@ def test_a_name_that_nobody_chose_overwrites_nothing(folder, tmp_path, monkeypat
 def test_a_bad_file_does_not_keep_the_others_from_it(folder, tmp_path):
     contents = tmp_path / "contents"
     contents.mkdir()
-    (contents / "a.png").write_text("no picture")
     write_picture(contents / "b.png", torch.rand(3, 8, 8))
     (contents / "c.png").write_bytes((folder / "cat.png").read_bytes())
+    first, *rest = (Image.effect_noise((60, 40), 90) for _ in range(5))
+    first.save(contents / "d.gif", save_all=True, append_images=rest)
+    # a picture, a video and an animation that are none, and halves of them
+    for name in ("a.png", "e.mp4", "f.webp"):
+        (contents / name).write_text("no picture")
+    for name, half in (("c.png", "g.png"), ("d.gif", "h.gif")):
+        whole = (contents / name).read_bytes()
+        (contents / half).write_bytes(whole[: len(whole) // 2])
     out = tmp_path / "out"
-    _, stderr = imgops("style", contents, folder / "sea.png", "-o", out, *options(folder, "adain"), code=2)
-    assert [path.name for path in out.iterdir()] == ["c-sea.png"]
-    assert f"{contents / 'a.png'} is left out: " in stderr
-    assert f"{contents / 'b.png'} is left out: style: content must be" in stderr
-    assert stderr.splitlines()[-1] == "imgops: error: 2 of 3 results could not be made"
+    stdout, stderr = imgops("style", contents, folder / "sea.png", "-o", out, *options(folder, "adain"), code=1)
+    assert {path.name for path in out.iterdir()} == {"b-sea.png", "c-sea.png", "d-sea.gif"}
+    assert len(stdout.splitlines()) == 3
+    for name in ("a.png", "e.mp4", "f.webp", "g.png", "h.gif"):
+        assert (
+            sum(line.startswith(f"imgops: warning: {contents / name} is left out: ") for line in stderr.splitlines())
+            == 1
+        )
+    assert stderr.splitlines()[-1] == "imgops: error: 5 of 8 results could not be made"
+
+
+def test_a_bad_style_does_not_keep_the_others_from_it(folder, tmp_path):
+    (tmp_path / "styles").mkdir()
+    (tmp_path / "styles" / "a.png").write_text("no picture")
+    (tmp_path / "styles" / "b.png").write_bytes((folder / "sea.png").read_bytes())
+    out = tmp_path / "out"
+    _, stderr = imgops("style", folder / "cat.png", tmp_path / "styles", "-o", out, *options(folder, "adain"), code=1)
+    assert [path.name for path in out.iterdir()] == ["cat-b.png"]
+    assert f"{tmp_path / 'styles' / 'a.png'}: not a picture" in stderr
+
+
+SMALL = {"1 x 1": (1, 1), "15 x 15": (15, 15), "3 x 60": (3, 60), "60 x 2": (60, 2)}
+
+
+@pytest.mark.parametrize("method", ["optimize", "adain", "fast"])
+@pytest.mark.parametrize("shape", SMALL.values(), ids=SMALL)
+def test_small_pictures_are_enlarged(folder, tmp_path, method, shape):
+    """As content and as style, with and without a size; what the one refused size recommends works."""
+    write_picture(tmp_path / "small.png", torch.rand(3, *shape))
+    write_picture(tmp_path / "mask.png", torch.ones(1, *shape))
+    style = folder / "net.safetensors" if method == "fast" else tmp_path / "small.png"
+    least = math.ceil(16 * max(shape) / min(shape))
+    arguments = ["style", tmp_path / "small.png", style, "--mask", tmp_path / "mask.png", *options(folder, method)]
+    del arguments[arguments.index("--size") : arguments.index("--size") + 2]
+    _, stderr = imgops(*arguments, "-o", tmp_path / "a.png")
+    assert max(Image.open(tmp_path / "a.png").size) == least
+    assert f"small.png is {shape[1]} x {shape[0]} pixels: enlarged to a size of {least}" in stderr
+    if least > 16:
+        assert f"size must be at least {least} for" in error(*arguments, "-o", tmp_path / "b.png", "--size", least - 1)
+    imgops(*arguments, "-o", tmp_path / "b.png", "--size", least)
+    assert max(Image.open(tmp_path / "b.png").size) == least
+
+
+def striped(first, second, alpha=None):
+    """A mask of two colours, left and right."""
+    colours = torch.tensor([first, second], dtype=torch.float32).T[:, None].repeat_interleave(15, 2)
+    return colours.expand(3, 20, 30), None if alpha is None else striped([alpha[0]] * 3, [alpha[1]] * 3)[0][:1]
+
+
+@pytest.mark.parametrize(
+    ("mask", "left", "said"),
+    [
+        (striped([0, 0, 1], [0, 0, 0]), 1, "has colours, of which the largest channel counts"),
+        (striped([1, 0, 0], [0, 0, 0]), 1, "largest"),
+        (striped([0, 1, 1], [0, 0, 0]), 1, "largest"),
+        # blue on white: what is white is meant
+        (striped([1, 1, 1], [0, 0, 1]), 1, "smallest"),
+        (striped([1, 1, 1], [0, 0, 0]), 1, ""),
+        (striped([0.4, 0.4, 0.4], [0, 0, 0]), 0.4, ""),
+        # the mask is in the alpha
+        (striped([0, 0, 0], [0, 0, 0], [1, 0]), 1, "its alpha is taken"),
+        (striped([1, 1, 1], [1, 1, 1], [0.6, 0]), 0.6, ""),
+        (striped([1, 1, 1], [0, 0, 0], [1, 0]), 1, ""),
+        (striped([1, 1, 1], [0, 0, 0], [1, 1]), 1, ""),
+        (striped([0.02, 0.02, 0.02], [0, 0, 0]), 0.02, "the mask is at most 5 of 255 bright"),
+    ],
+)
+def test_masks_as_they_are_meant(tmp_path, recwarn, mask, left, said):
+    pixels, alpha = mask
+    write_picture(tmp_path / "mask.png", pixels, alpha=alpha)
+    read = read_mask(str(tmp_path / "mask.png"), torch.rand(3, 20, 30), "cat")
+    assert read.shape == (1, 20, 30)
+    torch.testing.assert_close(
+        read, torch.tensor([left, 0.0]).repeat_interleave(15).expand(1, 20, 30), rtol=0, atol=2e-3
+    )
+    told = [str(warning.message) for warning in recwarn.list]
+    assert [said in line for line in told] == ([True] if said else [])
+
+
+def test_a_mask_of_a_palette_and_a_black_one(folder, tmp_path):
+    image = Image.new("P", (30, 20), 0)
+    image.putpalette([0, 0, 0, 0, 0, 255])
+    image.paste(1, (0, 0, 15, 20))
+    image.save(tmp_path / "mask.png")
+    with pytest.warns(UserWarning, match="largest channel"):
+        assert read_mask(str(tmp_path / "mask.png"), torch.rand(3, 20, 30), "cat").mean() == 0.5
+    write_picture(tmp_path / "black.png", torch.zeros(1, 40, 60))
+    arguments = ("style", folder / "cat.png", folder / "sea.png", "--mask", tmp_path / "black.png")
+    assert "black.png: the mask is black all over, which leaves nothing" in error(*arguments, *options(folder))
+
+
+@pytest.mark.parametrize("ending", ["webp", "png", "avif", "gif"])
+def test_animations_move_where_the_result_can(folder, tmp_path, ending):
+    if f".{ending}" not in SUFFIXES:
+        pytest.skip(f"this Pillow has no {ending}")
+    first, *rest = (Image.new("RGB", (60, 40), (60 * i, 255 - 60 * i, 0)) for i in range(4))
+    source = tmp_path / f"a.{ending}"
+    first.save(source, save_all=True, append_images=rest, duration=[50, 1200, 30, 250])
+    arguments = ("style", source, folder / "net.safetensors", *options(folder, "fast"))
+    imgops(*arguments, "-o", tmp_path / "out/")
+    (result,) = (tmp_path / "out").iterdir()
+    assert result.name == "a-net.gif"
+    with Image.open(result) as image:
+        assert [frame.info["duration"] for frame in ImageSequence.Iterator(image)] == [50, 1200, 30, 250]
+    _, stderr = imgops(*arguments, "-o", tmp_path / "still.png")
+    assert f"{source}: the first of 4 frames is taken" in stderr
+
+
+def test_the_first_of_several_pages(folder, tmp_path):
+    first, *rest = (Image.new("RGB", (60, 40), (60 * i, 0, 0)) for i in range(3))
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=rest)
+    arguments = ("style", tmp_path / "pages.tif", tmp_path / "pages.tif", "-o", tmp_path / "out.png")
+    _, stderr = imgops(*arguments, *options(folder, "adain"))
+    assert "pages.tif: the first of 3 frames is taken" in stderr
+
+
+@pytest.mark.parametrize(("method", "result"), [("optimize", "out.gif"), ("adain", "out.gif"), ("fast", "out.mp4")])
+def test_a_stopped_video_goes_on(folder, tmp_path, monkeypatch, method, result):
+    """To the same bytes as if it had not been stopped."""
+    if result == "out.mp4":
+        pytest.importorskip("av")
+    picture = torch.rand(3, 40, 60)
+    with VideoWriter(tmp_path / "in.gif", 10) as video:
+        for shift in range(5):
+            video.write(picture.roll(3 * shift, 2), 0.1 + 0.05 * shift)
+    style = folder / ("net.safetensors" if method == "fast" else "sea.png")
+    arguments = ("style", tmp_path / "in.gif", style, *options(folder, method), "--frame-steps", "2")
+    imgops(*arguments, "-o", tmp_path / "whole" / result)
+    out, update = tmp_path / result, Reporter.update
+
+    def pressed(self, share, picture, state):
+        update(self, share, picture, state)
+        if state == "frame 2":
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reporter, "update", pressed)
+        stdout, _ = imgops(*arguments, "-o", out, code=130)
+    assert "2 frames of 48 x 32 pixels, stopped (the same command goes on)" in stdout
+    assert len(list(read_frames(out))) == 2
+    calls, call = [], Transfer.__call__
+    monkeypatch.setattr(Transfer, "__call__", lambda *given, **named: calls.append(1) or call(*given, **named))
+    _, stderr = imgops(*arguments, "-o", out)
+    assert "goes on after 2 frames of a stopped job" in stderr
+    assert len(calls) == 3
+    assert out.read_bytes() == (tmp_path / "whole" / result).read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"in.gif", "whole", result}
+
+
+def test_a_stopped_video_with_other_settings_begins_anew(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frames = [Image.new("RGB", (60, 40), (60 * i, 0, 0)) for i in range(3)]
+    frames[0].save("in.gif", save_all=True, append_images=frames[1:])
+    arguments = ("style", "in.gif", folder / "net.safetensors", *options(folder, "fast"))
+    write = VideoWriter.write
+
+    def full(self, *given):
+        write(self, *given)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoWriter, "write", full)
+        assert "No space left on device: 'in-net.gif'" in error(*arguments)
+    assert {path.name for path in tmp_path.iterdir()} == {"in.gif", "in-net.gif.frames"}
+    _, stderr = imgops(*arguments, "--size", "40")
+    assert "in-net.gif.frames: frames of a stopped job with other size are thrown away" in stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"in.gif", "in-net.gif"}
+    assert [frame.shape for frame in read_frames("in-net.gif")] == [(3, 27, 40)] * 3
+    (tmp_path / "in-net-2.gif.frames").mkdir()
+    (tmp_path / "in-net-2.gif.frames" / "mine.txt").write_text("mine")
+    assert "in-net-2.gif.frames: is in the way of the frames" in error(*arguments)
 
 
 def test_a_folder_of_networks(folder, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import signal
 import sys
@@ -148,12 +147,6 @@ def check_picture_ending(out: Path) -> None:
         picture_format(out)
     except ValueError as error:
         raise ValueError(f"{error}; the name of a new folder ends in /") from None
-
-
-def unused(path: Path) -> Path:
-    """The path, or one with a number if a file is there: for names that nobody chose."""
-    free = (path.with_stem(f"{path.stem}-{i}") for i in itertools.count(2))
-    return next(free_path for free_path in itertools.chain([path], free) if not free_path.exists())
 
 
 def check_writable(path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +17,34 @@ from torch import Tensor
 
 from .. import __version__
 from .._memory import OutOfMemory
+from ..data._formats import picture_suffixes
 from ..data.colours import is_grey
 from ..data.flow import occlusion, optical_flow, warp
-from ..data.pictures import (
-    FORMATS,
-    Picture,
-    fill_hidden,
-    read_picture,
-    resize_picture,
-    write_picture,
-)
-from ..data.samples import PREFIX
-from ..data.video import VIDEO_ENDINGS, WRITTEN_ENDINGS, Frame, VideoWriter, is_video, probe_video, read_timed_frames
+from ..data.pictures import Picture, fill_hidden, resize_picture, write_picture
+from ..data.video import Frame, is_video, probe_video, read_timed_frames
 from ..style.objective import resized
 from ..style.optimization import Progress, ratio_of, style_size
 from ..style.settings import OptimizeSettings
 from ..style.transfer import Transfer, TransferSettings
-from ._pictures import (
-    Reporter,
-    check_picture_ending,
-    check_results,
-    choose_device,
-    interruptible,
-    is_folder,
-    peak_memory,
-    unused,
+from ._batch import (
+    check_moving,
+    find_files,
+    is_file,
+    make_each,
+    moves,
+    moving_ending,
+    read_still,
+    result_paths,
+    without_results,
 )
+from ._pictures import Reporter, check_results, choose_device, interruptible, peak_memory
 from ._quiet import say
+from ._video import Kept, Video, make_video
 
-#: endings of the files that are taken from a folder
-_PICTURES = (*FORMATS, ".webp", ".bmp", ".gif", ".ppm")
+#: endings of the files that are networks of styles
 _NETWORKS = (".safetensors", ".pth", ".pt", ".model")
+#: how far colours of a mask may differ that are the same, and below what it is as good as black
+_SAME, _FAINT = 0.02, 0.1
 _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
@@ -119,32 +117,52 @@ def run(job: Job) -> None:
     fast = settings.method == "fast"
     if job.style_masks and fast:
         raise ValueError("--style-mask is for the methods optimize and adain; the networks of fast are whole styles")
-    contents = _files(job.content, (*_PICTURES, *VIDEO_ENDINGS))
-    choices = _style_choices(job.styles, _NETWORKS if fast else _PICTURES)
+    contents = find_files(job.content)
+    choices = _style_choices(job.styles, _NETWORKS if fast else picture_suffixes())
     for option, names in (("--mask", job.masks), ("--style-mask", job.style_masks)):
         if names and len(names) != len(choices[0]):
             raise ValueError(f"{option} must be given once for each of the {len(choices[0])} styles; got {len(names)}")
+    contents = without_results(contents, lambda files: _outputs(job, files, choices, here=True))
     outputs = _outputs(job, contents, choices)
     check_results(outputs, job.preview, [*contents, *itertools.chain(*choices), *job.masks, *job.style_masks])
     shared = None if fast else Transfer(settings)
-    paths, failed = iter(outputs), 0
     with interruptible() as stopped:
-        for names in choices:
-            transfer = shared or Transfer(settings, names)
-            styles = [] if fast else [read_style(name) for name in names]
-            for content in contents:
-                work = _Work(job, settings, transfer, content, names, styles, next(paths), stopped)
-                try:
-                    work.video() if _moves(content) else work.picture()
-                except (OSError, ValueError) as error:
-                    if len(outputs) == 1:
-                        raise
-                    failed += 1
-                    warnings.warn(f"{content} is left out: {error}", stacklevel=1)
-                if stopped():
-                    raise KeyboardInterrupt
-    if failed:
-        raise ValueError(f"{failed} of {len(outputs)} results could not be made")
+        works = _works(job, settings, shared, contents, choices, outputs, stopped)
+        make_each(((work.content, work.make) for work in works), len(outputs), stopped)
+
+
+def _works(
+    job: Job,
+    settings: TransferSettings,
+    shared: Transfer | None,
+    contents: Sequence[str],
+    choices: Sequence[tuple[str, ...]],
+    outputs: Sequence[Path],
+    stopped: Callable[[], bool],
+) -> Iterator[_Work]:
+    """The works, one at a time; those of one choice of styles share what is loaded."""
+    paths = iter(outputs)
+    for names in choices:
+        choice = _Choice(settings, names, shared)
+        for content in contents:
+            yield _Work(job, settings, choice, content, next(paths), stopped)
+
+
+class _Choice:
+    """The styles that are mixed in a result, loaded when they are first asked for."""
+
+    def __init__(self, settings: TransferSettings, names: Sequence[str], shared: Transfer | None) -> None:
+        self.settings, self.names, self.shared = settings, names, shared
+
+    @functools.cached_property
+    def transfer(self) -> Transfer:
+        """The method; of "fast" the networks are the styles."""
+        return self.shared or Transfer(self.settings, self.names)
+
+    @functools.cached_property
+    def styles(self) -> list[Picture]:
+        """The pictures, none of the method "fast"."""
+        return [] if self.settings.method == "fast" else [read_style(name) for name in self.names]
 
 
 class _Work:
@@ -154,21 +172,24 @@ class _Work:
         self,
         job: Job,
         settings: TransferSettings,
-        transfer: Transfer,
+        choice: _Choice,
         content: str,
-        names: Sequence[str],
-        styles: Sequence[Picture],
         out: Path,
         stopped: Callable[[], bool],
     ) -> None:
-        self.job, self.settings, self.transfer, self.stopped = job, settings, transfer, stopped
-        self.content, self.names, self.out = content, names, out
-        self.styles, self.alphas = [style.pixels for style in styles], [style.alpha for style in styles]
+        self.job, self.settings, self.choice, self.stopped = job, settings, choice, stopped
+        self.content, self.out = content, out
+
+    def make(self) -> None:
+        """A video from what moves, where the result can move; or else a picture."""
+        self.transfer, self.names = self.choice.transfer, self.choice.names
+        self.styles, self.alphas = [p.pixels for p in self.choice.styles], [p.alpha for p in self.choice.styles]
+        self.video() if is_video(self.out) else self.picture()
 
     def picture(self) -> None:
         """A picture from a picture; if it is stopped, as it is then."""
-        picture = read_picture(self.content)
-        size = self.transfer.size_of(picture.pixels)
+        picture = read_still(self.content)
+        size = self._size(picture.pixels)
         masks, style_masks = self._masks(picture.pixels)
         # no more pixels are kept than are used
         pixels = _at_most(fill_hidden(picture.pixels, picture.alpha), size)
@@ -192,44 +213,37 @@ class _Work:
         alpha = None if alpha is None else resize_picture(alpha, max(result.shape[1:]))
         write_picture(self.out, result, alpha=alpha, settings=self._record(size, plan), quality=self.job.quality)
         how = "stopped, " if self.stopped() else ""
-        say(f"{self.out}: {_size(result)} pixels, {how}{time.monotonic() - start:.0f} s, {peak_memory()}")
+        say(f"{self.out}: {_dimensions(result)} pixels, {how}{time.monotonic() - start:.0f} s, {peak_memory()}")
         if failure is not None:
-            raise ValueError(f"{self.out} is of {_size(result)} pixels only: at the next size {failure}")
+            raise ValueError(f"{self.out} is of {_dimensions(result)} pixels only: at the next size {failure}")
 
     def video(self) -> None:
         """A video from a video, its sound kept; with the method "optimize" each frame begins at the last one, moved
         as the picture moves. If it is stopped, the frames until then."""
         info = probe_video(self.content)
         sound = self.content if info.has_audio and self.out.suffix.lower() != ".gif" else None
-        start, count = time.monotonic(), 0
-        size = self.transfer.size_of(torch.empty(3, info.height, info.width))
-        with (
-            Reporter(Path(self.content).name, self.job.preview) as reporter,
-            VideoWriter(
-                self.out,
-                info.fps,
-                time_base=info.time_base,
-                audio_from=sound,
-                settings=self._record(size, None),
-            ) as writer,
-        ):
-            for result, duration in self._frames(read_timed_frames(self.content), size):
-                writer.write(result, duration)
-                count += 1
-                reporter.update(count / info.frames if info.frames else None, result, f"frame {count}")
-                if self.stopped():
-                    break
-            reporter.finish(result)
-        say(f"{self.out}: {count} frames of {_size(result)} pixels, {time.monotonic() - start:.0f} s, {peak_memory()}")
+        start = time.monotonic()
+        size = self._size(torch.empty(3, info.height, info.width))
+        weights = [self.settings.weights, self.settings.decoder]
+        files = [self.content, *self.names, *self.job.masks, *self.job.style_masks, *weights]
+        video = Video(self.out, info.fps, info.time_base, sound, self._record(size, None), files, info.frames)
+        with Reporter(Path(self.content).name, self.job.preview) as reporter:
+            made = make_video(video, lambda kept: self._frames(size, kept), reporter, self.stopped)
+        say(f"{self.out}: {made}, {time.monotonic() - start:.0f} s, {peak_memory()}")
 
-    def _frames(self, frames: Iterator[Frame], size: int) -> Iterator[Frame]:
-        """The result of each frame."""
+    def _frames(self, size: int, kept: Kept | None) -> Iterator[Frame]:
+        """The result of each frame that is not kept."""
         previous: tuple[Tensor, Tensor] | None = None
         styles = [self._shrunk(style, size) for style in self.styles]
         masks: tuple[list[Tensor] | None, list[Tensor | None] | None] | None = None
-        for frame, duration in frames:
-            masks = self._masks(frame) if masks is None else masks
+        for number, (frame, duration) in enumerate(read_timed_frames(self.content), 1):
+            if kept is not None and number < kept.frames:
+                continue
             small = resize_picture(frame, size)
+            if kept is not None and number == kept.frames:
+                previous = small, kept.last
+                continue
+            masks = self._masks(frame) if masks is None else masks
             init = None
             if previous is not None and self.settings.method == "optimize":
                 backward = optical_flow(previous[0], small)
@@ -239,6 +253,17 @@ class _Work:
             result = self.transfer(small, styles, masks=masks[0], style_masks=masks[1], init=init)
             previous = small, result
             yield Frame(result, duration)
+
+    def _size(self, content: Tensor) -> int:
+        """The longer side of the result; that it is enlarged without being asked for is said."""
+        size, (height, width) = self.transfer.size_of(content), content.shape[1:]
+        if self.settings.size is None and size > max(height, width):
+            warnings.warn(
+                f"{self.content} is {width} x {height} pixels: enlarged to a size of {size}, as no side may be shorter "
+                "than 16",
+                stacklevel=1,
+            )
+        return size
 
     def _shrunk(self, style: Tensor, size: int) -> Tensor:
         return _at_most(style, style_size(style, size, self.settings.optimize))
@@ -295,98 +320,85 @@ def read_style(name: str) -> Picture:
     Raises:
         OSError, ValueError: it cannot be read; nothing of it is visible.
     """
-    picture = read_picture(name)
+    picture = read_still(name)
     if picture.alpha is not None and not picture.alpha.any():
         raise ValueError(f"{name}: is transparent all over; a style needs something that can be seen")
     return picture._replace(pixels=fill_hidden(picture.pixels, picture.alpha))
 
 
 def read_mask(name: str, like: Tensor, of: str) -> Tensor:
-    """A mask [1, H, W] in [0, 1], the brightness of a picture where it is opaque, whose shape must be that of ``like``.
+    """A mask [1, H, W] in [0, 1], whose shape must be that of ``like``: the brightness of a picture where it is opaque;
+    or its alpha, where the colour that shows is the same all over. Of coloured pixels the largest channel counts, or
+    the smallest where the largest is the same all over; both are said.
 
     Raises:
-        OSError, ValueError: it cannot be read; it has another shape.
+        OSError, ValueError: it cannot be read; it has another shape, or is black all over.
     """
-    picture = read_picture(name)
-    mask = picture.pixels.mean(0, keepdim=True)
-    if picture.alpha is not None:
-        mask = mask * picture.alpha
+    picture = read_still(name)
+    mask = _brightness(name, picture)
     height, width = like.shape[1:]
     # the same shape at another size is as good, to a pixel or a hundredth
     tolerance = max(1.0, 0.01 * min(mask.shape[1:]))
     scale = max(mask.shape[1:]) / max(height, width)
     if max(abs(mask.shape[1] - height * scale), abs(mask.shape[2] - width * scale)) > tolerance:
         raise ValueError(
-            f"{name}: the mask is {_size(mask)} pixels, {of} is {width} x {height}; a mask has the shape of its picture"
+            f"{name}: the mask is {_dimensions(mask)} pixels, {of} is {width} x {height}; a mask has the shape of its "
+            "picture"
+        )
+    if float(mask.max()) <= 0:
+        raise ValueError(f"{name}: the mask is black all over, which leaves nothing; what is meant is white")
+    if float(mask.max()) < _FAINT:
+        warnings.warn(
+            f"{name}: the mask is at most {float(mask.max()) * 255:.0f} of 255 bright; what is meant is white",
+            stacklevel=1,
         )
     return mask
 
 
-def _moves(source: str) -> bool:
-    """Whether a content is a video, or a GIF of several frames."""
-    if source.startswith(PREFIX) or not is_video(source):
-        return False
-    return not source.lower().endswith(".gif") or probe_video(source).frames != 1
+def _brightness(name: str, picture: Picture) -> Tensor:
+    """How white a mask is, [1, H, W]; see :func:`read_mask`."""
+    pixels, alpha = picture.pixels, picture.alpha
+    shown = pixels.flatten(1) if alpha is None else pixels[:, alpha[0] > 0]
+    plain = bool(shown.numel() == 0 or (shown.amax(1) - shown.amin(1)).max() <= _SAME)
+    if alpha is not None and plain and float(alpha.max() - alpha.min()) > _SAME:
+        if shown.amax() < _FAINT:
+            warnings.warn(f"{name}: the mask is black where it is opaque, so its alpha is taken", stacklevel=1)
+        return alpha
+    mask = pixels.amax(0, keepdim=True)
+    if float((shown.amax(0) - shown.amin(0)).max() if shown.numel() else 0) > _FAINT:
+        largest = shown.amax(0)
+        flat = bool(largest.max() - largest.min() <= _SAME) and not plain
+        mask = pixels.amin(0, keepdim=True) if flat else mask
+        which = "smallest" if flat else "largest"
+        warnings.warn(f"{name}: the mask has colours, of which the {which} channel counts", stacklevel=1)
+    return mask if alpha is None else mask * alpha
 
 
-def _files(source: str, endings: Sequence[str]) -> list[str]:
-    """The files of a folder with one of these endings, or the file itself.
-
-    Raises:
-        ValueError: a folder without any.
-    """
-    if source.startswith(PREFIX) or not Path(source).is_dir():
-        return [source]
-    files = (p for p in Path(source).iterdir() if p.suffix.lower() in endings and not p.name.startswith("."))
-    found = sorted(str(path) for path in files if path.is_file())
-    if not found:
-        raise ValueError(f"{source}: there is nothing in this folder that ends in {', '.join(endings)}")
-    return found
-
-
-def _style_choices(styles: Sequence[str], endings: Sequence[str]) -> list[tuple[str, ...]]:
+def _style_choices(styles: Sequence[str], endings: Collection[str]) -> list[tuple[str, ...]]:
     """The styles of each run: all of them together, or each of a folder's by itself."""
     if len(styles) == 1:
-        return [(name,) for name in _files(styles[0], endings)]
+        return [(name,) for name in find_files(styles[0], endings)]
     for name in styles:
-        if not name.startswith(PREFIX) and Path(name).is_dir():
+        if is_file(name) and Path(name).is_dir():
             raise ValueError(f"{name}: a folder of styles stands alone; each of its pictures is a style of its own")
     return [tuple(styles)]
 
 
-def _outputs(job: Job, contents: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Path]:
-    """Where each result goes, in the order of the work.
+def _outputs(job: Job, contents: Sequence[str], choices: Sequence[Sequence[str]], here: bool = False) -> list[Path]:
+    """Where each result goes, in the order of the work; ``here``: whatever is there.
 
     Raises:
         ValueError: several results for one file, or an ending that is not written.
     """
-
-    def ending(content: str) -> str:
-        if not _moves(content):
-            return ".png"
-        suffix = Path(content).suffix.lower()
-        return suffix if suffix in WRITTEN_ENDINGS else ".mp4"
-
-    def name(content: str, styles: Sequence[str]) -> str:
-        stems = [Path(part.removeprefix(PREFIX)).stem for part in (content, *styles)]
-        return "-".join(stems) + ending(content)
-
-    if job.out is None:
-        return [unused(Path(name(content, styles))) for styles in choices for content in contents]
-    out = Path(job.out)
-    if is_folder(job.out):
-        return [out / name(content, styles) for styles in choices for content in contents]
-    if len(contents) * len(choices) > 1:
-        raise ValueError(f"--out must be a folder for {len(contents) * len(choices)} results; got {out}")
-    if _moves(contents[0]):
-        if out.suffix.lower() not in WRITTEN_ENDINGS:
-            raise ValueError(f"--out must end in {', '.join(WRITTEN_ENDINGS)} for a video; got {out}")
-    else:
-        check_picture_ending(out)
-    return [out]
+    sources = [(content, *styles) for styles in choices for content in contents]
+    tails = [moving_ending(content) if moves(content) else ".png" for content, *_ in sources]
+    outputs = result_paths("./" if here and job.out is None else job.out, sources, tails)
+    for (content, *_), out in zip(sources, outputs, strict=True):
+        check_moving(out, content)
+    return outputs
 
 
-def _size(picture: Tensor) -> str:
+def _dimensions(picture: Tensor) -> str:
     return f"{picture.shape[2]} x {picture.shape[1]}"
 
 

@@ -78,6 +78,9 @@ def _walk(path: Path) -> Iterator[Image.Image]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    if image.mode == "P" and image.palette is None:
+        # Pillow's second frame of a grey GIF
+        image = image.convert("L")
     return upright(image, read_orientation(image))
 
 

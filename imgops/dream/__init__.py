@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .settings import NORMALISATIONS as NORMALISATIONS
     from .settings import PARAMETRISATIONS as PARAMETRISATIONS
     from .settings import DreamSettings as DreamSettings
+    from .video import dream_frames as dream_frames
     from .zoom import zoom_frames as zoom_frames
     from .zoom import zoom_picture as zoom_picture
 
@@ -33,6 +34,7 @@ _HOMES = {
     "default_objectives": ".layers",
     "describe_layers": ".layers",
     "dream": ".octaves",
+    "dream_frames": ".video",
     "parse_objective": ".objectives",
     "zoom_frames": ".zoom",
     "zoom_picture": ".zoom",
@@ -48,6 +50,7 @@ __all__ = [
     "default_objectives",
     "describe_layers",
     "dream",
+    "dream_frames",
     "parse_objective",
     "zoom_frames",
     "zoom_picture",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from ..models.tiling import Field, Tile, plan_tiles, receptive_fields
 from ..nn import Features
-from ._state import like_network
+from ._state import evaluating, like_network
 from .objectives import GuidedObjective, Objective
 
 #: pixels around a tile of a network whose layers' fields are not known
@@ -109,12 +110,13 @@ class Gradient:
             error = self._error(*size)
             if error is None:
                 return i
-        side = self._smallest_side()
-        if error is not None and side is None:
-            raise error
         height, width = sizes[-1]
+        side = self.smallest_side()
+        if side is None:
+            raise error or ValueError(f"dream: layer {self.names} takes no {what}")
         raise ValueError(
-            f"dream: layer {self.names} needs a {what} of {side} x {side} pixels at least; got {height} x {width}"
+            f"dream: layer {self.names} needs a {what} of {side} x {side} pixels at least; got {height} x {width}, "
+            f"which is large enough with a size of {_longer(side, height, width)}"
         )
 
     def _features(self, x: Tensor) -> dict[str, Tensor]:
@@ -147,7 +149,7 @@ class Gradient:
                 objective.density(found[objective.layer])
         return None
 
-    def _smallest_side(self) -> int | None:
+    def smallest_side(self) -> int | None:
         """Of the squares that the network takes, the smallest; None if it takes none that is tried."""
         low, high = 0, _TRIAL
         if self._error(high, high) is not None:
@@ -170,6 +172,22 @@ class Gradient:
                     ) from None
                 fields[name] = Field(max(1, round(_TRIAL / y.shape[2])), HALO)
             return fields
+
+
+def least_size(network: nn.Module, objectives: Sequence[Objective | GuidedObjective], height: int, width: int) -> int:
+    """The longer side, in pixels, of the smallest picture in the shape of this one that a network takes for these
+    objectives; 1 if it takes none that is tried.
+
+    Raises:
+        TypeError, ValueError: as of :class:`Gradient`.
+    """
+    with evaluating(network):
+        return _longer(Gradient(network, objectives).smallest_side() or 1, height, width)
+
+
+def _longer(shorter: int, height: int, width: int) -> int:
+    """The longer side of a picture in the shape of this one whose shorter side is at least that."""
+    return math.ceil(shorter * max(height, width) / min(height, width))
 
 
 def _text(objective: Objective | GuidedObjective) -> str:

@@ -16,6 +16,8 @@ from .settings import SHORTEST, OptimizeSettings
 
 #: pairs of steps and gradients that L-BFGS keeps, and the gradients that its line search may take
 _HISTORY, _LINE_SEARCH = 10, 25
+#: the fewest pixels of the shorter side of a result
+_LEAST = 16
 
 
 #: what is told of each step: its number, the losses and the picture; a true answer stops
@@ -70,6 +72,7 @@ def optimize(
     """
     settings = settings or OptimizeSettings()
     check_pictures(content, styles, weights, masks, style_masks)
+    check_size_of(content, settings.size)
     shares = list(weights or [1.0] * len(styles))
     parameter = next(network.parameters())
     like = parameter.new_empty((), dtype=torch.float64 if parameter.dtype == torch.float64 else torch.float32)
@@ -135,6 +138,23 @@ def ratio_of(picture: Tensor) -> float:
     return float(max(picture.shape[1:])) / float(min(picture.shape[1:]))
 
 
+def check_size_of(content: Tensor, size: int) -> int:
+    """The longer side of a result, which no side of less than 16 pixels may come of.
+
+    Raises:
+        ValueError: it is too small for the shape of the content [3, H, W].
+    """
+    height, width = content.shape[1:]
+    if size < (least := least_size(content)):
+        raise ValueError(f"style: size must be at least {least} for a picture of {width} x {height}; got {size}")
+    return size
+
+
+def least_size(content: Tensor) -> int:
+    """The longer side, in pixels, of the smallest result in the shape of a content [3, H, W]."""
+    return math.ceil(_LEAST * ratio_of(content))
+
+
 def style_size(style: Tensor, size: int, settings: OptimizeSettings) -> int:
     """The longer side that a style is looked at in, for a result of a size."""
     return max(round(size * settings.style_scale), math.ceil(SHORTEST * ratio_of(style)))
@@ -153,8 +173,8 @@ def check_pictures(
     for name, picture in [("content", content), *((f"styles[{i}]", style) for i, style in enumerate(styles))]:
         if not isinstance(picture, Tensor) or not picture.is_floating_point():
             raise TypeError(f"style: {name} must be a floating-point tensor in [0, 1]; got {type(picture).__name__}")
-        if picture.ndim != 3 or picture.shape[0] != 3 or min(picture.shape[1:]) < 16:
-            raise ValueError(f"style: {name} must be [3, H, W] of at least 16 x 16 pixels; got {tuple(picture.shape)}")
+        if picture.ndim != 3 or picture.shape[0] != 3 or picture.numel() == 0:
+            raise ValueError(f"style: {name} must be [3, H, W] with pixels; got {tuple(picture.shape)}")
         if not torch.isfinite(picture).all():
             raise ValueError(f"style: {name} has values that are not finite")
     for name, values in {"weights": weights, "masks": masks, "style_masks": style_masks}.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from ..nn._checks import check_choice, check_size
 from .arbitrary import CONVENTIONS, stylize_adain
 from .fast import stylize_fast
 from .objective import Objective, resize_to, resized
-from .optimization import Progress, check_pictures, optimize, ratio_of, style_size
+from .optimization import Progress, check_pictures, check_size_of, least_size, optimize, ratio_of, style_size
 from .planning import choose_tile, memory_of, work_of
 from .settings import OptimizeSettings
 
@@ -33,8 +32,6 @@ METHODS = ("optimize", "fast", "adain")
 #: what helps where memory runs out
 _REMEDIES = dict.fromkeys(("optimize", "adain"), "give --memory, which makes tiles, or a smaller --size")
 _REMEDIES["fast"] = "give a smaller --size; this method has no tiles"
-#: the fewest pixels of the shorter side of a result
-_LEAST = 16
 #: the longer side, at most, of the steps that tell the time
 PROBE_SIZE = 256
 #: pixels a side of the tiles of AdaIN, where memory is limited
@@ -58,7 +55,8 @@ class TransferSettings:
         preprocessing: what the encoder's weights expect, see :func:`~imgops.models.weights.load_encoder`. Default:
             what the file is known to.
         decoder: of AdaIN, a file, or "default" for the one that goes with the default encoder. Default "default".
-        size: longer side of the result in pixels; None takes the content's, at most 512. Default None.
+        size: longer side of the result in pixels; None takes the content's, at most 512, but so many that no side is
+            shorter than 16. Default None.
         alpha: of AdaIN, 1 for all of the style, 0 for none. Default 1.
         convention: of AdaIN, "pytorch" or "lua", see :func:`~imgops.style.arbitrary.stylize_adain`. Default "pytorch".
         style_weights: how much of each style; None, the same of each. Default None.
@@ -134,16 +132,15 @@ class Transfer:
             self.decoder = load_adain_decoder(settings.decoder).to(settings.device)
 
     def size_of(self, content: Tensor) -> int:
-        """The longer side of the result for a content [3, H, W].
+        """The longer side of the result for a content [3, H, W]; one that is too small is enlarged, unless a size is
+        set.
 
         Raises:
             ValueError: the settings' size would make a line of it.
         """
-        height, width = content.shape[1:]
-        size = self.settings.size or min(max(height, width), DEFAULT_SIZE)
-        if size < (least := math.ceil(_LEAST * ratio_of(content))):
-            raise ValueError(f"style: size must be at least {least} for a picture of {width} x {height}; got {size}")
-        return size
+        if self.settings.size is not None:
+            return check_size_of(content, self.settings.size)
+        return max(min(max(content.shape[1:]), DEFAULT_SIZE), least_size(content))
 
     def plan(self, content: Tensor, styles: Sequence[Tensor]) -> tuple[OptimizeSettings, float, float]:
         """For the method "optimize": its settings for a content, tiles chosen, and the bytes and seconds that it will
@@ -157,7 +154,9 @@ class Transfer:
         if self.encoder is None:
             raise ValueError("style: there is a plan of the method optimize alone")
         scales = settings.scales(ratio_of(content))
-        small = resize_picture(content, min(scales[0][0], PROBE_SIZE)).to(self.settings.device)
+        small = resize_picture(content, min(scales[0][0], max(PROBE_SIZE, least_size(content)))).to(
+            self.settings.device
+        )
         objective = Objective(self.encoder, dataclasses.replace(settings, tile=None), small)
         objective.set_styles(
             [resize_picture(style, style_size(style, max(small.shape[1:]), settings)).to(small) for style in styles],
