@@ -116,6 +116,10 @@ def test_info_where_a_twin_that_is_not_here_is_asked_for(monkeypatch):
     assert imgops("info")
 
 
+def test_info_cuts_no_name_on_a_narrow_terminal():
+    assert "…" not in CliRunner().invoke(app, ["info"], env={"COLUMNS": "60"}).stdout
+
+
 def test_info_for_people():
     text, _ = imgops("info")
     for word in (*_backend.OPS, *_backend.TWINS, torch.__version__, "reference", "remedy"):

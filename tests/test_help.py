@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from imgops.cli import app
 from imgops.cli.demo import _draw_losses
-from imgops.training._progress import Bar
 
 
 def commands(group=None, path=()) -> list[tuple[str, ...]]:
@@ -177,6 +176,8 @@ def test_a_plot_of_few_records_shows_them(tmp_path, monkeypatch, count, marked):
 
 
 def test_a_bar_never_passes_its_total():
+    from imgops.training._progress import Bar
+
     bar = Bar("x", Console(quiet=True), disable=False)
     for share, expected in (0.5, 0.5), (7.0, 1.0), (-1.0, 0.0):
         bar.show(share)

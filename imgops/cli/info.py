@@ -136,7 +136,7 @@ def show(facts: dict[str, Any]) -> None:
         console.print(f"[bold]CPU[/]  features unknown: {escape(host['reason'])}; {escape(host['remedy'])}")
 
     table = Table(title="Twins of the ops (* is what a call uses)", title_justify="left")
-    table.add_column("op")
+    table.add_column("op", overflow="fold")
     table.add_column("device")
     for twin in _backend.TWINS:
         table.add_column(twin, justify="center")
