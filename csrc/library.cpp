@@ -66,21 +66,21 @@ STABLE_TORCH_LIBRARY(imgops, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
-  m.impl("bias_act", TORCH_BOX(&imgops::bias_act_cpu));
-  m.impl("bias_act_backward", TORCH_BOX(&imgops::bias_act_backward_cpu));
-  m.impl("upfirdn2d", TORCH_BOX(&imgops::upfirdn2d_cpu));
-  m.impl("filtered_lrelu", TORCH_BOX(&imgops::filtered_lrelu_cpu));
-  m.impl("filtered_lrelu_slopes", TORCH_BOX(&imgops::filtered_lrelu_slopes_cpu));
-  m.impl("fused_conv2d", TORCH_BOX(&imgops::fused_conv2d_cpu));
-  m.impl("conv2d_weight_gradient", TORCH_BOX(&imgops::conv2d_weight_gradient_cpu));
-  m.impl("weight_energy", TORCH_BOX(&imgops::weight_energy_cpu));
-  m.impl("mean_std", TORCH_BOX(&imgops::mean_std_cpu));
-  m.impl("adaptive_instance_norm", TORCH_BOX(&imgops::adaptive_instance_norm_cpu));
-  m.impl("adaptive_instance_norm_backward", TORCH_BOX(&imgops::adaptive_instance_norm_backward_cpu));
-  m.impl("gram_matrix", TORCH_BOX(&imgops::gram_matrix_cpu));
-  m.impl("feature_statistics", TORCH_BOX(&imgops::feature_statistics_cpu));
-  m.impl("mix_channels", TORCH_BOX(&imgops::mix_channels_cpu));
-  m.impl("grid_sample", TORCH_BOX(&imgops::grid_sample_cpu));
-  m.impl("grid_sample_backward", TORCH_BOX(&imgops::grid_sample_backward_cpu));
-  m.impl("upfirdn2d_bias_act", TORCH_BOX(&imgops::upfirdn2d_bias_act_cpu));
+  m.impl("bias_act", IMGOPS_BOX(&imgops::bias_act_cpu));
+  m.impl("bias_act_backward", IMGOPS_BOX(&imgops::bias_act_backward_cpu));
+  m.impl("upfirdn2d", IMGOPS_BOX(&imgops::upfirdn2d_cpu));
+  m.impl("filtered_lrelu", IMGOPS_BOX(&imgops::filtered_lrelu_cpu));
+  m.impl("filtered_lrelu_slopes", IMGOPS_BOX(&imgops::filtered_lrelu_slopes_cpu));
+  m.impl("fused_conv2d", IMGOPS_BOX(&imgops::fused_conv2d_cpu));
+  m.impl("conv2d_weight_gradient", IMGOPS_BOX(&imgops::conv2d_weight_gradient_cpu));
+  m.impl("weight_energy", IMGOPS_BOX(&imgops::weight_energy_cpu));
+  m.impl("mean_std", IMGOPS_BOX(&imgops::mean_std_cpu));
+  m.impl("adaptive_instance_norm", IMGOPS_BOX(&imgops::adaptive_instance_norm_cpu));
+  m.impl("adaptive_instance_norm_backward", IMGOPS_BOX(&imgops::adaptive_instance_norm_backward_cpu));
+  m.impl("gram_matrix", IMGOPS_BOX(&imgops::gram_matrix_cpu));
+  m.impl("feature_statistics", IMGOPS_BOX(&imgops::feature_statistics_cpu));
+  m.impl("mix_channels", IMGOPS_BOX(&imgops::mix_channels_cpu));
+  m.impl("grid_sample", IMGOPS_BOX(&imgops::grid_sample_cpu));
+  m.impl("grid_sample_backward", IMGOPS_BOX(&imgops::grid_sample_backward_cpu));
+  m.impl("upfirdn2d_bias_act", IMGOPS_BOX(&imgops::upfirdn2d_bias_act_cpu));
 }

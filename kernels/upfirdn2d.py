@@ -22,8 +22,12 @@ from .upfirdn2d_kernels import rank_one_kernel, upfirdn2d_kernel, upfirdn2d_loop
 
 #: taps an output and axis that the unrolled kernel takes; longer filters run in loops, separable ones in two passes
 UNROLLED_TAPS = 16
+#: factors beyond which unrolling the rows that they skip, or the phases that they make, would take too long to compile
+UNROLLED_FACTOR = 16
 #: taps along x, and loads a program, above which unrolling them would take too long to compile
 UNROLLED_TAPS_X, UNROLLED_LOADS = 6, 64
+#: of the up-sampled image, along an axis: those that the kernels can count
+POSITIONS = 2**31 - 2**16
 #: taps an output of a 2-D filter that cost less than the memory traffic, and up to which it runs unrolled
 CHEAP_TAPS, UNROLLED_TAPS_2D = 16, 36
 
@@ -164,6 +168,12 @@ def _resample(
     ax, ay = _Axis(up[0], down[0], fw, padding[0]), _Axis(up[1], down[1], fh, padding[2])
     out_w = (w * ax.up + padding[0] + padding[1] - fw + ax.down) // ax.down
     out_h = (h * ay.up + padding[2] + padding[3] - fh + ay.down) // ay.down
+    furthest = max(w * ax.up, h * ay.up, out_w * ax.down, out_h * ay.down) + max(map(abs, padding))
+    if furthest >= POSITIONS:
+        raise ValueError(
+            f"imgops.upfirdn2d: the triton twin counts positions of the up-sampled image in 32 bits; x of {h} x {w} "
+            f"with up {tuple(up)} and down {tuple(down)} has more: take impl='reference'"
+        )
     form = dense_format(x)
     x = x.contiguous(memory_format=form)
     y = torch.empty([n, c, out_h, out_w], dtype=x.dtype, device=x.device, memory_format=form)
@@ -185,8 +195,11 @@ def _launch(call: _Call, f: Tensor | None, gain: float) -> None:
     """Run the resampling by whichever kernels suit the filter."""
     x, ax, ay = call.x, call.ax, call.ay
     taps = ax.taps_an_output, ay.taps_an_output
-    fits = max(taps) <= UNROLLED_TAPS
-    if f is None:
+    unrolls = max(ax.up, ax.down, ay.up, ay.down) <= UNROLLED_FACTOR
+    fits = unrolls and max(taps) <= UNROLLED_TAPS
+    if f is None and not unrolls:
+        call.loop(torch.ones([1, 1], device=x.device), None, gain)
+    elif f is None:
         call.unrolled(None, None, None, gain, 1.0, True)
     elif f.ndim == 1 and fits:
         call.unrolled(f, f, None, gain**0.5, gain**0.5, True)
@@ -200,6 +213,8 @@ def _launch(call: _Call, f: Tensor | None, gain: float) -> None:
             f[None, :], None, gain**0.5
         )
         call._replace(x=between, ax=_Axis(1, 1, 1, 0)).loop(f[:, None], None, gain**0.5)
+    elif not unrolls:
+        call.loop(f, None, gain)
     elif taps[0] * taps[1] <= CHEAP_TAPS:
         call.unrolled(f, None, None, gain, 1.0, False)
     else:

@@ -5,6 +5,7 @@
 
 #include "capability.h"
 #include "ops.h"
+#include "parallel.h"
 
 namespace imgops {
 namespace {
@@ -29,7 +30,7 @@ Adain layout(const Tensor& x, const char* op, double eps, bool unbiased) {
 void run(AdainKernel kernel, const Adain& p, const Tensor& x) {
   const int64_t per_task = p.pixels * (p.interleaved ? std::min(p.channels, Adain::kBlock) : 1);
   const DType dtype = dtype_of(x);
-  torch::stable::parallel_for(0, p.tasks(), std::max<int64_t>(1, kGrain / per_task),
+  parallel_for(0, p.tasks(), std::max<int64_t>(1, kGrain / per_task),
                               [&](int64_t begin, int64_t end) { kernel(p, dtype, begin, end); });
 }
 

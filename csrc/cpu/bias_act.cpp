@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "capability.h"
+#include "parallel.h"
 #include "tensors.h"
 
 namespace imgops {
@@ -70,7 +71,7 @@ void fill(BiasAct& p, const Operands& t, const std::string& act, double alpha, d
 void run(BiasActKernel kernel, const BiasAct& p, DType dtype, bool all_channels) {
   const int64_t tasks = p.tasks(all_channels);
   const int64_t per_task = std::max<int64_t>(1, p.outer * p.inner * p.channels / std::max<int64_t>(tasks, 1));
-  torch::stable::parallel_for(0, tasks, std::max<int64_t>(1, kGrain / per_task),
+  parallel_for(0, tasks, std::max<int64_t>(1, kGrain / per_task),
                               [&](int64_t begin, int64_t end) { kernel(p, dtype, begin, end); });
 }
 

@@ -1,6 +1,7 @@
 // conv2d_weight_gradient on the CPU: the plan and the tasks of the gradient by Winograd's algorithm.
 #include "capability.h"
 #include "ops.h"
+#include "parallel.h"
 #include "scratch.h"
 #include "winograd.h"
 
@@ -36,7 +37,7 @@ Tensor conv2d_weight_gradient_cpu(const Tensor& dy_any, const Tensor& x_any, int
   const int64_t threads = torch::stable::get_num_threads();
   while (p.block > kGradientGroup && p.tasks() < threads) p.block /= 2;
   const WinogradGradientKernel kernel = IMGOPS_SELECT(winograd_gradient);
-  torch::stable::parallel_for(0, p.tasks(), 1, [&](int64_t begin, int64_t end) {
+  parallel_for(0, p.tasks(), 1, [&](int64_t begin, int64_t end) {
     const auto scratch = aligned_scratch(p.scratch() * x.element_size());
     kernel(p, dtype, scratch.get(), begin, end);
   });

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "capability.h"
+#include "parallel.h"
 #include "resample_plan.h"
 #include "scratch.h"
 
@@ -58,7 +59,7 @@ class Problem {
   void run(FilteredLrelu& p, DType dtype) {
     const Taps<A> taps_up(fu_, up_x_, up_y_, p.up), taps_down(fd_, down_x_, down_y_, p.down);
     const FilteredLreluKernel kernel = IMGOPS_SELECT(filtered_lrelu);
-    torch::stable::parallel_for(0, p.tasks(), 1, [&](int64_t begin, int64_t end) {
+    parallel_for(0, p.tasks(), 1, [&](int64_t begin, int64_t end) {
       const auto scratch = aligned_scratch(p.layout().size * sizeof(A));
       kernel(p, dtype, scratch.get(), begin, end);
     });

@@ -4,6 +4,7 @@
 #include "capability.h"
 #include "epilogue.h"
 #include "ops.h"
+#include "parallel.h"
 #include "scratch.h"
 #include "winograd.h"
 
@@ -57,10 +58,10 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
 
   const WinogradWeightsKernel transform = IMGOPS_SELECT(winograd_weights);
   const int64_t inputs = std::max<int64_t>(p.inputs, 1);
-  torch::stable::parallel_for(0, p.output_blocks(), std::max<int64_t>(1, 512 / inputs),
+  parallel_for(0, p.output_blocks(), std::max<int64_t>(1, 512 / inputs),
                               [&](int64_t begin, int64_t end) { transform(p, dtype, begin, end); });
   const WinogradKernel convolve = IMGOPS_SELECT(winograd);
-  torch::stable::parallel_for(0, p.tasks(), std::max<int64_t>(1, 64 / inputs), [&](int64_t begin, int64_t end) {
+  parallel_for(0, p.tasks(), std::max<int64_t>(1, 64 / inputs), [&](int64_t begin, int64_t end) {
     const auto scratch = aligned_scratch(p.scratch() * x.element_size());
     convolve(p, dtype, scratch.get(), begin, end);
   });

@@ -6,6 +6,7 @@
 
 #include "capability.h"
 #include "ops.h"
+#include "parallel.h"
 #include "scratch.h"
 
 namespace imgops {
@@ -50,12 +51,12 @@ Tensor gram(const Tensor& x, const void* mean, double scale) {
   p.sums = sums.get();
   p.out = out.data_ptr();
   const auto sum_products = IMGOPS_SELECT(gram_sums);
-  torch::stable::parallel_for(0, p.tasks(), 1, [&](int64_t begin, int64_t end) {
+  parallel_for(0, p.tasks(), 1, [&](int64_t begin, int64_t end) {
     const auto scratch = aligned_scratch(p.scratch() * item);
     sum_products(p, dtype, scratch.get(), begin, end);
   });
   const auto finish = IMGOPS_SELECT(gram_finish);
-  torch::stable::parallel_for(0, p.x.samples * p.x.blocks(), 4,
+  parallel_for(0, p.x.samples * p.x.blocks(), 4,
                               [&](int64_t begin, int64_t end) { finish(p, dtype, begin, end); });
   return out;
 }
@@ -78,7 +79,7 @@ Tensor channel_means(const Tensor& x) {
   const int64_t tasks = p.samples * p.chunks(), item = out.element_size();
   std::vector<double> sums(tasks * p.channels);
   const auto sum_channels = IMGOPS_SELECT(channel_sums);
-  torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
     const auto scratch = aligned_scratch(kPanelDepth * item);
     sum_channels(p, dtype_of(x), sums.data(), scratch.get(), begin, end);
   });
@@ -158,10 +159,10 @@ Tensor mix_channels_cpu(const Tensor& x_any, const Tensor& weight_any, const Opt
   const auto panels = aligned_scratch(p.panels_size() * item);
   p.panels = panels.get();
   const auto pack = IMGOPS_SELECT(mix_panels);
-  torch::stable::parallel_for(0, samples * p.x.blocks(), 4,
+  parallel_for(0, samples * p.x.blocks(), 4,
                               [&](int64_t begin, int64_t end) { pack(p, dtype, begin, end); });
   const auto mix = IMGOPS_SELECT(mix_channels);
-  torch::stable::parallel_for(0, p.tasks(), 1, [&](int64_t begin, int64_t end) {
+  parallel_for(0, p.tasks(), 1, [&](int64_t begin, int64_t end) {
     const auto scratch = aligned_scratch(p.scratch() * item);
     mix(p, dtype, scratch.get(), begin, end);
   });

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "capability.h"
+#include "parallel.h"
 #include "scratch.h"
 #include "tensors.h"
 
@@ -54,7 +55,7 @@ GridSample problem(const std::vector<int64_t>& size, const Tensor& like, const T
 void run(GridSampleKernel kernel, const GridSample& p, DType dtype, int64_t tasks, int64_t others) {
   const int64_t per_task = std::max<int64_t>(1, p.planes() * p.out_h * p.out_w / std::max<int64_t>(tasks, 1));
   const size_t bytes = (others + std::max(p.most_packed(), 4 * kSamplesAtOnce)) * p.lanes * (dtype == DType::f64 ? 8 : 4);
-  torch::stable::parallel_for(0, tasks, std::max<int64_t>(1, kGrain / per_task), [&](int64_t begin, int64_t end) {
+  parallel_for(0, tasks, std::max<int64_t>(1, kGrain / per_task), [&](int64_t begin, int64_t end) {
     const auto scratch = aligned_scratch(bytes);
     kernel(p, dtype, begin, end, scratch.get());
   });
@@ -66,7 +67,7 @@ void sum_blocks(const Tensor& partials, const Tensor& total) {
   const int64_t n = total.numel(), blocks = partials.size(0);
   const A* const in = static_cast<const A*>(partials.data_ptr());
   A* const out = static_cast<A*>(total.data_ptr());
-  torch::stable::parallel_for(0, n, kGrain, [&](int64_t begin, int64_t end) {
+  parallel_for(0, n, kGrain, [&](int64_t begin, int64_t end) {
     std::copy(in + begin, in + end, out + begin);
     for (int64_t b = 1; b < blocks; ++b) {
       for (int64_t i = begin; i < end; ++i) out[i] += in[b * n + i];

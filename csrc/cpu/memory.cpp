@@ -78,7 +78,7 @@ class Cache {
       while (!free_.empty()) drop_oldest();
       p = std::aligned_alloc(kPage, bytes);
     }
-    STD_TORCH_CHECK(p != nullptr, "imgops: out of memory for a tensor of ", bytes, " bytes");
+    if (p == nullptr) out_of_memory(bytes);
     madvise(p, bytes, MADV_HUGEPAGE);
     count(bytes);
     return p;

@@ -27,7 +27,8 @@ struct Plan {
     const int64_t common = std::gcd(up, down);
     axis.period = up / common;
     axis.step = down / common;
-    for (int64_t r = 0; r < axis.period; ++r) {
+    // phases without an output, of which there may be as many as the factor, are left out
+    for (int64_t r = 0; r < std::min(axis.period, axis.out); ++r) {
       // tap 0 of output r lies here in the up-sampled image; its samples are multiples of up
       const int64_t start = r * down - pad0;
       const int64_t skip = ((-start) % up + up) % up;
@@ -35,8 +36,8 @@ struct Plan {
       offset.push_back(static_cast<int64_t>(tap_at.size()));
       for (int64_t k = skip; k < taps; k += up) tap_at.push_back(k);
       count.push_back(static_cast<int64_t>(tap_at.size()) - offset.back());
-      outputs.push_back(r < axis.out ? (axis.out - r + axis.period - 1) / axis.period : 0);
-      if (r < axis.out && count.back() > 0) {
+      outputs.push_back((axis.out - r + axis.period - 1) / axis.period);
+      if (count.back() > 0) {
         const int64_t last = first.back() + (axis.out - 1 - r) / axis.period * axis.step + count.back();
         axis.before = std::max(axis.before, -first.back());
         axis.after = std::max(axis.after, last - in);

@@ -15,7 +15,7 @@ struct Free {
 // Memory at the start of a cache line, as vectors are loaded whole.
 inline std::unique_ptr<void, Free> aligned_scratch(size_t bytes) {
   void* p = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-  STD_TORCH_CHECK(p != nullptr, "imgops: out of memory for ", bytes, " bytes of scratch");
+  if (p == nullptr) out_of_memory(bytes);
   return std::unique_ptr<void, Free>(p);
 }
 

@@ -2,11 +2,12 @@
 #include "upfirdn2d.h"
 
 #include <algorithm>
-#include <memory>
 
 #include "capability.h"
 #include "epilogue.h"
+#include "parallel.h"
 #include "resample_plan.h"
+#include "scratch.h"
 
 namespace imgops {
 namespace {
@@ -18,8 +19,8 @@ template <class A>
 void run(Upfirdn2d& p, const Filter& filter, Plan& x, Plan& y, DType dtype) {
   const Taps<A> taps(filter, x, y, p);
   const Upfirdn2dKernel kernel = IMGOPS_SELECT(upfirdn2d);
-  torch::stable::parallel_for(0, p.tasks(), 1, [&](int64_t begin, int64_t end) {
-    const std::unique_ptr<A[]> scratch(new A[p.scratch]);
+  parallel_for(0, p.tasks(), 1, [&](int64_t begin, int64_t end) {
+    const auto scratch = aligned_scratch(p.scratch * sizeof(A));
     kernel(p, dtype, scratch.get(), begin, end);
   });
 }

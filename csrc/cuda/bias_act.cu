@@ -258,8 +258,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(imgops, CUDA, m) {
-  m.impl("bias_act", TORCH_BOX(&bias_act));
-  m.impl("bias_act_backward", TORCH_BOX(&bias_act_backward));
+  m.impl("bias_act", IMGOPS_BOX(&bias_act));
+  m.impl("bias_act_backward", IMGOPS_BOX(&bias_act_backward));
 }
 
 }  // namespace imgops

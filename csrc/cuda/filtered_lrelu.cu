@@ -185,8 +185,8 @@ Tensor filtered_lrelu_slopes(const Tensor& x, const Tensor& codes, const Optiona
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(imgops, CUDA, m) {
-  m.impl("filtered_lrelu", TORCH_BOX(&filtered_lrelu));
-  m.impl("filtered_lrelu_slopes", TORCH_BOX(&filtered_lrelu_slopes));
+  m.impl("filtered_lrelu", IMGOPS_BOX(&filtered_lrelu));
+  m.impl("filtered_lrelu_slopes", IMGOPS_BOX(&filtered_lrelu_slopes));
 }
 
 }  // namespace imgops

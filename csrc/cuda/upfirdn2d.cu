@@ -220,8 +220,8 @@ Tensor resample_cuda(const Tensor& x, const OptionalTensor& f, const std::vector
 }
 
 STABLE_TORCH_LIBRARY_IMPL(imgops, CUDA, m) {
-  m.impl("upfirdn2d", TORCH_BOX(&upfirdn2d));
-  m.impl("upfirdn2d_bias_act", TORCH_BOX(&upfirdn2d_bias_act));
+  m.impl("upfirdn2d", IMGOPS_BOX(&upfirdn2d));
+  m.impl("upfirdn2d_bias_act", IMGOPS_BOX(&upfirdn2d_bias_act));
 }
 
 }  // namespace imgops

@@ -69,8 +69,9 @@ class VGG(nn.Sequential):
 
 def blocks_of(owner: str, depth: int | Sequence[int]) -> tuple[int, ...]:
     """The convolutions of each block of a VGG of this depth; raise TypeError, ValueError if there is none."""
-    if not isinstance(depth, int):
+    if isinstance(depth, Sequence):
         return tuple(check_size(owner, "depth", n) for n in depth)
+    depth = check_size(owner, "depth", depth)
     if depth not in DEPTHS:
         raise ValueError(f"{owner}: depth must be 16, 19 or the convolutions of each block; got {depth}")
     return DEPTHS[depth]

@@ -6,17 +6,18 @@ from typing import Any
 
 from torch import Tensor
 
-from ..ops._common import untraced
+from ..ops._common import as_int, untraced
 from ..reference.bias_act import ACTIVATIONS
 
 
 def check_size(owner: str, name: str, value: Any, minimum: int = 1) -> int:
-    """The int; raise TypeError if it is none, ValueError if it is below ``minimum``."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    """The int, of Python or NumPy; raise TypeError if it is none, ValueError if it is below ``minimum``."""
+    size = as_int(value)
+    if size is None:
         raise TypeError(f"{owner}: {name} must be an int; got {type(value).__name__}")
-    if value < minimum:
-        raise ValueError(f"{owner}: {name} must be >= {minimum}; got {value}")
-    return value
+    if size < minimum:
+        raise ValueError(f"{owner}: {name} must be >= {minimum}; got {size}")
+    return size
 
 
 def check_choice(owner: str, name: str, value: Any, allowed: tuple[str, ...]) -> str:
@@ -44,8 +45,7 @@ def check_convolution(
     sizes = {
         "in_channels": in_channels, "out_channels": out_channels, "kernel_size": kernel_size, "up": up, "down": down
     }  # fmt: skip
-    for name, size in sizes.items():
-        check_size(owner, name, size)
+    in_channels, out_channels, kernel_size, up, down = (check_size(owner, name, n) for name, n in sizes.items())
     if kernel_size % 2 == 0:
         raise ValueError(f"{owner}: kernel_size must be odd; got {kernel_size}")
     if up > 1 and down > 1:

@@ -125,8 +125,8 @@ def minibatch_stddev(x: Tensor, group_size: int | None = 4, num_channels: int = 
     tensor, a size no int >= 1, or where the group size does not divide the batch, or num_channels the channels.
     """
     if group_size is not None:
-        check_size("minibatch_stddev", "group_size", group_size)
-    check_size("minibatch_stddev", "num_channels", num_channels)
+        group_size = check_size("minibatch_stddev", "group_size", group_size)
+    num_channels = check_size("minibatch_stddev", "num_channels", num_channels)
     check_tensor("nn.minibatch_stddev", "x", x, 4)
     n, c, h, w = x.shape
     group = n if group_size is None else min(group_size, n)

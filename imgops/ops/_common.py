@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import numbers
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
@@ -18,6 +20,8 @@ STATUSES = _backend.load()
 #: the dtypes that every twin takes
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
+#: the largest factor or padding that ops take, of 32 bits, so that a size times a factor fits 64
+INT_MAX = 2**31 - 1
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -135,24 +139,68 @@ def check_bool(op: str, name: str, value: Any) -> bool:
 
 
 def check_number(op: str, name: str, value: Any, minimum: float | None = None) -> float:
-    """The number as a float; raise TypeError if it is none, ValueError if it is below ``minimum`` or NaN."""
+    """The number as a float; raise TypeError if it is none, ValueError if it is below ``minimum``, NaN or too large."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"imgops.{op}: {name} must be a number; got {type(value).__name__}")
-    value = float(value)
-    if value != value or (minimum is not None and value < minimum):
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"imgops.{op}: {name} must fit a float64; got an int of {len(str(value))} digits") from None
+    if number != number or (minimum is not None and number < minimum):
         raise ValueError(
-            f"imgops.{op}: {name} must be {'a number' if minimum is None else f'>= {minimum:g}'}; got {value}"
+            f"imgops.{op}: {name} must be {'a number' if minimum is None else f'>= {minimum:g}'}; got {number}"
         )
-    return value
+    return number
 
 
+def as_int(value: Any) -> Any:
+    """The integer that an integer of Python, NumPy or a tensor without dimensions is; None for all else, as booleans.
+
+    What a compiler leaves open stays open.
+    """
+    if type(value) is int or isinstance(value, torch.SymInt):
+        return value
+    if isinstance(value, bool) or (isinstance(value, Tensor) and (value.ndim > 0 or value.dtype == torch.bool)):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+@untraced
+def check_int(op: str, name: str, value: Any, minimum: int | None = None) -> int:
+    """The int; raise TypeError if it is none (see :func:`as_int`), ValueError if it is out of range."""
+    integer = as_int(value)
+    if integer is None:
+        raise TypeError(f"imgops.{op}: {name} must be an int; got {type(value).__name__}")
+    _check_range(op, name, integer, minimum)
+    return integer
+
+
+@untraced
 def check_ints(op: str, name: str, value: Any, lengths: tuple[int, ...], minimum: int | None = None) -> list[int]:
     """The int, or sequence of ints of one of the lengths, as a list; an int is a sequence of one."""
-    values = list(value) if isinstance(value, (tuple, list, torch.Size)) else [value]
-    if any(isinstance(v, bool) or not isinstance(v, (int, torch.SymInt)) for v in values):
+    several = isinstance(value, (tuple, list, Sequence)) or getattr(value, "ndim", 0) == 1
+    values = list(value) if several else [value]
+    integers = [as_int(v) for v in values]
+    if any(i is None for i in integers):
         raise TypeError(f"imgops.{op}: {name} must be an int or a sequence of ints; got {value!r}")
-    if len(values) not in lengths:
+    if len(integers) not in lengths:
         raise ValueError(f"imgops.{op}: {name} takes {' or '.join(map(str, lengths))} ints; got {value!r}")
-    if minimum is not None and any(v < minimum for v in values):
-        raise ValueError(f"imgops.{op}: {name} must be >= {minimum}; got {value!r}")
-    return values
+    for integer in integers:
+        _check_range(op, name, integer, minimum)
+    return integers
+
+
+def _check_range(op: str, name: str, value: int, minimum: int | None) -> None:
+    if minimum is not None and value < minimum:
+        raise ValueError(f"imgops.{op}: {name} must be >= {minimum}; got {value}")
+    if isinstance(value, int) and abs(value) > INT_MAX:
+        raise ValueError(f"imgops.{op}: {name} must be within {INT_MAX} of 0; got {value}")
+
+
+def check_bytes(op: str, size: Sequence[int]) -> None:
+    """Raise ValueError where a result of this size is larger than any memory; open sizes are a compiler's to check."""
+    if all(isinstance(n, int) for n in size) and math.prod(size) * 8 > 2**63 - 1:
+        raise ValueError(f"imgops.{op}: a result of {' x '.join(map(str, size))} is larger than any memory")

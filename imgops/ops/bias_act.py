@@ -14,6 +14,7 @@ from ..reference.bias_act import ACTIVATIONS
 from ._common import (
     STATUSES,
     accumulation_dtype,
+    check_int,
     check_number,
     check_operand,
     check_tensor,
@@ -62,8 +63,7 @@ def bias_act(
         RuntimeError: the twin named by ``impl`` cannot run here.
     """
     check_tensor("bias_act", "x", x)
-    if isinstance(dim, bool) or not isinstance(dim, int):
-        raise TypeError(f"imgops.bias_act: dim must be an int; got {type(dim).__name__}")
+    dim = check_int("bias_act", "dim", dim)
     if b is not None:
         if not -x.ndim <= dim < x.ndim:
             raise ValueError(

@@ -15,6 +15,7 @@ from ._common import (
     STATUSES,
     accumulation_dtype,
     check_bool,
+    check_int,
     check_number,
     check_operand,
     check_tensor,
@@ -24,7 +25,17 @@ from ._common import (
     without_autocast,
 )
 from ._registration import check_kept, namespace, register
-from .upfirdn2d import check_filter, check_padding, filter_size, output_size, resampled_size, transposed_padding
+from .bias_act import bias_act
+from .upfirdn2d import (
+    check_filter,
+    check_padding,
+    filter_size,
+    is_far,
+    output_size,
+    resampled_size,
+    transposed_padding,
+    upfirdn2d,
+)
 
 #: pixels, one above the other, whose codes share a byte
 PACKED = 4
@@ -82,12 +93,10 @@ def filtered_lrelu(
     """
     op = "filtered_lrelu"
     check_tensor(op, "x", x, 4)
-    check_filter(op, "fu", fu, x)
-    check_filter(op, "fd", fd, x)
+    fu, fd = check_filter(op, "fu", fu, x), check_filter(op, "fd", fd, x)
     if b is not None:
         check_operand(op, "b", b, x, (x.shape[1],))
-    check_factor("up", up)
-    check_factor("down", down)
+    up, down = check_int(op, "up", up, 1), check_int(op, "down", down, 1)
     pads = check_padding(op, padding)
     numbers = (
         check_number(op, "gain", gain),
@@ -101,14 +110,14 @@ def filtered_lrelu(
     )
     wide = accumulation_dtype(x.dtype)
     b = None if b is None else b.to(wide)
+    learned = torch.is_grad_enabled() and any(f is not None and (f.requires_grad or _is_batched(f)) for f in (fu, fd))
+    if is_far((up,), (down,), pads) or (learned and twin != "reference"):
+        return _composition(x.to(wide), fu, fd, b, up, down, pads, *numbers, flip_filter, twin).to(x.dtype)
     if twin == "reference":
         with without_autocast(x):
             return reference.filtered_lrelu(x.to(wide), fu, fd, b, up, down, pads, *numbers, flip_filter).to(x.dtype)
-    ops = namespace(twin)
-    if torch.is_grad_enabled() and any(f is not None and (f.requires_grad or _is_batched(f)) for f in (fu, fd)):
-        return _composition(ops, x.to(wide), fu, fd, b, up, down, pads, *numbers, flip_filter).to(x.dtype)
     keep = gradient_wanted(x, b)
-    return ops.filtered_lrelu(x, fu, fd, b, up, down, pads, *numbers, flip_filter, keep)[0]
+    return namespace(twin).filtered_lrelu(x, fu, fd, b, up, down, pads, *numbers, flip_filter, keep)[0]
 
 
 def _in_one_cuda_pass(x: Tensor, fu: Tensor | None, fd: Tensor | None, up: int, down: int) -> bool:
@@ -131,14 +140,6 @@ def _is_batched(f: Tensor) -> bool:
     return not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(f)
 
 
-def check_factor(name: str, value: Any) -> None:
-    """Raise unless value is an int of 1 or more."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"imgops.filtered_lrelu: {name} must be an int; got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"imgops.filtered_lrelu: {name} must be >= 1; got {value}")
-
-
 @untraced
 def sizes(
     x: Tensor, fu: Tensor | None, fd: Tensor | None, up: int, down: int, padding: Sequence[int]
@@ -157,7 +158,6 @@ def sizes(
 
 
 def _composition(
-    ops: Any,
     x: Tensor,
     fu: Tensor | None,
     fd: Tensor | None,
@@ -169,12 +169,12 @@ def _composition(
     slope: float,
     clamp: float,
     flip_filter: bool,
+    twin: str,
 ) -> Tensor:
-    """The same, each step an op that is differentiable to any order in all its inputs."""
-    z = ops.bias_act(x, b, None, None, 1, "linear", 0.0, 1.0, -1.0)
-    z = ops.upfirdn2d(z, fu, (up, up), _ONE, padding, flip_filter, float(up**2))
-    a = ops.bias_act(z, None, None, None, 1, "lrelu", slope, gain, clamp)
-    return ops.upfirdn2d(a, fd, _ONE, (down, down), _NO_PADDING, flip_filter, 1.0)
+    """The same by ops that are differentiable to any order in all their inputs, and take any factor and padding."""
+    z = upfirdn2d(bias_act(x, b, impl=twin), fu, up, 1, padding, flip_filter, float(up**2), impl=twin)
+    a = bias_act(z, None, 1, "lrelu", slope, gain, None if clamp < 0 else clamp, impl=twin)
+    return upfirdn2d(a, fd, 1, down, 0, flip_filter, impl=twin)
 
 
 def _triton(

@@ -16,7 +16,8 @@ from ._common import (
     accumulation_dtype,
     autocast_dtype,
     check_bool,
-    check_ints,
+    check_bytes,
+    check_int,
     check_operand,
     check_tensor,
     constant_shape,
@@ -66,7 +67,7 @@ def modulated_conv2d(
         up: up-sampling factor; convolves at the low resolution, then filters. Default 1.
         down: down-sampling factor; filters, then convolves with this stride. Default 1; not together with up.
         padding: zeros around the (up-sampled) image: p, or (x, y), or (x0, x1, y0, y1); >= 0. Default 0.
-        resample_filter: low-pass filter of the re-sampling, float32, as in :func:`imgops.upfirdn2d`; the image
+        resample_filter: low-pass filter of the re-sampling, as in :func:`imgops.upfirdn2d`; the image
             is padded for it so that ``padding`` means what it does without. None is a single tap.
         demodulate: divide by the norms. Default True.
         flip_weight: True correlates, as ``torch.conv2d`` does; False convolves. Default True.
@@ -81,7 +82,8 @@ def modulated_conv2d(
 
     Raises:
         TypeError: wrong types or dtypes.
-        ValueError: shapes or devices that do not fit, a factor below 1, both factors above 1, negative padding.
+        ValueError: shapes or devices that do not fit, an empty weight, a factor below 1, both factors above 1,
+            negative padding, an output larger than any memory.
         RuntimeError: the twin named by ``impl`` cannot run here.
     """
     op = "modulated_conv2d"
@@ -143,15 +145,20 @@ def resampled_conv2d(
 
     ``weight`` is used in x's dtype; called under :func:`autocast_off`. The rest is as there.
     """
-    (up,), (down,) = check_ints(op, "up", up, (1,), minimum=1), check_ints(op, "down", down, (1,), minimum=1)
+    up, down = check_int(op, "up", up, 1), check_int(op, "down", down, 1)
     if up > 1 and down > 1:
         raise ValueError(f"imgops.{op}: up and down cannot both be above 1; got up={up}, down={down}")
     pads = check_padding(op, padding)
     if min(pads) < 0:
         raise ValueError(f"imgops.{op}: padding must be >= 0; got {padding!r}")
-    check_filter(op, "resample_filter", resample_filter, x)
+    resample_filter = check_filter(op, "resample_filter", resample_filter, x)
     flip_weight = check_bool(op, "flip_weight", flip_weight)
     act_arguments = activation_arguments(op, act, alpha, gain, clamp)
+    if 0 in constant_shape(weight):
+        # torch.conv2d refuses such weights too, or makes of them what has no gradient
+        raise ValueError(
+            f"imgops.{op}: weight must have input channels, output channels and taps; got shape {list(weight.shape)}"
+        )
     f = resample_filter if up > 1 or down > 1 else None
     _check_epilogue(op, x, weight, noise, bias, _output_size(op, x, weight, f, up, down, pads))
     twin = _backend.choose(op, x.device.type, impl, STATUSES)
@@ -188,6 +195,7 @@ def _output_size(
             f"imgops.{op}: x of {h} x {w} (height x width), up {up}, padding {padding} is smaller than the weight of "
             f"{kh} x {kw}; x, up and padding must leave at least one pixel"
         )
+    check_bytes(op, (x.shape[0], weight.shape[0], out_h, out_w))
     return out_h, out_w
 
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _backend
 from ..reference import upfirdn2d as reference
 from . import bias_act
 from ._common import (
+    DTYPES,
     STATUSES,
     accumulation_dtype,
     check_bool,
+    check_bytes,
     check_ints,
     check_number,
     check_tensor,
     constant_shape,
     dense_format,
+    known,
     untraced,
     without_autocast,
 )
@@ -27,6 +32,8 @@ from ._registration import check_kept, namespace, register
 
 #: 1-D filters of this many taps or more stay separable in :func:`setup_filter`
 SEPARABLE_TAPS = 8
+#: factors and paddings beyond this are taken for zeros and crops that no pass need see
+FAR = 1024
 
 
 def setup_filter(
@@ -53,10 +60,12 @@ def setup_filter(
 
     Raises:
         TypeError: the taps are no numbers.
-        ValueError: no taps, more than 2 dimensions, a 2-D filter that is to be separable, taps that sum to 0
-            with ``normalize``.
+        ValueError: no taps, taps or a gain that are not finite, more than 2 dimensions, a 2-D filter that is to be
+            separable, a separable one with a negative gain, taps that sum to 0 with ``normalize``.
     """
     gain = check_number("setup_filter", "gain", gain)
+    if math.isinf(gain):
+        raise ValueError(f"imgops.setup_filter: gain must be finite; got {gain}")
     try:
         f = torch.as_tensor(1.0 if taps is None else taps, dtype=torch.float32, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -65,17 +74,22 @@ def setup_filter(
         raise ValueError(
             f"imgops.setup_filter: taps must have 1 or 2 dimensions, none empty; got shape {list(f.shape)}"
         )
+    # on the meta device there are no values to look at
+    if not f.is_meta and not f.isfinite().all():
+        raise ValueError("imgops.setup_filter: taps must be finite; got NaN or infinity")
     f = f.reshape(1) if f.ndim == 0 else f
     if separable is None:
         separable = f.ndim == 1 and f.numel() >= SEPARABLE_TAPS
     if separable and f.ndim == 2:
         raise ValueError("imgops.setup_filter: separable=True takes 1-D taps; got 2-D ones")
+    if separable:
+        _check_root("setup_filter", gain)
     if f.ndim == 1 and not separable:
         f = f.outer(f)
     if normalize:
-        total = f.sum()
-        # on the meta device there is no value to look at
-        if not total.is_meta and total == 0:
+        # what rounding leaves of a sum of 0 is no sum to divide by
+        total, rounding = f.sum(), f.numel() * torch.finfo(f.dtype).eps * f.abs().sum()
+        if not total.is_meta and total.abs() <= rounding:
             raise ValueError("imgops.setup_filter: taps that sum to 0 cannot be normalised; pass normalize=False")
         f = f / total
     if flip_filter:
@@ -103,8 +117,9 @@ def upfirdn2d(
 
     Args:
         x: [N, C, H, W], float64/32/16 or bfloat16, contiguous or channels-last or any other strides.
-        f: filter, float32 (or float64): [fh, fw], or [n] applied along both axes, or None for a single tap of 1.
-            A 2-D filter of rank one costs what a separable one does.
+        f: filter in any of these dtypes: [fh, fw], or [n] applied along both axes, or None for a single tap of 1; in
+            half precision it is widened first, in float64 it is rounded to the dtype of the sums. A 2-D filter of rank
+            one costs what a separable one does.
         up: factor, or (x, y). Default 1.
         down: factor, or (x, y). Default 1.
         padding: p on every side, or (x, y), or (x before, x after, y before, y after). Default 0.
@@ -117,27 +132,122 @@ def upfirdn2d(
 
     Raises:
         TypeError: wrong types or dtypes.
-        ValueError: x is not 4-D, f has the wrong shape or device, a factor below 1, an output without pixels.
+        ValueError: x is not 4-D, f has the wrong shape or device, a factor below 1, a factor or padding beyond 32 bits,
+            an output without pixels or larger than any memory, a separable f with a negative gain.
         RuntimeError: the twin named by ``impl`` cannot run here.
     """
     op = "upfirdn2d"
     check_tensor(op, "x", x, 4)
-    check_filter(op, "f", f, x)
+    f = check_filter(op, "f", f, x)
     ups, downs = _pair(op, "up", up), _pair(op, "down", down)
     pads = check_padding(op, padding)
     flip_filter = check_bool(op, "flip_filter", flip_filter)
     gain = check_number(op, "gain", gain)
-    if gain < 0 and f is not None and f.ndim == 1:
-        raise ValueError(
-            f"imgops.upfirdn2d: gain must be >= 0 with a separable filter, which takes its root; got {gain:g}"
-        )
+    if f is not None and f.ndim == 1:
+        _check_root(op, gain)
     output_size(op, x, f, ups, downs, pads)
-    twin = choose_resampler(x, f, ups, downs, impl)
+    if is_far(ups, downs, pads):
+        return _near(x, f, ups, downs, pads, flip_filter, gain, impl)
+    return _resample(x, f, ups, downs, pads, flip_filter, gain, impl)
+
+
+def _check_root(op: str, gain: float) -> None:
+    """Raise unless a separable filter, which is applied twice, can take the root of the gain."""
+    if gain < 0:
+        raise ValueError(
+            f"imgops.{op}: gain must be >= 0 with a separable filter, each pass of which takes its root; got {gain:g}. "
+            "Negate the result, or make the filter 2-D (setup_filter with separable=False)"
+        )
+
+
+def _resample(
+    x: Tensor,
+    f: Tensor | None,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    flip_filter: bool,
+    gain: float,
+    impl: str | None,
+) -> Tensor:
+    """:func:`upfirdn2d` with arguments that were checked, on whichever twin."""
+    twin = choose_resampler(x, f, up, down, impl)
     if twin == "reference":
         wide = accumulation_dtype(x.dtype)
         with without_autocast(x):
-            return reference.upfirdn2d(x.to(wide), f, ups, downs, pads, flip_filter, gain).to(x.dtype)
-    return namespace(twin).upfirdn2d(x, f, ups, downs, pads, flip_filter, gain)
+            return reference.upfirdn2d(x.to(wide), f, up, down, padding, flip_filter, gain).to(x.dtype)
+    return namespace(twin).upfirdn2d(x, f, up, down, padding, flip_filter, gain)
+
+
+def is_far(up: Sequence[int], down: Sequence[int], padding: Sequence[int]) -> bool:
+    """Whether a factor or padding is so large that zeros or crops may be all that a pass reads."""
+    return any(known(n > FAR) for n in (*up, *down)) or any(known(p > FAR) or known(-p > FAR) for p in padding)
+
+
+def _near(
+    x: Tensor,
+    f: Tensor | None,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    flip_filter: bool,
+    gain: float,
+    impl: str | None,
+) -> Tensor:
+    """:func:`upfirdn2d`, which filters what there is to read, for those outputs alone that read any of it.
+
+    So its work is that of its output, and so is that of its gradients, which swap the factors and mirror the padding.
+    """
+    ax, ay = _axes(x, f, up, down, padding)
+    y = _resample(
+        x[:, :, ay.begin : ay.end, ax.begin : ax.end],
+        f,
+        (ax.up, ay.up),
+        (ax.down, ay.down),
+        (*ax.padding, *ay.padding),
+        flip_filter,
+        gain,
+        impl,
+    )
+    return F.pad(y, [*ax.zeros, *ay.zeros]).contiguous(memory_format=dense_format(x))
+
+
+class _Axis(NamedTuple):
+    """One axis of a resampling: the samples that it reads, how, and the zeros around what comes of them."""
+
+    begin: int
+    end: int
+    up: int
+    down: int
+    padding: tuple[int, int]
+    zeros: tuple[int, int]
+
+
+@untraced
+def _axes(
+    x: Tensor, f: Tensor | None, up: Sequence[int], down: Sequence[int], padding: Sequence[int]
+) -> tuple[_Axis, _Axis]:
+    """(x, y)."""
+    (fw, fh), (h, w) = filter_size(f), x.shape[2:]
+    return _trimmed(w, fw, up[0], down[0], *padding[:2]), _trimmed(h, fh, up[1], down[1], *padding[2:])
+
+
+def _trimmed(size: int, taps: int, up: int, down: int, before: int, after: int) -> _Axis:
+    """The axis without outputs that read no sample, and without samples that no output reads; one of each at least."""
+    outputs = (size * up + before + after - taps) // down + 1
+    # output o reads positions o * down - before and on, `taps` of them; samples lie at multiples of up
+    leading = min(outputs - 1, max(0, -((taps - 1 - before) // down)))
+    last = max(leading, min(outputs - 1, ((size - 1) * up + before) // down))
+    begin = max(0, -((before - leading * down) // up))
+    end = min(size, (last * down - before + taps - 1) // up + 1)
+    first = leading * down - before - begin * up
+    if begin >= end:
+        # no output reads any: one that has a sample out of its reach stands for all
+        begin, end, first, leading, last = 0, min(1, size), -taps, 0, 0
+    count, kept = end - begin, last - leading + 1
+    up, down = (1 if count <= 1 else up), (1 if kept == 1 else down)
+    padding = (-first, (kept - 1) * down + taps - count * up + first)
+    return _Axis(begin, end, up, down, padding, (leading, outputs - 1 - last))
 
 
 def choose_resampler(
@@ -156,20 +266,22 @@ def choose_resampler(
     return _backend.choose("upfirdn2d", x.device.type, impl, STATUSES, "cuda" if four_taps else None)
 
 
-def check_filter(op: str, name: str, f: Any, x: Tensor) -> None:
-    """Raise unless f is None or a float32/64 filter of 1 or 2 dimensions on x's device."""
+def check_filter(op: str, name: str, f: Any, x: Tensor) -> Tensor | None:
+    """The filter, in float32 at least; raise unless it is None, or one of 1 or 2 dimensions on x's device."""
     if f is None:
-        return
+        return None
     if not isinstance(f, Tensor):
         raise TypeError(
             f"imgops.{op}: {name} must be a torch.Tensor or None (see setup_filter); got {type(f).__name__}"
         )
-    if f.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"imgops.{op}: {name} must be float32 or float64, whatever x is; got {f.dtype}")
+    if f.dtype not in DTYPES:
+        allowed = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
+        raise TypeError(f"imgops.{op}: {name} must have one of the dtypes {allowed}, whatever x has; got {f.dtype}")
     if f.ndim not in (1, 2) or f.numel() == 0:
         raise ValueError(f"imgops.{op}: {name} must have 1 or 2 dimensions, none empty; got shape {list(f.shape)}")
     if f.device != x.device:
         raise ValueError(f"imgops.{op}: {name} must be on x's device {x.device}; got {f.device}")
+    return f.to(accumulation_dtype(f.dtype))
 
 
 def _pair(op: str, name: str, value: Any) -> tuple[int, int]:
@@ -212,6 +324,7 @@ def output_size(op: str, x: Tensor, f: Tensor | None, up: Any, down: Any, paddin
             f"imgops.{op}: x of {h} x {w} (height x width), up {tuple(up)}, padding {tuple(padding)} is smaller than "
             f"the filter of {fh} x {fw}; x, up and padding must leave at least one pixel"
         )
+    check_bytes(op, (*x.shape[:2], out_h, out_w))
     return out_h, out_w
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+
+import numpy as np
 import pytest
 import torch
 from cases import RESAMPLE, resample_filter
@@ -280,3 +283,76 @@ def test_bad_input(error, match, call):
     with pytest.raises(error, match=match) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+#: (size, up, down, padding before and after) along an axis, of which nearly all is zeros, cropped, or skipped
+FAR = {
+    "down": (16, 1, 10**8, 2, 1),
+    "padding before": (16, 1, 1, 10**9, -(10**9) + 3),
+    "padding after": (16, 2, 1, -(10**9) + 3, 10**9),
+    "up": (16, 10**8, 1, -4 * 10**8, -12 * 10**8 + 9),
+    "up and down": (16, 10**8, 10**8, 5, 5),
+    "coprime": (16, 10**7, 10**7 + 1, 5, 5),
+    "before all": (16, 3, 10**6, 10**9, -(10**9) + 3),
+    "between two samples": (16, 10**6, 1, -(10**6) - 10, -15 * 10**6 + 40),
+    "a few pixels": (2000, 2, 1, -1990, -1990),
+}
+
+
+def along_an_axis(x, f, size, up, down, before, after):
+    """upfirdn2d along the last dimension by its definition, in the positions where a sample meets a tap."""
+    outputs = (size * up + before + after - len(f) + down) // down
+    y = torch.zeros(*x.shape[:-1], outputs, dtype=x.dtype)
+    for o in range(outputs):
+        for k, tap in enumerate(reversed(f.tolist())):
+            sample, rest = divmod(o * down + k - before, up)
+            if rest == 0 and 0 <= sample < size:
+                y[..., o] += tap * x[..., sample]
+    return y
+
+
+@pytest.mark.parametrize("vertical", [False, True])
+@pytest.mark.parametrize("name", FAR)
+@pytest.mark.parametrize(("twin", "device"), twins("upfirdn2d"))
+def test_zeros_and_crops_are_not_work(twin, device, name, vertical):
+    """With factors and paddings as large as these, a pass that touched what they name would end in hours, or never."""
+    size, up, down, before, after = FAR[name]
+    x = torch.randn(1, 2, 3, size, dtype=torch.float64)
+    f = torch.tensor([1.0, 3.0, 3.0, 2.0], dtype=torch.float64)
+    expected = along_an_axis(x, f, *FAR[name])
+    x, f = x.to(device), f[None].to(device)
+    factors = {"up": (up, 1), "down": (down, 1), "padding": (before, after, 0, 0)}
+    if vertical:
+        x, f, expected = x.mT.contiguous(), f.mT.contiguous(), expected.mT
+        factors = {"up": (1, up), "down": (1, down), "padding": (0, 0, before, after)}
+    x.requires_grad_()
+    y = imgops.upfirdn2d(x, f, **factors, impl=twin)
+    torch.testing.assert_close(y.cpu(), expected)
+    # the gradient is the transpose, and its own gradient the filter again
+    v = torch.randn_like(y, requires_grad=True)
+    (dx,) = torch.autograd.grad(y, x, v, create_graph=True)
+    torch.testing.assert_close((dx * x).sum(), (v * y).sum())
+    (dv,) = torch.autograd.grad((dx * x.detach()).sum(), v)
+    torch.testing.assert_close(dv, y.detach())
+
+
+@pytest.mark.parametrize(("twin", "device"), twins("upfirdn2d", exclude=("triton",)))
+def test_far_arguments_mean_what_near_ones_do(twin, device, monkeypatch):
+    """Every resampling by the way that far ones take, whose gradients for the filter come along."""
+    module = importlib.import_module("imgops.ops.upfirdn2d")
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        x = torch.randn(1, 2, *random.integers(1, 7, 2), dtype=torch.float64, device=device, requires_grad=True)
+        shape = random.integers(1, 6, random.integers(1, 3)).tolist()
+        f = torch.randn(shape, dtype=torch.float64, device=device, requires_grad=True)
+        arguments = random.integers(1, 9, 2), random.integers(1, 9, 2), random.integers(-30, 30, 4)
+        monkeypatch.setattr(module, "FAR", 10**9)
+        try:
+            expected = imgops.upfirdn2d(x, f, *arguments, impl="reference")
+        except ValueError:
+            continue
+        monkeypatch.setattr(module, "FAR", 0)
+        y = imgops.upfirdn2d(x, f, *arguments, impl=twin)
+        torch.testing.assert_close(y, expected)
+        v = torch.randn_like(y)
+        torch.testing.assert_close(torch.autograd.grad(y, [x, f], v), torch.autograd.grad(expected, [x, f], v))

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "activations.h"
+#include "errors.h"
 
 namespace imgops {
 
@@ -45,7 +46,13 @@ inline Tensor in_format(const Tensor& t, bool channels_last) {
 inline Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, ScalarType dtype,
                        bool channels_last = false) {
   const auto format = channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-  return torch::stable::empty({size.data(), size.size()}, dtype, std::nullopt, like.device(), std::nullopt, format);
+  try {
+    return torch::stable::empty({size.data(), size.size()}, dtype, std::nullopt, like.device(), std::nullopt, format);
+  } catch (const std::exception& error) {
+    std::string sizes;
+    for (const int64_t n : size) sizes += (sizes.empty() ? "" : " x ") + std::to_string(n);
+    throw std::runtime_error("imgops: cannot allocate a tensor of " + sizes + ": " + reason_of(error));
+  }
 }
 
 inline std::vector<int64_t> shape_of(const Tensor& t) {

@@ -16,7 +16,7 @@ HALF_DTYPES = (torch.float16, torch.bfloat16)
 
 def resolutions(owner: str, img_resolution: int) -> list[int]:
     """4, 8, ... up to the image's; raise ValueError unless that is a power of two from 8 on."""
-    check_size(owner, "img_resolution", img_resolution)
+    img_resolution = check_size(owner, "img_resolution", img_resolution)
     if img_resolution < 8 or img_resolution & (img_resolution - 1):
         raise ValueError(f"{owner}: img_resolution must be a power of two, 8 or more; got {img_resolution}")
     return [2**i for i in range(2, img_resolution.bit_length())]
@@ -29,7 +29,7 @@ def channels_at(channel_base: int, channel_max: int, resolution: int) -> int:
 
 def half_resolutions(owner: str, all_resolutions: list[int], num_fp16_res: int, half_dtype: Any) -> list[int]:
     """The ``num_fp16_res`` highest resolutions, never 4x4; raise for a bad number or dtype."""
-    check_size(owner, "num_fp16_res", num_fp16_res, minimum=0)
+    num_fp16_res = check_size(owner, "num_fp16_res", num_fp16_res, minimum=0)
     if half_dtype not in HALF_DTYPES:
         raise ValueError(f"{owner}: half_dtype must be torch.float16 or torch.bfloat16; got {half_dtype}")
     return all_resolutions[1:][::-1][:num_fp16_res]

@@ -196,25 +196,25 @@ class Discriminator(nn.Module):
         super().__init__()
         owner = type(self).__name__
         self.c_dim = check_size(owner, "c_dim", c_dim, 0)
-        self.img_resolution = img_resolution
         self.img_channels = check_size(owner, "img_channels", img_channels)
-        check_size(owner, "channel_base", channel_base)
-        check_size(owner, "channel_max", channel_max)
-        check_size(owner, "mbstd_num_channels", mbstd_num_channels, 0)
+        channel_base = check_size(owner, "channel_base", channel_base)
+        channel_max = check_size(owner, "channel_max", channel_max)
+        mbstd_num_channels = check_size(owner, "mbstd_num_channels", mbstd_num_channels, 0)
         check_choice(owner, "architecture", architecture, ARCHITECTURES)
         # from the highest down; the 4x4 layers come last and are different
         *self.block_resolutions, _ = sizes = resolutions(owner, img_resolution)[::-1]
+        self.img_resolution = sizes[0]
         halves = half_resolutions(owner, sizes[::-1], num_fp16_res, half_dtype)
         channels = {res: channels_at(channel_base, channel_max, res) for res in sizes}
-        if c_dim == 0:
+        if self.c_dim == 0:
             cmap_dim = 0
         elif cmap_dim is None:
             cmap_dim = channels[4]
         else:
-            check_size(owner, "cmap_dim", cmap_dim)
+            cmap_dim = check_size(owner, "cmap_dim", cmap_dim)
         for res in self.block_resolutions:
             block = DiscriminatorBlock(
-                channels[res] if res < img_resolution else 0,
+                channels[res] if res < self.img_resolution else 0,
                 channels[res],
                 channels[res // 2],
                 img_channels,

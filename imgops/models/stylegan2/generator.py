@@ -140,12 +140,12 @@ class SynthesisNetwork(nn.Module):
         super().__init__()
         owner = type(self).__name__
         self.w_dim = check_size(owner, "w_dim", w_dim)
-        self.img_resolution = img_resolution
         self.img_channels = check_size(owner, "img_channels", img_channels)
-        check_size(owner, "channel_base", channel_base)
-        check_size(owner, "channel_max", channel_max)
+        channel_base = check_size(owner, "channel_base", channel_base)
+        channel_max = check_size(owner, "channel_max", channel_max)
         check_choice(owner, "architecture", architecture, ARCHITECTURES)
         self.block_resolutions = resolutions(owner, img_resolution)
+        self.img_resolution = self.block_resolutions[-1]
         halves = half_resolutions(owner, self.block_resolutions, num_fp16_res, half_dtype)
         # the w's that each block takes, as a slice [start, stop) of the num_ws
         self.w_ranges: list[tuple[int, int]] = []
@@ -158,7 +158,7 @@ class SynthesisNetwork(nn.Module):
                 w_dim,
                 res,
                 img_channels,
-                is_last=res == img_resolution,
+                is_last=res == self.img_resolution,
                 architecture=architecture,
                 half_dtype=half_dtype if res in halves else None,
                 half_channels_last=half_channels_last,
@@ -239,7 +239,6 @@ class Generator(nn.Module):
         owner = type(self).__name__
         # without z there is nothing to sample
         self.z_dim, self.c_dim = check_size(owner, "z_dim", z_dim), check_size(owner, "c_dim", c_dim, 0)
-        self.w_dim, self.img_resolution, self.img_channels = w_dim, img_resolution, img_channels
         self.synthesis = SynthesisNetwork(
             w_dim,
             img_resolution,
@@ -255,7 +254,8 @@ class Generator(nn.Module):
             act,
             resample_filter,
         )
-        self.num_ws = self.synthesis.num_ws
+        self.w_dim, self.num_ws = self.synthesis.w_dim, self.synthesis.num_ws
+        self.img_resolution, self.img_channels = self.synthesis.img_resolution, self.synthesis.img_channels
         self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, mapping_layers)
 
     def forward(

@@ -54,13 +54,14 @@ class MappingNetwork(nn.Module):
         self.w_dim = check_size(owner, "w_dim", w_dim)
         self.num_ws = None if num_ws is None else check_size(owner, "num_ws", num_ws)
         self.num_layers = check_size(owner, "num_layers", num_layers)
+        z_dim, c_dim, w_dim = self.z_dim, self.c_dim, self.w_dim
         self.w_avg_beta = float(w_avg_beta)
         if z_dim == c_dim == 0:
             raise ValueError(f"{owner}: one of z_dim and c_dim must be above 0; got 0 and 0")
         embedded = w_dim if c_dim > 0 else 0
         if c_dim > 0:
             self.embed = EqualizedLinear(c_dim, embedded)
-        for i in range(num_layers):
+        for i in range(self.num_layers):
             features = z_dim + embedded if i == 0 else w_dim
             self.add_module(f"fc{i}", EqualizedLinear(features, w_dim, act="lrelu", lr_multiplier=lr_multiplier))
         if num_ws is not None:
@@ -84,14 +85,17 @@ class MappingNetwork(nn.Module):
                 )
             return x
         if update_w_avg and self.training:
-            self.w_avg.copy_(x.detach().mean(0).lerp(self.w_avg, self.w_avg_beta))
+            # in the average's dtype, of which autocast's differs
+            self.w_avg.copy_(x.detach().to(self.w_avg.dtype).mean(0).lerp(self.w_avg, self.w_avg_beta))
         w = x[:, None].expand(-1, self.num_ws, -1)
         if truncation_psi == 1:
             return w
-        cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
+        cutoff = self.num_ws
+        if truncation_cutoff is not None:
+            cutoff = check_size(type(self).__name__, "truncation_cutoff", truncation_cutoff, -(2**31))
         if not 0 <= cutoff <= self.num_ws:
             raise ValueError(f"MappingNetwork: truncation_cutoff must be in [0, {self.num_ws}]; got {cutoff}")
-        truncated = self.w_avg.lerp(w[:, :cutoff], truncation_psi)
+        truncated = self.w_avg.lerp(w[:, :cutoff].to(self.w_avg.dtype), truncation_psi).to(w.dtype)
         return torch.cat([truncated, w[:, cutoff:]], dim=1)
 
     def _normalized_input(self, z: Tensor | None, c: Tensor | None) -> Tensor:

@@ -1,0 +1,101 @@
+"""What the ops and layers take for a number, and what they say of arguments that are absurd."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import imgops
+from imgops import nn
+from imgops.models.stylegan2 import Discriminator, Generator
+from imgops.models.vgg import VGG
+
+X, STYLES, TAPS = torch.randn(2, 4, 8, 8), torch.randn(2, 4), torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+WEIGHT = torch.randn(4, 4, 3, 3)
+#: calls that take integers, each as it is made with a kind of them
+CALLS = {
+    "dim": lambda i: imgops.bias_act(X, torch.ones(4), dim=i(1)),
+    "factors": lambda i: imgops.upfirdn2d(X, TAPS, up=i(2), down=(i(2), i(1)), padding=[i(1)] * 4),
+    "padding": lambda i: imgops.upfirdn2d(X, TAPS, padding=i(2)),
+    "filtered_lrelu": lambda i: imgops.filtered_lrelu(X, TAPS, TAPS, up=i(2), down=i(2), padding=i(3)),
+    "modulated_conv2d": lambda i: imgops.modulated_conv2d(X, WEIGHT, STYLES, up=i(2), padding=(i(1), i(1))),
+    "group": lambda i: nn.minibatch_stddev(X, i(2), i(2)),
+    "resample": lambda i: nn.FIRUpsample2d(i(2))(X),
+    "conv": lambda i: nn.EqualizedConv2d(i(4), i(3), i(3), down=i(2))(X).detach() * 0,
+    "synthesis": lambda i: nn.SynthesisLayer(i(4), i(3), i(4), i(16), up=i(2))(X, STYLES).detach() * 0,
+    "vgg": lambda i: VGG([i(1), i(1)], widths=[i(3), i(4)])(X[:, :3]).detach() * 0,
+    "generator": lambda i: Generator(i(4), i(0), i(4), i(8), i(3), i(2), i(32), i(4))(STYLES, None, 0.5, i(1)) * 0,
+    "discriminator": lambda i: Discriminator(i(0), i(8), i(4), i(32), i(4), mapping_layers=i(1))(X).detach() * 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, torch.tensor], ids=["int64", "uint8", "tensor"])
+@pytest.mark.parametrize("name", CALLS)
+def test_whatever_is_an_integer_is_taken_for_one(name, kind):
+    torch.testing.assert_close(CALLS[name](kind), CALLS[name](int))
+
+
+@pytest.mark.parametrize("kind", [float, bool, np.float32, np.bool_, str, lambda n: torch.tensor(float(n))])
+@pytest.mark.parametrize("name", CALLS)
+def test_nothing_else_is(name, kind):
+    with pytest.raises((TypeError, ValueError), match=r"an int|takes no"):
+        CALLS[name](kind)
+
+
+def test_an_array_is_a_sequence_of_integers():
+    pads = np.array([1, 2, 3, -1])
+    assert torch.equal(imgops.upfirdn2d(X, TAPS, padding=pads), imgops.upfirdn2d(X, TAPS, padding=pads.tolist()))
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert torch.equal(
+        imgops.bias_act(X, act="lrelu", gain=np.float32(0.5), clamp=np.float16(1)),
+        imgops.bias_act(X, act="lrelu", gain=0.5, clamp=1),
+    )
+    with pytest.raises(TypeError, match="gain must be a number; got bool"):
+        imgops.bias_act(X, gain=np.bool_(True))
+    with pytest.raises(ValueError, match="gain must fit a float64; got an int of 401 digits"):
+        imgops.bias_act(X, gain=10**400)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: imgops.setup_filter([1, 2, 3, 4, 4, 3, 2, 1], gain=-1), "gain must be >= 0 with a separable filter"),
+        (lambda: imgops.setup_filter([1, 2, 1], separable=True, gain=-0.5), "setup_filter with separable=False"),
+        (lambda: imgops.setup_filter([1, 2], gain=float("inf")), "gain must be finite"),
+        (lambda: imgops.setup_filter([1, float("nan"), 1]), "taps must be finite"),
+        (lambda: imgops.setup_filter([[1, float("inf")]], normalize=False), "taps must be finite"),
+        (lambda: imgops.setup_filter([1e39, 1]), "taps must be finite"),
+        (lambda: imgops.setup_filter([1, -1]), "taps that sum to 0 cannot be normalised"),
+        # a sum that only rounding keeps from 0
+        (lambda: imgops.setup_filter([0.1, 0.2, -0.3]), "taps that sum to 0 cannot be normalised"),
+        (lambda: imgops.upfirdn2d(X, torch.ones(3), gain=-1), "gain must be >= 0 with a separable filter"),
+    ],
+)
+def test_filters_that_cannot_be(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_negative_gain_of_a_filter_that_is_not_separable():
+    f = imgops.setup_filter([1, 3, 3, 1], gain=-2)
+    assert f.dtype == torch.float32
+    torch.testing.assert_close(f, -2 * imgops.setup_filter([1, 3, 3, 1]))
+    torch.testing.assert_close(imgops.upfirdn2d(X, f), imgops.upfirdn2d(X, -f, gain=-1))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: imgops.upfirdn2d(X, None, up=10**9), "a result of 2 x 4 x 8000000000 x 8000000000 is larger than any"),
+        (lambda: imgops.upfirdn2d(X, None, up=10**19), "up must be within 2147483647 of 0"),
+        (lambda: imgops.upfirdn2d(X, None, padding=[0, 0, -(2**31), 0]), "padding must be within 2147483647 of 0"),
+        (lambda: imgops.filtered_lrelu(X, None, None, up=10**9), "imgops.filtered_lrelu: a result of"),
+        (lambda: imgops.modulated_conv2d(X, WEIGHT, STYLES, padding=10**9), "imgops.modulated_conv2d: a result of"),
+    ],
+)
+def test_sizes_beyond_any_memory_are_refused_first(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
