@@ -84,8 +84,9 @@ app = typer.Typer(
     cls=OneLineErrors,
     help="Fused kernels for image synthesis; and on top of them StyleGAN2, style transfer and DeepDream.\n\n"
     "Start with [bold]imgops demo[/]: within five minutes it shows a bit of everything.",
-    epilog="The exit status is 0 when all is done, 2 after an error, which is one line on stderr, and 130 when Ctrl-C "
-    "ended the command. Each command has its own --help.",
+    epilog="The exit status is 0 when all is done, 1 when some of several results could not be made, each told "
+    "on stderr, 2 after an error, which is one line on stderr, and 130 when Ctrl-C ended the command. Each command has "
+    "its own --help.",
     rich_markup_mode="rich",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},

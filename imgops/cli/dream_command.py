@@ -16,7 +16,8 @@ def dream(
     picture: Annotated[
         str | None,
         typer.Argument(
-            help="A picture, samples:NAME, or noise. [red]\\[required, unless --list-layers][/]",
+            help="A picture, a folder of them, a video or GIF, samples:NAME, or noise. "
+            "[red]\\[required, unless --list-layers][/]",
             show_default=False,
         ),
     ] = None,
@@ -25,7 +26,8 @@ def dream(
         typer.Option(
             "--out",
             "-o",
-            help="PNG, JPEG, TIFF; GIF or video with --frames. [dim]\\[default: PICTURE-dream.png][/]",
+            help="PNG, JPEG or TIFF; of a video and with --frames GIF, MP4, MOV, MKV or WebM; or a folder. "
+            "[dim]\\[default: PICTURE-dream.png][/]",
             rich_help_panel=RESULT,
             show_default=False,
         ),
@@ -97,11 +99,12 @@ def dream(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Dream a picture, or noise: change it so that a layer of a network is more excited (DeepDream).
+    """Dream a picture, a folder of them, a video or noise: change it so that a layer of a network is more excited.
 
     Example: imgops dream samples:astronaut -o dream.png --size 256
 
-    The settings and the seed are kept in the result's metadata.
+    This is DeepDream. The settings and the seed are kept in the result's metadata. A video that Ctrl-C stopped goes on
+    with the same command.
     """
     from . import dream as work
 

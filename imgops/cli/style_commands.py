@@ -161,7 +161,8 @@ def transfer(
 
     Example: imgops style samples:chelsea samples:hubble -o cat.png --size 256
 
-    The settings and the seed are kept in the result's metadata. Networks for the methods fast and adain are trained by
+    The settings and the seed are kept in the result's metadata. A video that Ctrl-C stopped goes on with the same
+    command. Networks for the methods fast and adain are trained by
     the commands below; each has its own --help.
     """
     from ..style.settings import OptimizeSettings
