@@ -154,3 +154,8 @@ def test_seeds_beyond_what_generators_take(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     assert "seed must be at most 9,223,372,036,854,775,807" in error(*command, "--seed", 10**20)
     assert "seed must be" in error(*command, "--seed", -1)
+
+
+def test_a_jitter_beyond_any_picture():
+    line = error("dream", "samples:astronaut", "--size", "32", "--jitter", 10**20)
+    assert f"jitter must be at most 65,536; got {10**20}" in line

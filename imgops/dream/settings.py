@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .._settings import SEED
+from .._settings import SEED, Bounds
 
 #: what is done to the gradient before a step
 NORMALISATIONS = ("mean", "std", "laplacian", "none")
@@ -72,6 +72,7 @@ class DreamSettings:
             if value < least:
                 raise ValueError(f"DreamSettings: {name} must be >= {least}; got {value}")
         SEED.check("DreamSettings: seed", self.seed)
+        Bounds(0, most=65536).check("DreamSettings: jitter", self.jitter)
         for name, above in (("octave_scale", 1), ("step_size", 0), ("alpha", 1)):
             value = getattr(self, name)
             if value is None and name != "octave_scale":
