@@ -53,11 +53,11 @@ def _filtered_lrelu(filters: bool) -> PublicCall:
 
 
 def _modulated_conv2d(size: int = 4, out: int = 4, kernel: int = 3, channels: int = 2, **arguments: Any) -> PublicCall:
+    f = imgops.setup_filter([1, 3, 3, 1])
+
     def run(impl: str, x: Tensor, weight: Tensor, styles: Tensor, noise: Tensor, bias: Tensor) -> Tensor:
-        f = imgops.setup_filter([1, 3, 3, 1], device=x.device)
-        return imgops.modulated_conv2d(
-            x, weight, styles, noise=noise, bias=bias, padding=kernel // 2, resample_filter=f, impl=impl, **arguments
-        )
+        given = arguments | {"padding": kernel // 2, "resample_filter": f.to(x.device)}
+        return imgops.modulated_conv2d(x, weight, styles, noise=noise, bias=bias, impl=impl, **given)
 
     shapes = {"x": (1, channels, size, size), "weight": (channels, channels, kernel, kernel), "styles": (1, channels)}
     return PublicCall(run, shapes | {"noise": (1, 1, out, out), "bias": (channels,)})

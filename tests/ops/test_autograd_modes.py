@@ -8,13 +8,35 @@ from golden import relative_error
 from public_calls import CALLS
 from torch import Tensor
 from torch._dynamo import compiled_autograd
+from torch.fx.experimental.proxy_tensor import make_fx
 from twins import twins
 
 import imgops
+import imgops.ops.filtered_lrelu
+import imgops.ops.fused_conv2d
 
 #: one call of each op is enough where compiling takes long
 QUICK = ("bias_act-lrelu", "upfirdn2d-matrix", "filtered_lrelu")
 ONE_EACH = [name for name in CALLS if "-" not in name or name in (*QUICK, "displace-zeros")]
+#: of the calls that begin so, the inputs that the kernels of the backward read and that the reference keeps a copy or a
+#: function of
+READ = {
+    "bias_act-lrelu-from-input": {"x", "b"},
+    "bias_act-selu": {"x", "b"},
+    "bias_act-softplus": {"x", "b"},
+    "bias_act-swish": {"x", "b"},
+    "epilogue-lrelu": {"b", "noise"},
+    "epilogue-tanh": {"b", "noise"},
+    "upfirdn2d": {"x", "f"},
+    "filtered_lrelu-filters": {"fu", "fd"},
+    "modulated_conv2d": {"noise", "bias"},
+    "adain": {"content", "style"},
+    "adaptive_instance_norm": {"x"},
+    "feature_statistics": {"x"},
+    "wasserstein_loss": {"x"},
+    "displace": {"x"},
+    "grid_sample": {"x"},
+}
 fast_twins = pytest.mark.parametrize(("twin", "device"), twins(fast_only=True))
 
 
@@ -65,3 +87,86 @@ def test_compiled_autograd_of_a_compiled_function(twin, device):
         torch.compile(step, backend="aot_eager")()
     assert relative_error(x.grad, expected[0]) < 1e-10
     assert relative_error(b.grad, expected[1]) < 1e-10
+
+
+def refuses_a_change(name: str, impl: str, device: str, changed: str, needs_gradient: bool) -> bool:
+    """Whether a gradient raises once an input was changed in place since the forward pass."""
+    tensors = {
+        key: t.requires_grad_(key != changed or needs_gradient) for key, t in CALLS[name].tensors(device).items()
+    }
+    loss = loss_of(CALLS[name].run(impl, **tensors))
+    if not loss.requires_grad:
+        return False
+    with torch.no_grad():
+        tensors[changed].add_(1)
+    try:
+        loss.backward()
+    except RuntimeError as error:
+        assert "modified by an inplace operation" in str(error)  # noqa: PT017
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True, exclude=("triton",)))
+def test_what_no_gradient_reads_may_change(twin, device, name):
+    read = next((inputs for key, inputs in READ.items() if name.startswith(key)), set())
+    for key in set(CALLS[name].shapes) - read:
+        for needs_gradient in (True, False):
+            if refuses_a_change(name, twin, device, key, needs_gradient):
+                assert refuses_a_change(name, "reference", device, key, needs_gradient), (key, needs_gradient)
+
+
+@fast_twins
+def test_an_operand_made_in_inference_mode(twin, device):
+    x, weight = torch.randn(1, 3, 4, 4, device=device, requires_grad=True), torch.randn(3, 3, 3, 3, device=device)
+    with torch.inference_mode():
+        b, noise = torch.randn(3, device=device), torch.randn(1, 1, 4, 4, device=device)
+    imgops.bias_act(x, b, act="lrelu", clamp=1.0, impl=twin).sum().backward()
+    y = imgops.modulated_conv2d(
+        x, weight, torch.ones(1, 3, device=device), noise=noise, bias=b, act="lrelu", padding=1, impl=twin
+    )
+    y.sum().backward()
+    imgops.filtered_lrelu(x, b=b, impl=twin).sum().backward()
+    imgops.adaptive_instance_norm(x, torch.ones(1, 3, device=device), b[None], impl=twin).sum().backward()
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True, exclude=("triton",)))
+def test_traced_without_gradients_and_used_with_them(twin, device, name):
+    """The gradient is right, or the error names the cause."""
+    tensors = CALLS[name].tensors(device)
+
+    def run(*values):
+        return CALLS[name].run(twin, **dict(zip(tensors, values, strict=True)))
+
+    traced = make_fx(run)(*tensors.values())
+    leaves = [t.requires_grad_() for t in tensors.values()]
+    expected = torch.autograd.grad(loss_of(run(*leaves)), leaves)
+    try:
+        gradients = torch.autograd.grad(loss_of(traced(*leaves)), leaves)
+    except RuntimeError as error:
+        assert "no gradient was wanted when it was traced" in str(error)  # noqa: PT017
+        assert name.startswith(("filtered_lrelu", "modulated_conv2d"))
+    else:
+        assert all(relative_error(g, e) < 1e-10 for g, e in zip(gradients, expected, strict=True))
+
+
+@fast_twins
+def test_fused_ops_that_kept_nothing_name_the_cause(twin, device):
+    """As a graph that was traced where no input required a gradient calls them."""
+    space = torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
+    x, weight, b = (
+        torch.randn(1, 2, 4, 4, device=device),
+        torch.randn(2, 2, 3, 3, device=device),
+        torch.zeros(2, device=device),
+    )
+    act, pads = ("swish", 0.0, 1.0, -1.0), [1, 1, 1, 1]
+    x.requires_grad_()
+    for y, _ in (
+        space.fused_conv2d(x, weight, None, None, None, b, *act, 1, pads, 1, False),
+        space.upfirdn2d_bias_act(x, None, [1, 1], [1, 1], pads, False, 1.0, b, None, None, *act, False),
+        space.filtered_lrelu(x, None, None, b, 1, 1, pads, 1.0, 0.2, -1.0, False, False),
+    ):
+        with pytest.raises(RuntimeError, match="no gradient was wanted when it was traced"):
+            y.sum().backward()
