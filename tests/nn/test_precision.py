@@ -1,0 +1,136 @@
+"""Every layer and network in each dtype and under autocast, forward and backward, against itself in float32."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import imgops
+import imgops.nn
+from imgops.models import adain_decoder, transform_net, vgg
+from imgops.models.stylegan2 import Discriminator, Generator, MappingNetwork
+
+NETWORK = nn.Sequential(nn.Conv2d(4, 3, 3), nn.ReLU())
+SMALL = {"channel_base": 128, "channel_max": 8, "mapping_layers": 2}
+X, STYLES, W, PICTURE = torch.randn(2, 4, 8, 8), torch.randn(2, 4), torch.randn(2, 5), torch.rand(2, 3, 16, 16)
+LONG = [1.0, 2.0, 3.0, 4.0, 4.0, 3.0, 2.0, 1.0]
+#: how each layer and network is built, and what it is called with
+MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...]]] = {
+    "AdaIN": (imgops.nn.AdaIN, (X, X[:1, :, :3] + 1)),
+    "AdaptiveInstanceNorm2d": (lambda: imgops.nn.AdaptiveInstanceNorm2d(4, 5), (X, W)),
+    "BiasAct": (lambda: imgops.nn.BiasAct(4, act="swish"), (X,)),
+    "ContentLoss": (lambda: imgops.nn.ContentLoss(X[:1]), (X,)),
+    "EqualizedConv2d": (lambda: imgops.nn.EqualizedConv2d(4, 3, 3, up=2, resample_filter=LONG), (X,)),
+    "EqualizedLinear": (lambda: imgops.nn.EqualizedLinear(4, 3, lr_multiplier=0.01), (STYLES,)),
+    "FIRDownsample2d": (imgops.nn.FIRDownsample2d, (X,)),
+    "FIRUpsample2d": (lambda: imgops.nn.FIRUpsample2d(2, LONG), (X,)),
+    "Features": (lambda: imgops.nn.Features(NETWORK, ["1"]), (X,)),
+    "FilteredLReLU": (lambda: imgops.nn.FilteredLReLU(4, [1, 5, 10, 10, 5, 1], LONG, clamp=256), (X,)),
+    "GramMatrix": (imgops.nn.GramMatrix, (X,)),
+    "InstanceNorm2d": (lambda: imgops.nn.InstanceNorm2d(4), (X,)),
+    "MinibatchStdDev": (imgops.nn.MinibatchStdDev, (X,)),
+    "ModulatedConv2d": (lambda: imgops.nn.ModulatedConv2d(4, 3, 3, down=2), (X, STYLES)),
+    "ModulatedDisplacement": (lambda: imgops.nn.ModulatedDisplacement(4, 5), (X, W)),
+    "PerceptualLoss": (lambda: imgops.nn.PerceptualLoss(NETWORK, ["1"]), (X, X.flip(0))),
+    "StyleLoss": (lambda: imgops.nn.StyleLoss(X[:1]), (X,)),
+    "SynthesisLayer": (lambda: imgops.nn.SynthesisLayer(4, 3, 5, 16, up=2), (X, W, "const")),
+    "ToRGB": (lambda: imgops.nn.ToRGB(4, 3, 5), (X, W)),
+    "TotalVariation": (imgops.nn.TotalVariation, (X,)),
+    "VGG": (lambda: vgg.VGG((1, 2), widths=(4, 6), pooling="l2"), (PICTURE,)),
+    "TransformNet": (lambda: transform_net.TransformNet((4, 6, 8), 1), (PICTURE,)),
+    "AdaINDecoder": (lambda: adain_decoder.AdaINDecoder((1, 1), widths=(3, 4)), (X,)),
+    "MappingNetwork": (lambda: MappingNetwork(4, 5, 6, 3, 2), (STYLES, W, 0.7, 2)),
+    "Generator": (lambda: Generator(4, 5, 6, 16, 3, **SMALL), (STYLES, W, 0.7, 2, True, "const")),
+    "Generator, resnet": (
+        lambda: Generator(4, 0, 6, 16, 3, architecture="resnet", **SMALL), (STYLES, None, 0.7, None, True, "const"),
+    ),
+    "Discriminator": (lambda: Discriminator(5, 16, 3, **SMALL), (PICTURE, W)),
+    "Discriminator, skip": (lambda: Discriminator(0, 16, 3, architecture="skip", **SMALL), (PICTURE,)),
+}  # fmt: skip
+#: of a result's size; a network's layers each round what they make
+TOLERANCE = {torch.float64: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+
+def evaluated(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[list[Tensor], list[Tensor | None]]:
+    """(results, gradients of the inputs and parameters)."""
+    inputs = [a.clone().requires_grad_() if isinstance(a, Tensor) else a for a in arguments]
+    y = module(*inputs)
+    flat = [y] if isinstance(y, Tensor) else list(y.values()) if isinstance(y, dict) else [y[0], *y[1]]
+    leaves = [t for t in inputs if isinstance(t, Tensor)] + list(module.parameters())
+    # its gradients, of pictures divided by 255, are below the smallest numbers of float16: scaled, as training does
+    scale = 2**14 if isinstance(module, transform_net.TransformNet) else 1
+    loss = scale * sum((t.float() if t.dtype != torch.float64 else t).square().mean() for t in flat)
+    return flat, list(torch.autograd.grad(loss, leaves, allow_unused=True))
+
+
+def assert_near(actual: list[Tensor | None], expected: list[Tensor | None], tolerance: float) -> None:
+    largest = max(float(e.detach().abs().max()) for e in expected if e is not None)
+    for a, e in zip(actual, expected, strict=True):
+        assert (a is None) == (e is None)
+        if a is not None and e is not None:
+            error = float((a.detach().double() - e.detach().double()).abs().max())
+            assert error <= tolerance * max(float(e.detach().abs().max()), 0.1 * largest)
+
+
+def built(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
+    torch.manual_seed(0)
+    build, arguments = MODULES[name]
+    return copy.deepcopy(build()), arguments
+
+
+def test_every_layer_is_here():
+    layers = {n for n in imgops.nn.__all__ if inspect.isclass(getattr(imgops.nn, n))} - {"DisplacementState"}
+    assert layers <= MODULES.keys()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda d: str(d)[6:])
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_in_other_dtypes(name, dtype):
+    module, arguments = built(name)
+    expected, expected_gradients = evaluated(module, arguments)
+    module, arguments = built(name)
+    arguments = tuple(a.to(dtype) if isinstance(a, Tensor) else a for a in arguments)
+    module.to(dtype)
+    actual, gradients = evaluated(module, arguments)
+    assert_near(actual, expected, TOLERANCE[dtype])
+    # four pixels a plane in the middle of TransformNet: its normalisations multiply what float16 rounds
+    if (name, dtype) != ("TransformNet", torch.float16):
+        assert_near(gradients, expected_gradients, 4 * TOLERANCE[dtype])
+    assert all(g.dtype == dtype for g in gradients if g is not None)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=lambda d: str(d)[6:])
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_under_autocast(name, dtype):
+    module, arguments = built(name)
+    expected, expected_gradients = evaluated(module, arguments)
+    module, arguments = built(name)
+    with torch.autocast("cpu", dtype):
+        actual, gradients = evaluated(module, arguments)
+    assert_near(actual, expected, TOLERANCE[dtype])
+    assert_near(gradients, expected_gradients, 4 * TOLERANCE[dtype])
+    assert all(b.dtype == torch.float32 for b in module.buffers() if b.is_floating_point())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=lambda d: str(d)[6:])
+@pytest.mark.parametrize("impl", ["reference", "cpu"])
+def test_filters_in_half_precision_are_widened(impl, dtype):
+    x, weight, styles = X.to(dtype), torch.randn(3, 4, 3, 3), STYLES
+    f = imgops.setup_filter([1, 3, 3, 1]).to(dtype).requires_grad_()
+    calls: list[Callable[[Tensor], Tensor]] = [
+        lambda f: imgops.upfirdn2d(x, f, up=2, padding=2, impl=impl),
+        lambda f: imgops.filtered_lrelu(x, f, f, up=2, down=2, padding=4, impl=impl),
+        lambda f: imgops.modulated_conv2d(x, weight, styles, up=2, padding=1, resample_filter=f, impl=impl),
+    ]
+    for call in calls:
+        y, wide = call(f), f.detach().float().requires_grad_()
+        torch.testing.assert_close(y, call(wide))
+        (df,), (dwide,) = (torch.autograd.grad(call(g).float().square().mean(), g) for g in (f, wide))
+        assert df.dtype == dtype
+        torch.testing.assert_close(df, dwide.to(dtype))
