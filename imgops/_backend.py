@@ -224,6 +224,9 @@ def choose(
                 f"imgops.{op}: the {asked} twin is not available on {device_type}: {status.reason}. {status.remedy}"
             )
         return asked
+    # a custom op has no translation to ONNX: its exporters, old and new, get plain operators
+    if (torch.compiler.is_compiling() or torch.jit.is_tracing()) and torch.onnx.is_in_onnx_export():
+        return "reference"
     for twin in (first, *PREFERENCE.get(device_type, ("reference",))):
         if twin is not None and status_of(op, twin, device_type, statuses).available:
             return twin

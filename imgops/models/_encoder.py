@@ -35,17 +35,24 @@ class Colours(nn.Module):
 
     def __init__(self, preprocessing: str = "imagenet") -> None:
         super().__init__()
-        check_choice(type(self).__name__, "preprocessing", preprocessing, PREPROCESSINGS)
+        self.preprocessing = check_choice(type(self).__name__, "preprocessing", preprocessing, PREPROCESSINGS)
+        self.register_buffer("weight", torch.empty(3, 3, 1, 1))
+        self.register_buffer("bias", torch.empty(3))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Set the map of the preprocessing, for an encoder that was made on the meta device."""
         weight, bias = torch.eye(3), torch.zeros(3)
-        if preprocessing == "imagenet":
+        if self.preprocessing == "imagenet":
             mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
             weight, bias = torch.diag(1 / std), -mean / std
-        elif preprocessing == "caffe":
+        elif self.preprocessing == "caffe":
             weight, bias = 255 * torch.eye(3).flip(0), -torch.tensor([103.939, 116.779, 123.68])
-        elif preprocessing == "symmetric":
+        elif self.preprocessing == "symmetric":
             weight, bias = 2 * weight, bias - 1
-        self.register_buffer("weight", weight[:, :, None, None])
-        self.register_buffer("bias", bias)
+        self.weight.copy_(weight[:, :, None, None])
+        self.bias.copy_(bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != 3:

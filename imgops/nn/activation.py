@@ -12,6 +12,7 @@ from ..ops.bias_act import bias_act
 from ..ops.filtered_lrelu import filtered_lrelu
 from ..ops.upfirdn2d import setup_filter
 from ._checks import activation_gain, check_size
+from ._init import set_filter, zero
 
 
 class BiasAct(nn.Module):
@@ -48,7 +49,12 @@ class BiasAct(nn.Module):
         self.num_features = check_size(owner, "num_features", num_features)
         activation_gain(owner, act)
         self.act, self.alpha, self.gain, self.clamp = act, alpha, gain, clamp
-        self.bias = nn.Parameter(torch.zeros(num_features)) if bias else None
+        self.bias = nn.Parameter(torch.empty(num_features)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise the bias, for a layer that was made on the meta device."""
+        zero(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return bias_act(x, self.bias, act=self.act, alpha=self.alpha, gain=self.gain, clamp=self.clamp)
@@ -106,6 +112,7 @@ class FilteredLReLU(nn.Module):
         self.num_features = check_size(owner, "num_features", num_features)
         self.up, self.down = check_size(owner, "up", up), check_size(owner, "down", down)
         self.gain, self.slope, self.clamp = gain, slope, clamp
+        self.up_taps, self.down_taps = up_taps, down_taps
         self.register_buffer("fu", setup_filter(up_taps))
         self.register_buffer("fd", setup_filter(down_taps))
         if padding is None:
@@ -114,7 +121,14 @@ class FilteredLReLU(nn.Module):
             before = (total + up) // 2
             padding = (before, total - before) * 2
         self.padding = padding
-        self.bias = nn.Parameter(torch.zeros(num_features)) if bias else None
+        self.bias = nn.Parameter(torch.empty(num_features)) if bias else None
+        zero(self.bias)
+
+    def reset_parameters(self) -> None:
+        """Initialise the bias and the filters, for a layer that was made on the meta device."""
+        zero(self.bias)
+        set_filter(self.fu, self.up_taps)
+        set_filter(self.fd, self.down_taps)
 
     def forward(self, x: Tensor) -> Tensor:
         return filtered_lrelu(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..ops.modulated_conv2d import autocast_off, resampled_conv2d
 from ..ops.upfirdn2d import setup_filter
 from ._checks import activation_gain, check_convolution
+from ._init import set_filter, zero
 from .resample import RESAMPLE_TAPS
 
 
@@ -65,9 +66,17 @@ class EqualizedConv2d(nn.Module):
         self.act, self.act_gain = act, activation_gain(owner, act)
         self.conv_clamp = conv_clamp
         self.weight_gain = (in_channels * kernel_size**2) ** -0.5
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.taps = resample_filter
         self.register_buffer("resample_filter", setup_filter(resample_filter))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise the weight, bias and filter, for a layer that was made on the meta device."""
+        nn.init.normal_(self.weight)
+        zero(self.bias)
+        set_filter(self.resample_filter, self.taps)
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         with autocast_off(x) as x:

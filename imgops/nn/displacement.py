@@ -75,8 +75,14 @@ class ModulatedDisplacement(nn.Module):
         self.weight_gain = (in_channels * kernel_size**2) ** -0.5
         # a bias of 1: styles start around the identity
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1)
-        self.weight = nn.Parameter(torch.zeros(2, in_channels, kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.zeros(2))
+        self.weight = nn.Parameter(torch.empty(2, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.empty(2))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise the weight and bias, which are 0 at first, for a layer that was made on the meta device."""
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, w: Tensor, state: DisplacementState | None = None) -> tuple[Tensor, DisplacementState]:
         wide = accumulation_dtype(x.dtype)

@@ -53,8 +53,16 @@ class EqualizedLinear(nn.Module):
         self.act = act
         self.lr_multiplier = float(lr_multiplier)
         self.weight_gain = self.lr_multiplier / in_features**0.5
-        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full([out_features], bias_init / lr_multiplier)) if bias else None
+        self.bias_init = float(bias_init)
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise the weight and bias, for a layer that was made on the meta device."""
+        nn.init.normal_(self.weight, std=1 / self.lr_multiplier)
+        if self.bias is not None:
+            nn.init.constant_(self.bias, self.bias_init / self.lr_multiplier)
 
     def forward(self, x: Tensor) -> Tensor:
         # both gains ride on the matrix product, which spares a pass over the weight

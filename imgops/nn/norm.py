@@ -108,8 +108,14 @@ class InstanceNorm2d(nn.Module):
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.num_features, self.eps = check_size(type(self).__name__, "num_features", num_features), eps
-        self.weight = nn.Parameter(torch.ones(num_features))
-        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.weight = nn.Parameter(torch.empty(num_features))
+        self.bias = nn.Parameter(torch.empty(num_features))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise the weight to 1 and the bias to 0, for a layer that was made on the meta device."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return adaptive_instance_norm(x, self.weight[None] - 1, self.bias[None], eps=self.eps)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..ops.upfirdn2d import filter_size, setup_filter, upfirdn2d
 from ..reference.modulated_conv2d import resample_padding
 from ._checks import check_size
+from ._init import set_filter
 
 #: the low-pass filter of StyleGAN2's re-sampling, a binomial; made 2-D and normalised by setup_filter
 RESAMPLE_TAPS = (1.0, 3.0, 3.0, 1.0)
@@ -38,7 +39,12 @@ class _Resample2d(nn.Module):
     def __init__(self, factor: int = 2, taps: Sequence[float] = RESAMPLE_TAPS) -> None:
         super().__init__()
         self.factor = check_size(type(self).__name__, "factor", factor)
+        self.taps = taps
         self.register_buffer("f", setup_filter(taps))
+
+    def reset_parameters(self) -> None:
+        """Initialise the filter, for a layer that was made on the meta device."""
+        set_filter(self.f, self.taps)
 
     def extra_repr(self) -> str:
         return f"factor={self.factor}, taps={list(self.f.shape)}"

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..ops.modulated_conv2d import modulated_conv2d
 from ..ops.upfirdn2d import setup_filter
 from ._checks import activation_gain, check_choice, check_convolution, check_size
+from ._init import set_filter, zero
 from .linear import EqualizedLinear
 from .resample import RESAMPLE_TAPS
 
@@ -40,10 +41,21 @@ class _ModulatedConv(nn.Module):
         )
         self.act, self.act_gain = act, activation_gain(owner, act)
         self.conv_clamp, self.demodulate = conv_clamp, demodulate
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        taps = None if resample_filter is None else setup_filter(resample_filter)
-        self.register_buffer("resample_filter", taps)
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.taps = resample_filter
+        self.register_buffer("resample_filter", None if resample_filter is None else setup_filter(resample_filter))
+        self._initialize()
+
+    def _initialize(self) -> None:
+        nn.init.normal_(self.weight)
+        zero(self.bias)
+        if self.resample_filter is not None:
+            set_filter(self.resample_filter, self.taps)
+
+    def reset_parameters(self) -> None:
+        """Initialise the layer's own parameters and buffers, for one that was made on the meta device."""
+        self._initialize()
 
     def _convolve(self, x: Tensor, styles: Tensor, noise: Tensor | None, gain: float) -> Tensor:
         return modulated_conv2d(
@@ -180,8 +192,18 @@ class SynthesisLayer(_ModulatedConv):
         # a bias of 1: styles start around the identity
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1)
         if use_noise:
-            self.noise_strength = nn.Parameter(torch.zeros([]))
-            self.register_buffer("noise_const", torch.randn(resolution, resolution))
+            self.noise_strength = nn.Parameter(torch.empty([]))
+            self.register_buffer("noise_const", torch.empty(resolution, resolution))
+        self._initialize_noise()
+
+    def _initialize_noise(self) -> None:
+        if self.use_noise:
+            nn.init.zeros_(self.noise_strength)
+            nn.init.normal_(self.noise_const)
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        self._initialize_noise()
 
     def forward(self, x: Tensor, w: Tensor, noise_mode: str = "random", gain: float = 1.0) -> Tensor:
         check_choice(type(self).__name__, "noise_mode", noise_mode, NOISE_MODES)

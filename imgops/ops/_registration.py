@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ._common import STATUSES
+from ._flops import no_products, register_flops
 
 _TRITON = [device for device in ("cpu", "cuda") if STATUSES["triton", device].available]
 _triton_library = torch.library.Library("imgops_triton", "DEF")
@@ -29,13 +30,15 @@ def register(
     triton: Callable[..., Any] | None,
     backward: Callable[..., Any],
     setup_context: Callable[..., Any],
+    flops: Callable[..., int] = no_products,
 ) -> None:
     """Give the op ``name`` of each namespace that exists its fake and its gradient, and Triton's its kernel.
 
     ``triton`` has the schema in its annotations, the same as the one in csrc/library.cpp; without it the op has no
     kernel there. ``backward`` is called with the namespace, so that a gradient runs on the twin that ran the forward,
     ctx, which of the inputs' gradients this pass has a use for, and the outputs' gradients: None of an output that
-    nothing depends on, but not of all. It returns None for an input that nothing depends on, never zeros.
+    nothing depends on, but not of all. It returns None for an input that nothing depends on, never zeros. ``flops`` is
+    called with the arguments, shapes in place of tensors, and ``out_shape``.
     """
     spaces = ["imgops"] if STATUSES["cpu", "cpu"].available else []
     if _TRITON and triton is not None:
@@ -52,7 +55,9 @@ def register(
 
     for space in spaces:
         differentiate = _gradient(backward, _NAMESPACES[space])
-        op = getattr(getattr(torch.ops, space), name).default
+        packet = getattr(getattr(torch.ops, space), name)
+        op = packet.default
+        register_flops(packet, flops)
         torch.library.register_fake(op, fake)
         torch.library.register_autograd(op, differentiate, setup_context=remember)
         setattr(_NAMESPACES[space], name, _function(op, differentiate, remember))

@@ -24,6 +24,7 @@ from ._common import (
     untraced,
     without_autocast,
 )
+from ._flops import two_resamplings
 from ._registration import check_kept, namespace, register
 from .bias_act import bias_act
 from .upfirdn2d import (
@@ -306,11 +307,31 @@ def _backward_slopes(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) ->
     return dx, *[None] * 12
 
 
-register("filtered_lrelu", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context)
+def _flops(x: Any, fu: Any, fd: Any, b: Any, up: int, down: int, padding: Any, *args: Any, **kwargs: Any) -> int:
+    return two_resamplings(x, fu, fd, up, padding, _NO_PADDING)
+
+
+def _flops_slopes(
+    x: Any,
+    codes: Any,
+    fu: Any,
+    fd: Any,
+    up: int,
+    down: int,
+    padding_up: Any,
+    padding_down: Any,
+    *args: Any,
+    **kwargs: Any,
+) -> int:
+    return two_resamplings(x, fu, fd, up, padding_up, padding_down)
+
+
+register("filtered_lrelu", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context, flops=_flops)
 register(
     "filtered_lrelu_slopes",
     fake=_fake_slopes,
     triton=_triton_slopes,
     backward=_backward_slopes,
     setup_context=_setup_context_slopes,
+    flops=_flops_slopes,
 )

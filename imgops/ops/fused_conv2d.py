@@ -16,6 +16,7 @@ from torch import Tensor
 from ..reference.modulated_conv2d import resample_padding
 from . import bias_act
 from ._common import accumulation_dtype, constant_shape, dense_format, known, untraced
+from ._flops import convolution
 from ._registration import check_kept, namespace, register
 from .upfirdn2d import choose_resampler, filter_size, fused_upfirdn2d_bias_act
 
@@ -294,11 +295,21 @@ def _backward_weight_gradient(ops: Any, ctx: Any, needs: tuple[bool, ...], v: Te
     )
 
 
-register("fused_conv2d", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context)
+def _flops(x: Any, weight: Any, *args: Any, out_shape: Any, **kwargs: Any) -> int:
+    up = args[-2]
+    return convolution(weight, x if up > 1 else out_shape[0])
+
+
+def _flops_weight_gradient(dy: Any, *args: Any, out_shape: Any, **kwargs: Any) -> int:
+    return convolution(out_shape, dy)
+
+
+register("fused_conv2d", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context, flops=_flops)
 register(
     "conv2d_weight_gradient",
     fake=_fake_weight_gradient,
     triton=None,
     backward=_backward_weight_gradient,
     setup_context=_setup_context_weight_gradient,
+    flops=_flops_weight_gradient,
 )

@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import _backend
 from ..reference import gram_matrix as reference
 from ._common import STATUSES, accumulation_dtype, check_tensor, dense_format, is_empty, untraced, without_autocast
+from ._flops import channel_products
 from ._registration import namespace, register
 
 #: what the sums of products are divided by, of the sizes in the name
@@ -195,12 +196,22 @@ def _backward_mix(ops: Any, ctx: Any, needs: tuple[bool, ...], v: Tensor) -> tup
     return dx, dweight, dmean, sums if needs_bias else None
 
 
-register("gram_matrix", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context)
+register(
+    "gram_matrix", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context, flops=channel_products
+)
 register(
     "feature_statistics",
     fake=_fake_statistics,
     triton=_triton_statistics,
     backward=_backward_statistics,
     setup_context=_setup_context_statistics,
+    flops=channel_products,
 )
-register("mix_channels", fake=_fake_mix, triton=_triton_mix, backward=_backward_mix, setup_context=_setup_context_mix)
+register(
+    "mix_channels",
+    fake=_fake_mix,
+    triton=_triton_mix,
+    backward=_backward_mix,
+    setup_context=_setup_context_mix,
+    flops=channel_products,
+)

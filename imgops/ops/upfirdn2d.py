@@ -28,6 +28,7 @@ from ._common import (
     untraced,
     without_autocast,
 )
+from ._flops import resampling
 from ._registration import check_kept, namespace, register
 
 #: 1-D filters of this many taps or more stay separable in :func:`setup_filter`
@@ -89,7 +90,8 @@ def setup_filter(
     if normalize:
         # what rounding leaves of a sum of 0 is no sum to divide by
         total, rounding = f.sum(), f.numel() * torch.finfo(f.dtype).eps * f.abs().sum()
-        if not total.is_meta and total.abs() <= rounding:
+        # on the meta device, and of a fake tensor, there is no value to look at
+        if not total.is_meta and type(total) is Tensor and total.abs() <= rounding:
             raise ValueError("imgops.setup_filter: taps that sum to 0 cannot be normalised; pass normalize=False")
         f = f / total
     if flip_filter:
@@ -530,11 +532,16 @@ def _backward_bias_act(
     return dx, df, *[None] * 5, db, dscale, dnoise, *[None] * 5
 
 
-register("upfirdn2d", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context)
+def _flops(x: Any, f: Any, up: Any, down: Any, padding: Any, *args: Any, **kwargs: Any) -> int:
+    return resampling(x, f, up, padding)
+
+
+register("upfirdn2d", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context, flops=_flops)
 register(
     "upfirdn2d_bias_act",
     fake=_fake_bias_act,
     triton=_triton_bias_act,
     backward=_backward_bias_act,
     setup_context=_setup_context_bias_act,
+    flops=_flops,
 )

@@ -9,7 +9,7 @@ from torch import Tensor
 def gram_matrix(x: Tensor, count: int) -> Tensor:
     """``x x^T / count`` over the pixels, [N, C, C]."""
     flat = x.flatten(2)
-    return torch.bmm(flat, flat.mT) / count
+    return torch.bmm(flat, flat.transpose(1, 2)) / count
 
 
 def feature_statistics(x: Tensor) -> tuple[Tensor, Tensor]:

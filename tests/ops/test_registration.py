@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import forward_ad
@@ -170,3 +171,29 @@ def test_only_what_tells_the_slope_is_kept(act, kept):
     )
     assert y.grad_fn.name() == "imgops_upfirdn2d_bias_actBackward"
     assert y.grad_fn.keep == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("flip_filter", lambda x, v: imgops.upfirdn2d(x, torch.rand(3, 3), padding=1, flip_filter=v)),
+        ("flip_filter", lambda x, v: imgops.filtered_lrelu(x, torch.rand(3), padding=1, flip_filter=v)),
+        ("flip_weight", lambda x, v: imgops.modulated_conv2d(x, WEIGHT, STYLES, flip_weight=v)),
+        ("demodulate", lambda x, v: imgops.modulated_conv2d(x, WEIGHT, STYLES, demodulate=v)),
+        ("unbiased", lambda x, v: imgops.adain(x, x, unbiased=v)),
+    ],
+)
+def test_booleans(name, call):
+    """NumPy's are taken; a number or a string, whose truth may not be what it looks like, is refused."""
+    x = torch.randn(1, 3, 5, 5)
+    for value in True, False:
+        torch.manual_seed(0)
+        expected = call(x, value)
+        torch.manual_seed(0)
+        assert torch.equal(call(x, np.bool_(value)), expected)
+    for value in 2, 1, 0, 1.0, None, "False":
+        with pytest.raises(TypeError, match=f"{name} must be a bool; got {value!r}"):
+            call(x, value)
+
+
+WEIGHT, STYLES = torch.randn(2, 3, 3, 3), torch.randn(1, 3)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ...nn import EqualizedConv2d, EqualizedLinear, MinibatchStdDev, downsample2d
 from ...nn._checks import check_choice, check_size
+from ...nn._init import set_filter
 from ...nn.resample import RESAMPLE_TAPS
 from ...ops.upfirdn2d import setup_filter
 from ._common import ARCHITECTURES, channels_at, check_batch, check_labels, half_resolutions, resolutions
@@ -50,6 +51,7 @@ class DiscriminatorBlock(nn.Module):
         self.architecture = architecture
         self.reads_image = in_channels == 0 or architecture == "skip"
         self.half_dtype, self.half_channels_last = half_dtype, half_channels_last
+        self.taps = resample_filter
         self.register_buffer("resample_filter", setup_filter(resample_filter))
 
         def conv(inputs: int, outputs: int, kernel_size: int, down: int = 1) -> EqualizedConv2d:
@@ -64,6 +66,10 @@ class DiscriminatorBlock(nn.Module):
         if architecture == "resnet":
             # published networks clamp no skip
             self.skip = EqualizedConv2d(channels, out_channels, 1, bias=False, down=2, resample_filter=resample_filter)
+
+    def reset_parameters(self) -> None:
+        """Initialise the filter, for a block that was made on the meta device."""
+        set_filter(self.resample_filter, self.taps)
 
     def forward(self, x: Tensor | None, img: Tensor | None) -> tuple[Tensor, Tensor | None]:
         dtype = self.half_dtype or self.conv0.weight.dtype

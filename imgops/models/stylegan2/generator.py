@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...nn import EqualizedConv2d, SynthesisLayer, ToRGB, upsample2d
 from ...nn._checks import check_choice, check_size
+from ...nn._init import set_filter
 from ...nn.resample import RESAMPLE_TAPS
 from ...nn.synthesis import NOISE_MODES
 from ...ops.upfirdn2d import setup_filter
@@ -58,6 +59,7 @@ class SynthesisBlock(nn.Module):
         self.half_dtype, self.half_channels_last = half_dtype, half_channels_last
         self.num_conv = 1 if self.is_first else 2
         self.num_torgb = 1 if is_last or architecture == "skip" else 0
+        self.taps = resample_filter
         self.register_buffer("resample_filter", setup_filter(resample_filter))
 
         def layer(channels: int, up: int) -> SynthesisLayer:
@@ -74,7 +76,8 @@ class SynthesisBlock(nn.Module):
             )
 
         if self.is_first:
-            self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
+            self.const = nn.Parameter(torch.empty(out_channels, resolution, resolution))
+            nn.init.normal_(self.const)
         else:
             self.conv0 = layer(in_channels, up=2)
         self.conv1 = layer(out_channels, up=1)
@@ -83,6 +86,12 @@ class SynthesisBlock(nn.Module):
         if self.resnet:
             # published networks clamp no skip
             self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, up=2, resample_filter=resample_filter)
+
+    def reset_parameters(self) -> None:
+        """Initialise the block's own parameter and buffer, for one that was made on the meta device."""
+        set_filter(self.resample_filter, self.taps)
+        if self.is_first:
+            nn.init.normal_(self.const)
 
     def forward(
         self, x: Tensor | None, img: Tensor | None, w: Tensor, noise_mode: str = "random"

@@ -67,6 +67,11 @@ class MappingNetwork(nn.Module):
         if num_ws is not None:
             self.register_buffer("w_avg", torch.zeros(w_dim))
 
+    def reset_parameters(self) -> None:
+        """Initialise the average, for a network that was made on the meta device."""
+        if self.num_ws is not None:
+            nn.init.zeros_(self.w_avg)
+
     def forward(
         self,
         z: Tensor | None,
