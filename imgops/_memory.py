@@ -54,6 +54,15 @@ def free_memory() -> int | None:
     return max(0, min(known)) if known else None
 
 
+def resident_memory() -> int:
+    """Bytes of memory that this process has taken; 0 where that is not known."""
+    if sys.platform != "linux":
+        return 0
+    import resource
+
+    return int((_text(_PROC / "self/statm") or "0 0").split()[1]) * resource.getpagesize()
+
+
 def _of_machine() -> int | None:
     kilobytes = _field(_PROC / "meminfo", "MemAvailable:")
     return None if kilobytes is None else 1024 * kilobytes

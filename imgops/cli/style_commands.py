@@ -111,7 +111,7 @@ def transfer(
         float, typer.Option(help="More keeps more of the content.", rich_help_panel=_OPTIMIZE)
     ] = 1.0,
     content_layers: Annotated[
-        str | None, typer.Option(help="As relu4_2=1; default for a VGG.", rich_help_panel=_OPTIMIZE)
+        str | None, typer.Option(help="As relu4_2=1; default for a VGG, by the init.", rich_help_panel=_OPTIMIZE)
     ] = None,
     style_layers: Annotated[
         str | None, typer.Option(help="As relu1_1=256,relu2_1=64; default for a VGG.", rich_help_panel=_OPTIMIZE)
@@ -125,7 +125,12 @@ def transfer(
     lr: Annotated[
         float | None, typer.Option(help="Learning rate: 0.02 for adam, 1 for lbfgs.", rich_help_panel=_OPTIMIZE)
     ] = None,
-    init: Annotated[str, typer.Option(help="content, noise or style.", rich_help_panel=_OPTIMIZE)] = "content",
+    init: Annotated[
+        str,
+        typer.Option(
+            help="content, noise or style; the last two compare the content at relu2_2.", rich_help_panel=_OPTIMIZE
+        ),
+    ] = "content",
     average: Annotated[
         float, typer.Option(help="Decay of the average of the iterates; 0: the last.", rich_help_panel=_OPTIMIZE)
     ] = 0.98,

@@ -18,6 +18,9 @@ from .statistics import Style, StyleSums, mix_styles, pixels_of
 
 #: the layers of a VGG that tell content and style, and their weights
 VGG_CONTENT = {"relu4_2": 1.0}
+#: what tells the content to a picture that does not begin with it: a deep layer is the same for pictures that look
+#: nothing like it
+VGG_CONTENT_TO_FIND = {"relu2_2": 1.0}
 VGG_STYLE = {"relu1_1": 256.0, "relu2_1": 64.0, "relu3_1": 16.0, "relu4_1": 4.0, "relu5_1": 1.0}
 
 
@@ -208,8 +211,11 @@ def layers_of(network: nn.Module, settings: OptimizeSettings) -> tuple[Mapping[s
         ValueError: none are named, and the network is no VGG; a weight below 0, or all 0.
     """
     chosen = []
+    content = (
+        VGG_CONTENT if settings.init == "content" or not _has(network, VGG_CONTENT_TO_FIND) else VGG_CONTENT_TO_FIND
+    )
     for kind, given, default in (
-        ("content_layers", settings.content_layers, VGG_CONTENT),
+        ("content_layers", settings.content_layers, content),
         ("style_layers", settings.style_layers, VGG_STYLE),
     ):
         if given is None and not isinstance(network, VGG):
@@ -219,6 +225,10 @@ def layers_of(network: nn.Module, settings: OptimizeSettings) -> tuple[Mapping[s
             raise ValueError(f"style: {kind} must have weights >= 0 that are not all 0; got {dict(layers)}")
         chosen.append(layers)
     return chosen[0], chosen[1]
+
+
+def _has(network: nn.Module, layers: Mapping[str, float]) -> bool:
+    return layers.keys() <= dict(network.named_modules()).keys()
 
 
 def resize_to(picture: Tensor, like: Tensor) -> Tensor:

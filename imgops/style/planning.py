@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
+from .._memory import free_memory, resident_memory
 from ..models.tiling import Tile, bytes_per_pixel, plan_tiles, receptive_fields
 from ..nn import Features
 from .objective import layers_of
@@ -78,4 +80,42 @@ def choose_tile(network: nn.Module, settings: OptimizeSettings, height: int, wid
     least = memory_of(network, dataclasses.replace(settings, tile=TILES[-1]), height, width)
     raise ValueError(
         f"memory: {width} x {height} pixels need {least / 1e9:.1f} GB in the smallest tiles; got {memory / 1e9:.1f} GB"
+        "; a smaller --size needs less"
+    )
+
+
+def check_room(network: nn.Module, settings: OptimizeSettings, height: int, width: int) -> None:
+    """Raise ValueError if an optimisation needs more memory than there is, with what helps."""
+    device, needed = next(network.parameters()).device, memory_of(network, settings, height, width)
+    room = room_on(device)
+    if needed <= room:
+        return
+    remedy = "give a smaller --size"
+    if memory_of(network, dataclasses.replace(settings, tile=TILES[-1]), height, width) <= room:
+        remedy = f"give --memory {max(0.1, 0.9 * room / 1e9):.1f}GB, which makes tiles, or a smaller --size"
+    raise ValueError(_too_much(height, width, needed, room, remedy))
+
+
+def check_room_in_one_pass(height: int, width: int, channels: int, tile: int | None, device: torch.device) -> None:
+    """The same of a method of one pass, by what it takes at least: pictures, and the input and output of a convolution
+    with these channels at the full size, or in tiles."""
+    pixels = height * width
+    area = pixels if tile is None else min(pixels, tile**2)
+    needed, room = 12 * 3 * pixels + 4 * 2 * channels * area, room_on(device)
+    if needed > room:
+        raise ValueError(_too_much(height, width, needed, room, "give a smaller --size"))
+
+
+def room_on(device: torch.device) -> float:
+    """Bytes that this process may have in all, what it has taken included; infinite where that is not known."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    free = free_memory()
+    return math.inf if free is None else float(free + resident_memory())
+
+
+def _too_much(height: int, width: int, needed: float, room: float, remedy: str) -> str:
+    return (
+        f"style: {width} x {height} pixels take about {needed / 1e9:.1f} GB of memory, of which there are "
+        f"{room / 1e9:.1f} GB; {remedy}"
     )

@@ -189,8 +189,9 @@ class OptimizeSettings:
         optimizer: "adam" or "lbfgs". Default "adam".
         lr: learning rate. Default 0.02 for Adam, 1 for L-BFGS.
         content_weight: of the content loss, the style's being 1. Default 1.
-        content_layers, style_layers: {layer: weight}; None takes relu4_2, and relu1_1 to relu5_1 with weights 256, 64,
-            16, 4, 1, of a VGG.
+        content_layers, style_layers: {layer: weight}; None takes relu4_2 (relu2_2 where the init is not "content", for
+            a deep layer does not lead back to the content), and relu1_1 to relu5_1 with weights 256, 64, 16, 4, 1, of a
+            VGG.
         style_loss: "gram", or "wasserstein" for the Wasserstein-2 distance of means and covariances. Default "gram".
         normalization: of the losses. "relative" divides by the target's own size, so that weights mean the same with
             every encoder; "chw", "hw", "none" and "gatys" are those of :class:`~imgops.style.statistics.GramStyle`,

@@ -25,7 +25,7 @@ from .arbitrary import CONVENTIONS, stylize_adain
 from .fast import stylize_fast
 from .objective import Objective, resize_to, resized
 from .optimization import Progress, check_pictures, check_size_of, least_size, optimize, ratio_of, style_size
-from .planning import choose_tile, memory_of, work_of
+from .planning import check_room, check_room_in_one_pass, choose_tile, memory_of, work_of
 from .settings import OptimizeSettings
 
 METHODS = ("optimize", "fast", "adain")
@@ -147,12 +147,15 @@ class Transfer:
         take, estimated from two small steps.
 
         Raises:
-            ValueError: it does not fit into the memory; what :class:`~imgops.style.objective.Objective` raises.
+            ValueError: it does not fit into the memory, that of the settings or that there is; what
+                :class:`~imgops.style.objective.Objective` raises.
         """
         check_pictures(content, styles, self.settings.style_weights)
         settings = self._optimize_settings(content)
         if self.encoder is None:
             raise ValueError("style: there is a plan of the method optimize alone")
+        height, width = _shape_of(content, settings.size)
+        check_room(self.encoder, settings, height, width)
         scales = settings.scales(ratio_of(content))
         small = resize_picture(content, min(scales[0][0], max(PROBE_SIZE, least_size(content)))).to(
             self.settings.device
@@ -167,7 +170,6 @@ class Transfer:
             start = time.perf_counter()
             objective.gradient(small)
             times.append(time.perf_counter() - start)
-        height, width = _shape_of(content, settings.size)
         work = sum((steps + 1) * work_of(self.encoder, settings, height, width, size) for size, steps in scales)
         seconds = min(times) * work / (small.shape[1] * small.shape[2])
         return settings, memory_of(self.encoder, settings, height, width), seconds
@@ -230,6 +232,7 @@ class Transfer:
         if style_masks is not None and settings.method == "fast":
             raise ValueError("style: the method fast takes no style_masks, as its networks are the styles")
         size = self.size_of(content)
+        self._check_room(content, size)
         small = resize_picture(content, size)
         shown = None if alpha is None or not alpha.any() else resized(alpha.clamp(0, 1), small)
         parts = [
@@ -296,6 +299,15 @@ class Transfer:
         if region is None or settings.method == "optimize":
             return result
         return region * result + (1 - region) * small
+
+    def _check_room(self, content: Tensor, size: int) -> None:
+        height, width = _shape_of(content, size)
+        if self.encoder is not None and self.decoder is None:
+            check_room(self.encoder, self._optimize_settings(content), height, width)
+            return
+        tile = ADAIN_TILE if self.decoder is not None and self.settings.memory is not None else None
+        channels = self.decoder.widths[0] if self.decoder is not None else max(n.widths[0] for n in self.networks)
+        check_room_in_one_pass(height, width, channels, tile, torch.device(self.settings.device))
 
     def _finished(self, result: Tensor, content: Tensor, shown: Tensor | None) -> Tensor:
         """A result, which may be smaller than it was to be, on the CPU and in the colours that it is to keep."""

@@ -6,13 +6,23 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
-from imgops.data import read_picture, write_picture
+from imgops.data import read_picture, resize_picture, write_picture
 from imgops.models.adain_decoder import AdaINDecoder
 from imgops.models.transform_net import TransformNet
 from imgops.models.vgg import VGG
-from imgops.style import OptimizeSettings, Transfer, TransferSettings, optimize, stylize_adain, stylize_fast
+from imgops.style import (
+    Objective,
+    OptimizeSettings,
+    Transfer,
+    TransferSettings,
+    optimize,
+    planning,
+    stylize_adain,
+    stylize_fast,
+)
 from tests.test_cli import error, imgops
 
 QUICK = ("--size", "48", "--device", "cpu")
@@ -138,3 +148,62 @@ def test_what_does_nothing_is_told(place, command, told):
     _, stderr = imgops(name, place / "cat.png", *rest, "-o", place / "out.png", *QUICK)
     assert told in stderr
     assert stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("init", ["noise", "style"])
+def test_every_init_finds_the_content(init):
+    content, style = (resize_picture(read_picture(f"samples:{name}").pixels, 72) for name in ("chelsea", "coffee"))
+    transfer = Transfer(TransferSettings(size=72, optimize=OptimizeSettings(init=init, first_size=72)))
+    found = transfer(content, [style])
+
+    def structure(picture):
+        grey = picture.mean(0)[None, None]
+        return (F.avg_pool2d(grey, 3, 1, 1) - F.avg_pool2d(grey, 21, 1, 10)).flatten()
+
+    assert torch.corrcoef(torch.stack([structure(found), structure(content)]))[0, 1] > 0.7
+
+
+def test_memory_that_is_not_there_is_told_before_the_work(place, monkeypatch):
+    common = ("style", place / "cat.png", "-o", place / "out.png", "--size", "40000", "--device", "cpu")
+    for rest in (("sea.png",), ("sea.png", "--method", "adain")):
+        message = error(*common, place / rest[0], *rest[1:])
+        assert "40000 x 26667 pixels take about" in message
+        assert "GB; give a smaller --size" in message
+    assert "pixels take about" in error(*common, "hubble", "--method", "fast")
+    # what fits in tiles says so
+    monkeypatch.setattr(planning, "room_on", lambda device: 1.5e9)
+    message = error("style", place / "cat.png", place / "sea.png", "-o", place / "out.png", "--size", "2000")
+    assert "GB, which makes tiles, or a smaller --size" in message
+    assert not (place / "out.png").exists()
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: ...")])
+def test_memory_that_runs_out_leaves_the_last_round(place, monkeypatch, failure):
+    compute = Objective.gradient
+
+    def gradient(self, picture):
+        if max(picture.shape[1:]) > 48 and picture.shape[1] != 64:
+            raise failure
+        return compute(self, picture)
+
+    monkeypatch.setattr(Objective, "gradient", gradient)
+    arguments = ("style", place / "cat.png", place / "sea.png", "-o", place / "out.png", "--device", "cpu")
+    steps = ("--steps", "2", "--later-steps", "1", "--keep-colours", "luma")
+    monkeypatch.setattr(Transfer, "plan", lambda self, *rest: (self._optimize_settings(rest[0]), 1.0, 1.0))
+    message = imgops(*arguments, *steps, "--first-size", "48", "--size", "60", code=2)[1]
+    assert "out.png is of 48 x 32 pixels only: at the next size memory ran out; give --memory" in message
+    assert Image.open(place / "out.png").size == (48, 32)
+    (place / "out.png").unlink()
+    message = imgops(*arguments, *steps, "--first-size", "60", "--size", "60", code=2)[1]
+    assert message.startswith("imgops: error: memory ran out; give --memory")
+    assert not (place / "out.png").exists()
+
+
+@pytest.mark.parametrize("method", ["adain", "fast"])
+@pytest.mark.parametrize("colour", [1.0, 0.5])
+def test_a_flat_picture_stays_flat_to_its_edge(method, colour):
+    style = read_picture("samples:coffee").pixels
+    for memory in (None, 1e12):
+        transfer = Transfer(TransferSettings(method=method, size=75, memory=memory), ["hubble"])
+        result = transfer(torch.full((3, 61, 75), colour), [] if method == "fast" else [style])
+        assert (result - result[:, 30:31, 37:38]).abs().max() < 0.01
