@@ -67,7 +67,7 @@ def check_kept(op: str, what: str, kept: bool) -> None:
     """Raise unless a forward pass kept what its gradient takes; traced where no gradient was wanted it did not."""
     if not kept:
         raise RuntimeError(
-            f"imgops::{op}: its gradient takes {what}, which the forward pass did not keep, as no gradient was wanted "
+            f"imgops::{op}: its gradient takes {what}, which keep=False does not write; no gradient was wanted "
             f"when it was traced (make_fx, torch.export, torch.jit.trace); trace it with inputs that require a gradient"
         )
 
