@@ -20,13 +20,15 @@ SETUP = runpy.run_path(str(ROOT / "setup.py"))
 
 #: runs each command as the program does, without one package; prints the code and what it wrote on stderr
 COMMANDS = """
-import contextlib, io, json, sys
+import contextlib, importlib.util, io, json, sys
 missing, commands = sys.argv[1], json.loads(sys.argv[2])
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Finder())
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name.split(".")[0] == missing else find(name, *rest)
 from imgops.cli import main
 for command in commands:
     sys.argv = ["imgops", *command]
