@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from nn.test_examples import CALLS
@@ -33,8 +35,8 @@ NETWORKS = {
     "AdaINDecoder": (lambda: AdaINDecoder((1, 1), widths=(2, 3, 4)), [(2, 4, 5, 6)]),
 }  # fmt: skip
 SMALL = [name for name in NETWORKS if name not in ("GoogLeNet", "InceptionV3")]
-#: made of a tensor, which they keep
-KEEPERS = {"ContentLoss", "StyleLoss"}
+#: made of a tensor or a network, which they keep
+KEEPERS = {"ContentLoss", "StyleLoss", "Features", "PerceptualLoss"}
 
 
 def shapes(outputs):
@@ -45,7 +47,7 @@ def shapes(outputs):
 def test_a_layer(name):
     arguments, inputs = CALLS[name]
     expected = shapes(getattr(imgops.nn, name)(*arguments)(*inputs))
-    layer = getattr(imgops.nn, name)(*arguments).to("meta")
+    layer = getattr(imgops.nn, name)(*copy.deepcopy(arguments)).to("meta")
     inputs = [t.to("meta") if isinstance(t, torch.Tensor) else t for t in inputs]
     outputs = layer(*inputs)
     assert shapes(outputs) == expected
@@ -64,12 +66,10 @@ def test_a_network(name):
 @pytest.mark.parametrize("name", [*(n for n in CALLS if n not in KEEPERS), *SMALL])
 def test_initialised_afterwards(name):
     """Like one that was made the usual way: constants the same, what is drawn of the same spread, nothing left out."""
-    build = NETWORKS[name][0] if name in NETWORKS else lambda: getattr(imgops.nn, name)(*CALLS[name][0])
+    build = NETWORKS[name][0] if name in NETWORKS else lambda: getattr(imgops.nn, name)(*copy.deepcopy(CALLS[name][0]))
     usual, another = build(), build().state_dict()
     with torch.device("meta"):
         late = build()
-    if name in ("Features", "PerceptualLoss"):
-        late = late.to("meta")
     late = late.to_empty(device="cpu")
     with torch.no_grad():
         for t in late.state_dict().values():

@@ -75,8 +75,8 @@ def setup_filter(
         raise ValueError(
             f"imgops.setup_filter: taps must have 1 or 2 dimensions, none empty; got shape {list(f.shape)}"
         )
-    # on the meta device there are no values to look at
-    if not f.is_meta and not f.isfinite().all():
+    finite = f.isfinite().all()
+    if _has_value(finite) and not finite:
         raise ValueError("imgops.setup_filter: taps must be finite; got NaN or infinity")
     f = f.reshape(1) if f.ndim == 0 else f
     if separable is None:
@@ -90,13 +90,17 @@ def setup_filter(
     if normalize:
         # what rounding leaves of a sum of 0 is no sum to divide by
         total, rounding = f.sum(), f.numel() * torch.finfo(f.dtype).eps * f.abs().sum()
-        # on the meta device, and of a fake tensor, there is no value to look at
-        if not total.is_meta and type(total) is Tensor and total.abs() <= rounding:
+        if _has_value(total) and total.abs() <= rounding:
             raise ValueError("imgops.setup_filter: taps that sum to 0 cannot be normalised; pass normalize=False")
         f = f / total
     if flip_filter:
         f = f.flip(list(range(f.ndim)))
     return f * gain ** (f.ndim / 2)
+
+
+def _has_value(result: Tensor) -> bool:
+    """Whether a result can be looked at: not on the meta device, nor of a fake tensor."""
+    return not result.is_meta and type(result) is Tensor
 
 
 def upfirdn2d(
