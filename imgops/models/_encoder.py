@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..nn._checks import check_choice
+from ..ops._common import accumulation_dtype
 
 POOLINGS = ("max", "average", "l2")
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -94,8 +95,10 @@ class Pool(nn.Module):
             return F.max_pool2d(x, self.size, self.stride, self.padding, ceil_mode=self.ceil_mode)
         if self.kind == "average":
             return self._average(x)
+        # the square of a number above 255 is infinite in float16
+        wide = x.to(accumulation_dtype(x.dtype))
         # the slope of a root at 0 is infinite
-        return (self._average(x.square()) + torch.finfo(x.dtype).eps ** 2).sqrt()
+        return (self._average(wide.square()) + torch.finfo(wide.dtype).eps ** 2).sqrt().to(x.dtype)
 
     def _average(self, x: Tensor) -> Tensor:
         return F.avg_pool2d(x, self.size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)

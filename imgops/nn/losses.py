@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ops._common import accumulation_dtype
 from ..ops.style_loss import REDUCTIONS
 from ._checks import check_choice, smaller_than
 from .features import Features
@@ -22,7 +23,8 @@ class ContentLoss(nn.Module):
         content: features [N or 1, C, H, W], which are kept.
         reduction: "mean", "sum" or "none". Default "mean".
 
-    Shapes: x [N, C, H, W] -> a scalar, or [N] for the reduction "none", the mean of each; target, a buffer.
+    Shapes: x [N, C, H, W] -> a scalar, or [N] for the reduction "none", the mean of each, in float32 for features in
+    half precision; target, a buffer.
 
     Raises:
         ValueError: an unknown reduction; in the forward, features of another size.
@@ -44,8 +46,8 @@ class ContentLoss(nn.Module):
             raise ValueError(f"ContentLoss: x has shape {tuple(x.shape)}, the content {tuple(self.target.shape)}")
         target = self.target.expand_as(x)
         if self.reduction == "none":
-            return F.mse_loss(x, target, reduction="none").flatten(1).mean(1)
-        return F.mse_loss(x, target, reduction=self.reduction)
+            return _compare("l2", x, target, reduction="none").flatten(1).mean(1)
+        return _compare("l2", x, target, reduction=self.reduction)
 
     def extra_repr(self) -> str:
         return f"reduction={self.reduction!r}"
@@ -59,7 +61,7 @@ class TotalVariation(nn.Module):
     Args:
         distance: "l2", of squared differences, or "l1", of absolute ones. Default "l2".
 
-    Shapes: x [N, C, H, W] of at least 2 x 2 pixels -> a scalar.
+    Shapes: x [N, C, H, W] of at least 2 x 2 pixels -> a scalar, in float32 for pictures in half precision.
 
     Raises:
         ValueError: an unknown distance; in the forward, a picture without neighbours.
@@ -75,8 +77,8 @@ class TotalVariation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or smaller_than(x, 2):
             raise ValueError(f"TotalVariation: x must be [N, C, H, W] of at least 2 x 2 pixels; got {tuple(x.shape)}")
-        compare = _COMPARE[self.distance]
-        return compare(x[..., 1:], x[..., :-1]) + compare(x[..., 1:, :], x[..., :-1, :])
+        horizontal = _compare(self.distance, x[..., 1:], x[..., :-1])
+        return horizontal + _compare(self.distance, x[..., 1:, :], x[..., :-1, :])
 
     def extra_repr(self) -> str:
         return f"distance={self.distance!r}"
@@ -90,7 +92,7 @@ class PerceptualLoss(nn.Module):
         layers: names of its layers, each with weight 1, or a weight for each; see :class:`Features`.
         distance: "l1" or "l2", the mean absolute or squared difference of each layer. Default "l2".
 
-    Shapes: x and target, pictures of one shape -> a scalar.
+    Shapes: x and target, pictures of one shape -> a scalar, in float32 for pictures in half precision.
 
     Raises:
         ValueError: an unknown distance or layer; in the forward, pictures of two shapes.
@@ -111,14 +113,16 @@ class PerceptualLoss(nn.Module):
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         if x.shape != target.shape:
             raise ValueError(f"PerceptualLoss: x has shape {tuple(x.shape)}, the target {tuple(target.shape)}")
-        compare = _COMPARE[self.distance]
         ours, theirs = self.features(x), self.features(target)
-        return sum(
-            (weight * compare(ours[name], theirs[name]) for name, weight in self.weights.items()), x.new_zeros(())
-        )
+        parts = (weight * _compare(self.distance, ours[name], theirs[name]) for name, weight in self.weights.items())
+        return sum(parts, x.new_zeros(()))
 
     def extra_repr(self) -> str:
         return f"distance={self.distance!r}, weights={self.weights}"
 
 
-_COMPARE = {"l1": F.l1_loss, "l2": F.mse_loss}
+def _compare(distance: str, x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """The distance in float32 at least: the square of a difference above 255 is infinite in float16."""
+    compare = {"l1": F.l1_loss, "l2": F.mse_loss}[distance]
+    dtype = accumulation_dtype(x.dtype)
+    return compare(x.to(dtype), target.to(dtype), reduction=reduction)

@@ -14,11 +14,16 @@ from torch import Tensor, nn
 import imgops
 import imgops.nn
 from imgops.models import adain_decoder, transform_net, vgg
+from imgops.models._encoder import Branches, ConvNorm, Pool
+from imgops.models.googlenet import GoogLeNet, Inception
+from imgops.models.inception_v3 import InceptionV3
 from imgops.models.stylegan2 import Discriminator, Generator, MappingNetwork
 
 NETWORK = nn.Sequential(nn.Conv2d(4, 3, 3), nn.ReLU())
 SMALL = {"channel_base": 128, "channel_max": 8, "mapping_layers": 2}
-X, STYLES, W, PICTURE = torch.randn(2, 4, 8, 8), torch.randn(2, 4), torch.randn(2, 5), torch.rand(2, 3, 16, 16)
+DRAWS = torch.Generator().manual_seed(0)
+X, STYLES, W = (torch.randn(*size, generator=DRAWS) for size in ((2, 4, 8, 8), (2, 4), (2, 5)))
+PICTURE = torch.rand(2, 3, 16, 16, generator=DRAWS)
 LONG = [1.0, 2.0, 3.0, 4.0, 4.0, 3.0, 2.0, 1.0]
 #: how each layer and network is built, and what it is called with
 MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...]]] = {
@@ -42,6 +47,10 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...]]] = {
     "SynthesisLayer": (lambda: imgops.nn.SynthesisLayer(4, 3, 5, 16, up=2), (X, W, "const")),
     "ToRGB": (lambda: imgops.nn.ToRGB(4, 3, 5), (X, W)),
     "TotalVariation": (imgops.nn.TotalVariation, (X,)),
+    "Pool, average": (lambda: Pool("average", 3, 1, 1), (X,)),
+    "Pool, l2": (lambda: Pool("l2"), (X,)),
+    "Inception": (lambda: Inception(4, 3, 2, 3, 2, 3, 2, padding_mode="reflect").eval(), (X,)),
+    "ConvNorm": (lambda: Branches(a=ConvNorm(4, 3, kernel_size=3), b=ConvNorm(4, 2, kernel_size=3)).eval(), (X,)),
     "VGG": (lambda: vgg.VGG((1, 2), widths=(4, 6), pooling="l2"), (PICTURE,)),
     "TransformNet": (lambda: transform_net.TransformNet((4, 6, 8), 1), (PICTURE,)),
     "AdaINDecoder": (lambda: adain_decoder.AdaINDecoder((1, 1), widths=(3, 4)), (X,)),
@@ -116,6 +125,70 @@ def test_modules_under_autocast(name, dtype):
     assert_near(actual, expected, TOLERANCE[dtype])
     assert_near(gradients, expected_gradients, 4 * TOLERANCE[dtype])
     assert all(b.dtype == torch.float32 for b in module.buffers() if b.is_floating_point())
+
+
+#: networks of many layers, and the side of the pictures they are given
+DEEP: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "GoogLeNet": (GoogLeNet, 32),
+    "GoogLeNet, l2": (lambda: GoogLeNet(pooling="l2", padding_mode="reflect"), 64),
+    "InceptionV3": (InceptionV3, 75),
+    "InceptionV3, fid": (lambda: InceptionV3(fid=True, pooling="l2"), 75),
+}
+#: of a gradient's norm: what is rounded moves activations across the corners of ReLU and maxima of pools, so that the
+#: error of a gradient grows as the root of that of the activations
+DEEP_TOLERANCE = {torch.float64: 1e-3, torch.float16: 0.25, torch.bfloat16: 0.5}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("autocast", [False, True], ids=["converted", "autocast"])
+@pytest.mark.parametrize("dtype", DEEP_TOLERANCE, ids=lambda d: str(d)[6:])
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_networks_in_other_dtypes(name, dtype, autocast):
+    if autocast and dtype == torch.float64:
+        pytest.skip("autocast knows no float64")
+    torch.manual_seed(0)
+    build, side = DEEP[name]
+    network, picture = build().eval(), torch.rand(1, 3, side, side)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            # as after training; PyTorch's own draws make each layer's result smaller, beyond what float16 holds
+            nn.init.kaiming_normal_(layer.weight)
+    (expected,), expected_gradients = evaluated(network, (picture,))
+    with torch.autocast("cpu", dtype, enabled=autocast):
+        if not autocast:
+            network.to(dtype)
+            picture = picture.to(dtype)
+        (actual,), gradients = evaluated(network, (picture,))
+    assert actual.dtype == dtype
+    assert_near([actual], [expected], TOLERANCE[dtype])
+    for parameter, a, e in zip([picture, *network.parameters()], gradients, expected_gradients, strict=True):
+        assert a.dtype == parameter.dtype
+        assert a.isfinite().all()
+        assert float((a.double() - e.double()).norm()) <= DEEP_TOLERANCE[dtype] * float(e.double().norm())
+
+
+#: layers whose results hold in half precision where the squares of what they are given do not
+SQUARES = {
+    "AdaIN": imgops.nn.AdaIN,
+    "ContentLoss": lambda: imgops.nn.ContentLoss(1000 * X[:1]),
+    "InstanceNorm2d": lambda: imgops.nn.InstanceNorm2d(4),
+    "MinibatchStdDev": imgops.nn.MinibatchStdDev,
+    "PerceptualLoss": lambda: imgops.nn.PerceptualLoss(NETWORK, ["1"]),
+    "Pool": lambda: Pool("l2"),
+    "Pool, padded": lambda: Pool("l2", 3, 1, 1, count_include_pad=True),
+    "StyleLoss": lambda: imgops.nn.StyleLoss(X[:1]),
+    "TotalVariation": imgops.nn.TotalVariation,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=lambda d: str(d)[6:])
+@pytest.mark.parametrize("name", SQUARES)
+def test_squares_beyond_half_precision(name, dtype):
+    torch.manual_seed(0)
+    module, x = copy.deepcopy(SQUARES[name]()), 1000 * X.to(dtype)
+    arguments = (x, x.flip(0)) if name in ("AdaIN", "PerceptualLoss") else (x,)
+    expected = module(*[a.float() for a in arguments])
+    assert_near([module.to(dtype)(*arguments)], [expected], TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=lambda d: str(d)[6:])

@@ -380,7 +380,7 @@ X, F = torch.zeros(1, 2, 8, 8), torch.ones(4)
         (TypeError, "x must have one of the dtypes", lambda: imgops.filtered_lrelu(X.int())),
         (ValueError, "x must have 4 dimensions", lambda: imgops.filtered_lrelu(X[0])),
         (TypeError, "fu must be a torch.Tensor or None", lambda: imgops.filtered_lrelu(X, [1, 3, 3, 1])),
-        (TypeError, "fd must be float32 or float64", lambda: imgops.filtered_lrelu(X, F, F.half())),
+        (TypeError, "fd must have one of the dtypes", lambda: imgops.filtered_lrelu(X, F, F.int())),
         (ValueError, "fd must have 1 or 2 dimensions", lambda: imgops.filtered_lrelu(X, F, F[None, None])),
         (ValueError, "fu must be on x's device", lambda: imgops.filtered_lrelu(X, F.to("meta"))),
         (ValueError, r"b must have shape \[2\]; got \[3\]", lambda: imgops.filtered_lrelu(X, b=torch.zeros(3))),
