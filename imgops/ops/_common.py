@@ -35,7 +35,7 @@ def untraced(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _R
 
     @functools.wraps(function)
     def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        if torch.compiler.is_compiling() or not torch.jit.is_tracing():
+        if not is_traced():
             return function(*args, **kwargs)
         state, set_state = torch._C._get_tracing_state(), torch._C._set_tracing_state  # type: ignore[attr-defined]
         set_state(None)
@@ -82,11 +82,21 @@ def dense_format(x: Tensor) -> torch.memory_format:
 
 def gradient_wanted(*tensors: Tensor | None) -> bool:
     """Whether a gradient for one of the tensors may be asked for, so that what it takes must be kept."""
-    if not torch.is_grad_enabled():
+    if not gradients_on():
         return False
     # a tensor that torch.func.vmap hands out does not say so
     transformed = not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
-    return transformed or any(t is not None and t.requires_grad for t in tensors)
+    return transformed or is_traced() or any(t is not None and t.requires_grad for t in tensors)
+
+
+def gradients_on() -> bool:
+    """Whether gradients are recorded, or may be when the trace that is being made runs."""
+    return torch.is_grad_enabled() or is_traced()
+
+
+def is_traced() -> bool:
+    """Whether ``torch.jit.trace`` looks on: it traces again without gradients, and both graphs must be the same."""
+    return not torch.compiler.is_compiling() and torch.jit.is_tracing()
 
 
 def without_autocast(x: Tensor) -> contextlib.AbstractContextManager[Any]:

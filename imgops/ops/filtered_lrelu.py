@@ -21,6 +21,7 @@ from ._common import (
     check_tensor,
     dense_format,
     gradient_wanted,
+    gradients_on,
     untraced,
     without_autocast,
 )
@@ -111,7 +112,7 @@ def filtered_lrelu(
     )
     wide = accumulation_dtype(x.dtype)
     b = None if b is None else b.to(wide)
-    learned = torch.is_grad_enabled() and any(f is not None and (f.requires_grad or _is_batched(f)) for f in (fu, fd))
+    learned = gradients_on() and any(f is not None and (f.requires_grad or _is_batched(f)) for f in (fu, fd))
     if is_far((up,), (down,), pads) or (learned and twin != "reference"):
         return _composition(x.to(wide), fu, fd, b, up, down, pads, *numbers, flip_filter, twin).to(x.dtype)
     if twin == "reference":
