@@ -20,8 +20,8 @@ STATUSES = _backend.load()
 #: the dtypes that every twin takes
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
-#: the largest factor or padding that ops take, of 32 bits, so that a size times a factor fits 64
-INT_MAX = 2**31 - 1
+#: the largest factor, padding and up-sampled size that ops take: a sum of a few of them fits 64 bits
+INT_MAX = 2**60
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -208,6 +208,14 @@ def _check_range(op: str, name: str, value: int, minimum: int | None) -> None:
         raise ValueError(f"imgops.{op}: {name} must be >= {minimum}; got {value}")
     if isinstance(value, int) and abs(value) > INT_MAX:
         raise ValueError(f"imgops.{op}: {name} must be within {INT_MAX} of 0; got {value}")
+
+
+def check_positions(op: str, height: int, width: int, up: Sequence[int]) -> None:
+    """Raise ValueError where the positions in an up-sampled image are beyond what kernels count; open sizes pass."""
+    if any(isinstance(n, int) and n > INT_MAX for n in (height * up[1], width * up[0])):
+        raise ValueError(
+            f"imgops.{op}: up {tuple(up)} makes more than {INT_MAX} rows or columns of x of {height} x {width}"
+        )
 
 
 def check_bytes(op: str, size: Sequence[int]) -> None:

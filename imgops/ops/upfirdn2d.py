@@ -21,6 +21,7 @@ from ._common import (
     check_bytes,
     check_ints,
     check_number,
+    check_positions,
     check_tensor,
     constant_shape,
     dense_format,
@@ -138,8 +139,8 @@ def upfirdn2d(
 
     Raises:
         TypeError: wrong types or dtypes.
-        ValueError: x is not 4-D, f has the wrong shape or device, a factor below 1, a factor or padding beyond 32 bits,
-            an output without pixels or larger than any memory, a separable f with a negative gain.
+        ValueError: x is not 4-D, f has the wrong shape or device, a factor below 1, a factor or padding beyond
+            2**60, an output without pixels or larger than any memory, a separable f with a negative gain.
         RuntimeError: the twin named by ``impl`` cannot run here.
     """
     op = "upfirdn2d"
@@ -323,6 +324,7 @@ def resampled_size(size: Sequence[int], f: Tensor | None, up: Any, down: Any, pa
 @untraced
 def output_size(op: str, x: Tensor, f: Tensor | None, up: Any, down: Any, padding: Any) -> tuple[int, int]:
     """(height, width) of the output; raise ValueError if it has no pixels."""
+    check_positions(op, *x.shape[2:], up)
     out_h, out_w = resampled_size(x.shape[2:], f, up, down, padding)
     if out_w < 1 or out_h < 1:
         (fw, fh), (h, w) = filter_size(f), x.shape[2:]

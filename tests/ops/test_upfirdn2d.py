@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from twins import TOLERANCE, twins
 
 import imgops
 from imgops import _backend
+from imgops.ops._common import STATUSES
 from imgops.ops.upfirdn2d import choose_resampler, filter_size
 
 IDS = [f"{c.taps}-up{c.up}-down{c.down}" for c in RESAMPLE]
@@ -288,6 +291,7 @@ def test_bad_input(error, match, call):
 #: (size, up, down, padding before and after) along an axis, of which nearly all is zeros, cropped, or skipped
 FAR = {
     "down": (16, 1, 10**8, 2, 1),
+    "down beyond 32 bits": (16, 2, 2**57, 2, 1),
     "padding before": (16, 1, 1, 10**9, -(10**9) + 3),
     "padding after": (16, 2, 1, -(10**9) + 3, 10**9),
     "up": (16, 10**8, 1, -4 * 10**8, -12 * 10**8 + 9),
@@ -297,6 +301,31 @@ FAR = {
     "between two samples": (16, 10**6, 1, -(10**6) - 10, -15 * 10**6 + 40),
     "a few pixels": (2000, 2, 1, -1990, -1990),
 }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the processor's time is limited with RLIMIT_CPU")
+@pytest.mark.parametrize("impl", ["reference", "cpu"])
+def test_far_arguments_take_no_time(impl):
+    """In a process that may take four more seconds of a processor and 8 GiB of addresses."""
+    if impl == "cpu" and not STATUSES["cpu", "cpu"].available:
+        pytest.skip("the CPU extension is not built")
+    script = """if True:
+        import math, resource, sys, time
+
+        import torch
+        import imgops
+
+        x, f = torch.randn(2, 3, 16, 16, requires_grad=True), imgops.setup_filter([1, 3, 3, 1])
+        imgops.upfirdn2d(x, f, up=2, padding=2, impl=sys.argv[1]).sum().backward()
+        end = math.ceil(time.process_time()) + 4
+        resource.setrlimit(resource.RLIMIT_CPU, (end, end))
+        resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
+        imgops.upfirdn2d(x, f, down=10**8, impl=sys.argv[1]).sum().backward()
+        imgops.upfirdn2d(x, f, padding=[10**9, -(10**9) + 3, 0, 0], impl=sys.argv[1]).sum().backward()
+        imgops.upfirdn2d(x, f, padding=[0, 0, -(10**9) + 3, 10**9], impl=sys.argv[1]).sum().backward()
+    """
+    run = subprocess.run([sys.executable, "-c", script, impl], capture_output=True, text=True)
+    assert run.returncode == 0, f"ended by signal {-run.returncode}: {run.stderr}"
 
 
 def along_an_axis(x, f, size, up, down, before, after):
