@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._memory import OutOfMemory, naming_remedy
@@ -18,7 +19,10 @@ from .settings import SHORTEST, OptimizeSettings
 _HISTORY, _LINE_SEARCH = 10, 25
 #: the fewest pixels of the shorter side of a result
 _LEAST = 16
-
+#: pixels around the result that are optimised with it and cut off, for the network sees its borders in them
+MARGIN = 16
+#: half a step of 8 bits
+_GRAIN = 0.5 / 255
 
 #: what is told of each step: its number, the losses and the picture; a true answer stops
 Report = Callable[[int, dict[str, float], Tensor], bool]
@@ -120,9 +124,38 @@ def _round(
 ) -> tuple[Tensor, bool]:
     """The picture after the steps at one size, and whether it was stopped; ``more`` are weights and masks."""
     small = resize_picture(content, size)
-    objective = Objective(network, settings, small)
-    objective.set_styles([resize_picture(style, style_size(style, size, settings)) for style in styles], *more)
-    return _descend(objective, start(small), settings, steps, report)
+    weights, masks, style_masks = more
+    objective = Objective(network, settings, extend(small))
+    objective.set_styles(
+        [resize_picture(style, style_size(style, size, settings)) for style in styles],
+        weights,
+        None if masks is None else [extend(resized(mask, small)) for mask in masks],
+        style_masks,
+    )
+
+    def report_result(step: int, losses: dict[str, float], picture: Tensor) -> bool:
+        return report(step, losses, _cropped(picture, small))
+
+    result, stopped = _descend(objective, extend(start(small)), settings, steps, report_result)
+    return _cropped(result, small).contiguous(), stopped
+
+
+def margins(height: int, width: int) -> tuple[int, int]:
+    """The pixels that are optimised above and below a result, and beside it: as many as can be mirrored."""
+    return min(MARGIN, height - 1), min(MARGIN, width - 1)
+
+
+def extend(picture: Tensor) -> Tensor:
+    """A picture [C, H, W] with its margins, in which it is mirrored."""
+    rows, columns = margins(*picture.shape[1:])
+    return F.pad(picture[None], (columns, columns, rows, rows), mode="reflect")[0]
+
+
+def _cropped(picture: Tensor, like: Tensor) -> Tensor:
+    """What :func:`extend` made of a picture of a size, without the margins, a view."""
+    height, width = like.shape[1:]
+    rows, columns = margins(height, width)
+    return picture[:, rows : rows + height, columns : columns + width]
 
 
 def _within(masks: Sequence[Tensor] | None, result: Tensor, content: Tensor) -> Tensor:
@@ -193,7 +226,19 @@ def check_pictures(
 def _start(init: str, content: Tensor, styles: Sequence[Tensor], generator: torch.Generator) -> Tensor:
     if init == "noise":
         return torch.rand(content.shape, generator=generator, dtype=content.dtype).to(content.device)
-    return content if init == "content" else resize_to(styles[0].to(content), content)
+    return _grainy(content) if init == "content" else resize_to(styles[0].to(content), content)
+
+
+def _grainy(picture: Tensor) -> Tensor:
+    """The picture with noise, as much as rounding to 8 bits hides, where it is the same along a row or a column:
+    there only its borders would tell the places apart, and patterns would grow in lines along them."""
+    even = [
+        F.max_pool2d(picture, size, 1, pad) + F.max_pool2d(-picture, size, 1, pad) < _GRAIN
+        for size, pad in (((1, 5), (0, 2)), ((5, 1), (2, 0)))
+    ]
+    where = even[0].all(0) | even[1].all(0)
+    noise = 2 * torch.rand(picture.shape, generator=torch.Generator().manual_seed(0), dtype=picture.dtype) - 1
+    return (picture + _GRAIN * where * noise.to(picture.device)).clamp(0, 1)
 
 
 def _descend(

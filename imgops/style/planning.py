@@ -13,6 +13,7 @@ from .._memory import free_memory, resident_memory
 from ..models.tiling import Tile, bytes_per_pixel, plan_tiles, receptive_fields
 from ..nn import Features
 from .objective import layers_of
+from .optimization import margins
 from .settings import OptimizeSettings
 
 #: pixels of the picture that are in memory at once, in numbers of its size: the content, the picture, its gradient and
@@ -30,8 +31,8 @@ def memory_of(network: nn.Module, settings: OptimizeSettings, height: int, width
     """Bytes that the program takes at most, estimated: the picture's, the tile's and its own."""
     content_layers, style_layers = layers_of(network, settings)
     names = list(dict.fromkeys([*content_layers, *style_layers]))
-    pixels = height * width
-    tile = max(_area(tile) for tile in _tiles_of(network, settings, height, width))
+    tiles = _tiles_of(network, settings, height, width)
+    pixels, tile = math.prod(tiles[0].size), max(map(_area, tiles))
     content = _content_bytes(network, list(content_layers)) * pixels
     pictures = 12 * _PICTURES[settings.optimizer] * pixels
     return _PROGRAM + pictures + content + _WORKSPACE * bytes_per_pixel(network, names) * tile
@@ -46,6 +47,8 @@ def work_of(network: nn.Module, settings: OptimizeSettings, height: int, width: 
 
 
 def _tiles_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int) -> list[Tile]:
+    """The tiles of a result with its margins."""
+    height, width = (side + 2 * margin for side, margin in zip((height, width), margins(height, width), strict=True))
     if settings.tile is None:
         return plan_tiles(height, width, None, [])
     content_layers, style_layers = layers_of(network, settings)

@@ -23,6 +23,7 @@ from imgops.style import (
     stylize_adain,
     stylize_fast,
 )
+from imgops.style.optimization import _start
 from tests.test_cli import error, imgops
 
 QUICK = ("--size", "48", "--device", "cpu")
@@ -207,3 +208,25 @@ def test_a_flat_picture_stays_flat_to_its_edge(method, colour):
         transfer = Transfer(TransferSettings(method=method, size=75, memory=memory), ["hubble"])
         result = transfer(torch.full((3, 61, 75), colour), [] if method == "fast" else [style])
         assert (result - result[:, 30:31, 37:38]).abs().max() < 0.01
+
+
+@pytest.mark.parametrize(("style", "colour", "tile"), [("hubble", 1.0, None), ("coffee", 0.5, 48)])
+def test_the_pattern_on_a_flat_picture_draws_no_frame(style, colour, tile):
+    """Its colours in the four pixels along the border are those of the middle."""
+    chosen = TransferSettings(size=72, optimize=OptimizeSettings(steps=50, tile=tile))
+    result = Transfer(chosen)(torch.full((3, 64, 72), colour), [read_picture(f"samples:{style}").pixels])
+    middle = result[:, 12:-12, 12:-12]
+    assert middle.std() > 0.03
+    border = torch.ones(64, 72, dtype=torch.bool)
+    border[4:-4, 4:-4] = False
+    assert (result[:, border].mean(1) - middle.mean((1, 2))).abs().max() < 0.03
+
+
+def test_rows_and_columns_that_are_even_begin_with_noise():
+    """Of no more than rounding hides: else only the borders tell places apart. The rest is as it was."""
+    ramp = torch.linspace(0, 1, 64, dtype=torch.float64)
+    for even in (ramp.expand(3, 48, 64), ramp.flip(0)[None, :, None].expand(3, 64, 48), torch.ones(3, 48, 64)):
+        start = _start("content", even, [], torch.Generator())
+        assert 0 < (start - even).abs().max() <= 0.5 / 255
+    uneven = torch.rand(3, 48, 64)
+    assert torch.equal(_start("content", uneven, [], torch.Generator()), uneven)
