@@ -52,6 +52,23 @@ def test_a_trace(name, twin):
         agrees(torch.jit.trace(module, picture(*SIZES[0])), module)
 
 
+@pytest.mark.parametrize("batch", [2, 4])
+def test_a_trace_of_a_discriminator_s_statistics(batch):
+    """A batch smaller than a group is the group, of the trace alone."""
+    module = imgops.nn.MinibatchStdDev(4)
+    traced = torch.jit.trace(module, torch.randn(batch, 3, 4, 4))
+    for n in (1, 3, 4, 8):
+        x = torch.randn(n, 3, 4, 4)
+        torch.testing.assert_close(traced(x), module(x))
+
+
+@needs_cpu_twin
+@pytest.mark.parametrize("name", ["filtered_lrelu", "upfirdn2d", "modulated_conv2d up", "FIRDownsample2d"])
+def test_a_trace_warns_of_nothing(name, recwarn):
+    torch.jit.trace(modules()[name].eval(), picture(*SIZES[0]))
+    assert not [w.message for w in recwarn if issubclass(w.category, torch.jit.TracerWarning)]
+
+
 @pytest.mark.parametrize("twin", TWINS)
 @pytest.mark.parametrize(
     "names",

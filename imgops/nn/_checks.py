@@ -6,17 +6,19 @@ from typing import Any
 
 from torch import Tensor
 
-from ..ops._common import as_int, untraced
+from ..ops._common import INT_MAX, as_int, untraced
 from ..reference.bias_act import ACTIVATIONS
 
 
 def check_size(owner: str, name: str, value: Any, minimum: int = 1) -> int:
-    """The int, of Python or NumPy; raise TypeError if it is none, ValueError if it is below ``minimum``."""
+    """The int, of Python or NumPy; raise TypeError if it is none, ValueError if it is out of range."""
     size = as_int(value)
     if size is None:
         raise TypeError(f"{owner}: {name} must be an int; got {type(value).__name__}")
     if size < minimum:
         raise ValueError(f"{owner}: {name} must be >= {minimum}; got {size}")
+    if size > INT_MAX:
+        raise ValueError(f"{owner}: {name} must be <= {INT_MAX}; got {size}")
     return size
 
 

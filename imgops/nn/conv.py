@@ -65,7 +65,7 @@ class EqualizedConv2d(nn.Module):
         )
         self.act, self.act_gain = act, activation_gain(owner, act)
         self.conv_clamp = conv_clamp
-        self.weight_gain = (in_channels * kernel_size**2) ** -0.5
+        self.weight_gain = (self.in_channels * self.kernel_size**2) ** -0.5
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.taps = resample_filter

@@ -72,7 +72,7 @@ class ModulatedDisplacement(nn.Module):
         if kernel_size % 2 == 0:
             raise ValueError(f"{owner}: kernel_size must be odd; got {kernel_size}")
         self.padding_mode = check_choice(owner, "padding_mode", padding_mode, PADDING_MODES)
-        self.weight_gain = (in_channels * kernel_size**2) ** -0.5
+        self.weight_gain = (self.in_channels * self.kernel_size**2) ** -0.5
         # a bias of 1: styles start around the identity
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1)
         self.weight = nn.Parameter(torch.empty(2, in_channels, kernel_size, kernel_size))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..ops._common import check_number
 from ..ops.bias_act import bias_act
 from ._checks import activation_gain, check_size
 
@@ -48,12 +49,12 @@ class EqualizedLinear(nn.Module):
         self.in_features = check_size(owner, "in_features", in_features)
         self.out_features = check_size(owner, "out_features", out_features)
         activation_gain(owner, act)
-        if not lr_multiplier > 0:
-            raise ValueError(f"{owner}: lr_multiplier must be > 0; got {lr_multiplier}")
         self.act = act
-        self.lr_multiplier = float(lr_multiplier)
-        self.weight_gain = self.lr_multiplier / in_features**0.5
-        self.bias_init = float(bias_init)
+        self.lr_multiplier = check_number(owner, "lr_multiplier", lr_multiplier)
+        if self.lr_multiplier <= 0:
+            raise ValueError(f"{owner}: lr_multiplier must be > 0; got {lr_multiplier}")
+        self.weight_gain = self.lr_multiplier / self.in_features**0.5
+        self.bias_init = check_number(owner, "bias_init", bias_init)
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
         self.reset_parameters()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from ..ops._common import accumulation_dtype, check_tensor
+from ..ops._common import accumulation_dtype, check_tensor, untraced
 from ..ops.adain import adain, adaptive_instance_norm
 from ._checks import check_size
 from .linear import EqualizedLinear
@@ -75,7 +77,7 @@ class AdaptiveInstanceNorm2d(nn.Module):
     def __init__(self, num_features: int, w_dim: int, eps: float = 1e-8) -> None:
         super().__init__()
         self.num_features, self.eps = check_size(type(self).__name__, "num_features", num_features), eps
-        self.affine = EqualizedLinear(w_dim, 2 * num_features)
+        self.affine = EqualizedLinear(w_dim, 2 * self.num_features)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         scale, bias = self.affine(w).chunk(2, dim=1)
@@ -134,12 +136,9 @@ def minibatch_stddev(x: Tensor, group_size: int | None = 4, num_channels: int = 
         group_size = check_size("minibatch_stddev", "group_size", group_size)
     num_channels = check_size("minibatch_stddev", "num_channels", num_channels)
     check_tensor("nn.minibatch_stddev", "x", x, 4)
+    _check_shares(x, group_size, num_channels)
     n, c, h, w = x.shape
-    group = n if group_size is None else min(group_size, n)
-    if n == 0 or n % group != 0:
-        raise ValueError(f"MinibatchStdDev: the batch must be a multiple of group_size {group_size}; got {n}")
-    if c % num_channels != 0:
-        raise ValueError(f"MinibatchStdDev: num_channels {num_channels} must divide x's channels; got {c}")
+    group = _group(n, group_size)
     # [group, groups, num_channels, share of channels, H, W]
     y = x.to(accumulation_dtype(x.dtype)).reshape(group, n // group, num_channels, c // num_channels, h, w)
     # centred first: the second-order gradient of torch.var cancels badly in float32
@@ -147,6 +146,22 @@ def minibatch_stddev(x: Tensor, group_size: int | None = 4, num_channels: int = 
     y = (y.square().mean(dim=0) + EPS).sqrt().mean(dim=(2, 3, 4))
     y = y.repeat(group, 1)[:, :, None, None].expand(n, num_channels, h, w).to(x.dtype)
     return torch.cat([x, y], dim=1)
+
+
+def _group(batch: int | Tensor, group_size: int | None) -> Any:
+    """The samples of a group; a trace, where the batch is a tensor, works them out of its batch."""
+    if group_size is None:
+        return batch
+    return batch.clamp(max=group_size) if isinstance(batch, Tensor) else min(group_size, batch)
+
+
+@untraced
+def _check_shares(x: Tensor, group_size: int | None, num_channels: int) -> None:
+    n, c = x.shape[:2]
+    if n == 0 or n % _group(n, group_size) != 0:
+        raise ValueError(f"MinibatchStdDev: the batch must be a multiple of group_size {group_size}; got {n}")
+    if c % num_channels != 0:
+        raise ValueError(f"MinibatchStdDev: num_channels {num_channels} must divide x's channels; got {c}")
 
 
 class MinibatchStdDev(nn.Module):

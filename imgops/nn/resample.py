@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ..ops.upfirdn2d import filter_size, setup_filter, upfirdn2d
+from ..ops._common import check_int, check_tensor
+from ..ops.upfirdn2d import check_filter, filter_size, setup_filter, upfirdn2d
 from ..reference.modulated_conv2d import resample_padding
 from ._checks import check_size
 from ._init import set_filter
@@ -20,6 +21,7 @@ def upsample2d(x: Tensor, f: Tensor | None, up: int = 2) -> Tensor:
 
     Keeps the mean where f sums to 1. Raises what upfirdn2d raises.
     """
+    f, up = _checked("upsample2d", x, f, "up", up)
     padding = resample_padding((0, 0, 0, 0), filter_size(f), up, 1)
     return upfirdn2d(x, f, up=up, padding=padding, gain=float(up**2))
 
@@ -29,8 +31,15 @@ def downsample2d(x: Tensor, f: Tensor | None, down: int = 2) -> Tensor:
 
     Keeps the mean where f sums to 1. Raises what upfirdn2d raises.
     """
+    f, down = _checked("downsample2d", x, f, "down", down)
     padding = resample_padding((0, 0, 0, 0), filter_size(f), 1, down)
     return upfirdn2d(x, f, down=down, padding=padding)
+
+
+def _checked(op: str, x: Tensor, f: Tensor | None, name: str, factor: int) -> tuple[Tensor | None, int]:
+    """The filter and the factor, which the padding is worked out of before upfirdn2d sees them."""
+    check_tensor(f"nn.{op}", "x", x, 4)
+    return check_filter(f"nn.{op}", "f", f, x), check_int(f"nn.{op}", name, factor, 1)
 
 
 class _Resample2d(nn.Module):

@@ -22,6 +22,8 @@ DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 #: the largest factor, padding and up-sampled size that ops take: a sum of a few of them fits 64 bits
 INT_MAX = 2**60
+#: the largest number that ops take, but infinity: that of the narrowest sums
+FLOAT_MAX = torch.finfo(torch.float32).max
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -155,7 +157,9 @@ def check_number(op: str, name: str, value: Any, minimum: float | None = None) -
     try:
         number = float(value)
     except OverflowError:
-        raise ValueError(f"imgops.{op}: {name} must fit a float64; got an int of {len(str(value))} digits") from None
+        raise ValueError(f"imgops.{op}: {name} must fit a float32; got an int of {len(str(value))} digits") from None
+    if FLOAT_MAX < abs(number) < math.inf:
+        raise ValueError(f"imgops.{op}: {name} must fit a float32; got {number:g}")
     if number != number or (minimum is not None and number < minimum):
         raise ValueError(
             f"imgops.{op}: {name} must be {'a number' if minimum is None else f'>= {minimum:g}'}; got {number}"

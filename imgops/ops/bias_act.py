@@ -80,7 +80,7 @@ def activation_arguments(
     op: str, act: str, alpha: float | None, gain: float | None, clamp: float | None
 ) -> tuple[float, float, float]:
     """(alpha, gain, clamp) checked, with the activation's defaults; no clamp is -1."""
-    if act not in ACTIVATIONS:
+    if act not in tuple(ACTIVATIONS):
         raise ValueError(f"imgops.{op}: act must be one of {', '.join(ACTIVATIONS)}; got {act!r}")
     defaults = ACTIVATIONS[act]
     return (

@@ -122,6 +122,7 @@ def filtered_lrelu(
     return namespace(twin).filtered_lrelu(x, fu, fd, b, up, down, pads, *numbers, flip_filter, keep)[0]
 
 
+@untraced
 def _in_one_cuda_pass(x: Tensor, fu: Tensor | None, fd: Tensor | None, up: int, down: int) -> bool:
     """Whether csrc/cuda/filtered_lrelu.cu has a pass for the filters and for those of the gradient: StyleGAN3's.
 

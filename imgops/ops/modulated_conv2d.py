@@ -21,6 +21,7 @@ from ._common import (
     check_operand,
     check_tensor,
     constant_shape,
+    is_empty,
     untraced,
     without_autocast,
 )
@@ -162,6 +163,9 @@ def resampled_conv2d(
     f = resample_filter if up > 1 or down > 1 else None
     _check_epilogue(op, x, weight, noise, bias, _output_size(op, x, weight, f, up, down, pads))
     twin = _backend.choose(op, x.device.type, impl, STATUSES)
+    if is_empty(x):
+        # libraries refuse an image without pixels, also one whose padding has some
+        twin = "reference"
     if 1 in constant_shape(weight):
         # strides of a side of 1 say nothing, and PyTorch's convolution on the CPU has no gradient for some
         weight = weight.contiguous()

@@ -25,6 +25,7 @@ from ._common import (
     check_tensor,
     constant_shape,
     dense_format,
+    is_empty,
     known,
     untraced,
     without_autocast,
@@ -61,16 +62,19 @@ def setup_filter(
         [n] where separable, else [fh, fw].
 
     Raises:
-        TypeError: the taps are no numbers.
+        TypeError: the taps are no numbers, or a flag is no boolean.
         ValueError: no taps, taps or a gain that are not finite, more than 2 dimensions, a 2-D filter that is to be
             separable, a separable one with a negative gain, taps that sum to 0 with ``normalize``.
     """
     gain = check_number("setup_filter", "gain", gain)
+    normalize = check_bool("setup_filter", "normalize", normalize)
+    flip_filter = check_bool("setup_filter", "flip_filter", flip_filter)
+    separable = None if separable is None else check_bool("setup_filter", "separable", separable)
     if math.isinf(gain):
         raise ValueError(f"imgops.setup_filter: gain must be finite; got {gain}")
     try:
         f = torch.as_tensor(1.0 if taps is None else taps, dtype=torch.float32, device=device)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise TypeError(f"imgops.setup_filter: taps must be numbers, 1-D or 2-D; {error}") from None
     if f.ndim > 2 or f.numel() == 0:
         raise ValueError(
@@ -261,7 +265,13 @@ def choose_resampler(
     x: Tensor, f: Tensor | None, up: Sequence[int], down: Sequence[int], impl: str | None, act: str = "linear"
 ) -> str:
     """The twin that resamples x; of those on a GPU the one in CUDA C++ is best at four taps of a planar image."""
-    four_taps = (
+    first = "cuda" if _four_taps(x, f, up, down, act) else None
+    return _backend.choose("upfirdn2d", x.device.type, impl, STATUSES, first)
+
+
+@untraced
+def _four_taps(x: Tensor, f: Tensor | None, up: Sequence[int], down: Sequence[int], act: str) -> bool:
+    return (
         f is not None
         and f.shape[0] == f.shape[-1] == 4
         and (*up, *down) in ((1, 1, 1, 1), (2, 2, 1, 1), (1, 1, 2, 2))
@@ -270,7 +280,6 @@ def choose_resampler(
         # by its strides: torch.func.vmap knows no memory format
         and (x.shape[1] == 1 or x.stride(1) != 1)
     )
-    return _backend.choose("upfirdn2d", x.device.type, impl, STATUSES, "cuda" if four_taps else None)
 
 
 def check_filter(op: str, name: str, f: Any, x: Tensor) -> Tensor | None:
@@ -284,7 +293,7 @@ def check_filter(op: str, name: str, f: Any, x: Tensor) -> Tensor | None:
     if f.dtype not in DTYPES:
         allowed = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
         raise TypeError(f"imgops.{op}: {name} must have one of the dtypes {allowed}, whatever x has; got {f.dtype}")
-    if f.ndim not in (1, 2) or f.numel() == 0:
+    if f.ndim not in (1, 2) or is_empty(f):
         raise ValueError(f"imgops.{op}: {name} must have 1 or 2 dimensions, none empty; got shape {list(f.shape)}")
     if f.device != x.device:
         raise ValueError(f"imgops.{op}: {name} must be on x's device {x.device}; got {f.device}")

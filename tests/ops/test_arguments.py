@@ -55,7 +55,7 @@ def test_numbers_of_numpy_are_numbers():
     )
     with pytest.raises(TypeError, match="gain must be a number; got bool"):
         imgops.bias_act(X, gain=np.bool_(True))
-    with pytest.raises(ValueError, match="gain must fit a float64; got an int of 401 digits"):
+    with pytest.raises(ValueError, match="gain must fit a float32; got an int of 401 digits"):
         imgops.bias_act(X, gain=10**400)
 
 
@@ -68,6 +68,7 @@ def test_numbers_of_numpy_are_numbers():
         (lambda: imgops.setup_filter([1, float("nan"), 1]), "taps must be finite"),
         (lambda: imgops.setup_filter([[1, float("inf")]], normalize=False), "taps must be finite"),
         (lambda: imgops.setup_filter([1e39, 1]), "taps must be finite"),
+        (lambda: imgops.setup_filter([1, 2], gain=1e39), "gain must fit a float32; got 1e\\+39"),
         (lambda: imgops.setup_filter([1, -1]), "taps that sum to 0 cannot be normalised"),
         # a sum that only rounding keeps from 0
         (lambda: imgops.setup_filter([0.1, 0.2, -0.3]), "taps that sum to 0 cannot be normalised"),
@@ -101,3 +102,69 @@ def test_a_negative_gain_of_a_filter_that_is_not_separable():
 def test_sizes_beyond_any_memory_are_refused_first(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("impl", ["reference", None])
+@pytest.mark.parametrize("call", [
+    lambda impl: imgops.bias_act(X, clamp=1e39, impl=impl),
+    lambda impl: imgops.bias_act(X, act="lrelu", alpha=-1e300, impl=impl),
+    lambda impl: imgops.filtered_lrelu(X, slope=1e39, impl=impl),
+    lambda impl: imgops.upfirdn2d(X, TAPS, gain=1e300, impl=impl),
+    lambda impl: imgops.modulated_conv2d(X, torch.ones(2, X.shape[1], 1, 1), X[:, :, 0, 0], gain=1e39, impl=impl),
+    lambda impl: imgops.adain(X, X, eps=1e300, impl=impl),
+])  # fmt: skip
+def test_a_number_that_the_sums_cannot_hold(call, impl):
+    with pytest.raises(ValueError, match="must fit a float32"):
+        call(impl)
+
+
+@pytest.mark.parametrize("flag", ["normalize", "flip_filter", "separable"])
+def test_the_flags_of_a_filter_are_booleans(flag):
+    taps = [1, 3, 2]
+    assert torch.equal(imgops.setup_filter(taps, **{flag: np.True_}), imgops.setup_filter(taps, **{flag: True}))
+    for value in (2, "False"):
+        with pytest.raises(TypeError, match=f"{flag} must be a bool"):
+            imgops.setup_filter(taps, **{flag: value})
+
+
+@pytest.mark.parametrize("act", [["lrelu"], {}, None, 3])
+def test_an_activation_is_named(act):
+    with pytest.raises(ValueError, match="act must be one of"):
+        imgops.bias_act(X, act=act)
+
+
+@pytest.mark.parametrize("function", [imgops.nn.upsample2d, imgops.nn.downsample2d])
+def test_resampling_names_what_is_wrong(function):
+    for factor in ("2", 2.0, None):
+        with pytest.raises(TypeError, match=r"(up|down) must be an int"):
+            function(X, TAPS, factor)
+    with pytest.raises(TypeError, match=r"f must be a torch.Tensor or None"):
+        function(X, [1, 3, 3, 1])
+    with pytest.raises(ValueError, match=r"f must have 1 or 2 dimensions"):
+        function(X, torch.tensor(1.0))
+
+
+def test_sizes_of_eight_bits_do_not_overflow():
+    """NumPy's integers of few bits wrap around in a product."""
+    c, k, layers = np.int8(100), np.int8(3), imgops.nn
+    assert layers.EqualizedConv2d(c, k, k).weight_gain == layers.EqualizedConv2d(100, 3, 3).weight_gain
+    assert layers.ModulatedDisplacement(c, k).weight_gain == layers.ModulatedDisplacement(100, 3).weight_gain
+    assert layers.AdaptiveInstanceNorm2d(c, k).affine.weight.shape == (200, 3)
+    assert layers.EqualizedLinear(c, k).weight_gain == layers.EqualizedLinear(100, 3).weight_gain
+
+
+def test_a_size_beyond_any_memory_is_told():
+    with pytest.raises(ValueError, match=r"in_features must be <= \d+; got 10+"):
+        imgops.nn.EqualizedLinear(10**30, 2)
+
+
+@pytest.mark.parametrize("factors", [{}, {"up": 2}, {"down": 2}])
+@pytest.mark.parametrize("size", [(0, 4), (4, 0)])
+@pytest.mark.parametrize("taps", [1, 3])
+def test_an_image_without_pixels_whose_padding_has_some(factors, size, taps):
+    results = []
+    for impl in ("reference", None):
+        x, weight, styles = (torch.ones(s, requires_grad=True) for s in ((2, 3, *size), (4, 3, taps, taps), (2, 3)))
+        y = imgops.modulated_conv2d(x, weight, styles, padding=3, **factors, impl=impl)
+        results.append([y, *torch.autograd.grad(y.sum(), (x, weight, styles))])
+    torch.testing.assert_close(results[1], results[0])
