@@ -54,7 +54,7 @@ def parse_labels(text: bytes, names: Sequence[str], folder: str, shown: str) -> 
         shown: the table's path, for messages.
 
     Raises:
-        DataError: the table is no JSON of that form, does not name each picture once, or its classes are not numbered
+        DataError: the table is no JSON of that form, does not give each picture one class, or its classes are not numbered
             from 0 without gaps, or have not a name each; names the table and the entry.
     """
     table = _table(text, shown)
@@ -70,10 +70,9 @@ def parse_labels(text: bytes, names: Sequence[str], folder: str, shown: str) -> 
         name = next((name for name in tries if name in known), None)
         if name is None:
             raise DataError(f"{shown}: {_clipped(given)} has a label but is not in {shown.removesuffix('/' + LABELS)}")
-        if name in classes:
-            what = f"two labels, {classes[name]} and {label}" if classes[name] != label else f"its label {label} twice"
-            raise DataError(f"{shown}: {given} has {what}")
-        classes[name] = label
+        # the same class again, as in tables that were joined, says nothing new
+        if classes.setdefault(name, label) != label:
+            raise DataError(f"{shown}: {_clipped(given)} has two labels, {classes[name]} and {label}")
     missing = [name for name in names if name not in classes]
     if missing:
         raise DataError(f"{shown}: {missing[0]} has no label ({len(missing)} of {len(names)} pictures have none)")
