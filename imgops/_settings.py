@@ -78,6 +78,8 @@ def powers_of_two(low: int, high: int) -> Choice:
 
 #: what torch's and NumPy's generators take
 SEED = Bounds(0, most=2**63 - 1)
+#: pixels of a side of a picture, which is planned in tiles, so that the memory alone would not end it soon
+SIDE = Bounds(1, most=65536)
 
 
 def check_types(settings: type, values: dict[str, Any]) -> None:

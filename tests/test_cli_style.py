@@ -259,7 +259,7 @@ def broken_files(folder, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"content": "{tmp}/nowhere.png"}, "No such file or directory: '{tmp}/nowhere.png'"),
+        ({"content": "{tmp}/nowhere.png"}, "{tmp}/nowhere.png: No such file or directory"),
         ({"content": "{tmp}/text.png"}, "{tmp}/text.png: not a picture"),
         ({"content": "{tmp}/empty.png"}, "{tmp}/empty.png: the file is empty"),
         ({"content": "{tmp}/cut.png"}, "{tmp}/cut.png: damaged"),
@@ -286,7 +286,7 @@ def broken_files(folder, tmp_path):
         ({"more": ["--preview", "{dir}/cat.png"]}, "--preview {dir}/cat.png is one of the sources"),
         ({"more": ["--preview", "{tmp}/results/out.png"]}, "two results would have this name"),
         ({"out": "{dir}/cat.png/out.png"}, "cat.png"),
-        ({"more": ["--keep-colours", "red"]}, "keep_colours must be one of luma, coral, histogram"),
+        ({"more": ["--keep-colours", "red"]}, "--keep-colours must be one of luma, coral, histogram"),
         ({"more": ["--weights", "{tmp}/page.pth"]}, "{tmp}/page.pth: a web page, not weights"),
         ({"more": ["--device", "abacus"]}, "--device abacus"),
         ({"more": ["--size", "2"]}, "size must be >= 16; got 2"),

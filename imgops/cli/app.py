@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import os
+import re
 import sys
 import typing
 import warnings
@@ -21,10 +23,14 @@ from ._help import Command, HelpPage
 from ._options import Device
 from ._quiet import keep_quiet, say
 from .dream_command import dream
-from .style_commands import style_app
+from .style_commands import DefaultCommand, style_app
 
 #: what a mistake of the user, or of the machine, raises; anything else is a mistake of ours and shows its traceback
 USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, ImportError, ArithmeticError, MemoryError)
+
+#: how the library begins an error of a setting, with what it is a setting of or without
+_SETTING = re.compile(r"(?:\w+: )?(\w+) ")
+_STACK = re.compile(r"\s*(?:Exception raised from|C\+\+ CapturedTraceback|frame #\d+:)")
 
 
 class OneLineErrors(HelpPage, TyperGroup):
@@ -54,7 +60,7 @@ class OneLineErrors(HelpPage, TyperGroup):
                 if isinstance(error, ModuleNotFoundError):
                     text = missing_package(error)
                 else:
-                    text = " ".join((worded() if worded else str(error)).split())
+                    text = " ".join((worded() if worded else self.text_of(error, given)).split())
                 if worded or text.startswith("--"):
                     # an option is the cause
                     text += f" (see {self.named(given)} --help)" if text else ""
@@ -63,17 +69,36 @@ class OneLineErrors(HelpPage, TyperGroup):
                 sys.exit(2)
         sys.exit(code if isinstance(code, int) else 0)
 
+    def text_of(self, error: Exception, given: Sequence[str]) -> str:
+        """What an error of the command line ``given`` says: a file as it is named, a setting as the option it has."""
+        if isinstance(error, OSError) and error.strerror and error.filename is not None:
+            return f"{os.fsdecode(error.filename)}: {error.strerror}"
+        # what follows in a message of torch's is its own stack
+        text = _STACK.split(str(error))[0]
+        begins = _SETTING.match(text)
+        if type(error) in (ValueError, TypeError) and begins:
+            command = self._path(given)[-1][1]
+            # of a group, the command that is meant where none is named
+            command = command.get_command(None, "") if isinstance(command, DefaultCommand) else command
+            for option in command.params:
+                if option.name == begins[1] and option.opts[0].startswith("--"):
+                    return f"{option.opts[0]} {text[begins.end() :]}"
+        return text
+
     def named(self, given: Sequence[str]) -> str:
         """The command that a command line names, as ``imgops style train-fast``."""
+        return " ".join(word for word, _ in self._path(given))
+
+    def _path(self, given: Sequence[str]) -> list[tuple[str, Any]]:
         group: Any = self
-        words = ["imgops"]
+        path = [("imgops", group)]
         for word in given:
             if word in getattr(group, "commands", {}):
-                words.append(word)
                 group = group.commands[word]
+                path.append((word, group))
             elif not word.startswith("-"):
                 break
-        return " ".join(words)
+        return path
 
 
 def _one_line_warning(message: Warning | str, *rest: Any, **more: Any) -> None:

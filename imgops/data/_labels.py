@@ -54,8 +54,8 @@ def parse_labels(text: bytes, names: Sequence[str], folder: str, shown: str) -> 
         shown: the table's path, for messages.
 
     Raises:
-        DataError: the table is no JSON of that form, does not give each picture one class, or its classes are not numbered
-            from 0 without gaps, or have not a name each; names the table and the entry.
+        DataError: the table is no JSON of that form, does not give each picture one class, or its classes are not
+            numbered from 0 without gaps, or have not a name each; names the table and the entry.
     """
     table = _table(text, shown)
     pairs = table["labels"]

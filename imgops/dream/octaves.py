@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._settings import SIDE
 from ..data.pictures import resize_picture
 from ._state import evaluating, working_picture
 from .gradient import Gradient
@@ -73,6 +74,8 @@ def starting_picture(
             raise TypeError(f"dream: size must be an int or (height, width); got {size!r}")
         if side is not None and side < 1:
             raise ValueError(f"dream: size must be >= 1; got {size!r}")
+        if side is not None:
+            SIDE.check("dream: size", side)
     if picture is None:
         if size is None or len(sides) > 2:
             raise ValueError(f"dream: noise needs a size, or (height, width); got {size!r}")

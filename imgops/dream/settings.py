@@ -73,6 +73,8 @@ class DreamSettings:
                 raise ValueError(f"DreamSettings: {name} must be >= {least}; got {value}")
         SEED.check("DreamSettings: seed", self.seed)
         Bounds(0, most=65536).check("DreamSettings: jitter", self.jitter)
+        # each is planned before those too small for the network are left out
+        Bounds(1, most=1000).check("DreamSettings: octaves", self.octaves)
         for name, above in (("octave_scale", 1), ("step_size", 0), ("alpha", 1)):
             value = getattr(self, name)
             if value is None and name != "octave_scale":

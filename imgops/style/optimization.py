@@ -214,7 +214,7 @@ def check_pictures(
         if values is not None and len(values) != len(styles):
             raise ValueError(f"style: {name} must have one for each of the {len(styles)} styles; got {len(values)}")
     if weights is not None and (min(weights) < 0 or not 0 < sum(weights) < math.inf):
-        raise ValueError(f"style: weights must be >= 0 and not all 0; got {list(weights)}")
+        raise ValueError(f"style: style weights must be >= 0 and not all 0; got {list(weights)}")
     for name, given in {"masks": masks, "style_masks": style_masks}.items():
         for mask in given or ():
             if mask is not None and (mask.ndim != 3 or mask.shape[0] != 1 or mask.numel() == 0):

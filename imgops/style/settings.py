@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .._settings import SEED
+from .._settings import SEED, SIDE
 from ..models.vgg import DEPTHS, VGG
 from ..nn import Features
 from ..nn._checks import check_choice, check_size
@@ -238,6 +238,8 @@ class OptimizeSettings:
         }.items():
             check_size("style", name, getattr(self, name), least)
         SEED.check("style: seed", self.seed)
+        for name in ("size", "first_size"):
+            SIDE.check(f"style: {name}", getattr(self, name))
         if self.tile is not None:
             check_size("style", "tile", self.tile)
         check_choice("style", "optimizer", self.optimizer, OPTIMIZERS)
@@ -251,6 +253,11 @@ class OptimizeSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"style: {name} must be > 0; got {value}")
+        if self.size * self.style_scale > SIDE.most:
+            most = SIDE.most / self.size
+            raise ValueError(
+                f"style: style_scale must be at most {most:g} for a size of {self.size}; got {self.style_scale}"
+            )
         if not 0 <= self.average < 1:
             raise ValueError(f"style: average must be at least 0 and below 1; got {self.average}")
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .._memory import OutOfMemory, naming_remedy
+from .._settings import SIDE
 from ..data._formats import picture_suffixes
 from ..data.colours import KEEP_COLOURS, is_grey, keep_colours, keep_luma
 from ..data.pictures import resize_picture
@@ -92,7 +93,7 @@ class TransferSettings:
         if self.keep_colours is not None:
             check_choice("style", "keep_colours", self.keep_colours, KEEP_COLOURS)
         if self.size is not None:
-            check_size("style", "size", self.size, 16)
+            SIDE.check("style: size", check_size("style", "size", self.size, 16))
         if self.memory is not None and not self.memory > 0:
             raise ValueError(f"style: memory must be > 0; got {self.memory}")
         if not 0 <= self.alpha <= 1:

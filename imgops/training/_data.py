@@ -41,14 +41,17 @@ def check_apart(out: str | os.PathLike[str], data: str, sheets: bool = False) ->
         data: what a run is trained on; a zip or a free set is in nobody's way.
         sheets: whether ``out`` is only written to: data in a folder inside is then no matter.
     """
+    for name, value in (("out", out), ("data", data)):
+        if not os.fspath(value).strip():
+            raise ValueError(f"{name} must be a path; got {value!r}")
     if Path(out).exists() and not Path(out).is_dir():
         raise ValueError(f"out must be a folder; {out} is a file")
     if not Path(data).is_dir():
         return
     if _within(out, data):
         raise ValueError(
-            f"out {out} lies inside the data {data}: what is written there would be trained on; choose another place "
-            f"(a run can be moved: --resume finds it by its new --out)"
+            f"out {out} lies inside the data {data}: what is written there would be trained on; choose another place"
+            + ("" if sheets else " (a run can be moved: --resume finds it by its new --out)")
         )
     if not sheets and _within(data, out):
         raise ValueError(

@@ -90,8 +90,9 @@ def train(
     record = DataRecord.of(dataset)
     trainer = Trainer(config, dataset.labels, dataset.class_names)
     if resume:
-        _tell_of_changes(record, present[-1])
+        # data that does not fit ends here, and is not said to go on
         trainer.load(present[-1])
+        _tell_of_changes(record, present[-1])
     elif check_data and isinstance(dataset, ImageFolder):
         _check(dataset, quiet)
     out.mkdir(parents=True, exist_ok=True)
