@@ -23,8 +23,9 @@ _PICTURES = {"adam": 9, "lbfgs": 33}
 _EVALUATIONS = {"adam": 1.0, "lbfgs": 1.5}
 #: sides of tiles to choose from, in pixels
 TILES = (2048, 1536, 1024, 768, 512, 384, 256, 128)
-#: bytes of the program with its libraries; what a tile takes beyond what is counted, as a factor (both measured)
-_PROGRAM, _WORKSPACE = 500e6, 1.5
+#: bytes of the program with its libraries; what a picture, and a tile of several, takes beyond what is counted, as
+#: factors (all measured)
+_PROGRAM, _WORKSPACE, _WORKSPACE_OF_TILES = 500e6, 1.5, 2.2
 
 
 def memory_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int) -> float:
@@ -35,7 +36,8 @@ def memory_of(network: nn.Module, settings: OptimizeSettings, height: int, width
     pixels, tile = math.prod(tiles[0].size), max(map(_area, tiles))
     content = _content_bytes(network, list(content_layers)) * pixels
     pictures = 12 * _PICTURES[settings.optimizer] * pixels
-    return _PROGRAM + pictures + content + _WORKSPACE * bytes_per_pixel(network, names) * tile
+    workspace = _WORKSPACE if len(tiles) == 1 else _WORKSPACE_OF_TILES
+    return _PROGRAM + pictures + content + workspace * bytes_per_pixel(network, names) * tile
 
 
 def work_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int, size: int) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import safetensors.torch
@@ -208,6 +211,28 @@ def test_a_flat_picture_stays_flat_to_its_edge(method, colour):
         transfer = Transfer(TransferSettings(method=method, size=75, memory=memory), ["hubble"])
         result = transfer(torch.full((3, 61, 75), colour), [] if method == "fast" else [style])
         assert (result - result[:, 30:31, 37:38]).abs().max() < 0.01
+
+
+_MEASURED = """
+import resource, sys
+from imgops.data import read_picture, resize_picture
+from imgops.style import OptimizeSettings, Transfer, TransferSettings, planning
+
+settings = OptimizeSettings(size=512, first_size=512, steps=2, tile=256, style_loss="wasserstein")
+transfer = Transfer(TransferSettings(size=512, optimize=settings))
+content = resize_picture(read_picture("samples:chelsea").pixels, 512)
+print(planning.memory_of(transfer.encoder, settings, *content.shape[1:]))
+transfer(content, [read_picture("samples:hubble").pixels])
+print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+def test_tiles_take_the_memory_that_was_announced():
+    done = subprocess.run([sys.executable, "-c", _MEASURED], capture_output=True, text=True, check=True)
+    announced, peak = map(float, done.stdout.split())
+    assert 0.85 * peak < announced < 1.15 * peak
 
 
 @pytest.mark.parametrize(("style", "colour", "tile"), [("hubble", 1.0, None), ("coffee", 0.5, 48)])
