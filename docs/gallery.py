@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from imgops.data.colours import keep_colours
 from imgops.data.pictures import read_picture, resize_picture
 from imgops.data.textures import procedural_texture
 from imgops.dream import DreamSettings, GuidedObjective, Objective, default_objectives, dream
@@ -25,13 +26,37 @@ FOLDER = Path(__file__).parent / "gallery"
 SIZE = 256
 #: pixels between pictures, and of the text above each
 GAP, LINE = 6, 18
+#: the mean luma that a picture may have to lead, and the standard deviation that it must have
+LIGHT, CONTRAST = (0.25, 0.75), 0.12
+#: of the content's loss: of so small a picture little would be left at the usual weight of 1
+CONTENT_WEIGHT = 4.0
+#: the contents and styles of the picture that leads
+PAIRS = (("camera", "retina"), ("coffee", "33"))
 
 
 def sample(name: str) -> Tensor:
-    """A sample, or a procedural texture by its seed."""
+    """The middle square of a sample, or of a procedural texture by its seed."""
     if name.isdigit():
         return procedural_texture(int(name)).float() / 255
-    return read_picture(f"samples:{name}").pixels
+    pixels = read_picture(f"samples:{name}").pixels
+    side = min(pixels.shape[1:])
+    top, left = ((length - side) // 2 for length in pixels.shape[1:])
+    return pixels[:, top : top + side, left : left + side]
+
+
+def check_light(title: str, picture: Tensor) -> None:
+    """Refuse a picture [3, H, W], RGB in [0, 1], of which too little would be seen at the head of a page.
+
+    Raises:
+        ValueError: nearly black, nearly white, or nearly flat.
+    """
+    luma = torch.einsum("chw,c->hw", picture.clamp(0, 1), picture.new_tensor([0.299, 0.587, 0.114]))
+    mean, deviation = luma.mean().item(), luma.std().item()
+    if not LIGHT[0] <= mean <= LIGHT[1] or deviation < CONTRAST:
+        raise ValueError(
+            f"{title}: mean luma must be {LIGHT[0]} to {LIGHT[1]}, and its standard deviation at least {CONTRAST}; "
+            f"got {mean:.2f} and {deviation:.2f}"
+        )
 
 
 def sheet(name: str, rows: Sequence[Sequence[tuple[str, Tensor]]]) -> None:
@@ -55,43 +80,54 @@ def transferred(content: Tensor, styles: Sequence[Tensor], networks: Sequence[st
     """By :class:`imgops.style.Transfer`; ``steps`` and others of the optimisation go there."""
     own = {key: options.pop(key) for key in list(options) if key in OptimizeSettings.__dataclass_fields__}
     masks = options.pop("masks", None)
-    settings = TransferSettings(size=SIZE, optimize=OptimizeSettings(**own), **options)  # type: ignore[arg-type]
+    optimizing = OptimizeSettings(**{"content_weight": CONTENT_WEIGHT, **own})  # type: ignore[arg-type]
+    settings = TransferSettings(size=SIZE, optimize=optimizing, **options)  # type: ignore[arg-type]
     return Transfer(settings, networks)(content, styles, masks=masks)  # type: ignore[arg-type]
 
 
 def methods() -> None:
-    """Contents and styles by the three methods."""
+    """Contents and styles by the three methods, and a dream; it leads the README."""
     rows = []
-    for content, style in (("chelsea", "hubble"), ("chelsea", "6"), ("astronaut", "retina"), ("coffee", "3")):
+    for content, style in PAIRS:
         x, s = sample(content), sample(style)
         row = [("content", x), ("style", s), ("optimize", transferred(x, [s]))]
-        row.append(("optimize, wasserstein", transferred(x, [s], style_loss="wasserstein")))
-        row.append(("adain", transferred(x, [s], method="adain")))
-        if style == "hubble":
-            row.append(("fast", transferred(x, [], [style], method="fast")))
-        rows.append(row)
+        rows.append([*row, ("adain", transferred(x, [s], method="adain"))])
+    cat, cup, picture = sample("chelsea"), sample("coffee"), resize_picture(sample("astronaut"), SIZE)
+    adain = transferred(cat, [cup], method="adain")
+    fast = [
+        ("fast (hubble), in the content's colours", transferred(x, [], ["hubble"], method="fast", keep_colours="coral"))
+        for x in (cat, cup)
+    ]
+    rows.append([("content", cat), ("style", cup), ("adain", adain), fast[0]])
+    network = load_encoder("default")
+    dreamt = dream(picture, network, default_objectives(network))
+    rows.append([("picture", picture), ("dream", dreamt), ("content", cup), fast[1]])
+    for title, picture in (cell for row in rows for cell in row):
+        if title not in ("content", "style", "picture"):
+            check_light(title, picture)
     sheet("methods", rows)
 
 
 def options() -> None:
     """Colours, masks, mixtures."""
-    x, s, t = sample("chelsea"), sample("hubble"), sample("6")
+    x, s, t = sample("chelsea"), sample("retina"), sample("24")
     left = (torch.arange(x.shape[2]) < x.shape[2] / 2).float().expand(1, *x.shape[1:])
-    two = {"method": "adain"}
+    painted = transferred(x, [sample("36")])
+    own, two = {"method": "fast"}, {"method": "adain"}
     sheet(
         "options",
         [
             [
-                ("optimize", transferred(x, [t])),
-                ("--keep-colours luma", transferred(x, [t], keep_colours="luma")),
-                ("--keep-colours coral", transferred(x, [t], keep_colours="coral")),
-                ("--keep-colours histogram", transferred(x, [t], keep_colours="histogram")),
+                ("optimize", painted),
+                ("--keep-colours luma", keep_colours(painted, resize_picture(x, SIZE), "luma")),
+                ("fast (hubble)", transferred(x, [], ["hubble"], **own)),
+                ("--keep-colours coral", transferred(x, [], ["hubble"], keep_colours="coral", **own)),
             ],
             [
-                ("two masks", transferred(x, [s, t], masks=[left, 1 - left])),
-                ("adain --alpha 0.5", transferred(x, [t], alpha=0.5, **two)),
+                ("adain, two masks", transferred(x, [s, t], masks=[left, 1 - left], **two)),
                 ("adain --style-weights 1,1", transferred(x, [s, t], style_weights=(1.0, 1.0), **two)),
-                ("--content-weight 5", transferred(x, [t], content_weight=5.0)),
+                ("adain --alpha 0.5", transferred(x, [t], alpha=0.5, **two)),
+                ("adain --keep-colours coral", transferred(x, [t], keep_colours="coral", **two)),
             ],
         ],
     )

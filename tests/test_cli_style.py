@@ -678,7 +678,7 @@ def test_the_defaults_are_those_of_the_settings(command, settings):
 def test_help():
     for arguments in (("style", "--help"), ("style",)):
         stdout, _ = imgops(*arguments)
-        assert "imgops style samples:chelsea samples:hubble" in stdout
+        assert "imgops style samples:chelsea samples:gravel" in stdout
         assert "train-adain" in stdout
 
 

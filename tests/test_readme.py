@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -103,3 +106,39 @@ def test_options_exist(page):
 def test_speed_table_is_the_record():
     record = json.loads((ROOT / "benchmarks" / "results" / "cpu.json").read_text())
     assert markdown(record) in README
+
+
+@pytest.fixture(scope="module")
+def gallery():
+    spec = importlib.util.spec_from_file_location("gallery", ROOT / "docs" / "gallery.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_first_picture_is_light_and_contrasty(gallery):
+    first = re.search(r"!\[[^]]*\]\(([^)]+)\)", README)[1]
+    luma = np.asarray(Image.open(ROOT / first).convert("L")) / 255
+    height, width = gallery.SIZE + gallery.LINE + gallery.GAP, gallery.SIZE + gallery.GAP
+    # beside a content and a style
+    cells = [
+        luma[top + gallery.LINE : top + height - gallery.GAP, left : left + gallery.SIZE]
+        for top in range(0, luma.shape[0], height)
+        for left in range(2 * width, luma.shape[1], width)
+    ]
+    # what is white is no picture, beside one or below it
+    shown = [cell[cell.min(1) < 0.9] for cell in cells if cell.min() < 0.9]
+    assert len(shown) >= 8
+    for cell in shown:
+        assert 0.25 <= cell.mean() <= 0.75
+        assert cell.std() >= 0.12
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest"), [(0.0, 0.3), (0.8, 1.0), (0.45, 0.55), (0.0, 0.0)], ids=["dark", "bright", "flat", "black"]
+)
+def test_the_gallery_refuses_pictures_of_which_little_is_seen(gallery, lowest, highest):
+    noise = torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(0))
+    gallery.check_light("noise", noise[:1].expand(3, -1, -1))
+    with pytest.raises(ValueError, match=r"noise: mean luma must be 0\.25 to 0\.75"):
+        gallery.check_light("noise", lowest + (highest - lowest) * noise)

@@ -41,7 +41,9 @@ FEW = 10
 DRAWING, LEAST = 8.0, 1.0
 REAL, GENERATED = 4, 8
 #: what is painted in what, and what is dreamt; the longer side of each in pixels
-STYLE_PAIR, DREAMT, PICTURE_SIZE = ("samples:chelsea", "samples:hubble"), "samples:astronaut", 192
+STYLE_PAIR, DREAMT, PICTURE_SIZE = ("samples:coffee", "samples:retina"), "samples:astronaut", 192
+#: the style whose network comes along; it is a dark one, so the content's colours are kept
+FAST = "samples:hubble"
 
 
 def settings(out: str, seed: int) -> TrainingConfig:
@@ -118,7 +120,7 @@ def run(out: str, seconds: float, seed: int) -> None:
     (folder / "speed.md").write_text(_markdown(rows, note))
     _print_table(console, rows, note)
     for name, what in (
-        ("style.png", "a picture, a style, and the one in the other by each method: imgops style"),
+        ("style.png", "a picture, a style, results of optimize, fast (of hubble) and adain: imgops style"),
         ("dream.png", "a picture, and its dream: imgops dream"),
         ("samples.png", "real and generated, a class a row"),
         ("losses.png", "the losses"),
@@ -136,9 +138,15 @@ def _paint(folder: Path, seed: int, device: str, effort: float) -> None:
     optimize = OptimizeSettings(seed=seed, steps=first, later_steps=later, content_weight=4.0)
     shown = [resize_picture(content, PICTURE_SIZE), _cropped(style, content)]
     for method in METHODS:
-        settings = TransferSettings(method=method, size=PICTURE_SIZE, optimize=optimize, device=device)
-        transfer = Transfer(settings, [STYLE_PAIR[1]])
-        shown.append(transfer(content, [] if method == "fast" else [style]))
+        fast = method == "fast"
+        settings = TransferSettings(
+            method=method,
+            keep_colours="coral" if fast else None,
+            size=PICTURE_SIZE,
+            optimize=optimize,
+            device=device,
+        )
+        shown.append(Transfer(settings, [FAST] if fast else [])(content, [] if fast else [style]))
     write_picture(folder / "style.png", torch.cat(shown, 2), settings={"command": "demo", "seed": seed})
     network = load_encoder("default").to(device)
     picture = resize_picture(read_picture(DREAMT).pixels, PICTURE_SIZE)

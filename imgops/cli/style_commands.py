@@ -164,7 +164,7 @@ def transfer(
 ) -> None:
     """Give a picture, a folder of them or a video the style of other pictures.
 
-    Example: imgops style samples:chelsea samples:hubble -o cat.png --size 256
+    Example: imgops style samples:chelsea samples:gravel -o cat.png --size 256
 
     The settings and the seed are kept in the result's metadata. A video that Ctrl-C stopped goes on with the same
     command. Networks for the methods fast and adain are trained by
