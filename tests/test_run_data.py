@@ -105,6 +105,15 @@ def test_a_changed_set_is_told(run):
         train(config, quiet=True, resume=True)
 
 
+def test_a_set_of_more_classes_is_not_said_to_go_on(tmp_path):
+    data, out = pictures(tmp_path / "data", "a/0.png", "b/0.png"), tmp_path / "run"
+    train(tiny(out, data=str(data), kimg=0.008, labels="folders"), quiet=True)
+    pictures(data, "c/0.png")
+    warnings.simplefilter("error")  # pytest puts the filters back
+    with pytest.raises(ValueError, match="was trained on 2 classes; the data now has 3"):
+        train(tiny(out, data=str(data), kimg=0.016, labels="folders"), quiet=True, resume=True)
+
+
 @pytest.mark.parametrize("how", ["moved", "zipped", "linked", "the same"])
 def test_the_same_pictures_elsewhere_pass_quietly(run, how):
     data, out = run
