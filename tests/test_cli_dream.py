@@ -229,3 +229,13 @@ def test_errors_are_one_line_and_leave_nothing(folder, tmp_path, arguments, mess
     out = () if "--out" in put else ("--out", tmp_path / "out" / "x.png")
     assert message.format(tmp=tmp_path) in error("dream", *put, *out, *options(folder))
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_memory_that_runs_out_is_told_with_what_helps(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99999999999 bytes")
+
+    monkeypatch.setattr("imgops.cli.dream.dream", fail)
+    line = error("dream", "samples:camera", "-o", tmp_path / "x.png", "--size", 64)
+    assert "memory ran out; give --tile" in line
+    assert "Allocator" not in line

@@ -18,6 +18,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from .. import __version__
+from .._memory import naming_remedy
 from ..data.pictures import fill_hidden, resize_picture, write_picture
 from ..data.video import Frame, is_video, probe_video, read_timed_frames
 from ..dream import (
@@ -174,12 +175,13 @@ class _Work:
 
     def make(self) -> None:
         """A video from a video or for a zoom, or else a picture."""
-        if self.source != NOISE and is_video(self.out) and moves(self.source):
-            self._clip()
-        elif is_video(self.out):
-            self._zoom()
-        else:
-            self._picture()
+        with naming_remedy("give --tile 512, which makes tiles, or a smaller --size"):
+            if self.source != NOISE and is_video(self.out) and moves(self.source):
+                self._clip()
+            elif is_video(self.out):
+                self._zoom()
+            else:
+                self._picture()
 
     def _picture(self) -> None:
         """A picture; if it is stopped, as it is then."""

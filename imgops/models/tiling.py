@@ -176,7 +176,8 @@ def bytes_per_pixel(network: nn.Module, layers: Sequence[str]) -> float:
     def keep(x: Tensor) -> Tensor:
         storage = x.untyped_storage()
         sizes[storage.data_ptr()] = storage.nbytes()
-        return x
+        # without its graph: a node that keeps its own output would keep itself, for ever
+        return x.detach()
 
     own = {tensor.untyped_storage().data_ptr() for tensor in network.state_dict().values()}
     x = torch.rand(1, 3, side, side, dtype=parameter.dtype, device=parameter.device, requires_grad=True)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from imgops._memory import resident_memory
 from imgops.models.googlenet import GoogLeNet
 from imgops.models.inception_v3 import InceptionV3
 from imgops.models.tiling import bytes_per_pixel, plan_tiles, receptive_fields
@@ -97,3 +98,13 @@ def test_the_bytes_of_a_gradient_are_counted():
     count = bytes_per_pixel(small_vgg(), ["relu3_1"])
     kept = 8 * (3 + 4 + 4 + 4 / 4 + 6 / 4 + 6 / 16 + 8 / 16)
     assert kept < count < 3 * kept
+
+
+def test_counting_keeps_nothing():
+    network = VGG((1,), widths=(64,)).eval()
+    bytes_per_pixel(network, ["relu1_1"])
+    before = resident_memory()
+    for _ in range(30):
+        bytes_per_pixel(network, ["relu1_1"])
+    # each looks at 8 MB
+    assert resident_memory() - before < 60e6
