@@ -333,7 +333,7 @@ def resampled_size(size: Sequence[int], f: Tensor | None, up: Any, down: Any, pa
 @untraced
 def output_size(op: str, x: Tensor, f: Tensor | None, up: Any, down: Any, padding: Any) -> tuple[int, int]:
     """(height, width) of the output; raise ValueError if it has no pixels."""
-    check_positions(op, *x.shape[2:], up)
+    check_positions(op, x.shape[2], x.shape[3], up)
     out_h, out_w = resampled_size(x.shape[2:], f, up, down, padding)
     if out_w < 1 or out_h < 1:
         (fw, fh), (h, w) = filter_size(f), x.shape[2:]

@@ -120,5 +120,5 @@ print(resident() - before)
 
 def test_a_size_past_all_memory_raises():
     """Whose bytes do not fit in 64 bits, and whose remainder would."""
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="larger than any memory"):
         imgops.upfirdn2d(torch.zeros(1, 1, 8, 8), None, padding=(0, 2**22 - 8, 0, 2**40 - 7), impl="cpu")
