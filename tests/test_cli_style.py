@@ -555,7 +555,7 @@ def test_a_stopped_video_with_other_settings_begins_anew(folder, tmp_path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(VideoWriter, "write", full)
-        assert "No space left on device: 'in-net.gif'" in error(*arguments)
+        assert "in-net.gif: No space left on device" in error(*arguments)
     assert {path.name for path in tmp_path.iterdir()} == {"in.gif", "in-net.gif.frames"}
     _, stderr = imgops(*arguments, "--size", "40")
     assert "in-net.gif.frames: frames of a stopped job with other size are thrown away" in stderr

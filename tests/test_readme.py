@@ -30,7 +30,7 @@ TINY = {
     "dream": "--size 64 --octaves 1 --steps 1 --device cpu",
 }
 #: the commands whose options pages speak of
-COMMANDS = (["train"], ["generate"], ["style"], ["style", "train-fast"], ["style", "train-adain"], ["dream"])
+COMMANDS = ([], ["train"], ["generate"], ["style"], ["style", "train-fast"], ["style", "train-adain"], ["dream"])
 
 
 def blocks(text: str, language: str) -> list[str]:
