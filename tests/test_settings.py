@@ -90,7 +90,8 @@ def test_help_dry_run_and_run_say_the_same_of_a_resolution(tmp_path):
     start = ("train", "--data", "samples:textures", "--out", tmp_path / "run", *TINY)
     for size in 4, 48:
         said = {error(*start, "--resolution", size, *more) for more in ([], ["--dry-run"])}
-        assert said == {f"imgops: error: resolution must be a power of two from 8 to 4096; got {size}"}
+        wanted = f"--resolution must be a power of two from 8 to 4096; got {size} (see imgops train --help)"
+        assert said == {f"imgops: error: {wanted}"}
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,15 @@ from ..ops._common import INT_MAX, as_int, untraced
 from ..reference.bias_act import ACTIVATIONS
 
 
-def check_size(owner: str, name: str, value: Any, minimum: int = 1) -> int:
+def check_size(owner: str, name: str, value: Any, minimum: int = 1, maximum: int | None = INT_MAX) -> int:
     """The int, of Python or NumPy; raise TypeError if it is none, ValueError if it is out of range."""
     size = as_int(value)
     if size is None:
         raise TypeError(f"{owner}: {name} must be an int; got {type(value).__name__}")
     if size < minimum:
         raise ValueError(f"{owner}: {name} must be >= {minimum}; got {size}")
-    if size > INT_MAX:
-        raise ValueError(f"{owner}: {name} must be <= {INT_MAX}; got {size}")
+    if maximum is not None and size > maximum:
+        raise ValueError(f"{owner}: {name} must be <= {maximum}; got {size}")
     return size
 
 

@@ -63,9 +63,9 @@ class Training:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        for key, least in (("size", 16), ("batch", 1), ("steps", 1), ("save_every", 1), ("workers", 1), ("seed", 0)):
+        for key, least in (("size", 16), ("batch", 1), ("steps", 1), ("save_every", 1), ("workers", 1)):
             check_size(name, key, getattr(self, key), least)
-        SEED.check(f"{name}: seed", self.seed)
+        SEED.check(f"{name}: seed", check_size(name, "seed", self.seed, 0, None))
         for key, low, high in (
             ("zoom", 1.0, math.inf),
             ("minutes", 0.0, math.inf),
@@ -234,10 +234,9 @@ class OptimizeSettings:
             "steps": 1,
             "later_steps": 0,
             "frame_steps": 1,
-            "seed": 0,
         }.items():
             check_size("style", name, getattr(self, name), least)
-        SEED.check("style: seed", self.seed)
+        SEED.check("style: seed", check_size("style", "seed", self.seed, 0, None))
         for name in ("size", "first_size"):
             SIDE.check(f"style: {name}", getattr(self, name))
         if self.tile is not None:
