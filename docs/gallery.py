@@ -135,7 +135,7 @@ def options() -> None:
 
 def dreams() -> None:
     """Dreams of a picture and of noise."""
-    network = load_encoder("default")
+    network = load_encoder("default", frame=False)
     x, guide = resize_picture(sample("astronaut"), SIZE), resize_picture(sample("6"), 192)
     usual = default_objectives(network)
     layer = usual[0].layer
@@ -153,7 +153,7 @@ def dreams() -> None:
                 ("--guide (a texture)", dream(x, network, [GuidedObjective(layer, guide)])),
                 ("--alpha 2", dream(x, network, usual, DreamSettings(alpha=2.0))),
                 ("noise --fourier", dream(None, network, usual, noise, size=SIZE)),
-                ("noise --fourier -l relu4_1:7", dream(None, network, [Objective("relu4_1", 7)], noise, size=SIZE)),
+                ("noise --fourier -l relu4_1:10", dream(None, network, [Objective("relu4_1", 10)], noise, size=SIZE)),
             ],
         ],
     )
