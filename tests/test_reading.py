@@ -494,7 +494,7 @@ def is_refused(read: Callable[[Path], Tensor], path: Path) -> bool:
         text = str(error)
         assert text.startswith(f"{path}: "), text
         assert text.isprintable(), text
-        assert len(text) <= max(200, len(str(path)) + 120), text
+        assert len(text) <= max(200, len(str(path)) + 150), text
         return True
     return False
 
