@@ -61,8 +61,9 @@ def test_neighbours_that_only_look_alike_are_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pictures(tmp_path / "p", "0.png")
     shutil.make_archive("run/p", "zip", "p")
-    imgops("train", "--data", "p", "--out", "p-run", *TINY, "--dry-run")
-    imgops("train", "--data", "run/p.zip", "--out", "run", *TINY, "--dry-run")
+    for data, out in ("p", "p-run"), ("run/p.zip", "run"):
+        stdout, _ = imgops("train", "--data", data, "--out", out, *TINY, "--dry-run")
+        assert f'"data": "{data}"' in stdout
 
 
 def test_sheets_of_a_generator_stay_out_of_its_data(tmp_path, monkeypatch):

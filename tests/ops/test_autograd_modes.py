@@ -129,6 +129,9 @@ def test_an_operand_made_in_inference_mode(twin, device):
     y.sum().backward()
     imgops.filtered_lrelu(x, b=b, impl=twin).sum().backward()
     imgops.adaptive_instance_norm(x, torch.ones(1, 3, device=device), b[None], impl=twin).sum().backward()
+    assert x.grad is not None
+    assert bool(x.grad.isfinite().all())
+    assert bool(x.grad.any())
 
 
 @pytest.mark.parametrize("name", CALLS)
