@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 #: of each version of control groups: the limit, what is taken, and the key of what of that is files that can be dropped
@@ -52,6 +56,16 @@ def free_memory() -> int | None:
         return None
     known = [left for left in (_of_machine(), *_of_groups(), _of_addresses()) if left is not None]
     return max(0, min(known)) if known else None
+
+
+def room_on(device: torch.device) -> float:
+    """Bytes that this process may have in all, what it has taken included; infinite where that is not known."""
+    if device.type == "cuda":
+        import torch
+
+        return float(torch.cuda.mem_get_info(device)[0])
+    free = free_memory()
+    return math.inf if free is None else float(free + resident_memory())
 
 
 def resident_memory() -> int:

@@ -36,7 +36,7 @@ PACKAGES = {
     "_device": {"torch"},
     "_install": set(),
     "_settings": set(),
-    "_memory": set(),
+    "_memory": {"torch"},
     "ops": {"torch"},
     "nn": {"torch"},
     "models": {"torch", "safetensors"},

@@ -43,7 +43,7 @@ _ADAIN = ("alpha", "convention", "decoder")
 _ENCODERS = ("weights", "pooling", "padding", "preprocessing", "memory", "style_scale")
 _OPTIMIZATION = (
     "steps", "later_steps", "first_size", "content_weight", "content_layers", "style_layers", "style_loss",
-    "normalization", "tv_weight", "optimizer", "lr", "init", "average", "frame_steps", "seed",
+    "normalization", "tv_weight", "optimizer", "lr", "init", "average", "frame_steps", "seed", "tile",
 )  # fmt: skip
 _IDLE = {"optimize": _ADAIN, "adain": _OPTIMIZATION, "fast": (*_ADAIN, *_ENCODERS, *_OPTIMIZATION)}
 
@@ -160,6 +160,10 @@ def transfer(
         str | None,
         typer.Option(help="As 4GB: optimize works in tiles to stay below; same result.", rich_help_panel=MACHINE),
     ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Side of the tiles of optimize, in pixels; same result.", rich_help_panel=MACHINE),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Give a picture, a folder of them or a video the style of other pictures.
@@ -190,6 +194,7 @@ def transfer(
         init=init,
         average=average,
         seed=seed,
+        tile=tile,
         content_weight=content_weight,
         tv_weight=tv_weight,
     )

@@ -241,9 +241,18 @@ def resize_picture(pixels: Tensor, size: int) -> Tensor:
     """
     if size < 1:
         raise ValueError(f"resize_picture: size must be >= 1; got {size}")
-    h, w = pixels.shape[1:]
-    new = [max(1, round(side * size / max(h, w))) for side in (h, w)]
-    return resample_picture(pixels, new[0], new[1])
+    return resample_picture(pixels, *resized_shape(pixels, size))
+
+
+def resized_shape(pixels: Tensor, size: int) -> tuple[int, int]:
+    """Height and width of a picture [C, H, W] with its longer side at ``size`` pixels.
+
+    >>> resized_shape(torch.rand(3, 300, 450), 150)
+    (100, 150)
+    """
+    height, width = pixels.shape[1:]
+    longer = max(height, width)
+    return max(1, round(height * size / longer)), max(1, round(width * size / longer))
 
 
 def resample_picture(pixels: Tensor, height: int, width: int) -> Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from ..models.tiling import Field, Tile, plan_tiles, receptive_fields
+from ..models.tiling import Field, Tile, bytes_per_pixel, plan_tiles, receptive_fields
 from ..nn import Features
 from ._state import evaluating, like_network
 from .objectives import GuidedObjective, Objective
@@ -57,9 +58,8 @@ class Gradient:
             if isinstance(objective, GuidedObjective):
                 self.first_fitting([(objective.guide.shape[1], objective.guide.shape[2])], "guide")
         self.densities = [objective.bound(self._features) for objective in self.objectives]
-        self.fields = {} if tile is None else self._fields()
         if tile is not None:
-            plan_tiles(2 * tile, 2 * tile, tile, list(self.fields.values()))
+            self.tiles(2 * tile, 2 * tile, tile)
         self.counts: dict[torch.Size, list[int]] = {}
         #: whether a gradient was other than zero yet
         self.alive = False
@@ -71,7 +71,7 @@ class Gradient:
             ValueError: activations or a gradient that are not finite; layers that pass no gradient, or one that is zero
                 from the beginning, as that of a channel that a ReLU has cut off everywhere.
         """
-        tiles = plan_tiles(x.shape[2], x.shape[3], self.tile, list(self.fields.values()))
+        tiles = self.tiles(x.shape[2], x.shape[3], self.tile)
         counts = self._count(x, tiles) if len(tiles) > 1 else None
         gradient, value = torch.zeros_like(x), 0.0
         for tile in tiles:
@@ -98,6 +98,23 @@ class Gradient:
                 "to more of it; ask for the layer before the ReLU, another channel, or begin with another picture"
             )
         return value, gradient
+
+    def tiles(self, height: int, width: int, side: int | None) -> list[Tile]:
+        """The tiles of a picture, with cores of that side; None makes one.
+
+        Raises:
+            ValueError: a side below the deepest layer's stride; layers whose output is no [N, C, H, W].
+        """
+        return plan_tiles(height, width, side, [] if side is None else list(self.fields.values()))
+
+    @cached_property
+    def bytes_per_pixel(self) -> float:
+        """Bytes of memory for each pixel that the gradient is computed for at once; 0 where that cannot be counted."""
+        try:
+            return bytes_per_pixel(self.network, self.layers)
+        except (RuntimeError, ValueError):
+            # the network takes no pictures of the size that is counted with
+            return 0.0
 
     def first_fitting(self, sizes: Sequence[tuple[int, int]], what: str = "picture") -> int:
         """Which of some sizes (height, width), the last of them the largest, is the first that the network takes.
@@ -159,8 +176,10 @@ class Gradient:
             low, high = (low, middle) if self._error(middle, middle) is None else (middle, high)
         return high
 
+    @cached_property
     @torch.no_grad()
-    def _fields(self) -> dict[str, Field]:
+    def fields(self) -> dict[str, Field]:
+        """What the layers see; of networks of other layers about that."""
         try:
             return receptive_fields(self.network, self.layers)
         except ValueError:

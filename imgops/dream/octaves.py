@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._settings import SIDE
-from ..data.pictures import resize_picture
+from ..data.pictures import resample_picture, resized_shape
 from ._state import evaluating, working_picture
 from .gradient import Gradient
 from .normalise import normalised
 from .objectives import GuidedObjective, Objective, check_picture
 from .parametrise import fourier_picture, fourier_spectrum, noise_picture
+from .planning import check_room
 from .settings import DreamSettings
 
 #: how strongly the constraint form draws back to the input, per unit of distance; the normalised gradient is about 1
@@ -50,24 +51,33 @@ def dream(
     Raises:
         TypeError: a picture, objectives, settings or a size of another type.
         ValueError: a shape, or values that are not finite; a layer or a channel that is not there; a picture too small
-            for the deepest layer, with the smallest size; activations or gradients that are not finite, with the layer.
+            for the deepest layer, with the smallest size; one that needs more memory than there is; activations or
+            gradients that are not finite, with the layer.
 
     >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
     >>> dream(torch.rand(3, 48, 64), network, [Objective("1")], DreamSettings(steps=2), size=32).shape
     torch.Size([3, 24, 32])
     """
-    settings = DreamSettings() if settings is None else settings
-    start = starting_picture(picture, network, settings, size)
+    settings = check_settings(settings)
     with evaluating(network):
-        return dreamt(start, Gradient(network, objectives, settings.tile), settings, settings.seed, on_step)
+        gradient = Gradient(network, objectives, settings.tile)
+        start = starting_picture(picture, gradient, settings, size)
+        return dreamt(start, gradient, settings, settings.seed, on_step)
+
+
+def check_settings(settings: DreamSettings | None) -> DreamSettings:
+    """The settings, or the default ones."""
+    if settings is not None and not isinstance(settings, DreamSettings):
+        raise TypeError(f"dream: settings must be DreamSettings; got {type(settings).__name__}")
+    return settings or DreamSettings()
 
 
 def starting_picture(
-    picture: Tensor | None, network: nn.Module, settings: DreamSettings, size: int | tuple[int, int] | None
+    picture: Tensor | None, gradient: Gradient, settings: DreamSettings, size: int | tuple[int, int] | None
 ) -> Tensor:
-    """The picture, or noise, at the size of the result; arguments checked as :func:`dream` says."""
-    if not isinstance(settings, DreamSettings):
-        raise TypeError(f"dream: settings must be DreamSettings; got {type(settings).__name__}")
+    """The picture, or noise, at the size of the result, for which there is memory; arguments checked as :func:`dream`
+    says."""
+    network = gradient.network
     sides = size if isinstance(size, tuple) else (size,)
     for side in sides:
         if side is not None and (isinstance(side, bool) or not isinstance(side, int)):
@@ -79,15 +89,18 @@ def starting_picture(
     if picture is None:
         if size is None or len(sides) > 2:
             raise ValueError(f"dream: noise needs a size, or (height, width); got {size!r}")
-        picture = noise_picture(int(sides[0] or 1), int(sides[-1] or 1), settings.seed)
-        return working_picture(picture, network)
+        height, width = int(sides[0] or 1), int(sides[-1] or 1)
+        check_room(gradient, settings, height, width)
+        return working_picture(noise_picture(height, width, settings.seed), network)
     check_picture("dream", "picture", picture)
     if not torch.isfinite(picture).all():
         raise ValueError("dream: picture has values that are not finite")
     if isinstance(size, tuple):
         raise ValueError(f"dream: the size of a picture is its longer side, one int; got {size!r}")
+    height, width = picture.shape[1:] if size is None else resized_shape(picture, size)
+    check_room(gradient, settings, height, width)
     picture = working_picture(picture, network).clamp(0, 1)
-    return picture if size is None else resize_picture(picture, size)
+    return resample_picture(picture, height, width)
 
 
 def octave_sizes(height: int, width: int, settings: DreamSettings) -> list[tuple[int, int]]:

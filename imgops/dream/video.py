@@ -12,7 +12,7 @@ from ..data.flow import occlusion, optical_flow, warp
 from ._state import evaluating, working_picture
 from .gradient import Gradient
 from .objectives import GuidedObjective, Objective
-from .octaves import dreamt, starting_picture
+from .octaves import check_settings, dreamt, starting_picture
 from .settings import DreamSettings
 
 #: the share of the last frame's dream that the next one begins with; its own steps make up for the rest
@@ -54,7 +54,7 @@ def dream_frames(
     >>> [frame.shape for frame in frames]
     [torch.Size([3, 24, 32]), torch.Size([3, 24, 32])]
     """
-    settings = DreamSettings() if settings is None else settings
+    settings = check_settings(settings)
     with evaluating(network):
         gradient = Gradient(network, objectives, settings.tile)
     later = dataclasses.replace(settings, step_size=settings.resolved_step_size * (1 - _CARRIED))
@@ -62,9 +62,11 @@ def dream_frames(
     def run() -> Iterator[Tensor]:
         last = None
         if before is not None:
-            last = starting_picture(before[0], network, settings, size), working_picture(before[1], network)
+            with evaluating(network):
+                last = starting_picture(before[0], gradient, settings, size), working_picture(before[1], network)
         for frame in frames:
-            start = small = starting_picture(frame, network, settings, size)
+            with evaluating(network):
+                start = small = starting_picture(frame, gradient, settings, size)
             if last is not None:
                 start = (small + _CARRIED * _carried(last[1] - last[0], last[0], small)).clamp(0, 1)
             with evaluating(network):

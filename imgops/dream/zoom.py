@@ -13,7 +13,7 @@ from ..data.colours import match_covariance
 from ._state import evaluating, working_picture
 from .gradient import Gradient
 from .objectives import GuidedObjective, Objective, check_picture
-from .octaves import dreamt, starting_picture
+from .octaves import check_settings, dreamt, starting_picture
 from .settings import DreamSettings
 
 #: pixels along each axis that one of a zoomed picture is made of
@@ -57,15 +57,15 @@ def zoom_frames(
     Raises:
         TypeError, ValueError: as of :func:`imgops.dream.dream`; frames, zoom or rotate out of range.
     """
-    settings = DreamSettings() if settings is None else settings
+    settings = check_settings(settings)
     if isinstance(frames, bool) or not isinstance(frames, int):
         raise TypeError(f"zoom_frames: frames must be an int; got {frames!r}")
     if frames < 1:
         raise ValueError(f"zoom_frames: frames must be >= 1; got {frames}")
     _check(zoom, rotate)
-    start = starting_picture(picture, network, settings, size)
     with evaluating(network):
         gradient = Gradient(network, objectives, settings.tile)
+        start = starting_picture(picture, gradient, settings, size)
         gradient.first_fitting([(start.shape[1], start.shape[2])])
 
     def run() -> Iterator[Tensor]:

@@ -14,6 +14,9 @@ from ._encoder import Branches, Colours, ConvNorm, Pool
 #: layers whose values each come from the same place of the layer before
 _POINTWISE = (Colours, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.BatchNorm2d, nn.Identity, nn.Dropout)
 
+#: sides of tiles to choose from, in pixels
+TILES = (2048, 1536, 1024, 768, 512, 384, 256, 128)
+
 
 class Field(NamedTuple):
     """What a value of a layer is made from: the ``stride`` pixels that are its own in each direction, and up to
@@ -180,7 +183,7 @@ def bytes_per_pixel(network: nn.Module, layers: Sequence[str]) -> float:
         return x.detach()
 
     own = {tensor.untyped_storage().data_ptr() for tensor in network.state_dict().values()}
-    x = torch.rand(1, 3, side, side, dtype=parameter.dtype, device=parameter.device, requires_grad=True)
+    x = torch.full((1, 3, side, side), 0.5, dtype=parameter.dtype, device=parameter.device, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         found = features(x)
     kept = [size for place, size in sizes.items() if place not in own]

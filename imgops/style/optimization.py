@@ -97,7 +97,7 @@ def optimize(
             return _start(settings.init, small, styles, generator) if before is None else resize_to(before, small)
 
         try:
-            with naming_remedy("give --memory (in Python, a tile), which makes tiles, or a smaller --size"):
+            with naming_remedy("give --memory or --tile, which make tiles, or a smaller --size"):
                 result, stopped = _round(network, settings, content, styles, size, steps, start, report, pictures)
         except OutOfMemory as error:
             if error.picture is None and result is not init and result is not None:

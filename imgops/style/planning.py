@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .._memory import free_memory, resident_memory
-from ..models.tiling import Tile, bytes_per_pixel, plan_tiles, receptive_fields
+from .._memory import room_on
+from ..models.tiling import TILES, Tile, bytes_per_pixel, plan_tiles, receptive_fields
 from ..nn import Features
 from .objective import layers_of
 from .optimization import margins
@@ -21,8 +21,6 @@ from .settings import OptimizeSettings
 _PICTURES = {"adam": 9, "lbfgs": 33}
 #: gradients of a step, about
 _EVALUATIONS = {"adam": 1.0, "lbfgs": 1.5}
-#: sides of tiles to choose from, in pixels
-TILES = (2048, 1536, 1024, 768, 512, 384, 256, 128)
 #: bytes of the program with its libraries; what a picture, and a tile of several, takes beyond what is counted, as
 #: factors (all measured)
 _PROGRAM, _WORKSPACE, _WORKSPACE_OF_TILES = 500e6, 1.5, 2.2
@@ -109,14 +107,6 @@ def check_room_in_one_pass(height: int, width: int, channels: int, tile: int | N
     needed, room = 12 * 3 * pixels + 4 * 2 * channels * area, room_on(device)
     if needed > room:
         raise ValueError(_too_much(height, width, needed, room, "give a smaller --size"))
-
-
-def room_on(device: torch.device) -> float:
-    """Bytes that this process may have in all, what it has taken included; infinite where that is not known."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    free = free_memory()
-    return math.inf if free is None else float(free + resident_memory())
 
 
 def _too_much(height: int, width: int, needed: float, room: float, remedy: str) -> str:

@@ -15,7 +15,7 @@ from .._memory import OutOfMemory, naming_remedy
 from .._settings import SIDE
 from ..data._formats import picture_suffixes
 from ..data.colours import KEEP_COLOURS, is_grey, keep_colours, keep_luma
-from ..data.pictures import resize_picture
+from ..data.pictures import resize_picture, resized_shape
 from ..data.samples import PREFIX
 from ..models.adain_decoder import AdaINDecoder
 from ..models.style_weights import fast_styles, load_adain_decoder, load_transform_net
@@ -31,8 +31,11 @@ from .settings import OptimizeSettings
 
 METHODS = ("optimize", "fast", "adain")
 #: what helps where memory runs out
-_REMEDIES = dict.fromkeys(("optimize", "adain"), "give --memory, which makes tiles, or a smaller --size")
-_REMEDIES["fast"] = "give a smaller --size; this method has no tiles"
+_REMEDIES = {
+    "optimize": "give --memory or --tile, which make tiles, or a smaller --size",
+    "adain": "give --memory, which makes tiles, or a smaller --size",
+    "fast": "give a smaller --size; this method has no tiles",
+}
 #: the longer side, at most, of the steps that tell the time
 PROBE_SIZE = 256
 #: pixels a side of the tiles of AdaIN, where memory is limited
@@ -155,7 +158,7 @@ class Transfer:
         settings = self._optimize_settings(content)
         if self.encoder is None:
             raise ValueError("style: there is a plan of the method optimize alone")
-        height, width = _shape_of(content, settings.size)
+        height, width = resized_shape(content, settings.size)
         check_room(self.encoder, settings, height, width)
         scales = settings.scales(ratio_of(content))
         small = resize_picture(content, min(scales[0][0], max(PROBE_SIZE, least_size(content)))).to(
@@ -179,7 +182,7 @@ class Transfer:
         settings = dataclasses.replace(self.settings.optimize, size=self.size_of(content))
         if self.settings.memory is None or self.encoder is None:
             return settings
-        tile = choose_tile(self.encoder, settings, *_shape_of(content, settings.size), self.settings.memory)
+        tile = choose_tile(self.encoder, settings, *resized_shape(content, settings.size), self.settings.memory)
         return settings if tile is None else dataclasses.replace(settings, tile=min(tile, settings.tile or tile))
 
     def __call__(
@@ -302,7 +305,7 @@ class Transfer:
         return region * result + (1 - region) * small
 
     def _check_room(self, content: Tensor, size: int) -> None:
-        height, width = _shape_of(content, size)
+        height, width = resized_shape(content, size)
         if self.encoder is not None and self.decoder is None:
             check_room(self.encoder, self._optimize_settings(content), height, width)
             return
@@ -360,9 +363,3 @@ def names_picture(name: str) -> bool:
     if name.removeprefix(PREFIX) in fast_styles():
         return False
     return name.startswith(PREFIX) or Path(name).suffix.lower() in picture_suffixes()
-
-
-def _shape_of(content: Tensor, size: int) -> tuple[int, int]:
-    height, width = content.shape[1:]
-    scale = size / max(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))

@@ -184,7 +184,8 @@ class TrainingConfig:
 
         Raises:
             OSError: it cannot be read.
-            ValueError: it is no JSON object of settings, or has an unknown one, or one of another type.
+            ValueError: it is no JSON object of settings, or has an unknown one, or one of another type or out of range;
+                names the file.
         """
         path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
         try:
@@ -198,6 +199,7 @@ class TrainingConfig:
         try:
             # older files have true or false for labels, which the constructor takes
             check_types(cls, {key: value for key, value in values.items() if (key, type(value)) != ("labels", bool)})
+            checked(cls(**{"data": "", "out": "", **{k: v for k, v in values.items() if k not in given}}))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from None
         missing = {"data", "out"} - {*values, *given}

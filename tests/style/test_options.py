@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -255,3 +256,33 @@ def test_rows_and_columns_that_are_even_begin_with_noise():
         assert 0 < (start - even).abs().max() <= 0.5 / 255
     uneven = torch.rand(3, 48, 64)
     assert torch.equal(_start("content", uneven, [], torch.Generator()), uneven)
+
+
+def test_tiles_of_a_side_give_the_same_picture(place):
+    common = ("style", place / "cat.png", place / "sea.png", "--size", "160", "--first-size", "160", "--steps", "3")
+    whole = imgops(*common, "-o", place / "whole.png")[0]
+    tiled = imgops(*common, "--tile", "64", "-o", place / "tiled.png")[0]
+    assert "in tiles" not in whole
+    assert ", in tiles of 64 pixels: about" in tiled
+    a, b = (np.asarray(Image.open(place / name)).astype(int) for name in ("whole.png", "tiled.png"))
+    assert a.shape == b.shape == (107, 160, 3)
+    assert np.abs(a - b).max() <= 1
+    # the smaller of what the memory and the side allow
+    both = imgops(*common, "--tile", "64", "--memory", "4GB", "-o", place / "both.png")[0]
+    assert ", in tiles of 64 pixels: about" in both
+    assert "tile must be" in error(*common, "--tile", "0", "-o", place / "no.png")
+    _, said = imgops(*common[:5], "--tile", "64", "--method", "adain", "-o", place / "idle.png")
+    assert "--tile does nothing with the method adain" in said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+@pytest.mark.parametrize(("size", "memory"), [(640, 1.0), (1024, 0.8)])
+def test_a_command_stays_within_the_memory_that_it_is_given(tmp_path, size, memory):
+    style = [sys.executable, "-m", "imgops", "style", "samples:chelsea", "samples:coffee", "-o", tmp_path / "out.png"]
+    short = ["--first-size", size // 2, "--steps", 1, "--later-steps", 1, "--device", "cpu"]
+    command = [*style, "--size", size, "--memory", f"{memory}GB", *short]
+    said = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True).stdout
+    announced, peak = (float(re.search(pattern, said)[1]) for pattern in (r"and (\S+) GB", r"peak memory (\S+) GB"))
+    assert peak < 1.05 * memory
+    assert 0.85 * peak - 0.05 < announced < 1.15 * peak + 0.05

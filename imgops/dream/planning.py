@@ -1,0 +1,51 @@
+"""The memory that a dream takes, compared before it begins with what there is."""
+
+from __future__ import annotations
+
+import torch
+
+from .._memory import room_on
+from ..models.tiling import TILES
+from .gradient import Gradient
+from .settings import DreamSettings
+
+#: pictures in float32 that are in memory at once: those of a step, and what the parametrisation keeps (measured)
+_PICTURES = {"pixels": 13, "fourier": 19}
+#: bytes of the program with its libraries (measured)
+_PROGRAM = 450e6
+
+
+def memory_of(gradient: Gradient, settings: DreamSettings, height: int, width: int, tile: int | None) -> float:
+    """Bytes that the program takes at most for a dream of this size, estimated: the pictures', the tile's, its own.
+
+    Raises:
+        ValueError: tiles that the layers do not allow.
+    """
+    areas = []
+    for one in gradient.tiles(height, width, tile):
+        top, left, bottom, right = one.outer
+        areas.append((bottom - top) * (right - left))
+    pictures = 12 * _PICTURES[settings.parametrisation] * height * width
+    return _PROGRAM + pictures + gradient.bytes_per_pixel * max(areas)
+
+
+def check_room(gradient: Gradient, settings: DreamSettings, height: int, width: int) -> None:
+    """Raise ValueError if a dream of this size needs more memory than there is, with what helps."""
+    parameter = next(gradient.network.parameters(), torch.empty(0))
+    room = room_on(parameter.device)
+    needed = memory_of(gradient, settings, height, width, settings.tile)
+    if needed <= room:
+        return
+    remedy = "a smaller --size"
+    for tile in TILES:
+        try:
+            if memory_of(gradient, settings, height, width, tile) <= room:
+                remedy = f"--tile {tile}, which makes tiles, or {remedy}"
+                break
+        except ValueError:
+            # a network that takes no tiles
+            break
+    raise ValueError(
+        f"dream: {width} x {height} pixels take about {needed / 1e9:.1f} GB of memory, of which there are "
+        f"{room / 1e9:.1f} GB; give {remedy}"
+    )

@@ -1,0 +1,80 @@
+"""The memory that a dream is said to take, and what is told where there is less."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from imgops.dream import DreamSettings, Objective, dream, dream_frames, planning
+from imgops.dream.gradient import Gradient
+from imgops.models.vgg import VGG
+from tests.test_cli import error
+
+
+def test_a_dream_beyond_the_memory_is_told_before_the_work(tmp_path, monkeypatch):
+    out = tmp_path / "out.png"
+    message = error("dream", "samples:camera", "-o", out, "--size", "40000", "--device", "cpu")
+    assert "dream: 40000 x 40000 pixels take about" in message
+    assert message.endswith("GB; give a smaller --size")
+    # what fits in tiles says so
+    monkeypatch.setattr(planning, "room_on", lambda device: 1.5e9)
+    command = ("dream", "samples:camera", "-o", out, "--size", "1500", "--device", "cpu")
+    message = error(*command)
+    assert "; give --tile 768, which makes tiles, or a smaller --size" in message
+    assert "; give a smaller --size" in error(*command[:4], "--size", "4000", *command[-2:])
+    assert not out.exists()
+
+
+def test_in_python_too_and_in_every_frame(monkeypatch):
+    network = VGG((1,), widths=(8,)).eval()
+    monkeypatch.setattr(planning, "room_on", lambda device: 0.46e9)
+    with pytest.raises(ValueError, match=r"dream: 400 x 300 pixels take about 0\.5 GB of memory"):
+        dream(torch.rand(3, 30, 40), network, [Objective("relu1_1")], size=400)
+    frames = dream_frames(torch.rand(2, 3, 30, 40), network, [Objective("relu1_1")], size=400)
+    with pytest.raises(ValueError, match="400 x 300 pixels"):
+        next(frames)
+
+
+class OfOneSize(nn.Module):
+    """As networks with a fixed head are."""
+
+    def forward(self, x):
+        if x.shape[2:] != (224, 224):
+            raise ValueError("must be 224 x 224")
+        return x
+
+
+def test_of_networks_that_cannot_be_counted_the_pictures_are():
+    gradient = Gradient(nn.Sequential(OfOneSize()), [Objective("0")])
+    assert planning.memory_of(gradient, DreamSettings(), 1000, 1000, None) == 450e6 + 12e6 * 13
+
+
+_MEASURED = """
+import resource, sys
+from imgops.data import read_picture
+from imgops.dream import DreamSettings, default_objectives, dream, planning
+from imgops.dream.gradient import Gradient
+from imgops.models.weights import load_encoder
+
+network = load_encoder("default", frame=False)
+tile, kind = int(sys.argv[1]) or None, sys.argv[2]
+settings = DreamSettings(octaves=2, steps=2, tile=tile, parametrisation=kind)
+objectives = default_objectives(network)
+print(planning.memory_of(Gradient(network, objectives), settings, 1024, 1024, tile))
+dream(read_picture("samples:camera").pixels.expand(3, -1, -1), network, objectives, settings, size=1024)
+print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+@pytest.mark.parametrize(("tile", "kind"), [(0, "pixels"), (0, "fourier"), (256, "pixels"), (256, "fourier")])
+def test_a_dream_takes_the_memory_that_was_announced(tile, kind):
+    command = [sys.executable, "-c", _MEASURED, str(tile), kind]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    announced, peak = map(float, done.stdout.split())
+    assert 0.85 * peak < announced < 1.15 * peak
