@@ -408,3 +408,16 @@ def test_default_objectives_are_layers_of_their_networks():
         network.get_submodule(layer)
     with pytest.raises(ValueError, match="Own has no layer to dream with by default"):
         default_objectives(Own())
+
+
+@pytest.mark.parametrize("colour", [1.0, 0.5])
+def test_a_dream_of_a_flat_picture_has_no_frame(colour):
+    """The colours of its border are those of its middle."""
+    network = load_encoder("default", frame=False)
+    settings = DreamSettings(octaves=2)
+    result = dream(torch.full((3, 96, 112), colour), network, default_objectives(network), settings)
+    border = torch.ones(96, 112, dtype=torch.bool)
+    border[4:-4, 4:-4] = False
+    middle = result[:, 16:-16, 16:-16]
+    assert middle.std() > 0.005
+    assert (result[:, border].mean(1) - middle.mean((1, 2))).abs().max() < 0.02
