@@ -76,9 +76,19 @@ def test_every_layer_can_be_traced(name):
         torch.testing.assert_close(traced(*inputs), module(*inputs))
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_numbers_may_be_tensors_where_they_are_traced_alone():
+    """The older exporter makes tensors of the defaults of forward; elsewhere one would lose its gradient."""
+    x, gain = torch.randn(2, 3, 4, 4), torch.tensor(3.0)
+    traced = torch.jit.trace(lambda x: imgops.bias_act(x, gain=gain), (x,), check_trace=False)
+    torch.testing.assert_close(traced(x), 3 * x)
+    with pytest.raises(TypeError, match="gain must be a number; got Tensor"):
+        imgops.bias_act(x, gain=gain)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dynamo", [True, False])
-@pytest.mark.parametrize("name", ["FIRDownsample2d", "StyleLoss", "SynthesisLayer", "Generator"])
+@pytest.mark.parametrize("name", ["FIRDownsample2d", "StyleLoss", "ModulatedConv2d", "SynthesisLayer", "Generator"])
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_runtime_agrees(name, dynamo, tmp_path):
     for package in ("onnx", "onnxscript"):

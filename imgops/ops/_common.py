@@ -152,6 +152,9 @@ def check_bool(op: str, name: str, value: Any) -> bool:
 
 def check_number(op: str, name: str, value: Any, minimum: float | None = None) -> float:
     """The number as a float; raise TypeError if it is none, ValueError if it is below ``minimum``, NaN or too large."""
+    if torch.jit.is_tracing() and isinstance(value, Tensor) and value.ndim == 0:
+        # the older ONNX exporter makes tensors of the defaults of a network's forward
+        value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"imgops.{op}: {name} must be a number; got {type(value).__name__}")
     try:
@@ -223,6 +226,6 @@ def check_positions(op: str, height: int, width: int, up: Sequence[int]) -> None
 
 
 def check_bytes(op: str, size: Sequence[int]) -> None:
-    """Raise ValueError where a result of this size is larger than any memory; open sizes are a compiler's to check."""
+    """Raise ValueError where a tensor of this size is larger than any memory; open sizes are a compiler's to check."""
     if all(isinstance(n, int) for n in size) and math.prod(size) * 8 > 2**63 - 1:
-        raise ValueError(f"imgops.{op}: a result of {' x '.join(map(str, size))} is larger than any memory")
+        raise ValueError(f"imgops.{op}: a tensor of {' x '.join(map(str, size))} is larger than any memory")

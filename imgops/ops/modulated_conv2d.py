@@ -193,13 +193,17 @@ def _output_size(
     """(height, width) of the output; raise ValueError if it has no pixels."""
     (h, w), (kh, kw), (fw, fh) = x.shape[2:], weight.shape[2:], filter_size(f)
     x0, x1, y0, y1 = resample_padding(padding, (fw, fh), up, down)
-    out_h, out_w = (h * up + y0 + y1 - fh + 1 - kh) // down + 1, (w * up + x0 + x1 - fw + 1 - kw) // down + 1
+    filtered_h, filtered_w = h * up + y0 + y1 - fh + 1, w * up + x0 + x1 - fw + 1
+    out_h, out_w = (filtered_h - kh) // down + 1, (filtered_w - kw) // down + 1
     if out_h < 1 or out_w < 1:
         raise ValueError(
             f"imgops.{op}: x of {h} x {w} (height x width), up {up}, padding {padding} is smaller than the weight of "
             f"{kh} x {kw}; x, up and padding must leave at least one pixel"
         )
     check_bytes(op, (x.shape[0], weight.shape[0], out_h, out_w))
+    if down > 1:
+        # the filter runs before the convolution skips
+        check_bytes(op, (*x.shape[:2], filtered_h, filtered_w))
     return out_h, out_w
 
 

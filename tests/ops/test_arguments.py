@@ -90,13 +90,17 @@ def test_a_negative_gain_of_a_filter_that_is_not_separable():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: imgops.upfirdn2d(X, None, up=10**9), "a result of 2 x 4 x 8000000000 x 8000000000 is larger than any"),
+        (lambda: imgops.upfirdn2d(X, None, up=10**9), "a tensor of 2 x 4 x 8000000000 x 8000000000 is larger than any"),
         (lambda: imgops.upfirdn2d(X, None, up=10**19), "up must be within 1152921504606846976 of 0"),
         (lambda: imgops.upfirdn2d(X, None, padding=[0, 0, -(2**61), 0]), "padding must be within 1152921504606846976"),
         (lambda: imgops.upfirdn2d(X, None, up=2**59, down=2**60), "up .* makes more than"),
         (lambda: imgops.filtered_lrelu(X, None, None, up=2**59, padding=-(2**59)), "up .* makes more than"),
-        (lambda: imgops.filtered_lrelu(X, None, None, up=10**9), "imgops.filtered_lrelu: a result of"),
-        (lambda: imgops.modulated_conv2d(X, WEIGHT, STYLES, padding=10**9), "imgops.modulated_conv2d: a result of"),
+        (lambda: imgops.filtered_lrelu(X, None, None, up=10**9), "imgops.filtered_lrelu: a tensor of"),
+        (lambda: imgops.modulated_conv2d(X, WEIGHT, STYLES, padding=10**9), "imgops.modulated_conv2d: a tensor of"),
+        (
+            lambda: imgops.modulated_conv2d(X, WEIGHT, STYLES, down=10**9, padding=10**9),
+            "imgops.modulated_conv2d: a tensor of",
+        ),
     ],
 )
 def test_sizes_beyond_any_memory_are_refused_first(call, message):
