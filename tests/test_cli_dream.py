@@ -210,7 +210,7 @@ def test_layers_are_listed(folder):
         (("{tmp}/text.png",), "{tmp}/text.png: not a picture"),
         (("{tmp}/empty.png",), "{tmp}/empty.png: the file is empty"),
         (("samples:dog",), "samples:dog: no such sample"),
-        ((), "a picture is missing: a file, samples:NAME or noise"),
+        ((), "PICTURE is missing: a file, samples:NAME or noise (see imgops dream --help)"),
         (("{dir}/cat.png", "-l", "relu4_9"), "has no layer 'relu4_9'; did you mean relu4_"),
         (("{dir}/cat.png", "-l", "relu4_2:99"), "channel of layer relu4_2 must be 0 to 9; got 99"),
         (("{dir}/cat.png", "-l", "relu4_2=much"), "'relu4_2=much' is no objective"),

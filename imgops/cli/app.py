@@ -61,8 +61,8 @@ class OneLineErrors(HelpPage, TyperGroup):
                     text = missing_package(error)
                 else:
                     text = " ".join((worded() if worded else self.text_of(error, given)).split())
-                if worded or text.startswith("--"):
-                    # an option is the cause
+                if worded or text.partition(" ")[0] in self._words(given) or text.startswith("--"):
+                    # an option or argument is the cause
                     text += f" (see {self.named(given)} --help)" if text else ""
                 if text:
                     print(f"imgops: error: {text}", file=errors)
@@ -77,13 +77,19 @@ class OneLineErrors(HelpPage, TyperGroup):
         text = _STACK.split(str(error))[0]
         begins = _SETTING.match(text)
         if type(error) in (ValueError, TypeError) and begins:
-            command = self._path(given)[-1][1]
-            # of a group, the command that is meant where none is named
-            command = command.get_command(None, "") if isinstance(command, DefaultCommand) else command
-            for option in command.params:
+            for option in self._command(given).params:
                 if option.name == begins[1] and option.opts[0].startswith("--"):
                     return f"{option.opts[0]} {text[begins.end() :]}"
         return text
+
+    def _command(self, given: Sequence[str]) -> Any:
+        """The command of a command line; of a group, the one that is meant where none is named."""
+        command = self._path(given)[-1][1]
+        return command.get_command(None, "") if isinstance(command, DefaultCommand) else command
+
+    def _words(self, given: Sequence[str]) -> list[str]:
+        """The arguments of the command as its page has them, as PICTURE."""
+        return [p.name.upper() for p in self._command(given).params if p.param_type_name == "argument"]
 
     def named(self, given: Sequence[str]) -> str:
         """The command that a command line names, as ``imgops style train-fast``."""

@@ -112,7 +112,7 @@ def dream(
         work.list_layers(weights)
         return
     if picture is None:
-        raise ValueError("a picture is missing: a file, samples:NAME or noise")
+        raise ValueError("PICTURE is missing: a file, samples:NAME or noise")
     from ..dream import DreamSettings
     from ._pictures import given_options, warn_of_idle
 

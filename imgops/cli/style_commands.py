@@ -217,7 +217,7 @@ def transfer(
     given = given_options(ctx)
     names = _networks(styles or [], weights, given) if method == "fast" else styles
     if not names:
-        raise ValueError(f"the style is missing: {'a network' if method == 'fast' else 'a picture or samples:NAME'}")
+        raise ValueError(f"STYLES is missing: {'a network' if method == 'fast' else 'a picture or samples:NAME'}")
     taken = ("weights",) if names == [weights] else ()
     warn_of_idle((name for name in given if name not in taken), _IDLE[method], f"with the method {method}")
     if method == "optimize" and init != "noise":

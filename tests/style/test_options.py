@@ -128,9 +128,9 @@ def test_what_is_no_network_or_missing_is_named(place):
     assert "no known layout of weights (fast_neural_style)" in error(
         *common, "fast", "--weights", place / "vgg.safetensors"
     )
-    assert "the style is missing: a network" in error(*common, "fast")
-    assert "the style is missing: a picture or samples:NAME" in error(*common, "adain")
-    assert "the style is missing" in error(*common, "optimize", "--weights", "default")
+    assert "STYLES is missing: a network" in error(*common, "fast")
+    assert "STYLES is missing: a picture or samples:NAME" in error(*common, "adain")
+    assert "(see imgops style --help)" in error(*common, "optimize", "--weights", "default")
     message = error(*common, "fast", place / "sea.png", "--weights", place / "vgg.safetensors")
     assert "sea.png: the method fast takes the network of a style" in message
 
