@@ -1,7 +1,7 @@
 """Everything that can be said of imgops on one GPU, within 8 minutes: ``python -m benchmarks.gpu``.
 
-Builds the extensions in place, measures what the card can do, checks every twin against the reference, times every op
-and the models as wholes. One JSON a section, written case by case into build/gpu: what was done before a cut-off is
+Builds the extensions in place, measures what the card can do, checks every backend against the reference, times every
+op and the models as wholes. One JSON a section, written case by case into build/gpu: what was done before a cut-off is
 kept, and the next run of the same code on the same machine goes on from there. A short table comes last.
 
     python -m benchmarks.gpu                                        all of it
@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .gpu_record import BUILD, RESULTS, ROOT, Record, add_out, machine, read, same, wrong_twins
+from .gpu_record import BUILD, RESULTS, ROOT, Record, add_out, machine, read, same, wrong_backends
 from .gpu_sections import SECTIONS, Context
 
 #: seconds for everything; a section that hangs is ended
@@ -155,7 +155,7 @@ def table(out: Path, about: dict[str, Any]) -> tuple[list[str], bool]:
     if checks:
         lines.append(f"correctness: {len(checks) - len(wrong)} of {len(checks)} checks passed")
         lines += [f"  wrong: {name} {checks[name].get('error', checks[name].get('errors'))}" for name in wrong[:20]]
-    bad = wrong_twins(checks)
+    bad = wrong_backends(checks)
 
     for case, r in results.get("speed", {}).items():
         forms = {name: form for name, form in r.items() if isinstance(form, dict)}

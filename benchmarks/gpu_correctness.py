@@ -1,4 +1,4 @@
-"""Every twin against the float64 reference on the device: forward, every promised order of backward, recorded cases."""
+"""Every backend against the float64 reference on the GPU: forward, every order of backward, recorded cases."""
 
 from __future__ import annotations
 
@@ -99,13 +99,13 @@ def compare(
 ) -> dict[str, Any]:
     """Errors of a function by order of gradient, against the same in float64; the first input is the image, and the
     output's gradient arrives in the image's memory format."""
-    wide = [t.double() for t in inputs]
-    shape = reference(*wide).shape
+    acc_dtype = [t.double() for t in inputs]
+    shape = reference(*acc_dtype).shape
     # all positive: gradients that are sums over pixels would by chance cancel to less than their terms' rounding
     dy = 0.5 + torch.rand(shape, device=inputs[0].device).to(inputs[0].dtype)
     dy = dy.contiguous(memory_format=form) if dy.ndim == 4 else dy
     seeds = [dy, *(0.5 + torch.rand_like(t) for t in inputs)]
-    expected = derivatives(reference, wide, [s.double() for s in seeds])
+    expected = derivatives(reference, acc_dtype, [s.double() for s in seeds])
     actual = derivatives(function, inputs, seeds)
     errors = [worst_error(a, e) for a, e in zip(actual, expected, strict=True)]
     # written so that NaN fails
@@ -113,8 +113,8 @@ def compare(
     return {"errors": {f"order{i}": error for i, error in enumerate(errors)}, "passed": passed}
 
 
-def check(problem: Problem, twin: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
-    """A twin on a problem, the image in either layout; outputs are poisoned where PyTorch is deterministic."""
+def check(problem: Problem, backend: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
+    """A backend on a problem, the image in either layout; outputs are poisoned where PyTorch is deterministic."""
     inputs, call = problem.make(device, dtype, torch.float64 if dtype == torch.float64 else torch.float32)
     x, *others = inputs
     results = {}
@@ -123,7 +123,7 @@ def check(problem: Problem, twin: str, device: str, dtype: torch.dtype) -> dict[
     try:
         for layout, form in (("nchw", torch.contiguous_format), ("nhwc", torch.channels_last)):
             images = [x.contiguous(memory_format=form), *others]
-            functions = partial(call, twin), partial(call, "reference")
+            functions = partial(call, backend), partial(call, "reference")
             results[layout] = compare(*functions, images, form, tolerances(problem.op, dtype))
     finally:
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -131,51 +131,51 @@ def check(problem: Problem, twin: str, device: str, dtype: torch.dtype) -> dict[
     return {"errors": errors, "passed": all(r["passed"] for r in results.values())}
 
 
-def _recorded_checks(twin: str, device: str, most: int | None) -> Iterator[Check]:
+def _recorded_checks(backend: str, device: str, most: int | None) -> Iterator[Check]:
     """The cases of tests/data in float64: output, gradients, and where they were recorded, gradients of those."""
     for op in RECORDED:
-        if not _runs(op, twin, device):
+        if not _runs(op, backend, device):
             continue
         for case in itertools.islice(recorded_cases(op), most):
 
             def run(op: str = op, case: Any = case.values[0]) -> dict[str, Any]:
                 a = {name: t.to(device) for name, t in case.arrays.items()}
-                got = RECORDED[op](a, dict(case.params), twin)
+                got = RECORDED[op](a, dict(case.params), backend)
                 errors = {name: relative_error(value, a[name]) for name, value in got.items()}
                 return {"errors": errors, "passed": all(e <= RECORDED_TOLERANCE for e in errors.values())}
 
-            yield f"{op}/{twin}/recorded/{case.id}", run
+            yield f"{op}/{backend}/recorded/{case.id}", run
 
 
-def _recorded_upfirdn2d(a: dict[str, Tensor], params: dict[str, Any], twin: str) -> dict[str, Tensor]:
+def _recorded_upfirdn2d(a: dict[str, Tensor], params: dict[str, Any], backend: str) -> dict[str, Tensor]:
     del params["filter"]
     x = a["x"].requires_grad_()
-    y = imgops.upfirdn2d(x, a.get("f"), **params, impl=twin)
+    y = imgops.upfirdn2d(x, a.get("f"), **params, impl=backend)
     return {"y": y, "dx": torch.autograd.grad(y, x, a["dy"])[0]}
 
 
-def _recorded_bias_act(a: dict[str, Tensor], params: dict[str, Any], twin: str) -> dict[str, Tensor]:
+def _recorded_bias_act(a: dict[str, Tensor], params: dict[str, Any], backend: str) -> dict[str, Tensor]:
     x, dy = a["x"].requires_grad_(), a["dy"].requires_grad_()
     b = a["b"].requires_grad_() if "b" in a else None
-    y = imgops.bias_act(x, b, **params, impl=twin)
+    y = imgops.bias_act(x, b, **params, impl=backend)
     dx, *rest = torch.autograd.grad(y, [x] if b is None else [x, b], dy, create_graph=True)
     d2x, ddy = torch.autograd.grad((dx * a["v"]).sum(), [x, dy], allow_unused=True)
     got = {"y": y, "dx": dx, "ddy": ddy} | ({"db": rest[0]} if rest else {})
     return got | {"d2x": torch.zeros_like(x) if d2x is None else d2x}
 
 
-def _recorded_filtered_lrelu(a: dict[str, Tensor], params: dict[str, Any], twin: str) -> dict[str, Tensor]:
+def _recorded_filtered_lrelu(a: dict[str, Tensor], params: dict[str, Any], backend: str) -> dict[str, Tensor]:
     x, b = a["x"].requires_grad_(), a["b"].requires_grad_()
-    y = imgops.filtered_lrelu(x, a.get("fu"), a.get("fd"), b, **params, impl=twin)
+    y = imgops.filtered_lrelu(x, a.get("fu"), a.get("fd"), b, **params, impl=backend)
     dx, db = torch.autograd.grad(y, [x, b], a["dy"])
     return {"y": y, "dx": dx, "db": db}
 
 
-def _recorded_modulated_conv2d(a: dict[str, Tensor], params: dict[str, Any], twin: str) -> dict[str, Tensor]:
+def _recorded_modulated_conv2d(a: dict[str, Tensor], params: dict[str, Any], backend: str) -> dict[str, Tensor]:
     taps = torch.tensor(params.pop("resample_filter"), dtype=torch.float32)
     f = (taps.outer(taps) / taps.sum() ** 2).to(a["x"].device)
     inputs = [a[name].requires_grad_() for name in ("x", "w", "s")]
-    y = imgops.modulated_conv2d(*inputs, noise=a.get("noise"), resample_filter=f, **params, impl=twin)
+    y = imgops.modulated_conv2d(*inputs, noise=a.get("noise"), resample_filter=f, **params, impl=backend)
     first = torch.autograd.grad(y, inputs, a["dy"], create_graph=True)
     total = sum((g * a[name]).sum() for g, name in zip(first, ("vx", "vw", "vs"), strict=True))
     second = torch.autograd.grad(total, inputs)
@@ -191,22 +191,24 @@ RECORDED = {
 }
 
 
-def _runs(op: str, twin: str, device: str) -> bool:
-    return _backend.status_of(op, twin, torch.device(device).type, _backend.load()).available
+def _runs(op: str, backend: str, device: str) -> bool:
+    return _backend.status_of(op, backend, torch.device(device).type, _backend.load()).available
 
 
 def checks(device: str, dry: bool) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Every check by its name, those of all twins and ops in turn, so that a cut-off leaves none out."""
+    """Every check by its name, those of all backends and ops in turn, so that a cut-off leaves none out."""
     dtypes = (torch.float32,) if dry else (torch.float32, torch.float16, torch.bfloat16, torch.float64)
     streams: dict[tuple[str, str], list[Check]] = {}
-    for twin in _backend.TWINS:
-        if twin == "reference":
+    for backend in _backend.BACKENDS:
+        if backend == "reference":
             continue
-        streams[twin, "recorded"] = list(_recorded_checks(twin, device, 1 if dry else None))
+        streams[backend, "recorded"] = list(_recorded_checks(backend, device, 1 if dry else None))
         for problem, dtype in itertools.product(problems(dry), dtypes):
-            if _runs(problem.op, twin, device):
-                name = f"{problem.op}/{twin}/{problem.name}/{str(dtype).removeprefix('torch.')}"
-                streams.setdefault((twin, problem.op), []).append((name, partial(check, problem, twin, device, dtype)))
+            if _runs(problem.op, backend, device):
+                name = f"{problem.op}/{backend}/{problem.name}/{str(dtype).removeprefix('torch.')}"
+                streams.setdefault((backend, problem.op), []).append(
+                    (name, partial(check, problem, backend, device, dtype))
+                )
     return dict(one for turn in itertools.zip_longest(*streams.values()) for one in turn if one is not None)
 
 
@@ -223,20 +225,20 @@ def run_check(device: str, dry: bool, name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the checks of one twin in float32 and float16; for a sanitizer, which watches them."""
+    """Run the checks of one backend in float32 and float16; for a sanitizer, which watches them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_correctness", description=main.__doc__)
     parser.add_argument("--device", default="cuda", help="default: cuda")
-    parser.add_argument("--twin", default="cuda", choices=_backend.TWINS, help="default: cuda")
+    parser.add_argument("--backend", default="cuda", choices=_backend.BACKENDS, help="default: cuda")
     parser.add_argument("--dry", action="store_true", help="one shape of each op")
     options = parser.parse_args()
     arrange()
     names = [
         name
         for name in _checks(options.device, options.dry)
-        if name.split("/")[1] == options.twin and not name.endswith(("float64", "bfloat16"))
+        if name.split("/")[1] == options.backend and not name.endswith(("float64", "bfloat16"))
     ]
     if not names:
-        parser.error(f"the {options.twin} twin does not run on {options.device}; see imgops info")
+        parser.error(f"the {options.backend} backend does not run on {options.device}; see imgops info")
     results = {name: run_check(options.device, options.dry, name) for name in names}
     wrong = [f"{name}: {r.get('error', r.get('errors'))}" for name, r in results.items() if not r["passed"]]
     print("\n".join([*wrong, f"{len(names) - len(wrong)} of {len(names)} checks passed"]))

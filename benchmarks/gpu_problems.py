@@ -1,4 +1,4 @@
-"""The problems on which the GPU harness checks the twins: of each op the shapes, the operands and the call."""
+"""The problems on which the GPU harness checks the backends: of each op the shapes, the operands and the call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from imgops.reference.grid_sample import PADDING_MODES
 from tests.cases import MODULATED_CONV, RESAMPLE, ModulatedConv, Resample, resample_filter
 
 Shape = tuple[int, ...]
-#: the inputs, the image first, and the op as a function of a twin's name and of them
+#: the inputs, the image first, and the op as a function of a backend's name and of them
 Made = tuple[list[Tensor], Callable[..., Tensor]]
 
 
@@ -37,26 +37,26 @@ def _image(shape: Shape, device: str, dtype: torch.dtype) -> Tensor:
     return torch.randn(shape, device=device).to(dtype)
 
 
-def _bias_act(shape: Shape, act: str, modulated: bool, device: str, dtype: torch.dtype, wide: torch.dtype) -> Made:
+def _bias_act(shape: Shape, act: str, modulated: bool, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
     arguments = activation_arguments("bias_act", act, None, 1.3, 0.8 if modulated else None)
     sizes = [shape[1:2], *([shape[:2], (shape[0], 1, *shape[2:])] if modulated else [])]
 
-    def call(twin: str, x: Tensor, b: Tensor, scale: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
-        return fused_bias_act(twin, x, b, scale, noise, 1, act, *arguments)
+    def call(backend: str, x: Tensor, b: Tensor, scale: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+        return fused_bias_act(backend, x, b, scale, noise, 1, act, *arguments)
 
-    return [_image(shape, device, dtype), *(torch.randn(size, device=device, dtype=wide) for size in sizes)], call
+    return [_image(shape, device, dtype), *(torch.randn(size, device=device, dtype=acc_dtype) for size in sizes)], call
 
 
-def _upfirdn2d(case: Resample, rank_one: bool, device: str, dtype: torch.dtype, wide: torch.dtype) -> Made:
+def _upfirdn2d(case: Resample, rank_one: bool, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
     f = resample_filter(case.taps, rank_one, device)
 
-    def call(twin: str, x: Tensor) -> Tensor:
-        return imgops.upfirdn2d(x, f, case.up, case.down, case.padding, case.flip_filter, case.gain, impl=twin)
+    def call(backend: str, x: Tensor) -> Tensor:
+        return imgops.upfirdn2d(x, f, case.up, case.down, case.padding, case.flip_filter, case.gain, impl=backend)
 
     return [_image(case.shape, device, dtype)], call
 
 
-def _modulated_conv2d(case: ModulatedConv, device: str, dtype: torch.dtype, wide: torch.dtype) -> Made:
+def _modulated_conv2d(case: ModulatedConv, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
     if dtype.itemsize == 2:
         # sums round to half precision here and there: across a kink, where the slope jumps, and in the gradient of few
         # styles, which demodulation makes nearly cancel
@@ -68,13 +68,13 @@ def _modulated_conv2d(case: ModulatedConv, device: str, dtype: torch.dtype, wide
     x = _image((case.n, case.in_channels, *case.size), device, dtype)
     kernel = case.out_channels, case.in_channels, case.kernel, case.kernel
     operands = {
-        "weight": torch.randn(kernel, device=device, dtype=wide),
-        "styles": torch.randn(case.n, case.in_channels, device=device, dtype=wide) + 1,
+        "weight": torch.randn(kernel, device=device, dtype=acc_dtype),
+        "styles": torch.randn(case.n, case.in_channels, device=device, dtype=acc_dtype) + 1,
     }
     if case.bias:
-        operands["bias"] = torch.randn(case.out_channels, device=device, dtype=wide)
+        operands["bias"] = torch.randn(case.out_channels, device=device, dtype=acc_dtype)
 
-    def call(twin: str, x: Tensor, *tensors: Tensor) -> Tensor:
+    def call(backend: str, x: Tensor, *tensors: Tensor) -> Tensor:
         named: dict[str, Any] = dict(zip(operands, tensors, strict=True))
         return imgops.modulated_conv2d(
             x,
@@ -87,12 +87,12 @@ def _modulated_conv2d(case: ModulatedConv, device: str, dtype: torch.dtype, wide
             resample_filter=f,
             demodulate=case.demodulate,
             flip_weight=case.flip_weight,
-            impl=twin,
+            impl=backend,
         )
 
     if case.noise:
-        size = call("reference", x.to(wide), *operands.values()).shape[2:]
-        operands["noise"] = torch.randn(case.n, 1, *size, device=device, dtype=wide)
+        size = call("reference", x.to(acc_dtype), *operands.values()).shape[2:]
+        operands["noise"] = torch.randn(case.n, 1, *size, device=device, dtype=acc_dtype)
     return [x, *operands.values()], call
 
 
@@ -118,61 +118,65 @@ FILTERED = [
 ]
 
 
-def _filtered_lrelu(case: Filtered, clamp: float | None, device: str, dtype: torch.dtype, wide: torch.dtype) -> Made:
+def _filtered_lrelu(
+    case: Filtered, clamp: float | None, device: str, dtype: torch.dtype, acc_dtype: torch.dtype
+) -> Made:
     filters = [resample_filter(taps, False, device) for taps in case.taps]
     # of the size of low-pass filters, so that the image keeps its magnitude
     fu, fd = (f / (2 * f.numel() ** (0.5 if f.ndim == 2 else 1)) for f in filters if f is not None)
 
-    def call(twin: str, x: Tensor, b: Tensor) -> Tensor:
-        return imgops.filtered_lrelu(x, fu, fd, b, case.up, case.down, case.padding, gain=1.3, clamp=clamp, impl=twin)
+    def call(backend: str, x: Tensor, b: Tensor) -> Tensor:
+        return imgops.filtered_lrelu(
+            x, fu, fd, b, case.up, case.down, case.padding, gain=1.3, clamp=clamp, impl=backend
+        )
 
-    return [_image(case.shape, device, dtype), torch.randn(case.shape[1], device=device, dtype=wide)], call
+    return [_image(case.shape, device, dtype), torch.randn(case.shape[1], device=device, dtype=acc_dtype)], call
 
 
-def _adain(shape: Shape, device: str, dtype: torch.dtype, wide: torch.dtype) -> Made:
+def _adain(shape: Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
     style = _image((*shape[:2], 6, 7), device, dtype) * 2 + 1
-    return [_image(shape, device, dtype), style], lambda twin, x, style: imgops.adain(x, style, impl=twin)
+    return [_image(shape, device, dtype), style], lambda backend, x, style: imgops.adain(x, style, impl=backend)
 
 
-def _adaptive_instance_norm(shape: Shape, device: str, dtype: torch.dtype, wide: torch.dtype) -> Made:
-    def call(twin: str, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-        return imgops.adaptive_instance_norm(x, scale, bias, impl=twin)
+def _adaptive_instance_norm(shape: Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
+    def call(backend: str, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+        return imgops.adaptive_instance_norm(x, scale, bias, impl=backend)
 
-    of_planes = (torch.randn(shape[:2], device=device, dtype=wide) for _ in range(2))
+    of_planes = (torch.randn(shape[:2], device=device, dtype=acc_dtype) for _ in range(2))
     return [_image(shape, device, dtype), *of_planes], call
 
 
-def _gram_matrix(shape: Shape, device: str, dtype: torch.dtype, wide: torch.dtype) -> Made:
-    return [_image(shape, device, dtype)], lambda twin, x: imgops.gram_matrix(x, normalization="hw", impl=twin)
+def _gram_matrix(shape: Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
+    return [_image(shape, device, dtype)], lambda backend, x: imgops.gram_matrix(x, normalization="hw", impl=backend)
 
 
-def _feature_statistics(shape: Shape, device: str, dtype: torch.dtype, wide: torch.dtype) -> Made:
-    def call(twin: str, x: Tensor) -> Tensor:
-        mean, covariance = imgops.feature_statistics(x, impl=twin)
+def _feature_statistics(shape: Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
+    def call(backend: str, x: Tensor) -> Tensor:
+        mean, covariance = imgops.feature_statistics(x, impl=backend)
         return torch.cat([mean[:, None], covariance], 1)
 
     return [_image(shape, device, dtype)], call
 
 
-def _style_loss(shape: Shape, device: str, dtype: torch.dtype, wide: torch.dtype) -> Made:
-    def call(twin: str, x: Tensor, target: Tensor) -> Tensor:
+def _style_loss(shape: Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
+    def call(backend: str, x: Tensor, target: Tensor) -> Tensor:
         # summed: the gradient of a mean would be too small for float16
-        return imgops.style_loss(x, target, normalization="hw", reduction="sum", impl=twin)
+        return imgops.style_loss(x, target, normalization="hw", reduction="sum", impl=backend)
 
     # not symmetric, so that both halves of its gradient show
-    target = torch.randn(shape[0], shape[1], shape[1], device=device, dtype=wide)
+    target = torch.randn(shape[0], shape[1], shape[1], device=device, dtype=acc_dtype)
     return [_image(shape, device, dtype), target], call
 
 
-def _wasserstein_loss(shape: Shape, device: str, dtype: torch.dtype, wide: torch.dtype) -> Made:
+def _wasserstein_loss(shape: Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
     n, c = shape[:2]
 
-    def call(twin: str, x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
-        return imgops.wasserstein_loss(x, mean, covariance, eps=0.1, impl=twin)
+    def call(backend: str, x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
+        return imgops.wasserstein_loss(x, mean, covariance, eps=0.1, impl=backend)
 
-    root = torch.randn(n, c, c, device=device, dtype=wide)
-    covariance = root @ root.mT / c + torch.eye(c, device=device, dtype=wide)
-    return [_image(shape, device, dtype), torch.randn(n, c, device=device, dtype=wide), covariance], call
+    root = torch.randn(n, c, c, device=device, dtype=acc_dtype)
+    covariance = root @ root.mT / c + torch.eye(c, device=device, dtype=acc_dtype)
+    return [_image(shape, device, dtype), torch.randn(n, c, device=device, dtype=acc_dtype), covariance], call
 
 
 def _off_centre(size: Shape, most: int, device: str, dtype: torch.dtype) -> Tensor:
@@ -180,20 +184,20 @@ def _off_centre(size: Shape, most: int, device: str, dtype: torch.dtype) -> Tens
     return torch.randint(-most, most + 1, size, device=device).to(dtype) + 0.1 + 0.8 * torch.rand(size, device=device)
 
 
-def _grid_sample(shape: Shape, device: str, dtype: torch.dtype, wide: torch.dtype) -> Made:
+def _grid_sample(shape: Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
     n, _, h, w = shape
-    pixels = (_off_centre((n, h + 1, w), side + 2, device, wide) for side in (w, h))
+    pixels = (_off_centre((n, h + 1, w), side + 2, device, acc_dtype) for side in (w, h))
     grid = torch.stack([(2 * at + 1) / side - 1 for at, side in zip(pixels, (w, h), strict=True)], -1)
-    return [_image(shape, device, dtype), grid], lambda twin, x, grid: imgops.grid_sample(x, grid, impl=twin)
+    return [_image(shape, device, dtype), grid], lambda backend, x, grid: imgops.grid_sample(x, grid, impl=backend)
 
 
-def _displace(shape: Shape, mode: str, device: str, dtype: torch.dtype, wide: torch.dtype) -> Made:
+def _displace(shape: Shape, mode: str, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
     n, _, h, w = shape
 
-    def call(twin: str, x: Tensor, displacement: Tensor) -> Tensor:
-        return imgops.displace(x, displacement, padding_mode=mode, impl=twin)
+    def call(backend: str, x: Tensor, displacement: Tensor) -> Tensor:
+        return imgops.displace(x, displacement, padding_mode=mode, impl=backend)
 
-    return [_image(shape, device, dtype), _off_centre((n, 2, h, w), 2 * max(h, w), device, wide)], call
+    return [_image(shape, device, dtype), _off_centre((n, 2, h, w), 2 * max(h, w), device, acc_dtype)], call
 
 
 #: more than a tile of the kernels, and planes enough for several in a block

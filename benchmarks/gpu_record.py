@@ -115,10 +115,10 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(one.get(key) == other.get(key) for key in IDENTITY)
 
 
-def wrong_twins(checks: dict[str, Any]) -> set[tuple[str, str]]:
-    """(op, twin) of the checks that failed, whose timings count for nothing."""
+def wrong_backends(checks: dict[str, Any]) -> set[tuple[str, str]]:
+    """(op, backend) of the checks that failed, whose timings count for nothing."""
     pairs = (name.split("/")[:2] for name, result in checks.items() if not result["passed"])
-    return {(op, twin) for op, twin in pairs}
+    return {(op, backend) for op, backend in pairs}
 
 
 class Record:

@@ -26,7 +26,7 @@ class Context:
     record: Record
     #: the results of the other sections, by section and case
     others: dict[str, dict[str, Any]]
-    #: callables to time beside the twins, by op and name
+    #: callables to time beside the backends, by op and name
     against: dict[str, dict[str, Callable[..., Any]]]
     #: what the time did not suffice for
     left_out: list[str] = field(default_factory=list)
@@ -79,8 +79,8 @@ def build(context: Context) -> None:
     from imgops import _backend
 
     context.record.add("report", extensions=_backend.build_report())
-    for (twin, device), status in _backend.load().items():
-        context.record.add(f"{twin} on {device}", **status._asdict())
+    for (backend, device), status in _backend.load().items():
+        context.record.add(f"{backend} on {device}", **status._asdict())
 
 
 def ceilings(context: Context) -> None:
@@ -113,7 +113,7 @@ def correctness(context: Context) -> None:
 
 
 def _forms(case: Any, context: Context) -> dict[str, Callable[..., Any]]:
-    """What computes a case, by name: the twins that run here, the eager forms, and the callables to time beside."""
+    """What computes a case, by name: the backends that run here, the eager forms, and the callables to time beside."""
     import torch
 
     import imgops
@@ -124,9 +124,9 @@ def _forms(case: Any, context: Context) -> dict[str, Callable[..., Any]]:
     op = getattr(imgops, case.op)
     kind = torch.device(context.device).type
     forms: dict[str, Callable[..., Any]] = {}
-    for twin in _backend.TWINS:
-        if twin != "reference" and _backend.status_of(case.op, twin, kind, _backend.load()).available:
-            forms[twin] = lambda twin=twin, **kwargs: op(**kwargs, impl=twin)
+    for backend in _backend.BACKENDS:
+        if backend != "reference" and _backend.status_of(case.op, backend, kind, _backend.load()).available:
+            forms[backend] = lambda backend=backend, **kwargs: op(**kwargs, impl=backend)
     return forms | FORMS[case.op] | context.against.get(case.op, {})
 
 
@@ -181,7 +181,7 @@ def compile_case(device: str, dry: bool, number: int) -> dict[str, Any]:
 
 
 def speed(context: Context) -> None:
-    """Each case forward, and forward with backward: eager forms, each twin, and of each op once torch.compile."""
+    """Each case forward, and forward with backward: eager forms, each backend, and of each op once torch.compile."""
     import torch
 
     from .eager import FORMS, FORWARD_ONLY
@@ -264,9 +264,9 @@ def end_to_end(context: Context) -> None:
 
 
 def sanitizers(context: Context) -> None:
-    """The checks of the CUDA twin at small shapes under compute-sanitizer: accesses out of bounds, and races."""
+    """The checks of the CUDA backend at small shapes under compute-sanitizer: accesses out of bounds, and races."""
     program = [sys.executable, "-m", "benchmarks.gpu_correctness", "--device", context.device]
-    program += ["--twin", "cpu" if context.dry else "cuda"] + ["--dry"] * context.dry
+    program += ["--backend", "cpu" if context.dry else "cuda"] + ["--dry"] * context.dry
     # each tensor an allocation of its own, so that an access beyond its end is seen
     environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     # our kernels alone, as PyTorch's would take most of the time; and no calls of the driver, which PyTorch probes

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .gpu_cases import Case, cases
-from .gpu_record import BUILD, RESULTS, ROOT, add_out, read, same, wrong_twins
+from .gpu_record import BUILD, RESULTS, ROOT, add_out, read, same, wrong_backends
 from .gpu_sections import SECTIONS
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -75,7 +75,7 @@ def of_triton(kernels: dict[str, dict[str, int]]) -> list[str]:
         groups[kernel, launch.rpartition(", ")[2]].append(used)
     rows = []
     for (kernel, dtype), group in sorted(groups.items()):
-        loads, wide = (sum(used[name] for used in group) for name in ("loads", "wide_loads"))
+        loads, acc_dtype = (sum(used[name] for used in group) for name in ("loads", "wide_loads"))
         stores, wide_stores = (sum(used[name] for used in group) for name in ("stores", "wide_stores"))
         rows.append(
             [
@@ -84,7 +84,7 @@ def of_triton(kernels: dict[str, dict[str, int]]) -> list[str]:
                 _range(used["shared_bytes"] for used in group),
                 _range(used["warps"] for used in group),
                 _range(used["spills"] for used in group),
-                _share(wide, loads),
+                _share(acc_dtype, loads),
                 _share(wide_stores, stores),
                 _range(used["matrix_instructions"] for used in group),
                 _range(used["issued"] for used in group) + " and more" * any(used["loops"] for used in group),
@@ -168,19 +168,19 @@ def _share(part: int, whole: int) -> str:
 
 
 def measured(speed: dict[str, Any], checks: dict[str, Any]) -> list[str]:
-    """The times of ``make gpu`` by problem: our twins, what people write, and the share of the card's ceiling."""
-    rows, ratios, wrong = [], [], wrong_twins(checks)
+    """The times of ``make gpu`` by problem: our backends, what people write, and the share of the card's ceiling."""
+    rows, ratios, wrong = [], [], wrong_backends(checks)
     for name, forms in speed.items():
         times = {form: r["seconds"] for form, r in forms.items() if isinstance(r, dict) and "seconds" in r}
         eager = {form: t for form, t in times.items() if form.startswith("eager")}
         ours = {
-            twin: times[twin]
-            for twin in ("triton", "cuda")
-            if twin in times and (name.split("/")[0], twin) not in wrong
+            backend: times[backend]
+            for backend in ("triton", "cuda")
+            if backend in times and (name.split("/")[0], backend) not in wrong
         }
         if not ours or "eager" not in eager:
             continue
-        best = min(ours, key=lambda twin: ours[twin])
+        best = min(ours, key=lambda backend: ours[backend])
         share, fastest = forms[best].get("fraction_of_ceiling"), min(eager.values())
         others = (times.get(form) for form in ("torch.compile", "plain conv"))
         ratios.append(fastest / ours[best])

@@ -1,4 +1,4 @@
-"""Which twins of the ops exist here, why the others do not, and which one a call uses."""
+"""Which backends of the ops exist here, why the others do not, and which one a call uses."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from ._install import reinstall_command
 
 #: what the extensions need of torch: the floor of its stable ABI
 OLDEST_TORCH = (2, 10)
-#: every twin, by the name that ``impl=`` takes
-TWINS = ("reference", "cpu", "triton", "cuda")
-#: the ops that have twins
+#: every backend, by the name that ``impl=`` takes
+BACKENDS = ("reference", "cpu", "triton", "cuda")
+#: the ops that have backends
 OPS = (
     "adain",
     "adaptive_instance_norm",
@@ -55,7 +55,7 @@ PREFERENCE = {"cpu": ("cpu", "reference"), "cuda": ("triton", "cuda", "reference
 
 
 class Status(NamedTuple):
-    """Whether a twin can run on a type of device; if not, the reason and the remedy."""
+    """Whether a backend can run on a type of device; if not, the reason and the remedy."""
 
     available: bool
     reason: str = ""
@@ -128,7 +128,7 @@ def _warn(message: str) -> None:
 
 @cache
 def load() -> dict[tuple[str, str], Status]:
-    """Load the extensions that are here; the status of every (twin, device type), computed once."""
+    """Load the extensions that are here; the status of every (backend, device type), computed once."""
     native = _load_extension("_C")
     if torch.cuda.is_available():
         # its kernels belong to the schemas that _C defines
@@ -151,16 +151,16 @@ def load() -> dict[tuple[str, str], Status]:
         ("reference", "cpu"): Status(True),
         ("reference", "cuda"): Status(True),
         ("cpu", "cpu"): native,
-        ("cpu", "cuda"): Status(False, "the CPU twin takes tensors on the CPU", "move the tensors to the CPU"),
+        ("cpu", "cuda"): Status(False, "the CPU backend takes tensors on the CPU", "move the tensors to the CPU"),
         ("triton", "cpu"): triton_cpu,
         ("triton", "cuda"): triton_cuda,
-        ("cuda", "cpu"): Status(False, "the CUDA twin takes tensors on a GPU", "move the tensors to a GPU"),
+        ("cuda", "cpu"): Status(False, "the CUDA backend takes tensors on a GPU", "move the tensors to a GPU"),
         ("cuda", "cuda"): native_cuda,
     }
 
 
 class _Choice(threading.local):
-    """The twin that :func:`use_impl` asks for in this thread; None leaves it to the automatic choice."""
+    """The backend that :func:`use_impl` asks for in this thread; None leaves it to the automatic choice."""
 
     impl: str | None = None
 
@@ -170,9 +170,9 @@ _environment = os.environ.get("IMGOPS_IMPL") or None
 
 
 def check_impl(impl: str | None, name: str = "impl") -> None:
-    """Raise ValueError unless ``impl`` is None or the name of a twin."""
-    if impl is not None and impl not in TWINS:
-        raise ValueError(f"{name} must be None or one of {', '.join(TWINS)}; got {impl!r}")
+    """Raise ValueError unless ``impl`` is None or the name of a backend."""
+    if impl is not None and impl not in BACKENDS:
+        raise ValueError(f"{name} must be None or one of {', '.join(BACKENDS)}; got {impl!r}")
 
 
 check_impl(_environment, "the environment variable IMGOPS_IMPL")
@@ -180,14 +180,14 @@ check_impl(_environment, "the environment variable IMGOPS_IMPL")
 
 @contextlib.contextmanager
 def use_impl(impl: str | None) -> Iterator[None]:
-    """Within this context, calls in this thread that name no ``impl`` use this twin.
+    """Within this context, calls in this thread that name no ``impl`` use this backend.
 
     Args:
         impl: "reference", "cpu", "triton" or "cuda"; None restores the automatic choice. An ``impl=``
             given to a call goes before this, and this goes before the environment variable ``IMGOPS_IMPL``.
 
     Raises:
-        ValueError: ``impl`` is not the name of a twin.
+        ValueError: ``impl`` is not the name of a backend.
     """
     check_impl(impl)
     before, _choice.impl = _choice.impl, impl
@@ -197,23 +197,24 @@ def use_impl(impl: str | None) -> Iterator[None]:
         _choice.impl = before
 
 
-def status_of(op: str, twin: str, device_type: str, statuses: dict[tuple[str, str], Status]) -> Status:
-    """Whether the twin of this op can run on a type of device."""
-    if twin == "cuda" and op in WITHOUT_CUDA:
-        return Status(False, f"{op} has no kernel in CUDA C++", "take the triton twin, which runs on the same GPUs")
-    return statuses.get((twin, device_type), Status(twin == "reference", f"it does not run on {device_type}"))
+def status_of(op: str, backend: str, device_type: str, statuses: dict[tuple[str, str], Status]) -> Status:
+    """Whether the backend of this op can run on a type of device."""
+    if backend == "cuda" and op in WITHOUT_CUDA:
+        return Status(False, f"{op} has no kernel in CUDA C++", "take the triton backend, which runs on the same GPUs")
+    return statuses.get((backend, device_type), Status(backend == "reference", f"it does not run on {device_type}"))
 
 
 def choose(
     op: str, device_type: str, impl: str | None, statuses: dict[tuple[str, str], Status], first: str | None = None
 ) -> str:
-    """The twin of ``op`` that runs on ``device_type``; only the automatic choice falls back.
+    """The backend of ``op`` that runs on ``device_type``; only the automatic choice falls back.
 
-    ``first`` is the twin that suits this very call best, if one does: the automatic choice tries it before the others.
+    ``first`` is the backend that suits this very call best, if one does: the automatic choice tries it before the
+    others.
 
     Raises:
-        ValueError: ``impl`` is not the name of a twin.
-        RuntimeError: the twin that was asked for cannot run here; says why and what to do.
+        ValueError: ``impl`` is not the name of a backend.
+        RuntimeError: the backend that was asked for cannot run here; says why and what to do.
     """
     check_impl(impl)
     asked = impl or _choice.impl or _environment
@@ -221,13 +222,13 @@ def choose(
         status = status_of(op, asked, device_type, statuses)
         if not status.available:
             raise RuntimeError(
-                f"imgops.{op}: the {asked} twin is not available on {device_type}: {status.reason}. {status.remedy}"
+                f"imgops.{op}: the {asked} backend is not available on {device_type}: {status.reason}. {status.remedy}"
             )
         return asked
     # a custom op has no translation to ONNX: its exporters, old and new, get plain operators
     if (torch.compiler.is_compiling() or torch.jit.is_tracing()) and torch.onnx.is_in_onnx_export():
         return "reference"
-    for twin in (first, *PREFERENCE.get(device_type, ("reference",))):
-        if twin is not None and status_of(op, twin, device_type, statuses).available:
-            return twin
+    for backend in (first, *PREFERENCE.get(device_type, ("reference",))):
+        if backend is not None and status_of(op, backend, device_type, statuses).available:
+            return backend
     return "reference"

@@ -9,13 +9,13 @@ from torch import Tensor
 #: compiler options of every launch; contraction into fused multiply-adds is pinned, as Triton's default changes
 OPTIONS = {"enable_fp_fusion": True}
 
-WIDE = {
+ACC_DTYPE = {
     torch.float64: torch.float64,
     torch.float32: torch.float32,
     torch.float16: torch.float32,
     torch.bfloat16: torch.float32,
 }
-TL_WIDE = {torch.float64: tl.float64, torch.float32: tl.float32}
+TL_DTYPE = {torch.float64: tl.float64, torch.float32: tl.float32}
 
 
 def dense_format(x: Tensor) -> torch.memory_format:

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import OPTIONS, TL_WIDE, WIDE, dense_format
+from ._common import ACC_DTYPE, OPTIONS, TL_DTYPE, dense_format
 
 #: elements of the tile that holds whole planes, and of one that does not
 _WHOLE, _TILE = 16384, 4096
@@ -66,7 +66,7 @@ def _merged(
     pixels,
     per_chunk,
     chunks,
-    WIDE: tl.constexpr,
+    ACC_DTYPE: tl.constexpr,
     LAST: tl.constexpr,
     CHUNKS: tl.constexpr,
 ):
@@ -81,7 +81,7 @@ def _merged(
     mean = tl.load(p_moments + at, m_plane, other=0)
     # deviations from the first chunk's mean, so that nothing cancels
     d = tl.load(p_moments + offset, m, other=0) - mean + tl.load(p_moments + size + offset, m, other=0)
-    count = tl.where(m, tl.minimum(per_chunk, pixels - i * per_chunk), 0).to(WIDE)
+    count = tl.where(m, tl.minimum(per_chunk, pixels - i * per_chunk), 0).to(ACC_DTYPE)
     rest = tl.sum(count * tl.where(m, d, 0), 0, keep_dims=LAST) / pixels
     d = tl.where(m, d - rest, 0)
     m2 = tl.load(p_moments + 2 * size + offset, m, other=0) + count * d * d
@@ -109,7 +109,7 @@ def moments_kernel(
     blocks,
     chunks,
     steps,
-    WIDE: tl.constexpr,
+    ACC_DTYPE: tl.constexpr,
     LAST: tl.constexpr,
     R: tl.constexpr,
     K: tl.constexpr,
@@ -121,12 +121,12 @@ def moments_kernel(
     PIXELS: tl.constexpr = R if LAST else K
     first = chunk * steps * PIXELS
     plane, offset, m = _place(block, chunk * steps, g, planes, pixels, LAST, R, K)
-    n = tl.minimum(PIXELS, pixels - first).to(WIDE)
-    mean, rest, m2 = _moments(tl.load(p_x + offset, m, other=0).to(WIDE), m, n, AXIS)
+    n = tl.minimum(PIXELS, pixels - first).to(ACC_DTYPE)
+    mean, rest, m2 = _moments(tl.load(p_x + offset, m, other=0).to(ACC_DTYPE), m, n, AXIS)
     for step in range(1, tl.minimum(steps, tl.cdiv(pixels - first, PIXELS))):
         plane, offset, m = _place(block, chunk * steps + step, g, planes, pixels, LAST, R, K)
-        count = tl.minimum(PIXELS, pixels - first - step * PIXELS).to(WIDE)
-        other, other_rest, other_m2 = _moments(tl.load(p_x + offset, m, other=0).to(WIDE), m, count, AXIS)
+        count = tl.minimum(PIXELS, pixels - first - step * PIXELS).to(ACC_DTYPE)
+        other, other_rest, other_m2 = _moments(tl.load(p_x + offset, m, other=0).to(ACC_DTYPE), m, count, AXIS)
         d = other - mean + (other_rest - rest)
         rest += d * (count / (n + count))
         m2 += other_m2 + d * d * (n * count / (n + count))
@@ -154,7 +154,7 @@ def adaptive_instance_norm_kernel(
     per_chunk,
     EPS: tl.constexpr,
     UNBIASED: tl.constexpr,
-    WIDE: tl.constexpr,
+    ACC_DTYPE: tl.constexpr,
     LAST: tl.constexpr,
     R: tl.constexpr,
     K: tl.constexpr,
@@ -165,11 +165,11 @@ def adaptive_instance_norm_kernel(
     AXIS: tl.constexpr = 0 if LAST else 1
     plane, offset, m = _place(block, tile, g, planes, pixels, LAST, R, K)
     at, m_plane = _planes(block, plane, g, planes, p_moments is not None and not LAST)
-    x = tl.load(p_x + offset, m, other=0).to(WIDE)
+    x = tl.load(p_x + offset, m, other=0).to(ACC_DTYPE)
     if p_moments is None:
         mean, rest, m2 = _moments(x, m, pixels, AXIS)
     else:
-        mean, rest, m2 = _merged(p_moments, at, m_plane, total, pixels, per_chunk, chunks, WIDE, LAST, CHUNKS)
+        mean, rest, m2 = _merged(p_moments, at, m_plane, total, pixels, per_chunk, chunks, ACC_DTYPE, LAST, CHUNKS)
     scale = tl.load(p_scale + at, m_plane, other=0)
     k = scale / tl.sqrt(m2 / (pixels - UNBIASED) + EPS)
     y = (x - mean) * k + (tl.load(p_bias + at, m_plane, other=0) - rest * k)
@@ -188,7 +188,7 @@ def adaptive_instance_norm_sums_kernel(
     blocks,
     chunks,
     steps,
-    WIDE: tl.constexpr,
+    ACC_DTYPE: tl.constexpr,
     LAST: tl.constexpr,
     R: tl.constexpr,
     K: tl.constexpr,
@@ -201,13 +201,13 @@ def adaptive_instance_norm_sums_kernel(
     PIXELS: tl.constexpr = R if LAST else K
     plane, offset, m = _place(block, chunk, g, planes, pixels, LAST, R, K)
     at, m_plane = _planes(block, plane, g, planes, not LAST)
-    mean, rest, _m2 = _merged(p_moments, at, m_plane, total, pixels, steps * PIXELS, chunks, WIDE, LAST, CHUNKS)
-    sums = tl.zeros_like(mean) if LAST else tl.full((), 0, WIDE)
-    dots = tl.zeros_like(mean) if LAST else tl.full((), 0, WIDE)
+    mean, rest, _m2 = _merged(p_moments, at, m_plane, total, pixels, steps * PIXELS, chunks, ACC_DTYPE, LAST, CHUNKS)
+    sums = tl.zeros_like(mean) if LAST else tl.full((), 0, ACC_DTYPE)
+    dots = tl.zeros_like(mean) if LAST else tl.full((), 0, ACC_DTYPE)
     for step in range(tl.minimum(steps, tl.cdiv(pixels - chunk * steps * PIXELS, PIXELS))):
         plane, offset, m = _place(block, chunk * steps + step, g, planes, pixels, LAST, R, K)
-        dy = tl.load(p_dy + offset, m, other=0).to(WIDE)
-        x = tl.load(p_x + offset, m, other=0).to(WIDE)
+        dy = tl.load(p_dy + offset, m, other=0).to(ACC_DTYPE)
+        x = tl.load(p_x + offset, m, other=0).to(ACC_DTYPE)
         sums += tl.sum(dy, AXIS, keep_dims=LAST)
         dots += tl.sum(dy * (x - mean - rest), AXIS, keep_dims=LAST)
     tl.store(p_sums + chunk * total + at, sums, m_plane)
@@ -233,7 +233,7 @@ def adaptive_instance_norm_backward_kernel(
     per_chunk,
     EPS: tl.constexpr,
     UNBIASED: tl.constexpr,
-    WIDE: tl.constexpr,
+    ACC_DTYPE: tl.constexpr,
     LAST: tl.constexpr,
     R: tl.constexpr,
     K: tl.constexpr,
@@ -244,15 +244,15 @@ def adaptive_instance_norm_backward_kernel(
     AXIS: tl.constexpr = 0 if LAST else 1
     plane, offset, m = _place(block, tile, g, planes, pixels, LAST, R, K)
     at, m_plane = _planes(block, plane, g, planes, p_moments is not None and not LAST)
-    x = tl.load(p_x + offset, m, other=0).to(WIDE)
-    dy = tl.load(p_dy + offset, m, other=0).to(WIDE)
+    x = tl.load(p_x + offset, m, other=0).to(ACC_DTYPE)
+    dy = tl.load(p_dy + offset, m, other=0).to(ACC_DTYPE)
     if p_moments is None:
         mean, rest, m2 = _moments(x, m, pixels, AXIS)
         d = x - mean - rest
         sums = tl.sum(dy, AXIS, keep_dims=True)
         dots = tl.sum(dy * d, AXIS, keep_dims=True)
     else:
-        mean, rest, m2 = _merged(p_moments, at, m_plane, total, pixels, per_chunk, chunks, WIDE, LAST, CHUNKS)
+        mean, rest, m2 = _merged(p_moments, at, m_plane, total, pixels, per_chunk, chunks, ACC_DTYPE, LAST, CHUNKS)
         d = x - mean - rest
         i, m_chunk = _chunks(chunks, m_plane, LAST, CHUNKS)
         p_sums += i.to(tl.int64) * total + at
@@ -334,12 +334,12 @@ def _plan(x: Tensor, whole: int) -> _Plan:
 
 def _partial_moments(x: Tensor, plan: _Plan) -> Tensor:
     """[3, chunks, N * C]: mean, what rounding left of it, sum of squared deviations, of each chunk of pixels."""
-    wide = WIDE[x.dtype]
-    moments = x.new_empty([3, plan.chunks, plan.total], dtype=wide)
+    acc_dtype = ACC_DTYPE[x.dtype]
+    moments = x.new_empty([3, plan.chunks, plan.total], dtype=acc_dtype)
     with torch.cuda.device_of(x):
         moments_kernel[(plan.programs * plan.chunks,)](
             x, moments, plan.planes, plan.pixels, plan.total, plan.blocks, plan.chunks, plan.steps,
-            WIDE=TL_WIDE[wide], LAST=plan.last, R=plan.r, K=plan.k, num_warps=plan.warps, **OPTIONS,
+            ACC_DTYPE=TL_DTYPE[acc_dtype], LAST=plan.last, R=plan.r, K=plan.k, num_warps=plan.warps, **OPTIONS,
         )  # fmt: skip
     return moments
 
@@ -348,12 +348,12 @@ def mean_std(x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
     """(mean, sqrt(variance + eps)) of the planes of x [N, C, H, W], each [N, C] in float32 (64)."""
     x = x.contiguous(memory_format=dense_format(x))
     n, c = x.shape[:2]
-    wide = WIDE[x.dtype]
+    acc_dtype = ACC_DTYPE[x.dtype]
     if x.numel() == 0:
-        return x.new_empty([n, c], dtype=wide), x.new_empty([n, c], dtype=wide)
+        return x.new_empty([n, c], dtype=acc_dtype), x.new_empty([n, c], dtype=acc_dtype)
     plan = _plan(x, _WHOLE)
     mean, rest, m2 = _partial_moments(x, plan)
-    count = torch.full([plan.chunks, 1], plan.per_chunk, dtype=wide, device=x.device)
+    count = torch.full([plan.chunks, 1], plan.per_chunk, dtype=acc_dtype, device=x.device)
     count[-1] = plan.pixels - (plan.chunks - 1) * plan.per_chunk
     d = mean - mean[0] + rest
     delta = (count * d).sum(0) / plan.pixels
@@ -374,7 +374,7 @@ def adaptive_instance_norm(x: Tensor, scale: Tensor, bias: Tensor, eps: float, u
         adaptive_instance_norm_kernel[(plan.programs * plan.tiles,)](
             x, scale, bias, moments, y,
             plan.planes, plan.pixels, plan.total, plan.blocks, plan.tiles, plan.chunks, plan.per_chunk,
-            EPS=eps, UNBIASED=int(unbiased), WIDE=TL_WIDE[WIDE[x.dtype]], LAST=plan.last, R=plan.r, K=plan.k,
+            EPS=eps, UNBIASED=int(unbiased), ACC_DTYPE=TL_DTYPE[ACC_DTYPE[x.dtype]], LAST=plan.last, R=plan.r, K=plan.k,
             CHUNKS=triton.next_power_of_2(plan.chunks), num_warps=plan.warps, **OPTIONS,
         )  # fmt: skip
     return y
@@ -391,7 +391,7 @@ def adaptive_instance_norm_backward(
         return dx, dscale, dbias
     # two tensors share the registers that one has in the forward
     plan = _plan(x, _WHOLE // 2)
-    wide = TL_WIDE[WIDE[x.dtype]]
+    acc_dtype = TL_DTYPE[ACC_DTYPE[x.dtype]]
     moments = sums = None
     with torch.cuda.device_of(x):
         if plan.tiles > 1:
@@ -400,13 +400,13 @@ def adaptive_instance_norm_backward(
             adaptive_instance_norm_sums_kernel[(plan.programs * plan.chunks,)](
                 dy, x, moments, sums,
                 plan.planes, plan.pixels, plan.total, plan.blocks, plan.chunks, plan.steps,
-                WIDE=wide, LAST=plan.last, R=plan.r, K=plan.k,
+                ACC_DTYPE=acc_dtype, LAST=plan.last, R=plan.r, K=plan.k,
                 CHUNKS=triton.next_power_of_2(plan.chunks), num_warps=plan.warps, **OPTIONS,
             )  # fmt: skip
         adaptive_instance_norm_backward_kernel[(plan.programs * plan.tiles,)](
             dy, x, scale, moments, sums, dx, dscale, dbias,
             plan.planes, plan.pixels, plan.total, plan.blocks, plan.tiles, plan.chunks, plan.per_chunk,
-            EPS=eps, UNBIASED=int(unbiased), WIDE=wide, LAST=plan.last, R=plan.r, K=plan.k,
+            EPS=eps, UNBIASED=int(unbiased), ACC_DTYPE=acc_dtype, LAST=plan.last, R=plan.r, K=plan.k,
             CHUNKS=triton.next_power_of_2(plan.chunks), num_warps=plan.warps, **OPTIONS,
         )  # fmt: skip
     return dx, dscale, dbias

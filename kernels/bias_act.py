@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import OPTIONS, TL_WIDE, WIDE, dense_format
+from ._common import ACC_DTYPE, OPTIONS, TL_DTYPE, dense_format
 
 _SELU_ALPHA = tl.constexpr(1.6732632423543772)
 _SELU_SCALE = tl.constexpr(1.0507009873554805)
@@ -176,7 +176,7 @@ def bias_act_kernel(
     GAIN: tl.constexpr,
     CLAMP: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
-    WIDE: tl.constexpr,
+    ACC_DTYPE: tl.constexpr,
     R: tl.constexpr,
     K: tl.constexpr,
 ):
@@ -188,7 +188,7 @@ def bias_act_kernel(
     k = tl.arange(0, K)[None, :]
     m_row, m_col = row0 + r < rows, col0 + k < cols  # [R, 1], [1, K]
     offset = (g.to(tl.int64) * rows + row0) * cols + col0 + (r * cols + k)  # [R, K]
-    x = tl.load(p_x + offset, m_row & m_col, other=0).to(WIDE)
+    x = tl.load(p_x + offset, m_row & m_col, other=0).to(ACC_DTYPE)
     b = None
     scale = None
     noise = None
@@ -228,7 +228,7 @@ def bias_act_backward_kernel(
     GAIN: tl.constexpr,
     CLAMP: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
-    WIDE: tl.constexpr,
+    ACC_DTYPE: tl.constexpr,
     R: tl.constexpr,
     K: tl.constexpr,
 ):
@@ -240,14 +240,14 @@ def bias_act_backward_kernel(
     r = tl.arange(0, R)[:, None]
     k = tl.arange(0, K)[None, :]
     m_col = col0 + k < cols  # [1, K]
-    col_sum = tl.zeros((R, K), WIDE)
-    col_dot = tl.zeros((R, K), WIDE)
+    col_sum = tl.zeros((R, K), ACC_DTYPE)
+    col_dot = tl.zeros((R, K), ACC_DTYPE)
     for step in range(steps):
         row0 = (chunk.to(tl.int64) * steps + step) * R
         m_row = row0 + r < rows  # [R, 1]
         mask = m_row & m_col
         offset = (g * rows + row0) * cols + col0 + (r * cols + k)  # [R, K]
-        dz = tl.load(p_dy + offset, mask, other=0).to(WIDE)
+        dz = tl.load(p_dy + offset, mask, other=0).to(ACC_DTYPE)
         b = None
         scale = None
         noise = None
@@ -259,18 +259,18 @@ def bias_act_backward_kernel(
             noise = _noise(p_noise, g, row0, r, col0 + k, m_row, m_col, noise_stride, CHANNELS_LAST)
         x = dz
         if p_x is not None:
-            x = tl.load(p_x + offset, mask, other=0).to(WIDE)
+            x = tl.load(p_x + offset, mask, other=0).to(ACC_DTYPE)
             dz = dz * _slope(pre_activation(x, b, scale, noise), True, ACT, ALPHA, GAIN, CLAMP)
         elif p_y is not None:
             y = tl.load(p_y + offset, mask, other=0)
             # a clamped output is the clamp as rounded to the output's dtype
-            s = _slope(y.to(WIDE), False, ACT, ALPHA, GAIN, -1.0)
+            s = _slope(y.to(ACC_DTYPE), False, ACT, ALPHA, GAIN, -1.0)
             if CLAMP >= 0:
-                limit = tl.full((), CLAMP, WIDE).to(y.dtype).to(WIDE)
-                s = tl.where(tl.abs(y.to(WIDE)) < limit, s, tl.zeros_like(s))
+                limit = tl.full((), CLAMP, ACC_DTYPE).to(y.dtype).to(ACC_DTYPE)
+                s = tl.where(tl.abs(y.to(ACC_DTYPE)) < limit, s, tl.zeros_like(s))
             dz = dz * s
         else:
-            dz = dz * tl.full((), GAIN, WIDE)
+            dz = dz * tl.full((), GAIN, ACC_DTYPE)
         dx = dz
         if scale is not None:
             dx = dz * scale
@@ -357,7 +357,7 @@ def bias_act(
             x, b, scale, noise, y,
             view.rows, view.cols, view.channels, noise_stride, row_blocks, col_blocks,
             ACT=act, ALPHA=alpha, GAIN=gain, CLAMP=clamp,
-            CHANNELS_LAST=view.channels_last, WIDE=TL_WIDE[WIDE[x.dtype]], R=r, K=k, num_warps=4, **OPTIONS,
+            CHANNELS_LAST=view.channels_last, ACC_DTYPE=TL_DTYPE[ACC_DTYPE[x.dtype]], R=r, K=k, num_warps=4, **OPTIONS,
         )  # fmt: skip
     return y
 
@@ -389,7 +389,7 @@ def bias_act_backward(
     x, y = (None if t is None else t.contiguous(memory_format=form) for t in (x, y))
     b, scale, noise = (None if t is None else t.contiguous() for t in (b, scale, noise))
     dx = torch.empty_like(dy, memory_format=form)
-    wide = WIDE[dy.dtype]
+    acc_dtype = ACC_DTYPE[dy.dtype]
     if x is None:
         # the slope does not depend on them
         b = noise = None
@@ -399,7 +399,7 @@ def bias_act_backward(
     dscale_shape = [n, c] if needs_scale else [0]
     dnoise_shape = [n, 1, *dy.shape[2:]] if needs_noise else [0]
     if dy.numel() == 0:
-        return (dx, *(dy.new_zeros(shape, dtype=wide) for shape in (db_shape, dscale_shape, dnoise_shape)))
+        return (dx, *(dy.new_zeros(shape, dtype=acc_dtype) for shape in (db_shape, dscale_shape, dnoise_shape)))
 
     view = _view(dy, dim, b is not None or needs_b, scale is not None or needs_scale, noise is not None or needs_noise)
     last = view.channels_last
@@ -412,7 +412,7 @@ def bias_act_backward(
 
     def partial(along_row: bool, needed: bool) -> Tensor | None:
         shape = (col_blocks, view.groups * view.rows) if along_row else (view.groups, chunks, view.cols)
-        return dy.new_empty(shape, dtype=wide) if needed else None
+        return dy.new_empty(shape, dtype=acc_dtype) if needed else None
 
     row_sum, col_sum = partial(True, needs_noise if last else needs_b), partial(False, needs_b if last else needs_noise)
     row_dot, col_dot = partial(True, needs_scale and not last), partial(False, needs_scale and last)
@@ -422,10 +422,10 @@ def bias_act_backward(
             dy, x, y, b, scale, noise, dx, row_sum, col_sum, row_dot, col_dot,
             view.groups, view.rows, view.cols, view.channels, noise_stride, chunks, col_blocks, steps,
             ACT=act, ALPHA=alpha, GAIN=gain, CLAMP=clamp,
-            CHANNELS_LAST=last, WIDE=TL_WIDE[wide], R=r, K=k, num_warps=4, **OPTIONS,
+            CHANNELS_LAST=last, ACC_DTYPE=TL_DTYPE[acc_dtype], R=r, K=k, num_warps=4, **OPTIONS,
         )  # fmt: skip
 
-    db, dscale, dnoise = (dy.new_empty([0], dtype=wide) for _ in range(3))
+    db, dscale, dnoise = (dy.new_empty([0], dtype=acc_dtype) for _ in range(3))
     if needs_b:
         db = col_sum.sum((0, 1)) if last else row_sum.view(-1, view.channels).sum(0)
     if needs_scale:

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import OPTIONS, TL_WIDE, WIDE, dense_format
+from ._common import ACC_DTYPE, OPTIONS, TL_DTYPE, dense_format
 from .bias_act import activate, bias_act
 from .upfirdn2d import upfirdn2d
 from .upfirdn2d_kernels import rank_one_kernel, tap
@@ -42,9 +42,9 @@ def _first_and_end(p_rank_one, TAPS: tl.constexpr):
 
 
 @triton.jit
-def _matrix(p_f, k, TAPS: tl.constexpr, FLIP: tl.constexpr, GAIN: tl.constexpr, WIDE: tl.constexpr):
+def _matrix(p_f, k, TAPS: tl.constexpr, FLIP: tl.constexpr, GAIN: tl.constexpr, ACC_DTYPE: tl.constexpr):
     """Tap k of the filter, 0 where it has none."""
-    return tap(p_f, k, (k >= 0) & (k < TAPS), TAPS, FLIP, GAIN, WIDE)
+    return tap(p_f, k, (k >= 0) & (k < TAPS), TAPS, FLIP, GAIN, ACC_DTYPE)
 
 
 @triton.jit
@@ -105,7 +105,7 @@ def filtered_lrelu_kernel(
     SLOPE: tl.constexpr,
     CLAMP: tl.constexpr,
     PLANES_FIRST: tl.constexpr,  # neighbouring programs take one place of neighbouring planes
-    WIDE: tl.constexpr,
+    ACC_DTYPE: tl.constexpr,
     IY: tl.constexpr,
     IX: tl.constexpr,
     HY: tl.constexpr,
@@ -140,7 +140,7 @@ def filtered_lrelu_kernel(
     in_x = in_x0 + tl.arange(0, IX)
     m_x = ((in_y >= 0) & (in_y < h))[:, None] & ((in_x >= 0) & (in_x < w))[None, :]
     offset = sample * x_n + channel.to(tl.int64) * x_c + in_y.to(tl.int64)[:, None] * x_h + in_x[None, :] * x_w
-    b_x = tl.load(p_x + offset, m_x, other=0).to(WIDE)  # [IY, IX]
+    b_x = tl.load(p_x + offset, m_x, other=0).to(ACC_DTYPE)  # [IY, IX]
     if p_b is not None:
         b_x = tl.where(m_x, b_x + tl.load(p_b + channel), 0.0)
 
@@ -148,13 +148,13 @@ def filtered_lrelu_kernel(
     high_x = high_x0 + tl.arange(0, HX)
     k_x = in_x[:, None] * UP + pad_x - high_x[None, :]  # [IX, HX]
     k_y = in_y[None, :] * UP + pad_y - high_y[:, None]  # [HY, IY]
-    z = tl.zeros((HY, HX), WIDE)
+    z = tl.zeros((HY, HX), ACC_DTYPE)
     first, end = _first_and_end(p_u_rank_one, FUH)
     for r in range(first, end):
-        b_ux = _matrix(p_ux + r * FUW, k_x, FUW, FLIP, GAIN_UX, WIDE)
-        b_uy = _matrix(p_uy + r * FUH, k_y, FUH, FLIP, GAIN_UY, WIDE)
-        t = tl.dot(b_x, b_ux, input_precision="ieee", out_dtype=WIDE)  # [IY, HX]
-        z = tl.dot(b_uy, t, z, input_precision="ieee", out_dtype=WIDE)
+        b_ux = _matrix(p_ux + r * FUW, k_x, FUW, FLIP, GAIN_UX, ACC_DTYPE)
+        b_uy = _matrix(p_uy + r * FUH, k_y, FUH, FLIP, GAIN_UY, ACC_DTYPE)
+        t = tl.dot(b_x, b_ux, input_precision="ieee", out_dtype=ACC_DTYPE)  # [IY, HX]
+        z = tl.dot(b_uy, t, z, input_precision="ieee", out_dtype=ACC_DTYPE)
 
     m_high = ((high_y >= 0) & (high_y < high_h))[:, None] & ((high_x >= 0) & (high_x < high_w))[None, :]
     p_plane = p_codes
@@ -166,7 +166,7 @@ def filtered_lrelu_kernel(
             code = tl.where(z > 0, 0, 1)
             if CLAMP >= 0:
                 # a NaN has no slope either
-                code = code | tl.where(tl.abs(a) < tl.full((), CLAMP, WIDE), 0, 2)
+                code = code | tl.where(tl.abs(a) < tl.full((), CLAMP, ACC_DTYPE), 0, 2)
             code = tl.where(m_high, code, 0)
             shift = 2 * tl.arange(0, 4)[None, :, None]
             packed = tl.sum(tl.reshape(code, (HY // 4, 4, HX)) << shift, 1)  # [HY / 4, HX]
@@ -182,20 +182,20 @@ def filtered_lrelu_kernel(
     else:
         offset = (high_y // 4).to(tl.int64)[:, None] * codes_h + high_x[None, :] * codes_w
         code = tl.load(p_plane + offset, m_high, other=0).to(tl.int32) >> (2 * (high_y % 4))[:, None]
-        positive = tl.full((), GAIN, WIDE)
-        a = z * tl.where((code & 1) != 0, positive * tl.full((), SLOPE, WIDE), positive)
+        positive = tl.full((), GAIN, ACC_DTYPE)
+        a = z * tl.where((code & 1) != 0, positive * tl.full((), SLOPE, ACC_DTYPE), positive)
         a = tl.where((code & 2) != 0, 0.0, a)
     a = tl.where(m_high, a, 0.0)
 
     k_x = tl.arange(0, HX)[:, None] - tl.arange(0, OX)[None, :] * DOWN  # [HX, OX]
     k_y = tl.arange(0, HY)[None, :] - tl.arange(0, OY)[:, None] * DOWN  # [OY, HY]
-    y = tl.zeros((OY, OX), WIDE)
+    y = tl.zeros((OY, OX), ACC_DTYPE)
     first, end = _first_and_end(p_d_rank_one, FDH)
     for r in range(first, end):
-        b_dx = _matrix(p_dx + r * FDW, k_x, FDW, FLIP, GAIN_DX, WIDE)
-        b_dy = _matrix(p_dy + r * FDH, k_y, FDH, FLIP, GAIN_DY, WIDE)
-        t = tl.dot(a, b_dx, input_precision="ieee", out_dtype=WIDE)  # [HY, OX]
-        y = tl.dot(b_dy, t, y, input_precision="ieee", out_dtype=WIDE)
+        b_dx = _matrix(p_dx + r * FDW, k_x, FDW, FLIP, GAIN_DX, ACC_DTYPE)
+        b_dy = _matrix(p_dy + r * FDH, k_y, FDH, FLIP, GAIN_DY, ACC_DTYPE)
+        t = tl.dot(a, b_dx, input_precision="ieee", out_dtype=ACC_DTYPE)  # [HY, OX]
+        y = tl.dot(b_dy, t, y, input_precision="ieee", out_dtype=ACC_DTYPE)
     out_y = out_y0 + tl.arange(0, OY)
     out_x = out_x0 + tl.arange(0, OX)
     m_out = ((tl.arange(0, OY) < rows) & (out_y < out_h))[:, None] & ((tl.arange(0, OX) < cols) & (out_x < out_w))
@@ -268,16 +268,16 @@ def _filter(f: Tensor | None, gain: float, x: Tensor) -> _Filter:
     if f is None or f.ndim == 1:
         f = torch.ones([1], device=x.device) if f is None else f.contiguous()
         return _Filter(f, f, None, gain**0.5, gain**0.5)
-    (fh, fw), wide = f.shape, WIDE[x.dtype]
+    (fh, fw), acc_dtype = f.shape, ACC_DTYPE[x.dtype]
     # the gain is part of the filter, and so is rounded to the filter's dtype
     f = f * gain
-    rows, columns = (torch.empty([1 + fh, k], dtype=wide, device=x.device) for k in (fw, fh))
+    rows, columns = (torch.empty([1 + fh, k], dtype=acc_dtype, device=x.device) for k in (fw, fh))
     rows[1:] = f
-    columns[1:] = torch.eye(fh, dtype=wide, device=x.device)
+    columns[1:] = torch.eye(fh, dtype=acc_dtype, device=x.device)
     rank_one = torch.empty([1], dtype=torch.int32, device=x.device)
     rank_one_kernel[(1,)](
         f.contiguous(), rows, columns, rank_one, FH=fh, FW=fw, P_H=triton.next_power_of_2(fh),
-        P_W=triton.next_power_of_2(fw), EPS=4 * torch.finfo(wide).eps, num_warps=4, **OPTIONS,
+        P_W=triton.next_power_of_2(fw), EPS=4 * torch.finfo(acc_dtype).eps, num_warps=4, **OPTIONS,
     )  # fmt: skip
     return _Filter(rows, columns, rank_one, 1.0, 1.0)
 
@@ -325,7 +325,7 @@ class _Call(NamedTuple):
             UP=self.up, DOWN=self.down, FUW=ax.up_taps, FUH=ay.up_taps, FDW=ax.down_taps, FDH=ay.down_taps,
             FLIP=self.flip, GAIN_UX=fu.gain_x, GAIN_UY=fu.gain_y, GAIN_DX=fd.gain_x, GAIN_DY=fd.gain_y,
             ACTIVATES=activates, GAIN=self.gain, SLOPE=self.slope, CLAMP=self.clamp, PLANES_FIRST=x.stride(3) != 1,
-            WIDE=TL_WIDE[WIDE[x.dtype]], IY=ty.in_block, IX=tx.in_block, HY=ty.high_block, HX=tx.high_block,
+            ACC_DTYPE=TL_DTYPE[ACC_DTYPE[x.dtype]], IY=ty.in_block, IX=tx.in_block, HY=ty.high_block, HX=tx.high_block,
             OY=ty.out_block, OX=tx.out_block,
             # larger tiles spill from fewer
             num_warps=4 * larger, **OPTIONS,
@@ -334,7 +334,7 @@ class _Call(NamedTuple):
 
     def up_sample(self, x: Tensor) -> Tensor:
         up = (self.up, self.up)
-        return upfirdn2d(x.to(WIDE[x.dtype]), self.fu, up, (1, 1), self.padding_up, self.flip, self.gain_up)
+        return upfirdn2d(x.to(ACC_DTYPE[x.dtype]), self.fu, up, (1, 1), self.padding_up, self.flip, self.gain_up)
 
     def down_sample(self, a: Tensor) -> Tensor:
         down = (self.down, self.down)
@@ -382,7 +382,7 @@ def filtered_lrelu(
         with torch.cuda.device_of(x):
             if not call.launch(x, b, codes, y, True):
                 # filters too long for any tile: each step for itself
-                z = call.up_sample(bias_act(x.to(WIDE[x.dtype]), b, None, None, 1, "linear", 0.0, 1.0, -1.0))
+                z = call.up_sample(bias_act(x.to(ACC_DTYPE[x.dtype]), b, None, None, 1, "linear", 0.0, 1.0, -1.0))
                 y.copy_(call.down_sample(bias_act(z, None, None, None, 1, "lrelu", slope, gain, clamp)))
                 if codes is not None:
                     codes.copy_(_codes(z, call))

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import OPTIONS, TL_WIDE, WIDE, dense_format
+from ._common import ACC_DTYPE, OPTIONS, TL_DTYPE, dense_format
 
 
 @triton.jit
@@ -33,8 +33,8 @@ def gram_matrix_kernel(
     tiles,
     steps,  # of BK pixels in a run
     INDEX: tl.constexpr,
-    WIDE: tl.constexpr,
-    WIDEN: tl.constexpr,  # multiply in the accumulation dtype
+    ACC_DTYPE: tl.constexpr,
+    UPCAST: tl.constexpr,  # multiply in the accumulation dtype
     PRECISION: tl.constexpr,
     B: tl.constexpr,
     BK: tl.constexpr,
@@ -56,24 +56,24 @@ def gram_matrix_kernel(
     p_rows = p_x + n * x_n + row.to(INDEX) * x_c
     p_cols = p_x + n * x_n + col.to(INDEX) * x_c
     k = tl.arange(0, BK)
-    acc = tl.zeros((B, B), WIDE)
+    acc = tl.zeros((B, B), ACC_DTYPE)
     for step in range(steps):
         pixel = (split * steps + step) * BK + k
         m_k = pixel < pixels
         b_rows = tl.load(p_rows + (pixel.to(INDEX) * x_p)[None, :], m_row & m_k[None, :], other=0)  # [B, BK]
         b_cols = tl.load(p_cols + (pixel.to(INDEX) * x_p)[:, None], m_col & m_k[:, None], other=0)  # [BK, B]
-        if WIDEN:
-            b_rows = b_rows.to(WIDE)
-            b_cols = b_cols.to(WIDE)
+        if UPCAST:
+            b_rows = b_rows.to(ACC_DTYPE)
+            b_cols = b_cols.to(ACC_DTYPE)
         if p_mean is not None:
             # pixels past the end stay zero
             rows_mean = tl.load(p_mean + n * channels + row, m_row, other=0)
             cols_mean = tl.load(p_mean + n * channels + col, m_col, other=0)
             b_rows = tl.where(m_k[None, :], b_rows - rows_mean, 0)
             b_cols = tl.where(m_k[:, None], b_cols - cols_mean, 0)
-        acc = tl.dot(b_rows, b_cols, acc, input_precision=PRECISION, out_dtype=WIDE)
+        acc = tl.dot(b_rows, b_cols, acc, input_precision=PRECISION, out_dtype=ACC_DTYPE)
 
-    acc = acc * tl.full((), scale, WIDE)
+    acc = acc * tl.full((), scale, ACC_DTYPE)
     p_out = p_g + (split * samples + n) * channels * channels
     m_out = m_row & m_col & (row >= col)
     tl.store(p_out + row.to(INDEX) * channels + col, acc, m_out)
@@ -98,7 +98,7 @@ def mix_channels_kernel(
     w_i,
     o_blocks,
     INDEX: tl.constexpr,
-    WIDE: tl.constexpr,
+    ACC_DTYPE: tl.constexpr,
     PRECISION: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
@@ -114,15 +114,15 @@ def mix_channels_kernel(
     k = tl.arange(0, BK)
     p_pixels = p_x + n * x_n + pixel * x_p
     p_filter = p_weight + n * w_n + o.to(INDEX) * w_o
-    acc = tl.zeros((BM, BN), WIDE)
+    acc = tl.zeros((BM, BN), ACC_DTYPE)
     for step in range(tl.cdiv(channels, BK)):
         i = step * BK + k
         m_i = i < channels
-        b_x = tl.load(p_pixels + (i.to(INDEX) * x_c)[None, :], m_p & m_i[None, :], other=0).to(WIDE)  # [BM, BK]
+        b_x = tl.load(p_pixels + (i.to(INDEX) * x_c)[None, :], m_p & m_i[None, :], other=0).to(ACC_DTYPE)  # [BM, BK]
         b_w = tl.load(p_filter + (i.to(INDEX) * w_i)[:, None], m_o & m_i[:, None], other=0)  # [BK, BN]
         if p_mean is not None:
             b_x = b_x - tl.load(p_mean + n * channels + i, m_i, other=0)[None, :]
-        acc = tl.dot(b_x, b_w, acc, input_precision=PRECISION, out_dtype=WIDE)
+        acc = tl.dot(b_x, b_w, acc, input_precision=PRECISION, out_dtype=ACC_DTYPE)
     if p_bias is not None:
         acc += tl.load(p_bias + n * channels + o, m_o, other=0)
     tl.store(p_y + n * x_n + pixel * x_p + o.to(INDEX) * x_c, acc.to(p_y.dtype.element_ty), m_p & m_o)
@@ -157,33 +157,33 @@ def gram_matrix(x: Tensor, mean: Tensor | None, scale: float) -> Tensor:
     float32 runs as TF32 where ``torch.backends.cuda.matmul.fp32_precision`` says so, as the library's does.
     """
     n, c, pixels = *x.shape[:2], x.shape[2] * x.shape[3]
-    wide = WIDE[x.dtype]
+    acc_dtype = ACC_DTYPE[x.dtype]
     if x.numel() == 0:
-        return x.new_zeros([n, c, c], dtype=wide)
+        return x.new_zeros([n, c, c], dtype=acc_dtype)
     x, strides = _flat(x)
     mean = None if mean is None else mean.contiguous()
     # in the interpreter the product of bfloat16 multiplies the bits
     interpreted = x.device.type == "cpu" and triton.knobs.runtime.interpret
-    widen = mean is not None or (interpreted and x.dtype == torch.bfloat16)
+    upcast = mean is not None or (interpreted and x.dtype == torch.bfloat16)
     precision = _precision(x.dtype)
     exact = precision == "ieee"
     # registers are the limit of products without tensor cores
     widest = (32 if x.dtype == torch.float64 else 64) if exact else 128
     # of a single block half would be wasted
     block = _fit(c, widest if c > widest else widest // 2)
-    bk = _fit(pixels, 16 if exact else 128 // (wide if widen else x.dtype).itemsize)
+    bk = _fit(pixels, 16 if exact else 128 // (acc_dtype if upcast else x.dtype).itemsize)
     blocks = triton.cdiv(c, block)
     tiles = blocks * (blocks + 1) // 2
     # runs of pixels for two programs a multiprocessor, as long as each has some steps
     splits = max(1, min(264 // (tiles * n), triton.cdiv(pixels, 16 * bk)))
     steps = triton.cdiv(triton.cdiv(pixels, bk), splits)
     splits = triton.cdiv(pixels, steps * bk)
-    g = x.new_empty([splits, n, c, c], dtype=wide)
+    g = x.new_empty([splits, n, c, c], dtype=acc_dtype)
     large = max(x.numel(), g.numel()) >= 2**31
     with torch.cuda.device_of(x):
         gram_matrix_kernel[(tiles * n * splits,)](
             x, mean, g, n, c, pixels, *strides, scale, tiles, steps,
-            INDEX=tl.int64 if large else tl.int32, WIDE=TL_WIDE[wide], WIDEN=widen, PRECISION=precision,
+            INDEX=tl.int64 if large else tl.int32, ACC_DTYPE=TL_DTYPE[acc_dtype], UPCAST=upcast, PRECISION=precision,
             B=block, BK=bk, num_warps=8 if block == 128 else 4, num_stages=2 if torch.version.hip else 3, **OPTIONS,
         )  # fmt: skip
     return g[0] if splits == 1 else g.sum(0)
@@ -212,7 +212,7 @@ def mix_channels(x: Tensor, weight: Tensor, mean: Tensor | None, bias: Tensor | 
         mix_channels_kernel[(o_blocks * n * triton.cdiv(pixels, bm),)](
             x, weight, mean, bias, y, n, c, pixels, *strides, *weight.stride(), o_blocks,
             INDEX=tl.int64 if max(x.numel(), n * weight[0].numel()) >= 2**31 else tl.int32,
-            WIDE=TL_WIDE[WIDE[x.dtype]], PRECISION=precision,
+            ACC_DTYPE=TL_DTYPE[ACC_DTYPE[x.dtype]], PRECISION=precision,
             BM=bm, BN=bn, BK=bk, num_warps=4, num_stages=2 if torch.version.hip else 3, **OPTIONS,
         )  # fmt: skip
     return y

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import OPTIONS, TL_WIDE, WIDE, dense_format
+from ._common import ACC_DTYPE, OPTIONS, TL_DTYPE, dense_format
 
 
 @triton.jit
@@ -110,7 +110,7 @@ def grid_sample_kernel(
     ORDER_Y: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     INDEX: tl.constexpr,
-    WIDE: tl.constexpr,
+    ACC_DTYPE: tl.constexpr,
     P: tl.constexpr,
     K: tl.constexpr,
 ):
@@ -119,20 +119,20 @@ def grid_sample_kernel(
     pixel = (pid // channel_blocks % pixel_blocks).to(INDEX) * P + tl.arange(0, P)  # [P]
     m_pixel = pixel < out_pixels
     i, j, u, v = _row(p_positions, n, pixel, m_pixel, out_w, stride_n, stride_row, stride_column, stride_axis)
-    x0, x1, wx0, wx1, _, _, m_x = _place(u, in_w, j.to(WIDE), DISPLACED, PADDING, ORDER_X)
-    y0, y1, wy0, wy1, _, _, m_y = _place(v, in_h, i.to(WIDE), DISPLACED, PADDING, ORDER_Y)
+    x0, x1, wx0, wx1, _, _, m_x = _place(u, in_w, j.to(ACC_DTYPE), DISPLACED, PADDING, ORDER_X)
+    y0, y1, wy0, wy1, _, _, m_y = _place(v, in_h, i.to(ACC_DTYPE), DISPLACED, PADDING, ORDER_Y)
     c = _of_channels((pid % channel_blocks).to(INDEX) * K + tl.arange(0, K), CHANNELS_LAST)
     mask = _of_pixels(m_pixel, CHANNELS_LAST) & (c < channels)
     m_tap = _of_pixels(m_x & m_y, CHANNELS_LAST) & mask
     p_taps = p_x + n * channels * in_h * in_w + c * x_channel
-    sums = tl.zeros((1, 1), WIDE)
+    sums = tl.zeros((1, 1), ACC_DTYPE)
     for tap in tl.static_range(4):
         row = (y0 if tap < 2 else y1).to(INDEX)
         column = x0 if tap % 2 == 0 else x1
         w = (wy0 if tap < 2 else wy1) * (wx0 if tap % 2 == 0 else wx1)
         offset = _of_pixels((row * in_w + column) * x_pixel, CHANNELS_LAST)
         value = tl.load(p_taps + offset, m_tap, other=0)
-        sums = sums + value.to(WIDE) * _of_pixels(w, CHANNELS_LAST)
+        sums = sums + value.to(ACC_DTYPE) * _of_pixels(w, CHANNELS_LAST)
     p_out = p_y + n * channels * out_pixels + c * y_channel + _of_pixels(pixel * y_pixel, CHANNELS_LAST)
     tl.store(p_out, sums.to(p_y.dtype.element_ty), mask)
 
@@ -165,7 +165,7 @@ def grid_sample_backward_kernel(
     ORDER_Y: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     INDEX: tl.constexpr,
-    WIDE: tl.constexpr,
+    ACC_DTYPE: tl.constexpr,
     P: tl.constexpr,
     K: tl.constexpr,
 ):
@@ -174,16 +174,16 @@ def grid_sample_backward_kernel(
     pixel = (pid % pixel_blocks).to(INDEX) * P + tl.arange(0, P)  # [P]
     m_pixel = pixel < out_pixels
     i, j, u, v = _row(p_positions, n, pixel, m_pixel, out_w, stride_n, stride_row, stride_column, stride_axis)
-    x0, x1, wx0, wx1, dx0, dx1, m_x = _place(u, in_w, j.to(WIDE), DISPLACED, PADDING, ORDER_X)
-    y0, y1, wy0, wy1, dy0, dy1, m_y = _place(v, in_h, i.to(WIDE), DISPLACED, PADDING, ORDER_Y)
-    sum_x = tl.zeros((P,), WIDE)
-    sum_y = tl.zeros((P,), WIDE)
+    x0, x1, wx0, wx1, dx0, dx1, m_x = _place(u, in_w, j.to(ACC_DTYPE), DISPLACED, PADDING, ORDER_X)
+    y0, y1, wy0, wy1, dy0, dy1, m_y = _place(v, in_h, i.to(ACC_DTYPE), DISPLACED, PADDING, ORDER_Y)
+    sum_x = tl.zeros((P,), ACC_DTYPE)
+    sum_y = tl.zeros((P,), ACC_DTYPE)
     AXIS: tl.constexpr = 1 if CHANNELS_LAST else 0
     for c0 in range(0, channels, K):
         c = _of_channels(c0 + tl.arange(0, K).to(INDEX), CHANNELS_LAST)
         mask = _of_pixels(m_pixel & m_x & m_y, CHANNELS_LAST) & (c < channels)
         p_in = p_dy + n * channels * out_pixels + c * y_channel + _of_pixels(pixel * y_pixel, CHANNELS_LAST)
-        g = tl.load(p_in, mask, other=0).to(WIDE)
+        g = tl.load(p_in, mask, other=0).to(ACC_DTYPE)
         channel = n * channels * in_h * in_w + c * x_channel
         for tap in tl.static_range(4):
             row = (y0 if tap < 2 else y1).to(INDEX)
@@ -198,7 +198,7 @@ def grid_sample_backward_kernel(
                     term = tl.floor(term.to(tl.float64) / tl.load(p_unit) + 0.5).to(tl.int64)
                 tl.atomic_add(p_dx + offset, term, mask, sem="relaxed")
             if p_dpositions is not None:
-                value = tl.sum(tl.load(p_x + offset, mask, other=0).to(WIDE) * g, AXIS)
+                value = tl.sum(tl.load(p_x + offset, mask, other=0).to(ACC_DTYPE) * g, AXIS)
                 sum_x += value * (dwx * wy)
                 sum_y += value * (wx * dwy)
     if p_dpositions is not None:
@@ -260,8 +260,8 @@ def grid_sample(x: Tensor, positions: Tensor, displaced: bool, padding_mode: str
             x, positions, y, c, h, w, size[1], pixels, *_strides(c, h * w, last), *_strides(c, pixels, last), *strides,
             pixel_blocks, channel_blocks,
             DISPLACED=displaced, PADDING=padding_mode, ORDER_X=order[0], ORDER_Y=order[1],
-            CHANNELS_LAST=last, INDEX=_index(x, y, positions), WIDE=TL_WIDE[WIDE[x.dtype]], P=p, K=k, num_warps=4,
-            **OPTIONS,
+            CHANNELS_LAST=last, INDEX=_index(x, y, positions), ACC_DTYPE=TL_DTYPE[ACC_DTYPE[x.dtype]], P=p, K=k,
+            num_warps=4, **OPTIONS,
         )  # fmt: skip
     return y
 
@@ -298,16 +298,16 @@ def grid_sample_backward(
     dy = dy.contiguous(memory_format=form)
     x = None if x is None else x.contiguous(memory_format=form)
     n, c, h, w = size
-    last, wide = form == torch.channels_last, WIDE[dy.dtype]
+    last, acc_dtype = form == torch.channels_last, ACC_DTYPE[dy.dtype]
     out, strides = _positions(positions, displaced)
     unit = dx = None
     if needs_x and torch.are_deterministic_algorithms_enabled() and dy.numel() > 0:
         unit = _fixed_point_unit(dy, positions, size, displaced, order)
     if needs_x:
-        dtype = wide if unit is None else torch.int64
+        dtype = acc_dtype if unit is None else torch.int64
         dx = torch.empty(size, dtype=dtype, device=dy.device, memory_format=form).zero_()
     dpositions = torch.zeros if dy.numel() == 0 else torch.empty
-    dpositions = dpositions(positions.shape if needs_positions else [0], dtype=wide, device=dy.device)
+    dpositions = dpositions(positions.shape if needs_positions else [0], dtype=acc_dtype, device=dy.device)
     if dy.numel() > 0:
         pixels = out[0] * out[1]
         p, k = _tile(c, last, 2)
@@ -317,8 +317,8 @@ def grid_sample_backward(
                 dy, x if needs_positions else None, positions, dx, dpositions if needs_positions else None, unit,
                 c, h, w, out[1], pixels, *_strides(c, h * w, last), *_strides(c, pixels, last), *strides, pixel_blocks,
                 DISPLACED=displaced, PADDING=padding_mode, ORDER_X=order[0], ORDER_Y=order[1],
-                CHANNELS_LAST=last, INDEX=_index(dy, dx, x, positions), WIDE=TL_WIDE[wide], P=p, K=k, num_warps=4,
-                **OPTIONS,
+                CHANNELS_LAST=last, INDEX=_index(dy, dx, x, positions), ACC_DTYPE=TL_DTYPE[acc_dtype], P=p, K=k,
+                num_warps=4, **OPTIONS,
             )  # fmt: skip
     if dx is None:
         return dy.new_empty([0]), dpositions

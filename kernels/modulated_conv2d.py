@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._common import OPTIONS, TL_WIDE, WIDE, dense_format
+from ._common import ACC_DTYPE, OPTIONS, TL_DTYPE, dense_format
 from .bias_act import activate, pre_activation
 
 
@@ -64,8 +64,8 @@ def conv2d_kernel(
     CLAMP: tl.constexpr,
     PER_SAMPLE: tl.constexpr,  # a tile has positions of one sample, else of several small ones
     INDEX: tl.constexpr,
-    WIDE: tl.constexpr,
-    WIDEN: tl.constexpr,  # in the interpreter, whose product of bfloat16 multiplies the bits
+    ACC_DTYPE: tl.constexpr,
+    UPCAST: tl.constexpr,  # in the interpreter, whose product of bfloat16 multiplies the bits
     PRECISION: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
@@ -101,7 +101,7 @@ def conv2d_kernel(
     x0 = col * step_in
     p_position = p_x + n.to(INDEX) * x_n + y0.to(INDEX) * x_h + x0.to(INDEX) * x_w  # [BM, 1]
     p_filter = p_w + o.to(INDEX) * (KH * KW) * channels  # [1, BN]
-    acc = tl.zeros((BM, BN), WIDE)
+    acc = tl.zeros((BM, BN), ACC_DTYPE)
     for step in range(taps * tl.cdiv(channels, BK)):
         # taps inside, so that the shifted windows of the same channels meet in the cache
         tap = step % taps
@@ -127,11 +127,11 @@ def conv2d_kernel(
             if not PER_SAMPLE:
                 m_s = m_s & m_m
             styles = tl.load(p_styles + n * channels + c[None, :], m_s, other=0)
-            b_x = (b_x.to(WIDE) * styles).to(b_x.dtype)
-        if WIDEN:
-            b_x = b_x.to(WIDE)
-            b_w = b_w.to(WIDE)
-        acc = tl.dot(b_x, b_w, acc, input_precision=PRECISION, out_dtype=WIDE)
+            b_x = (b_x.to(ACC_DTYPE) * styles).to(b_x.dtype)
+        if UPCAST:
+            b_x = b_x.to(ACC_DTYPE)
+            b_w = b_w.to(ACC_DTYPE)
+        acc = tl.dot(b_x, b_w, acc, input_precision=PRECISION, out_dtype=ACC_DTYPE)
 
     row = row * UP + phase_y
     col = col * UP + phase_x
@@ -249,8 +249,8 @@ def conv2d(
                 n, channels, h, w, out_channels, out_h, out_w, *x.stride(), *y.stride(),
                 padding[0], padding[2], noise_stride, grid_h, grid_w, m_blocks, o_blocks,
                 STRIDE=stride, UP=up, KH=kh, KW=kw, ACT=act, ALPHA=alpha, GAIN=gain, CLAMP=clamp,
-                PER_SAMPLE=per_sample, INDEX=tl.int64 if large else tl.int32, WIDE=TL_WIDE[WIDE[x.dtype]],
-                WIDEN=x.device.type == "cpu" and x.dtype == torch.bfloat16 and triton.knobs.runtime.interpret,
+                PER_SAMPLE=per_sample, INDEX=tl.int64 if large else tl.int32, ACC_DTYPE=TL_DTYPE[ACC_DTYPE[x.dtype]],
+                UPCAST=x.device.type == "cpu" and x.dtype == torch.bfloat16 and triton.knobs.runtime.interpret,
                 PRECISION=precision, BM=tile.bm, BN=tile.bn, BK=tile.bk,
                 num_warps=tile.warps, num_stages=tile.stages, **OPTIONS,
             )  # fmt: skip

@@ -17,7 +17,7 @@ import torch
 import triton
 from torch import Tensor
 
-from ._common import OPTIONS, TL_WIDE, WIDE, dense_format
+from ._common import ACC_DTYPE, OPTIONS, TL_DTYPE, dense_format
 from .upfirdn2d_kernels import rank_one_kernel, upfirdn2d_kernel, upfirdn2d_loop_kernel
 
 #: taps an output and axis that the unrolled kernel takes; longer filters run in loops, separable ones in two passes
@@ -99,8 +99,8 @@ class _Call(NamedTuple):
         noise_stride = noise[0].numel() if noise is not None and noise.shape[0] > 1 else 0
         options = {
             "FLIP": self.flip, "ACT": self.epilogue.act, "ALPHA": self.epilogue.alpha, "GAIN": self.epilogue.gain,
-            "CLAMP": self.epilogue.clamp, "CHANNELS_LAST": last, "WIDE": TL_WIDE[WIDE[self.x.dtype]], "A": a, "B": b,
-            "num_warps": 4, **OPTIONS,
+            "CLAMP": self.epilogue.clamp, "CHANNELS_LAST": last, "ACC_DTYPE": TL_DTYPE[ACC_DTYPE[self.x.dtype]],
+            "A": a, "B": b, "num_warps": 4, **OPTIONS,
         }  # fmt: skip
         return (
             (*self.epilogue[:3], self.y, self.kept, n * c, c, *self.x.shape[2:], out_h, out_w),
@@ -171,7 +171,7 @@ def _resample(
     furthest = max(w * ax.up, h * ay.up, out_w * ax.down, out_h * ay.down) + max(map(abs, padding))
     if furthest >= POSITIONS:
         raise ValueError(
-            f"imgops.upfirdn2d: the triton twin counts positions of the up-sampled image in 32 bits; x of {h} x {w} "
+            f"imgops.upfirdn2d: the triton backend counts positions of the up-sampled image in 32 bits; x of {h} x {w} "
             f"with up {tuple(up)} and down {tuple(down)} has more: take impl='reference'"
         )
     form = dense_format(x)
@@ -205,10 +205,10 @@ def _launch(call: _Call, f: Tensor | None, gain: float) -> None:
         call.unrolled(f, f, None, gain**0.5, gain**0.5, True)
     elif f.ndim == 1:
         # so long a filter is bound by its arithmetic: a pass an axis, in the accumulation dtype between them
-        wide = WIDE[x.dtype]
+        acc_dtype = ACC_DTYPE[x.dtype]
         form = torch.channels_last if call.last else torch.contiguous_format
         size = [*x.shape[:3], call.y.shape[3]]
-        between = torch.empty(size, dtype=wide, device=x.device, memory_format=form)
+        between = torch.empty(size, dtype=acc_dtype, device=x.device, memory_format=form)
         call._replace(y=between, kept=None, ay=_Axis(1, 1, 1, 0), epilogue=_Epilogue()).loop(
             f[None, :], None, gain**0.5
         )
@@ -221,10 +221,11 @@ def _launch(call: _Call, f: Tensor | None, gain: float) -> None:
         rank_one = None
         if fits:
             rank_one = torch.empty([1], dtype=torch.int32, device=x.device)
-            fx, fy = (torch.empty([k], dtype=WIDE[x.dtype], device=x.device) for k in (ax.taps, ay.taps))
+            fx, fy = (torch.empty([k], dtype=ACC_DTYPE[x.dtype], device=x.device) for k in (ax.taps, ay.taps))
             rank_one_kernel[(1,)](
                 f, fx, fy, rank_one, FH=ay.taps, FW=ax.taps, P_H=triton.next_power_of_2(ay.taps),
-                P_W=triton.next_power_of_2(ax.taps), EPS=4 * torch.finfo(WIDE[x.dtype]).eps, num_warps=4, **OPTIONS,
+                P_W=triton.next_power_of_2(ax.taps), EPS=4 * torch.finfo(ACC_DTYPE[x.dtype]).eps, num_warps=4,
+                **OPTIONS,
             )  # fmt: skip
             # each returns at once unless the flag names it
             call.unrolled(fx, fy, rank_one, gain, 1.0, True)

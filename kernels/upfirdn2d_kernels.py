@@ -32,12 +32,12 @@ def _first_tap(q, UP, DOWN, PHASE):
 
 
 @triton.jit
-def tap(p_f, k, m_k, TAPS: tl.constexpr, FLIP: tl.constexpr, GAIN: tl.constexpr, WIDE: tl.constexpr):
+def tap(p_f, k, m_k, TAPS: tl.constexpr, FLIP: tl.constexpr, GAIN: tl.constexpr, ACC_DTYPE: tl.constexpr):
     """Tap k of a filter, times the gain in the filter's dtype; a convolution reads the filter backwards."""
     if not FLIP:
         k = TAPS - 1 - k
     tap = tl.load(p_f + k, m_k, other=0)
-    return (tap * tl.full((), GAIN, tap.dtype)).to(WIDE)
+    return (tap * tl.full((), GAIN, tap.dtype)).to(ACC_DTYPE)
 
 
 @triton.jit
@@ -141,7 +141,7 @@ def upfirdn2d_kernel(
     GAIN: tl.constexpr,
     CLAMP: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
-    WIDE: tl.constexpr,
+    ACC_DTYPE: tl.constexpr,
     ROWS: tl.constexpr,
     A: tl.constexpr,
     B: tl.constexpr,
@@ -183,12 +183,12 @@ def upfirdn2d_kernel(
                     index = tap_x + i * UP_X
                     m_tap = index < FW
                 if SEPARABLE:
-                    taps_x += (tap(p_fx, index, m_tap, FW, FLIP, GAIN_X, WIDE),)
+                    taps_x += (tap(p_fx, index, m_tap, FW, FLIP, GAIN_X, ACC_DTYPE),)
                 else:
-                    taps_x += (tap(p_fx, k * FW + index, m_tap, FH * FW, FLIP, GAIN_X, WIDE),)
+                    taps_x += (tap(p_fx, k * FW + index, m_tap, FH * FW, FLIP, GAIN_X, ACC_DTYPE),)
         if SEPARABLE:
             for k in tl.static_range(FH):
-                taps_y += (tap(p_fy, k, True, FH, FLIP, GAIN_Y, WIDE),)
+                taps_y += (tap(p_fy, k, True, FH, FLIP, GAIN_Y, ACC_DTYPE),)
 
     b = None
     scale = None
@@ -205,25 +205,25 @@ def upfirdn2d_kernel(
         for r in tl.static_range(_end(q - 1, UP_Y, DOWN_Y, PHASE_Y, FH), _end(q, UP_Y, DOWN_Y, PHASE_Y, FH)):
             y = first_y + r
             m_row = (y + zero >= 0) & (y + zero < h)
-            filtered = tl.zeros((A, B), WIDE)
+            filtered = tl.zeros((A, B), ACC_DTYPE)
             if LOOP_X:
                 for i in range(TX):
                     m_tap = tap_x + i * UP_X < FW
                     m = m_plane & m_row & (first_x + i >= 0) & (first_x + i < w) & m_tap
-                    x = tl.load(p_col + (y.to(tl.int64) * w + i) * x_step, m, other=0).to(WIDE)
-                    filtered += x * tap(p_fx, tap_x + i * UP_X, m_tap, FW, FLIP, GAIN_X, WIDE)
+                    x = tl.load(p_col + (y.to(tl.int64) * w + i) * x_step, m, other=0).to(ACC_DTYPE)
+                    filtered += x * tap(p_fx, tap_x + i * UP_X, m_tap, FW, FLIP, GAIN_X, ACC_DTYPE)
             for i in tl.static_range(KX):
-                x = tl.load(p_col + (y.to(tl.int64) * w + i) * x_step, m_in[i] & m_row, other=0).to(WIDE)
+                x = tl.load(p_col + (y.to(tl.int64) * w + i) * x_step, m_in[i] & m_row, other=0).to(ACC_DTYPE)
                 if not SEPARABLE:
                     rows += (x,)
                 elif p_fx is not None:
                     filtered += x * taps_x[i]
                 else:
                     # a filter that is None is a float32 one
-                    filtered = x * tl.full((), GAIN_X, tl.float32).to(WIDE)
+                    filtered = x * tl.full((), GAIN_X, tl.float32).to(ACC_DTYPE)
             if SEPARABLE:
                 rows += (filtered,)
-        acc = tl.zeros((A, B), WIDE)
+        acc = tl.zeros((A, B), ACC_DTYPE)
         for r in tl.static_range(_first(q, UP_Y, DOWN_Y, PHASE_Y), _end(q, UP_Y, DOWN_Y, PHASE_Y, FH)):
             if p_fx is None:
                 acc = rows[r]
@@ -287,7 +287,7 @@ def upfirdn2d_loop_kernel(
     GAIN: tl.constexpr,
     CLAMP: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
-    WIDE: tl.constexpr,
+    ACC_DTYPE: tl.constexpr,
     A: tl.constexpr,
     B: tl.constexpr,
 ):
@@ -306,7 +306,7 @@ def upfirdn2d_loop_kernel(
     tap_y = first_y * up_y - (row * down_y + phase_y)
     first_y = first_y - lead_y
     p_col = p_x + _start(plane, sample, channel, tl.cast(h, tl.int64) * w, channels, CHANNELS_LAST) + first_x * x_step
-    acc = tl.zeros((A, B), WIDE)
+    acc = tl.zeros((A, B), ACC_DTYPE)
     for j in range(tl.cdiv(fh - tap_y, up_y)):
         y = first_y + j + tl.zeros((1, 1), tl.int32)
         k_y = tap_y + j * up_y
@@ -318,9 +318,9 @@ def upfirdn2d_loop_kernel(
             if not FLIP:
                 k_x = fw - 1 - k_x
             tap = tl.load(p_f + k_y * f_stride_y + k_x * f_stride_x, m_tap, other=0)
-            tap = (tap * tl.full((), GAIN_F, tap.dtype)).to(WIDE)
+            tap = (tap * tl.full((), GAIN_F, tap.dtype)).to(ACC_DTYPE)
             m_in = m_plane & m_tap & (first_x + i >= 0) & (first_x + i < w) & (y >= 0) & (y < h)
-            acc += tl.load(p_col + (y.to(tl.int64) * w + i) * x_step, m_in, other=0).to(WIDE) * tap
+            acc += tl.load(p_col + (y.to(tl.int64) * w + i) * x_step, m_in, other=0).to(ACC_DTYPE) * tap
     b = None
     scale = None
     if p_b is not None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import typer.main
 
-from imgops.cli.app import app
+from imgops.cli import app
 
 RECORD = Path(__file__).with_name("public_surface.txt")
 #: packages whose ``__all__`` is public, and the one whose modules are, with what is defined in them

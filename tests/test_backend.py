@@ -1,4 +1,4 @@
-"""The choice of twins: use_impl, IMGOPS_IMPL, reasons and remedies, instruction sets, and life without extensions."""
+"""The choice of backends: use_impl, IMGOPS_IMPL, reasons and remedies, instruction sets, no extensions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from golden import relative_error
 
 import imgops
 from imgops import _backend
-from imgops._backend import PREFERENCE, TWINS, Status, choose
+from imgops._backend import BACKENDS, PREFERENCE, Status, choose
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = _backend.load()["cpu", "cpu"]
-needs_cpu_twin = pytest.mark.skipif(not CPU.available, reason=CPU.reason)
+needs_cpu_backend = pytest.mark.skipif(not CPU.available, reason=CPU.reason)
 
-HERE = {(twin, "cpu"): Status(True) for twin in TWINS}
+HERE = {(backend, "cpu"): Status(True) for backend in BACKENDS}
 GONE = HERE | {("cpu", "cpu"): Status(False, "no compiler was found", "Install one")}
 
 
@@ -49,12 +49,12 @@ def test_the_automatic_choice_takes_the_best_that_is_there():
     assert chosen() == PREFERENCE["cpu"][0] == "cpu"
     assert choose("bias_act", "cpu", None, GONE) == "reference"
     assert choose("bias_act", "meta", None, HERE) == "reference"
-    on_gpu = {(twin, "cuda"): Status(twin in ("cuda", "reference")) for twin in TWINS}
+    on_gpu = {(backend, "cuda"): Status(backend in ("cuda", "reference")) for backend in BACKENDS}
     assert choose("bias_act", "cuda", None, on_gpu) == "cuda"
 
 
-def test_a_call_may_suit_another_twin_best():
-    on_gpu = {(twin, "cuda"): Status(twin in ("triton", "cuda", "reference")) for twin in TWINS}
+def test_a_call_may_suit_another_backend_best():
+    on_gpu = {(backend, "cuda"): Status(backend in ("triton", "cuda", "reference")) for backend in BACKENDS}
     assert choose("filtered_lrelu", "cuda", None, on_gpu, "cuda") == "cuda"
     assert choose("filtered_lrelu", "cuda", "triton", on_gpu, "cuda") == "triton"
     without = on_gpu | {("cuda", "cuda"): Status(False, "not built")}
@@ -123,28 +123,28 @@ def test_use_impl_reaches_the_ops_and_the_compiled_ones():
 
 
 @pytest.mark.parametrize("impl", ["eager", "", "CPU", 3])
-def test_unknown_twin(impl):
+def test_unknown_backend(impl):
     for call in (lambda: imgops.bias_act(torch.zeros(1, 1), impl=impl), lambda: imgops.use_impl(impl).__enter__()):
         with pytest.raises(ValueError, match="impl must be None or one of reference, cpu, triton, cuda; got"):
             call()
 
 
-def test_a_twin_that_was_asked_for_does_not_fall_back():
-    reason = r"^imgops.bias_act: the cpu twin is not available on cpu: no compiler was found. Install one$"
+def test_a_backend_that_was_asked_for_does_not_fall_back():
+    reason = r"^imgops.bias_act: the cpu backend is not available on cpu: no compiler was found. Install one$"
     with pytest.raises(RuntimeError, match=reason):
         choose("bias_act", "cpu", "cpu", GONE)
     with imgops.use_impl("cpu"), pytest.raises(RuntimeError, match=reason):
         choose("bias_act", "cpu", None, GONE)
-    with pytest.raises(RuntimeError, match="the CUDA twin takes tensors on a GPU"):
+    with pytest.raises(RuntimeError, match="the CUDA backend takes tensors on a GPU"):
         imgops.upfirdn2d(torch.zeros(1, 1, 2, 2), None, impl="cuda")
-    with pytest.raises(RuntimeError, match="the cpu twin is not available on meta: it does not run on meta"):
+    with pytest.raises(RuntimeError, match="the cpu backend is not available on meta: it does not run on meta"):
         imgops.bias_act(torch.zeros(1, 1, device="meta"), impl="cpu")
     assert imgops.bias_act(torch.zeros(1, 1, device="meta"), impl="reference").is_meta
 
 
-def test_every_twin_that_is_missing_says_why_and_what_to_do():
+def test_every_backend_that_is_missing_says_why_and_what_to_do():
     statuses = _backend.load()
-    assert set(statuses) == {(twin, device) for twin in TWINS for device in ("cpu", "cuda")}
+    assert set(statuses) == {(backend, device) for backend in BACKENDS for device in ("cpu", "cuda")}
     assert statuses["reference", "cpu"].available
     for status in statuses.values():
         assert status.available != bool(status.reason and status.remedy)
@@ -162,7 +162,7 @@ def test_environment_variable_gives_way_to_use_impl(monkeypatch):
 def test_environment_variable_is_read():
     call = "import torch, imgops; imgops.bias_act(torch.zeros(1, 1))"
     asked = python(call, check=False, IMGOPS_IMPL="cuda")
-    assert asked.stderr.splitlines()[-1].startswith("RuntimeError: imgops.bias_act: the cuda twin is not available")
+    assert asked.stderr.splitlines()[-1].startswith("RuntimeError: imgops.bias_act: the cuda backend is not available")
     wrong = python(call, check=False, IMGOPS_IMPL="fast")
     assert wrong.stderr.splitlines()[-1] == (
         "ValueError: the environment variable IMGOPS_IMPL must be None or one of reference, cpu, triton, cuda; "
@@ -218,7 +218,7 @@ def every_op(path: Path, **environment: str) -> list[torch.Tensor]:
 
 
 @pytest.mark.slow
-@needs_cpu_twin
+@needs_cpu_backend
 def test_every_instruction_set_agrees_with_the_reference(tmp_path):
     expected = every_op(tmp_path / "reference", IMGOPS_IMPL="reference")
     # a gradient sums what was rounded on the way, so that a half-precision one is off by more than one rounding, and
@@ -285,11 +285,12 @@ def test_without_extensions_the_warning_is_shown_where_warnings_are_errors_and_n
     assert result.stderr.count("\n") == 1
 
 
-def test_without_extensions_an_explicit_cpu_twin_raises(bare):
+def test_without_extensions_an_explicit_cpu_backend_raises(bare):
     code = "import torch, imgops; imgops.bias_act(torch.zeros(1, 1), impl='cpu')"
     last = python(code, bare, check=False).stderr.splitlines()[-1]
     assert last.startswith(
-        "RuntimeError: imgops.bias_act: the cpu twin is not available on cpu: the extension was not built. pip install "
+        "RuntimeError: imgops.bias_act: the cpu backend is not available on cpu: the extension was not built. pip "
+        "install "
     )
 
 

@@ -100,15 +100,15 @@ def test_info_json():
     assert set(facts["ops"]) == set(_backend.OPS)
     for places in facts["ops"].values():
         for place in places.values():
-            assert set(place["twins"]) == set(_backend.TWINS)
-            assert place["twins"][place["chosen"]]["available"]
-            for status in place["twins"].values():
+            assert set(place["backends"]) == set(_backend.BACKENDS)
+            assert place["backends"][place["chosen"]]["available"]
+            for status in place["backends"].values():
                 assert status["available"] or (status["reason"] and status["remedy"])
     assert isinstance(facts["host"]["available"], bool)
     assert facts["threads"] >= 1
 
 
-def test_info_where_a_twin_that_is_not_here_is_asked_for(monkeypatch):
+def test_info_where_a_backend_that_is_not_here_is_asked_for(monkeypatch):
     monkeypatch.setattr(_backend, "_environment", "cuda")
     monkeypatch.setitem(_backend.load(), ("cuda", "cuda"), _backend.Status(False, "no [/bracket]", "none [with T = x]"))
     facts = json.loads(imgops("info", "--json")[0])
@@ -122,7 +122,7 @@ def test_info_cuts_no_name_on_a_narrow_terminal():
 
 def test_info_for_people():
     text, _ = imgops("info")
-    for word in (*_backend.OPS, *_backend.TWINS, torch.__version__, "reference", "remedy"):
+    for word in (*_backend.OPS, *_backend.BACKENDS, torch.__version__, "reference", "remedy"):
         assert word in text
 
 

@@ -83,7 +83,7 @@ def test_dry_run(tmp_path):
 
 @pytest.mark.slow
 def test_dry_run_of_the_sanitizers(tmp_path):
-    """The program that they watch runs the checks of one twin, and its end is recorded."""
+    """The program that they watch runs the checks of one backend, and its end is recorded."""
     result = harness("--out", tmp_path, "--section", "sanitizers")
     assert result.returncode == 0, result.stdout + result.stderr
     found = json.loads((tmp_path / "gpu-sanitizers.json").read_text())["results"]
@@ -130,7 +130,7 @@ class TestRecord:
         assert gpu_record.Record(tmp_path / "r.json", self.machine).results == {}
 
 
-def test_failed_checks_mark_the_timings_of_their_twin(tmp_path):
+def test_failed_checks_mark_the_timings_of_their_backend(tmp_path):
     machine = dict.fromkeys((*gpu_record.IDENTITY, "date"), "x")
     checks = gpu_record.Record(tmp_path / "gpu-correctness.json", machine)
     checks.add("bias_act/cpu/odd", passed=False, errors={"order0": 1.0})
@@ -323,7 +323,7 @@ class TestPage:
         page = performance.page(tmp_path)
         assert "- speed: Some GPU (driver x," in page
         assert "1 of 2 checks" in page
-        # the other twin is wrong there
+        # the other backend is wrong there
         assert "| bias_act/case/forward |  | 20.0 |  | 60.0 | 40.0 | 30.0 |  | 2.00 |" in page
         assert "bias_act/other" not in page
         assert "| stylegan2 256 px/fused: seconds of training per 1000 images | 4 | 9.0 | 50% |" in page

@@ -26,10 +26,10 @@ COMPILER = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None
 slow = pytest.mark.slow
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler on PATH (c++, g++ or clang++)")
 
-#: every op on the twin that IMGOPS_TWIN names, or the automatic one
+#: every op on the backend that IMGOPS_TESTED names, or the automatic one
 OPS = """
 import os, torch, imgops
-impl = os.environ.get("IMGOPS_TWIN")
+impl = os.environ.get("IMGOPS_TESTED")
 x, f = torch.ones(1, 2, 4, 4), imgops.setup_filter([1, 3, 3, 1])
 print(imgops.bias_act(x, torch.ones(2), act="relu", gain=1, impl=impl).sum().item())
 print(imgops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], gain=4, impl=impl)[..., 2:-2, 2:-2].mean().item())
@@ -156,7 +156,7 @@ def test_wheel_holds_what_it_should(wheel):
 @needs_compiler
 def test_wheel_runs_from_anywhere(programs, tmp_path):
     expected = ["64.0", "1.0", "2.0"]
-    assert run(programs / "python", "-c", OPS, cwd=tmp_path, IMGOPS_TWIN="cpu").split() == expected
+    assert run(programs / "python", "-c", OPS, cwd=tmp_path, IMGOPS_TESTED="cpu").split() == expected
     facts = json.loads(run(programs / "imgops", "info", "--json", cwd=tmp_path))
     assert Path(facts["package"]).is_relative_to(programs.parent.resolve())
     assert facts["ops"]["upfirdn2d"]["cpu"]["chosen"] == "cpu"
@@ -192,7 +192,7 @@ def test_editable_install_in_and_outside_the_root(tmp_path):
     install(programs, "-e", tree, cwd=tmp_path)
     code = OPS + "import kernels, imgops.kernels as ours\nprint(imgops.__file__, *ours.__path__)"
     for folder in tree, tmp_path:
-        *results, paths = run(programs / "python", "-c", code, cwd=folder, IMGOPS_TWIN="cpu").splitlines()
+        *results, paths = run(programs / "python", "-c", code, cwd=folder, IMGOPS_TESTED="cpu").splitlines()
         assert results == ["64.0", "1.0", "2.0"]
         assert paths.split() == [str(tree / "imgops" / "__init__.py"), str(tree / "kernels")]
     # what is built no longer does not stay behind to be loaded
@@ -223,10 +223,10 @@ def test_install_without_a_compiler_succeeds_and_says_what_is_missing(tmp_path):
     assert results.split()[-3:] == ["64.0", "1.0", "2.0"]
     facts = json.loads(run(programs / "imgops", "info", "--json", cwd=tmp_path))
     assert facts["ops"]["bias_act"]["cpu"]["chosen"] == "reference"
-    assert facts["ops"]["bias_act"]["cpu"]["twins"]["cpu"]["reason"] == reason
+    assert facts["ops"]["bias_act"]["cpu"]["backends"]["cpu"]["reason"] == reason
     remedy = f"correct CXX, or unset it, then pip install --no-build-isolation {tree}"
     assert facts["host"] == {"available": False, "reason": reason, "remedy": remedy}
-    assert facts["ops"]["bias_act"]["cpu"]["twins"]["cpu"]["remedy"] == remedy
+    assert facts["ops"]["bias_act"]["cpu"]["backends"]["cpu"]["remedy"] == remedy
     assert "/nonexistent" in run(programs / "imgops", "info", cwd=tmp_path)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: rooms by level, lowest first: a file imports from its own room and from lower levels alone
+#: packages by level, lowest first: a file imports from its own package and from lower levels alone
 LEVELS = (
     ("_install",),
     ("reference", "kernels", "_C", "_C_cuda", "_host", "_backend", "_lazy", "_device", "_memory", "_settings"),
@@ -25,10 +25,10 @@ LEVELS = (
     ("cli",),
     ("__main__",),
 )
-LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+LEVEL = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 
-#: what each of the lower rooms may import besides imgops and the standard library
-PACKAGES = {
+#: what each of the lower packages may import besides imgops and the standard library
+THIRD_PARTY = {
     "reference": {"torch"},
     "kernels": {"torch", "triton"},
     "_backend": {"torch"},
@@ -47,14 +47,14 @@ FILES = [*sorted((ROOT / "imgops").rglob("*.py")), *sorted((ROOT / "kernels").rg
 
 
 def module_of(path: Path) -> tuple[str, ...]:
-    """("imgops", room, ...) of a file; the files of kernels/ are imgops.kernels."""
+    """("imgops", package, ...) of a file; the files of kernels/ are imgops.kernels."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     parts = ("imgops", *parts) if parts[0] == "kernels" else parts
     return parts[:-1] if parts[-1] == "__init__" else parts
 
 
 def public_names() -> dict[str, str]:
-    """The room that each public name of imgops comes from."""
+    """The package that each public name of imgops comes from."""
     tree = ast.parse((ROOT / "imgops" / "__init__.py").read_text())
     homes = next(n.value for n in ast.walk(tree) if isinstance(n, ast.Assign) and n.targets[0].id == "_HOMES")
     return {name: home.split(".")[1] for name, home in ast.literal_eval(homes).items()}
@@ -73,17 +73,17 @@ def imports(source: str, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 def faults(module: tuple[str, ...], is_package: bool, source: str) -> list[str]:
     """The imports of a file that break the rules, in words."""
-    room, homes, found = module[1], public_names(), []
+    package, homes, found = module[1], public_names(), []
     for target in imports(source, module if is_package else module[:-1]):
         if target[0] == "imgops":
             # imgops itself, or a name such as __version__, is below everything
             other = homes.get(target[1], target[1]) if len(target) > 1 else ""
-            if other in LEVEL and other != room and LEVEL[other] >= LEVEL[room]:
+            if other in LEVEL and other != package and LEVEL[other] >= LEVEL[package]:
                 found.append(f"{'.'.join(module)} imports {'.'.join(target)}, which is not below it")
             elif other and other not in LEVEL and not other.startswith("__"):
-                found.append(f"{'.'.join(module)} imports {'.'.join(target)}, whose room has no level")
-        elif target[0] not in sys.stdlib_module_names and target[0] not in PACKAGES.get(room, {target[0]}):
-            found.append(f"{'.'.join(module)} imports {target[0]}; it may import {', '.join(PACKAGES[room])}")
+                found.append(f"{'.'.join(module)} imports {'.'.join(target)}, whose package has no level")
+        elif target[0] not in sys.stdlib_module_names and target[0] not in THIRD_PARTY.get(package, {target[0]}):
+            found.append(f"{'.'.join(module)} imports {target[0]}; it may import {', '.join(THIRD_PARTY[package])}")
     return found
 
 
@@ -92,7 +92,7 @@ def test_imports_run_one_way(path):
     module = module_of(path)
     if len(module) == 1:
         pytest.skip("the public names, which load on first use")
-    assert module[1] in LEVEL, "a new room needs its level in this test and in docs/design.md"
+    assert module[1] in LEVEL, "a new package needs its level in this test and in docs/design.md"
     assert not faults(module, path.name == "__init__.py", path.read_text())
 
 
@@ -136,8 +136,8 @@ def test_ops_load_no_triton_and_nothing_beyond_torch():
     )
     ours = {name for name in new if name.split(".")[0] in ("triton", "PIL", "typer", "rich", "numpy", "skimage")}
     assert not ours
-    rooms = {name.split(".")[1] for name in new if name.startswith("imgops.")}
-    assert rooms <= {"_install", "_backend", "reference", "ops"}
+    packages = {name.split(".")[1] for name in new if name.startswith("imgops.")}
+    assert packages <= {"_install", "_backend", "reference", "ops"}
 
 
 def test_names_of_the_package():

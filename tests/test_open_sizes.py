@@ -10,9 +10,9 @@ from torch import nn
 import imgops
 from imgops.ops._common import STATUSES
 
-TWINS = ["reference"] + ["cpu"] * STATUSES["cpu", "cpu"].available
+BACKENDS = ["reference"] + ["cpu"] * STATUSES["cpu", "cpu"].available
 NAMES = list(modules())
-needs_cpu_twin = pytest.mark.skipif("cpu" not in TWINS, reason="the CPU extension is not built")
+needs_cpu_backend = pytest.mark.skipif("cpu" not in BACKENDS, reason="the CPU extension is not built")
 
 
 class Side(nn.Module):
@@ -33,21 +33,21 @@ def agrees(graph, module, sizes=SIZES):
         torch.testing.assert_close(graph(x), module(x), msg=lambda text, size=size: f"{size}: {text}")
 
 
-@pytest.mark.parametrize("twin", [pytest.param("reference", marks=pytest.mark.slow), *TWINS[1:]])
+@pytest.mark.parametrize("backend", [pytest.param("reference", marks=pytest.mark.slow), *BACKENDS[1:]])
 @pytest.mark.parametrize("name", NAMES)
-def test_an_exported_program(name, twin):
+def test_an_exported_program(name, backend):
     module, auto = modules()[name].eval(), torch.export.Dim.AUTO
-    with torch.no_grad(), imgops.use_impl(twin):
+    with torch.no_grad(), imgops.use_impl(backend):
         program = torch.export.export(module, (picture(*SIZES[0]),), dynamic_shapes=({0: auto, 2: auto, 3: auto},))
         agrees(program.module(), module)
 
 
-@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore")
-def test_a_trace(name, twin):
+def test_a_trace(name, backend):
     module = modules()[name].eval()
-    with imgops.use_impl(twin):
+    with imgops.use_impl(backend):
         # traced as people do, with the tracer's own check, which runs without gradients
         agrees(torch.jit.trace(module, picture(*SIZES[0])), module)
 
@@ -62,14 +62,14 @@ def test_a_trace_of_a_discriminator_s_statistics(batch):
         torch.testing.assert_close(traced(x), module(x))
 
 
-@needs_cpu_twin
+@needs_cpu_backend
 @pytest.mark.parametrize("name", ["filtered_lrelu", "upfirdn2d", "modulated_conv2d up", "FIRDownsample2d"])
 def test_a_trace_warns_of_nothing(name, recwarn):
     torch.jit.trace(modules()[name].eval(), picture(*SIZES[0]))
     assert not [w.message for w in recwarn if issubclass(w.category, torch.jit.TracerWarning)]
 
 
-@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     "names",
     [
@@ -78,17 +78,17 @@ def test_a_trace_warns_of_nothing(name, recwarn):
         pytest.param(["modulated_conv2d down", "EqualizedConv2d up", "ModulatedDisplacement"], marks=pytest.mark.slow),
     ],
 )
-def test_six_sizes_compile_twice_at_most(names, twin):
+def test_six_sizes_compile_twice_at_most(names, backend):
     """Forward and backward, whose paddings depend on the sizes too."""
     module, graphs = Side(names), []
 
-    def backend(graph, inputs):
+    def compiler(graph, inputs):
         graphs.append(graph)
         return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
 
     torch.compiler.reset()
-    compiled = torch.compile(module, fullgraph=True, dynamic=True, backend=backend)
-    with imgops.use_impl(twin):
+    compiled = torch.compile(module, fullgraph=True, dynamic=True, backend=compiler)
+    with imgops.use_impl(backend):
         for size in SIZES:
             x = picture(*size).requires_grad_()
             actual, expected = compiled(x), module(x)
@@ -99,7 +99,7 @@ def test_six_sizes_compile_twice_at_most(names, twin):
 
 
 @pytest.mark.slow
-@needs_cpu_twin
+@needs_cpu_backend
 def test_a_package_of_machine_code(tmp_path):
     """AOTInductor writes floats into its code, so that a scale that comes from a size must not be one."""
     module, auto = Side(["GramMatrix chw", "StyleLoss"]).eval(), torch.export.Dim.AUTO

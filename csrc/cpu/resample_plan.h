@@ -60,7 +60,7 @@ struct Filter {
   bool separable = true;
   std::vector<double> column, row, full;
 
-  Filter(const OptionalTensor& f, bool flip_filter, double gain, bool wide) {
+  Filter(const OptionalTensor& f, bool flip_filter, double gain, bool float64) {
     if (!f.has_value()) {
       column = {1.0};
       row = {static_cast<double>(static_cast<float>(gain))};
@@ -87,7 +87,7 @@ struct Filter {
     }
     column.resize(fh);
     row.resize(fw);
-    separable = rank_one(taps.data(), fh, fw, wide ? kRankOneTolerance : kRankOneToleranceFloat, column.data(), row.data());
+    separable = rank_one(taps.data(), fh, fw, float64 ? kRankOneTolerance : kRankOneToleranceFloat, column.data(), row.data());
     if (!separable) full = taps;
   }
 };

@@ -180,7 +180,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(
   if (!x && y_.has_value()) y = in_format(*y_, channels_last);
   const Operands t = operands(dy, b, scale, noise, dim);
   const Tensor dx = allocate(dy, shape_of(dy), dy.scalar_type(), channels_last);
-  const ScalarType wide = accumulation_type(dy);
+  const ScalarType acc_type = accumulation_type(dy);
 
   std::vector<int64_t> noise_shape{0};
   if (needs_noise) {
@@ -188,7 +188,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(
     noise_shape[1] = 1;
   }
   const auto sums = [&](bool needed, std::vector<int64_t> size) {
-    Tensor out = allocate(dy, needed ? size : std::vector<int64_t>{0}, wide);
+    Tensor out = allocate(dy, needed ? size : std::vector<int64_t>{0}, acc_type);
     if (dy.numel() == 0) torch::stable::zero_(out);
     return out;
   };
@@ -217,7 +217,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(
     const int64_t v = plan.vectorised ? width : 1;
     const int64_t noise_parts = plan.columns ? ceil_div(plan.channels, v << plan.log_lanes) : plan.ranges();
     const auto partials = [&](bool needed, const Tensor& out, int64_t size) {
-      return !needed || size == out.numel() ? out : allocate(dy, {size}, wide);
+      return !needed || size == out.numel() ? out : allocate(dy, {size}, acc_type);
     };
     const Tensor part_b = partials(needs_b, db, parts), part_scale = partials(needs_scale, dscale, parts);
     const Tensor part_noise = partials(needs_noise, dnoise, noise_parts * plan.outer * plan.inner);

@@ -83,9 +83,9 @@ void compose(const Launch& launch, const Problem& q, const Tensor& y, const Tens
   with_dtype(q.x, [&](auto tag) {
     using T = decltype(tag);
     using A = Accumulate<T>;
-    const ScalarType wide = accumulation_type(q.x);
+    const ScalarType acc_type = accumulation_type(q.x);
     const bool last = q.channels_last;
-    const Tensor x = allocate(q.x, shape_of(q.x), wide, last);
+    const Tensor x = allocate(q.x, shape_of(q.x), acc_type, last);
     if (x.numel() > 0) convert<T, A>(launch, q.x, x, q.b, last);
     const Tensor high = resample_cuda(x, q.fu, {q.up, q.up}, {1, 1}, q.padding_up, q.flip_filter, q.gain_up, last);
     const auto size = shape_of(high);

@@ -15,7 +15,7 @@ namespace imgops {
 struct Filter {
   const void* data;
   int w, h;
-  bool vector, wide, reversed;
+  bool vector, float64, reversed;
   double gain;
 };
 
@@ -32,7 +32,7 @@ inline Filter filter_of(const OptionalTensor& f, const Tensor& x, bool flip_filt
   filter.w = int(f->size(f->dim() - 1));
   filter.h = int(f->size(0));
   filter.vector = f->dim() == 1;
-  filter.wide = f->scalar_type() == ScalarType::Double;
+  filter.float64 = f->scalar_type() == ScalarType::Double;
   if (filter.vector) filter.gain = std::sqrt(gain);
   return filter;
 }
@@ -65,7 +65,7 @@ template <class A>
 __device__ __forceinline__ A filter_tap(const Filter& f, int i) {
   if (!f.data) return A(float(f.gain));
   const int64_t last = (f.vector ? int64_t(f.w) : int64_t(f.w) * f.h) - 1, at = f.reversed ? last - i : i;
-  return f.wide ? A(static_cast<const double*>(f.data)[at] * f.gain)
+  return f.float64 ? A(static_cast<const double*>(f.data)[at] * f.gain)
                 : A(static_cast<const float*>(f.data)[at] * float(f.gain));
 }
 

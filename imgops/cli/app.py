@@ -277,7 +277,7 @@ def generate(
 
 @app.command(cls=Command)
 def info(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
-    """Say what runs here: versions, and which twins of each op exist on each device; why not, and the remedy."""
+    """Say what runs here: versions, and which backends of each op exist on each device; why not, and the remedy."""
     from . import info as page
 
     facts = page.collect()

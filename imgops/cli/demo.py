@@ -178,7 +178,7 @@ def measure_speed(config: TrainingConfig, dataset: ImageDataset, budget: float) 
 
 
 def _stepper(config: TrainingConfig, dataset: ImageDataset) -> Callable[[int, str | None], None]:
-    """A function that trains a network of its own for a step, numbered so that R1 has its turn or not, on a twin."""
+    """A function that trains a network of its own for a step, numbered so that R1 has its turn or not, on a backend."""
     pictures = [dataset[i] for i in range(config.batch)]
     batch = torch.stack([picture for picture, _ in pictures]), torch.tensor([label for _, label in pictures])
     trainer = Trainer(config, dataset.labels, dataset.class_names)

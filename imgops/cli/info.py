@@ -34,7 +34,7 @@ PACKAGES = (
 def collect() -> dict[str, Any]:
     """Everything that the page shows, as plain data for JSON.
 
-    ``ops`` is {op: {device: {"chosen": twin or None, "twins": {twin: {"available", "reason", "remedy"}}}}}.
+    ``ops`` is {op: {device: {"chosen": backend or None, "backends": {backend: {"available", "reason", "remedy"}}}}}.
     """
     with warnings.catch_warnings():
         # what the warning of a missing extension says stands in the table
@@ -60,8 +60,9 @@ def collect() -> dict[str, Any]:
             op: {
                 device: {
                     "chosen": _chosen(op, device, statuses),
-                    "twins": {
-                        twin: _backend.status_of(op, twin, device, statuses)._asdict() for twin in _backend.TWINS
+                    "backends": {
+                        backend: _backend.status_of(op, backend, device, statuses)._asdict()
+                        for backend in _backend.BACKENDS
                     },
                 }
                 for device in devices
@@ -70,16 +71,16 @@ def collect() -> dict[str, Any]:
         },
         # what a GPU would need stands here even where there is none
         "missing": [
-            {"twin": twin, "device": device, "reason": status.reason, "remedy": status.remedy}
-            for (twin, device), status in statuses.items()
+            {"backend": backend, "device": device, "reason": status.reason, "remedy": status.remedy}
+            for (backend, device), status in statuses.items()
             if not status.available
         ]
         + [
             {
-                "twin": "cuda",
+                "backend": "cuda",
                 "device": "cuda",
                 "reason": f"no kernels in CUDA C++: {', '.join(_backend.WITHOUT_CUDA)}",
-                "remedy": "take the triton twin, which runs on the same GPUs",
+                "remedy": "take the triton backend, which runs on the same GPUs",
             }
         ],
         "build": _backend.build_report(),
@@ -87,7 +88,7 @@ def collect() -> dict[str, Any]:
 
 
 def _chosen(op: str, device: str, statuses: dict[tuple[str, str], _backend.Status]) -> str | None:
-    """What a call uses; None where IMGOPS_IMPL asks for a twin that cannot run, which the page is there to explain."""
+    """What a call uses; None where IMGOPS_IMPL asks for a backend that cannot run, which the page explains."""
     try:
         return _backend.choose(op, device, None, statuses)
     except RuntimeError:
@@ -135,26 +136,26 @@ def show(facts: dict[str, Any]) -> None:
     else:
         console.print(f"[bold]CPU[/]  features unknown: {escape(host['reason'])}; {escape(host['remedy'])}")
 
-    table = Table(title="Twins of the ops (* is what a call uses)", title_justify="left")
+    table = Table(title="Backends of the ops (* is what a call uses)", title_justify="left")
     table.add_column("op", overflow="fold")
     table.add_column("device")
-    for twin in _backend.TWINS:
-        table.add_column(twin, justify="center")
+    for backend in _backend.BACKENDS:
+        table.add_column(backend, justify="center")
     for op, places in facts["ops"].items():
         for device, place in places.items():
             marks = [
-                ("[green]yes[/]" if status["available"] else "no") + (" *" if twin == place["chosen"] else "")
-                for twin, status in place["twins"].items()
+                ("[green]yes[/]" if status["available"] else "no") + (" *" if backend == place["chosen"] else "")
+                for backend, status in place["backends"].items()
             ]
             table.add_row(op, device, *marks)
     console.print(table)
 
     why = Table(title="Why not, and the remedy", title_justify="left", show_lines=True)
-    for heading in ("twin", "device", "reason", "remedy"):
+    for heading in ("backend", "device", "reason", "remedy"):
         why.add_column(heading, overflow="fold")
     for row in facts["missing"]:
-        # a twin of one device is not missed on the other
-        if (row["twin"], row["device"]) in (("cpu", "cuda"), ("cuda", "cpu")):
+        # a backend of one device is not missed on the other
+        if (row["backend"], row["device"]) in (("cpu", "cuda"), ("cuda", "cpu")):
             continue
-        why.add_row(row["twin"], row["device"], escape(row["reason"]), escape(row["remedy"]))
+        why.add_row(row["backend"], row["device"], escape(row["reason"]), escape(row["remedy"]))
     console.print(why)

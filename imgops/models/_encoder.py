@@ -96,9 +96,9 @@ class Pool(nn.Module):
         if self.kind == "average":
             return self._average(x)
         # the square of a number above 255 is infinite in float16
-        wide = x.to(accumulation_dtype(x.dtype))
+        x_acc = x.to(accumulation_dtype(x.dtype))
         # the slope of a root at 0 is infinite
-        return (self._average(wide.square()) + torch.finfo(wide.dtype).eps ** 2).sqrt().to(x.dtype)
+        return (self._average(x_acc.square()) + torch.finfo(x_acc.dtype).eps ** 2).sqrt().to(x.dtype)
 
     def _average(self, x: Tensor) -> Tensor:
         return F.avg_pool2d(x, self.size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)

@@ -21,8 +21,8 @@ def pixel_norm(x: Tensor, dim: int = 1) -> Tensor:
     Any shape and floating-point dtype; the output has both.
     """
     # in half precision the square overflows, and 1e-8 is 0
-    wide = x.to(accumulation_dtype(x.dtype))
-    return (wide * torch.rsqrt(wide.square().mean(dim, keepdim=True) + EPS)).to(x.dtype)
+    x_acc = x.to(accumulation_dtype(x.dtype))
+    return (x_acc * torch.rsqrt(x_acc.square().mean(dim, keepdim=True) + EPS)).to(x.dtype)
 
 
 class AdaIN(nn.Module):

@@ -87,7 +87,8 @@ class ModulatedConv2d(_ModulatedConv):
     """Convolution whose weight each sample scales by its own styles, with noise, bias and activation.
 
     ``clamp(act(conv2d(x, weight * styles, normalised) + noise + bias))`` (Karras et al. 2020, section 2.2), re-sampled
-    by up or down, in as few passes as the twin has; see :func:`imgops.modulated_conv2d`. Zero padding keeps the size.
+    by up or down, in as few passes as the backend has; see :func:`imgops.modulated_conv2d`. Zero padding keeps the
+    size.
 
     Args:
         in_channels, out_channels: sizes, >= 1.

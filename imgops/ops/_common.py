@@ -1,4 +1,4 @@
-"""What the ops share: which twins there are, dtypes and formats, and the checks on arguments."""
+"""What the ops share: which backends there are, dtypes and formats, and the checks on arguments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .. import _backend
 
 #: what exists here; read once, so that a traced call sees plain data
 STATUSES = _backend.load()
-#: the dtypes that every twin takes
+#: the dtypes that every backend takes
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 #: the largest factor, padding and up-sampled size that ops take: a sum of a few of them fits 64 bits

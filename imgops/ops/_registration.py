@@ -18,9 +18,9 @@ _triton_library = torch.library.Library("imgops_triton", "DEF")
 _NAMESPACES = {name: SimpleNamespace() for name in ("imgops", "imgops_triton")}
 
 
-def namespace(twin: str) -> Any:
-    """The ops of a twin: ``imgops`` holds the kernels in C++, by device; ``imgops_triton`` those in Triton."""
-    return _NAMESPACES["imgops_triton" if twin == "triton" else "imgops"]
+def namespace(backend: str) -> Any:
+    """The ops of a backend: ``imgops`` holds the kernels in C++, by device; ``imgops_triton`` those in Triton."""
+    return _NAMESPACES["imgops_triton" if backend == "triton" else "imgops"]
 
 
 def register(
@@ -35,10 +35,10 @@ def register(
     """Give the op ``name`` of each namespace that exists its fake and its gradient, and Triton's its kernel.
 
     ``triton`` has the schema in its annotations, the same as the one in csrc/library.cpp; without it the op has no
-    kernel there. ``backward`` is called with the namespace, so that a gradient runs on the twin that ran the forward,
-    ctx, which of the inputs' gradients this pass has a use for, and the outputs' gradients: None of an output that
-    nothing depends on, but not of all. It returns None for an input that nothing depends on, never zeros. ``flops`` is
-    called with the arguments, shapes in place of tensors, and ``out_shape``.
+    kernel there. ``backward`` is called with the namespace, so that a gradient runs on the backend that ran the
+    forward, ctx, which of the inputs' gradients this pass has a use for, and the outputs' gradients: None of an output
+    that nothing depends on, but not of all. It returns None for an input that nothing depends on, never zeros.
+    ``flops`` is called with the arguments, shapes in place of tensors, and ``out_shape``.
     """
     spaces = ["imgops"] if STATUSES["cpu", "cpu"].available else []
     if _TRITON and triton is not None:

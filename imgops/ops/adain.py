@@ -44,7 +44,7 @@ def adain(
     Raises:
         TypeError: content or style is no tensor of a supported dtype, or eps no number.
         ValueError: they do not fit each other, have no pixels (with ``unbiased`` a single one), or eps is below 0.
-        RuntimeError: the twin named by ``impl`` cannot run here.
+        RuntimeError: the backend named by ``impl`` cannot run here.
     """
     check_tensor("adain", "content", content, 4)
     check_tensor("adain", "style", style, 4)
@@ -53,9 +53,9 @@ def adain(
     _check_pixels("adain", "content", content, unbiased)
     _check_pixels("adain", "style", style, unbiased)
     eps = check_number("adain", "eps", eps, minimum=0)
-    twin = _backend.choose("adain", content.device.type, impl, STATUSES)
-    mean, std = _mean_std(twin, style, eps, unbiased)
-    return _adaptive_instance_norm(twin, content, std, mean, eps, unbiased)
+    backend = _backend.choose("adain", content.device.type, impl, STATUSES)
+    mean, std = _mean_std(backend, style, eps, unbiased)
+    return _adaptive_instance_norm(backend, content, std, mean, eps, unbiased)
 
 
 def adaptive_instance_norm(
@@ -78,7 +78,7 @@ def adaptive_instance_norm(
     Raises:
         TypeError: an argument is no tensor of a supported dtype, or eps no number.
         ValueError: scale or bias does not fit x, x has no pixels, or eps is below 0.
-        RuntimeError: the twin named by ``impl`` cannot run here.
+        RuntimeError: the backend named by ``impl`` cannot run here.
     """
     op = "adaptive_instance_norm"
     check_tensor(op, "x", x, 4)
@@ -87,9 +87,9 @@ def adaptive_instance_norm(
     check_operand(op, "bias", bias, x, shape)
     _check_pixels(op, "x", x, unbiased=False)
     eps = check_number(op, "eps", eps, minimum=0)
-    twin = _backend.choose(op, x.device.type, impl, STATUSES)
-    wide = accumulation_dtype(x.dtype)
-    return _adaptive_instance_norm(twin, x, 1 + scale.to(wide), bias, eps, unbiased=False)
+    backend = _backend.choose(op, x.device.type, impl, STATUSES)
+    acc_dtype = accumulation_dtype(x.dtype)
+    return _adaptive_instance_norm(backend, x, 1 + scale.to(acc_dtype), bias, eps, unbiased=False)
 
 
 @untraced
@@ -108,18 +108,18 @@ def _check_pixels(op: str, name: str, x: Tensor, unbiased: bool) -> None:
         raise ValueError(f"imgops.{op}: {name} must have at least {least} pixels; got shape {list(x.shape)}")
 
 
-def _mean_std(twin: str, x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
-    if twin == "reference":
+def _mean_std(backend: str, x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
+    if backend == "reference":
         return reference.mean_std(x.to(accumulation_dtype(x.dtype)), eps, unbiased)
-    return namespace(twin).mean_std(x, eps, unbiased)
+    return namespace(backend).mean_std(x, eps, unbiased)
 
 
-def _adaptive_instance_norm(twin: str, x: Tensor, scale: Tensor, bias: Tensor, eps: float, unbiased: bool) -> Tensor:
-    wide = accumulation_dtype(x.dtype)
-    scale, bias = (t.to(wide).expand(x.shape[:2]) for t in (scale, bias))
-    if twin == "reference":
-        return reference.adaptive_instance_norm(x.to(wide), scale, bias, eps, unbiased).to(x.dtype)
-    return namespace(twin).adaptive_instance_norm(x, scale, bias, eps, unbiased)
+def _adaptive_instance_norm(backend: str, x: Tensor, scale: Tensor, bias: Tensor, eps: float, unbiased: bool) -> Tensor:
+    acc_dtype = accumulation_dtype(x.dtype)
+    scale, bias = (t.to(acc_dtype).expand(x.shape[:2]) for t in (scale, bias))
+    if backend == "reference":
+        return reference.adaptive_instance_norm(x.to(acc_dtype), scale, bias, eps, unbiased).to(x.dtype)
+    return namespace(backend).adaptive_instance_norm(x, scale, bias, eps, unbiased)
 
 
 def _triton_mean_std(x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
@@ -129,8 +129,8 @@ def _triton_mean_std(x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Ten
 
 
 def _fake_mean_std(x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
-    wide = accumulation_dtype(x.dtype)
-    return x.new_empty(x.shape[:2], dtype=wide), x.new_empty(x.shape[:2], dtype=wide)
+    acc_dtype = accumulation_dtype(x.dtype)
+    return x.new_empty(x.shape[:2], dtype=acc_dtype), x.new_empty(x.shape[:2], dtype=acc_dtype)
 
 
 def _setup_context_mean_std(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -214,23 +214,23 @@ def _double_backward(
     """
     dy, x, scale = ctx.saved_tensors
     eps, unbiased = ctx.arguments
-    wide = accumulation_dtype(x.dtype)
+    acc_dtype = accumulation_dtype(x.dtype)
     ddy = dx = dscale = None
     if vbias is not None:
         ddy = _of_planes(vbias)
     if vx is not None or vscale is not None:
-        mean, std = reference.mean_std(x.to(wide), eps, unbiased)
+        mean, std = reference.mean_std(x.to(acc_dtype), eps, unbiased)
         freedom = x.shape[2] * x.shape[3] - unbiased
         r = _of_planes(1 / std)
         x_hat = _deviations(x, mean) * r
-        d = _centred(dy.to(wide))
+        d = _centred(dy.to(acc_dtype))
         s = (d * x_hat).sum([2, 3], keepdim=True)
     if vscale is not None:
         vs = _of_planes(vscale)
         ddy = vs * x_hat if ddy is None else ddy + vs * x_hat
         dx = vs * r * (d - x_hat * (s / freedom))
     if vx is not None:
-        v, k = _centred(vx.to(wide)), _of_planes(scale) * r
+        v, k = _centred(vx.to(acc_dtype)), _of_planes(scale) * r
         p = (v * x_hat).sum([2, 3], keepdim=True)
         product = (v * d).sum([2, 3], keepdim=True)
         of_dy = k * (v - x_hat * (p / freedom))

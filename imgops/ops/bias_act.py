@@ -24,7 +24,7 @@ from ._common import (
 from ._registration import namespace, register
 
 #: activations whose curvature PyTorch has as a tensor of zeros, not as None like a clamp's; an optimiser tells the two
-#: apart, so the twins have it too
+#: apart, so the backends have it too
 _KINKED = ("relu", "lrelu")
 
 
@@ -60,7 +60,7 @@ def bias_act(
     Raises:
         TypeError: x or b is no tensor of a supported dtype, or a number is none.
         ValueError: b does not fit x, an unknown act, dim out of range, or a clamp below 0.
-        RuntimeError: the twin named by ``impl`` cannot run here.
+        RuntimeError: the backend named by ``impl`` cannot run here.
     """
     check_tensor("bias_act", "x", x)
     dim = check_int("bias_act", "dim", dim)
@@ -72,8 +72,8 @@ def bias_act(
         dim %= x.ndim
         check_operand("bias_act", "b", b, x, (x.shape[dim],))
     act_alpha, act_gain, act_clamp = activation_arguments("bias_act", act, alpha, gain, clamp)
-    twin = _backend.choose("bias_act", x.device.type, impl, STATUSES)
-    return fused_bias_act(twin, x, b, None, None, dim if b is not None else 0, act, act_alpha, act_gain, act_clamp)
+    backend = _backend.choose("bias_act", x.device.type, impl, STATUSES)
+    return fused_bias_act(backend, x, b, None, None, dim if b is not None else 0, act, act_alpha, act_gain, act_clamp)
 
 
 def activation_arguments(
@@ -91,7 +91,7 @@ def activation_arguments(
 
 
 def fused_bias_act(
-    twin: str,
+    backend: str,
     x: Tensor,
     b: Tensor | None,
     scale: Tensor | None,
@@ -102,15 +102,15 @@ def fused_bias_act(
     gain: float,
     clamp: float,
 ) -> Tensor:
-    """``clamp(gain * act(x * scale + noise + b))`` on a twin, in x's dtype; arguments already checked.
+    """``clamp(gain * act(x * scale + noise + b))`` on a backend, in x's dtype; arguments already checked.
 
     Shapes: x [N, C, ...]; b [x.shape[dim]]; scale [N, C]; noise [N or 1, 1, ...], the last two with dim = 1 only.
     """
-    wide = accumulation_dtype(x.dtype)
-    b, scale, noise = (None if t is None else t.to(wide) for t in (b, scale, noise))
-    if twin == "reference":
-        return reference.bias_act(x.to(wide), b, scale, noise, dim, act, alpha, gain, clamp).to(x.dtype)
-    return namespace(twin).bias_act(x, b, scale, noise, dim, act, alpha, gain, clamp)
+    acc_dtype = accumulation_dtype(x.dtype)
+    b, scale, noise = (None if t is None else t.to(acc_dtype) for t in (b, scale, noise))
+    if backend == "reference":
+        return reference.bias_act(x.to(acc_dtype), b, scale, noise, dim, act, alpha, gain, clamp).to(x.dtype)
+    return namespace(backend).bias_act(x, b, scale, noise, dim, act, alpha, gain, clamp)
 
 
 def _triton(
@@ -263,12 +263,12 @@ def _fake_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     like = x if x is not None else y if y is not None else dy
     dx = torch.empty_like(dy, memory_format=dense_format(like))
-    wide = accumulation_dtype(dy.dtype)
+    acc_dtype = accumulation_dtype(dy.dtype)
     return (
         dx,
-        dy.new_empty([dy.shape[dim]] if needs_b else [0], dtype=wide),
-        dy.new_empty(dy.shape[:2] if needs_scale else [0], dtype=wide),
-        dy.new_empty([dy.shape[0], 1, *dy.shape[2:]] if needs_noise else [0], dtype=wide),
+        dy.new_empty([dy.shape[dim]] if needs_b else [0], dtype=acc_dtype),
+        dy.new_empty(dy.shape[:2] if needs_scale else [0], dtype=acc_dtype),
+        dy.new_empty([dy.shape[0], 1, *dy.shape[2:]] if needs_noise else [0], dtype=acc_dtype),
     )
 
 

@@ -31,10 +31,10 @@ def displace(x: Tensor, displacement: Tensor, *, padding_mode: str = "border", i
     Raises:
         TypeError: x or displacement is no tensor of a supported dtype.
         ValueError: shapes or devices that do not fit, an unknown padding_mode.
-        RuntimeError: the twin named by ``impl`` cannot run here.
+        RuntimeError: the backend named by ``impl`` cannot run here.
     """
     check_tensor("displace", "x", x, 4)
     check_operand("displace", "displacement", displacement, x, (x.shape[0], 2, *x.shape[2:]))
     check_padding_mode("displace", padding_mode)
-    twin = _backend.choose("displace", x.device.type, impl, STATUSES)
-    return sample(twin, x, displacement, True, padding_mode)
+    backend = _backend.choose("displace", x.device.type, impl, STATUSES)
+    return sample(backend, x, displacement, True, padding_mode)

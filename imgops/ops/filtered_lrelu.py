@@ -91,7 +91,7 @@ def filtered_lrelu(
         TypeError: wrong types or dtypes.
         ValueError: x is not 4-D, b does not fit it, a filter has the wrong shape or device, a factor or clamp out of
             range, an output without pixels.
-        RuntimeError: the twin named by ``impl`` cannot run here.
+        RuntimeError: the backend named by ``impl`` cannot run here.
     """
     op = "filtered_lrelu"
     check_tensor(op, "x", x, 4)
@@ -107,19 +107,21 @@ def filtered_lrelu(
     )
     flip_filter = check_bool(op, "flip_filter", flip_filter)
     sizes(x, fu, fd, up, down, pads)
-    twin = _backend.choose(
+    backend = _backend.choose(
         op, x.device.type, impl, STATUSES, "cuda" if _in_one_cuda_pass(x, fu, fd, up, down) else None
     )
-    wide = accumulation_dtype(x.dtype)
-    b = None if b is None else b.to(wide)
+    acc_dtype = accumulation_dtype(x.dtype)
+    b = None if b is None else b.to(acc_dtype)
     learned = gradients_on() and any(f is not None and (f.requires_grad or _is_batched(f)) for f in (fu, fd))
-    if is_far((up,), (down,), pads) or (learned and twin != "reference"):
-        return _composition(x.to(wide), fu, fd, b, up, down, pads, *numbers, flip_filter, twin).to(x.dtype)
-    if twin == "reference":
+    if is_far((up,), (down,), pads) or (learned and backend != "reference"):
+        return _composition(x.to(acc_dtype), fu, fd, b, up, down, pads, *numbers, flip_filter, backend).to(x.dtype)
+    if backend == "reference":
         with without_autocast(x):
-            return reference.filtered_lrelu(x.to(wide), fu, fd, b, up, down, pads, *numbers, flip_filter).to(x.dtype)
+            return reference.filtered_lrelu(x.to(acc_dtype), fu, fd, b, up, down, pads, *numbers, flip_filter).to(
+                x.dtype
+            )
     keep = gradient_wanted(x, b)
-    return namespace(twin).filtered_lrelu(x, fu, fd, b, up, down, pads, *numbers, flip_filter, keep)[0]
+    return namespace(backend).filtered_lrelu(x, fu, fd, b, up, down, pads, *numbers, flip_filter, keep)[0]
 
 
 @untraced
@@ -172,12 +174,12 @@ def _composition(
     slope: float,
     clamp: float,
     flip_filter: bool,
-    twin: str,
+    backend: str,
 ) -> Tensor:
     """The same by ops that are differentiable to any order in all their inputs, and take any factor and padding."""
-    z = upfirdn2d(bias_act(x, b, impl=twin), fu, up, 1, padding, flip_filter, float(up**2), impl=twin)
-    a = bias_act(z, None, 1, "lrelu", slope, gain, None if clamp < 0 else clamp, impl=twin)
-    return upfirdn2d(a, fd, 1, down, 0, flip_filter, impl=twin)
+    z = upfirdn2d(bias_act(x, b, impl=backend), fu, up, 1, padding, flip_filter, float(up**2), impl=backend)
+    a = bias_act(z, None, 1, "lrelu", slope, gain, None if clamp < 0 else clamp, impl=backend)
+    return upfirdn2d(a, fd, 1, down, 0, flip_filter, impl=backend)
 
 
 def _triton(

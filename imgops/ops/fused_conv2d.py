@@ -1,7 +1,7 @@
 """Modulation, convolution and epilogue in one pass, and its gradients.
 
-The Triton twin convolves so whatever the shape, by products on tensor cores; the CPU twin where Winograd's algorithm
-(csrc/cpu/fused_conv2d.cpp) beats the library's convolution.
+The Triton backend convolves so whatever the shape, by products on tensor cores; the CPU backend where Winograd's
+algorithm (csrc/cpu/fused_conv2d.cpp) beats the library's convolution.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WINOGRAD_CHANNELS = 64
 
 
 def fused_resampled_conv2d(
-    twin: str,
+    backend: str,
     impl: str | None,
     x: Tensor,
     weight: Tensor,
@@ -47,8 +47,8 @@ def fused_resampled_conv2d(
     """The convolution of ``modulated_conv2d`` in as few passes as there are resolutions; arguments already checked.
 
     One pass where nothing is resampled; two where it is: the filter before the strided convolution, or the
-    transposed convolution before the filter, which then has the epilogue. ``twin`` convolves; the twin that filters is
-    chosen for itself, as ``impl`` says.
+    transposed convolution before the filter, which then has the epilogue. ``backend`` convolves; the backend that
+    filters is chosen for itself, as ``impl`` says.
     """
     kh, kw = constant_shape(weight)[2:]
     pointwise = kh == kw == 1
@@ -64,17 +64,17 @@ def fused_resampled_conv2d(
             resampler = choose_resampler(x, f, _ONE, kept_each, impl)
             x = namespace(resampler).upfirdn2d(x, f, _ONE, kept_each, pads, False, 1.0)
             stride, pads = down // kept, _NO_PADDING
-        return fused_conv2d(twin, x, weight, styles, demod, noise, bias, activation, stride, pads, 1)
+        return fused_conv2d(backend, x, weight, styles, demod, noise, bias, activation, stride, pads, 1)
 
     x0, x1, y0, y1 = pads
     if pointwise:
         factor = up
-        x = fused_conv2d(twin, x, weight, styles, None, None, None, _LINEAR, 1, _NO_PADDING, 1)
+        x = fused_conv2d(backend, x, weight, styles, None, None, None, _LINEAR, 1, _NO_PADDING, 1)
     else:
         # the output of the transposed convolution starts kernel - 1 samples earlier
         factor = 1
         x0, x1, y0, y1 = x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up)
-        x = fused_conv2d(twin, x, weight, styles, None, None, None, _LINEAR, 1, _NO_PADDING, up)
+        x = fused_conv2d(backend, x, weight, styles, None, None, None, _LINEAR, 1, _NO_PADDING, up)
     factors = (factor, factor)
     resampler = choose_resampler(x, f, factors, _ONE, impl, activation[0])
     return fused_upfirdn2d_bias_act(
@@ -84,7 +84,7 @@ def fused_resampled_conv2d(
 
 @untraced
 def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
-    """Whether the CPU twin of ``fused_conv2d`` takes the convolution, and is as a rule faster than the library."""
+    """Whether the CPU backend of ``fused_conv2d`` takes the convolution, and is as a rule faster than the library."""
     if weight.shape[2:] != (3, 3) or up > 2 or down > 2 or x.dtype not in (torch.float32, torch.float64):
         return False
     n, _, h, w = x.shape
@@ -103,7 +103,7 @@ def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
 
 
 def fused_conv2d(
-    twin: str,
+    backend: str,
     x: Tensor,
     weight: Tensor,
     styles: Tensor | None,
@@ -120,10 +120,12 @@ def fused_conv2d(
     Shapes: x [N, I, H, W]; weight [O, I, kh, kw] in x's dtype; styles [N, I]; demod [N, O]; b [O];
     noise [N or 1, 1, H', W']. With ``up`` > 1 it is the transposed convolution of that stride, unpadded.
     """
-    wide = accumulation_dtype(x.dtype)
-    styles, demod, noise, b = (None if t is None else t.to(wide) for t in (styles, demod, noise, b))
+    acc_dtype = accumulation_dtype(x.dtype)
+    styles, demod, noise, b = (None if t is None else t.to(acc_dtype) for t in (styles, demod, noise, b))
     keep = bias_act.keeps_input((x, weight, styles, demod, noise, b), demod, activation)
-    return namespace(twin).fused_conv2d(x, weight, styles, demod, noise, b, *activation, stride, padding, up, keep)[0]
+    return namespace(backend).fused_conv2d(x, weight, styles, demod, noise, b, *activation, stride, padding, up, keep)[
+        0
+    ]
 
 
 def _output_shape(x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int) -> list[Any]:

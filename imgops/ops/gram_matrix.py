@@ -36,7 +36,7 @@ def gram_matrix(x: Tensor, *, normalization: str = "chw", impl: str | None = Non
     Raises:
         TypeError: x is no tensor of a supported dtype.
         ValueError: x has not 4 dimensions, or an unknown normalization.
-        RuntimeError: the twin named by ``impl`` cannot run here.
+        RuntimeError: the backend named by ``impl`` cannot run here.
     """
     check_tensor("gram_matrix", "x", x, 4)
     check_normalization("gram_matrix", normalization)
@@ -51,12 +51,12 @@ def check_normalization(op: str, normalization: Any) -> None:
         )
 
 
-def fused_gram_matrix(twin: str, x: Tensor, normalization: str) -> Tensor:
-    """The Gram matrix on a twin; arguments already checked."""
-    if twin == "reference":
+def fused_gram_matrix(backend: str, x: Tensor, normalization: str) -> Tensor:
+    """The Gram matrix on a backend; arguments already checked."""
+    if backend == "reference":
         with without_autocast(x):
             return reference.gram_matrix(x.to(accumulation_dtype(x.dtype)), _normalizer(x, normalization))
-    return namespace(twin).gram_matrix(x, normalization)
+    return namespace(backend).gram_matrix(x, normalization)
 
 
 def _normalizer(x: Tensor, normalization: str) -> int:
@@ -83,7 +83,7 @@ def feature_statistics(x: Tensor, *, impl: str | None = None) -> tuple[Tensor, T
     Raises:
         TypeError: x is no tensor of a supported dtype.
         ValueError: x has not 4 dimensions, or no pixel.
-        RuntimeError: the twin named by ``impl`` cannot run here.
+        RuntimeError: the backend named by ``impl`` cannot run here.
     """
     check_features("feature_statistics", x)
     return fused_feature_statistics(_backend.choose("feature_statistics", x.device.type, impl, STATUSES), x)
@@ -97,12 +97,12 @@ def check_features(op: str, x: Tensor) -> None:
         raise ValueError(f"imgops.{op}: x must have at least one pixel; got shape {list(x.shape)}")
 
 
-def fused_feature_statistics(twin: str, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(mean, covariance) on a twin; arguments already checked."""
-    if twin == "reference":
+def fused_feature_statistics(backend: str, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean, covariance) on a backend; arguments already checked."""
+    if backend == "reference":
         with without_autocast(x):
             return reference.feature_statistics(x.to(accumulation_dtype(x.dtype)))
-    return namespace(twin).feature_statistics(x)
+    return namespace(backend).feature_statistics(x)
 
 
 def _triton(x: Tensor, normalization: str) -> Tensor:

@@ -39,13 +39,13 @@ def grid_sample(x: Tensor, grid: Tensor, *, impl: str | None = None) -> Tensor:
     Raises:
         TypeError: x or grid is no tensor of a supported dtype.
         ValueError: shapes or devices that do not fit, samples of an image without pixels.
-        RuntimeError: the twin named by ``impl`` cannot run here.
+        RuntimeError: the backend named by ``impl`` cannot run here.
     """
     check_tensor("grid_sample", "x", x, 4)
     check_tensor("grid_sample", "grid", grid, 4)
     _check_grid(x, grid)
-    twin = _backend.choose("grid_sample", x.device.type, impl, STATUSES)
-    return sample(twin, x, grid, False, "zeros")
+    backend = _backend.choose("grid_sample", x.device.type, impl, STATUSES)
+    return sample(backend, x, grid, False, "zeros")
 
 
 @untraced
@@ -61,15 +61,15 @@ def check_padding_mode(op: str, padding_mode: Any) -> None:
         raise ValueError(f"imgops.{op}: padding_mode must be one of {', '.join(PADDING_MODES)}; got {padding_mode!r}")
 
 
-def sample(twin: str, x: Tensor, positions: Tensor, displaced: bool, padding_mode: str) -> Tensor:
-    """x at a grid, or (``displaced``) at its pixels moved by a displacement, on a twin; arguments already checked."""
-    wide = accumulation_dtype(x.dtype)
-    positions = positions.to(wide)
-    if twin == "reference":
+def sample(backend: str, x: Tensor, positions: Tensor, displaced: bool, padding_mode: str) -> Tensor:
+    """x at a grid, or (``displaced``) at its pixels moved by a displacement; arguments already checked."""
+    acc_dtype = accumulation_dtype(x.dtype)
+    positions = positions.to(acc_dtype)
+    if backend == "reference":
         formula = reference.displace if displaced else reference.grid_sample
-        y = formula(x.to(wide), positions, padding_mode).to(x.dtype)
+        y = formula(x.to(acc_dtype), positions, padding_mode).to(x.dtype)
         return y.contiguous(memory_format=dense_format(x))
-    return namespace(twin).grid_sample(x, positions, displaced, padding_mode, (0, 0))
+    return namespace(backend).grid_sample(x, positions, displaced, padding_mode, (0, 0))
 
 
 def _output_size(positions: Tensor, displaced: bool) -> Sequence[int]:

@@ -1,6 +1,6 @@
 """The convolution of the library, between one fused pass before it and one after it.
 
-The cuda twin takes it always, the cpu twin where :func:`.fused_conv2d.winograd_pays` says no.
+The cuda backend takes it always, the cpu backend where :func:`.fused_conv2d.winograd_pays` says no.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PRODUCT_CHANNELS, PRODUCT_PIXELS = 512, 256
 
 
 def library_resampled_conv2d(
-    twin: str,
+    backend: str,
     x: Tensor,
     weight: Tensor,
     styles: Tensor | None,
@@ -48,35 +48,35 @@ def library_resampled_conv2d(
         # a 1x1 convolution reads only the samples that its stride keeps
         kept = (down, down) if pointwise else (1, 1)
         stride = 1 if pointwise else down
-        x = fused_upfirdn2d_bias_act(twin, x, f, (1, 1), kept, (x0, x1, y0, y1), 1.0, None, styles, None, *_LINEAR)
+        x = fused_upfirdn2d_bias_act(backend, x, f, (1, 1), kept, (x0, x1, y0, y1), 1.0, None, styles, None, *_LINEAR)
         styles, x0, y0 = None, 0, 0
     if styles is not None:
-        x = fused_bias_act(twin, x, None, styles, None, 1, *_LINEAR)
+        x = fused_bias_act(backend, x, None, styles, None, 1, *_LINEAR)
 
     if up == 1:
         x = F.conv2d(x, weight, stride=stride, padding=(y0, x0))
-        return fused_bias_act(twin, x, bias, demod, noise, 1, *activation)
+        return fused_bias_act(backend, x, bias, demod, noise, 1, *activation)
 
     # after: the up-sampling filter with the whole epilogue
     gain = float(up**2)
     if pointwise:
         x = F.conv2d(x, weight)
         pads = (x0, x1, y0, y1)
-        return fused_upfirdn2d_bias_act(twin, x, f, (up, up), (1, 1), pads, gain, bias, demod, noise, *activation)
+        return fused_upfirdn2d_bias_act(backend, x, f, (up, up), (1, 1), pads, gain, bias, demod, noise, *activation)
     # the output of the transposed convolution starts kernel - 1 samples earlier
     pads = (x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up))
-    if _product_pays(twin, x, weight, up):
+    if _product_pays(backend, x, weight, up):
         x = _product_and_fold(x, weight, up)
     else:
         x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
-    return fused_upfirdn2d_bias_act(twin, x, f, (1, 1), (1, 1), pads, gain, bias, demod, noise, *activation)
+    return fused_upfirdn2d_bias_act(backend, x, f, (1, 1), (1, 1), pads, gain, bias, demod, noise, *activation)
 
 
 @untraced
-def _product_pays(twin: str, x: Tensor, weight: Tensor, up: int) -> bool:
+def _product_pays(backend: str, x: Tensor, weight: Tensor, up: int) -> bool:
     n, channels, h, w = x.shape
     return (
-        twin == "cpu"
+        backend == "cpu"
         and x.dtype in (torch.float32, torch.float64)
         and dense_format(x) == torch.contiguous_format
         and (up, *weight.shape[2:]) == (2, 3, 3)

@@ -85,7 +85,7 @@ def modulated_conv2d(
         TypeError: wrong types or dtypes.
         ValueError: shapes or devices that do not fit, an empty weight, a factor below 1, both factors above 1,
             negative padding, an output larger than any memory.
-        RuntimeError: the twin named by ``impl`` cannot run here.
+        RuntimeError: the backend named by ``impl`` cannot run here.
     """
     op = "modulated_conv2d"
     check_tensor(op, "x", x, 4)
@@ -94,11 +94,11 @@ def modulated_conv2d(
     demodulate = check_bool(op, "demodulate", demodulate)
     check_operand(op, "styles", styles, x, (x.shape[0], x.shape[1]))
     with autocast_off(x) as x:
-        wide = accumulation_dtype(x.dtype)
-        weight, styles = weight.to(wide), styles.to(wide)
+        acc_dtype = accumulation_dtype(x.dtype)
+        weight, styles = weight.to(acc_dtype), styles.to(acc_dtype)
         if x.dtype == torch.float16 and demodulate and weight.numel() > 0:
             # an output or a sample of zeros stays one
-            tiny = torch.finfo(wide).tiny
+            tiny = torch.finfo(acc_dtype).tiny
             largest = weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=tiny)
             weight = weight / (weight[0].numel() ** 0.5 * largest)
             styles = styles / styles.abs().amax(dim=1, keepdim=True).clamp(min=tiny)
@@ -162,28 +162,40 @@ def resampled_conv2d(
         )
     f = resample_filter if up > 1 or down > 1 else None
     _check_epilogue(op, x, weight, noise, bias, _output_size(op, x, weight, f, up, down, pads))
-    twin = _backend.choose(op, x.device.type, impl, STATUSES)
+    backend = _backend.choose(op, x.device.type, impl, STATUSES)
     if is_empty(x):
         # libraries refuse an image without pixels, also one whose padding has some
-        twin = "reference"
+        backend = "reference"
     if 1 in constant_shape(weight):
         # strides of a side of 1 say nothing, and PyTorch's convolution on the CPU has no gradient for some
         weight = weight.contiguous()
 
     demod = None
     if demodulate and styles is not None:
-        demod = reference.demodulation(weight_energy(twin, weight), styles)
-    if twin == "reference":
-        wide = accumulation_dtype(x.dtype)
-        noise, bias, styles = (None if t is None else t.to(wide) for t in (noise, bias, styles))
-        ones = x.new_ones(x.shape[:2], dtype=wide) if styles is None else styles
+        demod = reference.demodulation(weight_energy(backend, weight), styles)
+    if backend == "reference":
+        acc_dtype = accumulation_dtype(x.dtype)
+        noise, bias, styles = (None if t is None else t.to(acc_dtype) for t in (noise, bias, styles))
+        ones = x.new_ones(x.shape[:2], dtype=acc_dtype) if styles is None else styles
         y = reference.modulated_conv2d(
-            x.to(wide), weight.to(wide), ones, demod, noise, bias, act, *act_arguments, up, down, pads, f, flip_weight
+            x.to(acc_dtype),
+            weight.to(acc_dtype),
+            ones,
+            demod,
+            noise,
+            bias,
+            act,
+            *act_arguments,
+            up,
+            down,
+            pads,
+            f,
+            flip_weight,
         )
         return y.to(x.dtype)
     problem = (x, weight.to(x.dtype), styles, demod, noise, bias, (act, *act_arguments), up, down, pads, f, flip_weight)
-    fused = twin == "triton" or (twin == "cpu" and winograd_pays(x, weight, up, down))
-    return fused_resampled_conv2d(twin, impl, *problem) if fused else library_resampled_conv2d(twin, *problem)
+    fused = backend == "triton" or (backend == "cpu" and winograd_pays(x, weight, up, down))
+    return fused_resampled_conv2d(backend, impl, *problem) if fused else library_resampled_conv2d(backend, *problem)
 
 
 @untraced

@@ -37,15 +37,15 @@ def style_loss(
     Raises:
         TypeError: x or the target is no tensor of a supported dtype.
         ValueError: a shape or device that does not fit, an unknown normalization or reduction.
-        RuntimeError: the twin named by ``impl`` cannot run here.
+        RuntimeError: the backend named by ``impl`` cannot run here.
     """
     check_tensor("style_loss", "x", x, 4)
     n, c = x.shape[:2]
     check_operand("style_loss", "target", target, x, ((n, 1), c, c))
     check_normalization("style_loss", normalization)
     _check_reduction("style_loss", reduction)
-    twin = _backend.choose("style_loss", x.device.type, impl, STATUSES)
-    gram = fused_gram_matrix(twin, x, normalization)
+    backend = _backend.choose("style_loss", x.device.type, impl, STATUSES)
+    gram = fused_gram_matrix(backend, x, normalization)
     target = target.to(gram.dtype).expand_as(gram)
     # a mean of nothing would be NaN
     nothing = is_empty(gram)
@@ -76,7 +76,7 @@ def wasserstein_loss(
         eps: a variance > 0, in the units of the covariances, that keeps the gradient finite where one is singular.
             Default 1e-5.
         reduction: "mean" over the samples, "sum" of them, or "none". Default "mean".
-        impl: twin for the mean and covariance, "reference", "cpu" or "triton"; None takes the best that is here.
+        impl: backend for the mean and covariance, "reference", "cpu" or "triton"; None takes the best that is here.
 
     Returns:
         A scalar, or [N] for the reduction "none", in float32 (float64 where x is). Rounding may leave a distance
@@ -85,7 +85,7 @@ def wasserstein_loss(
     Raises:
         TypeError: x or a target is no tensor of a supported dtype, or eps is no number.
         ValueError: a shape or device that does not fit, no pixel, an eps that is not above 0, an unknown reduction.
-        RuntimeError: the twin named by ``impl`` cannot run here.
+        RuntimeError: the backend named by ``impl`` cannot run here.
         torch.linalg.LinAlgError: features or a target that are not finite.
     """
     check_features("wasserstein_loss", x)
@@ -95,8 +95,8 @@ def wasserstein_loss(
     if check_number("wasserstein_loss", "eps", eps) <= 0:
         raise ValueError(f"imgops.wasserstein_loss: eps must be > 0; got {eps}")
     _check_reduction("wasserstein_loss", reduction)
-    twin = _backend.choose("wasserstein_loss", x.device.type, impl, STATUSES)
-    mean, covariance = fused_feature_statistics(twin, x)
+    backend = _backend.choose("wasserstein_loss", x.device.type, impl, STATUSES)
+    mean, covariance = fused_feature_statistics(backend, x)
     # in float64, which the roots of a singular covariance take and which autocast leaves alone
     dtype = mean.dtype
     mean, covariance, target_mean, target_covariance = (

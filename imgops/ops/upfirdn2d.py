@@ -123,7 +123,7 @@ def upfirdn2d(
 
     Up-sampling inserts ``up - 1`` zeros after each sample; then the padding, in samples of that image (a
     negative one crops); then the filter, by convolution; then every ``down``-th sample is kept. The output
-    is ``(size * up + padding before + padding after - taps + down) // down`` wide. Differentiable to any
+    is ``(size * up + padding before + padding after - taps + down) // down`` acc_dtype. Differentiable to any
     order with respect to x and f; the gradient for x is another upfirdn2d. The operator of Karras et al. 2020.
 
     Args:
@@ -145,7 +145,7 @@ def upfirdn2d(
         TypeError: wrong types or dtypes.
         ValueError: x is not 4-D, f has the wrong shape or device, a factor below 1, a factor or padding beyond
             2**60, an output without pixels or larger than any memory, a separable f with a negative gain.
-        RuntimeError: the twin named by ``impl`` cannot run here.
+        RuntimeError: the backend named by ``impl`` cannot run here.
     """
     op = "upfirdn2d"
     check_tensor(op, "x", x, 4)
@@ -181,13 +181,13 @@ def _resample(
     gain: float,
     impl: str | None,
 ) -> Tensor:
-    """:func:`upfirdn2d` with arguments that were checked, on whichever twin."""
-    twin = choose_resampler(x, f, up, down, impl)
-    if twin == "reference":
-        wide = accumulation_dtype(x.dtype)
+    """:func:`upfirdn2d` with arguments that were checked, on whichever backend."""
+    backend = choose_resampler(x, f, up, down, impl)
+    if backend == "reference":
+        acc_dtype = accumulation_dtype(x.dtype)
         with without_autocast(x):
-            return reference.upfirdn2d(x.to(wide), f, up, down, padding, flip_filter, gain).to(x.dtype)
-    return namespace(twin).upfirdn2d(x, f, up, down, padding, flip_filter, gain)
+            return reference.upfirdn2d(x.to(acc_dtype), f, up, down, padding, flip_filter, gain).to(x.dtype)
+    return namespace(backend).upfirdn2d(x, f, up, down, padding, flip_filter, gain)
 
 
 def is_far(up: Sequence[int], down: Sequence[int], padding: Sequence[int]) -> bool:
@@ -264,7 +264,7 @@ def _trimmed(size: int, taps: int, up: int, down: int, before: int, after: int) 
 def choose_resampler(
     x: Tensor, f: Tensor | None, up: Sequence[int], down: Sequence[int], impl: str | None, act: str = "linear"
 ) -> str:
-    """The twin that resamples x; of those on a GPU the one in CUDA C++ is best at four taps of a planar image."""
+    """The backend that resamples x; of those on a GPU the one in CUDA C++ is best at four taps of a planar image."""
     first = "cuda" if _four_taps(x, f, up, down, act) else None
     return _backend.choose("upfirdn2d", x.device.type, impl, STATUSES, first)
 
@@ -346,7 +346,7 @@ def output_size(op: str, x: Tensor, f: Tensor | None, up: Any, down: Any, paddin
 
 
 def fused_upfirdn2d_bias_act(
-    twin: str,
+    backend: str,
     x: Tensor,
     f: Tensor | None,
     up: tuple[int, int],
@@ -361,11 +361,11 @@ def fused_upfirdn2d_bias_act(
     act_gain: float,
     clamp: float,
 ) -> Tensor:
-    """``bias_act(upfirdn2d(x, f), b, scale, noise)`` in one pass on a fast twin; arguments already checked."""
-    wide = accumulation_dtype(x.dtype)
-    b, scale, noise = (None if t is None else t.to(wide) for t in (b, scale, noise))
+    """``bias_act(upfirdn2d(x, f), b, scale, noise)`` in one pass on a fast backend; arguments already checked."""
+    acc_dtype = accumulation_dtype(x.dtype)
+    b, scale, noise = (None if t is None else t.to(acc_dtype) for t in (b, scale, noise))
     keep = bias_act.keeps_input((x, f, b, scale, noise), scale, (act, alpha, act_gain, clamp))
-    return namespace(twin).upfirdn2d_bias_act(
+    return namespace(backend).upfirdn2d_bias_act(
         x, f, up, down, padding, False, gain, b, scale, noise, act, alpha, act_gain, clamp, keep
     )[0]
 
@@ -403,9 +403,9 @@ def _filter_gradient(
 ) -> Tensor:
     """Gradient for f: the correlation of the up-sampled, padded x with dy, tap by tap."""
     (fw, fh), (out_h, out_w) = filter_size(f), dy.shape[2:]
-    wide = accumulation_dtype(x.dtype)
-    padded = ops.upfirdn2d(x, None, up, (1, 1), padding, False, 1.0).to(wide)
-    dy = dy.to(wide)
+    acc_dtype = accumulation_dtype(x.dtype)
+    padded = ops.upfirdn2d(x, None, up, (1, 1), padding, False, 1.0).to(acc_dtype)
+    dy = dy.to(acc_dtype)
     taps = [
         (
             padded[:, :, i : i + (out_h - 1) * down[1] + 1 : down[1], j : j + (out_w - 1) * down[0] + 1 : down[0]] * dy

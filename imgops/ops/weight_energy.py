@@ -10,9 +10,9 @@ from ..reference import modulated_conv2d as reference
 from ._registration import namespace, register
 
 
-def weight_energy(twin: str, weight: Tensor) -> Tensor:
+def weight_energy(backend: str, weight: Tensor) -> Tensor:
     """Sum over the taps of the squares of weight [O, I, kh, kw], as [O, I]; float32 or float64."""
-    return namespace(twin).weight_energy(weight) if twin == "cpu" else reference.weight_energy(weight)
+    return namespace(backend).weight_energy(weight) if backend == "cpu" else reference.weight_energy(weight)
 
 
 def _fake(weight: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def train(
     Args:
         config: the settings; left open where None.
         resume: continue from the newest checkpoint in ``config.out``, bit by bit as if never stopped (on the same
-            machine and twin of the ops). A run that is finished says so, and is left as it is. Data that has changed
+            machine and backend of the ops). A run that is finished says so, and is left as it is. Data that has changed
             since is told by a warning.
         check_data: before a new run, decode every picture of a folder or zip once, so that none fails hours later.
         max_seconds: stop by then, with a checkpoint; None: no limit.

@@ -31,7 +31,7 @@ class DivergenceError(RuntimeError):
 
 
 class Trainer:
-    """Generator, discriminator and their averaged twin, trained step by step.
+    """Generator, discriminator and their averaged backend, trained step by step.
 
     Args:
         config: resolved settings.

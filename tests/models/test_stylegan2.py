@@ -17,7 +17,7 @@ from imgops.models.stylegan2 import Discriminator, Generator, MappingNetwork
 from imgops.nn import EqualizedConv2d, SynthesisLayer, ToRGB
 
 CPU = _backend.load()["cpu", "cpu"]
-TWINS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(not CPU.available, reason=CPU.reason))]
+BACKENDS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(not CPU.available, reason=CPU.reason))]
 ARCHITECTURES = ["skip", "resnet", "orig"]
 SMALL = {"channel_base": 512, "channel_max": 16, "mapping_layers": 2}
 
@@ -80,7 +80,7 @@ def assert_close_gradients(actual: dict[str, torch.Tensor], case: Case, prefix: 
         assert float((gradient - expected[name]).abs().max()) <= allowed, name
 
 
-@pytest.mark.parametrize("impl", TWINS)
+@pytest.mark.parametrize("impl", BACKENDS)
 @pytest.mark.parametrize("case", list(cases("stylegan2_generator")))
 def test_recorded_generator(case, impl):
     a, c = case.arrays, case.arrays.get("c")
@@ -99,7 +99,7 @@ def test_recorded_generator(case, impl):
         assert_close_gradients(gradients(lengths.sum(), G, names), case, "pl_grad/")
 
 
-@pytest.mark.parametrize("impl", TWINS)
+@pytest.mark.parametrize("impl", BACKENDS)
 @pytest.mark.parametrize("case", list(cases("stylegan2_discriminator")))
 def test_recorded_discriminator(case, impl):
     a = case.arrays
@@ -113,7 +113,7 @@ def test_recorded_discriminator(case, impl):
         assert_close_gradients(gradients(r1.mean(), D, names), case, "r1_grad/")
 
 
-@pytest.mark.parametrize("impl", TWINS)
+@pytest.mark.parametrize("impl", BACKENDS)
 @pytest.mark.parametrize("case", list(cases("stylegan2_clamped")))
 def test_recorded_clamped_networks(case, impl):
     a, c = case.arrays, case.arrays.get("c")
@@ -124,7 +124,7 @@ def test_recorded_clamped_networks(case, impl):
 
 @pytest.mark.skipif(not CPU.available, reason=CPU.reason)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_twins_agree_on_second_order_gradients_in_float64(architecture):
+def test_backends_agree_on_second_order_gradients_in_float64(architecture):
     G = generator(architecture=architecture).double()
     D = discriminator(architecture=architecture).double()
     (z, c), noise = inputs(), torch.randn(4, 3, 16, 16, dtype=torch.float64)
@@ -269,9 +269,9 @@ def test_copy_pickle_and_state_round_trips(tmp_path):
     z, c = inputs()
     G, D = generator(num_fp16_res=1, half_dtype=torch.bfloat16).eval(), discriminator().eval()
     img = G(z, c, noise_mode="const")
-    for twin in (copy.deepcopy(G), pickle.loads(pickle.dumps(G))):
-        assert not twin.training
-        assert torch.equal(twin(z, c, noise_mode="const"), img)
+    for backend in (copy.deepcopy(G), pickle.loads(pickle.dumps(G))):
+        assert not backend.training
+        assert torch.equal(backend(z, c, noise_mode="const"), img)
     torch.save(D.state_dict(), tmp_path / "d.pt")
     other = discriminator()
     other.load_state_dict(torch.load(tmp_path / "d.pt", weights_only=True), strict=True)
@@ -288,7 +288,7 @@ def test_autocast():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("impl", TWINS)
+@pytest.mark.parametrize("impl", BACKENDS)
 def test_compiles_to_one_graph(impl):
     z, c = inputs()
     G, D = generator(), discriminator()
@@ -306,7 +306,7 @@ def test_compiles_to_one_graph(impl):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("impl", TWINS)
+@pytest.mark.parametrize("impl", BACKENDS)
 @pytest.mark.skipif(
     not hasattr(torch._dynamo.config, "trace_autograd_ops"), reason="this torch does not trace autograd.grad"
 )

@@ -1,15 +1,15 @@
-"""adain and adaptive_instance_norm: every twin against the float64 reference, and autograd's numeric checks."""
+"""adain and adaptive_instance_norm: every backend against the float64 reference, and autograd's numeric checks."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.nn.functional as F
+from backends import TOLERANCE, backends
 from golden import relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
-from twins import TOLERANCE, twins
 
 import imgops
 
@@ -36,12 +36,12 @@ def test_reference_is_the_published_formula():
     torch.testing.assert_close(y, (1 + scale)[:, :, None, None] * x_hat + bias[:, :, None, None])
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("adain"))
+@pytest.mark.parametrize(("backend", "device"), backends("adain"))
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 # planes that the kernels hold whole, and ones that they cut
 @pytest.mark.parametrize("shape", [(2, 5, 7, 6), (1, 3, 150, 121)], ids=str)
-def test_agrees_with_reference(shape, layout, dtype, twin, device):
+def test_agrees_with_reference(shape, layout, dtype, backend, device):
     style_shape = (1, shape[1], 9, 4)
     make = LAYOUTS[layout]
     content, dy = (make(torch.randn(shape, device=device).to(dtype) * 2 + 0.5) for _ in range(2))
@@ -49,8 +49,8 @@ def test_agrees_with_reference(shape, layout, dtype, twin, device):
     scale, bias = torch.randn(2, *shape[:2], device=device).to(dtype)
     for op, inputs in ((imgops.adain, [content, style]), (imgops.adaptive_instance_norm, [content, scale, bias])):
         results = []
-        for run, wide in ((twin, False), ("reference", True)):
-            leaves = [t.detach().double() if wide else t.detach() for t in inputs]
+        for run, acc_dtype in ((backend, False), ("reference", True)):
+            leaves = [t.detach().double() if acc_dtype else t.detach() for t in inputs]
             leaves = [t.requires_grad_() for t in leaves]
             y = op(*leaves, impl=run)
             results.append([y, *torch.autograd.grad(y, leaves, dy.to(y.dtype))])
@@ -61,9 +61,9 @@ def test_agrees_with_reference(shape, layout, dtype, twin, device):
             assert results[0][0].is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("adain"))
+@pytest.mark.parametrize(("backend", "device"), backends("adain"))
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_the_first_pixels_do_not_decide(channels_last, twin, device):
+def test_the_first_pixels_do_not_decide(channels_last, backend, device):
     """A bar of another level before or behind the picture, much longer or shorter than itself."""
     form = torch.channels_last if channels_last else torch.contiguous_format
     for bar in (4, 128, 2048, 9000):
@@ -72,40 +72,40 @@ def test_the_first_pixels_do_not_decide(channels_last, twin, device):
             moved = x.flatten(2).index_add(2, torch.arange(9216)[at], torch.full((1, 2, bar), 1e4)).view_as(x)
             moved = moved.contiguous(memory_format=form)
             mean, std = (torch.zeros(1, 2, device=device) for _ in range(2))
-            y = imgops.adaptive_instance_norm(moved, mean, std, impl=twin)
+            y = imgops.adaptive_instance_norm(moved, mean, std, impl=backend)
             expected = imgops.adaptive_instance_norm(moved.double(), mean.double(), std.double(), impl="reference")
             assert relative_error(y, expected) < 3e-6, (bar, at)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("adain"))
+@pytest.mark.parametrize(("backend", "device"), backends("adain"))
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_statistics_do_not_cancel(channels_last, twin, device):
+def test_statistics_do_not_cancel(channels_last, backend, device):
     """A mean of 1e4 with a variance of 1: E[x^2] - E[x]^2 would have no digit left in float32."""
     form = torch.channels_last if channels_last else torch.contiguous_format
     x = (torch.randn(2, 3, 150, 120, device=device) + 1e4).contiguous(memory_format=form).requires_grad_()
     scale, bias, dy = torch.randn(2, 3, device=device), torch.randn(2, 3, device=device), torch.randn_like(x)
-    y = imgops.adaptive_instance_norm(x, scale, bias, impl=twin)
+    y = imgops.adaptive_instance_norm(x, scale, bias, impl=backend)
     expected = imgops.adaptive_instance_norm(x.double(), scale.double(), bias.double(), impl="reference")
     # the reference, in float32 itself, rounds the mean
-    tolerance = 2e-3 if twin == "reference" else 3e-6
+    tolerance = 2e-3 if backend == "reference" else 3e-6
     assert relative_error(y, expected) < tolerance
     results = []
-    for output, wide in ((y, False), (expected, True)):
-        dy = dy.double() if wide else dy
+    for output, acc_dtype in ((y, False), (expected, True)):
+        dy = dy.double() if acc_dtype else dy
         (dx,) = torch.autograd.grad(output, x, dy, create_graph=True)
         (d2x,) = torch.autograd.grad(dx.pow(2).sum(), x)
-        style = x.detach().double() if wide else x.detach()
+        style = x.detach().double() if acc_dtype else x.detach()
         style.requires_grad_()
-        moved = imgops.adain(dy, style, impl="reference" if wide else twin)
+        moved = imgops.adain(dy, style, impl="reference" if acc_dtype else backend)
         results.append((dx, d2x, torch.autograd.grad(moved, style, dy)[0]))
     for actual, wanted, times in zip(*results, (1, 3, 1), strict=True):
         assert relative_error(actual, wanted) < times * tolerance
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("adain", exclude=("triton",)))
+@pytest.mark.parametrize(("backend", "device"), backends("adain", exclude=("triton",)))
 @pytest.mark.parametrize("unbiased", [False, True])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_gradcheck(channels_last, unbiased, twin, device):
+def test_gradcheck(channels_last, unbiased, backend, device):
     def tensor(*shape):
         return torch.randn(shape, dtype=torch.float64, device=device).requires_grad_()
 
@@ -114,10 +114,10 @@ def test_gradcheck(channels_last, unbiased, twin, device):
 
     def adain(content, style):
         content, style = (t.contiguous(memory_format=form) for t in (content, style))
-        return imgops.adain(content, style, unbiased=unbiased, impl=twin)
+        return imgops.adain(content, style, unbiased=unbiased, impl=backend)
 
     def norm(x, scale, bias):
-        return imgops.adaptive_instance_norm(x.contiguous(memory_format=form), scale, bias, impl=twin)
+        return imgops.adaptive_instance_norm(x.contiguous(memory_format=form), scale, bias, impl=backend)
 
     for run, inputs in ((adain, (content, style)), (norm, (content, scale, bias))):
         assert gradcheck(run, inputs)
@@ -138,9 +138,9 @@ def test_third_order():
     assert relative_error(third(None), third("reference")) < 1e-9
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("adain", fast_only=True))
-def test_opcheck(twin, device):
-    ops = torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
+@pytest.mark.parametrize(("backend", "device"), backends("adain", fast_only=True))
+def test_opcheck(backend, device):
+    ops = torch.ops.imgops_triton if backend == "triton" else torch.ops.imgops
     x, dy = torch.randn(2, 2, 3, 4, 5, device=device).requires_grad_()
     scale, bias = torch.randn(3, 2, device=device).t().requires_grad_(), torch.randn(2, 3, device=device)
     torch.library.opcheck(ops.mean_std.default, (x, 1e-5, True))
@@ -148,15 +148,15 @@ def test_opcheck(twin, device):
     torch.library.opcheck(ops.adaptive_instance_norm_backward.default, (dy, x, scale, 1e-5, True))
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("adain"))
-def test_compile(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends("adain"))
+def test_compile(backend, device):
     content, style = torch.randn(2, 2, 3, 4, 5, device=device)
     content.requires_grad_()
     style.requires_grad_()
     scale = torch.randn(2, 3, device=device)
 
     def run(content, style):
-        return imgops.adaptive_instance_norm(imgops.adain(content, style, impl=twin), scale, scale, impl=twin)
+        return imgops.adaptive_instance_norm(imgops.adain(content, style, impl=backend), scale, scale, impl=backend)
 
     torch.compiler.reset()
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
@@ -169,22 +169,22 @@ def test_compile(twin, device):
         torch.testing.assert_close(a, e, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("adain"))
+@pytest.mark.parametrize(("backend", "device"), backends("adain"))
 @pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4)])
-def test_empty(shape, twin, device):
+def test_empty(shape, backend, device):
     x = torch.randn(shape, device=device).requires_grad_()
     scale = torch.randn(shape[:2], device=device).requires_grad_()
-    y = imgops.adaptive_instance_norm(imgops.adain(x, x, impl=twin), scale, scale, impl=twin)
+    y = imgops.adaptive_instance_norm(imgops.adain(x, x, impl=backend), scale, scale, impl=backend)
     dx, dscale = torch.autograd.grad(y.sum(), [x, scale])
     assert y.shape == dx.shape == x.shape
     assert dscale.shape == scale.shape
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("adain"))
-def test_constant_planes_and_single_pixels(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends("adain"))
+def test_constant_planes_and_single_pixels(backend, device):
     scale, bias = torch.full((1, 2), 3.0, device=device), torch.full((1, 2), 0.5, device=device)
     for x in (torch.full((1, 2, 5, 5), 7.0, device=device), torch.full((1, 2, 1, 1), -2.0, device=device)):
-        assert (imgops.adaptive_instance_norm(x, scale, bias, impl=twin) == 0.5).all()
+        assert (imgops.adaptive_instance_norm(x, scale, bias, impl=backend) == 0.5).all()
 
 
 def test_autocast_keeps_the_dtype():

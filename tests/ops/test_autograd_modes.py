@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from backends import backends
 from golden import relative_error
 from public_calls import CALLS
 from torch import Tensor
 from torch._dynamo import compiled_autograd
 from torch.fx.experimental.proxy_tensor import make_fx
-from twins import twins
 
 import imgops
 import imgops.ops.filtered_lrelu
@@ -37,7 +37,7 @@ READ = {
     "displace": {"x"},
     "grid_sample": {"x"},
 }
-fast_twins = pytest.mark.parametrize(("twin", "device"), twins(fast_only=True))
+fast_backends = pytest.mark.parametrize(("backend", "device"), backends(fast_only=True))
 
 
 def outputs_of(y: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -59,25 +59,25 @@ def gradient_of_loss(name: str, impl: str, leaves: dict[str, Tensor], order: int
 
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in ONE_EACH])
-@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True, exclude=("triton",)))
-def test_compiled_autograd(twin, device, name, order):
+@pytest.mark.parametrize(("backend", "device"), backends(fast_only=True, exclude=("triton",)))
+def test_compiled_autograd(backend, device, name, order):
     """It compiles the last pass: PyTorch refuses it where a graph of the gradients is wanted."""
     leaves = {key: t.requires_grad_() for key, t in CALLS[name].tensors(device).items()}
-    expected = torch.autograd.grad(gradient_of_loss(name, twin, leaves, order), list(leaves.values()))
+    expected = torch.autograd.grad(gradient_of_loss(name, backend, leaves, order), list(leaves.values()))
     torch.compiler.reset()
-    loss = gradient_of_loss(name, twin, leaves, order)
+    loss = gradient_of_loss(name, backend, leaves, order)
     with compiled_autograd._enable(torch.compile(backend="eager", fullgraph=True, dynamic=False)):
         loss.backward()
     for t, e in zip(leaves.values(), expected, strict=True):
         assert relative_error(t.grad, e) < 1e-10
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True))
-def test_compiled_autograd_of_a_compiled_function(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends(fast_only=True))
+def test_compiled_autograd_of_a_compiled_function(backend, device):
     x, b = (t.requires_grad_() for t in CALLS["bias_act-lrelu"].tensors(device).values())
 
     def step():
-        loss = imgops.bias_act(x, b, act="swish", impl=twin).square().sum()
+        loss = imgops.bias_act(x, b, act="swish", impl=backend).square().sum()
         loss.backward()
 
     step()
@@ -108,40 +108,40 @@ def refuses_a_change(name: str, impl: str, device: str, changed: str, needs_grad
 
 
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True, exclude=("triton",)))
-def test_what_no_gradient_reads_may_change(twin, device, name):
+@pytest.mark.parametrize(("backend", "device"), backends(fast_only=True, exclude=("triton",)))
+def test_what_no_gradient_reads_may_change(backend, device, name):
     read = next((inputs for key, inputs in READ.items() if name.startswith(key)), set())
     for key in set(CALLS[name].shapes) - read:
         for needs_gradient in (True, False):
-            if refuses_a_change(name, twin, device, key, needs_gradient):
+            if refuses_a_change(name, backend, device, key, needs_gradient):
                 assert refuses_a_change(name, "reference", device, key, needs_gradient), (key, needs_gradient)
 
 
-@fast_twins
-def test_an_operand_made_in_inference_mode(twin, device):
+@fast_backends
+def test_an_operand_made_in_inference_mode(backend, device):
     x, weight = torch.randn(1, 3, 4, 4, device=device, requires_grad=True), torch.randn(3, 3, 3, 3, device=device)
     with torch.inference_mode():
         b, noise = torch.randn(3, device=device), torch.randn(1, 1, 4, 4, device=device)
-    imgops.bias_act(x, b, act="lrelu", clamp=1.0, impl=twin).sum().backward()
+    imgops.bias_act(x, b, act="lrelu", clamp=1.0, impl=backend).sum().backward()
     y = imgops.modulated_conv2d(
-        x, weight, torch.ones(1, 3, device=device), noise=noise, bias=b, act="lrelu", padding=1, impl=twin
+        x, weight, torch.ones(1, 3, device=device), noise=noise, bias=b, act="lrelu", padding=1, impl=backend
     )
     y.sum().backward()
-    imgops.filtered_lrelu(x, b=b, impl=twin).sum().backward()
-    imgops.adaptive_instance_norm(x, torch.ones(1, 3, device=device), b[None], impl=twin).sum().backward()
+    imgops.filtered_lrelu(x, b=b, impl=backend).sum().backward()
+    imgops.adaptive_instance_norm(x, torch.ones(1, 3, device=device), b[None], impl=backend).sum().backward()
     assert x.grad is not None
     assert bool(x.grad.isfinite().all())
     assert bool(x.grad.any())
 
 
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True, exclude=("triton",)))
-def test_traced_without_gradients_and_used_with_them(twin, device, name):
+@pytest.mark.parametrize(("backend", "device"), backends(fast_only=True, exclude=("triton",)))
+def test_traced_without_gradients_and_used_with_them(backend, device, name):
     """The gradient is right, or the error names the cause."""
     tensors = CALLS[name].tensors(device)
 
     def run(*values):
-        return CALLS[name].run(twin, **dict(zip(tensors, values, strict=True)))
+        return CALLS[name].run(backend, **dict(zip(tensors, values, strict=True)))
 
     traced = make_fx(run)(*tensors.values())
     leaves = [t.requires_grad_() for t in tensors.values()]
@@ -155,10 +155,10 @@ def test_traced_without_gradients_and_used_with_them(twin, device, name):
         assert all(relative_error(g, e) < 1e-10 for g, e in zip(gradients, expected, strict=True))
 
 
-@fast_twins
-def test_fused_ops_that_kept_nothing_name_the_cause(twin, device):
+@fast_backends
+def test_fused_ops_that_kept_nothing_name_the_cause(backend, device):
     """As a graph that was traced where no input required a gradient calls them."""
-    space = torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
+    space = torch.ops.imgops_triton if backend == "triton" else torch.ops.imgops
     x, weight, b = (
         torch.randn(1, 2, 4, 4, device=device),
         torch.randn(2, 2, 3, 3, device=device),

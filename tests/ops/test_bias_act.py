@@ -1,4 +1,4 @@
-"""bias_act: every twin against the float64 reference, the recorded cases, and autograd's numeric checks."""
+"""bias_act: every backend against the float64 reference, the recorded cases, and autograd's numeric checks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
+from backends import TOLERANCE, backends
 from golden import cases, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
-from twins import TOLERANCE, twins
 
 import imgops
 from imgops.ops.bias_act import fused_bias_act
@@ -24,13 +24,13 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize(("backend", "device"), backends())
 @pytest.mark.parametrize("case", cases("bias_act"))
-def test_recorded(case, twin, device):
+def test_recorded(case, backend, device):
     arrays = {k: v.to(device) for k, v in case.arrays.items()}
     x, dy, b = arrays["x"].requires_grad_(), arrays["dy"].requires_grad_(), arrays.get("b")
     inputs = [x] if b is None else [x, b.requires_grad_()]
-    y = imgops.bias_act(x, b, **case.params, impl=twin)
+    y = imgops.bias_act(x, b, **case.params, impl=backend)
     dx, *db = torch.autograd.grad(y, inputs, dy, create_graph=True)
     ddy, d2x = torch.autograd.grad((dx * arrays["v"]).sum(), [dy, x], allow_unused=True)
     d2x = torch.zeros_like(x) if d2x is None else d2x
@@ -42,18 +42,18 @@ def test_recorded(case, twin, device):
         assert relative_error(db[0], arrays["db"]) < 1e-10
 
 
-@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize(("backend", "device"), backends())
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 @pytest.mark.parametrize("act", list(ACTIVATIONS))
-def test_agrees_with_reference(act, layout, dtype, twin, device):
+def test_agrees_with_reference(act, layout, dtype, backend, device):
     x64 = torch.randn(2, 5, 7, 6, dtype=torch.float64, device=device) * 3
     b64 = torch.randn(5, dtype=torch.float64, device=device)
     dy64 = torch.randn_like(x64)
     x, b, dy = (t.to(dtype) for t in (x64, b64, dy64))
     x = LAYOUTS[layout](x).requires_grad_()
     b.requires_grad_()
-    y = imgops.bias_act(x, b, act=act, clamp=2.0, impl=twin)
+    y = imgops.bias_act(x, b, act=act, clamp=2.0, impl=backend)
     dx, db = torch.autograd.grad(y, [x, b], dy)
 
     x64, b64 = (t.detach().double().requires_grad_() for t in (x, b))
@@ -71,27 +71,27 @@ def test_agrees_with_reference(act, layout, dtype, twin, device):
         assert y.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True))
+@pytest.mark.parametrize(("backend", "device"), backends(fast_only=True))
 @pytest.mark.parametrize("act", list(ACTIVATIONS))
-def test_fine_accuracy(act, twin, device):
+def test_fine_accuracy(act, backend, device):
     x = torch.cat([torch.linspace(-30, 30, 4001), torch.linspace(-1e-3, 1e-3, 401), torch.tensor([-200.0, 0.0, 200.0])])
     x = x.to(device)
-    y = imgops.bias_act(x, act=act, impl=twin)
+    y = imgops.bias_act(x, act=act, impl=backend)
     expected = imgops.bias_act(x.double(), act=act, impl="reference")
     torch.testing.assert_close(y.double(), expected, rtol=2e-6, atol=1e-35)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True))
+@pytest.mark.parametrize(("backend", "device"), backends(fast_only=True))
 @pytest.mark.parametrize("act", list(ACTIVATIONS))
 @pytest.mark.parametrize("clamp", [-1.0, 1.5])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_scale_and_noise(act, clamp, channels_last, twin, device):
+def test_scale_and_noise(act, clamp, channels_last, backend, device):
     """The epilogue of a convolution, and its gradients of two orders for every operand."""
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64, device=device)
     x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
     operands = [torch.randn(s, dtype=torch.float64, device=device) for s in ([3], [2, 3], [2, 1, 4, 5])]
     results = []
-    for run in (twin, "reference"):
+    for run in (backend, "reference"):
         leaves = [t.clone().requires_grad_() for t in (x, *operands)]
         y = fused_bias_act(run, *leaves, 1, act, 0.2, 1.3, clamp)
         g = torch.linspace(-1, 1, y.numel(), dtype=y.dtype, device=device).reshape(y.shape).requires_grad_()
@@ -110,15 +110,15 @@ def test_scale_and_noise(act, clamp, channels_last, twin, device):
             assert expected.abs().max() == 0
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(exclude=("triton",)))
+@pytest.mark.parametrize(("backend", "device"), backends(exclude=("triton",)))
 @pytest.mark.parametrize("act", list(ACTIVATIONS))
 @pytest.mark.parametrize("clamp", [None, 0.9])
-def test_gradcheck(act, clamp, twin, device):
+def test_gradcheck(act, clamp, backend, device):
     x = torch.randn(2, 3, 3, dtype=torch.float64, device=device).requires_grad_()
     b = torch.randn(3, dtype=torch.float64, device=device).requires_grad_()
 
     def run(x, b):
-        return imgops.bias_act(x, b, act=act, clamp=clamp, impl=twin)
+        return imgops.bias_act(x, b, act=act, clamp=clamp, impl=backend)
 
     assert gradcheck(run, (x, b))
     assert gradgradcheck(run, (x, b))
@@ -137,39 +137,39 @@ def test_third_order():
     assert relative_error(third(None), third("reference")) < 1e-10
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True))
+@pytest.mark.parametrize(("backend", "device"), backends(fast_only=True))
 @pytest.mark.parametrize("dim", [0, 1, 2, -1])
-def test_any_dim(dim, twin, device):
+def test_any_dim(dim, backend, device):
     x, b = torch.randn(3, 4, 5, device=device), None
     b = torch.randn(x.shape[dim], device=device)
     expected = imgops.bias_act(x.double(), b.double(), dim=dim, act="lrelu", impl="reference")
-    assert relative_error(imgops.bias_act(x, b, dim=dim, act="lrelu", impl=twin), expected) < 1e-6
+    assert relative_error(imgops.bias_act(x, b, dim=dim, act="lrelu", impl=backend), expected) < 1e-6
 
 
-@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize(("backend", "device"), backends())
 @pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4), (2, 3, 0, 4)])
-def test_empty(shape, twin, device):
+def test_empty(shape, backend, device):
     x = torch.randn(shape, device=device).requires_grad_()
     b = torch.randn(shape[1], device=device).requires_grad_()
-    y = imgops.bias_act(x, b, act="relu", impl=twin)
+    y = imgops.bias_act(x, b, act="relu", impl=backend)
     dx, db = torch.autograd.grad(y.sum(), [x, b])
     assert y.shape == x.shape
     assert dx.shape == x.shape
     assert bool((db == 0).all())
 
 
-@pytest.mark.parametrize(("twin", "device"), twins())
-def test_nan_and_infinity_pass(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends())
+def test_nan_and_infinity_pass(backend, device):
     x = torch.tensor([[math.nan, math.inf, -math.inf, 1.0]], device=device)
     for act in ("linear", "relu", "lrelu"):
-        y = imgops.bias_act(x, act=act, gain=1, clamp=3, impl=twin)
+        y = imgops.bias_act(x, act=act, gain=1, clamp=3, impl=backend)
         assert bool(y[0, 0].isnan())
         assert y[0, 1] == 3
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True))
-def test_opcheck(twin, device):
-    ops = torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
+@pytest.mark.parametrize(("backend", "device"), backends(fast_only=True))
+def test_opcheck(backend, device):
+    ops = torch.ops.imgops_triton if backend == "triton" else torch.ops.imgops
     x = torch.randn(2, 3, 4, 5, device=device, requires_grad=True)
     b, scale = torch.randn(3, device=device, requires_grad=True), torch.randn(2, 3, device=device, requires_grad=True)
     noise = torch.randn(1, 1, 4, 5, device=device, requires_grad=True)
@@ -180,13 +180,13 @@ def test_opcheck(twin, device):
     torch.library.opcheck(ops.bias_act_backward.default, (dy, x, None, b, scale, noise, *epilogue, True, True, True))
 
 
-@pytest.mark.parametrize(("twin", "device"), twins())
-def test_compile(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends())
+def test_compile(backend, device):
     x = torch.randn(2, 3, 4, 5, device=device, requires_grad=True)
     b = torch.randn(3, device=device, requires_grad=True)
 
     def run(x, b):
-        return imgops.bias_act(x, b, act="lrelu", clamp=1.0, impl=twin)
+        return imgops.bias_act(x, b, act="lrelu", clamp=1.0, impl=backend)
 
     # each case is a program of its own, not a recompilation of the one before
     torch.compiler.reset()
@@ -239,7 +239,7 @@ X = torch.zeros(2, 3, 4, 4)
         (ValueError, "clamp must be >= 0", lambda: imgops.bias_act(X, clamp=-1)),
         (TypeError, "gain must be a number", lambda: imgops.bias_act(X, gain="2")),
         (ValueError, "impl must be None or one of", lambda: imgops.bias_act(X, impl="fast")),
-        (RuntimeError, "the cuda twin is not available on cpu", lambda: imgops.bias_act(X, impl="cuda")),
+        (RuntimeError, "the cuda backend is not available on cpu", lambda: imgops.bias_act(X, impl="cuda")),
     ],
 )
 def test_bad_input(error, match, call):
@@ -248,11 +248,11 @@ def test_bad_input(error, match, call):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize(("backend", "device"), backends())
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("clamp", [0.7, 0.3, 1.9])
-def test_clamped_half_precision_has_no_gradient(clamp, dtype, twin, device):
+def test_clamped_half_precision_has_no_gradient(clamp, dtype, backend, device):
     """The clamp is rounded with the output, and so must be what the output is compared with."""
     x = torch.tensor([[-50.0, -0.01, 0.01, 50.0]], dtype=dtype, device=device).requires_grad_()
-    (dx,) = torch.autograd.grad(imgops.bias_act(x, act="lrelu", clamp=clamp, impl=twin).sum(), x)
+    (dx,) = torch.autograd.grad(imgops.bias_act(x, act="lrelu", clamp=clamp, impl=backend).sum(), x)
     assert (dx != 0).tolist() == [[False, True, True, False]]

@@ -72,7 +72,7 @@ def cuda_status() -> _backend.Status:
     return _backend.load()["cuda", "cuda"]
 
 
-@pytest.mark.skipif(not cuda_status().available, reason=f"the CUDA twin cannot run: {cuda_status().reason}")
+@pytest.mark.skipif(not cuda_status().available, reason=f"the CUDA backend cannot run: {cuda_status().reason}")
 def test_streams_do_not_disturb_each_other():
     """Filters differ from call to call, and so must not live in memory that calls on other streams share."""
     x = torch.randn(2, 8, 64, 64, device="cuda")

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from backends import TOLERANCE
 from cases import RESAMPLE, resample_filter
 from golden import cases, relative_error
-from twins import TOLERANCE
 
 from imgops.ops.bias_act import activation_arguments
 from imgops.ops.filtered_lrelu import _transposed
@@ -138,7 +138,7 @@ def ops(tmp_path_factory):
     schemas._destroy()
 
 
-def wide(dtype):
+def acc_dtype(dtype):
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -184,8 +184,11 @@ def test_upfirdn2d(ops, case, channels_last, dtype):
         expected = reference_upfirdn2d.upfirdn2d(x.double(), *arguments)
         assert relative_error(ops.upfirdn2d(x, *arguments), expected) < 2 * TOLERANCE[dtype]
 
-        b, scale = torch.randn(case.shape[1], dtype=wide(dtype)), torch.randn(case.shape[:2], dtype=wide(dtype))
-        noise = torch.randn(1, 1, *expected.shape[2:], dtype=wide(dtype))
+        b, scale = (
+            torch.randn(case.shape[1], dtype=acc_dtype(dtype)),
+            torch.randn(case.shape[:2], dtype=acc_dtype(dtype)),
+        )
+        noise = torch.randn(1, 1, *expected.shape[2:], dtype=acc_dtype(dtype))
         for act, keep in (("lrelu", True), ("swish", False)):
             y, filtered = ops.upfirdn2d_bias_act(x, *arguments, b, scale, noise, act, 0.2, 1.4, 2.0, keep)
             z = reference_bias_act.bias_act(expected, b.double(), scale.double(), noise.double(), 1, act, 0.2, 1.4, 2.0)
@@ -208,8 +211,8 @@ def test_bias_act(ops, shape, channels_last, dtype):
     acts = ACTIVATIONS if dtype == torch.float32 else ("lrelu", "swish")
     for act, modulated in itertools.product(acts, (False, True)):
         clamp = 0.7 if modulated else -1.0
-        b = torch.randn(shape[1], dtype=wide(dtype))
-        scale, noise = torch.randn(shape[:2], dtype=wide(dtype)), torch.randn(noise_shape, dtype=wide(dtype))
+        b = torch.randn(shape[1], dtype=acc_dtype(dtype))
+        scale, noise = torch.randn(shape[:2], dtype=acc_dtype(dtype)), torch.randn(noise_shape, dtype=acc_dtype(dtype))
         operands = (b, scale, noise) if modulated else (b, None, None)
         settings = (1, act, 0.2, 1.3, clamp)
         inputs = doubles(x, *operands)
@@ -226,7 +229,7 @@ def test_bias_act(ops, shape, channels_last, dtype):
             dx, *sums = ops.bias_act_backward(dy, *source, *operands, *settings, *needs)
             assert relative_error(dx, gradients[0]) < TOLERANCE[dtype]
             for actual, gradient in zip(sums, gradients[1:], strict=False):
-                assert relative_error(actual, gradient) < 4 * TOLERANCE[wide(dtype)]
+                assert relative_error(actual, gradient) < 4 * TOLERANCE[acc_dtype(dtype)]
 
 
 @pytest.mark.parametrize("case", cases("filtered_lrelu"))
@@ -249,7 +252,7 @@ def test_recorded_filtered_lrelu(ops, case):
 def test_filtered_lrelu(ops, case, channels_last, dtype):
     """Forward with codes and without, the gradient, and the gradient's, which runs the slopes from their other end."""
     x, (fu, fd) = image(case.shape, dtype, channels_last), case.filters()
-    b = torch.randn(case.shape[1], dtype=wide(dtype))
+    b = torch.randn(case.shape[1], dtype=acc_dtype(dtype))
     activation = (1.3, 0.2, case.clamp)
     y, codes = ops.filtered_lrelu(x, fu, fd, b, case.up, case.down, case.padding, *activation, case.flip_filter, True)
     without, none = ops.filtered_lrelu(

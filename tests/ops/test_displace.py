@@ -1,4 +1,4 @@
-"""displace: every twin and border against the float64 reference and PyTorch's grid_sample at the same places."""
+"""displace: every backend and border against the float64 reference and PyTorch's grid_sample at the same places."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from backends import TOLERANCE, backends
 from golden import relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
-from twins import TOLERANCE, twins
 
 import imgops
 from imgops.reference.grid_sample import PADDING_MODES, displaced_positions
@@ -30,27 +30,27 @@ def by_pytorch(x, displacement, padding_mode):
     return F.grid_sample(x, grid, padding_mode=padding_mode, align_corners=False)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("displace"))
+@pytest.mark.parametrize(("backend", "device"), backends("displace"))
 @pytest.mark.parametrize("padding_mode", PADDING_MODES)
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_agrees_with_reference(channels_last, dtype, padding_mode, twin, device):
+def test_agrees_with_reference(channels_last, dtype, padding_mode, backend, device):
     form = torch.channels_last if channels_last else torch.contiguous_format
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    acc_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     x = torch.randn(2, 5, 6, 9, device=device).to(dtype).contiguous(memory_format=form).requires_grad_()
-    displacement = displacement_of(2, 6, 9, device).to(wide).requires_grad_()
+    displacement = displacement_of(2, 6, 9, device).to(acc_dtype).requires_grad_()
     dy = torch.randn(2, 5, 6, 9, device=device).to(dtype)
-    y = imgops.displace(x, displacement, padding_mode=padding_mode, impl=twin)
+    y = imgops.displace(x, displacement, padding_mode=padding_mode, impl=backend)
     dx, ddisplacement = torch.autograd.grad(y, [x, displacement], dy)
 
     inputs = x64, displacement64 = [t.detach().double().requires_grad_() for t in (x, displacement)]
     y64 = imgops.displace(x64, displacement64, padding_mode=padding_mode, impl="reference")
     dx64, ddisplacement64 = torch.autograd.grad(y64, inputs, dy.double())
-    assert (y.dtype, dx.dtype, ddisplacement.dtype) == (dtype, dtype, wide)
+    assert (y.dtype, dx.dtype, ddisplacement.dtype) == (dtype, dtype, acc_dtype)
     assert y.is_contiguous(memory_format=form)
     assert relative_error(y, y64) < 3 * TOLERANCE[dtype]
     assert relative_error(dx, dx64) < 3 * TOLERANCE[dtype]
-    assert relative_error(ddisplacement, ddisplacement64) < 10 * TOLERANCE[wide]
+    assert relative_error(ddisplacement, ddisplacement64) < 10 * TOLERANCE[acc_dtype]
 
     theirs = by_pytorch(x64, displacement64, padding_mode)
     assert relative_error(y64, theirs) < 1e-12
@@ -58,34 +58,34 @@ def test_agrees_with_reference(channels_last, dtype, padding_mode, twin, device)
         assert relative_error(ours, other) < 1e-12
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("displace"))
+@pytest.mark.parametrize(("backend", "device"), backends("displace"))
 @pytest.mark.parametrize("padding_mode", PADDING_MODES)
-def test_whole_pixels_shift_the_image(padding_mode, twin, device):
+def test_whole_pixels_shift_the_image(padding_mode, backend, device):
     x, field = torch.randn(1, 2, 5, 6, device=device), torch.zeros(1, 2, 5, 6, device=device)
-    assert torch.equal(imgops.displace(x, field, padding_mode=padding_mode, impl=twin), x)
+    assert torch.equal(imgops.displace(x, field, padding_mode=padding_mode, impl=backend), x)
     field[:, 0], field[:, 1] = 2, -1
-    y = imgops.displace(x, field, padding_mode=padding_mode, impl=twin)
+    y = imgops.displace(x, field, padding_mode=padding_mode, impl=backend)
     assert torch.equal(y[:, :, 1:, :-2], x[:, :, :-1, 2:])
     outside = {"zeros": torch.zeros_like(x[:, :, 0, 0]), "border": x[:, :, 0, 5], "reflection": x[:, :, 0, 4]}
     assert torch.equal(y[:, :, 0, 5], outside[padding_mode])
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("displace", exclude=("triton",)))
+@pytest.mark.parametrize(("backend", "device"), backends("displace", exclude=("triton",)))
 @pytest.mark.parametrize("padding_mode", PADDING_MODES)
-def test_gradcheck(padding_mode, twin, device):
+def test_gradcheck(padding_mode, backend, device):
     x = torch.randn(2, 2, 3, 4, dtype=torch.float64, device=device).requires_grad_()
     displacement = displacement_of(2, 3, 4, device, reach=1).requires_grad_()
 
     def run(x, displacement):
-        return imgops.displace(x, displacement, padding_mode=padding_mode, impl=twin)
+        return imgops.displace(x, displacement, padding_mode=padding_mode, impl=backend)
 
     assert gradcheck(run, (x, displacement))
     assert gradgradcheck(run, (x, displacement))
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("displace", fast_only=True))
+@pytest.mark.parametrize(("backend", "device"), backends("displace", fast_only=True))
 @pytest.mark.parametrize("padding_mode", PADDING_MODES)
-def test_three_orders(padding_mode, twin, device):
+def test_three_orders(padding_mode, backend, device):
     x = torch.randn(1, 3, 3, 4, dtype=torch.float64, device=device)
     displacement = displacement_of(1, 3, 4, device, reach=1)
 
@@ -97,18 +97,18 @@ def test_three_orders(padding_mode, twin, device):
             total = sum((d * d.detach().cos() + d.square()).sum() for d in results[-2:])
         return results
 
-    for actual, expected in zip(orders(twin), orders("reference"), strict=True):
+    for actual, expected in zip(orders(backend), orders("reference"), strict=True):
         assert relative_error(actual, expected) < 1e-10
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("displace"))
+@pytest.mark.parametrize(("backend", "device"), backends("displace"))
 @pytest.mark.parametrize("padding_mode", PADDING_MODES)
-def test_places_that_are_no_numbers(padding_mode, twin, device):
+def test_places_that_are_no_numbers(padding_mode, backend, device):
     """Outside with "zeros"; else the border, or the first pixel; none has a gradient."""
     x = (torch.arange(6.0, device=device) + 1).reshape(1, 1, 1, 6).requires_grad_()
     values = torch.tensor([math.nan, math.inf, -math.inf, 1e30, -1e30, 0.0], device=device)
     displacement = torch.stack([values, torch.zeros_like(values)]).reshape(1, 2, 1, 6).requires_grad_()
-    y = imgops.displace(x, displacement, padding_mode=padding_mode, impl=twin)
+    y = imgops.displace(x, displacement, padding_mode=padding_mode, impl=backend)
     dx, ddisplacement = torch.autograd.grad(y.sum(), [x, displacement])
     expected = {"zeros": [0, 0, 0, 0, 0, 6], "border": [1, 6, 1, 6, 1, 6], "reflection": [1, 1, 1, None, None, 6]}
     for value, wanted in zip(y.flatten().tolist(), expected[padding_mode], strict=True):
@@ -117,13 +117,13 @@ def test_places_that_are_no_numbers(padding_mode, twin, device):
     assert not ddisplacement[..., :3].any()
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("displace"))
-def test_compile(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends("displace"))
+def test_compile(backend, device):
     x = torch.randn(2, 3, 4, 5, device=device, requires_grad=True)
     displacement = displacement_of(2, 4, 5, device, reach=1).float().requires_grad_()
 
     def run(x, displacement):
-        return imgops.displace(x, displacement, padding_mode="reflection", impl=twin)
+        return imgops.displace(x, displacement, padding_mode="reflection", impl=backend)
 
     torch.compiler.reset()
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
@@ -133,12 +133,12 @@ def test_compile(twin, device):
         torch.testing.assert_close(actual, expected)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("displace"))
+@pytest.mark.parametrize(("backend", "device"), backends("displace"))
 @pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4), (2, 3, 0, 4)])
-def test_empty(shape, twin, device):
+def test_empty(shape, backend, device):
     x = torch.randn(shape, device=device).requires_grad_()
     displacement = torch.randn(shape[0], 2, *shape[2:], device=device).requires_grad_()
-    y = imgops.displace(x, displacement, impl=twin)
+    y = imgops.displace(x, displacement, impl=backend)
     dx, ddisplacement = torch.autograd.grad(y.sum(), [x, displacement])
     assert y.shape == dx.shape == x.shape
     assert not ddisplacement.any()
@@ -183,7 +183,7 @@ X, FIELD = torch.zeros(2, 3, 4, 5), torch.zeros(2, 2, 4, 5)
         (ValueError, "padding_mode must be one of zeros, border, reflection; got 'wrap'",
          lambda: imgops.displace(X, FIELD, padding_mode="wrap")),
         (ValueError, "padding_mode must be one of", lambda: imgops.displace(X, FIELD, padding_mode=None)),
-        (RuntimeError, "displace: the cuda twin is not available", lambda: imgops.displace(X, FIELD, impl="cuda")),
+        (RuntimeError, "displace: the cuda backend is not available", lambda: imgops.displace(X, FIELD, impl="cuda")),
     ],
 )  # fmt: skip
 def test_bad_input(error, match, call):

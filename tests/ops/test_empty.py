@@ -1,4 +1,4 @@
-"""Ops on tensors with nothing in them, along each dimension in turn: every twin does what the reference does."""
+"""Ops on tensors with nothing in them, along each dimension in turn: every backend does what the reference does."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from backends import backends
 from torch import Tensor
-from twins import twins
 
 import imgops
 
@@ -96,11 +96,11 @@ def outcome(call: Callable[..., Any], inputs: list[Tensor], impl: str) -> list[T
     [(op, e) for op in OPS for e in ("N", "C", "H", "HW", "NC")]
     + [(op, "O") for op in OPS if op.startswith("modulated_conv2d") or op in ("adain", "grid_sample")],
 )
-@pytest.mark.parametrize(("twin", "device"), twins(exclude=("cuda",), fast_only=True))
-def test_empty_dimensions(op, empty, twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends(exclude=("cuda",), fast_only=True))
+def test_empty_dimensions(op, empty, backend, device):
     inputs, call = operands(op, *(0 if name in empty else size for name, size in SIZES.items()))
     inputs = [t.detach().to(device).requires_grad_() for t in inputs]
-    expected, actual = outcome(call, inputs, "reference"), outcome(call, inputs, twin)
+    expected, actual = outcome(call, inputs, "reference"), outcome(call, inputs, backend)
     if isinstance(expected, str) or isinstance(actual, str):
         assert actual == expected
         assert expected.startswith(f"imgops.{op.split(',')[0]}: ")

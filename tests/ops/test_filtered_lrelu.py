@@ -1,4 +1,4 @@
-"""filtered_lrelu: every twin against the float64 reference, the recorded cases, and autograd's numeric checks."""
+"""filtered_lrelu: every backend against the float64 reference, the recorded cases, and autograd's numeric checks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from backends import TOLERANCE, backends
 from cases import resample_filter
 from golden import cases, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
-from twins import TOLERANCE, twins
 
 import imgops
 from imgops import _backend
@@ -54,7 +54,7 @@ CASES = [
     Case((1, 2, 6, 6), (1,), (2,), 2, 3, (0, 0, 0, 0), clamp=0.0),
 ]
 IDS = [f"{c.up_taps}-{c.down_taps}-up{c.up}-down{c.down}" for c in CASES]
-#: filters longer than a tile of the Triton twin
+#: filters longer than a tile of the Triton backend
 LONG = Case((1, 1, 6, 5), (4,), (66,), 2, 2, (31, 32, 30, 31), clamp=0.5)
 
 
@@ -68,30 +68,30 @@ def operands(case, dtype=torch.float32, device="cpu"):
     return x, fu, fd, b
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu"))
+@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu"))
 @pytest.mark.parametrize("case", cases("filtered_lrelu"))
-def test_recorded(case, twin, device):
+def test_recorded(case, backend, device):
     arrays = {k: v.to(device) for k, v in case.arrays.items()}
     x, b = arrays["x"].requires_grad_(), arrays["b"].requires_grad_()
-    y = imgops.filtered_lrelu(x, arrays.get("fu"), arrays.get("fd"), b, **case.params, impl=twin)
+    y = imgops.filtered_lrelu(x, arrays.get("fu"), arrays.get("fd"), b, **case.params, impl=backend)
     dx, db = torch.autograd.grad(y, [x, b], arrays["dy"])
     assert relative_error(y, arrays["y"]) < 1e-10
     assert relative_error(dx, arrays["dx"]) < 1e-10
     assert relative_error(db, arrays["db"]) < 1e-10
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", fast_only=True))
+@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu", fast_only=True))
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_agrees_with_reference(case, channels_last, dtype, twin, device):
+def test_agrees_with_reference(case, channels_last, dtype, backend, device):
     x, fu, fd, b = operands(case, dtype, device)
     if channels_last:
         x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
-    y = imgops.filtered_lrelu(x, fu, fd, b, **case.arguments(), impl=twin)
+    y = imgops.filtered_lrelu(x, fu, fd, b, **case.arguments(), impl=backend)
     with torch.no_grad():
         # without a gradient to come no codes are written, and nothing else changes
-        assert torch.equal(imgops.filtered_lrelu(x, fu, fd, b, **case.arguments(), impl=twin), y)
+        assert torch.equal(imgops.filtered_lrelu(x, fu, fd, b, **case.arguments(), impl=backend), y)
     dy = torch.randn_like(y)
     dx, db = torch.autograd.grad(y, [x, b], dy)
     x64, b64 = (t.detach().double().requires_grad_() for t in (x, b))
@@ -107,10 +107,10 @@ def test_agrees_with_reference(case, channels_last, dtype, twin, device):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", fast_only=True))
-def test_filters_longer_than_a_tile(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu", fast_only=True))
+def test_filters_longer_than_a_tile(backend, device):
     x, fu, fd, b = operands(LONG, torch.float32, device)
-    y = imgops.filtered_lrelu(x, fu, fd, b, **LONG.arguments(), impl=twin)
+    y = imgops.filtered_lrelu(x, fu, fd, b, **LONG.arguments(), impl=backend)
     (dx,) = torch.autograd.grad(y.sum(), x)
     x64 = x.detach().double().requires_grad_()
     y64 = imgops.filtered_lrelu(x64, fu, fd, b.double(), **LONG.arguments(), impl="reference")
@@ -119,9 +119,9 @@ def test_filters_longer_than_a_tile(twin, device):
     assert relative_error(dx, dx64) < TOLERANCE[torch.float32]
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu"))
+@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu"))
 @pytest.mark.parametrize("layout", ["expanded", "offset", "transposed", "every other"])
-def test_any_strides(layout, twin, device):
+def test_any_strides(layout, backend, device):
     base = torch.randn(2, 3, 8, 10, device=device)
     x = {
         "expanded": base[:, :1].expand(2, 3, 8, 10),
@@ -130,7 +130,7 @@ def test_any_strides(layout, twin, device):
         "every other": base[:, :, ::2, ::2],
     }[layout].requires_grad_()
     f = imgops.setup_filter([1, 3, 3, 1], device=device)
-    y = imgops.filtered_lrelu(x, f, f, None, up=2, down=2, padding=3, impl=twin)
+    y = imgops.filtered_lrelu(x, f, f, None, up=2, down=2, padding=3, impl=backend)
     # a gradient of strides that no op chose
     dy = torch.randn_like(y[:, :, :1, :1]).expand(y.shape)
     (dx,) = torch.autograd.grad(y, x, dy)
@@ -141,38 +141,38 @@ def test_any_strides(layout, twin, device):
     assert relative_error(dx, dx64) < 1e-6
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", exclude=("triton",)))
+@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu", exclude=("triton",)))
 @pytest.mark.parametrize("case", CASES[:7], ids=IDS[:7])
-def test_gradcheck(case, twin, device):
+def test_gradcheck(case, backend, device):
     """First and second order for x and b."""
     case = case._replace(shape=(1, 2, *case.shape[2:]))
     x, fu, fd, b = operands(case, torch.float64, device)
 
     def run(x, b):
-        return imgops.filtered_lrelu(x, fu, fd, b, **case.arguments(), impl=twin)
+        return imgops.filtered_lrelu(x, fu, fd, b, **case.arguments(), impl=backend)
 
     assert gradcheck(run, (x, b))
     assert gradgradcheck(run, (x, b))
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", exclude=("triton",)))
-def test_gradcheck_of_filters(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu", exclude=("triton",)))
+def test_gradcheck_of_filters(backend, device):
     x, b = (torch.randn(s, dtype=torch.float64, device=device).requires_grad_() for s in ((1, 2, 3, 4), (2,)))
     fu, fd = (torch.randn(s, dtype=torch.float64, device=device).requires_grad_() for s in ((3,), (2, 3)))
 
     def run(x, fu, fd, b):
-        return imgops.filtered_lrelu(x, fu, fd, b, up=2, down=2, padding=2, clamp=0.8, impl=twin)
+        return imgops.filtered_lrelu(x, fu, fd, b, up=2, down=2, padding=2, clamp=0.8, impl=backend)
 
     assert gradcheck(run, (x, fu, fd, b))
     assert gradgradcheck(run, (x, fu, fd, b))
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", fast_only=True))
-def test_gradient_of_the_gradient(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu", fast_only=True))
+def test_gradient_of_the_gradient(backend, device):
     """Differentiating <v, dx> for dy gives the pass with v in place of x; the third order is the first one again."""
     x, fu, fd, b = operands(CASES[0], torch.float64, device)
     orders = []
-    for run in (twin, "reference"):
+    for run in (backend, "reference"):
         y = imgops.filtered_lrelu(x, fu, fd, b, **CASES[0].arguments(), impl=run)
         dy = torch.linspace(-1, 1, y.numel(), dtype=y.dtype, device=device).reshape(y.shape).requires_grad_()
         dx, db = torch.autograd.grad(y, [x, b], dy, create_graph=True)
@@ -184,14 +184,14 @@ def test_gradient_of_the_gradient(twin, device):
         assert relative_error(actual, expected) < 1e-12
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", fast_only=True))
+@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu", fast_only=True))
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_codes(case, channels_last, twin, device):
+def test_codes(case, channels_last, backend, device):
     """Two bits a pixel of the up-sampled image, those that no output needs among them."""
-    ops = torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
+    ops = torch.ops.imgops_triton if backend == "triton" else torch.ops.imgops
     # higher than one band of rows, or tile
-    shape = (1, case.shape[1] if twin == "cpu" else 1, 70, 9)
+    shape = (1, case.shape[1] if backend == "cpu" else 1, 70, 9)
     x, fu, fd, b = operands(case._replace(shape=shape), torch.float64, device)
     x = x.detach().contiguous(memory_format=torch.channels_last) if channels_last else x.detach()
     clamp = -1.0 if case.clamp is None else case.clamp
@@ -211,22 +211,22 @@ def test_codes(case, channels_last, twin, device):
     assert without.shape == (0,)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu"))
+@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu"))
 @pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4)])
-def test_empty(shape, twin, device):
+def test_empty(shape, backend, device):
     x = torch.randn(shape, device=device).requires_grad_()
     b = torch.randn(shape[1], device=device).requires_grad_()
     f = imgops.setup_filter([1, 3, 3, 1], device=device)
-    y = imgops.filtered_lrelu(x, f, f, b, up=2, down=2, padding=3, impl=twin)
+    y = imgops.filtered_lrelu(x, f, f, b, up=2, down=2, padding=3, impl=backend)
     assert y.shape == (*shape[:2], 4, 4)
     dx, db = torch.autograd.grad(y.sum(), [x, b])
     assert dx.shape == x.shape
     assert bool((db == 0).all())
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", fast_only=True))
-def test_opcheck(twin, device):
-    ops = torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
+@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu", fast_only=True))
+def test_opcheck(backend, device):
+    ops = torch.ops.imgops_triton if backend == "triton" else torch.ops.imgops
     x, fu, fd, b = operands(CASES[0], device=device)
     arguments = (2, 2, [11, 10, 10, 11], 1.3, 0.2, 0.8, False)
     torch.library.opcheck(ops.filtered_lrelu.default, (x, fu, fd, b, *arguments, True))
@@ -240,12 +240,12 @@ def test_opcheck(twin, device):
         y.sum().backward()
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu"))
-def test_compile(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu"))
+def test_compile(backend, device):
     x, fu, fd, b = operands(CASES[0], device=device)
 
     def run(x, b):
-        return imgops.filtered_lrelu(x, fu, fd, b, **CASES[0].arguments(), impl=twin)
+        return imgops.filtered_lrelu(x, fu, fd, b, **CASES[0].arguments(), impl=backend)
 
     # each case is a program of its own, not a recompilation of the one before
     torch.compiler.reset()
@@ -256,25 +256,25 @@ def test_compile(twin, device):
     )
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu"))
+@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu"))
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_clamp_in_half_precision(dtype, twin, device):
+def test_clamp_in_half_precision(dtype, backend, device):
     """What is between the filters may be larger than half precision holds; what is clamped has no gradient."""
     x = torch.tensor([-6e4, -1.0, 1.0, 6e4], dtype=dtype, device=device).reshape(1, 1, 1, 4).requires_grad_()
     fu = torch.full((1,), 3.0, device=device)
-    y = imgops.filtered_lrelu(x, fu, gain=1, slope=0.5, clamp=256, impl=twin)
+    y = imgops.filtered_lrelu(x, fu, gain=1, slope=0.5, clamp=256, impl=backend)
     (dx,) = torch.autograd.grad(y.sum(), x)
     assert y.flatten().tolist() == [-256, -4.5, 9, 256]
     assert dx.flatten().tolist() == [0, 4.5, 9, 0]
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", exclude=("triton",)))
-def test_non_finite_values_stay_where_they_are(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu", exclude=("triton",)))
+def test_non_finite_values_stay_where_they_are(backend, device):
     """A NaN or an infinity reaches the outputs whose taps it is under, and passes the clamp as a NaN or a number."""
     x = torch.zeros(2, 1, 9, 9, device=device)
     x[0, 0, 4, 4], x[1, 0, 4, 4] = torch.nan, torch.inf
     f = torch.ones(3, device=device)
-    y = imgops.filtered_lrelu(x, f, f, padding=1, clamp=2.0, impl=twin)
+    y = imgops.filtered_lrelu(x, f, f, padding=1, clamp=2.0, impl=backend)
     assert int(y[0].isnan().sum()) == 25
     assert y[1].max() == 18
     assert int(y.isfinite().sum()) == y.numel() - 25
@@ -295,7 +295,7 @@ def test_non_finite_values_stay_where_they_are(twin, device):
     ],
 )
 def test_filters_that_cuda_takes_in_one_pass(up, taps, down_taps, dtype, first, monkeypatch):
-    """The automatic choice tries the CUDA twin first for these, and no others."""
+    """The automatic choice tries the CUDA backend first for these, and no others."""
     asked = []
     monkeypatch.setattr(_backend, "choose", lambda *args: asked.append(args[-1]) or "reference")
     fd = None if down_taps is None else torch.ones(down_taps)
@@ -393,7 +393,7 @@ X, F = torch.zeros(1, 2, 8, 8), torch.ones(4)
         (ValueError, "clamp must be >= 0", lambda: imgops.filtered_lrelu(X, clamp=-1)),
         (ValueError, "at least one pixel", lambda: imgops.filtered_lrelu(X, F, padding=-3)),
         (ValueError, "smaller than fd of 9 x 9", lambda: imgops.filtered_lrelu(X, None, torch.ones(9))),
-        (RuntimeError, "the CUDA twin takes tensors on a GPU", lambda: imgops.filtered_lrelu(X, impl="cuda")),
+        (RuntimeError, "the CUDA backend takes tensors on a GPU", lambda: imgops.filtered_lrelu(X, impl="cuda")),
     ],
 )
 def test_bad_input(error, match, call):
@@ -402,23 +402,23 @@ def test_bad_input(error, match, call):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu", fast_only=True))
-def test_one_pixel_of_a_channels_last_image(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu", fast_only=True))
+def test_one_pixel_of_a_channels_last_image(backend, device):
     """Whose format its gradient does not show."""
     x = torch.randn(2, 3, 4, 4, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
     f = torch.randn(4, device=device)
     gradients = []
-    for run, t in ((twin, x), ("reference", x.double())):
+    for run, t in ((backend, x), ("reference", x.double())):
         y = imgops.filtered_lrelu(t, f, f, down=4, padding=2, impl=run)
         assert y.shape[2:] == (1, 1)
         gradients.append(torch.autograd.grad(y, x, torch.arange(6.0, device=device).reshape(2, 3, 1, 1).to(y.dtype))[0])
     assert relative_error(*gradients) < 1e-6
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("filtered_lrelu"))
-def test_gradient_of_no_pixels(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu"))
+def test_gradient_of_no_pixels(backend, device):
     x, b, f = torch.zeros(1, 1, 0, 5, device=device, requires_grad=True), torch.zeros(1, requires_grad=True), None
-    y = imgops.filtered_lrelu(x, f, f, b.to(device), up=2, down=2, padding=6, impl=twin)
+    y = imgops.filtered_lrelu(x, f, f, b.to(device), up=2, down=2, padding=6, impl=backend)
     dx, db = torch.autograd.grad(y.sum(), [x, b])
     assert dx.shape == x.shape
     assert db == 0

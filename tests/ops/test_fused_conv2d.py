@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from backends import TOLERANCE, backends
 from golden import relative_error
-from twins import TOLERANCE, twins
 
 from imgops.ops import fused_conv2d as module
 from imgops.ops._common import STATUSES
@@ -38,33 +38,33 @@ SHAPES = {
     "empty batch": ((0, 4, 5, 5), 2, (3, 3), 1, (1, 1, 1, 1), 1),
 }
 
-#: the CPU twin takes 3 x 3 weights, stride and up of 1 or 2 alone, in the dtypes that it accumulates in
+#: the CPU backend takes 3 x 3 weights, stride and up of 1 or 2 alone, in the dtypes that it accumulates in
 CPU_SHAPES = [
     name for name, (_, _, kernel, stride, _, up) in SHAPES.items() if kernel == (3, 3) and stride <= 2 and up <= 2
 ]
 CPU_DTYPES = (torch.float32, torch.float64)
 
 
-needs_cpu_twin = pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, reason="the CPU extension is not built")
+needs_cpu_backend = pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, reason="the CPU extension is not built")
 
 
 @pytest.fixture
 def any_channels(monkeypatch):
-    """The CPU twin's kernel of a weight's gradient, with however few channels."""
+    """The CPU backend's kernel of a weight's gradient, with however few channels."""
     monkeypatch.setattr(module, "WINOGRAD_CHANNELS", 0)
 
 
 def problems(names, *others):
-    """Parameters (twin, device, shape's name, *others) for what each twin takes; others are lists."""
+    """Parameters (backend, device, shape's name, *others) for what each backend takes; others are lists."""
 
     def marks(pair, name):
-        # made for the groups of tiles of the CPU twin; Triton's interpreter takes half a minute for one
+        # made for the groups of tiles of the CPU backend; Triton's interpreter takes half a minute for one
         slow = pair.values == ("triton", "cpu") and "groups" in name
         return [*pair.marks, pytest.mark.slow] if slow else pair.marks
 
     return [
         pytest.param(*pair.values, *values, id="-".join(map(str, (pair.id, *values))), marks=marks(pair, values[0]))
-        for pair in twins(exclude=("reference", "cuda"))
+        for pair in backends(exclude=("reference", "cuda"))
         for values in itertools.product(names, *others)
         if pair.values[0] != "cpu"
         or (values[0] in CPU_SHAPES and all(v in CPU_DTYPES for v in values if isinstance(v, torch.dtype)))
@@ -74,9 +74,9 @@ def problems(names, *others):
 def operands(shape, dtype, device, noises=None):
     """(x, weight, styles, demod, noise, b) and the rest of the arguments."""
     (n, i, h, w), o, (kh, kw), stride, padding, up = shape
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    acc_dtype = torch.float64 if dtype == torch.float64 else torch.float32
 
-    def random(*size, of=wide):
+    def random(*size, of=acc_dtype):
         return torch.randn(*size, dtype=torch.float64).to(device=device, dtype=of)
 
     if up > 1:
@@ -99,16 +99,16 @@ def plain(x, weight, styles, demod, noise, b, activation, stride, padding, up):
     return bias_act(u, b, demod, noise, 1, *activation)
 
 
-@pytest.mark.parametrize(("twin", "device", "name", "dtype"), problems(SHAPES, TOLERANCE))
+@pytest.mark.parametrize(("backend", "device", "name", "dtype"), problems(SHAPES, TOLERANCE))
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
-def test_forward(form, twin, device, name, dtype):
+def test_forward(form, backend, device, name, dtype):
     """The kernel against the library in float64; half precision rounds the modulated input, then the result."""
     tensors, rest = operands(SHAPES[name], dtype, device)
     x, weight, styles, *others = (t.contiguous(memory_format=form) if t.ndim == 4 else t for t in tensors)
     tf32 = torch.backends.cudnn.conv.fp32_precision
     torch.backends.cudnn.conv.fp32_precision = "ieee"
     try:
-        y = fused_conv2d(twin, x, weight, styles, *others, LRELU, *rest)
+        y = fused_conv2d(backend, x, weight, styles, *others, LRELU, *rest)
     finally:
         torch.backends.cudnn.conv.fp32_precision = tf32
     modulated = (
@@ -122,24 +122,24 @@ def test_forward(form, twin, device, name, dtype):
     assert y.numel() == 0 or y.is_contiguous(memory_format=form)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(exclude=("reference", "cuda")))
-def test_no_channels(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends(exclude=("reference", "cuda")))
+def test_no_channels(backend, device):
     """A sum over nothing is 0, and the epilogue follows."""
     x, weight = torch.zeros(2, 0, 5, 6, device=device), torch.zeros(3, 0, 3, 3, device=device)
     b = torch.arange(1.0, 4.0, device=device)
-    y = fused_conv2d(twin, x, weight, None, None, None, b, ("linear", 0.0, 2.0, -1.0), 1, (1, 1, 1, 1), 1)
+    y = fused_conv2d(backend, x, weight, None, None, None, b, ("linear", 0.0, 2.0, -1.0), 1, (1, 1, 1, 1), 1)
     assert torch.equal(y, (2 * b[:, None, None]).expand(2, 3, 5, 6))
 
 
 @pytest.mark.parametrize(
-    ("twin", "device", "name", "act"),
+    ("backend", "device", "name", "act"),
     problems(
         ["tile of many samples", "uneven padding", "stride", "strided groups", "crop", "transposed", "one pixel"],
         ["linear", "lrelu", "swish"],
     ),
 )
 @pytest.mark.usefixtures("any_channels")
-def test_gradients(twin, device, name, act):
+def test_gradients(backend, device, name, act):
     """First and second order with respect to every operand, against the same in PyTorch's operators."""
     tensors, rest = operands(SHAPES[name], torch.float64, device, noises=1)
     activation = (act, 0.2, 1.3, 4.0)
@@ -154,30 +154,30 @@ def test_gradients(twin, device, name, act):
         )
         return [*first, *torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)]
 
-    for actual, expected in zip(orders(partial(fused_conv2d, twin)), orders(plain), strict=True):
+    for actual, expected in zip(orders(partial(fused_conv2d, backend)), orders(plain), strict=True):
         assert relative_error(actual, expected) <= 1e-10
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("twin", "device", "name", "act"), problems(["small", "small strided", "small transposed"], ["lrelu", "swish"])
+    ("backend", "device", "name", "act"), problems(["small", "small strided", "small transposed"], ["lrelu", "swish"])
 )
 @pytest.mark.usefixtures("any_channels")
-def test_gradcheck(twin, device, name, act):
+def test_gradcheck(backend, device, name, act):
     """Numerical derivatives, of first and second order."""
     tensors, rest = operands(SHAPES[name], torch.float64, device)
     leaves = [t.requires_grad_() for t in tensors]
 
     def function(*leaves):
-        return fused_conv2d(twin, *leaves, (act, 0.2, 1.3, -1.0), *rest)
+        return fused_conv2d(backend, *leaves, (act, 0.2, 1.3, -1.0), *rest)
 
     assert torch.autograd.gradcheck(function, leaves, fast_mode=True)
     assert torch.autograd.gradgradcheck(function, leaves, fast_mode=True)
 
 
-@pytest.mark.parametrize(("twin", "device", "name"), problems(["tile of many samples", "stride"]))
+@pytest.mark.parametrize(("backend", "device", "name"), problems(["tile of many samples", "stride"]))
 @pytest.mark.usefixtures("any_channels")
-def test_third_order(twin, device, name):
+def test_third_order(backend, device, name):
     """R1 on a second-order quantity: three derivatives in a row."""
     tensors, rest = operands(SHAPES[name], torch.float64, device)
 
@@ -189,26 +189,26 @@ def test_third_order(twin, device, name):
             value = sum(g.square().sum() for g in grads)
         return grads
 
-    for actual, expected in zip(third(partial(fused_conv2d, twin)), third(plain), strict=True):
+    for actual, expected in zip(third(partial(fused_conv2d, backend)), third(plain), strict=True):
         assert relative_error(actual, expected) <= 1e-9
 
 
 @pytest.mark.parametrize(
-    ("twin", "device", "name"), problems(["tile of one sample", "uneven padding", "transposed", "stride"])
+    ("backend", "device", "name"), problems(["tile of one sample", "uneven padding", "transposed", "stride"])
 )
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
-def test_opcheck(form, twin, device, name):
+def test_opcheck(form, backend, device, name):
     """Schema, fake tensors and autograd registration, with and without the kept convolution."""
     tensors, rest = operands(SHAPES[name], torch.float32, device)
     leaves = [t.requires_grad_() for t in (tensors[0].contiguous(memory_format=form), *tensors[1:])]
     for keep in (False, True):
         activation = LRELU if not keep else ("swish", 0.0, 1.0, -1.0)
         tensors = leaves if keep else [leaves[0], leaves[1], None, None, None, None]
-        ops = torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
+        ops = torch.ops.imgops_triton if backend == "triton" else torch.ops.imgops
         torch.library.opcheck(ops.fused_conv2d, (*tensors, *activation, *rest, keep))
 
 
-@needs_cpu_twin
+@needs_cpu_backend
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("dtype", CPU_DTYPES, ids=str)
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_weight_gradient(padding, n, i, h, w, o, dtype, stride):
     assert relative_error(actual, expected) <= 2 * TOLERANCE[dtype]
 
 
-@needs_cpu_twin
+@needs_cpu_backend
 @pytest.mark.parametrize(("stride", "up", "bound"), [(1, 1, 1.1e-6), (2, 1, 4e-7), (1, 2, 5e-7)])
 def test_accuracy_with_many_channels(stride, up, bound):
     """The norm of the error in float32, relative to the output's; the library's direct sum has 2.4e-7."""
@@ -253,7 +253,7 @@ def test_accuracy_with_many_channels(stride, up, bound):
         assert (dweight - exact).norm() < 1.1e-6 * exact.norm()
 
 
-@needs_cpu_twin
+@needs_cpu_backend
 @pytest.mark.parametrize("name", ["three groups", "strided groups", "transposed groups"])
 def test_the_number_of_threads_changes_nothing(name):
     tensors, rest = operands(SHAPES[name], torch.float32, "cpu")
@@ -267,7 +267,7 @@ def test_the_number_of_threads_changes_nothing(name):
     assert all(torch.equal(results[0], other) for other in results[1:])
 
 
-@needs_cpu_twin
+@needs_cpu_backend
 def test_where_winograd_pays():
     """Large batches of images that its tiles fit."""
 
@@ -287,7 +287,7 @@ def test_where_winograd_pays():
     assert not pays((4, 8, 16, 16), memory_format=torch.channels_last)
 
 
-@needs_cpu_twin
+@needs_cpu_backend
 @pytest.mark.parametrize("stride", [1, 2])
 def test_weight_gradient_opcheck(stride):
     x, dy = torch.randn(2, 5, 7, 8, requires_grad=True), torch.randn(2, 3, 7 // stride, 8 // stride, requires_grad=True)

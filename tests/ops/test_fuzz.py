@@ -1,4 +1,4 @@
-"""Random calls of every op on the CPU twin, forward and backward, against the float64 reference.
+"""Random calls of every op on the CPU backend, forward and backward, against the float64 reference.
 
 ``make test`` draws a few hundred calls, ``make fuzz`` 20,000 and more: shapes, strides (channels-last, transposed,
 expanded, views with an offset), dtypes, factors, paddings, filters and thread counts. What a draw once found is a test
@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from backends import TOLERANCE
 from golden import relative_error
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from twins import TOLERANCE
 
 import imgops
 from imgops.ops._common import accumulation_dtype
@@ -201,7 +201,7 @@ def filtered_lrelu(draw: Any, dtype: torch.dtype) -> Call:
         z = imgops.bias_act(*(t.double() for t in tensors), impl="reference")
         z = imgops.upfirdn2d(z, fu, up, 1, padding, flip, up**2, impl="reference")
     kinks = [z] if clamp is None else [z, z * gain - clamp, z * gain * slope + clamp]
-    # zeros around the image are on the kink in every twin
+    # zeros around the image are on the kink in every backend
     smooth = not any(bool(((t.abs() < 1e-3) & (t != 0)).any()) for t in kinks)
     return Call(run, tensors, squashed=clamp is not None, smooth=smooth)
 
@@ -242,8 +242,8 @@ def _away_from_pixels(places: Tensor) -> bool:
 def grid_sample(draw: Any, dtype: torch.dtype) -> Call:
     x = _image(draw, dtype)
     # at a position that another dtype rounds, the sample is another
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    grid = _strided(draw, (x.shape[0], *draw(_SIDES), 2), wide, draw(st.sampled_from([0.5, 0.5, 2.0, 1e4])))
+    acc_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    grid = _strided(draw, (x.shape[0], *draw(_SIDES), 2), acc_dtype, draw(st.sampled_from([0.5, 0.5, 2.0, 1e4])))
     places = ((grid.double() + 1) * torch.tensor([x.shape[3], x.shape[2]]) - 1) / 2
     return Call(
         lambda impl, x, grid: imgops.grid_sample(x, grid, impl=impl), [x, grid], smooth=_away_from_pixels(places)
@@ -252,8 +252,8 @@ def grid_sample(draw: Any, dtype: torch.dtype) -> Call:
 
 def displace(draw: Any, dtype: torch.dtype) -> Call:
     x, mode = _image(draw, dtype), draw(st.sampled_from(["zeros", "border", "reflection"]))
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    field = _strided(draw, (x.shape[0], 2, *x.shape[2:]), wide, draw(st.sampled_from([0.5, 4.0])))
+    acc_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    field = _strided(draw, (x.shape[0], 2, *x.shape[2:]), acc_dtype, draw(st.sampled_from([0.5, 4.0])))
     return Call(
         lambda impl, x, field: imgops.displace(x, field, padding_mode=mode, impl=impl),
         [x, field],
@@ -297,10 +297,10 @@ def test_random_calls(make, data):
 def _errors(draw: Any, call: Call, dtype: torch.dtype) -> list[tuple[float, float]]:
     """(error, what is allowed) of the output and, where it is smooth, of each gradient."""
     leaves = [t.detach().requires_grad_() for t in call.tensors]
-    wide = [t.detach().double().requires_grad_() for t in call.tensors]
+    acc_dtype = [t.detach().double().requires_grad_() for t in call.tensors]
     half = dtype in (torch.float16, torch.bfloat16)
     tolerance = 4 * TOLERANCE[dtype] * (call.roundings if half else 4 if call.squashed else 1)
-    y, expected = call.run(None, *leaves), call.run("reference", *wide)
+    y, expected = call.run(None, *leaves), call.run("reference", *acc_dtype)
     assert y.dtype in (dtype, accumulation_dtype(dtype))
     errors = [(relative_error(y, expected), tolerance)]
     margin = 0.05 * call.roundings if half else 1e-4
@@ -309,7 +309,7 @@ def _errors(draw: Any, call: Call, dtype: torch.dtype) -> list[tuple[float, floa
         return errors
     dy = _strided(draw, tuple(y.shape), y.dtype)
     gradients = torch.autograd.grad(y, leaves, dy)
-    wanted = torch.autograd.grad(expected, wide, dy.double())
+    wanted = torch.autograd.grad(expected, acc_dtype, dy.double())
     largest = max((float(t.abs().max()) for t in (dy, *wanted) if t.numel() > 0), default=0.0)
     for t, g, e in zip(leaves, gradients, wanted, strict=True):
         assert g.dtype == t.dtype

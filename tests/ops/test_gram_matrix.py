@@ -1,4 +1,4 @@
-"""gram_matrix, feature_statistics and the losses on them: every twin against the float64 reference."""
+"""gram_matrix, feature_statistics and the losses on them: every backend against the float64 reference."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 
 import pytest
 import torch
+from backends import TOLERANCE, backends
 from golden import relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
-from twins import TOLERANCE, twins
 
 import imgops
 
@@ -50,34 +50,34 @@ def functions(x):
 NAMES = ("gram", "style", "mean", "covariance", "wasserstein")
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("gram_matrix"))
+@pytest.mark.parametrize(("backend", "device"), backends("gram_matrix"))
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", ["gram", "covariance"])
-def test_agrees_with_reference(name, shape, layout, dtype, twin, device):
+def test_agrees_with_reference(name, shape, layout, dtype, backend, device):
     x = LAYOUTS[layout](torch.randn(shape, device=device).to(dtype)).requires_grad_()
     function, operands = functions(x)[name]
-    y = function(x, *operands, twin)
+    y = function(x, *operands, backend)
     dy = torch.randn(y.shape, dtype=torch.float64, device=device)
     (dx,) = torch.autograd.grad(y, x, dy.to(y.dtype))
 
     x64 = x.detach().double().requires_grad_()
     y64 = function(x64, *operands, "reference")
     (dx64,) = torch.autograd.grad(y64, x64, dy)
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    assert y.dtype == wide
+    acc_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    assert y.dtype == acc_dtype
     assert dx.dtype == dtype
-    assert relative_error(y, y64) < 2 * TOLERANCE[wide] or y64.abs().max() < 1e-12
+    assert relative_error(y, y64) < 2 * TOLERANCE[acc_dtype] or y64.abs().max() < 1e-12
     assert relative_error(dx, dx64) < 4 * TOLERANCE[dtype] or dx64.abs().max() < 1e-12
-    if layout == "channels_last" and twin != "reference":
+    if layout == "channels_last" and backend != "reference":
         assert dx.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("gram_matrix", exclude=("triton",)))
+@pytest.mark.parametrize(("backend", "device"), backends("gram_matrix", exclude=("triton",)))
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_gradcheck(name, channels_last, twin, device):
+def test_gradcheck(name, channels_last, backend, device):
     x = torch.randn(2, 3, 2, 3, dtype=torch.float64, device=device)
     x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
     function, operands = functions(x)[name]
@@ -87,20 +87,20 @@ def test_gradcheck(name, channels_last, twin, device):
         if name == "wasserstein":
             # gradcheck moves one of two symmetric elements
             operands = operands[0], (operands[1] + operands[1].mT) / 2
-        return function(x, *operands, twin)
+        return function(x, *operands, backend)
 
     assert gradcheck(run, leaves)
     assert gradgradcheck(run, leaves)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("gram_matrix", fast_only=True))
+@pytest.mark.parametrize(("backend", "device"), backends("gram_matrix", fast_only=True))
 @pytest.mark.parametrize("name", NAMES)
-def test_two_orders_of_gradient(name, twin, device):
-    """Of a Triton twin too, which is too slow for numeric differences."""
+def test_two_orders_of_gradient(name, backend, device):
+    """Of a Triton backend too, which is too slow for numeric differences."""
     x = torch.randn(2, 5, 4, 3, dtype=torch.float64, device=device)
     function, operands = functions(x)[name]
     results = []
-    for impl in (twin, "reference"):
+    for impl in (backend, "reference"):
         leaves = [t.clone().requires_grad_() for t in (x, *operands)]
         y = function(*leaves, impl)
         g = torch.linspace(-1, 1, y.numel(), dtype=y.dtype, device=device).reshape(y.shape).requires_grad_()
@@ -111,68 +111,73 @@ def test_two_orders_of_gradient(name, twin, device):
         assert relative_error(actual, expected) < 1e-10 or expected.abs().max() < 1e-10
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("gram_matrix"))
+@pytest.mark.parametrize(("backend", "device"), backends("gram_matrix"))
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_normalization(normalization, twin, device):
+def test_normalization(normalization, backend, device):
     n, c, h, w = 2, 3, 4, 5
     x = torch.randn(n, c, h, w, dtype=torch.float64, device=device)
-    g = imgops.gram_matrix(x, normalization=normalization, impl=twin)
+    g = imgops.gram_matrix(x, normalization=normalization, impl=backend)
     count = {"chw": c * h * w, "hw": h * w, "nchw": n * c * h * w, "none": 1}[normalization]
     assert relative_error(g, torch.einsum("nihw,njhw->nij", x, x) / count) < 1e-12
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("gram_matrix"))
-def test_reduction(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends("gram_matrix"))
+def test_reduction(backend, device):
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64, device=device)
     target = torch.randn(2, 3, 3, dtype=torch.float64, device=device)
     squares = (imgops.gram_matrix(x, impl="reference") - target).square()
     expected = {"mean": squares.mean(), "sum": squares.sum(), "none": squares.mean([1, 2])}
     for reduction, wanted in expected.items():
-        assert relative_error(imgops.style_loss(x, target, reduction=reduction, impl=twin), wanted) < 1e-12
-    each = [imgops.wasserstein_loss(x, x[:1, :, 0, 0], target[:1].square(), reduction=r, impl=twin) for r in expected]
+        assert relative_error(imgops.style_loss(x, target, reduction=reduction, impl=backend), wanted) < 1e-12
+    each = [
+        imgops.wasserstein_loss(x, x[:1, :, 0, 0], target[:1].square(), reduction=r, impl=backend) for r in expected
+    ]
     assert relative_error(each[0], each[2].mean()) < 1e-12
     assert relative_error(each[1], each[2].sum()) < 1e-12
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("gram_matrix"))
+@pytest.mark.parametrize(("backend", "device"), backends("gram_matrix"))
 @pytest.mark.parametrize("channels", [5, 64, 70])
-def test_exactly_symmetric(channels, twin, device):
+def test_exactly_symmetric(channels, backend, device):
     x = torch.randn(1, channels, 12, 12, device=device)
-    for y in (imgops.gram_matrix(x, impl=twin), imgops.feature_statistics(x, impl=twin)[1]):
+    for y in (imgops.gram_matrix(x, impl=backend), imgops.feature_statistics(x, impl=backend)[1]):
         # the library that the reference calls sums both halves, on its own terms
-        assert torch.equal(y, y.mT) or twin == "reference"
+        assert torch.equal(y, y.mT) or backend == "reference"
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("gram_matrix"))
-def test_half_precision_does_not_overflow(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends("gram_matrix"))
+def test_half_precision_does_not_overflow(backend, device):
     x = torch.full((1, 4, 16, 16), 200.0, dtype=torch.float16, device=device).requires_grad_()
-    g = imgops.gram_matrix(x, normalization="none", impl=twin)
+    g = imgops.gram_matrix(x, normalization="none", impl=backend)
     assert g.dtype == torch.float32
     assert bool((g == 200.0**2 * 256).all())
-    (dx,) = torch.autograd.grad(imgops.style_loss(x, torch.zeros(1, 4, 4, device=device), impl=twin), x)
+    (dx,) = torch.autograd.grad(imgops.style_loss(x, torch.zeros(1, 4, 4, device=device), impl=backend), x)
     assert bool(dx.isfinite().all())
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("gram_matrix"))
-def test_large_mean_costs_no_digits(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends("gram_matrix"))
+def test_large_mean_costs_no_digits(backend, device):
     x = torch.randn(1, 8, 64, 64, dtype=torch.float64, device=device)
     x = (x + 1e4).float()
-    mean, covariance = imgops.feature_statistics(x, impl=twin)
+    mean, covariance = imgops.feature_statistics(x, impl=backend)
     flat = x.double().flatten(2)
     deviation = flat - flat.mean(2, keepdim=True)
     assert relative_error(mean, flat.mean(2)) < 3e-7
     assert relative_error(covariance, deviation @ deviation.mT / flat.shape[2]) < 2e-6
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("gram_matrix"))
+@pytest.mark.parametrize(("backend", "device"), backends("gram_matrix"))
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_autocast_sums_in_float32(dtype, twin, device):
+def test_autocast_sums_in_float32(dtype, backend, device):
     x = torch.randn(1, 8, 16, 16, device=device, requires_grad=True)
-    target, statistics = random_target(x), [t.detach() for t in imgops.feature_statistics(x + 0.1, impl=twin)]
+    target, statistics = random_target(x), [t.detach() for t in imgops.feature_statistics(x + 0.1, impl=backend)]
 
     def results():
-        style, distance = imgops.style_loss(x, target, impl=twin), imgops.wasserstein_loss(x, *statistics, impl=twin)
-        return [imgops.gram_matrix(x, impl=twin), style, distance, *torch.autograd.grad(style + distance, x)]
+        style, distance = (
+            imgops.style_loss(x, target, impl=backend),
+            imgops.wasserstein_loss(x, *statistics, impl=backend),
+        )
+        return [imgops.gram_matrix(x, impl=backend), style, distance, *torch.autograd.grad(style + distance, x)]
 
     expected = results()
     with torch.autocast(device, dtype=dtype):
@@ -181,47 +186,47 @@ def test_autocast_sums_in_float32(dtype, twin, device):
             assert torch.equal(actual, wanted)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("gram_matrix"))
+@pytest.mark.parametrize(("backend", "device"), backends("gram_matrix"))
 @pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4), (2, 3, 0, 4)])
-def test_empty(shape, twin, device):
+def test_empty(shape, backend, device):
     x = torch.randn(shape, device=device).requires_grad_()
     n, c = shape[:2]
-    g = imgops.gram_matrix(x, impl=twin)
-    loss = imgops.style_loss(x, torch.zeros(1, c, c, device=device), impl=twin)
+    g = imgops.gram_matrix(x, impl=backend)
+    loss = imgops.style_loss(x, torch.zeros(1, c, c, device=device), impl=backend)
     (dx,) = torch.autograd.grad(loss + g.sum(), x)
     assert g.shape == (n, c, c)
     assert bool((g == 0).all())
     assert loss == 0
     assert dx.shape == shape
     if shape[2]:
-        mean, covariance = imgops.feature_statistics(x, impl=twin)
+        mean, covariance = imgops.feature_statistics(x, impl=backend)
         assert (mean.shape, covariance.shape) == ((n, c), (n, c, c))
     if n == 0:
         identity = torch.eye(c, device=device)[None]
-        distance = imgops.wasserstein_loss(x, torch.zeros(1, c, device=device), identity, impl=twin)
+        distance = imgops.wasserstein_loss(x, torch.zeros(1, c, device=device), identity, impl=backend)
         assert distance == 0
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("gram_matrix"))
-def test_wasserstein(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends("gram_matrix"))
+def test_wasserstein(backend, device):
     """Zero to itself; of commuting covariances the distance of the roots; finite where both are singular."""
     x = torch.randn(2, 6, 9, 9, dtype=torch.float64, device=device)
-    assert imgops.wasserstein_loss(x, *imgops.feature_statistics(x), impl=twin).abs() < 1e-9
+    assert imgops.wasserstein_loss(x, *imgops.feature_statistics(x), impl=backend).abs() < 1e-9
     mean, covariance = imgops.feature_statistics(x)
-    distance = imgops.wasserstein_loss(x, mean + 1, 4 * covariance, eps=1e-12, reduction="none", impl=twin)
+    distance = imgops.wasserstein_loss(x, mean + 1, 4 * covariance, eps=1e-12, reduction="none", impl=backend)
     assert relative_error(distance, 6 + covariance.diagonal(dim1=1, dim2=2).sum(1)) < 1e-9
 
     flat = torch.ones(1, 6, 2, 2, device=device, requires_grad=True)
     for target in (torch.zeros(1, 6, 6, device=device), torch.ones(1, 6, 6, device=device)):
-        loss = imgops.wasserstein_loss(flat, torch.zeros(1, 6, device=device), target.requires_grad_(), impl=twin)
+        loss = imgops.wasserstein_loss(flat, torch.zeros(1, 6, device=device), target.requires_grad_(), impl=backend)
         gradients = torch.autograd.grad(loss, [flat, target])
         assert bool(loss.isfinite())
         assert all(bool(g.isfinite().all()) for g in gradients)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("gram_matrix", fast_only=True))
-def test_opcheck(twin, device):
-    ops = torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
+@pytest.mark.parametrize(("backend", "device"), backends("gram_matrix", fast_only=True))
+def test_opcheck(backend, device):
+    ops = torch.ops.imgops_triton if backend == "triton" else torch.ops.imgops
     x = torch.randn(2, 3, 4, 5, device=device, requires_grad=True)
     weight = torch.randn(2, 3, 3, device=device, requires_grad=True)
     mean, bias = (torch.randn(2, 3, device=device, requires_grad=True) for _ in range(2))
@@ -232,15 +237,15 @@ def test_opcheck(twin, device):
     torch.library.opcheck(ops.mix_channels.default, (last, weight.detach(), None, None))
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("gram_matrix"))
+@pytest.mark.parametrize(("backend", "device"), backends("gram_matrix"))
 @pytest.mark.parametrize("name", ["style", "wasserstein"])
-def test_compile(name, twin, device):
+def test_compile(name, backend, device):
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64, device=device)
     function, operands = functions(x)[name]
     leaves = [t.requires_grad_() for t in (x, *operands)]
 
     def run(*leaves):
-        return function(*leaves, twin)
+        return function(*leaves, backend)
 
     # each case is a program of its own, not a recompilation of the one before
     torch.compiler.reset()
@@ -282,10 +287,10 @@ def test_any_shape(shape, order, dtype):
     x = torch.randn(shape).to(dtype).permute(order).requires_grad_()
     target = random_target(x)
     x64 = x.detach().double().requires_grad_()
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    acc_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     loss, loss64 = imgops.style_loss(x, target), imgops.style_loss(x64, target, impl="reference")
-    assert relative_error(imgops.gram_matrix(x), imgops.gram_matrix(x64, impl="reference")) < TOLERANCE[wide]
-    assert relative_error(loss, loss64) < TOLERANCE[wide]
+    assert relative_error(imgops.gram_matrix(x), imgops.gram_matrix(x64, impl="reference")) < TOLERANCE[acc_dtype]
+    assert relative_error(loss, loss64) < TOLERANCE[acc_dtype]
     (dx,), (dx64,) = torch.autograd.grad(loss, x), torch.autograd.grad(loss64, x64)
     assert relative_error(dx, dx64) < 2 * TOLERANCE[dtype]
 
@@ -325,9 +330,9 @@ def test_wasserstein_of_singular_covariances():
     """More channels than pixels, in float32: the eigenvalues that are 0 do not cost the digits of the rest."""
     x, style = torch.randn(2, 96, 4, 4, requires_grad=True), torch.randn(1, 96, 5, 5)
     loss = imgops.wasserstein_loss(x, *imgops.feature_statistics(style))
-    wide = imgops.wasserstein_loss(x.double(), *imgops.feature_statistics(style.double()), impl="reference")
+    acc_dtype = imgops.wasserstein_loss(x.double(), *imgops.feature_statistics(style.double()), impl="reference")
     assert loss.dtype == torch.float32
-    assert relative_error(loss, wide) < 1e-5
-    gradients = [torch.autograd.grad(t, x)[0] for t in (loss, wide)]
+    assert relative_error(loss, acc_dtype) < 1e-5
+    gradients = [torch.autograd.grad(t, x)[0] for t in (loss, acc_dtype)]
     assert relative_error(*gradients) < 1e-3
     assert imgops.wasserstein_loss(style, *imgops.feature_statistics(style)).abs() < 1e-4

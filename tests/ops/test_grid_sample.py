@@ -1,4 +1,4 @@
-"""grid_sample: every twin against the float64 reference and PyTorch's own, and autograd's numeric checks."""
+"""grid_sample: every backend against the float64 reference and PyTorch's own, and autograd's numeric checks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from backends import TOLERANCE, backends
 from golden import relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
-from twins import TOLERANCE, twins
 
 import imgops
 
@@ -33,28 +33,28 @@ def grid_of(n, out_h, out_w, h, w, device="cpu", reach=3):
     return torch.stack([along(w), along(h)], -1).double().to(device)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("grid_sample"))
+@pytest.mark.parametrize(("backend", "device"), backends("grid_sample"))
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 @pytest.mark.parametrize("channels", [3, 37])
-def test_agrees_with_reference(channels, layout, dtype, twin, device):
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
+def test_agrees_with_reference(channels, layout, dtype, backend, device):
+    acc_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     x = LAYOUTS[layout](torch.randn(2, channels, 9, 6, device=device).to(dtype)).requires_grad_()
-    grid = grid_of(2, 5, 7, 9, 6, device).to(wide).requires_grad_()
+    grid = grid_of(2, 5, 7, 9, 6, device).to(acc_dtype).requires_grad_()
     dy = LAYOUTS[layout](torch.randn(2, channels, 5, 7, device=device).to(dtype))
-    y = imgops.grid_sample(x, grid, impl=twin)
+    y = imgops.grid_sample(x, grid, impl=backend)
     dx, dgrid = torch.autograd.grad(y, [x, grid], dy)
 
     inputs = x64, grid64 = [t.detach().double().requires_grad_() for t in (x, grid)]
     y64 = imgops.grid_sample(x64, grid64, impl="reference")
     dx64, dgrid64 = torch.autograd.grad(y64, inputs, dy.double())
-    assert (y.dtype, dx.dtype, dgrid.dtype) == (dtype, dtype, wide)
+    assert (y.dtype, dx.dtype, dgrid.dtype) == (dtype, dtype, acc_dtype)
     assert relative_error(y, y64) < TOLERANCE[dtype]
     assert relative_error(dx, dx64) < TOLERANCE[dtype]
-    assert relative_error(dgrid, dgrid64) < 10 * TOLERANCE[wide]
+    assert relative_error(dgrid, dgrid64) < 10 * TOLERANCE[acc_dtype]
     if layout == "channels_last":
         assert y.is_contiguous(memory_format=torch.channels_last)
-        assert twin == "reference" or dx.is_contiguous(memory_format=torch.channels_last)
+        assert backend == "reference" or dx.is_contiguous(memory_format=torch.channels_last)
 
     theirs = F.grid_sample(x64, grid64, align_corners=False)
     assert relative_error(y64, theirs) < 1e-12
@@ -62,32 +62,32 @@ def test_agrees_with_reference(channels, layout, dtype, twin, device):
         assert relative_error(ours, other) < 1e-12
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("grid_sample"))
+@pytest.mark.parametrize(("backend", "device"), backends("grid_sample"))
 @pytest.mark.parametrize("grid_dtype", list(TOLERANCE), ids=str)
-def test_grid_of_another_dtype(grid_dtype, twin, device):
+def test_grid_of_another_dtype(grid_dtype, backend, device):
     x = torch.randn(1, 2, 4, 4, device=device, dtype=torch.float16)
     grid = grid_of(1, 3, 3, 4, 4, device).to(grid_dtype).requires_grad_()
-    y = imgops.grid_sample(x, grid, impl=twin)
+    y = imgops.grid_sample(x, grid, impl=backend)
     (dgrid,) = torch.autograd.grad(y.sum(), grid)
     assert dgrid.dtype == grid_dtype
     assert relative_error(y, imgops.grid_sample(x.double(), grid.double(), impl="reference")) < 2e-3
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("grid_sample", exclude=("triton",)))
-def test_gradcheck(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends("grid_sample", exclude=("triton",)))
+def test_gradcheck(backend, device):
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64, device=device).requires_grad_()
     grid = grid_of(2, 2, 3, 4, 5, device, reach=1).requires_grad_()
 
     def run(x, grid):
-        return imgops.grid_sample(x, grid, impl=twin)
+        return imgops.grid_sample(x, grid, impl=backend)
 
     assert gradcheck(run, (x, grid))
     assert gradgradcheck(run, (x, grid))
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("grid_sample", fast_only=True))
+@pytest.mark.parametrize(("backend", "device"), backends("grid_sample", fast_only=True))
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_three_orders(channels_last, twin, device):
+def test_three_orders(channels_last, backend, device):
     """Gradients up to the third order, of a loss that is smooth in the samples."""
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64, device=device)
     x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
@@ -104,32 +104,32 @@ def test_three_orders(channels_last, twin, device):
             total = total + sum(d.square().sum() for d in results[-2:])
         return results
 
-    for actual, expected in zip(orders(twin), orders("reference"), strict=True):
+    for actual, expected in zip(orders(backend), orders("reference"), strict=True):
         assert relative_error(actual, expected) < 1e-10
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("grid_sample"))
+@pytest.mark.parametrize(("backend", "device"), backends("grid_sample"))
 @pytest.mark.parametrize(("x_shape", "size"), [((0, 3, 4, 4), (2, 2)), ((2, 0, 4, 4), (2, 3)), ((2, 3, 0, 4), (0, 3))])
-def test_empty(x_shape, size, twin, device):
+def test_empty(x_shape, size, backend, device):
     x = torch.randn(x_shape, device=device).requires_grad_()
     grid = torch.randn(x_shape[0], *size, 2, device=device).requires_grad_()
-    y = imgops.grid_sample(x, grid, impl=twin)
+    y = imgops.grid_sample(x, grid, impl=backend)
     dx, dgrid = torch.autograd.grad(y.sum(), [x, grid])
     assert y.shape == (*x_shape[:2], *size)
     assert not dx.any()
     assert not dgrid.any()
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("grid_sample"))
+@pytest.mark.parametrize(("backend", "device"), backends("grid_sample"))
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_places_that_are_no_numbers(channels_last, twin, device):
+def test_places_that_are_no_numbers(channels_last, backend, device):
     """Nothing is read there, so that neither these nor what the image holds at its corners comes through."""
     x = torch.full((1, 16, 5, 5), math.nan, device=device)
     x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
     x.requires_grad_()
     values = torch.tensor([math.nan, math.inf, -math.inf, 1e30, -1e30, 3.4e38], device=device)
     grid = torch.stack([values.roll(1), values], -1).reshape(1, 2, 3, 2).requires_grad_()
-    y = imgops.grid_sample(x, grid, impl=twin)
+    y = imgops.grid_sample(x, grid, impl=backend)
     dx, dgrid = torch.autograd.grad(y.sum(), [x, grid])
     assert not y.any()
     assert not dx.any()
@@ -143,9 +143,9 @@ def test_infinity_in_the_image_reaches_what_reads_it():
     assert y[0, 0, 0].isfinite().tolist() == [False, True, True]
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("grid_sample", fast_only=True))
-def test_opcheck(twin, device):
-    ops = torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
+@pytest.mark.parametrize(("backend", "device"), backends("grid_sample", fast_only=True))
+def test_opcheck(backend, device):
+    ops = torch.ops.imgops_triton if backend == "triton" else torch.ops.imgops
     x = torch.randn(2, 3, 4, 5, device=device, requires_grad=True)
     grid = grid_of(2, 3, 2, 4, 5, device).float().requires_grad_()
     displacement = torch.randn(2, 2, 4, 5, device=device, requires_grad=True)
@@ -158,13 +158,13 @@ def test_opcheck(twin, device):
     torch.library.opcheck(ops.grid_sample_backward.default, (dy, x, grid, *rest, False, True))
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("grid_sample"))
-def test_compile(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends("grid_sample"))
+def test_compile(backend, device):
     x = torch.randn(2, 3, 4, 5, device=device, requires_grad=True)
     grid = grid_of(2, 3, 2, 4, 5, device).float().requires_grad_()
 
     def run(x, grid):
-        return imgops.grid_sample(x, grid, impl=twin)
+        return imgops.grid_sample(x, grid, impl=backend)
 
     torch.compiler.reset()
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
@@ -199,14 +199,14 @@ def test_threads_do_not_matter(channels, dtype):
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("grid_sample", fast_only=True))
+@pytest.mark.parametrize(("backend", "device"), backends("grid_sample", fast_only=True))
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_gradient_of_the_image_either_way(deterministic, twin, device):
+def test_gradient_of_the_image_either_way(deterministic, backend, device):
     """Triton sums it in float or, where PyTorch is to be deterministic, in fixed point."""
     torch.use_deterministic_algorithms(deterministic)
     x = torch.randn(1, 5, 6, 7, dtype=torch.float64, device=device, requires_grad=True)
     grid, dy = grid_of(1, 8, 9, 6, 7, device), torch.randn(1, 5, 8, 9, dtype=torch.float64, device=device)
-    (dx,) = torch.autograd.grad(imgops.grid_sample(x, grid, impl=twin), x, dy * 1e5)
+    (dx,) = torch.autograd.grad(imgops.grid_sample(x, grid, impl=backend), x, dy * 1e5)
     (expected,) = torch.autograd.grad(imgops.grid_sample(x, grid, impl="reference"), x, dy * 1e5)
     assert relative_error(dx, expected) < 1e-12
 
@@ -240,11 +240,11 @@ def test_any_shape(shape, size, data, dtype, reach):
     x = x.permute(order).contiguous().permute([order.index(i) for i in range(4)]).to(dtype).requires_grad_()
     grid = grid_of(n, *size, h, w, reach=reach).requires_grad_()
     dy = torch.randn(n, c, *size).to(dtype)
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    acc_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     y = imgops.grid_sample(x, grid)
     dx, dgrid = torch.autograd.grad(y, [x, grid], dy)
-    # the places as the twin has them
-    x64, grid64 = x.detach().double().requires_grad_(), grid.detach().to(wide).double().requires_grad_()
+    # the places as the backend has them
+    x64, grid64 = x.detach().double().requires_grad_(), grid.detach().to(acc_dtype).double().requires_grad_()
     expected = imgops.grid_sample(x64, grid64, impl="reference")
     assert relative_error(y, expected) < 3 * TOLERANCE[dtype]
     for actual, wanted in zip((dx, dgrid), torch.autograd.grad(expected, [x64, grid64], dy.double()), strict=True):
@@ -287,7 +287,11 @@ X, GRID = torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 6, 2)
         (ValueError, "grid must be on x's device cpu; got meta", lambda: imgops.grid_sample(X, GRID.to("meta"))),
         (ValueError, "x must have pixels to sample", lambda: imgops.grid_sample(X[:, :, :0], GRID)),
         (ValueError, "impl must be None or one of", lambda: imgops.grid_sample(X, GRID, impl="fast")),
-        (RuntimeError, "grid_sample: the cuda twin is not available", lambda: imgops.grid_sample(X, GRID, impl="cuda")),
+        (
+            RuntimeError,
+            "grid_sample: the cuda backend is not available",
+            lambda: imgops.grid_sample(X, GRID, impl="cuda"),
+        ),
     ],
 )  # fmt: skip
 def test_bad_input(error, match, call):
@@ -296,15 +300,15 @@ def test_bad_input(error, match, call):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("grid_sample", exclude=("triton",)))
-def test_second_order_in_half_precision(twin, device):
-    """A wide image's slopes leave the range of a half before they are multiplied."""
+@pytest.mark.parametrize(("backend", "device"), backends("grid_sample", exclude=("triton",)))
+def test_second_order_in_half_precision(backend, device):
+    """A acc_dtype image's slopes leave the range of a half before they are multiplied."""
     x = (torch.randn(1, 1, 8, 2048, device=device) * 200).half().requires_grad_()
     grid = (torch.rand(1, 4, 5, 2, device=device) - 0.5).requires_grad_()
     dy, v = torch.randn(1, 1, 4, 5, device=device).mul(1e-3).half(), torch.randn(1, 4, 5, 2, device=device) * 1e-3
     results = []
-    for run, wide in ((twin, False), ("reference", True)):
-        leaves = [t.detach().double() if wide else t.detach() for t in (x, grid, dy)]
+    for run, acc_dtype in ((backend, False), ("reference", True)):
+        leaves = [t.detach().double() if acc_dtype else t.detach() for t in (x, grid, dy)]
         leaves = [t.requires_grad_() for t in leaves]
         y = imgops.grid_sample(*leaves[:2], impl=run)
         (dgrid,) = torch.autograd.grad(y, leaves[1], leaves[2], create_graph=True)

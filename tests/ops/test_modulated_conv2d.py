@@ -1,13 +1,13 @@
-"""modulated_conv2d: every twin against the float64 reference, the recorded cases, and autograd's numeric checks."""
+"""modulated_conv2d: every backend against the float64 reference, the recorded cases, and autograd's numeric checks."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from backends import TOLERANCE, backends
 from cases import MODULATED_CONV, resample_filter
 from golden import cases, relative_error
 from torch.autograd import gradcheck, gradgradcheck
-from twins import TOLERANCE, twins
 
 import imgops
 from imgops import _backend
@@ -49,7 +49,7 @@ def operands(case, device, dtype=torch.float64):
 
 @pytest.fixture
 def sized(request, monkeypatch):
-    """The paths of the CPU twin that small problems take, those of small images with many channels, of large ones."""
+    """The paths of the CPU backend for small problems, for small images with many channels, and for large problems."""
     if request.param == "as deep":
         monkeypatch.setattr(library_conv2d, "PRODUCT_CHANNELS", 0)
         monkeypatch.setattr(library_conv2d, "PRODUCT_PIXELS", 1 << 30)
@@ -58,27 +58,27 @@ def sized(request, monkeypatch):
         monkeypatch.setattr(fused_conv2d, "WINOGRAD_CHANNELS", 0)
 
 
-def sized_twins(**which):
-    """``twins``, the CPU's once for each of its paths; parameters (sized, twin, device)."""
+def sized_backends(**which):
+    """``backends``, the CPU's once for each of its paths; parameters (sized, backend, device)."""
     return [
         pytest.param(size, *pair.values, id=f"{size}-{pair.id}", marks=pair.marks)
-        for pair in twins(**which)
+        for pair in backends(**which)
         for size in (("as small", "as deep", "as large") if pair.values[0] == "cpu" else ("as small",))
     ]
 
 
-def run(tensors, kwargs, twin):
-    return imgops.modulated_conv2d(**tensors, **kwargs, impl=twin)
+def run(tensors, kwargs, backend):
+    return imgops.modulated_conv2d(**tensors, **kwargs, impl=backend)
 
 
-@pytest.mark.parametrize(("sized", "twin", "device"), sized_twins(), indirect=["sized"])
+@pytest.mark.parametrize(("sized", "backend", "device"), sized_backends(), indirect=["sized"])
 @pytest.mark.parametrize("case", cases("modulated_conv2d"))
-def test_recorded(case, sized, twin, device):
+def test_recorded(case, sized, backend, device):
     a = {k: v.to(device) for k, v in case.arrays.items()}
     params = dict(case.params)
     f = imgops.setup_filter(params.pop("resample_filter"), device=device)
     x, w, s, dy = (a[k].clone().requires_grad_() for k in ("x", "w", "s", "dy"))
-    y = imgops.modulated_conv2d(x, w, s, noise=a.get("noise"), resample_filter=f, **params, impl=twin)
+    y = imgops.modulated_conv2d(x, w, s, noise=a.get("noise"), resample_filter=f, **params, impl=backend)
     first = torch.autograd.grad(y, [x, w, s], dy, create_graph=True)
     loss = sum((d * a[v]).sum() for d, v in zip(first, ("vx", "vw", "vs"), strict=True))
     second = torch.autograd.grad(loss, [x, w, s])
@@ -87,18 +87,18 @@ def test_recorded(case, sized, twin, device):
     assert max(errors.values()) < 1e-10, errors
 
 
-@pytest.mark.parametrize(("sized", "twin", "device"), sized_twins(fast_only=True), indirect=["sized"])
+@pytest.mark.parametrize(("sized", "backend", "device"), sized_backends(fast_only=True), indirect=["sized"])
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("case", MODULATED_CONV, ids=IDS)
-def test_agrees_with_reference(case, channels_last, dtype, sized, twin, device):
+def test_agrees_with_reference(case, channels_last, dtype, sized, backend, device):
     tensors, kwargs = operands(case, device)
     tensors = {k: t.to(dtype) for k, t in tensors.items()}
     if channels_last:
         tensors["x"] = tensors["x"].contiguous(memory_format=torch.channels_last)
-    wide = {k: t.double().requires_grad_() for k, t in tensors.items()}
+    acc_dtype = {k: t.double().requires_grad_() for k, t in tensors.items()}
     tensors = {k: t.requires_grad_() for k, t in tensors.items()}
-    y, y64 = run(tensors, kwargs, twin), run(wide, kwargs, "reference")
+    y, y64 = run(tensors, kwargs, backend), run(acc_dtype, kwargs, "reference")
     assert y.dtype == dtype
     assert y.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     # the library's convolution rounds its result, and its inputs, to half precision
@@ -107,49 +107,49 @@ def test_agrees_with_reference(case, channels_last, dtype, sized, twin, device):
     if dtype in (torch.float64, torch.float32):
         dy = torch.randn_like(y)
         actual = torch.autograd.grad(y, list(tensors.values()), dy)
-        expected = torch.autograd.grad(y64, list(wide.values()), dy.double())
+        expected = torch.autograd.grad(y64, list(acc_dtype.values()), dy.double())
         errors = {k: relative_error(g, e) for k, g, e in zip(tensors, actual, expected, strict=True)}
         assert max(errors.values()) < 10 * tolerance, errors
 
 
-@pytest.mark.parametrize(("sized", "twin", "device"), sized_twins(exclude=("triton",)), indirect=["sized"])
+@pytest.mark.parametrize(("sized", "backend", "device"), sized_backends(exclude=("triton",)), indirect=["sized"])
 @pytest.mark.parametrize("case", MODULATED_CONV, ids=IDS)
-def test_gradcheck(case, sized, twin, device):
+def test_gradcheck(case, sized, backend, device):
     """First and second order for x, weight, styles, noise and bias."""
     case = case._replace(n=1, in_channels=2, out_channels=2, size=(3, 4) if case.down == 1 else (4, 6))
     tensors, kwargs = operands(case, device)
     leaves = [t.requires_grad_() for t in tensors.values()]
 
     def call(*values):
-        return run(dict(zip(tensors, values, strict=True)), kwargs, twin)
+        return run(dict(zip(tensors, values, strict=True)), kwargs, backend)
 
     assert gradcheck(call, leaves)
     assert gradgradcheck(call, leaves)
 
 
-@pytest.mark.parametrize(("sized", "twin", "device"), sized_twins(exclude=("triton",)), indirect=["sized"])
+@pytest.mark.parametrize(("sized", "backend", "device"), sized_backends(exclude=("triton",)), indirect=["sized"])
 @pytest.mark.parametrize(("up", "down"), [(2, 1), (1, 2)])
-def test_gradient_of_the_filter(up, down, sized, twin, device):
+def test_gradient_of_the_filter(up, down, sized, backend, device):
     x, w = torch.randn(1, 2, 5, 4, dtype=torch.float64, device=device), torch.randn(2, 2, 3, 3, dtype=torch.float64)
     s, f = torch.randn(1, 2, dtype=torch.float64, device=device), torch.randn(3, 4, dtype=torch.float64, device=device)
 
     def call(x, f):
         return imgops.modulated_conv2d(
-            x, w.to(device), s, up=up, down=down, padding=1, resample_filter=f, act="lrelu", impl=twin
+            x, w.to(device), s, up=up, down=down, padding=1, resample_filter=f, act="lrelu", impl=backend
         )
 
     assert gradcheck(call, (x.requires_grad_(), f.requires_grad_()))
     assert gradgradcheck(call, (x, f))
 
 
-@pytest.mark.parametrize(("sized", "twin", "device"), sized_twins(), indirect=["sized"])
+@pytest.mark.parametrize(("sized", "backend", "device"), sized_backends(), indirect=["sized"])
 @pytest.mark.parametrize("case", MODULATED_CONV[:3], ids=IDS[:3])
-def test_compile(case, sized, twin, device):
+def test_compile(case, sized, backend, device):
     tensors, kwargs = operands(case, device, torch.float32)
     leaves = [t.requires_grad_() for t in tensors.values()]
 
     def call(*values):
-        return run(dict(zip(tensors, values, strict=True)), kwargs, twin)
+        return run(dict(zip(tensors, values, strict=True)), kwargs, backend)
 
     # each case is a program of its own, not a recompilation of the one before
     torch.compiler.reset()
@@ -180,39 +180,39 @@ def test_export_leaves_the_batch_open(layer, up):
         torch.testing.assert_close(program(x), module(x), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize(("backend", "device"), backends())
 @pytest.mark.parametrize("up", [1, 2])
-def test_float16_does_not_overflow(up, twin, device):
+def test_float16_does_not_overflow(up, backend, device):
     """Weights and styles whose product leaves float16 come out right: both are normalised first."""
     x = torch.randn(2, 8, 6, 6, device=device)
     w, s = torch.randn(4, 8, 3, 3, device=device) * 300, torch.randn(2, 8, device=device) * 300
     f = imgops.setup_filter([1, 3, 3, 1], device=device)
     kwargs = {"padding": 1, "up": up, "resample_filter": f}
-    y = imgops.modulated_conv2d(x.half(), w, s, **kwargs, impl=twin)
+    y = imgops.modulated_conv2d(x.half(), w, s, **kwargs, impl=backend)
     expected = imgops.modulated_conv2d(x.half().double(), w.double(), s.double(), **kwargs, impl="reference")
     assert y.dtype == torch.float16
     assert relative_error(y, expected) < 1e-2
 
 
-@pytest.mark.parametrize("twin", ["reference", "cpu"])
-def test_float16_of_zeros(twin):
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_float16_of_zeros(backend):
     """An output whose weights are zeros, and a sample whose styles are, stay zeros."""
     w, s = torch.randn(4, 8, 3, 3), torch.randn(2, 8)
     w[1], s[1] = 0, 0
-    y = imgops.modulated_conv2d(torch.randn(2, 8, 6, 6).half(), w, s, padding=1, impl=twin)
+    y = imgops.modulated_conv2d(torch.randn(2, 8, 6, 6).half(), w, s, padding=1, impl=backend)
     assert y.isfinite().all()
     assert not y[:, 1].any()
     assert not y[1].any()
     assert y[0, 0].any()
 
 
-@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize(("backend", "device"), backends())
 @pytest.mark.parametrize("up", [1, 2])
-def test_autocast(up, twin, device):
+def test_autocast(up, backend, device):
     x, w, s = torch.randn(2, 3, 6, 6), torch.randn(4, 3, 3, 3), torch.randn(2, 3)
     x, w, s = (t.to(device).requires_grad_() for t in (x, w, s))
     with torch.autocast(device, dtype=torch.bfloat16):
-        y = imgops.modulated_conv2d(x, w, s, padding=1, up=up, act="lrelu", impl=twin)
+        y = imgops.modulated_conv2d(x, w, s, padding=1, up=up, act="lrelu", impl=backend)
     assert y.dtype == torch.bfloat16
     grads = torch.autograd.grad(y.float().sum(), [x, w, s])
     assert all(g.dtype == torch.float32 for g in grads)
@@ -244,8 +244,8 @@ def test_strides_of_input_and_gradient():
 
 @pytest.mark.parametrize("shape", [(1, 2, 3, 3), (2, 2, 1, 2), (2, 2, 2, 1), (2, 1, 3, 3)], ids=str)
 @pytest.mark.parametrize("factors", [(1, 1), (2, 1), (1, 2)], ids=str)
-@pytest.mark.parametrize(("twin", "device"), twins())
-def test_strides_of_a_weight_with_a_side_of_one(shape, factors, twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends())
+def test_strides_of_a_weight_with_a_side_of_one(shape, factors, backend, device):
     """They are ambiguous, and of some PyTorch's own convolution has no gradient. Random calls found it."""
     up, down = factors
     x = torch.randn(1, 6, 7, shape[1], device=device).permute(0, 3, 1, 2).requires_grad_()
@@ -260,44 +260,44 @@ def test_strides_of_a_weight_with_a_side_of_one(shape, factors, twin, device):
     expected = gradients(dense.clone().requires_grad_(), "reference")
     for order in ((2, 0, 3, 1), (0, 2, 3, 1), (1, 0, 2, 3), (3, 2, 1, 0), (1, 2, 3, 0)):
         weight = dense.permute(order).contiguous().permute([order.index(i) for i in range(4)])
-        for gradient, wanted in zip(gradients(weight.requires_grad_(), twin), expected, strict=True):
+        for gradient, wanted in zip(gradients(weight.requires_grad_(), backend), expected, strict=True):
             assert relative_error(gradient, wanted) < 1e-5
 
 
-@pytest.mark.parametrize(("twin", "device"), twins())
-def test_empty_batch(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends())
+def test_empty_batch(backend, device):
     x, s = torch.zeros(0, 3, 6, 6, device=device, requires_grad=True), torch.zeros(0, 3, device=device)
     w = torch.randn(4, 3, 3, 3, device=device, requires_grad=True)
-    y = imgops.modulated_conv2d(x, w, s, padding=1, act="lrelu", bias=torch.zeros(4, device=device), impl=twin)
+    y = imgops.modulated_conv2d(x, w, s, padding=1, act="lrelu", bias=torch.zeros(4, device=device), impl=backend)
     assert y.shape == (0, 4, 6, 6)
     assert all(g.isfinite().all() for g in torch.autograd.grad(y.sum(), [x, w]))
 
 
-def test_twin_is_chosen_for_the_whole_call():
+def test_backend_is_chosen_for_the_whole_call():
     x, w, s = torch.randn(1, 2, 4, 4), torch.randn(2, 2, 3, 3), torch.randn(1, 2)
     with imgops.use_impl("reference"):
         inside = imgops.modulated_conv2d(x, w, s)
     torch.testing.assert_close(inside, imgops.modulated_conv2d(x, w, s))
-    with pytest.raises(RuntimeError, match="the cuda twin is not available on cpu"):
+    with pytest.raises(RuntimeError, match="the cuda backend is not available on cpu"):
         imgops.modulated_conv2d(x, w, s, impl="cuda")
 
 
 @pytest.mark.parametrize(("up", "down"), [(2, 1), (1, 2)])
 @pytest.mark.parametrize(("convolves", "filters"), [("cpu", "triton"), ("triton", "cpu")])
-def test_one_twin_convolves_and_another_filters(convolves, filters, up, down, monkeypatch):
-    """As the automatic choice may want it; gradients of any order run on the twin of their forward."""
-    for twin in (convolves, filters):
-        status = _backend.load()[twin, "cpu"]
+def test_one_backend_convolves_and_another_filters(convolves, filters, up, down, monkeypatch):
+    """As the automatic choice may want it; gradients of any order run on the backend of their forward."""
+    for backend in (convolves, filters):
+        status = _backend.load()[backend, "cpu"]
         if not status.available:
-            pytest.skip(f"{twin}: {status.reason}")
+            pytest.skip(f"{backend}: {status.reason}")
     case = MODULATED_CONV[0]._replace(up=up, down=down, size=(8, 6))
     tensors, kwargs = operands(case, "cpu", torch.float32)
     monkeypatch.setattr(fused_conv2d, "WINOGRAD_PIXELS", 0)
     monkeypatch.setattr(fused_conv2d, "choose_resampler", lambda *args: filters)
     orders = []
-    for twin in (convolves, "reference"):
+    for backend in (convolves, "reference"):
         inputs = {k: t.clone().requires_grad_() for k, t in tensors.items()}
-        y = run(inputs, kwargs, twin)
+        y = run(inputs, kwargs, backend)
         gradients = torch.autograd.grad(y.square().sum(), list(inputs.values()), create_graph=True)
         (second,) = torch.autograd.grad(gradients[0].square().sum(), inputs["weight"])
         orders.append((y, *gradients, second))

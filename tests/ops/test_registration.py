@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from backends import backends
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
-from twins import twins
 
 import imgops
 from imgops.ops._common import STATUSES
 
-needs_cpu_twin = pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, reason="the CPU extension is not built")
-fast_twins = pytest.mark.parametrize(("twin", "device"), twins(exclude=("reference",)))
+needs_cpu_backend = pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, reason="the CPU extension is not built")
+fast_backends = pytest.mark.parametrize(("backend", "device"), backends(exclude=("reference",)))
 
 
 class Calls(TorchDispatchMode):
@@ -35,7 +35,7 @@ def convolution(x, weight):
     return imgops.modulated_conv2d(x, weight, torch.ones(1, 64), padding=1, impl="cpu").sum()
 
 
-@needs_cpu_twin
+@needs_cpu_backend
 @pytest.mark.parametrize("leaves", [True, False])
 def test_only_gradients_asked_for(leaves):
     """A gradient penalty differentiates with respect to x alone first: then a weight's gradient is not computed."""
@@ -59,11 +59,11 @@ def test_only_gradients_asked_for(leaves):
             assert torch.equal(t.grad, e) if wanted else t.grad is None
 
 
-@fast_twins
-def test_a_node_called_by_hand(twin, device):
+@fast_backends
+def test_a_node_called_by_hand(backend, device):
     """Nothing tells which gradients are asked for then: all are computed. A pass around it speaks of its own."""
     x, b = torch.randn(2, 3, device=device, requires_grad=True), torch.randn(3, device=device, requires_grad=True)
-    node = imgops.bias_act(x * 2, b * 1, act="relu", gain=1.0, impl=twin).grad_fn
+    node = imgops.bias_act(x * 2, b * 1, act="relu", gain=1.0, impl=backend).grad_fn
     expected = (x * 2 + b > 0).float()
     seen = []
 
@@ -85,8 +85,8 @@ def test_a_node_called_by_hand(twin, device):
         assert torch.equal(db, expected.sum(0))
 
 
-@fast_twins
-def test_a_pass_within_a_pass(twin, device):
+@fast_backends
+def test_a_pass_within_a_pass(backend, device):
     """Each pass over a node asks for its own gradients, also one that another's hook begins."""
     x, b = torch.randn(2, 3, device=device, requires_grad=True), torch.randn(3, device=device, requires_grad=True)
     inner = []
@@ -98,13 +98,13 @@ def test_a_pass_within_a_pass(twin, device):
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t, unpack):
-        total = imgops.bias_act(x * 1, b * 1, act="swish", impl=twin).sum()
+        total = imgops.bias_act(x * 1, b * 1, act="swish", impl=backend).sum()
     (dx,) = torch.autograd.grad(total, x, retain_graph=True)
     assert torch.equal(inner[0], dx)
     assert torch.equal(inner[1], torch.autograd.grad(total, b)[0])
 
 
-@needs_cpu_twin
+@needs_cpu_backend
 def test_passes_of_several_threads_over_one_graph():
     x = torch.randn(1, 64, 32, 32, requires_grad=True)
     weight = torch.randn(64, 64, 3, 3, requires_grad=True)
@@ -120,31 +120,31 @@ def test_passes_of_several_threads_over_one_graph():
         list(pool.map(work, (x, weight), expected))
 
 
-@fast_twins
-def test_forward_mode_raises(twin, device):
+@fast_backends
+def test_forward_mode_raises(backend, device):
     """And never drops a tangent."""
     x = torch.randn(2, 3, 4, 4, device=device)
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(x, torch.ones_like(x))
         with pytest.raises(RuntimeError, match="jvp"):
-            imgops.bias_act(dual, act="lrelu", impl=twin)
+            imgops.bias_act(dual, act="lrelu", impl=backend)
     with pytest.raises(RuntimeError, match="jvp"):
-        torch.func.jacfwd(lambda t: imgops.upfirdn2d(t, None, up=2, impl=twin))(x)
+        torch.func.jacfwd(lambda t: imgops.upfirdn2d(t, None, up=2, impl=backend))(x)
 
     def compiled(x, v):
-        return torch.func.jvp(lambda t: imgops.bias_act(t, act="lrelu", impl=twin), (x,), (v,))
+        return torch.func.jvp(lambda t: imgops.bias_act(t, act="lrelu", impl=backend), (x,), (v,))
 
     with pytest.raises(Exception, match="jvp"):
         torch.compile(compiled, backend="eager")(x, x)
 
 
-@fast_twins
-def test_the_node_is_named_for_the_op(twin, device):
+@fast_backends
+def test_the_node_is_named_for_the_op(backend, device):
     x = torch.randn(2, 3, device=device, requires_grad=True)
-    assert imgops.bias_act(x, impl=twin).grad_fn.name() == "imgops_bias_actBackward"
+    assert imgops.bias_act(x, impl=backend).grad_fn.name() == "imgops_bias_actBackward"
 
 
-@needs_cpu_twin
+@needs_cpu_backend
 @pytest.mark.filterwarnings("ignore")
 def test_a_traced_module_can_be_saved(tmp_path):
     class Module(torch.nn.Module):
@@ -160,7 +160,7 @@ def test_a_traced_module_can_be_saved(tmp_path):
     assert torch.equal(torch.jit.load(tmp_path / "traced.pt")(x), module(x))
 
 
-@needs_cpu_twin
+@needs_cpu_backend
 @pytest.mark.parametrize(("act", "kept"), [("linear", False), ("lrelu", False), ("swish", True)])
 def test_only_what_tells_the_slope_is_kept(act, kept):
     x = torch.randn(1, 3, 8, 8, requires_grad=True)

@@ -1,4 +1,4 @@
-"""A gradient is None where nothing depends on the input, on every twin and in every order, and never a tensor of zeros.
+"""A gradient is None, and no tensor of zeros, where nothing depends on the input: every backend, every order.
 
 To an optimiser None and zero differ: Adam counts a step for the latter.
 """
@@ -9,11 +9,11 @@ from itertools import combinations
 
 import pytest
 import torch
+from backends import backends
 from golden import relative_error
 from public_calls import CALLS
 from test_registration import Calls
 from torch import Tensor
-from twins import twins
 
 import imgops
 from imgops.models.stylegan2 import Discriminator, Generator
@@ -52,14 +52,14 @@ def _gradients(
     return found
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True))
+@pytest.mark.parametrize(("backend", "device"), backends(fast_only=True))
 @pytest.mark.parametrize("name", CALLS)
-def test_none_where_the_reference_has_none(name, twin, device):
+def test_none_where_the_reference_has_none(name, backend, device):
     tensors = CALLS[name].tensors(device)
     # Triton's interpreter is slow
-    least, orders = (1, 3) if twin == "cpu" else (len(tensors), 2)
+    least, orders = (1, 3) if backend == "cpu" else (len(tensors), 2)
     for chosen in (c for size in range(least, len(tensors) + 1) for c in combinations(tensors, size)):
-        actual, expected = (_gradients(name, impl, tensors, chosen, orders) for impl in (twin, "reference"))
+        actual, expected = (_gradients(name, impl, tensors, chosen, orders) for impl in (backend, "reference"))
         assert not {path for path, g in actual.items() if g is not None and expected[path] is None}, chosen
         for path, e in expected.items():
             g = actual[path]
@@ -67,35 +67,35 @@ def test_none_where_the_reference_has_none(name, twin, device):
                 assert relative_error(g, e) < 1e-8 or (g - e).abs().max() < 1e-12, (chosen, path)
             elif e is not None:
                 # PyTorch has zeros for what a leaky ReLU's kink adds to a gradient of a gradient; the codes of
-                # filtered_lrelu have none, nor has any twin in the third order
+                # filtered_lrelu have none, nor has any backend in the third order
                 assert name.startswith("filtered_lrelu") or path.count(".") == 3, (chosen, path)
                 assert not e.any(), (chosen, path)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins())
-def test_a_clamped_bias(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends())
+def test_a_clamped_bias(backend, device):
     """ToRGB's: the gradient that a path length begins with does not depend on it."""
     x = torch.randn(2, 3, 4, 4, device=device, requires_grad=True)
     b, scale = torch.randn(3, device=device, requires_grad=True), torch.randn([], device=device, requires_grad=True)
-    (g,) = torch.autograd.grad((imgops.bias_act(2 * x, b, clamp=1.0, impl=twin) * scale).sum(), x, create_graph=True)
+    (g,) = torch.autograd.grad((imgops.bias_act(2 * x, b, clamp=1.0, impl=backend) * scale).sum(), x, create_graph=True)
     with Calls() as calls:
         db, dscale = torch.autograd.grad(g.square().sum(), [b, scale], allow_unused=True)
     assert db is None
     assert dscale is not None
     # the pass back to dy, and none from there through the layer
     passes = [torch.ops.imgops.bias_act_backward, torch.ops.imgops_triton.bias_act_backward]
-    assert sum(calls.counter[op] for op in passes) == (0 if twin == "reference" else 1)
+    assert sum(calls.counter[op] for op in passes) == (0 if backend == "reference" else 1)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(exclude=("triton",)))
-def test_regularised_steps_leave_the_same_gradients_undefined(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends(exclude=("triton",)))
+def test_regularised_steps_leave_the_same_gradients_undefined(backend, device):
     """A path-length step of StyleGAN2's generator and an R1 step of its discriminator, against the recorded pattern.
 
     The original's path length leaves every ToRGB's bias without a gradient, R1 the bias of the last layer.
     """
     options = {"channel_base": 256, "channel_max": 4, "mapping_layers": 1}
     G, D = Generator(4, 0, 4, 8, 3, **options).to(device), Discriminator(0, 8, 3, **options).to(device)
-    with imgops.use_impl(twin):
+    with imgops.use_impl(backend):
         w = G.mapping(torch.randn(2, 4, device=device))
         path_lengths(G.synthesis(w, noise_mode="random"), w).square().sum().backward()
         real = torch.randn(2, 3, 8, 8, device=device, requires_grad=True)

@@ -1,4 +1,4 @@
-"""upfirdn2d: every twin against the float64 reference, the recorded cases, and autograd's numeric checks."""
+"""upfirdn2d: every backend against the float64 reference, the recorded cases, and autograd's numeric checks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from backends import TOLERANCE, backends
 from cases import RESAMPLE, resample_filter
 from golden import cases, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
-from twins import TOLERANCE, twins
 
 import imgops
 from imgops import _backend
@@ -34,29 +34,29 @@ def arguments(case):
     }
 
 
-@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize(("backend", "device"), backends())
 @pytest.mark.parametrize("case", cases("upfirdn2d"))
-def test_recorded(case, twin, device):
+def test_recorded(case, backend, device):
     arrays = {k: v.to(device) for k, v in case.arrays.items()}
     params = {k: v for k, v in case.params.items() if k != "filter"}
     x = arrays["x"].requires_grad_()
-    y = imgops.upfirdn2d(x, arrays.get("f"), **params, impl=twin)
+    y = imgops.upfirdn2d(x, arrays.get("f"), **params, impl=backend)
     (dx,) = torch.autograd.grad(y, x, arrays["dy"])
     assert relative_error(y, arrays["y"]) < 1e-10
     assert relative_error(dx, arrays["dx"]) < 1e-10
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True))
+@pytest.mark.parametrize(("backend", "device"), backends(fast_only=True))
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("rank_one", [False, True])
 @pytest.mark.parametrize("case", RESAMPLE, ids=IDS)
-def test_agrees_with_reference(case, rank_one, channels_last, dtype, twin, device):
+def test_agrees_with_reference(case, rank_one, channels_last, dtype, backend, device):
     f = resample_filter(case.taps, rank_one, device)
     x = torch.randn(case.shape, device=device).to(dtype)
     x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
     x.requires_grad_()
-    y = imgops.upfirdn2d(x, f, **arguments(case), impl=twin)
+    y = imgops.upfirdn2d(x, f, **arguments(case), impl=backend)
     dy = torch.randn_like(y)
     (dx,) = torch.autograd.grad(y, x, dy)
     x64 = x.detach().double().requires_grad_()
@@ -69,9 +69,9 @@ def test_agrees_with_reference(case, rank_one, channels_last, dtype, twin, devic
         assert y.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize(("backend", "device"), backends())
 @pytest.mark.parametrize("layout", ["expanded", "offset", "transposed", "every other"])
-def test_any_strides(layout, twin, device):
+def test_any_strides(layout, backend, device):
     base = torch.randn(2, 3, 8, 10, device=device)
     x = {
         "expanded": base[:, :1].expand(2, 3, 8, 10),
@@ -80,14 +80,14 @@ def test_any_strides(layout, twin, device):
         "every other": base[:, :, ::2, ::2],
     }[layout]
     f = imgops.setup_filter([1, 3, 3, 1], device=device)
-    y = imgops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], impl=twin)
+    y = imgops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], impl=backend)
     expected = imgops.upfirdn2d(x.double(), f, up=2, padding=[2, 1, 2, 1], impl="reference")
     assert relative_error(y, expected) < 1e-6
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(exclude=("triton",)))
+@pytest.mark.parametrize(("backend", "device"), backends(exclude=("triton",)))
 @pytest.mark.parametrize("case", RESAMPLE[:10], ids=IDS[:10])
-def test_gradcheck(case, twin, device):
+def test_gradcheck(case, backend, device):
     """First and second order for x and for the filter."""
     x = torch.randn(1, 2, *(min(s, 5) for s in case.shape[2:]), dtype=torch.float64, device=device).requires_grad_()
     f = resample_filter(case.taps, device=device)
@@ -95,38 +95,38 @@ def test_gradcheck(case, twin, device):
     inputs = (x,) if f is None else (x, f[tuple(slice(0, 4) for _ in f.shape)].double().requires_grad_())
 
     def run(x, f=None):
-        return imgops.upfirdn2d(x, f, **arguments(case), impl=twin)
+        return imgops.upfirdn2d(x, f, **arguments(case), impl=backend)
 
     assert gradcheck(run, inputs)
     assert gradgradcheck(run, inputs)
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True))
-def test_gradient_is_another_upfirdn2d(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends(fast_only=True))
+def test_gradient_is_another_upfirdn2d(backend, device):
     """Differentiating <v, dx> for dy gives the forward back."""
     x = torch.randn(1, 2, 6, 6, dtype=torch.float64, device=device).requires_grad_()
     f = imgops.setup_filter([1, 3, 3, 1], device=device)
     dy = torch.randn(1, 2, 12, 12, dtype=torch.float64, device=device).requires_grad_()
-    y = imgops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], impl=twin)
+    y = imgops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], impl=backend)
     (dx,) = torch.autograd.grad(y, x, dy, create_graph=True)
     v = torch.randn_like(dx)
     (ddy,) = torch.autograd.grad((dx * v).sum(), dy)
-    assert relative_error(ddy, imgops.upfirdn2d(v, f, up=2, padding=[2, 1, 2, 1], impl=twin)) < 1e-12
+    assert relative_error(ddy, imgops.upfirdn2d(v, f, up=2, padding=[2, 1, 2, 1], impl=backend)) < 1e-12
 
 
-@pytest.mark.parametrize(("twin", "device"), twins())
+@pytest.mark.parametrize(("backend", "device"), backends())
 @pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4)])
-def test_empty(shape, twin, device):
+def test_empty(shape, backend, device):
     x = torch.randn(shape, device=device).requires_grad_()
     f = imgops.setup_filter([1, 3, 3, 1], device=device)
-    y = imgops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], impl=twin)
+    y = imgops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], impl=backend)
     assert y.shape == (*shape[:2], 8, 8)
     assert torch.autograd.grad(y.sum(), x)[0].shape == x.shape
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(fast_only=True))
-def test_opcheck(twin, device):
-    ops = torch.ops.imgops_triton if twin == "triton" else torch.ops.imgops
+@pytest.mark.parametrize(("backend", "device"), backends(fast_only=True))
+def test_opcheck(backend, device):
+    ops = torch.ops.imgops_triton if backend == "triton" else torch.ops.imgops
     x = torch.randn(2, 3, 6, 5, device=device, requires_grad=True)
     f = torch.randn(3, 4, device=device, requires_grad=True)
     resample = ([2, 1], [1, 2], [2, 1, 1, 1], False, 1.5)
@@ -145,13 +145,13 @@ def test_opcheck(twin, device):
         torch.testing.assert_close(fused, ops.bias_act(y, b, scale, noise, 1, *epilogue[3:]))
 
 
-@pytest.mark.parametrize(("twin", "device"), twins())
-def test_compile(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends())
+def test_compile(backend, device):
     x = torch.randn(2, 3, 6, 5, device=device, requires_grad=True)
     f = imgops.setup_filter([1, 3, 3, 1], device=device)
 
     def run(x):
-        return imgops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], impl=twin)
+        return imgops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], impl=backend)
 
     # each case is a program of its own, not a recompilation of the one before
     torch.compiler.reset()
@@ -160,11 +160,11 @@ def test_compile(twin, device):
     torch.testing.assert_close(torch.autograd.grad(compiled(x).sum(), x), torch.autograd.grad(run(x).sum(), x))
 
 
-@pytest.mark.parametrize(("twin", "device"), twins(exclude=("triton",)))
-def test_export_with_dynamic_shapes(twin, device):
+@pytest.mark.parametrize(("backend", "device"), backends(exclude=("triton",)))
+def test_export_with_dynamic_shapes(backend, device):
     class Up(torch.nn.Module):
         def forward(self, x):
-            return imgops.upfirdn2d(x, torch.ones(4, device=x.device), up=2, padding=[2, 1, 2, 1], impl=twin)
+            return imgops.upfirdn2d(x, torch.ones(4, device=x.device), up=2, padding=[2, 1, 2, 1], impl=backend)
 
     x = torch.randn(2, 3, 8, 8, device=device)
     shapes = {"x": {0: torch.export.Dim("n"), 2: torch.export.Dim("h"), 3: torch.export.Dim("w")}}
@@ -342,8 +342,8 @@ def along_an_axis(x, f, size, up, down, before, after):
 
 @pytest.mark.parametrize("vertical", [False, True])
 @pytest.mark.parametrize("name", FAR)
-@pytest.mark.parametrize(("twin", "device"), twins("upfirdn2d"))
-def test_zeros_and_crops_are_not_work(twin, device, name, vertical):
+@pytest.mark.parametrize(("backend", "device"), backends("upfirdn2d"))
+def test_zeros_and_crops_are_not_work(backend, device, name, vertical):
     """With factors and paddings as large as these, a pass that touched what they name would end in hours, or never."""
     size, up, down, before, after = FAR[name]
     x = torch.randn(1, 2, 3, size, dtype=torch.float64)
@@ -355,7 +355,7 @@ def test_zeros_and_crops_are_not_work(twin, device, name, vertical):
         x, f, expected = x.mT.contiguous(), f.mT.contiguous(), expected.mT
         factors = {"up": (1, up), "down": (1, down), "padding": (0, 0, before, after)}
     x.requires_grad_()
-    y = imgops.upfirdn2d(x, f, **factors, impl=twin)
+    y = imgops.upfirdn2d(x, f, **factors, impl=backend)
     torch.testing.assert_close(y.cpu(), expected)
     # the gradient is the transpose, and its own gradient the filter again
     v = torch.randn_like(y, requires_grad=True)
@@ -365,8 +365,8 @@ def test_zeros_and_crops_are_not_work(twin, device, name, vertical):
     torch.testing.assert_close(dv, y.detach())
 
 
-@pytest.mark.parametrize(("twin", "device"), twins("upfirdn2d", exclude=("triton",)))
-def test_far_arguments_mean_what_near_ones_do(twin, device, monkeypatch):
+@pytest.mark.parametrize(("backend", "device"), backends("upfirdn2d", exclude=("triton",)))
+def test_far_arguments_mean_what_near_ones_do(backend, device, monkeypatch):
     """Every resampling by the way that far ones take, whose gradients for the filter come along."""
     module = importlib.import_module("imgops.ops.upfirdn2d")
     random = np.random.default_rng(0)
@@ -381,7 +381,7 @@ def test_far_arguments_mean_what_near_ones_do(twin, device, monkeypatch):
         except ValueError:
             continue
         monkeypatch.setattr(module, "FAR", 0)
-        y = imgops.upfirdn2d(x, f, *arguments, impl=twin)
+        y = imgops.upfirdn2d(x, f, *arguments, impl=backend)
         torch.testing.assert_close(y, expected)
         v = torch.randn_like(y)
         torch.testing.assert_close(torch.autograd.grad(y, [x, f], v), torch.autograd.grad(expected, [x, f], v))
