@@ -3,11 +3,14 @@
 #
 #   make PYTHON=python3.12 test      which Python the environment is made with
 #   make VENV=../env test            another place for it, or one that is there: pinned packages are added
+#   make TORCH=2.14.1 VENV=../torch214 test
+#                                    another torch than the pinned one, in an environment of its own
 #   make PYTHON=../env/bin/python VENV= gpu
 #                                    no environment: that Python with the packages it has; nothing but imgops is added
 
 PYTHON ?= python3
 VENV ?= .venv
+TORCH ?=
 PYTEST_ARGS ?=
 
 ifeq ($(strip $(VENV)),)
@@ -17,11 +20,13 @@ else
 PY := $(VENV)/bin/python
 STAMPS := $(VENV)/stamps
 endif
+# absent where there is no environment of make's own and PYTHON has none
+CLANG_FORMAT := $(dir $(PY))clang-format
 PACKAGES := $(STAMPS)/packages
 INSTALLED := $(STAMPS)/installed
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 
-.PHONY: help demo test test-slow fuzz sanitize lint bench gpu install clean
+.PHONY: help demo test test-slow fuzz sanitize lint bench gpu install hooks wheel clean
 
 help:
 	@echo "make demo       train a small StyleGAN2 within five minutes and show what it learned: demo/"
@@ -30,8 +35,10 @@ help:
 	@echo "make sanitize   the CPU kernels with AddressSanitizer and UndefinedBehaviorSanitizer, under their tests (gcc)"
 	@echo "make bench      the fused ops against plain PyTorch on this CPU, for 6 minutes or more: build/benchmarks/"
 	@echo "make gpu        correctness and speed on this GPU, for 8 minutes: build/gpu/"
-	@echo "make lint       ruff and mypy"
+	@echo "make lint       ruff, clang-format and mypy; changes nothing"
 	@echo "make install    the environment and an editable install, which the others do by themselves"
+	@echo "make hooks      the same checks of what you commit, before each commit"
+	@echo "make wheel      a wheel for this Python: dist/"
 	@echo "make clean      remove what was built; the environment stays"
 
 demo: $(INSTALLED)
@@ -58,9 +65,16 @@ gpu: $(INSTALLED)
 lint: $(PACKAGES)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	if test -x "$(CLANG_FORMAT)"; then find csrc tests/emulated_cuda -type f -exec $(CLANG_FORMAT) -n -Werror {} +; fi
 	$(PY) -m mypy
 
 install: $(INSTALLED)
+
+hooks: $(PACKAGES)
+	$(PY) -m pre_commit install
+
+wheel: $(PACKAGES)
+	$(PY) -m pip wheel --no-build-isolation --no-deps -w dist .
 
 ifeq ($(strip $(VENV)),)
 $(PACKAGES):
@@ -69,9 +83,10 @@ $(PACKAGES):
 else
 $(PACKAGES): requirements-dev.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install -r requirements-dev.txt
-	$(PY) -c "import triton" 2>/dev/null || $(PY) -m pip install "triton==3.9.0; platform_system == 'Linux'"
 	@mkdir -p $(@D)
+	sed '$(if $(TORCH),s/^torch==.*/torch==$(TORCH)/)' requirements-dev.txt > $(STAMPS)/requirements.txt
+	$(PY) -m pip install -r $(STAMPS)/requirements.txt
+	$(PY) -c "import triton" 2>/dev/null || $(PY) -m pip install "triton==3.9.0; platform_system == 'Linux'"
 	@touch $@
 endif
 

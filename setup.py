@@ -308,6 +308,7 @@ if __name__ == "__main__":
             "video": ["av>=17"],
             "dev": [
                 "av>=17",
+                "clang-format",
                 "hypothesis>=6",
                 "mypy>=1.10",
                 "pybind11>=2.13",

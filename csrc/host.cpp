@@ -65,7 +65,8 @@ std::optional<Factors> rank_one_factors(const std::vector<std::vector<double>>& 
 
 PYBIND11_MODULE(_host, m) {
   m.doc() = "How imgops was built and what the CPU can do.";
-  m.def("cpu_features", &cpu_features, "The instruction sets that the kernels ask about, and whether this CPU has each.");
+  m.def("cpu_features", &cpu_features,
+        "The instruction sets that the kernels ask about, and whether this CPU has each.");
   m.def(
       "simd_level", [] { return imgops::kCapabilityNames[static_cast<int>(imgops::cpu_capability())]; },
       "The instruction set in use: baseline, avx2 or avx512; IMGOPS_SIMD may lower it.");

@@ -31,7 +31,7 @@ void run(AdainKernel kernel, const Adain& p, const Tensor& x) {
   const int64_t per_task = p.pixels * (p.interleaved ? std::min(p.channels, Adain::kBlock) : 1);
   const DType dtype = dtype_of(x);
   parallel_for(0, p.tasks(), std::max<int64_t>(1, kGrain / per_task),
-                              [&](int64_t begin, int64_t end) { kernel(p, dtype, begin, end); });
+               [&](int64_t begin, int64_t end) { kernel(p, dtype, begin, end); });
 }
 
 }  // namespace
@@ -46,10 +46,12 @@ std::tuple<Tensor, Tensor> mean_std_cpu(const Tensor& x_any, double eps, bool un
   return {mean, std};
 }
 
-Tensor adaptive_instance_norm_cpu(const Tensor& x_any, const Tensor& scale, const Tensor& bias, double eps, bool unbiased) {
+Tensor adaptive_instance_norm_cpu(const Tensor& x_any, const Tensor& scale, const Tensor& bias, double eps,
+                                  bool unbiased) {
   const Tensor x = dense(x_any);
   Adain p = layout(x, "adaptive_instance_norm", eps, unbiased);
-  const OptionalTensor s = operand(scale, x, "scale", p.outer * p.channels), b = operand(bias, x, "bias", p.outer * p.channels);
+  const OptionalTensor s = operand(scale, x, "scale", p.outer * p.channels),
+                       b = operand(bias, x, "bias", p.outer * p.channels);
   const Tensor y = allocate(x, shape_of(x), p.interleaved);
   p.scale = data_of(s);
   p.bias = data_of(b);

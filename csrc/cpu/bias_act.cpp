@@ -44,7 +44,8 @@ Tensor prepared(const Tensor& x, int64_t dim, bool per_channel) {
   return is_channels_last(t) && per_channel && dim != 1 ? torch::stable::contiguous(t) : t;
 }
 
-Operands operands(const Tensor& x, const OptionalTensor& b, const OptionalTensor& scale, const OptionalTensor& noise, int64_t dim) {
+Operands operands(const Tensor& x, const OptionalTensor& b, const OptionalTensor& scale, const OptionalTensor& noise,
+                  int64_t dim) {
   int64_t inner = 1;
   for (int64_t i = 2; i < x.dim(); ++i) inner *= x.size(i);
   const int64_t samples = noise.has_value() && noise->dim() > 0 ? noise->size(0) : 1;
@@ -72,7 +73,7 @@ void run(BiasActKernel kernel, const BiasAct& p, DType dtype, bool all_channels)
   const int64_t tasks = p.tasks(all_channels);
   const int64_t per_task = std::max<int64_t>(1, p.outer * p.inner * p.channels / std::max<int64_t>(tasks, 1));
   parallel_for(0, tasks, std::max<int64_t>(1, kGrain / per_task),
-                              [&](int64_t begin, int64_t end) { kernel(p, dtype, begin, end); });
+               [&](int64_t begin, int64_t end) { kernel(p, dtype, begin, end); });
 }
 
 // [outer, chunks, channels] -> the sum over chunks, and over outer too unless each_outer.
@@ -101,8 +102,9 @@ void sum_partials(const BiasAct& p, const Tensor& partials, const Tensor& out, b
 
 }  // namespace
 
-Tensor bias_act_cpu(const Tensor& x_any, const OptionalTensor& b, const OptionalTensor& scale, const OptionalTensor& noise,
-                    int64_t dim, std::string act, double alpha, double gain, double clamp) {
+Tensor bias_act_cpu(const Tensor& x_any, const OptionalTensor& b, const OptionalTensor& scale,
+                    const OptionalTensor& noise, int64_t dim, std::string act, double alpha, double gain,
+                    double clamp) {
   const Tensor x = prepared(x_any, dim, b.has_value());
   const Tensor y = allocate(x, shape_of(x), is_channels_last(x));
   if (x.numel() == 0) return in_format(y, is_channels_last(x_any));

@@ -23,18 +23,16 @@ struct BiasAct {
   void *sum_dz = nullptr, *sum_dz_x = nullptr, *dnoise = nullptr;
 
   // forward: planes are independent; backward with dnoise: a chunk of all channels is one task
-  int64_t tasks(bool all_channels) const {
-    return outer * chunks * (interleaved || all_channels ? 1 : channels);
-  }
+  int64_t tasks(bool all_channels) const { return outer * chunks * (interleaved || all_channels ? 1 : channels); }
 };
 
 // out = clamp(gain * act(x * scale + noise + b)) for a range of tasks
 using BiasActKernel = void (*)(const BiasAct&, DType, int64_t begin, int64_t end);
 
-#define IMGOPS_DECLARE(isa)                                             \
-  namespace isa {                                                       \
-  void bias_act(const BiasAct&, DType, int64_t, int64_t);               \
-  void bias_act_backward(const BiasAct&, DType, int64_t, int64_t);      \
+#define IMGOPS_DECLARE(isa)                                        \
+  namespace isa {                                                  \
+  void bias_act(const BiasAct&, DType, int64_t, int64_t);          \
+  void bias_act_backward(const BiasAct&, DType, int64_t, int64_t); \
   }
 IMGOPS_DECLARE(baseline)
 IMGOPS_DECLARE(avx2)

@@ -26,7 +26,8 @@ A slope_row(const A* dy, const A* z, const A* y, A* dz, int64_t n, const Limits<
 
 template <Act act, class A>
 A slope_row(const A* dy, const A* z, const A* y, A* dz, int64_t n, const Limits<A>& limits) {
-  return limits.clamped ? slope_row<act, true>(dy, z, y, dz, n, limits) : slope_row<act, false>(dy, z, y, dz, n, limits);
+  return limits.clamped ? slope_row<act, true>(dy, z, y, dz, n, limits)
+                        : slope_row<act, false>(dy, z, y, dz, n, limits);
 }
 
 template <class A>
@@ -53,7 +54,8 @@ struct Tasks {
   int64_t channels, chunks, o, c, k;
 
   Tasks(const BiasAct& p, int64_t channels, int64_t begin)
-      : channels(channels), chunks(p.chunks), o(begin / p.chunks / channels), c(begin / p.chunks % channels), k(begin % p.chunks) {}
+      : channels(channels), chunks(p.chunks), o(begin / p.chunks / channels), c(begin / p.chunks % channels),
+        k(begin % p.chunks) {}
 
   void next() {
     if (++k < chunks) return;

@@ -37,7 +37,7 @@ inline Capability cpu_capability() {
 
 #ifdef IMGOPS_X86
 // The kernel of the chosen instruction set.
-#define IMGOPS_SELECT(kernel)                                        \
+#define IMGOPS_SELECT(kernel)                                         \
   (cpu_capability() == Capability::avx512 ? &::imgops::avx512::kernel \
    : cpu_capability() == Capability::avx2 ? &::imgops::avx2::kernel   \
                                           : &::imgops::baseline::kernel)

@@ -7,7 +7,8 @@
 
 namespace imgops {
 
-Tensor conv2d_weight_gradient_cpu(const Tensor& dy_any, const Tensor& x_any, int64_t stride, std::vector<int64_t> padding) {
+Tensor conv2d_weight_gradient_cpu(const Tensor& dy_any, const Tensor& x_any, int64_t stride,
+                                  std::vector<int64_t> padding) {
   STD_TORCH_CHECK(x_any.dim() == 4 && dy_any.dim() == 4 && padding.size() == 4,
                   "imgops::conv2d_weight_gradient: x and dy must have 4 dimensions, padding 4 values");
   STD_TORCH_CHECK(stride == 1 || stride == 2, "imgops::conv2d_weight_gradient: stride must be 1 or 2");

@@ -26,8 +26,8 @@ class Problem {
         up_x_(x.size(3), fu_.fw, up, 1, padding_up[0], padding_up[1], "width"),
         up_y_(x.size(2), fu_.fh, up, 1, padding_up[2], padding_up[3], "height"),
         down_x_(up_x_.axis.out, fd_.fw, 1, down, padding_down[0], padding_down[1], "width"),
-        down_y_(up_y_.axis.out, fd_.fh, 1, down, padding_down[2], padding_down[3], "height"),
-        n_(x.size(0)), channels_(x.size(1)) {}
+        down_y_(up_y_.axis.out, fd_.fh, 1, down, padding_down[2], padding_down[3], "height"), n_(x.size(0)),
+        channels_(x.size(1)) {}
 
   std::vector<int64_t> output_size() const { return {n_, channels_, down_y_.axis.out, down_x_.axis.out}; }
   std::vector<int64_t> codes_size() const {
@@ -83,7 +83,8 @@ std::tuple<Tensor, Tensor> filtered_lrelu_cpu(const Tensor& x_any, const Optiona
   Problem problem(x, fu, fd, up, down, padding, {0, 0, 0, 0}, flip_filter, static_cast<double>(up * up), 1.0);
   const bool last = is_channels_last(x);
   const Tensor y = allocate(x, problem.output_size(), last);
-  const Tensor codes = allocate(x, keep ? problem.codes_size() : std::vector<int64_t>{0}, ScalarType::Byte, last && keep);
+  const Tensor codes =
+      allocate(x, keep ? problem.codes_size() : std::vector<int64_t>{0}, ScalarType::Byte, last && keep);
   if (y.numel() == 0) return {y, codes};
   FilteredLrelu p;
   p.b = data_of(b);

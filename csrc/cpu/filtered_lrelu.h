@@ -50,7 +50,8 @@ struct FilteredLrelu {
     // one at hand, or [up_rows] where D has no factors; [up_rows] of those filtered along x; [kTogether] of the output;
     // bytes of codes, and of those of planes that a group lacks; a group's rows before or after their transposition
     // (apart, as codes read as floats would be denormal, and slow)
-    int64_t input, input_row, v, v_row, act, act_row, filtered, filtered_row, out, codes, spare_codes, plain, plain_row, size;
+    int64_t input, input_row, v, v_row, act, act_row, filtered, filtered_row, out, codes, spare_codes, plain, plain_row,
+        size;
   };
   Layout layout() const {
     Layout l;

@@ -71,8 +71,8 @@ constexpr int64_t kOutputs = 8 / kVectors<A>;
 
 // dst[q * period] (+)= sum_j taps[j] * src[q * step + j] for q < kCount, each a pixel of the group; kStep 0: step
 template <class A, int64_t kCount, int64_t kStep>
-inline __attribute__((always_inline)) void filter_pixels(const A* src, const A* taps, int64_t count, int64_t step, A* dst,
-                                                         int64_t period, bool add) {
+inline __attribute__((always_inline)) void filter_pixels(const A* src, const A* taps, int64_t count, int64_t step,
+                                                         A* dst, int64_t period, bool add) {
   if constexpr (kStep) step = kStep;
   using V = typename Vector<A, kLanes<A>>::type;
   constexpr int64_t K = kVectors<A>;
@@ -97,7 +97,8 @@ inline __attribute__((always_inline)) void filter_pixels(const A* src, const A* 
 }
 
 template <class A, int64_t kStep>
-void filter_phase(const A* src, const A* taps, int64_t count, int64_t step, A* dst, int64_t n, int64_t period, bool add) {
+void filter_phase(const A* src, const A* taps, int64_t count, int64_t step, A* dst, int64_t n, int64_t period,
+                  bool add) {
   constexpr int64_t B = kOutputs<A>;
   int64_t q = 0;
   for (; q + B <= n; q += B) {
@@ -113,8 +114,8 @@ template <class A>
 void filter_row(const Axis& axis, const A* taps, const A* v, A* dst, bool add) {
   for (int64_t r = 0; r < axis.period && r < axis.out; ++r) {
     const auto filter = axis.step == 1 ? filter_phase<A, 1> : axis.step == 2 ? filter_phase<A, 2> : filter_phase<A, 0>;
-    filter(v + axis.first[r] * kGroup, taps + axis.offset[r], axis.count[r], axis.step, dst + r * kGroup, axis.outputs[r],
-           axis.period, add);
+    filter(v + axis.first[r] * kGroup, taps + axis.offset[r], axis.count[r], axis.step, dst + r * kGroup,
+           axis.outputs[r], axis.period, add);
   }
 }
 

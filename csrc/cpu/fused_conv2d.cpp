@@ -16,7 +16,8 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
                                             bool keep) {
   STD_TORCH_CHECK(x_any.dim() == 4 && weight.dim() == 4 && padding.size() == 4,
                   "imgops::fused_conv2d: x and weight must have 4 dimensions, padding 4 values");
-  STD_TORCH_CHECK(weight.size(2) == 3 && weight.size(3) == 3, "imgops::fused_conv2d: on the CPU the weight must be 3 x 3");
+  STD_TORCH_CHECK(weight.size(2) == 3 && weight.size(3) == 3,
+                  "imgops::fused_conv2d: on the CPU the weight must be 3 x 3");
   STD_TORCH_CHECK(std::min(stride, up) == 1 && std::max(stride, up) <= 2,
                   "imgops::fused_conv2d: on the CPU stride and up must be 1 or 2, not both 2");
   STD_TORCH_CHECK(up == 1 || std::all_of(padding.begin(), padding.end(), [](int64_t p) { return p == 0; }),
@@ -53,13 +54,14 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   p.styles = data_of(styles);
   p.y = y.data_ptr();
   p.kept = keep ? kept.data_ptr() : nullptr;
-  const Tensor transformed = allocate(x, {p.output_blocks(), p.input_blocks(), p.transformed_weights(), p.block_inputs(), kWinogradOutputs});
+  const Tensor transformed =
+      allocate(x, {p.output_blocks(), p.input_blocks(), p.transformed_weights(), p.block_inputs(), kWinogradOutputs});
   p.transformed = transformed.data_ptr();
 
   const WinogradWeightsKernel transform = IMGOPS_SELECT(winograd_weights);
   const int64_t inputs = std::max<int64_t>(p.inputs, 1);
   parallel_for(0, p.output_blocks(), std::max<int64_t>(1, 512 / inputs),
-                              [&](int64_t begin, int64_t end) { transform(p, dtype, begin, end); });
+               [&](int64_t begin, int64_t end) { transform(p, dtype, begin, end); });
   const WinogradKernel convolve = IMGOPS_SELECT(winograd);
   parallel_for(0, p.tasks(), std::max<int64_t>(1, 64 / inputs), [&](int64_t begin, int64_t end) {
     const auto scratch = aligned_scratch(p.scratch() * x.element_size());

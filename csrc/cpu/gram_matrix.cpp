@@ -56,8 +56,7 @@ Tensor gram(const Tensor& x, const void* mean, double scale) {
     sum_products(p, dtype, scratch.get(), begin, end);
   });
   const auto finish = IMGOPS_SELECT(gram_finish);
-  parallel_for(0, p.x.samples * p.x.blocks(), 4,
-                              [&](int64_t begin, int64_t end) { finish(p, dtype, begin, end); });
+  parallel_for(0, p.x.samples * p.x.blocks(), 4, [&](int64_t begin, int64_t end) { finish(p, dtype, begin, end); });
   return out;
 }
 
@@ -95,7 +94,8 @@ Tensor channel_means(const Tensor& x) {
 Tensor as_matrices(const Tensor& x) {
   const int64_t samples = x.size(0), channels = x.size(1), pixels = x.size(2) * x.size(3);
   if (!is_channels_last(x)) return torch::stable::view(x, {samples, channels, pixels});
-  return torch::stable::view(torch::stable::transpose(torch::stable::transpose(x, 1, 2), 2, 3), {samples, pixels, channels});
+  return torch::stable::view(torch::stable::transpose(torch::stable::transpose(x, 1, 2), 2, 3),
+                             {samples, pixels, channels});
 }
 
 // out = a b for each sample, by the library; autocast leaves this form alone
@@ -159,8 +159,7 @@ Tensor mix_channels_cpu(const Tensor& x_any, const Tensor& weight_any, const Opt
   const auto panels = aligned_scratch(p.panels_size() * item);
   p.panels = panels.get();
   const auto pack = IMGOPS_SELECT(mix_panels);
-  parallel_for(0, samples * p.x.blocks(), 4,
-                              [&](int64_t begin, int64_t end) { pack(p, dtype, begin, end); });
+  parallel_for(0, samples * p.x.blocks(), 4, [&](int64_t begin, int64_t end) { pack(p, dtype, begin, end); });
   const auto mix = IMGOPS_SELECT(mix_channels);
   parallel_for(0, p.tasks(), 1, [&](int64_t begin, int64_t end) {
     const auto scratch = aligned_scratch(p.scratch() * item);

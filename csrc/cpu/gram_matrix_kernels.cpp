@@ -167,7 +167,8 @@ void sum_products(const GramMatrix& p, A* scratch, int64_t begin, int64_t end) {
     A* sums = static_cast<A*>(p.sums) + part * p.tiles() * W * W;
     for (int64_t pixel = first; pixel < last; pixel += kPanelDepth) {
       const int64_t depth = least(kPanelDepth, last - pixel);
-      pack(Matrix<T, A>{data + pixel * x.pixel_stride(), depth, width, x.pixel_stride(), x.channel_stride(), nullptr, mean},
+      pack(Matrix<T, A>{data + pixel * x.pixel_stride(), depth, width, x.pixel_stride(), x.channel_stride(), nullptr,
+                        mean},
            scratch, kPanel, buffer);
       for (int64_t i = first_row; i < last_row; ++i) {
         for (int64_t j = 0; j <= i; ++j) {
@@ -264,13 +265,15 @@ void mix(const ChannelMix& p, A* scratch, int64_t begin, int64_t end) {
   std::memset(tile, 0, W * W * sizeof(A));
   for (int64_t task = begin; task < end; ++task) {
     const int64_t sample = task / p.spans(), first = task % p.spans() * p.groups() * W;
-    const int64_t width = least(p.groups() * W, x.pixels - first), start = sample * channels * x.pixels + first * x.pixel_stride();
+    const int64_t width = least(p.groups() * W, x.pixels - first),
+                  start = sample * channels * x.pixels + first * x.pixel_stride();
     const A* mean = x.mean ? static_cast<const A*>(x.mean) + sample * channels : nullptr;
     for (int64_t k = 0; k < depths; ++k) {
       const int64_t i = k * kPanelDepth;
-      pack(Matrix<T, A>{static_cast<const T*>(x.data) + start + i * x.channel_stride(), least(kPanelDepth, channels - i), width,
-                        x.channel_stride(), x.pixel_stride(), mean ? mean + i : nullptr, nullptr},
-           pixels + k * kPanel, group, buffer);
+      pack(
+          Matrix<T, A>{static_cast<const T*>(x.data) + start + i * x.channel_stride(), least(kPanelDepth, channels - i),
+                       width, x.channel_stride(), x.pixel_stride(), mean ? mean + i : nullptr, nullptr},
+          pixels + k * kPanel, group, buffer);
     }
     for (int64_t o = 0; o < blocks; ++o) {
       const A* weight = static_cast<const A*>(p.panels) + (sample * blocks + o) * depths * kPanel;

@@ -54,7 +54,8 @@ GridSample problem(const std::vector<int64_t>& size, const Tensor& like, const T
 // Run the kernel on a number of tasks, each thread with memory for what it packs of x, and for `others` pixels.
 void run(GridSampleKernel kernel, const GridSample& p, DType dtype, int64_t tasks, int64_t others) {
   const int64_t per_task = std::max<int64_t>(1, p.planes() * p.out_h * p.out_w / std::max<int64_t>(tasks, 1));
-  const size_t bytes = (others + std::max(p.most_packed(), 4 * kSamplesAtOnce)) * p.lanes * (dtype == DType::f64 ? 8 : 4);
+  const size_t bytes =
+      (others + std::max(p.most_packed(), 4 * kSamplesAtOnce)) * p.lanes * (dtype == DType::f64 ? 8 : 4);
   parallel_for(0, tasks, std::max<int64_t>(1, kGrain / per_task), [&](int64_t begin, int64_t end) {
     const auto scratch = aligned_scratch(bytes);
     kernel(p, dtype, begin, end, scratch.get());
@@ -99,7 +100,8 @@ std::tuple<Tensor, Tensor> grid_sample_backward_cpu(const Tensor& dy_any, const 
                                                     const Tensor& positions, std::vector<int64_t> size, bool displaced,
                                                     std::string padding_mode, std::vector<int64_t> order, bool needs_x,
                                                     bool needs_positions) {
-  STD_TORCH_CHECK(!needs_positions || x_any.has_value(), "imgops::grid_sample_backward: the gradient of positions needs x");
+  STD_TORCH_CHECK(!needs_positions || x_any.has_value(),
+                  "imgops::grid_sample_backward: the gradient of positions needs x");
   const Tensor like = dense(x_any.has_value() ? *x_any : dy_any);
   GridSample p = problem(size, like, positions, displaced, padding_mode, order);
   p.interleaved = is_channels_last(like);

@@ -123,8 +123,10 @@ struct Row {
   template <bool kBackward>
   void locate(const GridSample& p, int64_t s, int64_t i, int64_t j) {
     n = p.out_w - j < kRow ? p.out_w - j : kRow;
-    with_axis<A>(p, false, s, i, j, n, [&](const A* u, const auto& axis) { x.template fill<kBackward>(u, axis, n, p.order_x); });
-    with_axis<A>(p, true, s, i, j, n, [&](const A* u, const auto& axis) { y.template fill<kBackward>(u, axis, n, p.order_y); });
+    with_axis<A>(p, false, s, i, j, n,
+                 [&](const A* u, const auto& axis) { x.template fill<kBackward>(u, axis, n, p.order_x); });
+    with_axis<A>(p, true, s, i, j, n,
+                 [&](const A* u, const auto& axis) { y.template fill<kBackward>(u, axis, n, p.order_y); });
     products(x.weight, y.weight, weight);
 #pragma omp simd
     for (int64_t k = 0; k < n; ++k) inside[k] = static_cast<int32_t>(x.inside[k] * y.inside[k]);
@@ -286,7 +288,8 @@ Block<A> source(const GridSample& p, const Image<T>& x, int64_t s, int64_t begin
 
 // What the offsets of the taps of a row count from.
 template <int64_t lanes, class T, class A>
-const A* taps(const GridSample& p, const Image<T>& x, const Block<A>& from, const Row<A>& row, A* scratch, int64_t (&offset)[4][kRow]) {
+const A* taps(const GridSample& p, const Image<T>& x, const Block<A>& from, const Row<A>& row, A* scratch,
+              int64_t (&offset)[4][kRow]) {
   if (from.data) {
     row.offsets(from, offset);
     return from.data;

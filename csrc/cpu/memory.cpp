@@ -13,13 +13,10 @@
 #include <mutex>
 
 // in libtorch since 2.11; on 2.10 it is null, and memory is libtorch's
-extern "C" __attribute__((weak)) AOTITorchError torch_from_blob(void* data, int64_t ndim, const int64_t* sizes,
-                                                                const int64_t* strides, int64_t storage_offset,
-                                                                int32_t dtype, int32_t device_type,
-                                                                int32_t device_index, AtenTensorHandle* result,
-                                                                int32_t layout, const uint8_t* metadata,
-                                                                int64_t metadata_size,
-                                                                void (*deleter)(void* data, void* context), void* context);
+extern "C" __attribute__((weak)) AOTITorchError torch_from_blob(
+    void* data, int64_t ndim, const int64_t* sizes, const int64_t* strides, int64_t storage_offset, int32_t dtype,
+    int32_t device_type, int32_t device_index, AtenTensorHandle* result, int32_t layout, const uint8_t* metadata,
+    int64_t metadata_size, void (*deleter)(void* data, void* context), void* context);
 #endif
 
 namespace imgops {
@@ -149,15 +146,16 @@ Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, bool chann
   bool fits = true;
   for (const int64_t n : size) fits = fits && !__builtin_mul_overflow(bytes, static_cast<size_t>(n), &bytes);
   // what does not fit is libtorch's to refuse
-  if (!enabled() || !fits || bytes < kLarge || bytes > SIZE_MAX / 2) return allocate(like, size, like.scalar_type(), channels_last);
+  if (!enabled() || !fits || bytes < kLarge || bytes > SIZE_MAX / 2)
+    return allocate(like, size, like.scalar_type(), channels_last);
   bytes = (bytes + kPage - 1) / kPage * kPage;
   const std::vector<int64_t> strides = strides_of(size, channels_last);
   const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(like.scalar_type()));
   void* const p = Cache::instance().take(bytes);
   AtenTensorHandle handle = nullptr;
   const AOTITorchError error = torch_from_blob(
-      p, size.size(), size.data(), strides.data(), 0, dtype, aoti_torch_device_type_cpu(), like.device().index(), &handle,
-      aoti_torch_layout_strided(), nullptr, 0,
+      p, size.size(), size.data(), strides.data(), 0, dtype, aoti_torch_device_type_cpu(), like.device().index(),
+      &handle, aoti_torch_layout_strided(), nullptr, 0,
       [](void* data, void* context) { Cache::instance().give(data, reinterpret_cast<size_t>(context)); },
       reinterpret_cast<void*>(bytes));
   // after an error nobody knows whether the deleter has run: memory lost is better than memory given twice

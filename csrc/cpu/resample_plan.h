@@ -87,7 +87,8 @@ struct Filter {
     }
     column.resize(fh);
     row.resize(fw);
-    separable = rank_one(taps.data(), fh, fw, float64 ? kRankOneTolerance : kRankOneToleranceFloat, column.data(), row.data());
+    separable =
+        rank_one(taps.data(), fh, fw, float64 ? kRankOneTolerance : kRankOneToleranceFloat, column.data(), row.data());
     if (!separable) full = taps;
   }
 };

@@ -93,7 +93,8 @@ std::tuple<Tensor, Tensor> upfirdn2d_bias_act_cpu(const Tensor& x_any, const Opt
   Problem problem(x, f, up, down, padding, flip_filter, gain);
   const std::vector<int64_t> size = problem.output_size(x);
   const Epilogue epilogue(x, size, b, scale, noise, act, alpha, act_gain, clamp);
-  const Tensor y = allocate(x, size, is_channels_last(x)), filtered = keep ? allocate(x, size, is_channels_last(x)) : allocate(x, {0});
+  const Tensor y = allocate(x, size, is_channels_last(x)),
+               filtered = keep ? allocate(x, size, is_channels_last(x)) : allocate(x, {0});
   if (y.numel() == 0) return {y, filtered};
   Upfirdn2d p;
   p.has_epilogue = true;

@@ -26,9 +26,9 @@ struct Upfirdn2d : Resampling {
 
 using Upfirdn2dKernel = void (*)(const Upfirdn2d&, DType, void* scratch, int64_t begin, int64_t end);
 
-#define IMGOPS_DECLARE(isa)                                              \
-  namespace isa {                                                        \
-  void upfirdn2d(const Upfirdn2d&, DType, void*, int64_t, int64_t);      \
+#define IMGOPS_DECLARE(isa)                                         \
+  namespace isa {                                                   \
+  void upfirdn2d(const Upfirdn2d&, DType, void*, int64_t, int64_t); \
   }
 IMGOPS_DECLARE(baseline)
 IMGOPS_DECLARE(avx2)

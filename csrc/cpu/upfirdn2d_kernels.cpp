@@ -68,7 +68,8 @@ struct FilterRowTwoPhases {
 };
 
 template <class A>
-void filter_phase(A* dst, const A* src, const A* taps, int64_t count, int64_t n, int64_t period, int64_t step, bool add) {
+void filter_phase(A* dst, const A* src, const A* taps, int64_t count, int64_t n, int64_t period, int64_t step,
+                  bool add) {
   for (int64_t j = 0; j < count; j += kUnroll) {
     const int64_t some = count - j < kUnroll ? count - j : kUnroll;
     const bool sum = add || j > 0;
@@ -101,8 +102,8 @@ void filter_row(const Axis& axis, const A* taps, const A* v, A* dst, bool add) {
     return;
   }
   for (int64_t r = 0; r < axis.period && r < axis.out; ++r) {
-    filter_phase(dst + r, v + axis.first[r], taps + axis.offset[r], axis.count[r], axis.outputs[r], axis.period, axis.step,
-                 add);
+    filter_phase(dst + r, v + axis.first[r], taps + axis.offset[r], axis.count[r], axis.outputs[r], axis.period,
+                 axis.step, add);
   }
 }
 

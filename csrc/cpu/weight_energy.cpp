@@ -26,14 +26,14 @@ Tensor weight_energy_cpu(const Tensor& weight) {
   const Tensor w = torch::stable::contiguous(weight);
   const Tensor out = allocate(w, {w.size(0), w.size(1)});
   const int64_t taps = w.size(2) * w.size(3);
-  parallel_for(0, out.numel(), std::max<int64_t>(1, 16384 / std::max<int64_t>(taps, 1)),
-                              [&](int64_t begin, int64_t end) {
-                                if (is_double) {
-                                  energy(static_cast<const double*>(w.data_ptr()), static_cast<double*>(out.data_ptr()), taps, begin, end);
-                                } else {
-                                  energy(static_cast<const float*>(w.data_ptr()), static_cast<float*>(out.data_ptr()), taps, begin, end);
-                                }
-                              });
+  parallel_for(
+      0, out.numel(), std::max<int64_t>(1, 16384 / std::max<int64_t>(taps, 1)), [&](int64_t begin, int64_t end) {
+        if (is_double) {
+          energy(static_cast<const double*>(w.data_ptr()), static_cast<double*>(out.data_ptr()), taps, begin, end);
+        } else {
+          energy(static_cast<const float*>(w.data_ptr()), static_cast<float*>(out.data_ptr()), taps, begin, end);
+        }
+      });
   return out;
 }
 

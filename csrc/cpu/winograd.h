@@ -55,7 +55,9 @@ struct Winograd {
   // along an axis: outputs of a tile; of the whole tile: products, and transformed inputs and weights
   int64_t tile_size() const { return kind == Convolution::strided ? 2 : 4; }
   int64_t products() const { return kind == Convolution::plain ? 36 : 25; }
-  int64_t transformed_inputs() const { return kind == Convolution::plain ? 36 : kind == Convolution::strided ? 25 : 16; }
+  int64_t transformed_inputs() const {
+    return kind == Convolution::plain ? 36 : kind == Convolution::strided ? 25 : 16;
+  }
   int64_t transformed_weights() const { return kind == Convolution::plain ? 36 : 16; }
   int64_t tiles_x() const { return (out_w + tile_size() - 1) / tile_size(); }
   int64_t tiles_y() const { return (out_h + tile_size() - 1) / tile_size(); }
@@ -107,7 +109,8 @@ struct WinogradGradient {
   // values of aligned scratch memory that a thread needs
   int64_t scratch() const {
     const int64_t numbers = kind == Convolution::strided ? 25 + 9 : 36 + 36;
-    return side() * numbers + (kind == Convolution::strided ? 16 : 36) * block * block + kGradientRows * kGradientRow * kGradientLanes;
+    return side() * numbers + (kind == Convolution::strided ? 16 : 36) * block * block +
+           kGradientRows * kGradientRow * kGradientLanes;
   }
 };
 
@@ -116,11 +119,11 @@ using WinogradWeightsKernel = void (*)(const Winograd&, DType, int64_t begin, in
 using WinogradKernel = void (*)(const Winograd&, DType, void* scratch, int64_t begin, int64_t end);
 using WinogradGradientKernel = void (*)(const WinogradGradient&, DType, void* scratch, int64_t begin, int64_t end);
 
-#define IMGOPS_DECLARE(isa)                                                           \
-  namespace isa {                                                                     \
-  void winograd_weights(const Winograd&, DType, int64_t, int64_t);                    \
-  void winograd(const Winograd&, DType, void*, int64_t, int64_t);                     \
-  void winograd_gradient(const WinogradGradient&, DType, void*, int64_t, int64_t);    \
+#define IMGOPS_DECLARE(isa)                                                        \
+  namespace isa {                                                                  \
+  void winograd_weights(const Winograd&, DType, int64_t, int64_t);                 \
+  void winograd(const Winograd&, DType, void*, int64_t, int64_t);                  \
+  void winograd_gradient(const WinogradGradient&, DType, void*, int64_t, int64_t); \
   }
 IMGOPS_DECLARE(baseline)
 IMGOPS_DECLARE(avx2)

@@ -14,14 +14,17 @@ namespace IMGOPS_ISA {
 // y[j] = sum_k d[j + k] w[k] by F(4, 3), from the values of polynomials at 0, +-a, +-b and infinity. With a = 3/4 and
 // b = 3/2 the rounding error is half of that with 1 and 2, the usual choice; all constants but the reciprocals are exact.
 struct Plain {
-  static constexpr int64_t kProducts = 6, kInputs = 6, kStep = 4, kPixels = 4, kTransformed = 6, kWeights = 6, kAdjoints = 6;
+  static constexpr int64_t kProducts = 6, kInputs = 6, kStep = 4, kPixels = 4, kTransformed = 6, kWeights = 6,
+                           kAdjoints = 6;
   static constexpr int64_t kTile[] = {0, 1, 2, 3, 4, 5}, kWeight[] = {0, 1, 2, 3, 4, 5}, kOutput[] = {0, 1, 2, 3, 4, 5};
   static constexpr float a = 0.75f, b = 1.5f, a2 = a * a, b2 = b * b;
   // of the polynomials through the points: the value at one point of that which is zero at the others
   static constexpr float at_0 = a2 * b2, at_a = 2 * a2 * (a2 - b2), at_b = 2 * b2 * (b2 - a2);
   // 1 / value, in the type that the vectors A are of
   template <class A>
-  static constexpr auto over(float value) { return decltype(A{}[0] + A{}[0])(1) / value; }
+  static constexpr auto over(float value) {
+    return decltype(A{}[0] + A{}[0])(1) / value;
+  }
   template <class A>
   static void input(const A (&d)[6], A (&t)[6]) {
     const A even_a = d[4] - d[2] * b2, odd_a = (d[3] - d[1] * b2) * a;
@@ -60,7 +63,8 @@ struct Plain {
 
 // y[j] = sum_k d[2 j + k] w[k]: what the even inputs give by F(2, 2), the odd ones as they are
 struct Strided {
-  static constexpr int64_t kProducts = 5, kInputs = 5, kStep = 4, kPixels = 2, kTransformed = 5, kWeights = 4, kAdjoints = 3;
+  static constexpr int64_t kProducts = 5, kInputs = 5, kStep = 4, kPixels = 2, kTransformed = 5, kWeights = 4,
+                           kAdjoints = 3;
   static constexpr int64_t kTile[] = {0, 1, 2, 3, 4}, kWeight[] = {0, 1, 2, 3, 3}, kOutput[] = {0, 1, 2, 0, 2};
   template <class A>
   static void input(const A (&d)[5], A (&t)[5]) {

@@ -12,10 +12,12 @@ namespace {
 template <class Axis, class A>
 class BlockMaker {
   static constexpr int64_t T = kGradientTiles, G = kGradientGroup, L = kLanes<A>;
-  static constexpr int64_t kProducts = Axis::kProducts, kTransformed = Axis::kTransformed, kAdjoints = Axis::kAdjoints, kWeights = Axis::kWeights;
+  static constexpr int64_t kProducts = Axis::kProducts, kTransformed = Axis::kTransformed, kAdjoints = Axis::kAdjoints,
+                           kWeights = Axis::kWeights;
   static constexpr int kVectors = G >= 2 * L ? 2 : 1;
   using V = typename Vector<A, L>::type;
-  static_assert(Axis::kInputs <= kGradientRows && Axis::kStep * (T - 1) + Axis::kInputs <= kGradientRow && L <= kGradientLanes,
+  static_assert(Axis::kInputs <= kGradientRows && Axis::kStep * (T - 1) + Axis::kInputs <= kGradientRow &&
+                    L <= kGradientLanes,
                 "scratch is too small for the pixels of a run");
   static_assert(G % (kVectors * L) == 0 && G % kRows == 0, "a group is whole vectors and rows");
 
@@ -36,7 +38,8 @@ class BlockMaker {
     for (int64_t first = 0; first < p_.tiles(); first += T) {
       const int64_t tiles = p_.tiles() - first < T ? p_.tiles() - first : T;
       transform_tiles(first, tiles, inputs, outputs);
-      for (int64_t k = 0; k < kProducts * kProducts; ++k) add_products(k / kProducts, k % kProducts, tiles, inputs, outputs);
+      for (int64_t k = 0; k < kProducts * kProducts; ++k)
+        add_products(k / kProducts, k % kProducts, tiles, inputs, outputs);
     }
     for (int64_t o = 0; o < outputs; ++o) {
       for (int64_t i = 0; i < inputs; i += L) write_weights(o, i, inputs - i < L ? inputs - i : L);
@@ -77,7 +80,8 @@ class BlockMaker {
 
   // dst[number][group][tile][G] of n windows of from * from pixels, `step` apart, the first at (y, x)
   template <int64_t from, int64_t step, int64_t to, class F>
-  void transform_run(const Image& image, int64_t channels, int64_t y, int64_t x, int64_t n, A* dst, const F& transform) {
+  void transform_run(const Image& image, int64_t channels, int64_t y, int64_t x, int64_t n, A* dst,
+                     const F& transform) {
     const int64_t side = p_.side();
     for (int64_t c = 0; c < channels; c += L) {
       const int64_t lanes = channels - c < L ? channels - c : L;
@@ -162,7 +166,8 @@ void make_blocks(const WinogradGradient& p, A* scratch, int64_t begin, int64_t e
 
 template <class A>
 void make_blocks(const WinogradGradient& p, A* scratch, int64_t begin, int64_t end) {
-  p.kind == Convolution::strided ? make_blocks<Strided>(p, scratch, begin, end) : make_blocks<Plain>(p, scratch, begin, end);
+  p.kind == Convolution::strided ? make_blocks<Strided>(p, scratch, begin, end)
+                                 : make_blocks<Plain>(p, scratch, begin, end);
 }
 
 }  // namespace

@@ -14,16 +14,18 @@ class GroupMaker {
   static constexpr int64_t T = kWinogradTiles, kProducts = Axis::kProducts, kPixels = Axis::kPixels;
   static constexpr int64_t kInputs = Axis::kInputs, kStep = Axis::kStep, kTransformed = Axis::kTransformed;
   using V = typename Vector<A, kLanes<A>>::type;
-  static_assert(kPixels * kPixels <= kUntransformed && kPixels <= kWinogradRow, "scratch is too small for a tile's outputs");
-  static_assert(kInputs * kInputs <= kUntransformed && kStep < kWinogradRow, "scratch is too small for a tile's inputs");
+  static_assert(kPixels * kPixels <= kUntransformed && kPixels <= kWinogradRow,
+                "scratch is too small for a tile's outputs");
+  static_assert(kInputs * kInputs <= kUntransformed && kStep < kWinogradRow,
+                "scratch is too small for a tile's inputs");
   // of an output block
   static constexpr int64_t kSums = kWinogradOutputs * kProducts * kProducts * T;
 
  public:
   GroupMaker(const Winograd& p, DType dtype, A* scratch)
       : p_(p), limits_(p.epilogue, dtype), block_inputs_(p.block_inputs()), tiles_(scratch),
-        sums_(tiles_ + kTransformed * kTransformed * block_inputs_ * T),
-        pixels_(sums_ + kSums * p.kept_blocks()), row_(pixels_ + kUntransformed * T) {
+        sums_(tiles_ + kTransformed * kTransformed * block_inputs_ * T), pixels_(sums_ + kSums * p.kept_blocks()),
+        row_(pixels_ + kUntransformed * T) {
     // lanes past the last tile are computed too and thrown away: numbers, so that none is slow
     for (int64_t i = 0; i < kUntransformed * T; ++i) pixels_[i] = 0;
   }
@@ -105,7 +107,8 @@ class GroupMaker {
       return transformed + (Axis::kWeights * Axis::kWeight[k / kProducts] + Axis::kWeight[k % kProducts]) * size;
     };
     for (int64_t k = 0; k < kProducts * kProducts; ++k) {
-      const A* tiles = tiles_ + (kTransformed * Axis::kTile[k / kProducts] + Axis::kTile[k % kProducts]) * block_inputs_ * T;
+      const A* tiles =
+          tiles_ + (kTransformed * Axis::kTile[k / kProducts] + Axis::kTile[k % kProducts]) * block_inputs_ * T;
       const A *weights = weights_of(k), *next = weights_of(k + 1 < kProducts * kProducts ? k + 1 : k);
       for (int64_t r = 0; r < kWinogradOutputs; r += kRows) {
         for (int64_t t = 0; t < count_; t += 3 * lanes) {
@@ -132,14 +135,16 @@ class GroupMaker {
       for (int64_t t = 0; t < count_; t += kLanes<A>) {
         V back[kPixels][kPixels], products[kProducts][kProducts];
 #pragma GCC unroll 36
-        for (int64_t k = 0; k < kProducts * kProducts; ++k) products[k / kProducts][k % kProducts] = load(m + k * T + t);
+        for (int64_t k = 0; k < kProducts * kProducts; ++k)
+          products[k / kProducts][k % kProducts] = load(m + k * T + t);
         along_both_axes(products, back, [](const auto& from, auto& to) { Axis::output(from, to); });
 #pragma GCC unroll 16
         for (int64_t k = 0; k < kPixels * kPixels; ++k) store(pixels_ + k * T + t, back[k / kPixels][k % kPixels]);
       }
       for_runs(p_, first_, count_, [&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
         for (int64_t y = 0; y < kPixels && kPixels * ty + y < p_.out_h; ++y) {
-          finish_row_of(o * kWinogradOutputs + r, pixels_ + kPixels * y * T + t, n, sample, kPixels * ty + y, kPixels * tx);
+          finish_row_of(o * kWinogradOutputs + r, pixels_ + kPixels * y * T + t, n, sample, kPixels * ty + y,
+                        kPixels * tx);
         }
       });
     }

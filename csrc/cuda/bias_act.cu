@@ -163,10 +163,12 @@ void add(const Launch& launch, const Tensor& partials, const Tensor& out, const 
          static_cast<A*>(out.data_ptr()), sum, log_lanes);
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(
-    const Tensor& dy_, const OptionalTensor& x_, const OptionalTensor& y_, const OptionalTensor& b,
-    const OptionalTensor& scale, const OptionalTensor& noise, int64_t dim, std::string act, double alpha, double gain,
-    double clamp, bool needs_b, bool needs_scale, bool needs_noise) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(const Tensor& dy_, const OptionalTensor& x_,
+                                                             const OptionalTensor& y_, const OptionalTensor& b,
+                                                             const OptionalTensor& scale, const OptionalTensor& noise,
+                                                             int64_t dim, std::string act, double alpha, double gain,
+                                                             double clamp, bool needs_b, bool needs_scale,
+                                                             bool needs_noise) {
   const Launch launch(dy_);
   const Tensor& like = x_.has_value() ? *x_ : y_.has_value() ? *y_ : dy_;
   STD_TORCH_CHECK(like.scalar_type() == dy_.scalar_type() && like.numel() == dy_.numel(),

@@ -123,10 +123,9 @@ std::tuple<Tensor, Tensor> run(const Problem& q, const OptionalTensor& given, bo
                         given->get_device_index() == q.x.get_device_index(),
                     "imgops::filtered_lrelu_slopes: codes must be those of the up-sampled image, uint8, beside x");
   }
-  const Tensor codes = given.has_value()
-                           ? in_format(*given, q.channels_last)
-                           : allocate(q.x, keep ? packed : std::vector<int64_t>{0}, ScalarType::Byte,
-                                      keep && q.channels_last);
+  const Tensor codes = given.has_value() ? in_format(*given, q.channels_last)
+                                         : allocate(q.x, keep ? packed : std::vector<int64_t>{0}, ScalarType::Byte,
+                                                    keep && q.channels_last);
   if (y.numel() == 0) return {y, codes};
   const bool coded = keep || given.has_value();
   if (!fits(q, p.fu, p.fd)) {
@@ -165,8 +164,19 @@ std::tuple<Tensor, Tensor> filtered_lrelu(const Tensor& x, const OptionalTensor&
                                           bool flip_filter, bool keep) {
   STD_TORCH_CHECK(x.dim() == 4, "imgops::filtered_lrelu: x must have 4 dimensions; got ", x.dim());
   const bool last = is_channels_last(x);
-  const Problem q{in_format(x, last), fu, fd, operand(b, x, "b", x.size(1)), up, down, padding, {0, 0, 0, 0},
-                  flip_filter, double(up * up), 1.0, {true, gain, slope, clamp}, last};
+  const Problem q{in_format(x, last),
+                  fu,
+                  fd,
+                  operand(b, x, "b", x.size(1)),
+                  up,
+                  down,
+                  padding,
+                  {0, 0, 0, 0},
+                  flip_filter,
+                  double(up * up),
+                  1.0,
+                  {true, gain, slope, clamp},
+                  last};
   return run(q, std::nullopt, keep);
 }
 
@@ -177,8 +187,19 @@ Tensor filtered_lrelu_slopes(const Tensor& x, const Tensor& codes, const Optiona
   STD_TORCH_CHECK(x.dim() == 4, "imgops::filtered_lrelu_slopes: x must have 4 dimensions; got ", x.dim());
   // an image of one pixel does not show its format; the codes do
   const bool last = is_channels_last(codes);
-  const Problem q{in_format(x, last), fu, fd, std::nullopt, up, down, padding_up, padding_down,
-                  flip_filter, gain_up, gain_down, {false, gain, slope, -1.0}, last};
+  const Problem q{in_format(x, last),
+                  fu,
+                  fd,
+                  std::nullopt,
+                  up,
+                  down,
+                  padding_up,
+                  padding_down,
+                  flip_filter,
+                  gain_up,
+                  gain_down,
+                  {false, gain, slope, -1.0},
+                  last};
   return std::get<0>(run(q, codes, false));
 }
 

@@ -28,8 +28,8 @@ struct Slopes {
   bool clamps;
 
   __device__ explicit Slopes(const Activation& act)
-      : positive(A(act.gain)), negative(A(act.gain) * A(act.slope)),
-        limit(act.clamp < 0 ? A(INFINITY) : A(act.clamp)), clamps(act.clamp >= 0) {}
+      : positive(A(act.gain)), negative(A(act.gain) * A(act.slope)), limit(act.clamp < 0 ? A(INFINITY) : A(act.clamp)),
+        clamps(act.clamp >= 0) {}
 
   __device__ __forceinline__ A of(bool above) const { return above ? positive : negative; }
 };
@@ -67,8 +67,8 @@ constexpr int kPointThreads = 256;
 
 // y = x + b in the dtype of y, value by value in memory order; b null: none.
 template <class From, class To, class A>
-__global__ void __launch_bounds__(kPointThreads) converted(const From* x, To* y, const A* b, int64_t count,
-                                                           int64_t inner, int64_t channels) {
+__global__ void __launch_bounds__(kPointThreads)
+    converted(const From* x, To* y, const A* b, int64_t count, int64_t inner, int64_t channels) {
   const int64_t threads = int64_t(gridDim.x) * kPointThreads;
   for (int64_t i = int64_t(blockIdx.x) * kPointThreads + threadIdx.x; i < count; i += threads) {
     A v = widen(x[i]);
@@ -79,9 +79,9 @@ __global__ void __launch_bounds__(kPointThreads) converted(const From* x, To* y,
 
 // Activate z [N, C, H, W] in place, or multiply it by the slopes; a thread takes the pixels of one byte of codes.
 template <class A>
-__global__ void __launch_bounds__(kPointThreads) activated(A* z, uint8_t* codes, int64_t count, int64_t channels,
-                                                           int64_t h, int64_t w, Strides z_at, Strides codes_at,
-                                                           bool interleaved, Activation act) {
+__global__ void __launch_bounds__(kPointThreads)
+    activated(A* z, uint8_t* codes, int64_t count, int64_t channels, int64_t h, int64_t w, Strides z_at,
+              Strides codes_at, bool interleaved, Activation act) {
   const Slopes<A> slopes(act);
   const int64_t rows = (h + kPacked - 1) / kPacked, threads = int64_t(gridDim.x) * kPointThreads;
   for (int64_t i = int64_t(blockIdx.x) * kPointThreads + threadIdx.x; i < count; i += threads) {

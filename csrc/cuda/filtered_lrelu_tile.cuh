@@ -171,13 +171,15 @@ __global__ void __launch_bounds__(kPassThreads, 3) filtered_lrelu_pass(const Fil
 
   const bool up_separable = separate(p.fu, high, ux, uy);
   if constexpr (kUp2d) {
-    for (int i = thread; i < kSquare * kSquare; i += kPassThreads) square[i] = high[i % kSquare * kSquare + i / kSquare];
+    for (int i = thread; i < kSquare * kSquare; i += kPassThreads)
+      square[i] = high[i % kSquare * kSquare + i / kSquare];
   }
   // its flag and its taps are written anew
   __syncthreads();
   const bool down_separable = separate(p.fd, high, dx, dy);
   if constexpr (kDown2d) {
-    for (int i = thread; i < kSquare * kSquare; i += kPassThreads) square[i] = high[i % kSquare * kSquare + i / kSquare];
+    for (int i = thread; i < kSquare * kSquare; i += kPassThreads)
+      square[i] = high[i % kSquare * kSquare + i / kSquare];
   }
   if (up_separable == kUp2d || down_separable == kDown2d) return;
 

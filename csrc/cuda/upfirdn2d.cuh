@@ -66,7 +66,7 @@ __device__ __forceinline__ A filter_tap(const Filter& f, int i) {
   if (!f.data) return A(float(f.gain));
   const int64_t last = (f.vector ? int64_t(f.w) : int64_t(f.w) * f.h) - 1, at = f.reversed ? last - i : i;
   return f.float64 ? A(static_cast<const double*>(f.data)[at] * f.gain)
-                : A(static_cast<const float*>(f.data)[at] * float(f.gain));
+                   : A(static_cast<const float*>(f.data)[at] * float(f.gain));
 }
 
 // Fill fx [w] and fy [h], and taps [h * w] for a 2-D filter; whether taps = fy fx^T. The whole block calls it.

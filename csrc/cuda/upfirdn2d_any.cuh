@@ -77,8 +77,8 @@ __global__ void __launch_bounds__(kTileThreads) any_tile(const Resample<T, T> p,
         }
       }
       const int64_t pixel = int64_t(out_y + r) * p.out_w + out_x + column, pixels = int64_t(p.out_h) * p.out_w;
-      const int64_t at = interleaved ? (n * pixels + pixel) * p.channels + channel + c
-                                     : (n * p.channels + channel) * pixels + pixel;
+      const int64_t at =
+          interleaved ? (n * pixels + pixel) * p.channels + channel + c : (n * p.channels + channel) * pixels + pixel;
       if (p.filtered) p.filtered[at] = narrow<T>(sum);
       p.y[at] = narrow<T>(finish(p.epilogue, sum, n, channel + c, p.channels, pixel));
     }
