@@ -19,7 +19,10 @@ from imgops.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", ".github/pull_request_template.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 #: appended to a command that trains; what comes last counts
 TINY = {
