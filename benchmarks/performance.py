@@ -1,8 +1,8 @@
-"""``python -m benchmarks.performance --record`` writes docs/performance.md: what GPUs did, and what bounds
-each op there.
+"""``python -m benchmarks.performance --record`` writes docs/performance.md, what a CPU and GPUs did and what bounds
+each op there, and the table of the README.
 
-The page is made of the records in benchmarks/results/: those of ``make gpu``, where there are any, and
-gpu_resources.json. What nobody measured is counted or *predicted*, and says so. A page of your own GPU:
+The page is made of the records in benchmarks/results/: that of ``make bench``, those of ``make gpu``, where there are
+any, and gpu_resources.json. What nobody measured is counted or *predicted*, and says so. A page of your own GPU:
 
     python -m benchmarks.performance --results build/gpu --out page.md
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import textwrap
 from collections import defaultdict
@@ -21,8 +22,13 @@ from typing import Any
 from .gpu_cases import Case, cases
 from .gpu_record import BUILD, RESULTS, ROOT, add_out, read, same, wrong_backends
 from .gpu_sections import SECTIONS
+from .report import README_ROWS, markdown
 
-PAGE = ROOT / "docs" / "performance.md"
+PAGE, README = ROOT / "docs" / "performance.md", ROOT / "README.md"
+#: what is before and behind the table of the README
+_SPEED = re.compile(
+    r"(?<=<!-- speed: written by python -m benchmarks.performance --record -->\n).*?(?=<!-- end)", re.DOTALL
+)
 #: an H100 SXM5 by its datasheet: bytes/s of its memory, and FLOP/s outside tensor cores and of dense products on them
 BANDWIDTH = 3.35e12
 RATES = {"float32": 67e12, "tf32": 495e12, "float16": 990e12, "bfloat16": 990e12}
@@ -234,16 +240,39 @@ def _paragraph(text: str) -> list[str]:
     return ["", *textwrap.wrap(" ".join(text.split()), 120, break_on_hyphens=False), ""]
 
 
+def of_cpu(record: dict[str, Any]) -> list[str]:
+    """What ``make bench`` measured, and how to read it."""
+    lines = ["## Measured on a CPU"]
+    lines += _paragraph("""`make bench` times the ops on this CPU against plain PyTorch, the obvious form and the
+        fastest known one, all sides in turns in one run. It says at its start how long it takes, and writes
+        `build/benchmarks/cpu.json`; with `python -m benchmarks.report --record` the results become those below. `pytest
+        benchmarks/ --benchmark-only` times the same problems one by one.""")
+    lines += [markdown(record)]
+    return lines + _paragraph("""PyTorch's large results lie in fresh pages, which the kernel maps and clears each time;
+        imgops' own lie in those of earlier ones. Where PyTorch's are reused as well (rows "reused memory"), less is
+        left to gain. The plain convolutions of the smallest layers are oneDNN's on both sides, and `dream update` is
+        plain PyTorch on both: there is little to gain. The record, with every form's time, is
+        [benchmarks/results/cpu.json](../benchmarks/results/cpu.json).""")
+
+
+def readme(text: str) -> str:
+    """The README with the table of the kept record."""
+    record = json.loads((RESULTS / "cpu.json").read_text())
+    return _SPEED.sub(lambda _: markdown(record, README_ROWS) + "\n", text)
+
+
 def page(results: Path = RESULTS) -> str:
     """The page, of the records in a folder; what the compiler says is the kept record's where the folder has none."""
     found = ((section, read(results / f"gpu-{section}.json")) for section in SECTIONS)
     records = {section: data for section, data in found if data is not None and not data["machine"]["dry"]}
     of_compiler = results / "gpu_resources.json"
     resources = json.loads((of_compiler if of_compiler.is_file() else RESULTS / of_compiler.name).read_text())
-    lines = ["# Performance on GPUs"]
+    lines = ["# Performance"]
     lines += _paragraph("""This page is written by `python -m benchmarks.performance --record` from the records in
-        `benchmarks/results/`; the figures of the CPU are in the README.""")
-    lines += ["## Measured"]
+        `benchmarks/results/`.""")
+    if (results / "cpu.json").is_file():
+        lines += of_cpu(json.loads((results / "cpu.json").read_text()))
+    lines += ["## Measured on GPUs"]
     if records:
         lines += _paragraph("""By `make gpu`. Times are medians, inputs are rotated past the L2 cache, and the ceiling
             is what this card's own copy and matrix products reach.""")
@@ -266,7 +295,7 @@ def page(results: Path = RESULTS) -> str:
             targets, and agree with the reference in Triton's interpreter and in an emulation of CUDA; how fast they are
             nobody knows. `make gpu` measures for 8 minutes, and then on where it ended; the section "sanitizers" of
             `python -m benchmarks.gpu` runs the CUDA kernels under compute-sanitizer. Their records belong here.""")
-    lines += ["## Counted"]
+    lines += ["## Counted for a GPU"]
     lines += _paragraph(f"""The bytes and FLOPs that each problem cannot do without, each tensor once a pass, and the
         floor that they set on an H100 by its datasheet: {BANDWIDTH / 1e12:.2f} TB/s, {RATES["float32"] / 1e12:.0f}
         TFLOP/s in float32, {RATES["tf32"] / 1e12:.0f} in dense products in TF32 and {RATES["float16"] / 1e12:.0f} in
@@ -285,7 +314,7 @@ def page(results: Path = RESULTS) -> str:
     lines += of_triton(resources["kernels"][TARGET])
     lines += _paragraph("CUDA C++:")
     lines += of_cuda(resources["cuda"][TARGET])
-    lines += ["", "## Short of the goals"]
+    lines += ["", "## Short of the goals on a GPU"]
     lines += _paragraph("""Not measured: what the machine code says will keep an op from 85% of the bandwidth, or a
         convolution from the library's speed, and what to try next.""")
     lines += short_of_the_goals(resources["kernels"][TARGET])
@@ -304,6 +333,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page(options.results))
     print(f"{out}: written")
+    if out == PAGE:
+        README.write_text(readme(README.read_text()))
+        print(f"{README}: its table written")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python -m benchmarks.report [--only TEXT] [--seconds S] [--out FILE]
     python -m benchmarks.report --record      # into the kept record, benchmarks/results/cpu.json
-    python -m benchmarks.report --markdown    # prints the kept record as the README has it
+    python -m benchmarks.report --markdown    # prints the kept record as docs/performance.md has it
 
 The sides of a problem are checked against each other, then timed in turns; figures are medians. Ratios are against the
 other sides of the same run, the form that one writes first and the fastest: on a shared machine they mean more than
@@ -47,6 +47,20 @@ MACHINE = ("device", "torch", "python", "threads")
 #: what a row says of itself where it is of other code than its record
 CODE = ("commit", "sources", "date")
 MEAN = "modulated_conv2d: geometric mean over the layers"
+#: the rows that the README shows: each op, and whole steps, also where little is gained
+README_ROWS = (
+    "upfirdn2d: 4x64x128x128 nchw up 2",
+    "upfirdn2d: 4x64x128x128 nhwc down 2",
+    "bias_act: 8x128x64x64 lrelu forward+backward, reused memory",
+    "filtered_lrelu: 4x64x64x64 nchw up 2 down 2 with gradients",
+    "modulated_conv2d: 4x256x128x128 -> 256",
+    "adain: 4x256x64x64 nchw forward+backward",
+    "style_loss: 1x256x64x64 forward+backward",
+    "displace: 4x64x64x64 planar forward+backward",
+    "dream step: relu4_2 of the small VGG, 1x3x512x512",
+    "style step: VGG-19, 512x384",
+    "R1 step: 4x3x64x64, channel_base 32768",
+)
 
 
 def ratios(times: dict[str, float]) -> tuple[float, float]:
@@ -54,10 +68,12 @@ def ratios(times: dict[str, float]) -> tuple[float, float]:
     return times[OBVIOUS] / times[OURS], min(t for side, t in times.items() if side != OURS) / times[OURS]
 
 
-def markdown(record: dict[str, Any]) -> str:
-    """A record as a table, with what it was measured on."""
+def markdown(record: dict[str, Any], chosen: Sequence[str] = ()) -> str:
+    """A record as a table, with what it was measured on; only the chosen problems, if any are."""
     lines = ["| | imgops, ms | obvious form, ms | ratio | fastest form, ms | ratio |", "| --- |" + " ---: |" * 5]
     for row in record["rows"]:
+        if chosen and row["problem"] not in chosen:
+            continue
         if "seconds" in row:
             times = row["seconds"]
             obvious, fastest = ratios(times)

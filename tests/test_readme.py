@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from benchmarks.report import markdown
+from benchmarks import performance
+from benchmarks.report import README_ROWS, markdown
 from imgops.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,26 +36,35 @@ TINY = {
 #: the commands whose options pages speak of
 COMMANDS = ([], ["train"], ["generate"], ["style"], ["style", "train-fast"], ["style", "train-adain"], ["dream"])
 
+#: pages, how many examples they have, and how many shapes these show
+EXAMPLES = [("README.md", 3, 3), ("docs/ops.md", 11, 11), ("docs/commands.md", 1, 2)]
+
 
 def blocks(text: str, language: str) -> list[str]:
     """The fenced blocks of a page in one language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-def test_examples_run():
-    code = blocks(README, "python")
-    assert len(code) >= 5
+def imgops_commands(text: str) -> list[str]:
+    """The lines of a page's bash blocks that run imgops."""
+    return [line for block in blocks(text, "bash") for line in block.splitlines() if line.startswith("imgops")]
+
+
+@pytest.mark.parametrize(("page", "examples", "shapes_shown"), EXAMPLES)
+def test_examples_run(page, examples, shapes_shown):
+    code = blocks((ROOT / page).read_text(), "python")
+    assert len(code) == examples
     names: dict[str, object] = {}
     shapes = []
     for block in code:
-        exec(compile(block, "README.md", "exec"), names)
+        exec(compile(block, page, "exec"), names)
         name = ""
         for line in block.splitlines():
             assigned, promised = re.match(r"(\w+) = ", line), re.search(r"# (\[\d[\d, ]*\])", line)
             name = assigned[1] if assigned else name
             if promised:
                 shapes.append((str(list(names[name].shape)), promised[1]))
-    assert len(shapes) == 13
+    assert len(shapes) == shapes_shown
     assert [actual for actual, _ in shapes] == [promised for _, promised in shapes]
 
 
@@ -63,7 +73,10 @@ def test_commands_work(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     for i in range(4):
         Image.effect_noise((20, 16), 60).save(tmp_path / "photos" / f"{i}.png")
-    commands = [line for block in blocks(README, "bash") for line in block.splitlines() if line.startswith("imgops")]
+    commands = imgops_commands((ROOT / "docs" / "commands.md").read_text())
+    # those of the README are among them
+    assert set(imgops_commands(README)) <= set(commands)
+    assert len(imgops_commands(README)) == 4
     assert [command.split()[1] for command in commands] == [
         *("info", "train", "train", "generate", "style", "style", "dream")
     ]
@@ -101,14 +114,20 @@ def test_links_and_names_lead_somewhere(page):
 def test_options_exist(page):
     helps = "".join(CliRunner().invoke(app, [*c, "--help"], env={"COLUMNS": "300"}).stdout for c in COMMANDS)
     # not those of other programs
-    text = re.sub(r"(pip install|python -m benchmarks|pytest )[^`\n]*", "", page.read_text())
+    text = re.sub(r"(pip install|python -m\s+benchmarks|pytest\s)[^`\n]*", "", page.read_text())
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) - {"--logdir"}:
         assert option in helps, option
 
 
-def test_speed_table_is_the_record():
+def test_speed_tables_are_the_record():
     record = json.loads((ROOT / "benchmarks" / "results" / "cpu.json").read_text())
-    assert markdown(record) in README
+    assert markdown(record) in performance.PAGE.read_text()
+    assert performance.readme(README) == README
+    table = markdown(record, README_ROWS)
+    assert table in README
+    # each chosen row is one of the record; the processor has a name
+    assert table.count("\n| ") == len(README_ROWS) + 1
+    assert record["machine"]["device"] in table
 
 
 @pytest.fixture(scope="module")
