@@ -6,6 +6,7 @@ import dataclasses
 import math
 import numbers
 import typing
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 #: a dataclass of settings
@@ -80,44 +81,118 @@ def powers_of_two(low: int, high: int) -> Choice:
 SEED = Bounds(0, most=2**63 - 1)
 #: pixels of a side of a picture, which is planned in tiles, so that the memory alone would not end it soon
 SIDE = Bounds(1, most=65536)
+#: what a C++ int takes
+COUNT = Bounds(1, most=2**31 - 1)
+#: the ways to keep the colours of a content, as :func:`imgops.data.keep_colours` takes them
+KEEP_COLOURS = ("luma", "coral", "histogram")
+#: groups of options on the help pages of several commands
+RESULT, NETWORKS, MACHINE = "Result", "Networks", "Machine"
 
 
-def check_types(settings: type, values: dict[str, Any]) -> None:
+def setting(
+    default: Any,
+    panel: str | None = None,
+    help: str = "",
+    shown: str | None = None,
+    allowed: Bounds | Choice | None = None,
+    flag: str | None = None,
+) -> Any:
+    """A field of a dataclass of settings: its default, what it may be, and its command-line option.
+
+    Args:
+        default: of the field; ``dataclasses.MISSING`` where it must be given.
+        panel: the group of its option on the help page; None: it has no option.
+        help: the text of its option.
+        shown: what a default of None means; of a setting without a default, when it is not required.
+        allowed: its range, checked by :func:`check` and :func:`checked`; None: anything.
+        flag: its option; None: its name, as ``--first-size``.
+    """
+    metadata = {"panel": panel, "help": help, "shown": shown, "allowed": allowed, "flag": flag}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def same_as(settings: type, name: str, panel: str | None = None) -> Any:
+    """A field that is a setting of another dataclass too, its option in another group if one is given."""
+    said = metadata_of(settings, name)
+    return dataclasses.field(default=default_of(settings, name), metadata={**said, "panel": panel or said["panel"]})
+
+
+def default_of(settings: type, name: str) -> Any:
+    """The default of a dataclass's field, or ``dataclasses.MISSING``."""
+    return next(field.default for field in dataclasses.fields(settings) if field.name == name)
+
+
+def metadata_of(settings: type, name: str) -> Mapping[str, Any]:
+    """What :func:`setting` says of a field: in the class itself, or in the nearest base where the class has changed the
+    default alone."""
+    for base in settings.__mro__:
+        field = vars(base).get("__dataclass_fields__", {}).get(name)
+        if field is not None and field.metadata:
+            return field.metadata  # type: ignore[no-any-return]
+    return {}
+
+
+def types_of(settings: type) -> dict[str, Any]:
+    """{field: its type} of a dataclass, those of ``Annotated`` with what they are annotated by."""
+    return typing.get_type_hints(settings, include_extras=True)
+
+
+def check_types(settings: type, values: Mapping[str, Any]) -> None:
     """Raise unless each value has the type of the dataclass's field of that name.
 
     Raises:
         ValueError: there is no such setting.
         TypeError: another type; names the setting, what was given and what is wanted.
     """
-    hints = typing.get_type_hints(settings)
+    hints = types_of(settings)
     for name, value in values.items():
         if name not in hints:
             raise ValueError(f"{name} is no setting of {settings.__name__}; there are {', '.join(hints)}")
-        kinds = typing.get_args(hints[name]) or (hints[name],)
-        if not any(_is(value, kind) for kind in kinds):
-            words = [_KINDS.get(kind, "nothing") for kind in kinds]
-            raise TypeError(f"{name} must be {' or '.join(words)}; got {value!r}")
+        _check_type(name, value, hints[name])
 
 
-def checked(settings: Settings) -> Settings:
-    """The dataclass, every field checked: its type, and what its metadata ``allowed`` says; None is left alone.
+def check(settings: Any, owner: str = "") -> None:
+    """Check each field of a frozen dataclass whose metadata says what is ``allowed``: its type and its range; None is
+    left alone where the type has it. For ``__post_init__``.
 
-    Numbers become Python's, so that those of NumPy go into JSON too.
+    Numbers become Python's, so that those of NumPy go into JSON too. ``owner`` begins the messages, as ``"style: "``.
 
     Raises:
         TypeError, ValueError: names the setting, what was given and what is allowed.
     """
-    hints = typing.get_type_hints(type(settings))
-    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    check_types(type(settings), values)
+    hints = types_of(type(settings))
     for field in dataclasses.fields(settings):
-        value, allowed = values[field.name], field.metadata.get("allowed")
-        if allowed is not None and value is not None:
-            allowed.check(field.name, value)
-        kind = (typing.get_args(hints[field.name]) or (hints[field.name],))[0]
-        if kind in (int, float) and value is not None:
-            values[field.name] = kind(value)
-    return dataclasses.replace(settings, **values)
+        value, allowed = getattr(settings, field.name), metadata_of(type(settings), field.name).get("allowed")
+        if allowed is None:
+            continue
+        _check_type(f"{owner}{field.name}", value, hints[field.name])
+        if value is not None:
+            allowed.check(f"{owner}{field.name}", value)
+            kind = _kinds(hints[field.name])[0]
+            object.__setattr__(settings, field.name, kind(value) if kind in (int, float) else value)
+
+
+def checked(settings: Settings) -> Settings:
+    """A copy of the dataclass, every field's type checked, and what :func:`check` checks.
+
+    Raises:
+        TypeError, ValueError: names the setting, what was given and what is allowed.
+    """
+    check_types(type(settings), {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)})
+    copy = dataclasses.replace(settings)
+    check(copy)
+    return copy
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one that it is."""
+    return typing.get_args(hint) or (hint,)
+
+
+def _check_type(name: str, value: Any, hint: Any) -> None:
+    if not any(_is(value, kind) for kind in _kinds(hint)):
+        words = [_KINDS.get(kind, "nothing") for kind in _kinds(hint)]
+        raise TypeError(f"{name} must be {' or '.join(words)}; got {value!r}")
 
 
 def _is(value: Any, kind: Any) -> bool:

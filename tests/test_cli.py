@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from imgops import _backend
 from imgops.cli import app
+from imgops.cli._demo import op_pairs
+from imgops.cli._generate import parse_seeds
 from imgops.cli._timing import compare
-from imgops.cli.demo import op_pairs
-from imgops.cli.generate import parse_seeds
 
 TINY = [
     *("--resolution", "8", "--batch", "4", "--kimg", "0.008", "--log-kimg", "0.004", "--device", "cpu"),
@@ -132,7 +132,7 @@ def test_help_is_quick_and_grouped():
     text, _ = imgops("train", "--help")
     for panel in "Data", "Run", "Reports", "Networks", "Optimisation":
         assert f"─ {panel} ─" in text
-    code = "import sys; import imgops.cli; sys.exit('torch' in sys.modules)"
+    code = "import sys; import imgops.cli.app; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

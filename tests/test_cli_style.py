@@ -15,9 +15,13 @@ import safetensors.torch
 import torch
 from PIL import Image, ImageSequence
 
-from imgops.cli import dream_command, style_commands
+from imgops.cli._options import parse_bytes, parse_layers
 from imgops.cli._pictures import Reporter
-from imgops.cli.style import parse_bytes, parse_layers, read_mask
+from imgops.cli._style import read_mask
+from imgops.cli.dream import dream
+from imgops.cli.style import IDLE, transfer
+from imgops.cli.style_adain import train_adain
+from imgops.cli.style_fast import train_fast
 from imgops.data._formats import picture_suffixes
 from imgops.data.pictures import read_picture, read_settings, resize_picture, write_picture
 from imgops.data.video import VideoWriter, probe_video, read_frames
@@ -233,11 +237,12 @@ def test_memory_makes_tiles(folder, tmp_path):
 
 
 def test_amounts_and_layers():
-    assert [parse_bytes(text) for text in ("4GB", "900 MB", "1.5g", "2GiB", "100")] == [4e9, 9e8, 1.5e9, 2e9, 100]
-    assert parse_layers("--x", "relu1_1=256, relu2_1") == {"relu1_1": 256, "relu2_1": 1}
+    amounts = {"4GB": 4e9, "900 MB": 9e8, "1.5g": 1.5e9, "2GiB": 2e9, "100": 100}
+    assert {text: parse_bytes("memory", text) for text in amounts} == amounts
+    assert parse_layers("x", "relu1_1=256, relu2_1") == {"relu1_1": 256, "relu2_1": 1}
     for text in ("", "4 apples", "-1GB", "0"):
-        with pytest.raises(ValueError, match="--memory takes"):
-            parse_bytes(text)
+        with pytest.raises(ValueError, match="memory takes"):
+            parse_bytes("memory", text)
 
 
 def test_a_mask_of_another_size_but_shape_will_do(folder, tmp_path):
@@ -273,7 +278,7 @@ def broken_files(folder, tmp_path):
         ({"more": ["--mask", "{tmp}/nowhere.png"]}, "No such file"),
         ({"more": ["--content-layers", "relu4_9"]}, "VGG has no layer 'relu4_9'; did you mean relu4_"),
         ({"more": ["--style-layers", "relu1_1=x"]}, "--style-layers takes layers like"),
-        ({"more": ["--method", "magic"]}, "method must be one of optimize, fast, adain; got 'magic'"),
+        ({"more": ["--method", "magic"]}, "--method must be optimize, fast or adain; got 'magic'"),
         ({"more": ["--style-weights", "1,2"]}, "weights must have one for each of the 1 styles; got 2"),
         (
             {"more": ["--mask", "{dir}/cat.png", "--mask", "{dir}/cat.png"]},
@@ -286,11 +291,11 @@ def broken_files(folder, tmp_path):
         ({"more": ["--preview", "{dir}/cat.png"]}, "--preview {dir}/cat.png is one of the sources"),
         ({"more": ["--preview", "{tmp}/results/out.png"]}, "two results would have this name"),
         ({"out": "{dir}/cat.png/out.png"}, "cat.png"),
-        ({"more": ["--keep-colours", "red"]}, "--keep-colours must be one of luma, coral, histogram"),
+        ({"more": ["--keep-colours", "red"]}, "--keep-colours must be luma, coral or histogram"),
         ({"more": ["--weights", "{tmp}/page.pth"]}, "{tmp}/page.pth: a web page, not weights"),
         ({"more": ["--device", "abacus"]}, "--device abacus"),
-        ({"more": ["--size", "2"]}, "size must be >= 16; got 2"),
-        ({"more": ["--alpha", "2", "--method", "adain"]}, "alpha must be 0 to 1; got 2.0"),
+        ({"more": ["--size", "2"]}, "--size must be 16 or more; got 2"),
+        ({"more": ["--alpha", "2", "--method", "adain"]}, "--alpha must be in [0, 1]; got 2.0"),
         ({"more": ["--memory", "much"]}, "--memory takes an amount like 4GB"),
         (
             {"more": ["--method", "fast"]},
@@ -330,8 +335,8 @@ def test_options_that_do_nothing_are_told(folder, tmp_path):
 
 
 def test_every_option_of_a_method_is_one_of_the_command():
-    parameters = inspect.signature(style_commands.transfer).parameters
-    assert {name for names in style_commands._IDLE.values() for name in names} <= set(parameters)
+    parameters = inspect.signature(transfer).parameters
+    assert {name for names in IDLE.values() for name in names} <= set(parameters)
 
 
 def test_two_results_of_one_name_get_names_of_their_own(folder, tmp_path):
@@ -657,15 +662,14 @@ def test_a_full_disk_leaves_what_was_there(folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("command", "settings"),
     [
-        (style_commands.transfer, OptimizeSettings),
-        (style_commands.transfer, TransferSettings),
-        (style_commands.train_fast, FastTraining),
-        (style_commands.train_adain, AdaINTraining),
-        (dream_command.dream, DreamSettings),
+        (transfer, OptimizeSettings),
+        (transfer, TransferSettings),
+        (train_fast, FastTraining),
+        (train_adain, AdaINTraining),
+        (dream, DreamSettings),
     ],
 )
 def test_the_defaults_are_those_of_the_settings(command, settings):
-    """Written twice, for the command line must not load torch to show its help."""
     parameters, compared = inspect.signature(command).parameters, 0
     for field in dataclasses.fields(settings):
         # these are parsed, or mean something else where they are not given
@@ -713,7 +717,7 @@ def test_a_trained_network_is_used(folder, tmp_path, kind):
         (("train-fast", "{dir}/cat.png", "-o", "x.safetensors", "--widths", "4,5"), "--widths takes three numbers"),
         (("train-fast", "{dir}/cat.png", "-o", "x.safetensors", "--data", "{tmp}/no"), "{tmp}/no"),
         (("train-fast", "{dir}/no.png", "-o", "x.safetensors"), "No such file"),
-        (("train-adain", "-o", "x.safetensors", "--lr", "-1"), "lr must be 0 to inf; got -1"),
+        (("train-adain", "-o", "x.safetensors", "--lr", "-1"), "--lr must be 0 or more; got -1"),
         (("train-adain", "-o", "x.safetensors", "--resume"), "there is no training to resume"),
     ],
 )

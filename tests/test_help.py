@@ -14,7 +14,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from imgops.cli import app
-from imgops.cli.demo import _draw_losses
+from imgops.cli._demo import _draw_losses
 
 
 def commands(group=None, path=()) -> list[tuple[str, ...]]:

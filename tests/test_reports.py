@@ -12,7 +12,7 @@ import pytest
 from test_cli import TINY, imgops
 from test_training import tiny
 
-from imgops.cli import demo
+from imgops.cli import _demo as demo
 from imgops.cli._pictures import Reporter
 from imgops.training import _report as reports
 from imgops.training import load_generator, train

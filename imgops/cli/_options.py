@@ -1,34 +1,209 @@
-"""The options that several commands have, said once."""
+"""Options made of dataclasses: the settings that Python takes, and what a command takes besides."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+import functools
+import inspect
+import re
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-RESULT, NETWORKS, MACHINE = "Result", "Networks", "Machine"
+from .._settings import RESULT, metadata_of, types_of
 
-Size = Annotated[
-    int | None,
-    typer.Option(
-        help="Longer side in pixels. [dim]\\[default: the picture's, at most 512][/]",
-        rich_help_panel=RESULT,
-        show_default=False,
-    ),
-]
+Job = TypeVar("Job")
+#: {field: its option} of those that a command line names
+Given = dict[str, str]
+
+_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+
+
+def options(*panels: str, ranges: bool = False) -> Callable[[Callable[[Any, Given], None]], Callable[..., None]]:
+    """Make a command of a function that takes a dataclass, and which of its fields the command line names.
+
+    Each field of the dataclass is an option: one that is ``Annotated`` as typer has it, the others as
+    :func:`~imgops._settings.setting` says. The fields of a field that is a dataclass itself are options too.
+
+    Args:
+        panels: the groups of options in the order of the help page; those left out come first.
+        ranges: whether the help says what a setting may be.
+    """
+    places = {panel: place for place, panel in enumerate(panels)}
+
+    def decorate(function: Callable[[Any, Given], None]) -> Callable[..., None]:
+        job = next(iter(typing.get_type_hints(function).values()))
+        parameters = sorted(_parameters(job, ranges), key=lambda p: places.get(_panel(p), -1))
+        context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
+        @functools.wraps(function)
+        def command(ctx: typer.Context, **values: Any) -> None:
+            function(_built(job, values), _given(ctx))
+
+        command.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in [context, *parameters]}
+        return command
+
+    return decorate
+
+
+def _parameters(job: type, ranges: bool) -> list[inspect.Parameter]:
+    """A parameter of typer's for each option of a dataclass, and of the dataclasses within it."""
+    parameters, kinds = [], types_of(job)
+    for field in dataclasses.fields(job):
+        kind, default = kinds[field.name], field.default
+        if dataclasses.is_dataclass(kind):
+            parameters += _parameters(typing.cast(type, kind), ranges)
+            continue
+        if typing.get_origin(kind) is not Annotated:
+            said = metadata_of(job, field.name)
+            if not said.get("panel"):
+                continue
+            kind, default = _option(field.name, kind, default, said, ranges)
+        parameters.append(
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=_of_typer(field, default),
+                annotation=kind,
+            )
+        )
+    return parameters
+
+
+def _of_typer(field: dataclasses.Field[Any], default: Any) -> Any:
+    """A default as a parameter has it: none where it must be given, None for what is made anew each time."""
+    if default is not dataclasses.MISSING:
+        return default
+    return inspect.Parameter.empty if field.default_factory is dataclasses.MISSING else None
+
+
+def _option(name: str, kind: Any, default: Any, said: Mapping[str, Any], ranges: bool) -> tuple[Any, Any]:
+    """The type of a setting's parameter, with its option, and its default, as a command line has them."""
+    help, shown, allowed = said["help"], said["shown"], said["allowed"]
+    if name in _READERS:
+        kind, default = str | None, ",".join(map(str, default)) if isinstance(default, tuple) else default
+    if default is dataclasses.MISSING:
+        # the command itself asks for it, where it has to
+        kind, default = kind | None, None
+        help += f" [red]\\[required{'' if shown is None else f', {shown}'}][/]"
+        shown = None
+    elif shown is None and default is not None:
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        shown = {"True": "yes", "False": "no"}.get(shown, shown)
+    if shown is not None and ranges and allowed is not None:
+        shown = f"{shown}; {allowed.range()}"
+    flag = said["flag"] or f"--{name.replace('_', '-')}"
+    option = typer.Option(
+        f"{flag}/{flag.replace('--', '--no-', 1)}" if kind is bool else flag,
+        help=help,
+        rich_help_panel=said["panel"],
+        show_default=shown or False,
+    )
+    return Annotated[kind, option], default
+
+
+def _panel(parameter: inspect.Parameter) -> Any:
+    return typing.get_args(parameter.annotation)[1].rich_help_panel
+
+
+def _built(job: type[Job], values: Mapping[str, Any]) -> Job:
+    """The dataclass with the values of its options; what has none is its default."""
+    made: dict[str, Any] = {}
+    kinds = types_of(job)
+    for field in dataclasses.fields(typing.cast(Any, job)):
+        kind, name = kinds[field.name], field.name
+        if dataclasses.is_dataclass(kind):
+            made[name] = _built(typing.cast(type, kind), values)
+        elif values.get(name) is not None:
+            read = _READERS.get(name)
+            made[name] = values[name] if read is None else read(name, values[name])
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            made[name] = None
+    return job(**made)
+
+
+def _given(ctx: typer.Context) -> Given:
+    """The fields whose options the command line names."""
+    source = ctx.get_parameter_source
+    named = {name for name in ctx.params if (where := source(name)) is not None and where.name == "COMMANDLINE"}
+    return {p.name: p.opts[0] for p in ctx.command.params if p.name in named}
+
+
+def parse_bytes(name: str, text: str) -> float:
+    """``"4GB"`` to 4e9; also K, M, T, with or without the B.
+
+    Raises:
+        ValueError: the text is no amount of memory; names the setting.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", text, re.IGNORECASE)
+    if not match or float(match[1]) <= 0:
+        raise ValueError(f"{name} takes an amount like 4GB or 900MB; got {text!r}")
+    return float(match[1]) * _UNITS[match[2].upper()]
+
+
+def parse_layers(name: str, text: str) -> Mapping[str, float]:
+    """``"relu1_1=256,relu2_1"`` to {"relu1_1": 256, "relu2_1": 1}.
+
+    Raises:
+        ValueError: a weight that is no number; names the setting.
+    """
+    layers = {}
+    for part in text.split(","):
+        layer, _, weight = part.strip().partition("=")
+        try:
+            layers[layer] = float(weight or 1)
+        except ValueError:
+            raise ValueError(f"{name} takes layers like relu1_1=256,relu2_1=64; got {part!r}") from None
+    return layers
+
+
+def parse_numbers(name: str, text: str) -> tuple[float, ...]:
+    """``"3,1"`` to (3.0, 1.0).
+
+    Raises:
+        ValueError: the text is no list of numbers; names the setting.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{name} takes numbers like 3,1; got {text!r}") from None
+
+
+def parse_widths(name: str, text: str) -> tuple[int, ...]:
+    """``"32,64,128"`` to (32, 64, 128).
+
+    Raises:
+        ValueError: the text is not three whole numbers; names the setting.
+    """
+    sizes = parse_numbers(name, text)
+    if len(sizes) != 3 or any(int(size) != size for size in sizes):
+        raise ValueError(f"{name} takes three numbers like 32,64,128; got {text!r}")
+    return tuple(map(int, sizes))
+
+
+#: what reads the settings whose options are text
+_READERS: dict[str, Callable[[str, str], Any]] = {
+    "content_layers": parse_layers,
+    "memory": parse_bytes,
+    "style_layers": parse_layers,
+    "style_weights": parse_numbers,
+    "widths": parse_widths,
+}
+
 Preview = Annotated[
     str | None, typer.Option(help="A picture file that shows the work as it goes.", rich_help_panel=RESULT)
 ]
 Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG.", rich_help_panel=RESULT)]
-Preprocessing = Annotated[
-    str | None,
-    typer.Option(
-        help="What the weights expect, where the file does not tell: imagenet (torchvision), caffe (BGR to 255), "
-        "symmetric or none.",
-        rich_help_panel=NETWORKS,
-        show_default=False,
-    ),
+
+#: of the trainings of networks for style transfer
+FILES = "Files"
+DATA = "A folder of pictures, or samples: for the free pictures and textures that come along."
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on where the training of --out ended.", rich_help_panel=FILES)
 ]
-Device = Annotated[
-    str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.", rich_help_panel=MACHINE)
+TrainingPreview = Annotated[
+    str | None, typer.Option(help="A picture file that shows the work as it goes.", rich_help_panel=FILES)
 ]

@@ -8,20 +8,19 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 
 import torch
-import typer
 from rich.console import Console
 from torch import Tensor
 
-from .._device import choose_device as device_of
 from ..data.files import naming, scrap_of
 from ..data.pictures import picture_format, write_picture
 from ..training._progress import Bar
+from ._options import Given
 
 #: seconds between two writes of the preview
 PREVIEW_SECONDS = 2.0
@@ -64,29 +63,17 @@ class Reporter:
             self._written = time.monotonic()
 
 
-def warn_of_idle(given: Iterable[str], idle: Collection[str], why: str) -> None:
-    """Warn of options that were given and do nothing here; both are parameters' names, ``why`` ends the sentence."""
-    names = [f"--{name.replace('_', '-')}" for name in given if name in idle]
-    if names:
-        warnings.warn(f"{', '.join(names)} {'does' if len(names) == 1 else 'do'} nothing {why}", stacklevel=1)
+def warn_of_idle(given: Given, idle: Collection[str], why: str) -> None:
+    """Warn of options that were given and do nothing here; ``idle`` are fields, ``why`` ends the sentence."""
+    flags = [flag for name, flag in given.items() if name in idle]
+    if flags:
+        warnings.warn(f"{', '.join(flags)} {'does' if len(flags) == 1 else 'do'} nothing {why}", stacklevel=1)
 
 
-def given_options(ctx: typer.Context) -> list[str]:
-    """The parameters that the command line names."""
-    source = ctx.get_parameter_source
-    return [name for name in ctx.params if (where := source(name)) is not None and where.name == "COMMANDLINE"]
-
-
-def choose_device(name: str) -> str:
-    """The device that ``auto`` stands for, or the one named.
-
-    Raises:
-        ValueError: there is no such device here; says which there are.
-    """
-    try:
-        return device_of(name)
-    except ValueError as error:
-        raise ValueError(f"--device {name}: {error}") from None
+def warn_of_quality(given: Given, out: str | None) -> None:
+    """Warn of a quality that was given for a result that has none."""
+    if out is None or not out.lower().endswith((".jpg", ".jpeg")):
+        warn_of_idle(given, ("quality",), "as only JPEG has one")
 
 
 class Stopped(Exception):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import json
+import difflib
 import os
 import re
 import sys
-import typing
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,12 +16,16 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from .._install import missing_package
-from ..training.config import TrainingConfig
 from ._help import Command, HelpPage
-from ._options import Device
-from ._quiet import keep_quiet, say
-from .dream_command import dream
-from .style_commands import DefaultCommand, style_app
+from ._quiet import keep_quiet
+from .demo import demo
+from .dream import dream
+from .generate import generate
+from .info import info
+from .style import transfer
+from .style_adain import train_adain
+from .style_fast import train_fast
+from .train import train
 
 #: what a mistake of the user, or of the machine, raises; anything else is a mistake of ours and shows its traceback
 USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, ImportError, ArithmeticError, MemoryError)
@@ -31,6 +33,21 @@ USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, ImportError, Arithm
 #: how the library begins an error of a setting, with what it is a setting of or without
 _SETTING = re.compile(r"(?:\w+: )?(\w+) ")
 _STACK = re.compile(r"\s*(?:Exception raised from|C\+\+ CapturedTraceback|frame #\d+:)")
+
+
+class DefaultCommand(HelpPage, TyperGroup):
+    """A group whose first command is meant where none is named, and whose help is that command's: ``imgops style A B``
+    beside ``imgops style train-fast``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        named = bool(args) and args[0] in self.commands
+        close = difflib.get_close_matches(args[0], self.commands, 1, 0.8) if args and not named else []
+        if close and not Path(args[0]).exists():
+            raise ValueError(f"{args[0]}: no such file, and no such command; did you mean {close[0]}?")
+        return super().parse_args(ctx, args if named else ["", *(args or ["--help"])])
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, cmd_name or next(iter(self.commands)))
 
 
 class OneLineErrors(HelpPage, TyperGroup):
@@ -145,162 +162,14 @@ def _root(
     """Only declares the options: ``--debug`` and ``--quiet`` are read, and taken out, by :class:`OneLineErrors`."""
 
 
-def _training_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give the command an option for each setting of TrainingConfig, with its help, its group and its default."""
-    hints = typing.get_type_hints(TrainingConfig)
-    parameters = []
-    for field in dataclasses.fields(TrainingConfig):
-        kind = hints[field.name]
-        flag = "--" + field.name.replace("_", "-")
-        default = field.default
-        help, allowed = field.metadata["help"], field.metadata["allowed"]
-        if default is not dataclasses.MISSING:
-            shown = field.metadata["shown"] or (f"{default:g}" if isinstance(default, float) else str(default))
-            if kind is bool:
-                shown = "yes" if default else "no"
-            help += f" [dim]\\[default: {shown}{'' if allowed is None else f'; {allowed.range()}'}][/]"
-        else:
-            help += f" [red]\\[required{', unless --resume' if field.name == 'data' else ''}][/]"
-        option = typer.Option(
-            f"{flag}/{flag.replace('--', '--no-')}" if kind is bool else flag,
-            help=help,
-            rich_help_panel=field.metadata["panel"],
-            show_default=False,
-        )
-        # None is "not given": on a resume, what was not given comes from the checkpoint
-        kind = kind if type(None) in typing.get_args(kind) else kind | None
-        parameters.append(
-            inspect.Parameter(
-                field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
-            )
-        )
-    own = inspect.signature(function, eval_str=True)
-    kept = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    function.__signature__ = own.replace(parameters=[*parameters, *kept])  # type: ignore[attr-defined]
-    function.__annotations__ = {p.name: p.annotation for p in [*parameters, *kept]}
-    return function
-
-
-@app.command(cls=Command)
-@_training_options
-def train(
-    *,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Continue the run in --out; other options come from it.", rich_help_panel="Run"),
-    ] = False,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            help="The config.json of a run or a checkpoint, whose settings are taken; other options come first.",
-            rich_help_panel="Run",
-        ),
-    ] = None,
-    no_labels: Annotated[
-        bool, typer.Option("--no-labels", help="The same as --labels none.", rich_help_panel="Data")
-    ] = False,
-    check_data: Annotated[
-        bool,
-        typer.Option(
-            "--check-data/--no-check-data", help="Decode every picture once before a new run.", rich_help_panel="Data"
-        ),
-    ] = True,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Print the resolved configuration as JSON and exit.", rich_help_panel="Run"),
-    ] = False,
-    **settings: Any,
-) -> None:
-    """Train a StyleGAN2 on your pictures.
-
-    Example: imgops train --data samples:textures --resolution 32 --out runs/textures
-
-    A folder or zip of pictures works as --data; classes come from its dataset.json, if any:
-    {"labels": [["name.png", 0], ...], "names": ["cats", ...]}, or with --labels folders from its subfolders. Ctrl-C
-    saves; --resume continues; --config runs/textures/config.json --out runs/again repeats a run.
-    """
-    from .. import training
-
-    given = {name: value for name, value in settings.items() if value is not None}
-    if no_labels and given.setdefault("labels", "none") != "none":
-        raise ValueError(f"--no-labels and --labels {given['labels']} do not go together")
-    if "out" not in given:
-        raise ValueError("--out is missing: the folder for checkpoints, samples and statistics")
-    if resume:
-        from ..training.checkpoint import read_meta
-
-        if config is not None:
-            raise ValueError("--config begins a new run; --resume takes the settings from the checkpoint")
-        chosen = read_meta(training.find_checkpoint(given["out"]))["config"].changed(given)
-    elif config is not None:
-        chosen = TrainingConfig.read(config, given)
-    elif "data" not in given:
-        raise ValueError("--data is missing: a folder or zip of pictures, or samples:textures to try it out")
-    else:
-        chosen = TrainingConfig(**given)
-    if dry_run:
-        from ..training._data import open_data
-
-        chosen = chosen.resolve()
-        data = open_data(chosen)
-        typer.echo(json.dumps(dataclasses.asdict(chosen), indent=2))
-        typer.echo(f"data: {data.describe()}", err=True)
-        return
-    training.train(chosen, resume=resume, check_data=check_data)
-
-
-@app.command(cls=Command)
-def generate(
-    checkpoint: Annotated[str, typer.Argument(help="A checkpoint, or the folder of a run (takes its newest).")],
-    seeds: Annotated[str, typer.Option(help="Which samples: 0-15, or 3,7,20-29.")] = "0-15",
-    trunc: Annotated[
-        float, typer.Option(help="Truncation: 1 is the full variety, less is nearer to the average.")
-    ] = 1.0,
-    class_: Annotated[
-        str | None, typer.Option("--class", help="Class, by name or number.", show_default="every class")
-    ] = None,
-    out: Annotated[str, typer.Option(help="Folder for the pictures.")] = "generated",
-    noise: Annotated[
-        str, typer.Option(help="Fine detail: random, by the seed; const, the same in each picture; none.")
-    ] = "random",
-    batch: Annotated[int, typer.Option(help="Pictures at once; random noise takes one.")] = 16,
-    device: Device = "auto",
-) -> None:
-    """Make pictures with a trained generator: a PNG for each seed and class, and grid.png of them all.
-
-    Example: imgops generate runs/textures --seeds 0-15 --trunc 0.7 --class brick --out pictures
-    """
-    from .generate import generate as run
-
-    say(run(checkpoint, seeds, trunc, class_, out, noise, batch, device))
-
-
-@app.command(cls=Command)
-def info(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
-    """Say what runs here: versions, and which backends of each op exist on each device; why not, and the remedy."""
-    from . import info as page
-
-    facts = page.collect()
-    if as_json:
-        typer.echo(json.dumps(facts, indent=2))
-    else:
-        page.show(facts)
-
-
-@app.command(cls=Command)
-def demo(
-    out: Annotated[str, typer.Option(help="Folder for the results.")] = "demo",
-    minutes: Annotated[float, typer.Option(help="Time limit of the whole demo.")] = 5.0,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-) -> None:
-    """Train a small network on free textures within minutes, and measure the fused ops against plain PyTorch.
-
-    Writes samples.png (real and generated, a class a row), losses.png and speed.md.
-    """
-    from .demo import run
-
-    run(out, minutes * 60, seed)
-
-
-app.command(cls=Command)(dream)
+style_app = typer.Typer(
+    cls=DefaultCommand,
+    help="Give pictures, folders or videos the style of others; train-fast and train-adain train networks for it.",
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (transfer, train_fast, train_adain):
+    style_app.command(cls=Command)(command)
+for command in (train, generate, info, demo, dream):
+    app.command(cls=Command)(command)
 app.add_typer(style_app, name="style")

@@ -3,406 +3,114 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import itertools
-import re
-import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import torch
-from torch import Tensor
+import typer
 
-from .. import __version__
-from .._memory import OutOfMemory
-from ..data._formats import picture_suffixes
-from ..data.colours import is_grey
-from ..data.flow import occlusion, optical_flow, warp
-from ..data.pictures import Picture, fill_hidden, resize_picture, write_picture
-from ..data.video import Frame, is_video, probe_video, read_timed_frames
-from ..style.objective import resized
-from ..style.optimization import Progress, ratio_of, style_size
-from ..style.settings import OptimizeSettings
-from ..style.transfer import Transfer, TransferSettings
-from ._batch import (
-    check_moving,
-    find_files,
-    is_file,
-    make_each,
-    moves,
-    moving_ending,
-    read_still,
-    result_paths,
-    without_results,
-)
-from ._pictures import Reporter, check_results, choose_device, interruptible, peak_memory
-from ._quiet import say
-from ._video import Kept, Video, make_video
+from .._settings import MACHINE, NETWORKS, RESULT, same_as
+from ..style.settings import OPTIMIZE, PARTS, STYLE, VIDEO, TransferSettings
+from ..training.config import TrainingConfig
+from ._options import Given, Preview, Quality, options
 
-#: endings of the files that are networks of styles
-_NETWORKS = (".safetensors", ".pth", ".pt", ".model")
-#: how far colours of a mask may differ that are the same, and below what it is as good as black
-_SAME, _FAINT = 0.02, 0.1
-_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-
-
-def parse_bytes(text: str) -> float:
-    """``"4GB"`` to 4e9; also K, M, T, with or without the B.
-
-    Raises:
-        ValueError: the text is no amount of memory.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", text, re.IGNORECASE)
-    if not match or float(match[1]) <= 0:
-        raise ValueError(f"--memory takes an amount like 4GB or 900MB; got {text!r}")
-    return float(match[1]) * _UNITS[match[2].upper()]
-
-
-def parse_layers(option: str, text: str | None) -> Mapping[str, float] | None:
-    """``"relu1_1=256,relu2_1"`` to {"relu1_1": 256, "relu2_1": 1}.
-
-    Raises:
-        ValueError: a weight that is no number.
-    """
-    if text is None:
-        return None
-    layers = {}
-    for part in text.split(","):
-        name, _, weight = part.strip().partition("=")
-        try:
-            layers[name] = float(weight or 1)
-        except ValueError:
-            raise ValueError(f"{option} takes layers like relu1_1=256,relu2_1=64; got {part!r}") from None
-    return layers
-
-
-def parse_numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    """``"3,1"`` to (3.0, 1.0).
-
-    Raises:
-        ValueError: the text is no list of numbers.
-    """
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"{option} takes numbers like 3,1; got {text!r}") from None
+#: the settings that only some methods look at
+_ADAIN = ("alpha", "convention", "decoder")
+_ENCODERS = ("weights", "pooling", "padding_mode", "preprocessing", "memory", "style_scale")
+_OPTIMIZATION = (
+    "steps", "later_steps", "first_size", "content_weight", "content_layers", "style_layers", "style_loss",
+    "normalization", "tv_weight", "optimizer", "lr", "init", "average", "frame_steps", "seed", "tile",
+)  # fmt: skip
+IDLE = {"optimize": _ADAIN, "adain": _OPTIMIZATION, "fast": (*_ADAIN, *_ENCODERS, *_OPTIMIZATION)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
     """What to make of what, as the command line says it."""
 
-    content: str
-    styles: tuple[str, ...]
-    out: str | None
+    content: Annotated[str, typer.Argument(help="A picture, a folder of them, a video or GIF, or samples:NAME.")]
+    styles: Annotated[
+        list[str],
+        typer.Argument(
+            help="Pictures whose style it gets, mixed; or a folder: one result for each. Networks for fast.",
+            show_default=False,
+        ),
+    ] = dataclasses.field(default_factory=list)
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="PNG, JPEG or TIFF; of a video GIF, MP4, MOV, MKV or WebM; or a folder.",
+            rich_help_panel=RESULT,
+            show_default="CONTENT-STYLE.png",
+        ),
+    ] = None
+    masks: Annotated[
+        list[str],
+        typer.Option(
+            "--mask", help="Where a style goes, white; once for each style. The rest stays.", rich_help_panel=PARTS
+        ),
+    ] = dataclasses.field(default_factory=list)
+    style_masks: Annotated[
+        list[str],
+        typer.Option(
+            "--style-mask",
+            help="The part of a style that counts, white; once for each style.",
+            rich_help_panel=PARTS,
+        ),
+    ] = dataclasses.field(default_factory=list)
     settings: TransferSettings
-    masks: tuple[str, ...] = ()
-    style_masks: tuple[str, ...] = ()
-    preview: str | None = None
-    quality: int = 95
+    preview: Preview = None
+    quality: Quality = 95
+    device: str = same_as(TrainingConfig, "device", MACHINE)
 
 
-def run(job: Job) -> None:
-    """Make the pictures and videos of a job, and say where they are.
+@options(RESULT, STYLE, PARTS, OPTIMIZE, VIDEO, NETWORKS, MACHINE)
+def transfer(job: Job, given: Given) -> None:
+    """Give a picture, a folder of them or a video the style of other pictures.
 
-    Raises:
-        OSError, ValueError, ImportError: what cannot be read, written, or does not fit. Of several contents the others
-            are made first.
+    Example: imgops style samples:chelsea samples:gravel -o cat.png --size 256
+
+    The settings and the seed are kept in the result's metadata. A video that Ctrl-C stopped goes on with the same
+    command. Networks for the methods fast and adain are trained by
+    the commands below; each has its own --help.
     """
-    settings = dataclasses.replace(job.settings, device=choose_device(job.settings.device))
-    fast = settings.method == "fast"
-    if job.style_masks and fast:
-        raise ValueError("--style-mask is for the methods optimize and adain; the networks of fast are whole styles")
-    contents = find_files(job.content)
-    choices = _style_choices(job.styles, _NETWORKS if fast else picture_suffixes())
-    for option, names in (("--mask", job.masks), ("--style-mask", job.style_masks)):
-        if names and len(names) != len(choices[0]):
-            raise ValueError(f"{option} must be given once for each of the {len(choices[0])} styles; got {len(names)}")
-    contents = without_results(contents, lambda files: _outputs(job, files, choices, here=True))
-    outputs = _outputs(job, contents, choices)
-    check_results(outputs, job.preview, [*contents, *itertools.chain(*choices), *job.masks, *job.style_masks])
-    shared = None if fast else Transfer(settings)
-    with interruptible() as stopped:
-        works = _works(job, settings, shared, contents, choices, outputs, stopped)
-        make_each(((work.content, work.make) for work in works), len(outputs), stopped)
+    from ._pictures import warn_of_idle, warn_of_quality
+    from ._style import run
+
+    method, weights = job.settings.method, job.settings.weights
+    names = _networks(job.styles, weights, given) if method == "fast" else job.styles
+    if not names:
+        raise ValueError(f"STYLES is missing: {'a network' if method == 'fast' else 'a picture or samples:NAME'}")
+    idle = [name for name in IDLE[method] if name != "weights" or names != [weights]]
+    warn_of_idle(given, idle, f"with the method {method}")
+    if method == "optimize" and job.settings.optimize.init != "noise":
+        warn_of_idle(given, ("seed",), "without --init noise")
+    warn_of_quality(given, job.out)
+    run(dataclasses.replace(job, styles=names))
 
 
-def _works(
-    job: Job,
-    settings: TransferSettings,
-    shared: Transfer | None,
-    contents: Sequence[str],
-    choices: Sequence[tuple[str, ...]],
-    outputs: Sequence[Path],
-    stopped: Callable[[], bool],
-) -> Iterator[_Work]:
-    """The works, one at a time; those of one choice of styles share what is loaded."""
-    paths = iter(outputs)
-    for names in choices:
-        choice = _Choice(settings, names, shared)
-        for content in contents:
-            yield _Work(job, settings, choice, content, next(paths), stopped)
+def _networks(styles: list[str], weights: str, given: Given) -> list[str]:
+    """The networks of the method fast: those named as styles; or a network's file that is given as --weights, where
+    there are no styles, or pictures alone."""
+    if "weights" not in given:
+        return styles
+    from ..data.samples import PREFIX
+    from ..models.style_weights import load_transform_net
+    from ..style.transfer import names_picture
 
-
-class _Choice:
-    """The styles that are mixed in a result, loaded when they are first asked for."""
-
-    def __init__(self, settings: TransferSettings, names: Sequence[str], shared: Transfer | None) -> None:
-        self.settings, self.names, self.shared = settings, names, shared
-
-    @functools.cached_property
-    def transfer(self) -> Transfer:
-        """The method; of "fast" the networks are the styles."""
-        return self.shared or Transfer(self.settings, self.names)
-
-    @functools.cached_property
-    def styles(self) -> list[Picture]:
-        """The pictures, none of the method "fast"."""
-        return [] if self.settings.method == "fast" else [read_style(name) for name in self.names]
-
-
-class _Work:
-    """One content in the styles of one choice."""
-
-    def __init__(
-        self,
-        job: Job,
-        settings: TransferSettings,
-        choice: _Choice,
-        content: str,
-        out: Path,
-        stopped: Callable[[], bool],
-    ) -> None:
-        self.job, self.settings, self.choice, self.stopped = job, settings, choice, stopped
-        self.content, self.out = content, out
-
-    def make(self) -> None:
-        """A video from what moves, where the result can move; or else a picture."""
-        self.transfer, self.names = self.choice.transfer, self.choice.names
-        self.styles, self.alphas = [p.pixels for p in self.choice.styles], [p.alpha for p in self.choice.styles]
-        self.video() if is_video(self.out) else self.picture()
-
-    def picture(self) -> None:
-        """A picture from a picture; if it is stopped, as it is then."""
-        picture = read_still(self.content)
-        size = self._size(picture.pixels)
-        masks, style_masks = self._masks(picture.pixels)
-        # no more pixels are kept than are used
-        pixels = _at_most(fill_hidden(picture.pixels, picture.alpha), size)
-        styles = [self._shrunk(style, size) for style in self.styles]
-        plan = self._announce(pixels, styles) if self.settings.method == "optimize" else None
-        start, failure, alpha = time.monotonic(), None, picture.alpha
-        seen = None if alpha is None else _at_most(alpha, size)
-        del picture
-        with Reporter(Path(self.content).name, self.job.preview) as reporter:
-            try:
-                result = self.transfer(
-                    pixels, styles, masks=masks, style_masks=style_masks, alpha=seen, on_step=self._tell(reporter)
-                )
-            except OutOfMemory as error:
-                if error.picture is None:
-                    raise
-                result, failure = error.picture, error
-            if self.settings.keep_colours is not None and is_grey(result):
-                result = result[:1]
-            reporter.finish(result)
-        alpha = None if alpha is None else resize_picture(alpha, max(result.shape[1:]))
-        write_picture(self.out, result, alpha=alpha, settings=self._record(size, plan), quality=self.job.quality)
-        how = "stopped, " if self.stopped() else ""
-        say(f"{self.out}: {_dimensions(result)} pixels, {how}{time.monotonic() - start:.0f} s, {peak_memory()}")
-        if failure is not None:
-            raise ValueError(f"{self.out} is of {_dimensions(result)} pixels only: at the next size {failure}")
-
-    def video(self) -> None:
-        """A video from a video, its sound kept; with the method "optimize" each frame begins at the last one, moved
-        as the picture moves. If it is stopped, the frames until then."""
-        info = probe_video(self.content)
-        sound = self.content if info.has_audio and self.out.suffix.lower() != ".gif" else None
-        start = time.monotonic()
-        size = self._size(torch.empty(3, info.height, info.width))
-        weights = [self.settings.weights, self.settings.decoder]
-        files = [self.content, *self.names, *self.job.masks, *self.job.style_masks, *weights]
-        video = Video(self.out, info.fps, info.time_base, sound, self._record(size, None), files, info.frames)
-        with Reporter(Path(self.content).name, self.job.preview) as reporter:
-            made = make_video(video, lambda kept: self._frames(size, kept), reporter, self.stopped)
-        say(f"{self.out}: {made}, {time.monotonic() - start:.0f} s, {peak_memory()}")
-
-    def _frames(self, size: int, kept: Kept | None) -> Iterator[Frame]:
-        """The result of each frame that is not kept."""
-        previous: tuple[Tensor, Tensor] | None = None
-        styles = [self._shrunk(style, size) for style in self.styles]
-        masks: tuple[list[Tensor] | None, list[Tensor | None] | None] | None = None
-        for number, (frame, duration) in enumerate(read_timed_frames(self.content), 1):
-            if kept is not None and number < kept.frames:
-                continue
-            small = resize_picture(frame, size)
-            if kept is not None and number == kept.frames:
-                previous = small, kept.last
-                continue
-            masks = self._masks(frame) if masks is None else masks
-            init = None
-            if previous is not None and self.settings.method == "optimize":
-                backward = optical_flow(previous[0], small)
-                init = warp(previous[1], backward).clamp(0, 1)
-                # what the last frame does not show begins as the content
-                init = torch.where(occlusion(optical_flow(small, previous[0]), backward), small, init)
-            result = self.transfer(small, styles, masks=masks[0], style_masks=masks[1], init=init)
-            previous = small, result
-            yield Frame(result, duration)
-
-    def _size(self, content: Tensor) -> int:
-        """The longer side of the result; that it is enlarged without being asked for is said."""
-        size, (height, width) = self.transfer.size_of(content), content.shape[1:]
-        if self.settings.size is None and size > max(height, width):
-            warnings.warn(
-                f"{self.content} is {width} x {height} pixels: enlarged to a size of {size}, as no side may be shorter "
-                "than 16",
-                stacklevel=1,
-            )
-        return size
-
-    def _shrunk(self, style: Tensor, size: int) -> Tensor:
-        return _at_most(style, style_size(style, size, self.settings.optimize))
-
-    def _masks(self, content: Tensor) -> tuple[list[Tensor] | None, list[Tensor | None] | None]:
-        """The masks of the content and of the styles, which must have their shapes."""
-        masks = [read_mask(name, content, self.content) for name in self.job.masks]
-        parts = list(self.alphas)
-        for i, name in enumerate(self.job.style_masks):
-            part, alpha = read_mask(name, self.styles[i], self.names[i]), self.alphas[i]
-            parts[i] = part if alpha is None else resized(part, alpha) * alpha
-            if not parts[i].any():  # type: ignore[union-attr]
-                raise ValueError(f"{name}: leaves nothing of what {self.names[i]} shows")
-        return masks or None, None if all(part is None for part in parts) else parts
-
-    def _tell(self, reporter: Reporter) -> Callable[[Progress], bool]:
-        def tell(progress: Progress) -> bool:
-            losses = ", ".join(f"{name} {value:.3g}" for name, value in progress.losses.items())
-            reporter.update(progress.share, progress.picture, f"{progress.size} px, {losses}")
-            return self.stopped()
-
-        return tell
-
-    def _announce(self, content: Tensor, styles: Sequence[Tensor]) -> OptimizeSettings:
-        """Print the estimate of memory and time before the work; the settings with their tile."""
-        settings, memory, seconds = self.transfer.plan(content, styles)
-        memory += sum(style.nbytes for style in self.styles)
-        tiles = "" if settings.tile is None else f", in tiles of {settings.tile} pixels"
-        rounds = len(settings.scales(ratio_of(content)))
-        what = f"{settings.size} pixels in {rounds} round{'s' if rounds > 1 else ''}"
-        say(f"{what}{tiles}: about {_duration(seconds)} and {memory / 1e9:.1f} GB")
-        return settings
-
-    def _record(self, size: int, plan: OptimizeSettings | None) -> dict[str, Any]:
-        """What the result's metadata tell."""
-        settings = dataclasses.asdict(self.settings) | {"size": size}
-        if self.settings.method != "optimize":
-            del settings["optimize"]
-        elif plan is not None:
-            settings["optimize"] = dataclasses.asdict(plan)
-        masks = {"masks": list(self.job.masks), "style_masks": list(self.job.style_masks)}
-        names = {"content": self.content, "styles": list(self.names)}
-        return {"imgops": __version__, "command": "style", **names, **masks, **settings}
-
-
-def _at_most(picture: Tensor, size: int) -> Tensor:
-    """The picture with a longer side of ``size`` pixels, if it is larger."""
-    return resize_picture(picture, size) if size < max(picture.shape[1:]) else picture
-
-
-def read_style(name: str) -> Picture:
-    """A style: what is hidden of it has the colours around.
-
-    Raises:
-        OSError, ValueError: it cannot be read; nothing of it is visible.
-    """
-    picture = read_still(name)
-    if picture.alpha is not None and not picture.alpha.any():
-        raise ValueError(f"{name}: is transparent all over; a style needs something that can be seen")
-    return picture._replace(pixels=fill_hidden(picture.pixels, picture.alpha))
-
-
-def read_mask(name: str, like: Tensor, of: str) -> Tensor:
-    """A mask [1, H, W] in [0, 1], whose shape must be that of ``like``: the brightness of a picture where it is opaque;
-    or its alpha, where the colour that shows is the same all over. Of coloured pixels the largest channel counts, or
-    the smallest where the largest is the same all over; both are said.
-
-    Raises:
-        OSError, ValueError: it cannot be read; it has another shape, or is black all over.
-    """
-    picture = read_still(name)
-    mask = _brightness(name, picture)
-    height, width = like.shape[1:]
-    # the same shape at another size is as good, to a pixel or a hundredth
-    tolerance = max(1.0, 0.01 * min(mask.shape[1:]))
-    scale = max(mask.shape[1:]) / max(height, width)
-    if max(abs(mask.shape[1] - height * scale), abs(mask.shape[2] - width * scale)) > tolerance:
-        raise ValueError(
-            f"{name}: the mask is {_dimensions(mask)} pixels, {of} is {width} x {height}; a mask has the shape of its "
-            "picture"
-        )
-    if float(mask.max()) <= 0:
-        raise ValueError(f"{name}: the mask is black all over, which leaves nothing; what is meant is white")
-    if float(mask.max()) < _FAINT:
+    if not all(name.startswith(PREFIX) or names_picture(name) for name in styles):
+        return styles
+    try:
+        load_transform_net(weights)
+    except ValueError:
+        # an encoder's; what is said of the pictures helps
+        if styles:
+            return styles
+        raise
+    if styles:
         warnings.warn(
-            f"{name}: the mask is at most {float(mask.max()) * 255:.0f} of 255 bright; what is meant is white",
+            f"{', '.join(styles)} is not looked at: with the method fast the network of --weights is the style",
             stacklevel=1,
         )
-    return mask
-
-
-def _brightness(name: str, picture: Picture) -> Tensor:
-    """How white a mask is, [1, H, W]; see :func:`read_mask`."""
-    pixels, alpha = picture.pixels, picture.alpha
-    shown = pixels.flatten(1) if alpha is None else pixels[:, alpha[0] > 0]
-    plain = bool(shown.numel() == 0 or (shown.amax(1) - shown.amin(1)).max() <= _SAME)
-    if alpha is not None and plain and float(alpha.max() - alpha.min()) > _SAME:
-        if shown.amax() < _FAINT:
-            warnings.warn(f"{name}: the mask is black where it is opaque, so its alpha is taken", stacklevel=1)
-        return alpha
-    mask = pixels.amax(0, keepdim=True)
-    if float((shown.amax(0) - shown.amin(0)).max() if shown.numel() else 0) > _FAINT:
-        largest = shown.amax(0)
-        flat = bool(largest.max() - largest.min() <= _SAME) and not plain
-        mask = pixels.amin(0, keepdim=True) if flat else mask
-        which = "smallest" if flat else "largest"
-        warnings.warn(f"{name}: the mask has colours, of which the {which} channel counts", stacklevel=1)
-    return mask if alpha is None else mask * alpha
-
-
-def _style_choices(styles: Sequence[str], endings: Collection[str]) -> list[tuple[str, ...]]:
-    """The styles of each run: all of them together, or each of a folder's by itself."""
-    if len(styles) == 1:
-        return [(name,) for name in find_files(styles[0], endings)]
-    for name in styles:
-        if is_file(name) and Path(name).is_dir():
-            raise ValueError(f"{name}: a folder of styles stands alone; each of its pictures is a style of its own")
-    return [tuple(styles)]
-
-
-def _outputs(job: Job, contents: Sequence[str], choices: Sequence[Sequence[str]], here: bool = False) -> list[Path]:
-    """Where each result goes, in the order of the work; ``here``: whatever is there.
-
-    Raises:
-        ValueError: several results for one file, or an ending that is not written.
-    """
-    sources = [(content, *styles) for styles in choices for content in contents]
-    tails = [moving_ending(content) if moves(content) else ".png" for content, *_ in sources]
-    outputs = result_paths("./" if here and job.out is None else job.out, sources, tails)
-    for (content, *_), out in zip(sources, outputs, strict=True):
-        check_moving(out, content)
-    return outputs
-
-
-def _dimensions(picture: Tensor) -> str:
-    return f"{picture.shape[2]} x {picture.shape[1]}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return [weights]

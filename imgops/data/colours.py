@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .._settings import KEEP_COLOURS
+
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
-#: the ways to keep the colours of a content, as :func:`keep_colours` takes them
-KEEP_COLOURS = ("luma", "coral", "histogram")
 #: luma of R, G, B (ITU-R BT.601)
 _LUMA = (0.299, 0.587, 0.114)
 #: the least variance by which colours are divided, that of 1/300 of the range: a grey picture's chroma is rounding

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from .._settings import SEED, Bounds
+from .._settings import MACHINE, RESULT, SEED, Bounds, Choice, check, setting
+
+#: the group of its options on the help page
+DREAM = "Dream"
 
 #: what is done to the gradient before a step
 NORMALISATIONS = ("mean", "std", "laplacian", "none")
@@ -14,6 +16,8 @@ PARAMETRISATIONS = ("pixels", "fourier")
 #: the default step_size for pixels by the normalisation, and for Fourier coefficients by any
 STEP_SIZES = {"mean": 0.005, "std": 0.007, "laplacian": 0.004, "none": 0.0001}
 FOURIER_STEP_SIZE = 0.03
+#: by default a zoom leaves this share of a frame, and turns it by so many degrees
+ZOOM, ROTATE = 0.05, 0.0
 
 
 @dataclass(frozen=True)
@@ -51,43 +55,29 @@ class DreamSettings:
     0.007
     """
 
-    octaves: int = 4
-    octave_scale: float = 1.4
-    steps: int = 10
-    step_size: float | None = None
-    jitter: int = 32
-    normalization: str = "laplacian"
-    seed: int = 0
-    tile: int | None = None
-    alpha: float | None = None
-    parametrisation: str = "pixels"
+    # each is planned before those too small for the network are left out
+    octaves: int = setting(4, DREAM, "Sizes, from small to large.", allowed=Bounds(1, most=1000))
+    octave_scale: float = setting(1.4, DREAM, "Ratio of each size to the one before.", allowed=Bounds(1, above=True))
+    steps: int = setting(10, DREAM, "At each size.", allowed=Bounds(1))
+    step_size: float | None = setting(
+        None, DREAM, "How strong a step is.", "by the normalization", Bounds(0, above=True)
+    )
+    jitter: int = setting(32, DREAM, "Pixels that the picture is moved by.", allowed=Bounds(0, most=65536))
+    normalization: str = setting(
+        "laplacian", DREAM, "Of the gradient: laplacian, mean, std or none.", allowed=Choice(NORMALISATIONS)
+    )
+    seed: int = setting(0, RESULT, "Of noise and jitter.", allowed=SEED)
+    tile: int | None = setting(None, MACHINE, "Side of the tiles of large pictures, in pixels.", allowed=Bounds(1))
+    alpha: float | None = setting(
+        None,
+        DREAM,
+        "Stay near the picture, with activations this many times its own.",
+        allowed=Bounds(1, above=True),
+    )
+    parametrisation: str = setting("pixels", allowed=Choice(PARAMETRISATIONS))
 
     def __post_init__(self) -> None:
-        for name, least in (("octaves", 1), ("steps", 1), ("jitter", 0), ("seed", 0), ("tile", 1)):
-            value = getattr(self, name)
-            if value is None and name == "tile":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"DreamSettings: {name} must be an int; got {value!r}")
-            if value < least:
-                raise ValueError(f"DreamSettings: {name} must be >= {least}; got {value}")
-        SEED.check("DreamSettings: seed", self.seed)
-        Bounds(0, most=65536).check("DreamSettings: jitter", self.jitter)
-        # each is planned before those too small for the network are left out
-        Bounds(1, most=1000).check("DreamSettings: octaves", self.octaves)
-        for name, above in (("octave_scale", 1), ("step_size", 0), ("alpha", 1)):
-            value = getattr(self, name)
-            if value is None and name != "octave_scale":
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(f"DreamSettings: {name} must be a number; got {value!r}")
-            if not above < value < math.inf:
-                raise ValueError(f"DreamSettings: {name} must be above {above} and finite; got {value}")
-        for name, allowed in (("normalization", NORMALISATIONS), ("parametrisation", PARAMETRISATIONS)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"DreamSettings: {name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}"
-                )
+        check(self, "DreamSettings: ")
 
     @property
     def resolved_step_size(self) -> float:

@@ -14,7 +14,7 @@ from ._state import evaluating, working_picture
 from .gradient import Gradient
 from .objectives import GuidedObjective, Objective, check_picture
 from .octaves import check_settings, dreamt, starting_picture
-from .settings import DreamSettings
+from .settings import ROTATE, ZOOM, DreamSettings
 
 #: pixels along each axis that one of a zoomed picture is made of
 _TAPS = 8
@@ -28,8 +28,8 @@ def zoom_frames(
     objectives: Sequence[Objective | GuidedObjective],
     settings: DreamSettings | None = None,
     frames: int = 100,
-    zoom: float = 0.05,
-    rotate: float = 0.0,
+    zoom: float = ZOOM,
+    rotate: float = ROTATE,
     on_frame: Callable[[int, Tensor], None] | None = None,
     *,
     keep_colours: bool = True,
@@ -90,7 +90,7 @@ def zoom_frames(
     return run()
 
 
-def zoom_picture(picture: Tensor, zoom: float = 0.05, rotate: float = 0.0) -> Tensor:
+def zoom_picture(picture: Tensor, zoom: float = ZOOM, rotate: float = ROTATE) -> Tensor:
     """A picture seen from nearer and turned about its middle; what was outside is reflected in.
 
     Args:

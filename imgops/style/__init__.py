@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from .objective import Objective as Objective
     from .optimization import Progress as Progress
     from .optimization import optimize as optimize
-    from .settings import AdaINTraining as AdaINTraining
-    from .settings import FastTraining as FastTraining
     from .settings import OptimizeSettings as OptimizeSettings
+    from .settings import TransferSettings as TransferSettings
     from .training import train_adain as train_adain
     from .training import train_fast as train_fast
+    from .training_settings import AdaINTraining as AdaINTraining
+    from .training_settings import FastTraining as FastTraining
     from .transfer import Transfer as Transfer
-    from .transfer import TransferSettings as TransferSettings
 
 _HOMES = {
-    "AdaINTraining": ".settings",
-    "FastTraining": ".settings",
+    "AdaINTraining": ".training_settings",
+    "FastTraining": ".training_settings",
     "Objective": ".objective",
     "OptimizeSettings": ".settings",
     "Progress": ".optimization",
     "Transfer": ".transfer",
-    "TransferSettings": ".transfer",
+    "TransferSettings": ".settings",
     "optimize": ".optimization",
     "stylize_adain": ".arbitrary",
     "stylize_fast": ".fast",

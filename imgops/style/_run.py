@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.files import write_file
-from .settings import Training
+from .training_settings import Training
 
 FORMAT = 1
 #: what is told of each step: its number, that of the last, the losses by name, and a picture [3, H, W] of what the

@@ -12,9 +12,8 @@ from ..models.adain_decoder import AdaINDecoder
 from ..models.tiling import Field, plan_tiles, receptive_fields
 from ..nn import Features
 from ..ops.adain import adain, adaptive_instance_norm
+from .settings import CONVENTIONS
 
-#: how the statistics of features are taken
-CONVENTIONS = ("pytorch", "lua")
 #: the fewest pixels a side of a picture
 MINIMUM = 16
 #: added to variances

@@ -10,10 +10,6 @@ from torch import Tensor
 
 from ..ops.gram_matrix import gram_matrix
 
-#: how a style is told: by the Gram matrix, or by the mean and covariance of a Gaussian
-STYLE_LOSSES = ("gram", "wasserstein")
-#: what losses are divided by
-NORMALIZATIONS = ("relative", "chw", "hw", "none", "gatys")
 #: variance added to that of every direction, a share of the target's mean variance
 _LEAST_VARIANCE = 1e-4
 
@@ -93,8 +89,8 @@ class StyleSums:
     """What tells the style of a picture, summed over its tiles.
 
     Args:
-        kind: one of :data:`STYLE_LOSSES`.
-        normalization: one of :data:`NORMALIZATIONS`.
+        kind: one of :data:`~imgops.style.settings.STYLE_LOSSES`.
+        normalization: one of :data:`~imgops.style.settings.NORMALIZATIONS`.
     """
 
     def __init__(self, kind: str, normalization: str) -> None:

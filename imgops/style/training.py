@@ -20,7 +20,7 @@ from ..models.vgg import VGG
 from ..nn import Features, StyleLoss, TotalVariation
 from ..ops.adain import adain
 from ._run import OnStep, check_out, run
-from .settings import AdaINTraining, FastTraining, Training
+from .training_settings import AdaINTraining, FastTraining, Training
 
 Network = TypeVar("Network", bound=nn.Module)
 

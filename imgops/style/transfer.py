@@ -5,31 +5,27 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from .._memory import OutOfMemory, naming_remedy
-from .._settings import SIDE
 from ..data._formats import picture_suffixes
-from ..data.colours import KEEP_COLOURS, is_grey, keep_colours, keep_luma
+from ..data.colours import is_grey, keep_colours, keep_luma
 from ..data.pictures import resize_picture, resized_shape
 from ..data.samples import PREFIX
 from ..models.adain_decoder import AdaINDecoder
 from ..models.style_weights import fast_styles, load_adain_decoder, load_transform_net
 from ..models.transform_net import TransformNet
 from ..models.weights import load_encoder
-from ..nn._checks import check_choice, check_size
-from .arbitrary import CONVENTIONS, stylize_adain
+from .arbitrary import stylize_adain
 from .fast import stylize_fast
 from .objective import Objective, resize_to, resized
 from .optimization import Progress, check_pictures, check_size_of, least_size, optimize, ratio_of, style_size
 from .planning import check_room, check_room_in_one_pass, choose_tile, memory_of, work_of
-from .settings import OptimizeSettings
+from .settings import DEFAULT_SIZE, OptimizeSettings, TransferSettings
 
-METHODS = ("optimize", "fast", "adain")
 #: what helps where memory runs out
 _REMEDIES = {
     "optimize": "give --memory or --tile, which make tiles, or a smaller --size",
@@ -40,67 +36,6 @@ _REMEDIES = {
 PROBE_SIZE = 256
 #: pixels a side of the tiles of AdaIN, where memory is limited
 ADAIN_TILE = 1024
-#: the longer side of a result whose size is not chosen, if the content is larger
-DEFAULT_SIZE = 512
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransferSettings:
-    """Which method, and with what.
-
-    Args:
-        method: "optimize" (Gatys et al. 2016), "fast" (Johnson et al. 2016, a network a style) or "adain" (Huang and
-            Belongie 2017, any style). Default "optimize".
-        weights: the encoder's, as :func:`~imgops.models.weights.load_encoder` takes them. Default "default".
-        pooling: of the encoder. Default: as its weights were trained, but "average" (Gatys et al. 2016) where the
-            method is "optimize".
-        padding_mode: of the encoder. Default: "replicate", which draws no frame; where the method is "adain" and the
-            encoder was trained with another than "zeros", that one.
-        preprocessing: what the encoder's weights expect, see :func:`~imgops.models.weights.load_encoder`. Default:
-            what the file is known to.
-        decoder: of AdaIN, a file, or "default" for the one that goes with the default encoder. Default "default".
-        size: longer side of the result in pixels; None takes the content's, at most 512, but so many that no side is
-            shorter than 16. Default None.
-        alpha: of AdaIN, 1 for all of the style, 0 for none. Default 1.
-        convention: of AdaIN, "pytorch" or "lua", see :func:`~imgops.style.arbitrary.stylize_adain`. Default "pytorch".
-        style_weights: how much of each style; None, the same of each. Default None.
-        keep_colours: "luma" takes only the brightness of the result; "coral" and "histogram" give the styles (of
-            "fast", the result) the content's covariance or histograms of colours first. Default None.
-        memory: bytes that the program may take, which chooses tiles for "optimize" (those of "adain" are always of 1024
-            pixels, and "fast" has none); None, no limit and no tiles. Default None.
-        optimize: settings of the optimisation; its size is ``size``.
-        device: "cpu", "cuda", ... Default "cpu".
-
-    Raises:
-        TypeError, ValueError: a value out of range, named.
-    """
-
-    method: str = "optimize"
-    weights: str = "default"
-    pooling: str | None = None
-    padding_mode: str | None = None
-    preprocessing: str | None = None
-    decoder: str = "default"
-    size: int | None = None
-    alpha: float = 1.0
-    convention: str = "pytorch"
-    style_weights: tuple[float, ...] | None = None
-    keep_colours: str | None = None
-    memory: float | None = None
-    optimize: OptimizeSettings = field(default_factory=OptimizeSettings)
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        check_choice("style", "method", self.method, METHODS)
-        check_choice("style", "convention", self.convention, CONVENTIONS)
-        if self.keep_colours is not None:
-            check_choice("style", "keep_colours", self.keep_colours, KEEP_COLOURS)
-        if self.size is not None:
-            SIDE.check("style: size", check_size("style", "size", self.size, 16))
-        if self.memory is not None and not self.memory > 0:
-            raise ValueError(f"style: memory must be > 0; got {self.memory}")
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"style: alpha must be 0 to 1; got {self.alpha}")
 
 
 class Transfer:

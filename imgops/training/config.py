@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .._device import choose_device
-from .._settings import SEED, Bounds, Choice, check_types, checked, powers_of_two
+from .._settings import SEED, Bounds, Choice, check_types, checked, powers_of_two, setting
 
 #: from this side on, the path length is regularised unless the configuration says otherwise
 PATH_LENGTH_FROM = 256
@@ -49,16 +49,6 @@ SHARE, DECAY = Bounds(0, 1), Bounds(0, 1, below=True)
 ARCHITECTURE = Choice(("skip", "resnet", "orig"))
 
 
-def setting(
-    default: Any, panel: str, help: str, shown: str | None = None, allowed: Bounds | Choice | None = None
-) -> Any:
-    """A field with the group and the text of its command-line option, and what it may be; ``shown`` says what a default
-    of None means."""
-    return dataclasses.field(
-        default=default, metadata={"panel": panel, "help": help, "shown": shown, "allowed": allowed}
-    )
-
-
 @dataclass(frozen=True)
 class TrainingConfig:
     """Settings of a run; the defaults are StyleGAN2's (Karras et al. 2020), where None is resolved by :meth:`resolve`.
@@ -67,7 +57,10 @@ class TrainingConfig:
     """
 
     data: str = setting(
-        dataclasses.MISSING, "Data", "Folder or zip of pictures, or a free set: samples:textures, samples:pictures."
+        dataclasses.MISSING,
+        "Data",
+        "Folder or zip of pictures, or a free set: samples:textures, samples:pictures.",
+        "unless --resume",
     )
     out: str = setting(dataclasses.MISSING, "Run", "Folder for checkpoints, samples and statistics.")
     resolution: int = setting(

@@ -286,16 +286,16 @@ def test_memory_chooses_the_tile(network):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"size": 8}, "size must be >= 16; got 8"),
-        ({"steps": 0}, "steps must be >= 1"),
-        ({"optimizer": "sgd"}, "optimizer must be one of adam, lbfgs; got 'sgd'"),
-        ({"style_loss": "mmd"}, "style_loss must be one of gram, wasserstein"),
-        ({"normalization": "n"}, "normalization must be one of relative, chw"),
-        ({"init": "black"}, "init must be one of content, noise, style"),
-        ({"lr": 0.0}, "lr must be > 0"),
-        ({"content_weight": float("nan")}, "content_weight must be >= 0"),
-        ({"average": 1.0}, "average must be at least 0 and below 1; got 1.0"),
-        ({"tile": 0}, "tile must be >= 1"),
+        ({"size": 8}, "size must be 16 or more; got 8"),
+        ({"steps": 0}, "steps must be 1 or more"),
+        ({"optimizer": "sgd"}, "optimizer must be adam or lbfgs; got 'sgd'"),
+        ({"style_loss": "mmd"}, "style_loss must be gram or wasserstein"),
+        ({"normalization": "n"}, "normalization must be relative, chw, hw, none or gatys"),
+        ({"init": "black"}, "init must be content, noise or style"),
+        ({"lr": 0.0}, "lr must be above 0"),
+        ({"content_weight": float("nan")}, "content_weight must be 0 or more and finite"),
+        ({"average": 1.0}, r"average must be in \[0, 1\); got 1.0"),
+        ({"tile": 0}, "tile must be 1 or more"),
     ],
 )
 def test_settings_out_of_range_are_named(changes, message):

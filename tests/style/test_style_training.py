@@ -17,8 +17,8 @@ from imgops.models.vgg import VGG
 from imgops.nn import Features
 from imgops.style import _run
 from imgops.style._run import state_path
-from imgops.style.settings import AdaINTraining, FastTraining
 from imgops.style.training import train_adain, train_fast
+from imgops.style.training_settings import AdaINTraining, FastTraining
 
 STYLE = torch.rand(3, 40, 48)
 FAST = FastTraining(widths=(4, 6, 8), blocks=1, size=16, batch=2, steps=4, save_every=2, lr_end=0.1)
@@ -242,14 +242,14 @@ def test_what_cannot_be_trained_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"size": 8}, "FastTraining: size must be >= 16; got 8"),
-        ({"steps": 0}, "steps must be >= 1; got 0"),
-        ({"lr": math.nan}, "lr must be 0 to inf; got nan"),
+        ({"size": 8}, "FastTraining: size must be 16 or more; got 8"),
+        ({"steps": 0}, "steps must be 1 or more; got 0"),
+        ({"lr": math.nan}, "lr must be 0 or more and finite; got nan"),
         ({"content_weight": 0.0, "style_weight": 0.0}, "cannot both be 0"),
-        ({"lr_end": 2.0}, "lr_end must be 0 to 1; got 2.0"),
-        ({"zoom": 0.5}, "zoom must be 1 to inf; got 0.5"),
-        ({"style_weight": -1.0}, "style_weight must be 0 to inf; got -1.0"),
-        ({"style_size": 4}, "style_size must be >= 16; got 4"),
+        ({"lr_end": 2.0}, r"lr_end must be in \[0, 1\]; got 2.0"),
+        ({"zoom": 0.5}, "zoom must be 1 or more; got 0.5"),
+        ({"style_weight": -1.0}, "style_weight must be 0 or more; got -1.0"),
+        ({"style_size": 4}, "style_size must be 16 or more; got 4"),
     ],
 )
 def test_settings_out_of_range(change, message):
@@ -258,5 +258,5 @@ def test_settings_out_of_range(change, message):
 
 
 def test_identity_weight_out_of_range():
-    with pytest.raises(ValueError, match="AdaINTraining: identity_weight must be 0 to inf; got -1"):
+    with pytest.raises(ValueError, match="AdaINTraining: identity_weight must be 0 or more; got -1"):
         AdaINTraining(identity_weight=-1)

@@ -1,4 +1,4 @@
-"""``imgops style train-fast`` and ``train-adain``: the trainings with a bar, a preview, and Ctrl-C that saves."""
+"""The work of ``imgops style train-fast`` and ``train-adain``: a bar, a preview, and Ctrl-C that saves."""
 
 from __future__ import annotations
 
@@ -9,71 +9,53 @@ from pathlib import Path
 
 from torch import Tensor
 
+from .._device import choose_device
 from ..data.crops import RandomCrops
 from ..models.vgg import VGG
 from ..models.weights import load_encoder
-from ..style.settings import AdaINTraining, FastTraining
 from ..style.training import train_adain as run_adain
 from ..style.training import train_fast as run_fast
-from ._pictures import Reporter, check_results, check_writable, choose_device, interruptible
+from ._pictures import Reporter, check_results, check_writable, interruptible
 from ._quiet import say
-from .style import read_style
+from ._style import read_style
+from .style_adain import Job as AdaINJob
+from .style_fast import Job as FastJob
 
 #: what is told of each step: its number, that of the last, the losses, and a picture if the step is saved
 Tell = Callable[[int, int, dict[str, float], Tensor | None], bool]
 
 
-def train_fast(
-    style: str,
-    data: str,
-    out: str,
-    weights: str,
-    preprocessing: str | None,
-    settings: FastTraining,
-    *,
-    resume: bool,
-    device: str,
-    preview: str | None,
-) -> None:
+def train_fast(job: FastJob) -> None:
     """Train a network of one style."""
-    device = choose_device(device)
-    _check_out(out)
-    _tell_left_out(data)
-    picture, encoder = read_style(style), load_vgg(weights, preprocessing)
-    with _reporting(out, preview, style) as tell:
+    device = choose_device(job.device)
+    _check_out(job.out)
+    _tell_left_out(job.data)
+    picture, encoder = read_style(job.style), load_vgg(job.weights, job.preprocessing)
+    with _reporting(job.out, job.preview, job.style) as tell:
         run_fast(
             picture.pixels,
-            data,
-            out,
+            job.data,
+            job.out,
             encoder,
-            settings,
+            job.settings,
             style_mask=picture.alpha,
-            resume=resume,
+            resume=job.resume,
             device=device,
             on_step=tell,
         )
 
 
-def train_adain(
-    contents: str,
-    styles: str,
-    out: str,
-    weights: str,
-    preprocessing: str | None,
-    settings: AdaINTraining,
-    *,
-    resume: bool,
-    device: str,
-    preview: str | None,
-) -> None:
+def train_adain(job: AdaINJob) -> None:
     """Train a decoder for any style."""
-    device = choose_device(device)
-    _check_out(out)
-    for source in dict.fromkeys((contents, styles)):
+    device = choose_device(job.device)
+    _check_out(job.out)
+    for source in dict.fromkeys((job.contents, job.styles)):
         _tell_left_out(source)
-    encoder = load_vgg(weights, preprocessing)
-    with _reporting(out, preview) as tell:
-        run_adain(contents, styles, out, encoder, settings, resume=resume, device=device, on_step=tell)
+    encoder = load_vgg(job.weights, job.preprocessing)
+    with _reporting(job.out, job.preview) as tell:
+        run_adain(
+            job.contents, job.styles, job.out, encoder, job.settings, resume=job.resume, device=device, on_step=tell
+        )
 
 
 def _tell_left_out(source: str) -> None:

@@ -1,0 +1,265 @@
+"""The work of ``imgops dream``."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from torch import Tensor, nn
+
+from .. import __version__
+from .._device import choose_device
+from .._memory import naming_remedy
+from ..data.pictures import fill_hidden, resize_picture, write_picture
+from ..data.video import Frame, is_video, probe_video, read_timed_frames
+from ..dream import (
+    default_objectives,
+    describe_layers,
+    dream,
+    dream_frames,
+    parse_objective,
+    zoom_frames,
+)
+from ..dream.gradient import least_size
+from ..models.weights import load_encoder
+from ._batch import (
+    check_moving,
+    find_files,
+    make_each,
+    moves,
+    moving_ending,
+    read_still,
+    result_paths,
+    without_results,
+)
+from ._pictures import Reporter, Stopped, check_results, interruptible, peak_memory
+from ._quiet import say
+from ._video import Kept, Video, make_video
+from .dream import Job
+
+#: what stands for a picture where the dream begins with noise
+NOISE = "noise"
+#: the longer side of a dream from noise, and the largest of one from a picture whose size is not chosen
+DEFAULT_SIZE = 512
+#: the longer side that a guide is looked at in
+GUIDE_SIZE = 256
+#: pixels of the shorter side of a guide, at least, and of a picture that no layer is too deep for
+GUIDE_SHORTEST, TRUSTED = 80, 128
+#: what the metadata of a result do not tell, or tell by other words
+_UNTOLD = ("out", "preview", "layers", "list_layers", "fourier")
+
+
+def list_layers(weights: str) -> None:
+    """Print the layers of an encoder that can be dreamt with."""
+    network = load_encoder(weights)
+    table = Table(title=escape(f"{type(network).__name__} ({weights})"))
+    for column in ("layer", "channels", "stride"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    for layer in describe_layers(network):
+        table.add_row(layer.name, str(layer.channels), str(layer.stride))
+    Console().print(table)
+
+
+def run(job: Job) -> None:
+    """Dream, write the pictures or videos, and say where they are.
+
+    Raises:
+        OSError, ValueError, ImportError: what cannot be read, written, or does not fit; of several sources when the
+            others are done.
+    """
+    if not 0.01 <= job.fps <= 1000:
+        raise ValueError(f"--fps must be 0.01 to 1000; got {job.fps:g}")
+    picture = job.picture or NOISE
+    sources = [NOISE] if picture == NOISE else find_files(picture)
+    sources = without_results(sources, lambda files: _outputs(job, files, here=True))
+    outputs = _outputs(job, sources)
+    check_results(outputs, job.preview, [*sources, *([] if job.guide is None else [job.guide])])
+    network = load_encoder(job.weights, pooling=job.pooling, preprocessing=job.preprocessing, frame=False)
+    network.to(choose_device(job.device))
+    guide = () if job.guide is None else _guide(job.guide)
+    objectives: Sequence[Any] = [parse_objective(text, *guide) for text in job.layers]
+    if not objectives:
+        chosen = default_objectives(network)
+        objectives = chosen if job.guide is None else [parse_objective(one.layer, *guide) for one in chosen]
+    with interruptible() as stopped:
+        works = [
+            _Work(job, network, objectives, source, out, stopped) for source, out in zip(sources, outputs, strict=True)
+        ]
+        make_each(((work.source, work.make) for work in works), len(works), stopped)
+
+
+def _guide(name: str) -> tuple[Tensor, Tensor | None]:
+    """A guide at the size that it is looked at in, and what is visible of it.
+
+    Raises:
+        OSError, ValueError: it cannot be read; nothing of it is visible.
+    """
+    picture = read_still(name)
+    height, width = picture.pixels.shape[1:]
+    size = max(GUIDE_SIZE, math.ceil(GUIDE_SHORTEST * max(height, width) / min(height, width)))
+    pixels = resize_picture(fill_hidden(picture.pixels, picture.alpha), size)
+    if picture.alpha is None:
+        return pixels, None
+    if not picture.alpha.any():
+        raise ValueError(f"{name}: is transparent all over; a guide needs something that can be seen")
+    return pixels, resize_picture(picture.alpha, size)
+
+
+def _outputs(job: Job, sources: Sequence[str], here: bool = False) -> list[Path]:
+    """Where each dream goes; ``here``: whatever is there.
+
+    Raises:
+        ValueError: an ending that is not written, or that of a picture for several frames.
+    """
+
+    def tail(source: str) -> str:
+        if source != NOISE and moves(source):
+            return "-dream" + moving_ending(source)
+        return "-dream" + (".gif" if job.frames > 1 else ".png")
+
+    tails = [tail(source) for source in sources]
+    outputs = result_paths("./" if here and job.out is None else job.out, [[source] for source in sources], tails)
+    for source, out in zip(sources, outputs, strict=True):
+        moving = source != NOISE and moves(source)
+        if moving and job.frames > 1:
+            raise ValueError(f"--frames makes a zoom into a picture; {source} has frames of its own")
+        if not moving and not is_video(out) and job.frames > 1:
+            raise ValueError(f"--out must be a GIF or video for {job.frames} frames; got {out}")
+        if moving or not is_video(out):
+            check_moving(out, source)
+    return outputs
+
+
+class _Work:
+    """The dream of one source."""
+
+    def __init__(
+        self,
+        job: Job,
+        network: nn.Module,
+        objectives: Sequence[Any],
+        source: str,
+        out: Path,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self.job, self.network, self.objectives, self.stopped = job, network, objectives, stopped
+        self.source, self.out, self.began = source, out, time.monotonic()
+
+    def make(self) -> None:
+        """A video from a video or for a zoom, or else a picture."""
+        with naming_remedy("give --tile 512, which makes tiles, or a smaller --size"):
+            if self.source != NOISE and is_video(self.out) and moves(self.source):
+                self._clip()
+            elif is_video(self.out):
+                self._zoom()
+            else:
+                self._picture()
+
+    def _picture(self) -> None:
+        """A picture; if it is stopped, as it is then."""
+        picture = None if self.source == NOISE else read_still(self.source)
+        start = None if picture is None else fill_hidden(picture.pixels, picture.alpha)
+        size = self._size(None if start is None else start.shape[1:])
+        with Reporter(Path(self.source).name, self.job.preview) as reporter:
+
+            def tell(share: float, now: Tensor) -> None:
+                reporter.update(share, now, _pixels(now))
+                if self.stopped():
+                    raise Stopped(now)
+
+            try:
+                result = dream(start, self.network, self.objectives, self.job.settings, size=size, on_step=tell)
+            except Stopped as early:
+                result = early.picture
+            reporter.finish(result)
+        alpha = None
+        if picture is not None and picture.alpha is not None:
+            alpha = resize_picture(picture.alpha, max(result.shape[1:]))
+        write_picture(self.out, result, alpha=alpha, settings=self._record(size), quality=self.job.quality)
+        self._say(_pixels(result))
+
+    def _zoom(self) -> None:
+        """A zoom into the dream of a picture, or of noise."""
+        job, fps = self.job, Fraction(self.job.fps).limit_denominator(1001)
+        picture = None if self.source == NOISE else read_still(self.source)
+        start = None if picture is None else fill_hidden(picture.pixels, picture.alpha)
+        size = self._size(None if start is None else start.shape[1:])
+
+        def results(kept: Kept | None) -> Iterator[Frame]:
+            frames = zoom_frames(
+                start, self.network, self.objectives, job.settings, job.frames, job.zoom, job.rotate, size=size,
+                after=kept,
+            )  # fmt: skip
+            return (Frame(frame, 1 / fps) for frame in frames)
+
+        self._video(Video(self.out, fps, None, None, self._record(size), self._files(), job.frames), results)
+
+    def _clip(self) -> None:
+        """The dream of a video, or of an animation; its sound is kept."""
+        info = probe_video(self.source)
+        size = self._size((info.height, info.width))
+        sound = self.source if info.has_audio and self.out.suffix.lower() != ".gif" else None
+
+        def results(kept: Kept | None) -> Iterator[Frame]:
+            frames = read_timed_frames(self.source)
+            before = None
+            for _ in range(0 if kept is None else kept.frames):
+                before = next(frames, None)
+            pixels, durations = itertools.tee(frames)
+            dreams = dream_frames(
+                (frame.pixels for frame in pixels), self.network, self.objectives, self.job.settings, size=size,
+                before=None if before is None or kept is None else (before.pixels, kept.last),
+            )  # fmt: skip
+            return (Frame(result, frame.duration) for result, frame in zip(dreams, durations, strict=True))
+
+        video = Video(self.out, info.fps, info.time_base, sound, self._record(size), self._files(), info.frames)
+        self._video(video, results)
+
+    def _video(self, video: Video, results: Callable[[Kept | None], Iterator[Frame]]) -> None:
+        with Reporter(Path(self.source).name, self.job.preview) as reporter:
+            self._say(make_video(video, results, reporter, self.stopped))
+
+    def _say(self, what: str) -> None:
+        say(f"{self.out}: {what}, {time.monotonic() - self.began:.0f} s, {peak_memory()}")
+
+    def _files(self) -> list[str]:
+        return [name for name in (self.source, self.job.guide, self.job.weights) if name is not None]
+
+    def _size(self, shape: Sequence[int] | None) -> int:
+        """The longer side of the result of a picture of this (height, width), or of noise: what is asked for; else its
+        own, at most :data:`DEFAULT_SIZE`, but as large as the layers need it."""
+        if self.job.size is not None or shape is None:
+            return self.job.size or DEFAULT_SIZE
+        size = min(max(shape), DEFAULT_SIZE)
+        if min(shape) * size >= TRUSTED * max(shape):
+            return size
+        least = least_size(self.network, self.objectives, *shape)
+        if least > size:
+            warnings.warn(
+                f"{self.source} is {shape[1]} x {shape[0]} pixels: enlarged to a size of {least}, the least that the "
+                "layers take",
+                stacklevel=1,
+            )
+        return max(size, least)
+
+    def _record(self, size: int) -> dict[str, Any]:
+        """What the result's metadata tell."""
+        layers = [[one.layer, getattr(one, "channel", None), one.weight] for one in self.objectives]
+        told = {k: v for k, v in dataclasses.asdict(self.job).items() if k not in _UNTOLD}
+        network = type(self.network).__name__
+        told |= {"picture": self.source, "size": size}
+        return {"imgops": __version__, "command": "dream", "network": network, "objectives": layers, **told}
+
+
+def _pixels(picture: Tensor) -> str:
+    return f"{picture.shape[2]} x {picture.shape[1]} pixels"

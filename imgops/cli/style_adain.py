@@ -1,0 +1,42 @@
+"""``imgops style train-adain``: a decoder for any style."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from .._settings import MACHINE, NETWORKS, same_as, setting
+from ..style.settings import TransferSettings
+from ..style.training_settings import TRAINING, AdaINTraining
+from ..training.config import TrainingConfig
+from ._options import DATA, FILES, Given, Resume, TrainingPreview, options
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to train, as the command line says it."""
+
+    out: Annotated[str, typer.Option("--out", "-o", help="The decoder: NAME.safetensors.", rich_help_panel=FILES)]
+    contents: str = setting("samples:", FILES, DATA)
+    styles: str = setting("samples:", FILES, DATA)
+    resume: Resume = False
+    preview: TrainingPreview = None
+    settings: AdaINTraining
+    weights: str = setting("default", NETWORKS, "Encoder: default, or a file.")
+    preprocessing: str | None = same_as(TransferSettings, "preprocessing")
+    device: str = same_as(TrainingConfig, "device", MACHINE)
+
+
+@options(FILES, TRAINING, NETWORKS, MACHINE)
+def train_adain(job: Job, given: Given) -> None:
+    """Train a decoder that gives any picture the style of any other, in one pass.
+
+    Example: imgops style train-adain --contents PHOTOS --styles PAINTINGS -o decoder.safetensors
+
+    Then: imgops style PICTURE STYLE --method adain --decoder decoder.safetensors. Ctrl-C saves; --resume continues.
+    """
+    from ._style_training import train_adain as train
+
+    train(job)

@@ -1,0 +1,156 @@
+"""What the trainings of feed-forward networks can be told. Loads no torch, as settings.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+from .._settings import COUNT, SEED, Bounds, check, setting
+
+if TYPE_CHECKING:
+    from ..models.vgg import VGG
+
+#: the group of its options on the help page
+TRAINING = "Training"
+#: settings that a resumed run may change
+_FREE = {"steps", "minutes", "save_every", "workers"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """What both trainings have.
+
+    Attributes:
+        size: side of the crops in pixels, >= 16. Default 256.
+        zoom: crops have sides from 1 / zoom of a picture's shorter side to all of it. Default 2.
+        batch: crops a step.
+        steps: in all, of a resumed run too.
+        minutes: stop by then, saved; None: no limit.
+        lr: Adam's rate.
+        lr_decay: the rate of step i is divided by 1 + lr_decay * i.
+        lr_end: the share of the rate that is left at the last step, reached along half a cosine. Default 1, all of it.
+        relative: whether losses are divided by the mean square of what they compare with, so that weights mean the
+            same with every encoder.
+        content_weight, style_weight, tv_weight: of the losses; the last, of the total variation, is 0 by default.
+        seed: of the weights at first and of the crops. Default 0.
+        save_every: steps between two saves. Default 500.
+        workers: threads that read pictures. Default 2.
+
+    Raises:
+        TypeError, ValueError: one that is out of range.
+    """
+
+    size: int = setting(256, TRAINING, "Side of the crops in pixels.", allowed=COUNT._replace(low=16))
+    zoom: float = setting(2.0, allowed=Bounds(1))
+    batch: int = setting(dataclasses.MISSING, TRAINING, "Crops a step.", allowed=COUNT)
+    steps: int = setting(dataclasses.MISSING, TRAINING, "In all.", allowed=COUNT)
+    minutes: float | None = setting(None, TRAINING, "Stop by then, saved.", allowed=Bounds(0))
+    lr: float = setting(dataclasses.MISSING, TRAINING, "Learning rate.", allowed=Bounds(0))
+    lr_decay: float = setting(0.0, allowed=Bounds(0))
+    lr_end: float = setting(1.0, TRAINING, "Share of it that is left at the end.", allowed=Bounds(0, 1))
+    relative: bool | None
+    content_weight: float | None = setting(dataclasses.MISSING, allowed=Bounds(0))
+    style_weight: float | None = setting(dataclasses.MISSING, allowed=Bounds(0))
+    tv_weight: float = setting(0.0, TRAINING, "Smoothness.", allowed=Bounds(0))
+    seed: int = setting(0, TRAINING, "Of weights and crops.", allowed=SEED)
+    save_every: int = setting(500, TRAINING, "Steps between two saves.", allowed=COUNT)
+    workers: int = setting(2, allowed=COUNT)
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        check(self, f"{name}: ")
+        if self.content_weight == self.style_weight == 0:
+            raise ValueError(f"{name}: content_weight and style_weight cannot both be 0")
+
+    def rate(self, step: int) -> float:
+        """Adam's rate at a step, from 0."""
+        cosine = (1 + math.cos(math.pi * min(step / self.steps, 1))) / 2
+        return self.lr * (self.lr_end + (1 - self.lr_end) * cosine) / (1 + self.lr_decay * step)
+
+    def fixed(self) -> dict[str, Any]:
+        """Those that a resumed run must not change."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in _FREE}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FastTraining(Training):
+    """Settings of :func:`~imgops.style.training.train_fast`; the defaults are those of Johnson et al. 2016.
+
+    Attributes, besides those of :class:`Training`:
+        widths, blocks: of the network, see :class:`~imgops.models.transform_net.TransformNet`.
+        style_size: the style picture's longer side in pixels; None leaves it as it is.
+        content_layer, style_layers: of the encoder; None takes the last ReLU of each of the first four blocks, and that
+            of the second for the content: of VGG-16 relu1_2, relu2_2, relu3_3, relu4_3 and relu2_2.
+        relative: None: unless the encoder is VGG-16.
+        content_weight, style_weight: None takes 1e5 and 1e10, Johnson's; where losses are relative, 1 and 1.
+    """
+
+    batch: int = 4
+    steps: int = 40000
+    lr: float = 1e-3
+    widths: tuple[int, int, int] = setting((32, 64, 128), TRAINING, "Channels of the network's three sizes.")
+    blocks: int = setting(5, TRAINING, "Its residual blocks.")
+    style_size: int | None = setting(
+        None, TRAINING, "Longer side that the style is seen at.", allowed=COUNT._replace(low=16)
+    )
+    content_layer: str | None = None
+    style_layers: tuple[str, ...] | None = None
+    relative: bool | None = None
+    content_weight: float | None = setting(None, TRAINING, "Default: 1; 1e5 with VGG-16.", allowed=Bounds(0))
+    style_weight: float | None = setting(None, TRAINING, "Default: 1; 1e10 with VGG-16.", allowed=Bounds(0))
+
+    def of_encoder(self, encoder: VGG) -> FastTraining:
+        """What None stands for with an encoder.
+
+        Raises:
+            ValueError: a layer that it lacks.
+        """
+        # here, so that the command line can list its options without loading torch
+        from ..models.vgg import DEPTHS
+        from ..nn import Features
+
+        last = [f"relu{block}_{count}" for block, count in enumerate(encoder.blocks[:4], 1)]
+        layers = tuple(last) if self.style_layers is None else self.style_layers
+        content = last[min(1, len(last) - 1)] if self.content_layer is None else self.content_layer
+        Features(encoder, [*layers, content])
+        vgg16 = encoder.blocks == DEPTHS[16] and encoder.widths == (64, 128, 256, 512, 512)
+        relative = not vgg16 if self.relative is None else self.relative
+        weights = (1.0, 1.0) if relative else (1e5, 1e10)
+        return dataclasses.replace(
+            self,
+            style_layers=layers,
+            content_layer=content,
+            relative=relative,
+            content_weight=weights[0] if self.content_weight is None else self.content_weight,
+            style_weight=weights[1] if self.style_weight is None else self.style_weight,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdaINTraining(Training):
+    """Settings of :func:`~imgops.style.training.train_adain`; the defaults are those of Huang and Belongie 2017, crops
+    of 256 pixels from pictures of 512, but for the losses, which are relative.
+
+    Attributes, besides those of :class:`Training`:
+        identity_weight: above 0, a quarter of each batch, one crop at least, is its own style, and this is the weight
+            of the mean squared difference of its pixels, from which a short training learns colours soonest.
+            Default 0.
+        block: of the encoder, 2 to 5, at whose first ReLU the features are normalised. Default 4, for relu4_1. 3 is
+            quicker to train and keeps more of the content.
+    """
+
+    batch: int = 8
+    steps: int = 160000
+    lr: float = 1e-4
+    lr_decay: float = setting(5e-5, TRAINING, "The rate of step i is divided by 1 + this * i.", allowed=Bounds(0))
+    relative: bool = True
+    content_weight: float = setting(1.0, TRAINING, "Of the content loss.", allowed=Bounds(0))
+    style_weight: float = setting(10.0, TRAINING, "Of the style loss.", allowed=Bounds(0))
+    identity_weight: float = setting(0.0, TRAINING, "Of the pixels where a crop is its own style.", allowed=Bounds(0))
+    block: int = setting(
+        4,
+        TRAINING,
+        "Of the encoder, whose features are normalised: 4 for relu4_1; 3 keeps more of the content.",
+        allowed=Bounds(2, 5),
+    )
