@@ -293,7 +293,7 @@ def broken_files(folder, tmp_path):
         ({"out": "{dir}/cat.png/out.png"}, "cat.png"),
         ({"more": ["--keep-colours", "red"]}, "--keep-colours must be luma, coral or histogram"),
         ({"more": ["--weights", "{tmp}/page.pth"]}, "{tmp}/page.pth: a web page, not weights"),
-        ({"more": ["--device", "abacus"]}, "--device abacus"),
+        ({"more": ["--device", "abacus"]}, "--device must be auto, cpu, cuda or cuda:N; got 'abacus'"),
         ({"more": ["--size", "2"]}, "--size must be 16 or more; got 2"),
         ({"more": ["--alpha", "2", "--method", "adain"]}, "--alpha must be in [0, 1]; got 2.0"),
         ({"more": ["--memory", "much"]}, "--memory takes an amount like 4GB"),

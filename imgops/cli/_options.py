@@ -127,9 +127,9 @@ def _built(job: type[Job], values: Mapping[str, Any]) -> Job:
 
 def _given(ctx: typer.Context) -> Given:
     """The fields whose options the command line names."""
-    source = ctx.get_parameter_source
-    named = {name for name in ctx.params if (where := source(name)) is not None and where.name == "COMMANDLINE"}
-    return {p.name: p.opts[0] for p in ctx.command.params if p.name in named}
+    source, flags = ctx.get_parameter_source, {p.name: p.opts[0] for p in ctx.command.params}
+    named = [name for name in ctx.params if (where := source(name)) is not None and where.name == "COMMANDLINE"]
+    return {name: flags[name] for name in named}
 
 
 def parse_bytes(name: str, text: str) -> float:
