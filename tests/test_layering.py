@@ -14,9 +14,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 #: packages by level, lowest first: a file imports from its own package and from lower levels alone
+PRIVATE = ("_device", "_interrupts", "_lazy", "_memory", "_moments", "_settings")
 LEVELS = (
     ("_install",),
-    ("reference", "kernels", "_C", "_C_cuda", "_host", "_backend", "_lazy", "_device", "_memory", "_settings"),
+    ("reference", "kernels", "_C", "_C_cuda", "_host", "_backend", *PRIVATE),
     ("ops",),
     ("nn",),
     ("models",),
@@ -35,8 +36,10 @@ THIRD_PARTY = {
     "_lazy": set(),
     "_device": {"torch"},
     "_install": set(),
+    "_interrupts": set(),
     "_settings": set(),
     "_memory": {"torch"},
+    "_moments": {"torch"},
     "ops": {"torch"},
     "nn": {"torch"},
     "models": {"torch", "safetensors"},

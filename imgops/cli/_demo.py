@@ -20,7 +20,7 @@ from torch import Tensor
 from .. import _backend, bias_act, modulated_conv2d, setup_filter, upfirdn2d, use_impl
 from .._settings import SEED, Bounds
 from ..data import ImageDataset, open_dataset
-from ..data.pictures import read_picture, resize_picture, write_picture
+from ..data.pictures import read_picture, resample_picture, resize_picture, write_picture
 from ..dream import DreamSettings, default_objectives, dream
 from ..models.weights import load_encoder
 from ..style.settings import METHODS, OptimizeSettings, TransferSettings
@@ -159,7 +159,7 @@ def _cropped(style: Tensor, content: Tensor) -> Tensor:
     """The middle of the style at the content's shape."""
     height, width = resize_picture(content, PICTURE_SIZE).shape[1:]
     scale = max(height / style.shape[1], width / style.shape[2])
-    small = F.interpolate(style[None], scale_factor=scale, mode="bicubic", antialias=True)[0].clamp(0, 1)
+    small = resample_picture(style, round(scale * style.shape[1]), round(scale * style.shape[2]))
     top, left = (small.shape[1] - height) // 2, (small.shape[2] - width) // 2
     return small[:, top : top + height, left : left + width]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import time
 import warnings
@@ -19,9 +18,10 @@ from torch import Tensor, nn
 
 from .. import __version__
 from .._device import choose_device
+from .._interrupts import interruptible
 from .._memory import naming_remedy
 from ..data.pictures import fill_hidden, resize_picture, write_picture
-from ..data.video import Frame, is_video, probe_video, read_timed_frames
+from ..data.video import Frame, is_video, probe_video
 from ..dream import (
     default_objectives,
     describe_layers,
@@ -42,9 +42,9 @@ from ._batch import (
     result_paths,
     without_results,
 )
-from ._pictures import Reporter, Stopped, check_results, interruptible, peak_memory
+from ._pictures import Reporter, Stopped, check_results, peak_memory
 from ._quiet import say
-from ._video import Kept, Video, make_video
+from ._video import Kept, Video, make_video, timed_frames
 from .dream import Job
 
 #: what stands for a picture where the dream begins with noise
@@ -210,20 +210,11 @@ class _Work:
         size = self._size((info.height, info.width))
         sound = self.source if info.has_audio and self.out.suffix.lower() != ".gif" else None
 
-        def results(kept: Kept | None) -> Iterator[Frame]:
-            frames = read_timed_frames(self.source)
-            before = None
-            for _ in range(0 if kept is None else kept.frames):
-                before = next(frames, None)
-            pixels, durations = itertools.tee(frames)
-            dreams = dream_frames(
-                (frame.pixels for frame in pixels), self.network, self.objectives, self.job.settings, size=size,
-                before=None if before is None or kept is None else (before.pixels, kept.last),
-            )  # fmt: skip
-            return (Frame(result, frame.duration) for result, frame in zip(dreams, durations, strict=True))
+        def dreams(frames: Iterator[Tensor], before: tuple[Tensor, Tensor] | None) -> Iterator[Tensor]:
+            return dream_frames(frames, self.network, self.objectives, self.job.settings, size=size, before=before)
 
         video = Video(self.out, info.fps, info.time_base, sound, self._record(size), self._files(), info.frames)
-        self._video(video, results)
+        self._video(video, lambda kept: timed_frames(self.source, kept, dreams))
 
     def _video(self, video: Video, results: Callable[[Kept | None], Iterator[Frame]]) -> None:
         with Reporter(Path(self.source).name, self.job.preview) as reporter:

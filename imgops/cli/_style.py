@@ -16,16 +16,17 @@ from torch import Tensor
 
 from .. import __version__
 from .._device import choose_device
+from .._interrupts import interruptible
 from .._memory import OutOfMemory
 from ..data._formats import picture_suffixes
 from ..data.colours import is_grey
-from ..data.flow import occlusion, optical_flow, warp
 from ..data.pictures import Picture, fill_hidden, resize_picture, write_picture
-from ..data.video import Frame, is_video, probe_video, read_timed_frames
+from ..data.video import is_video, probe_video
 from ..style.objective import resized
 from ..style.optimization import Progress, ratio_of, style_size
 from ..style.settings import OptimizeSettings, TransferSettings
 from ..style.transfer import Transfer
+from ..style.video import stylize_frames
 from ._batch import (
     check_moving,
     find_files,
@@ -37,9 +38,9 @@ from ._batch import (
     result_paths,
     without_results,
 )
-from ._pictures import Reporter, check_results, interruptible, peak_memory
+from ._pictures import Reporter, check_results, peak_memory
 from ._quiet import say
-from ._video import Kept, Video, make_video
+from ._video import Video, make_video, timed_frames
 from .style import Job
 
 #: endings of the files that are networks of styles
@@ -165,36 +166,20 @@ class _Work:
         info = probe_video(self.content)
         sound = self.content if info.has_audio and self.out.suffix.lower() != ".gif" else None
         start = time.monotonic()
-        size = self._size(torch.empty(3, info.height, info.width))
+        shape = torch.empty(3, info.height, info.width)
+        size = self._size(shape)
         weights = [self.settings.weights, self.settings.decoder]
         files = [self.content, *self.names, *self.job.masks, *self.job.style_masks, *weights]
         video = Video(self.out, info.fps, info.time_base, sound, self._record(size, None), files, info.frames)
-        with Reporter(Path(self.content).name, self.job.preview) as reporter:
-            made = make_video(video, lambda kept: self._frames(size, kept), reporter, self.stopped)
-        say(f"{self.out}: {made}, {time.monotonic() - start:.0f} s, {peak_memory()}")
-
-    def _frames(self, size: int, kept: Kept | None) -> Iterator[Frame]:
-        """The result of each frame that is not kept."""
-        previous: tuple[Tensor, Tensor] | None = None
         styles = [self._shrunk(style, size) for style in self.styles]
-        masks: tuple[list[Tensor] | None, list[Tensor | None] | None] | None = None
-        for number, (frame, duration) in enumerate(read_timed_frames(self.content), 1):
-            if kept is not None and number < kept.frames:
-                continue
-            small = resize_picture(frame, size)
-            if kept is not None and number == kept.frames:
-                previous = small, kept.last
-                continue
-            masks = self._masks(frame) if masks is None else masks
-            init = None
-            if previous is not None and self.settings.method == "optimize":
-                backward = optical_flow(previous[0], small)
-                init = warp(previous[1], backward).clamp(0, 1)
-                # what the last frame does not show begins as the content
-                init = torch.where(occlusion(optical_flow(small, previous[0]), backward), small, init)
-            result = self.transfer(small, styles, masks=masks[0], style_masks=masks[1], init=init)
-            previous = small, result
-            yield Frame(result, duration)
+        masks, style_masks = self._masks(shape)
+
+        def results(frames: Iterator[Tensor], before: tuple[Tensor, Tensor] | None) -> Iterator[Tensor]:
+            return stylize_frames(frames, self.transfer, styles, masks=masks, style_masks=style_masks, before=before)
+
+        with Reporter(Path(self.content).name, self.job.preview) as reporter:
+            made = make_video(video, lambda kept: timed_frames(self.content, kept, results), reporter, self.stopped)
+        say(f"{self.out}: {made}, {time.monotonic() - start:.0f} s, {peak_memory()}")
 
     def _size(self, content: Tensor) -> int:
         """The longer side of the result; that it is enlarged without being asked for is said."""

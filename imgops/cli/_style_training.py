@@ -10,12 +10,13 @@ from pathlib import Path
 from torch import Tensor
 
 from .._device import choose_device
+from .._interrupts import interruptible
 from ..data.crops import RandomCrops
 from ..models.vgg import VGG
 from ..models.weights import load_encoder
 from ..style.training import train_adain as run_adain
 from ..style.training import train_fast as run_fast
-from ._pictures import Reporter, check_results, check_writable, interruptible
+from ._pictures import Reporter, check_results, check_writable
 from ._quiet import say
 from ._style import read_style
 from .style_adain import Job as AdaINJob

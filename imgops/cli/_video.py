@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data.files import naming, write_file
 from ..data.pictures import read_picture, read_settings, write_picture
-from ..data.video import Frame, VideoWriter
+from ..data.video import Frame, VideoWriter, read_timed_frames
 from ._batch import frames_folder, is_file
 from ._pictures import Reporter
 
@@ -183,6 +183,27 @@ def make_video(
         return f"{said}, stopped (the same command goes on)"
     store.remove()
     return said
+
+
+def timed_frames(
+    source: str, kept: Kept | None, make: Callable[[Iterator[Tensor], tuple[Tensor, Tensor] | None], Iterator[Tensor]]
+) -> Iterator[Frame]:
+    """The results of the frames of a video that follow what is kept, each shown as long as its frame.
+
+    Args:
+        source: the video.
+        kept: what is there.
+        make: gives the results of frames, after the frame before and its result, if something is kept.
+    """
+    frames = read_timed_frames(source)
+    before = None
+    for _ in range(0 if kept is None else kept.frames):
+        before = next(frames, None)
+    pixels, durations = itertools.tee(frames)
+    results = make(
+        (frame.pixels for frame in pixels), None if before is None or kept is None else (before.pixels, kept.last)
+    )
+    return (Frame(result, frame.duration) for result, frame in zip(results, durations, strict=True))
 
 
 def _added(store: FrameStore, frames: Iterator[Frame]) -> Iterator[Frame]:

@@ -261,9 +261,15 @@ def resample_picture(pixels: Tensor, height: int, width: int) -> Tensor:
     >>> resample_picture(torch.rand(1, 30, 45), 10, 20).shape
     torch.Size([1, 10, 20])
     """
-    if pixels.shape[1:] == (height, width):
-        return pixels
+    same = pixels.shape[1:] == (height, width)
+    return pixels if same else resample(pixels, height, width).clamp(0, 1)
+
+
+def resample(values: Tensor, height: int, width: int) -> Tensor:
+    """Values [C, H, W] at another height and width, bicubic, not clipped to any range, in their dtype."""
+    if values.shape[1:] == (height, width):
+        return values
     # PyTorch has no bicubic filter in half precision on a CPU
-    exact = pixels if pixels.dtype == torch.float64 else pixels.float()
+    exact = values if values.dtype == torch.float64 else values.float()
     resized = F.interpolate(exact[None], (height, width), mode="bicubic", antialias=True, align_corners=False)
-    return resized[0].clamp(0, 1).to(pixels.dtype)
+    return resized[0].to(values.dtype)

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._settings import SIDE
-from ..data.pictures import resample_picture, resized_shape
+from ..data.pictures import resample, resample_picture, resized_shape
 from ._state import evaluating, working_picture
 from .gradient import Gradient
 from .normalise import normalised
@@ -126,10 +125,10 @@ def dreamt(
     generator = torch.Generator().manual_seed(seed)
     x, detail = start, start.new_zeros(3, 1, 1)
     for octave, size in enumerate(sizes):
-        base = resized(start, size).clamp(0, 1)
-        ascent = ASCENTS[settings.parametrisation](
-            (base + resized(detail, size)).clamp(0, 1), settings.resolved_step_size
-        )
+        base = resample_picture(start, *size)
+        # a detail has both signs
+        grown = (base + resample(detail, *size)).clamp(0, 1)
+        ascent = ASCENTS[settings.parametrisation](grown, settings.resolved_step_size)
         wanted = None
         if settings.alpha is not None:
             before = gradient(base[None])[0]
@@ -148,13 +147,6 @@ def dreamt(
         x = ascent.picture
         detail = x - base
     return x
-
-
-def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """[3, H, W] at another size, bicubic, not clipped: details have both signs."""
-    if x.shape[1:] == size:
-        return x
-    return F.interpolate(x[None], size, mode="bicubic", antialias=True, align_corners=False)[0]
 
 
 class Ascent(Protocol):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .training_settings import AdaINTraining as AdaINTraining
     from .training_settings import FastTraining as FastTraining
     from .transfer import Transfer as Transfer
+    from .video import stylize_frames as stylize_frames
 
 _HOMES = {
     "AdaINTraining": ".training_settings",
@@ -34,6 +35,7 @@ _HOMES = {
     "optimize": ".optimization",
     "stylize_adain": ".arbitrary",
     "stylize_fast": ".fast",
+    "stylize_frames": ".video",
     "train_adain": ".training",
     "train_fast": ".training",
 }

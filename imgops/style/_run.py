@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from .._moments import load_optimizer_tensors, optimizer_tensors
 from ..data.files import write_file
 from .training_settings import Training
 
@@ -103,11 +104,8 @@ def _save(
     out: Path, network: nn.Module, optimizer: torch.optim.Optimizer, step: int, record: Mapping[str, Any]
 ) -> None:
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    moments = {
-        f"optimizer.{i}.{key}": value.detach().cpu().contiguous()
-        for i, values in optimizer.state_dict()["state"].items()
-        for key, value in values.items()
-    }
+    kept = optimizer_tensors(optimizer, "optimizer")
+    moments = {key: value.detach().cpu().contiguous() for key, value in kept.items()}
     settings = json.dumps({"format": FORMAT, "step": step, **record})
     state = {**{f"network.{key}": value for key, value in weights.items()}, **moments}
     write_file(state_path(out), safetensors.torch.save(state, {"imgops": settings}))
@@ -131,13 +129,5 @@ def _load(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, reco
         if saved.get(name) != value:
             raise ValueError(f"{path}: was trained with {name} {saved.get(name)!r}; got {value!r}")
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
-    parameters = list(network.parameters())
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, i, name = key.split(".")
-            # laid out as the parameter is, so that the same instructions run on it
-            like = torch.empty_like(parameters[int(i)]) if value.ndim else torch.empty_like(value)
-            moments.setdefault(int(i), {})[name] = like.detach().copy_(value)
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    load_optimizer_tensors(optimizer, "optimizer", tensors)
     return step

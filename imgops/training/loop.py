@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import json
 import math
-import os
 import shlex
 import signal
-import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -24,6 +20,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from .._interrupts import interruptible
 from ..data import EndlessSampler, ImageDataset, ImageFolder
 from ..data.files import write_file
 from . import checkpoint as files
@@ -35,6 +32,9 @@ from .config import MADE_BY, TrainingConfig
 from .grid import image_grid, png_bytes, seeded_samples
 from .trainer import Trainer
 
+#: what ends a run after a step, saved, and what is said then
+SIGNALS = signal.SIGINT, signal.SIGTERM
+STOPPING = "\nfinishing the step, then saving; once more to stop at once\n"
 #: samples in a row of the sample grid, and rows where there are no classes
 GRID_COLUMNS, GRID_ROWS = 8, 4
 #: rows of the sample grid where there are more classes
@@ -103,14 +103,15 @@ def train(
     about = {**dataclasses.asdict(config), MADE_BY: made_by(trainer.device.type)}
     write_file(out / "config.json", json.dumps(about, indent=2).encode())
     deadline = None if max_seconds is None else started + max_seconds
-    with Report(out, total, trainer.seen, quiet, deadline) as report, _interrupts(quiet) as stop:
+    told = None if quiet else STOPPING
+    with Report(out, total, trainer.seen, quiet, deadline) as report, interruptible(SIGNALS, told) as stopped:
         report.say(opening(trainer, dataset, out))
         if resume:
             report.say(f"{'resumed':<9} {present[-1]}, {trainer.seen:,} of {total:,} images")
         else:
             write_file(out / "reals.png", png_bytes(real_grid(dataset)))
-        last = _loop(trainer, _batches(dataset, config, trainer.seen), report, out, total, deadline, stop)
-        if stop.is_set():
+        last = _loop(trainer, _batches(dataset, config, trainer.seen), report, out, total, deadline, stopped)
+        if stopped():
             report.say(f"interrupted; saved {last}\nto continue: imgops train --out {out} --resume")
             raise KeyboardInterrupt
         report.say(f"trained on {trainer.seen:,} images; saved {last}")
@@ -143,7 +144,7 @@ def _loop(
     out: Path,
     total: int,
     deadline: float | None,
-    stop: threading.Event,
+    stopped: Callable[[], bool],
 ) -> Path:
     config = trainer.config
     sums: dict[str, tuple[Tensor, int]] = {}
@@ -153,7 +154,7 @@ def _loop(
     before = trainer.seconds
     while True:
         trainer.seconds = before + time.monotonic() - begun
-        done = trainer.seen >= total or stop.is_set() or (deadline is not None and time.monotonic() >= deadline)
+        done = trainer.seen >= total or stopped() or (deadline is not None and time.monotonic() >= deadline)
         if trainer.seen > ticked_at and (done or _due(config.log_kimg, ticked_at, trainer.seen)):
             # the values leave the device here and nowhere else, so that the steps between need not wait for it
             measured = {name: float(value) / count for name, (value, count) in sums.items()}
@@ -237,30 +238,6 @@ def _check(dataset: ImageFolder, quiet: bool) -> None:
             bar.show(done / dataset.count, f"{done:,} of {dataset.count:,}")
 
         dataset.check(tell)
-
-
-@contextlib.contextmanager
-def _interrupts(quiet: bool) -> Iterator[threading.Event]:
-    """An event that Ctrl-C or a termination signal sets, so that the step is finished; a second one ends at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        if not quiet:
-            # not print: the signal may have come in the middle of one
-            os.write(2, b"\nfinishing the step, then saving; once more to stop at once\n")
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def grid_classes(c_dim: int) -> list[int]:

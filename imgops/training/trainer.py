@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import __version__
+from .._moments import load_optimizer_tensors, optimizer_tensors
 from ..models.stylegan2 import Discriminator, Generator
 from . import checkpoint as files
 from .config import TrainingConfig
@@ -204,8 +205,7 @@ class Trainer:
         if self.device.type == "cuda":
             state["rng_cuda"] = torch.cuda.get_rng_state(self.device)
         for name, optimizer in self.optimizers.items():
-            for i, moments in optimizer.state_dict()["state"].items():
-                state |= {f"{name}.{i}.{key}": value for key, value in moments.items()}
+            state |= optimizer_tensors(optimizer, name)
         tensors = {name: getattr(self, name).state_dict() for name in ("G", "D", "G_ema")}
         meta = {
             "imgops": __version__,
@@ -233,12 +233,7 @@ class Trainer:
             files.load_into(getattr(self, name), checkpoint, name)
         state = files.read_tensors(checkpoint, "state")
         for name, optimizer in self.optimizers.items():
-            moments: dict[int, dict[str, Any]] = {}
-            for key, value in state.items():
-                owner, *rest = key.split(".")
-                if owner == name:
-                    moments.setdefault(int(rest[0]), {})[rest[1]] = value
-            optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+            load_optimizer_tensors(optimizer, name, state)
         self.pl_mean = state["pl_mean"].to(self.device)
         self.seen, self.steps = meta["seen"], meta["steps"]
         # older checkpoints lack them

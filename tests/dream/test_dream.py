@@ -14,6 +14,7 @@ from torch import nn
 
 import imgops.dream
 from imgops.data import read_picture, resize_picture
+from imgops.data.pictures import resample
 from imgops.dream import (
     DreamSettings,
     GuidedObjective,
@@ -25,7 +26,7 @@ from imgops.dream import (
     zoom_picture,
 )
 from imgops.dream.gradient import Gradient
-from imgops.dream.octaves import octave_sizes, resized
+from imgops.dream.octaves import octave_sizes
 from imgops.models.googlenet import GoogLeNet
 from imgops.models.inception_v3 import InceptionV3
 from imgops.models.vgg import VGG
@@ -88,9 +89,9 @@ def test_the_detail_is_carried_between_octaves():
         g = gradient(x[None])[1][0]
         return (x + 0.02 * g / g.abs().mean()).clamp(0, 1)
 
-    small = resized(start, (20, 28)).clamp(0, 1)
+    small = resample(start, 20, 28).clamp(0, 1)
     detail = step(small) - small
-    expected = step((start + resized(detail, (40, 56))).clamp(0, 1))
+    expected = step((start + resample(detail, 40, 56)).clamp(0, 1))
     torch.testing.assert_close(dream(start, small_vgg().double(), OBJECTIVES, settings), expected)
     alone = dream(start, small_vgg().double(), OBJECTIVES, dataclasses.replace(settings, octaves=1))
     torch.testing.assert_close(alone, step(start))

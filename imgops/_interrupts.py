@@ -1,0 +1,43 @@
+"""Ctrl-C that ends work where it can end well."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+
+
+@contextlib.contextmanager
+def interruptible(
+    signals: Sequence[signal.Signals] = (signal.SIGINT,), told: str | None = None
+) -> Iterator[Callable[[], bool]]:
+    """Within it the first signal is noted, which the function that it gives tells; a second one interrupts at once.
+
+    In a thread other than the main one, which gets no signals, nothing is ever noted.
+
+    Args:
+        signals: what is noted. Default Ctrl-C alone.
+        told: what the first of them writes to stderr. Default None, nothing.
+    """
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped.is_set
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        stopped.set()
+        if told is not None:
+            # not print: the signal may have come in the middle of one
+            os.write(2, told.encode())
+
+    before = {number: signal.signal(number, handle) for number in signals}
+    try:
+        yield stopped.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
