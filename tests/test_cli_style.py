@@ -1,77 +1,32 @@
-"""``imgops style``: pictures, folders, videos, masks, metadata; every error in one line, and nothing half written."""
+"""``imgops style``: pictures, masks, colours, options and its trainings; every error in one line."""
 
 from __future__ import annotations
 
 import dataclasses
-import errno
 import inspect
 import math
-import os
-import signal
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 import torch
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from imgops.cli._options import parse_bytes, parse_layers
-from imgops.cli._pictures import Reporter
 from imgops.cli._style import read_mask
 from imgops.cli.dream import dream
 from imgops.cli.style import IDLE, transfer
 from imgops.cli.style_adain import train_adain
 from imgops.cli.style_fast import train_fast
-from imgops.data._formats import picture_suffixes
 from imgops.data.pictures import read_picture, read_settings, resize_picture, write_picture
-from imgops.data.video import VideoWriter, probe_video, read_frames
 from imgops.dream import DreamSettings
-from imgops.models.adain_decoder import AdaINDecoder
-from imgops.models.transform_net import TransformNet
-from imgops.models.vgg import VGG
 from imgops.style import AdaINTraining, FastTraining, OptimizeSettings, Transfer, TransferSettings
+from tests.style_sources import QUICK, options, write_sources
 from tests.test_cli import error, imgops
-from tests.test_video import UNEVEN, write_uneven
-
-SUFFIXES = picture_suffixes()
-QUICK = ("--size", "48", "--first-size", "32", "--steps", "2", "--later-steps", "1", "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Pictures, and the weights of small networks: enc, dec, net .safetensors."""
-    torch.manual_seed(0)
-    made = tmp_path_factory.mktemp("style")
-    for name, size in {"cat": (40, 60), "dog": (60, 40), "sea": (48, 48)}.items():
-        write_picture(made / f"{name}.png", torch.rand(3, *size))
-    widths = (4, 6, 8, 10, 12)
-    fast = TransformNet(widths=(4, 6, 8), blocks=1)
-    # in the middle of the range, where the picture shows
-    fast.deconv3.conv2d.weight.data *= 50
-    fast.deconv3.conv2d.bias.data.fill_(127.0)
-    decoder = AdaINDecoder((1, 1, 1), widths=widths[:4])
-    for parameter in decoder.parameters():
-        # small random weights would let nothing through
-        parameter.data *= 2.5
-    for name, network in {
-        "enc": VGG((1, 1, 1, 2, 1), widths=widths),
-        "dec": decoder,
-        "net": fast,
-    }.items():
-        safetensors.torch.save_file(network.state_dict(), made / f"{name}.safetensors")
-    return made
-
-
-def options(folder, method="optimize"):
-    return (
-        *QUICK,
-        "--method",
-        method,
-        "--weights",
-        folder / "enc.safetensors",
-        "--decoder",
-        folder / "dec.safetensors",
-    )
+    return write_sources(tmp_path_factory.mktemp("style"))
 
 
 @pytest.mark.parametrize("method", ["optimize", "fast", "adain"])
@@ -105,24 +60,6 @@ def test_the_same_seed_gives_the_same_file(folder, tmp_path):
         arguments = (folder / "cat.png", folder / "sea.png", folder / "dog.png", "--init", "noise")
         imgops("style", *arguments, "-o", tmp_path / out, *options(folder))
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-
-
-def test_folders_by_folders(folder, tmp_path):
-    contents, styles = tmp_path / "contents", tmp_path / "styles"
-    for place, names in ((contents, ("cat", "dog")), (styles, ("sea", "dog"))):
-        place.mkdir()
-        for name in names:
-            (place / f"{name}.png").write_bytes((folder / f"{name}.png").read_bytes())
-    (contents / "notes.txt").write_text("no picture")
-    imgops("style", contents, styles, "-o", tmp_path / "out", *options(folder, "adain"))
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"cat-sea.png", "cat-dog.png", "dog-sea.png", "dog-dog.png"}
-
-
-def test_a_name_is_made_from_those_of_the_sources(folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    imgops("style", folder / "cat.png", folder / "sea.png", *options(folder, "adain"))
-    assert (tmp_path / "cat-sea.png").exists()
 
 
 @pytest.mark.parametrize("method", ["optimize", "fast", "adain"])
@@ -167,43 +104,6 @@ def test_transparency_is_kept(folder, tmp_path):
     assert result.alpha is not None
     assert result.alpha.shape == (1, 32, 48)
     assert (float(result.alpha[..., :20].max()), float(result.alpha[..., 28:].min())) == (0, 1)
-
-
-@pytest.mark.parametrize("method", ["optimize", "adain"])
-def test_a_gif(folder, tmp_path, method):
-    with VideoWriter(tmp_path / "in.gif", 10) as video:
-        picture = torch.rand(3, 40, 60)
-        for shift in range(3):
-            video.write(picture.roll(4 * shift, 2))
-    out = tmp_path / "out.gif"
-    arguments = ("style", tmp_path / "in.gif", folder / "sea.png", "-o", out, "--frame-steps", "1")
-    stdout, _ = imgops(*arguments, *options(folder, method))
-    assert f"{out}: 3 frames" in stdout
-    assert probe_video(out).fps == 10
-    assert [frame.shape for frame in read_frames(out)] == [(3, 32, 48)] * 3
-
-
-@pytest.mark.parametrize(("source", "result"), [("in.gif", "out.gif"), ("in.gif", "out.mp4"), ("in.mp4", "out.mp4")])
-def test_times_of_a_video_are_kept(folder, tmp_path, source, result):
-    """Read by Pillow and PyAV themselves."""
-    if result == "out.mp4":
-        av = pytest.importorskip("av")
-    if source == "in.gif":
-        first, *rest = (Image.new("RGB", (60, 40), (50 * i, 90, 0)) for i in range(6))
-        first.save(tmp_path / source, save_all=True, append_images=rest, duration=[100, 100, 1000, 100, 100, 200])
-    else:
-        write_uneven(tmp_path / source)
-    style = folder / "net.safetensors"
-    imgops("style", tmp_path / source, style, "-o", tmp_path / result, *options(folder, "fast"))
-    if result == "out.gif":
-        with Image.open(tmp_path / result) as image:
-            shown = [frame.info["duration"] for frame in ImageSequence.Iterator(image)]
-        assert shown == [100, 100, 1000, 100, 100, 200]
-    else:
-        with av.open(str(tmp_path / result)) as container:
-            starts = [frame.pts * frame.time_base for frame in container.decode(video=0)]
-            assert starts == UNEVEN[:-1]
-            assert container.duration == 1_600_000
 
 
 def test_a_preview_follows(folder, tmp_path):
@@ -339,86 +239,6 @@ def test_every_option_of_a_method_is_one_of_the_command():
     assert {name for names in IDLE.values() for name in names} <= set(parameters)
 
 
-def test_two_results_of_one_name_get_names_of_their_own(folder, tmp_path):
-    for name in ("cat.png", "cat.jpg", "CAT.tif", "cat-jpg.png", "dog.png"):
-        write_picture(tmp_path / name, torch.rand(3, 20, 30))
-    imgops("style", tmp_path, folder / "sea.png", "-o", tmp_path / "out", *options(folder, "adain"))
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert len({name.lower() for name in names}) == 5
-    assert {"cat-png-sea.png", "CAT-tif-sea.png", "dog-sea.png"} <= names
-
-
-def test_every_picture_of_a_folder_is_taken_and_the_rest_is_counted(folder, tmp_path):
-    """Whatever can be read by itself; not what only looks like a picture, is hidden, or lies deeper."""
-    kept = [ending for ending in ("png", "webp", "avif", "jp2", "tga", "pgm", "bmp", "ico") if f".{ending}" in SUFFIXES]
-    for ending in kept:
-        Image.open(folder / "cat.png").convert("L" if ending == "pgm" else "RGB").save(tmp_path / f"{ending}.{ending}")
-    for name in ("a.pdf", "b.txt", "none", ".hidden.png"):
-        (tmp_path / name).write_text("no picture")
-    (tmp_path / "deeper").mkdir()
-    write_picture(tmp_path / "deeper" / "more.png", torch.rand(3, 20, 30))
-    (tmp_path / "empty").mkdir()
-    _, stderr = imgops("style", tmp_path, folder / "sea.png", "-o", tmp_path / "out", *options(folder, "adain"))
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{ending}-sea.png" for ending in kept}
-    assert "left out: folder (2), .pdf (1), .txt (1), hidden (1), no ending (1)" in stderr
-    # once more: results inside the folder are in a folder of their own
-    imgops("style", tmp_path, folder / "sea.png", "-o", tmp_path / "out", *options(folder, "adain"))
-    assert len(list((tmp_path / "out").iterdir())) == len(kept)
-    message = error("style", tmp_path / "empty", folder / "sea.png", *options(folder, "adain"))
-    assert "there is nothing in this folder that ends in .png" in message
-
-
-def test_results_of_an_earlier_run_are_no_contents(folder, tmp_path):
-    for name in ("cat", "dog"):
-        (tmp_path / f"{name}.png").write_bytes((folder / f"{name}.png").read_bytes())
-    for run in range(2):
-        _, stderr = imgops("style", tmp_path, folder / "sea.png", "-o", tmp_path, *options(folder, "adain"))
-        assert {path.name for path in tmp_path.iterdir()} == {"cat.png", "dog.png", "cat-sea.png", "dog-sea.png"}
-        assert ("2 of the files are results of an earlier run" in stderr) == (run == 1)
-
-
-def test_a_name_that_nobody_chose_overwrites_nothing(folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for _ in range(2):
-        imgops("style", folder / "cat.png", folder / "sea.png", *options(folder, "adain"))
-    assert {path.name for path in tmp_path.iterdir()} == {"cat-sea.png", "cat-sea-2.png"}
-
-
-def test_a_bad_file_does_not_keep_the_others_from_it(folder, tmp_path):
-    contents = tmp_path / "contents"
-    contents.mkdir()
-    write_picture(contents / "b.png", torch.rand(3, 8, 8))
-    (contents / "c.png").write_bytes((folder / "cat.png").read_bytes())
-    first, *rest = (Image.effect_noise((60, 40), 90) for _ in range(5))
-    first.save(contents / "d.gif", save_all=True, append_images=rest)
-    # a picture, a video and an animation that are none, and halves of them
-    for name in ("a.png", "e.mp4", "f.webp"):
-        (contents / name).write_text("no picture")
-    for name, half in (("c.png", "g.png"), ("d.gif", "h.gif")):
-        whole = (contents / name).read_bytes()
-        (contents / half).write_bytes(whole[: len(whole) // 2])
-    out = tmp_path / "out"
-    stdout, stderr = imgops("style", contents, folder / "sea.png", "-o", out, *options(folder, "adain"), code=1)
-    assert {path.name for path in out.iterdir()} == {"b-sea.png", "c-sea.png", "d-sea.gif"}
-    assert len(stdout.splitlines()) == 3
-    for name in ("a.png", "e.mp4", "f.webp", "g.png", "h.gif"):
-        assert (
-            sum(line.startswith(f"imgops: warning: {contents / name} is left out: ") for line in stderr.splitlines())
-            == 1
-        )
-    assert stderr.splitlines()[-1] == "imgops: error: 5 of 8 results could not be made"
-
-
-def test_a_bad_style_does_not_keep_the_others_from_it(folder, tmp_path):
-    (tmp_path / "styles").mkdir()
-    (tmp_path / "styles" / "a.png").write_text("no picture")
-    (tmp_path / "styles" / "b.png").write_bytes((folder / "sea.png").read_bytes())
-    out = tmp_path / "out"
-    _, stderr = imgops("style", folder / "cat.png", tmp_path / "styles", "-o", out, *options(folder, "adain"), code=1)
-    assert [path.name for path in out.iterdir()] == ["cat-b.png"]
-    assert f"{tmp_path / 'styles' / 'a.png'}: not a picture" in stderr
-
-
 SMALL = {"1 x 1": (1, 1), "15 x 15": (15, 15), "3 x 60": (3, 60), "60 x 2": (60, 2)}
 
 
@@ -489,97 +309,6 @@ def test_a_mask_of_a_palette_and_a_black_one(folder, tmp_path):
     assert "black.png: the mask is black all over, which leaves nothing" in error(*arguments, *options(folder))
 
 
-@pytest.mark.parametrize("ending", ["webp", "png", "avif", "gif"])
-def test_animations_move_where_the_result_can(folder, tmp_path, ending):
-    if f".{ending}" not in SUFFIXES:
-        pytest.skip(f"this Pillow has no {ending}")
-    first, *rest = (Image.new("RGB", (60, 40), (60 * i, 255 - 60 * i, 0)) for i in range(4))
-    source = tmp_path / f"a.{ending}"
-    first.save(source, save_all=True, append_images=rest, duration=[50, 1200, 30, 250])
-    arguments = ("style", source, folder / "net.safetensors", *options(folder, "fast"))
-    imgops(*arguments, "-o", tmp_path / "out/")
-    (result,) = (tmp_path / "out").iterdir()
-    assert result.name == "a-net.gif"
-    with Image.open(result) as image:
-        assert [frame.info["duration"] for frame in ImageSequence.Iterator(image)] == [50, 1200, 30, 250]
-    _, stderr = imgops(*arguments, "-o", tmp_path / "still.png")
-    assert f"{source}: the first of 4 frames is taken" in stderr
-
-
-def test_the_first_of_several_pages(folder, tmp_path):
-    first, *rest = (Image.new("RGB", (60, 40), (60 * i, 0, 0)) for i in range(3))
-    first.save(tmp_path / "pages.tif", save_all=True, append_images=rest)
-    arguments = ("style", tmp_path / "pages.tif", tmp_path / "pages.tif", "-o", tmp_path / "out.png")
-    _, stderr = imgops(*arguments, *options(folder, "adain"))
-    assert "pages.tif: the first of 3 frames is taken" in stderr
-
-
-@pytest.mark.parametrize(("method", "result"), [("optimize", "out.gif"), ("adain", "out.gif"), ("fast", "out.mp4")])
-def test_a_stopped_video_goes_on(folder, tmp_path, monkeypatch, method, result):
-    """To the same bytes as if it had not been stopped."""
-    if result == "out.mp4":
-        pytest.importorskip("av")
-    picture = torch.rand(3, 40, 60)
-    with VideoWriter(tmp_path / "in.gif", 10) as video:
-        for shift in range(5):
-            video.write(picture.roll(3 * shift, 2), 0.1 + 0.05 * shift)
-    style = folder / ("net.safetensors" if method == "fast" else "sea.png")
-    arguments = ("style", tmp_path / "in.gif", style, *options(folder, method), "--frame-steps", "2")
-    imgops(*arguments, "-o", tmp_path / "whole" / result)
-    out, update = tmp_path / result, Reporter.update
-
-    def pressed(self, share, picture, state):
-        update(self, share, picture, state)
-        if state == "frame 2":
-            signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Reporter, "update", pressed)
-        stdout, _ = imgops(*arguments, "-o", out, code=130)
-    assert "2 frames of 48 x 32 pixels, stopped (the same command goes on)" in stdout
-    assert len(list(read_frames(out))) == 2
-    calls, call = [], Transfer.__call__
-    monkeypatch.setattr(Transfer, "__call__", lambda *given, **named: calls.append(1) or call(*given, **named))
-    _, stderr = imgops(*arguments, "-o", out)
-    assert "goes on after 2 frames of a stopped job" in stderr
-    assert len(calls) == 3
-    assert out.read_bytes() == (tmp_path / "whole" / result).read_bytes()
-    assert {path.name for path in tmp_path.iterdir()} == {"in.gif", "whole", result}
-
-
-def test_a_stopped_video_with_other_settings_begins_anew(folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    frames = [Image.new("RGB", (60, 40), (60 * i, 0, 0)) for i in range(3)]
-    frames[0].save("in.gif", save_all=True, append_images=frames[1:])
-    arguments = ("style", "in.gif", folder / "net.safetensors", *options(folder, "fast"))
-    write = VideoWriter.write
-
-    def full(self, *given):
-        write(self, *given)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(VideoWriter, "write", full)
-        assert "in-net.gif: No space left on device" in error(*arguments)
-    assert {path.name for path in tmp_path.iterdir()} == {"in.gif", "in-net.gif.frames"}
-    _, stderr = imgops(*arguments, "--size", "40")
-    assert "in-net.gif.frames: frames of a stopped job with other size are thrown away" in stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"in.gif", "in-net.gif"}
-    assert [frame.shape for frame in read_frames("in-net.gif")] == [(3, 27, 40)] * 3
-    (tmp_path / "in-net-2.gif.frames").mkdir()
-    (tmp_path / "in-net-2.gif.frames" / "mine.txt").write_text("mine")
-    assert "in-net-2.gif.frames: is in the way of the frames" in error(*arguments)
-
-
-def test_a_folder_of_networks(folder, tmp_path):
-    networks = tmp_path / "networks"
-    networks.mkdir()
-    for name in ("one", "two"):
-        (networks / f"{name}.safetensors").write_bytes((folder / "net.safetensors").read_bytes())
-    imgops("style", folder / "cat.png", networks, "-o", tmp_path / "out", *options(folder, "fast"))
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"cat-one.png", "cat-two.png"}
-
-
 @pytest.mark.parametrize("method", ["optimize", "adain", "fast"])
 def test_a_narrow_picture(folder, tmp_path, method):
     write_picture(tmp_path / "panorama.png", torch.rand(3, 20, 240))
@@ -588,12 +317,6 @@ def test_a_narrow_picture(folder, tmp_path, method):
     imgops(*arguments, "--size", "240")
     assert Image.open(tmp_path / "out.png").size == (240, 20)
     assert "size must be at least 192 for a picture of 240 x 20; got 100" in error(*arguments, "--size", "100")
-
-
-def test_a_gif_of_one_frame_is_a_picture(folder, tmp_path):
-    Image.open(folder / "cat.png").save(tmp_path / "cat.gif")
-    imgops("style", tmp_path / "cat.gif", folder / "sea.png", "-o", tmp_path / "out.png", *options(folder, "adain"))
-    assert Image.open(tmp_path / "out.png").size == (48, 32)
 
 
 def test_a_mask_on_transparency(tmp_path):
@@ -627,36 +350,6 @@ def test_a_grey_mask_goes_half_the_way(folder, method, keep):
         # what the networks make does not depend on how white the mask is
         half, whole = (transfer(content, styles, masks=[torch.full((1, 40, 60), share)]) for share in (0.5, 1.0))
         torch.testing.assert_close(half, (whole + content) / 2, rtol=0, atol=1e-4)
-
-
-def test_ctrl_c_keeps_the_picture_as_it_is(folder, tmp_path, monkeypatch):
-    out, update, before = tmp_path / "out.png", Reporter.update, signal.getsignal(signal.SIGINT)
-
-    def pressed(self, share, picture, state):
-        update(self, share, picture, state)
-        if share == pytest.approx(1 / 30, abs=0.03):
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(Reporter, "update", pressed)
-    arguments = ("style", folder / "cat.png", folder / "sea.png", "-o", out, *options(folder), "--steps", "30")
-    stdout, _ = imgops(*arguments, code=130)
-    assert "48 x 32 pixels, stopped, " in stdout
-    assert Image.open(out).size == (48, 32)
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_a_full_disk_leaves_what_was_there(folder, tmp_path, monkeypatch):
-    out = tmp_path / "out.png"
-    out.write_bytes(b"older")
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    message = error("style", folder / "cat.png", folder / "sea.png", "-o", out, *options(folder, "adain"))
-    assert "No space left on device" in message
-    assert out.read_bytes() == b"older"
-    assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
 
 
 @pytest.mark.parametrize(
