@@ -83,6 +83,8 @@ SEED = Bounds(0, most=2**63 - 1)
 SIDE = Bounds(1, most=65536)
 #: what a C++ int takes
 COUNT = Bounds(1, most=2**31 - 1)
+#: of JPEG
+QUALITY = 95
 #: the ways to keep the colours of a content, as :func:`imgops.data.keep_colours` takes them
 KEEP_COLOURS = ("luma", "coral", "histogram")
 #: groups of options on the help pages of several commands
@@ -111,15 +113,11 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def same_as(settings: type, name: str, panel: str | None = None) -> Any:
-    """A field that is a setting of another dataclass too, its option in another group if one is given."""
-    said = metadata_of(settings, name)
-    return dataclasses.field(default=default_of(settings, name), metadata={**said, "panel": panel or said["panel"]})
-
-
-def default_of(settings: type, name: str) -> Any:
-    """The default of a dataclass's field, or ``dataclasses.MISSING``."""
-    return next(field.default for field in dataclasses.fields(settings) if field.name == name)
+def same_as(settings: type, name: str, **said: str) -> Any:
+    """A field that is a setting of another dataclass too, with its default; ``said`` takes the place of what
+    :func:`setting` was told there, as ``panel`` and ``help``."""
+    default = next(field.default for field in dataclasses.fields(settings) if field.name == name)
+    return dataclasses.field(default=default, metadata={**metadata_of(settings, name), **said})
 
 
 def metadata_of(settings: type, name: str) -> Mapping[str, Any]:

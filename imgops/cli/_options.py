@@ -200,7 +200,7 @@ Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG.", rich_help
 
 #: of the trainings of networks for style transfer
 FILES = "Files"
-DATA = "A folder of pictures, or samples: for the free pictures and textures that come along."
+DATA = "samples:", FILES, "A folder of pictures, or samples: for the free pictures and textures that come along."
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on where the training of --out ended.", rich_help_panel=FILES)
 ]

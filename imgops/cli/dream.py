@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .._settings import MACHINE, NETWORKS, RESULT, same_as, setting
+from .._settings import MACHINE, NETWORKS, QUALITY, RESULT, same_as, setting
 from ..dream.settings import DREAM, ROTATE, ZOOM, DreamSettings
 from ..style.settings import TransferSettings
 from ..training.config import TrainingConfig
@@ -52,7 +52,7 @@ class Job:
     guide: str | None = setting(None, DREAM, "A picture whose patterns are dreamt.")
     settings: DreamSettings
     preview: Preview = None
-    quality: Quality = 95
+    quality: Quality = QUALITY
     fourier: Annotated[
         bool,
         typer.Option(
@@ -63,15 +63,17 @@ class Job:
     zoom: float = setting(ZOOM, _ZOOM, "A frame's share that leaves it.")
     rotate: float = setting(ROTATE, _ZOOM, "Degrees a frame, clockwise.")
     fps: float = setting(15.0, _ZOOM, "Frames a second.")
-    weights: str = setting(
-        "default", NETWORKS, "Network: default, a file, or googlenet, vgg19, inception_v3, ... (downloaded, checked)."
+    weights: str = same_as(
+        TransferSettings,
+        "weights",
+        help="Network: default, a file, or googlenet, vgg19, inception_v3, ... (downloaded, checked).",
     )
     list_layers: Annotated[
         bool, typer.Option("--list-layers", help="Print the network's layers and exit.", rich_help_panel=NETWORKS)
     ] = False
     pooling: str | None = setting(None, NETWORKS, "max, average or l2.")
     preprocessing: str | None = same_as(TransferSettings, "preprocessing")
-    device: str = same_as(TrainingConfig, "device", MACHINE)
+    device: str = same_as(TrainingConfig, "device", panel=MACHINE)
 
 
 @options(RESULT, DREAM, _ZOOM, NETWORKS, MACHINE)

@@ -26,7 +26,7 @@ class Job:
     out: str = setting("generated", _OPTIONS, "Folder for the pictures.")
     noise: str = setting("random", _OPTIONS, "Fine detail: random, by the seed; const, the same in each picture; none.")
     batch: int = setting(16, _OPTIONS, "Pictures at once; random noise takes one.")
-    device: str = same_as(TrainingConfig, "device", MACHINE)
+    device: str = same_as(TrainingConfig, "device", panel=MACHINE)
 
 
 @options()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .._settings import MACHINE, NETWORKS, RESULT, same_as
+from .._settings import MACHINE, NETWORKS, QUALITY, RESULT, same_as
 from ..style.settings import OPTIMIZE, PARTS, STYLE, VIDEO, TransferSettings
 from ..training.config import TrainingConfig
 from ._options import Given, Preview, Quality, options
@@ -61,8 +61,8 @@ class Job:
     ] = dataclasses.field(default_factory=list)
     settings: TransferSettings
     preview: Preview = None
-    quality: Quality = 95
-    device: str = same_as(TrainingConfig, "device", MACHINE)
+    quality: Quality = QUALITY
+    device: str = same_as(TrainingConfig, "device", panel=MACHINE)
 
 
 @options(RESULT, STYLE, PARTS, OPTIMIZE, VIDEO, NETWORKS, MACHINE)

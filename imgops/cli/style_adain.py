@@ -19,14 +19,14 @@ class Job:
     """What to train, as the command line says it."""
 
     out: Annotated[str, typer.Option("--out", "-o", help="The decoder: NAME.safetensors.", rich_help_panel=FILES)]
-    contents: str = setting("samples:", FILES, DATA)
-    styles: str = setting("samples:", FILES, DATA)
+    contents: str = setting(*DATA)
+    styles: str = setting(*DATA)
     resume: Resume = False
     preview: TrainingPreview = None
     settings: AdaINTraining
-    weights: str = setting("default", NETWORKS, "Encoder: default, or a file.")
+    weights: str = same_as(TransferSettings, "weights", help="Encoder: default, or a file.")
     preprocessing: str | None = same_as(TransferSettings, "preprocessing")
-    device: str = same_as(TrainingConfig, "device", MACHINE)
+    device: str = same_as(TrainingConfig, "device", panel=MACHINE)
 
 
 @options(FILES, TRAINING, NETWORKS, MACHINE)

@@ -20,13 +20,13 @@ class Job:
 
     style: Annotated[str, typer.Argument(help="The picture whose style the network learns.")]
     out: Annotated[str, typer.Option("--out", "-o", help="The network: NAME.safetensors.", rich_help_panel=FILES)]
-    data: str = setting("samples:", FILES, DATA)
+    data: str = setting(*DATA)
     resume: Resume = False
     preview: TrainingPreview = None
     settings: FastTraining
-    weights: str = setting("default", NETWORKS, "Encoder: default, a file, or vgg16.")
+    weights: str = same_as(TransferSettings, "weights", help="Encoder: default, a file, or vgg16.")
     preprocessing: str | None = same_as(TransferSettings, "preprocessing")
-    device: str = same_as(TrainingConfig, "device", MACHINE)
+    device: str = same_as(TrainingConfig, "device", panel=MACHINE)
 
 
 @options(FILES, TRAINING, NETWORKS, MACHINE)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image, PngImagePlugin
 from torch import Tensor
 
+from .._settings import QUALITY
 from ._errors import DataError, decoding
 from ._images import deep_grey, to_plain
 from ._profiles import srgb_profile
@@ -138,7 +139,7 @@ def write_picture(
     *,
     alpha: Tensor | None = None,
     settings: Mapping[str, Any] | None = None,
-    quality: int = 95,
+    quality: int = QUALITY,
 ) -> None:
     """Write a picture as PNG, JPEG or TIFF by the ending of its name; the file is whole or absent.
 
