@@ -26,7 +26,7 @@ os.environ.pop("TRITON_INTERPRET", None)
 
 import torch
 import triton
-from imgops.kernels import adain, bias_act, filtered_lrelu, gram_matrix, grid_sample, modulated_conv2d, upfirdn2d
+from imgops.kernels import adain, bias_act, filtered_lrelu, fused_conv2d, gram_matrix, grid_sample, upfirdn2d
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
@@ -175,12 +175,12 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
         )  # fmt: skip
         yield (
             f"conv2d 3x3, {layout}",
-            partial(modulated_conv2d.conv2d, x, weight, scale, scale, noise, b, *LRELU, 1, (1, 1, 1, 1), 1, True),
+            partial(fused_conv2d.fused_conv2d, x, weight, scale, scale, noise, b, *LRELU, 1, (1, 1, 1, 1), 1, True),
         )
         yield (
             f"conv2d 3x3 of 4x4 images, {layout}",
             partial(
-                modulated_conv2d.conv2d,
+                fused_conv2d.fused_conv2d,
                 small, deep_weight, deep, deep, torch.empty(32, 1, 4, 4), torch.empty(512), *LRELU,
                 1, (1, 1, 1, 1), 1, True,
             ),
@@ -188,18 +188,29 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield (
             f"conv2d 1x1 to RGB, {layout}",
             partial(
-                modulated_conv2d.conv2d, x, to_rgb, scale, None, None, torch.empty(3), *linear, 1, no_padding, 1, False
+                fused_conv2d.fused_conv2d,
+                x,
+                to_rgb,
+                scale,
+                None,
+                None,
+                torch.empty(3),
+                *linear,
+                1,
+                no_padding,
+                1,
+                False,
             ),
         )
         yield (
             f"conv2d 3x3 transposed, {layout}",
-            partial(modulated_conv2d.conv2d, x, weight, scale, None, None, None, *linear, 1, no_padding, 2, False),
+            partial(fused_conv2d.fused_conv2d, x, weight, scale, None, None, None, *linear, 1, no_padding, 2, False),
         )
         features, few, products = image(1, 512, 32, 32, last), image(1, 64, 256, 256, last), torch.empty(1, 512, 512)
         mean = torch.empty(1, 512)
-        yield f"gram_matrix, {layout}", partial(gram_matrix.gram_matrix, features, None, 1.0)
-        yield f"gram_matrix of 64 channels, {layout}", partial(gram_matrix.gram_matrix, few, None, 1.0)
-        yield f"gram_matrix less a mean, {layout}", partial(gram_matrix.gram_matrix, features, mean, 1.0)
+        yield f"gram_matrix, {layout}", partial(gram_matrix.gram_matrix, features, "none")
+        yield f"gram_matrix of 64 channels, {layout}", partial(gram_matrix.gram_matrix, few, "none")
+        yield f"gram_matrix less a mean, {layout}", partial(gram_matrix.feature_statistics, features)
         yield f"mix_channels, {layout}", partial(gram_matrix.mix_channels, features, products, mean, mean)
 
 

@@ -149,7 +149,24 @@ def _flat(x: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
     return x, (channels * pixels, 1, channels) if last else (channels * pixels, pixels, 1)
 
 
-def gram_matrix(x: Tensor, mean: Tensor | None, scale: float) -> Tensor:
+def gram_matrix(x: Tensor, normalization: str) -> Tensor:
+    """``x x^T`` over the pixels of x [N, C, H, W], [N, C, C] in float32 (float64 where x is), exactly symmetric.
+
+    ``normalization``, "chw", "hw", "nchw" or "none", names the sizes of x that it is divided by.
+    """
+    n, c, h, w = x.shape
+    sizes = {"chw": c * h * w, "hw": h * w, "nchw": n * c * h * w, "none": 1}
+    # of no features nothing is summed
+    return _products(x, None, 1 / max(1, sizes[normalization]))
+
+
+def feature_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean [N, C], biased covariance [N, C, C]) over the pixels of x [N, C, H, W], in float32 (float64 where x is)."""
+    mean = x.mean([2, 3], dtype=ACC_DTYPE[x.dtype])
+    return mean, _products(x, mean, 1 / (x.shape[2] * x.shape[3]))
+
+
+def _products(x: Tensor, mean: Tensor | None, scale: float) -> Tensor:
     """g of the module, [N, C, C] in float32 (float64 where x is), exactly symmetric.
 
     Shapes: x [N, C, H, W]; mean [N, C] in the dtype of the result, or None.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,8 @@ from ._flops import no_products, register_flops
 _TRITON = [device for device in ("cpu", "cuda") if STATUSES["triton", device].available]
 _triton_library = torch.library.Library("imgops_triton", "DEF")
 _NAMESPACES = {name: SimpleNamespace() for name in ("imgops", "imgops_triton")}
+#: the schema of each op; csrc/library.cpp must say the same
+SCHEMAS: dict[str, str] = {}
 
 
 def namespace(backend: str) -> Any:
@@ -24,27 +28,33 @@ def namespace(backend: str) -> Any:
 
 
 def register(
-    name: str,
+    schema: str,
     *,
     fake: Callable[..., Any],
-    triton: Callable[..., Any] | None,
+    triton: str | None,
     backward: Callable[..., Any],
     setup_context: Callable[..., Any],
     flops: Callable[..., int] = no_products,
 ) -> None:
-    """Give the op ``name`` of each namespace that exists its fake and its gradient, and Triton's its kernel.
+    """Give an op in each namespace that exists its fake and its gradient, and Triton's its schema and its kernel.
 
-    ``triton`` has the schema in its annotations, the same as the one in csrc/library.cpp; without it the op has no
-    kernel there. ``backward`` is called with the namespace, so that a gradient runs on the backend that ran the
-    forward, ctx, which of the inputs' gradients this pass has a use for, and the outputs' gradients: None of an output
-    that nothing depends on, but not of all. It returns None for an input that nothing depends on, never zeros.
-    ``flops`` is called with the arguments, shapes in place of tensors, and ``out_shape``.
+    Args:
+        schema: ``name(Tensor x, ...) -> Tensor``, as in csrc/library.cpp.
+        fake: gives empty outputs for inputs without data.
+        triton: the module of ``imgops.kernels`` whose function of the op's name is the kernel; None for no kernel.
+        backward: called with the namespace, so that a gradient runs on the backend that ran the forward, ctx, which of
+            the inputs' gradients this pass has a use for, and the outputs' gradients: None of an output that nothing
+            depends on, but not of all. It returns None for an input that nothing depends on, never zeros.
+        setup_context: as ``torch.library.register_autograd`` takes it.
+        flops: called with the arguments, shapes in place of tensors, and ``out_shape``. Default: counts none.
     """
+    name = schema.partition("(")[0]
+    SCHEMAS[name] = schema
     spaces = ["imgops"] if STATUSES["cpu", "cpu"].available else []
     if _TRITON and triton is not None:
-        _triton_library.define(name + torch.library.infer_schema(triton, mutates_args=()))
+        _triton_library.define(schema)
         for device in _TRITON:
-            _triton_library.impl(name, triton, device.upper())
+            _triton_library.impl(name, _lazy_kernel(triton, name), device.upper())
         spaces.append("imgops_triton")
 
     def remember(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -61,6 +71,16 @@ def register(
         torch.library.register_fake(op, fake)
         torch.library.register_autograd(op, differentiate, setup_context=remember)
         setattr(_NAMESPACES[space], name, _function(op, differentiate, remember))
+
+
+def _lazy_kernel(module: str, name: str) -> Callable[..., Any]:
+    """The launcher of a Triton kernel, loaded when it first runs: that takes longer than loading all else."""
+
+    @functools.cache
+    def launcher() -> Callable[..., Any]:
+        return getattr(importlib.import_module(f"imgops.kernels.{module}"), name)
+
+    return lambda *inputs: launcher()(*inputs)
 
 
 def check_kept(op: str, what: str, kept: bool) -> None:

@@ -122,12 +122,6 @@ def _adaptive_instance_norm(backend: str, x: Tensor, scale: Tensor, bias: Tensor
     return namespace(backend).adaptive_instance_norm(x, scale, bias, eps, unbiased)
 
 
-def _triton_mean_std(x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
-    from imgops.kernels import adain as kernel
-
-    return kernel.mean_std(x, eps, unbiased)
-
-
 def _fake_mean_std(x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
     acc_dtype = accumulation_dtype(x.dtype)
     return x.new_empty(x.shape[:2], dtype=acc_dtype), x.new_empty(x.shape[:2], dtype=acc_dtype)
@@ -160,12 +154,6 @@ def _of_planes(t: Tensor) -> Tensor:
     return t[:, :, None, None]
 
 
-def _triton(x: Tensor, scale: Tensor, bias: Tensor, eps: float, unbiased: bool) -> Tensor:
-    from imgops.kernels import adain as kernel
-
-    return kernel.adaptive_instance_norm(x, scale, bias, eps, unbiased)
-
-
 def _fake(x: Tensor, *args: Any) -> Tensor:
     return torch.empty_like(x, memory_format=dense_format(x))
 
@@ -185,12 +173,6 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) -> tuple[
         scale = dy.new_zeros(dy.shape[:2], dtype=accumulation_dtype(dy.dtype))
     gradients = ops.adaptive_instance_norm_backward(dy.to(x.dtype), x, scale, *ctx.arguments)
     return *(g if needed else None for g, needed in zip(gradients, needs, strict=False)), None, None
-
-
-def _triton_backward(dy: Tensor, x: Tensor, scale: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor, Tensor]:
-    from imgops.kernels import adain as kernel
-
-    return kernel.adaptive_instance_norm_backward(dy, x, scale, eps, unbiased)
 
 
 def _fake_backward(dy: Tensor, x: Tensor, scale: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -246,17 +228,24 @@ def _centred(t: Tensor) -> Tensor:
 
 
 register(
-    "mean_std",
+    "mean_std(Tensor x, float eps, bool unbiased) -> (Tensor, Tensor)",
     fake=_fake_mean_std,
-    triton=_triton_mean_std,
+    triton="adain",
     backward=_backward_mean_std,
     setup_context=_setup_context_mean_std,
 )
-register("adaptive_instance_norm", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context)
 register(
-    "adaptive_instance_norm_backward",
+    "adaptive_instance_norm(Tensor x, Tensor scale, Tensor bias, float eps, bool unbiased) -> Tensor",
+    fake=_fake,
+    triton="adain",
+    backward=_backward,
+    setup_context=_setup_context,
+)
+register(
+    "adaptive_instance_norm_backward(Tensor dy, Tensor x, Tensor scale, float eps, bool unbiased) -> (Tensor, "
+    "Tensor, Tensor)",
     fake=_fake_backward,
-    triton=_triton_backward,
+    triton="adain",
     backward=_double_backward,
     setup_context=_setup_context_backward,
 )

@@ -113,22 +113,6 @@ def fused_bias_act(
     return namespace(backend).bias_act(x, b, scale, noise, dim, act, alpha, gain, clamp)
 
 
-def _triton(
-    x: Tensor,
-    b: Tensor | None,
-    scale: Tensor | None,
-    noise: Tensor | None,
-    dim: int,
-    act: str,
-    alpha: float,
-    gain: float,
-    clamp: float,
-) -> Tensor:
-    from imgops.kernels import bias_act as kernel
-
-    return kernel.bias_act(x, b, scale, noise, dim, act, alpha, gain, clamp)
-
-
 def _fake(x: Tensor, *args: Any) -> Tensor:
     return torch.empty_like(x, memory_format=dense_format(x))
 
@@ -219,29 +203,6 @@ def gradients(
         db if needs_b else None,
         dscale if needs_scale else None,
         dnoise.sum_to_size(noise_shape) if needs_noise and noise_shape is not None else None,
-    )
-
-
-def _triton_backward(
-    dy: Tensor,
-    x: Tensor | None,
-    y: Tensor | None,
-    b: Tensor | None,
-    scale: Tensor | None,
-    noise: Tensor | None,
-    dim: int,
-    act: str,
-    alpha: float,
-    gain: float,
-    clamp: float,
-    needs_b: bool,
-    needs_scale: bool,
-    needs_noise: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    from imgops.kernels import bias_act as kernel
-
-    return kernel.bias_act_backward(
-        dy, x, y, b, scale, noise, dim, act, alpha, gain, clamp, needs_b, needs_scale, needs_noise
     )
 
 
@@ -421,11 +382,20 @@ def _slope_and_curvature(
     return slope, curvature
 
 
-register("bias_act", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context)
 register(
-    "bias_act_backward",
+    "bias_act(Tensor x, Tensor? b, Tensor? scale, Tensor? noise, int dim, str act, float alpha, float gain, float "
+    "clamp) -> Tensor",
+    fake=_fake,
+    triton="bias_act",
+    backward=_backward,
+    setup_context=_setup_context,
+)
+register(
+    "bias_act_backward(Tensor dy, Tensor? x, Tensor? y, Tensor? b, Tensor? scale, Tensor? noise, int dim, str act, "
+    "float alpha, float gain, float clamp, bool needs_b, bool needs_scale, bool needs_noise) -> (Tensor, Tensor, "
+    "Tensor, Tensor)",
     fake=_fake_backward,
-    triton=_triton_backward,
+    triton="bias_act",
     backward=_double_backward,
     setup_context=_setup_context_backward,
 )

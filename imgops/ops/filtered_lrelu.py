@@ -182,25 +182,6 @@ def _composition(
     return upfirdn2d(a, fd, 1, down, 0, flip_filter, impl=backend)
 
 
-def _triton(
-    x: Tensor,
-    fu: Tensor | None,
-    fd: Tensor | None,
-    b: Tensor | None,
-    up: int,
-    down: int,
-    padding: Sequence[int],
-    gain: float,
-    slope: float,
-    clamp: float,
-    flip_filter: bool,
-    keep: bool,
-) -> tuple[Tensor, Tensor]:
-    from imgops.kernels import filtered_lrelu as kernel
-
-    return kernel.filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter, keep)
-
-
 def _fake(
     x: Tensor,
     fu: Tensor | None,
@@ -259,28 +240,6 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, dc
     return dx if needs[0] else None, None, None, db, *[None] * 8
 
 
-def _triton_slopes(
-    x: Tensor,
-    codes: Tensor,
-    fu: Tensor | None,
-    fd: Tensor | None,
-    up: int,
-    down: int,
-    padding_up: Sequence[int],
-    padding_down: Sequence[int],
-    flip_filter: bool,
-    gain_up: float,
-    gain_down: float,
-    gain: float,
-    slope: float,
-) -> Tensor:
-    from imgops.kernels import filtered_lrelu as kernel
-
-    return kernel.filtered_lrelu_slopes(
-        x, codes, fu, fd, up, down, padding_up, padding_down, flip_filter, gain_up, gain_down, gain, slope
-    )
-
-
 def _fake_slopes(
     x: Tensor,
     codes: Tensor,
@@ -330,11 +289,20 @@ def _flops_slopes(
     return two_resamplings(x, fu, fd, up, padding_up, padding_down)
 
 
-register("filtered_lrelu", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context, flops=_flops)
 register(
-    "filtered_lrelu_slopes",
+    "filtered_lrelu(Tensor x, Tensor? fu, Tensor? fd, Tensor? b, int up, int down, SymInt[] padding, float gain, "
+    "float slope, float clamp, bool flip_filter, bool keep) -> (Tensor, Tensor)",
+    fake=_fake,
+    triton="filtered_lrelu",
+    backward=_backward,
+    setup_context=_setup_context,
+    flops=_flops,
+)
+register(
+    "filtered_lrelu_slopes(Tensor x, Tensor codes, Tensor? fu, Tensor? fd, int up, int down, SymInt[] padding_up, "
+    "SymInt[] padding_down, bool flip_filter, float gain_up, float gain_down, float gain, float slope) -> Tensor",
     fake=_fake_slopes,
-    triton=_triton_slopes,
+    triton="filtered_lrelu",
     backward=_backward_slopes,
     setup_context=_setup_context_slopes,
     flops=_flops_slopes,

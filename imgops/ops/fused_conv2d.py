@@ -137,27 +137,6 @@ def _output_shape(x: Tensor, weight: Tensor, stride: int, padding: Sequence[int]
     ]  # fmt: skip
 
 
-def _triton(
-    x: Tensor,
-    weight: Tensor,
-    styles: Tensor | None,
-    demod: Tensor | None,
-    noise: Tensor | None,
-    b: Tensor | None,
-    act: str,
-    alpha: float,
-    gain: float,
-    clamp: float,
-    stride: int,
-    padding: Sequence[int],
-    up: int,
-    keep: bool,
-) -> tuple[Tensor, Tensor]:
-    from imgops.kernels import modulated_conv2d as kernel
-
-    return kernel.conv2d(x, weight, styles, demod, noise, b, act, alpha, gain, clamp, stride, padding, up, keep)
-
-
 def _fake(
     x: Tensor,
     weight: Tensor,
@@ -306,9 +285,17 @@ def _flops_weight_gradient(dy: Any, *args: Any, out_shape: Any, **kwargs: Any) -
     return convolution(out_shape, dy)
 
 
-register("fused_conv2d", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context, flops=_flops)
 register(
-    "conv2d_weight_gradient",
+    "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, Tensor? demod, Tensor? noise, Tensor? b, str act, float "
+    "alpha, float gain, float clamp, int stride, SymInt[] padding, int up, bool keep) -> (Tensor, Tensor)",
+    fake=_fake,
+    triton="fused_conv2d",
+    backward=_backward,
+    setup_context=_setup_context,
+    flops=_flops,
+)
+register(
+    "conv2d_weight_gradient(Tensor dy, Tensor x, int stride, SymInt[] padding) -> Tensor",
     fake=_fake_weight_gradient,
     triton=None,
     backward=_backward_weight_gradient,

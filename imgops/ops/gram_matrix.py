@@ -105,12 +105,6 @@ def fused_feature_statistics(backend: str, x: Tensor) -> tuple[Tensor, Tensor]:
     return namespace(backend).feature_statistics(x)
 
 
-def _triton(x: Tensor, normalization: str) -> Tensor:
-    from imgops.kernels import gram_matrix as kernel
-
-    return kernel.gram_matrix(x, None, 1 / _normalizer(x, normalization))
-
-
 def _fake(x: Tensor, normalization: str) -> Tensor:
     return x.new_empty([x.shape[0], x.shape[1], x.shape[1]], dtype=accumulation_dtype(x.dtype))
 
@@ -128,13 +122,6 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], d: Tensor) -> tuple[T
 def _symmetric(d: Tensor, count: int) -> Tensor:
     """``(d + d^T) / count``: what multiplies x in the gradient of ``x x^T / count`` for x."""
     return (d + d.mT) / count
-
-
-def _triton_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    from imgops.kernels import gram_matrix as kernel
-
-    mean = x.mean([2, 3], dtype=accumulation_dtype(x.dtype))
-    return mean, kernel.gram_matrix(x, mean, 1 / (x.shape[2] * x.shape[3]))
 
 
 def _fake_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,12 +143,6 @@ def _backward_statistics(
         return shift[:, :, None, None].to(x.dtype).expand(x.shape)
     # the covariance has no gradient for the mean: the deviations from it add up to zero
     return ops.mix_channels(x, _symmetric(d_covariance, pixels), mean, shift)
-
-
-def _triton_mix(x: Tensor, weight: Tensor, mean: Tensor | None, bias: Tensor | None) -> Tensor:
-    from imgops.kernels import gram_matrix as kernel
-
-    return kernel.mix_channels(x, weight, mean, bias)
 
 
 def _fake_mix(x: Tensor, weight: Tensor, mean: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -197,20 +178,25 @@ def _backward_mix(ops: Any, ctx: Any, needs: tuple[bool, ...], v: Tensor) -> tup
 
 
 register(
-    "gram_matrix", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context, flops=channel_products
+    "gram_matrix(Tensor x, str normalization) -> Tensor",
+    fake=_fake,
+    triton="gram_matrix",
+    backward=_backward,
+    setup_context=_setup_context,
+    flops=channel_products,
 )
 register(
-    "feature_statistics",
+    "feature_statistics(Tensor x) -> (Tensor, Tensor)",
     fake=_fake_statistics,
-    triton=_triton_statistics,
+    triton="gram_matrix",
     backward=_backward_statistics,
     setup_context=_setup_context_statistics,
     flops=channel_products,
 )
 register(
-    "mix_channels",
+    "mix_channels(Tensor x, Tensor weight, Tensor? mean, Tensor? bias) -> Tensor",
     fake=_fake_mix,
-    triton=_triton_mix,
+    triton="gram_matrix",
     backward=_backward_mix,
     setup_context=_setup_context_mix,
     flops=channel_products,

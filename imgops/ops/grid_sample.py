@@ -83,12 +83,6 @@ def _along(positions: Tensor, displaced: bool) -> tuple[Tensor, Tensor]:
     )
 
 
-def _triton(x: Tensor, positions: Tensor, displaced: bool, padding_mode: str, order: Sequence[int]) -> Tensor:
-    from imgops.kernels import grid_sample as kernel
-
-    return kernel.grid_sample(x, positions, displaced, padding_mode, order)
-
-
 def _fake(x: Tensor, positions: Tensor, displaced: bool, padding_mode: str, order: Sequence[int]) -> Tensor:
     y = x.new_empty([*x.shape[:2], *_output_size(positions, displaced)])
     return y.contiguous(memory_format=dense_format(x))
@@ -105,22 +99,6 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) -> tuple[
     x, positions = ctx.saved_tensors
     dx, dpositions = ops.grid_sample_backward(dy, x, positions, ctx.size, *ctx.arguments, *needs[:2])
     return dx if needs[0] else None, dpositions if needs[1] else None, None, None, None
-
-
-def _triton_backward(
-    dy: Tensor,
-    x: Tensor | None,
-    positions: Tensor,
-    size: Sequence[int],
-    displaced: bool,
-    padding_mode: str,
-    order: Sequence[int],
-    needs_x: bool,
-    needs_positions: bool,
-) -> tuple[Tensor, Tensor]:
-    from imgops.kernels import grid_sample as kernel
-
-    return kernel.grid_sample_backward(dy, x, positions, size, displaced, padding_mode, order, needs_x, needs_positions)
 
 
 def _fake_backward(
@@ -199,11 +177,18 @@ def _double_backward(
     return ddy, dx, dpositions, *[None] * 6
 
 
-register("grid_sample", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context)
 register(
-    "grid_sample_backward",
+    "grid_sample(Tensor x, Tensor positions, bool displaced, str padding_mode, int[] order) -> Tensor",
+    fake=_fake,
+    triton="grid_sample",
+    backward=_backward,
+    setup_context=_setup_context,
+)
+register(
+    "grid_sample_backward(Tensor dy, Tensor? x, Tensor positions, SymInt[] size, bool displaced, str padding_mode, "
+    "int[] order, bool needs_x, bool needs_positions) -> (Tensor, Tensor)",
     fake=_fake_backward,
-    triton=_triton_backward,
+    triton="grid_sample",
     backward=_double_backward,
     setup_context=_setup_context_backward,
 )

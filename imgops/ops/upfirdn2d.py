@@ -420,20 +420,6 @@ def _filter_gradient(
         return df if f.ndim == 2 else df @ f + df.t() @ f
 
 
-def _triton(
-    x: Tensor,
-    f: Tensor | None,
-    up: Sequence[int],
-    down: Sequence[int],
-    padding: Sequence[int],
-    flip_filter: bool,
-    gain: float,
-) -> Tensor:
-    from imgops.kernels import upfirdn2d as kernel
-
-    return kernel.upfirdn2d(x, f, up, down, padding, flip_filter, gain)
-
-
 def _fake(
     x: Tensor,
     f: Tensor | None,
@@ -467,30 +453,6 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) -> tuple[
     if needs[1]:
         df = _filter_gradient(ops, x, dy, f, *ctx.arguments)
     return dx, df, *[None] * 5
-
-
-def _triton_bias_act(
-    x: Tensor,
-    f: Tensor | None,
-    up: Sequence[int],
-    down: Sequence[int],
-    padding: Sequence[int],
-    flip_filter: bool,
-    gain: float,
-    b: Tensor | None,
-    scale: Tensor | None,
-    noise: Tensor | None,
-    act: str,
-    alpha: float,
-    act_gain: float,
-    clamp: float,
-    keep: bool,
-) -> tuple[Tensor, Tensor]:
-    from imgops.kernels import upfirdn2d as kernel
-
-    return kernel.upfirdn2d_bias_act(
-        x, f, up, down, padding, flip_filter, gain, b, scale, noise, act, alpha, act_gain, clamp, keep
-    )
 
 
 def _fake_bias_act(
@@ -551,11 +513,20 @@ def _flops(x: Any, f: Any, up: Any, down: Any, padding: Any, *args: Any, **kwarg
     return resampling(x, f, up, padding)
 
 
-register("upfirdn2d", fake=_fake, triton=_triton, backward=_backward, setup_context=_setup_context, flops=_flops)
 register(
-    "upfirdn2d_bias_act",
+    "upfirdn2d(Tensor x, Tensor? f, int[] up, int[] down, SymInt[] padding, bool flip_filter, float gain) -> Tensor",
+    fake=_fake,
+    triton="upfirdn2d",
+    backward=_backward,
+    setup_context=_setup_context,
+    flops=_flops,
+)
+register(
+    "upfirdn2d_bias_act(Tensor x, Tensor? f, int[] up, int[] down, SymInt[] padding, bool flip_filter, float gain, "
+    "Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float act_gain, float clamp, bool keep) -> "
+    "(Tensor, Tensor)",
     fake=_fake_bias_act,
-    triton=_triton_bias_act,
+    triton="upfirdn2d",
     backward=_backward_bias_act,
     setup_context=_setup_context_bias_act,
     flops=_flops,

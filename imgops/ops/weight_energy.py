@@ -27,4 +27,6 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], d: Tensor) -> Tensor:
     return 2 * ctx.saved_tensors[0] * d[:, :, None, None]
 
 
-register("weight_energy", fake=_fake, triton=None, backward=_backward, setup_context=_setup_context)
+register(
+    "weight_energy(Tensor weight) -> Tensor", fake=_fake, triton=None, backward=_backward, setup_context=_setup_context
+)

@@ -193,7 +193,7 @@ def configuration(
     return Configuration(bm, bn, fit(channels, bk), warps, stages)
 
 
-def conv2d(
+def fused_conv2d(
     x: Tensor,
     weight: Tensor,
     styles: Tensor | None,
