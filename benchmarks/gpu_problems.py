@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import imgops
+from imgops._epilogue import Epilogue
 from imgops.ops.bias_act import activation_arguments, fused_bias_act
 from imgops.reference.bias_act import ACTIVATIONS
 from imgops.reference.grid_sample import PADDING_MODES
@@ -38,11 +39,11 @@ def _image(shape: Shape, device: str, dtype: torch.dtype) -> Tensor:
 
 
 def _bias_act(shape: Shape, act: str, modulated: bool, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
-    arguments = activation_arguments("bias_act", act, None, 1.3, 0.8 if modulated else None)
+    activation = activation_arguments("bias_act", act, None, 1.3, 0.8 if modulated else None)
     sizes = [shape[1:2], *([shape[:2], (shape[0], 1, *shape[2:])] if modulated else [])]
 
     def call(backend: str, x: Tensor, b: Tensor, scale: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
-        return fused_bias_act(backend, x, b, scale, noise, 1, act, *arguments)
+        return fused_bias_act(backend, x, Epilogue(b, scale, noise, *activation))
 
     return [_image(shape, device, dtype), *(torch.randn(size, device=device, dtype=acc_dtype) for size in sizes)], call
 

@@ -31,6 +31,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
 from imgops import _backend
+from imgops._epilogue import Epilogue
 
 from .gpu_record import BUILD, RESULTS, add_out
 
@@ -100,14 +101,14 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
     longer, radial = torch.empty(24), torch.empty(12, 12)
     weight, to_rgb = torch.empty(128, 128, 3, 3, dtype=dtype), torch.empty(3, 128, 1, 1, dtype=dtype)
     deep, deep_weight = torch.empty(32, 512), torch.empty(512, 512, 3, 3, dtype=dtype)
-    one, two, no_padding, linear = (1, 1), (2, 2), (0, 0, 0, 0), ("linear", 0.0, 1.0, -1.0)
+    one, two, no_padding = (1, 1), (2, 2), (0, 0, 0, 0)
     for last in (False, True):
         layout = "channels-last" if last else "planar"
         x, grown, small = image(16, 128, 128, 128, last), image(16, 128, 129, 129, last), image(32, 512, 4, 4, last)
 
         def backward(act: Sequence[Any], from_input: bool, x: Tensor = x) -> Any:
             given = (x, None) if from_input else (None, x)
-            return bias_act.bias_act_backward(x, *given, b, scale, noise, 1, *act, True, from_input, True)
+            return bias_act.bias_act_backward(x, *given, 1, b, scale, noise, *act, True, from_input, True)
 
         def resample(f: Tensor | None, up: Any, down: Any, pad: Any, x: Tensor = x) -> Any:
             return upfirdn2d.upfirdn2d(x, f, up, down, pad, False, 1.0)
@@ -138,7 +139,7 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
                 f"adaptive_instance_norm_backward of {size}, {layout}",
                 partial(adain.adaptive_instance_norm_backward, planes, planes, of_planes, 1e-5, True),
             )
-        yield f"bias_act, {layout}", partial(bias_act.bias_act, x, b, scale, noise, 1, *LRELU)
+        yield f"bias_act, {layout}", partial(bias_act.bias_act, x, 1, b, scale, noise, *LRELU)
         yield f"bias_act_backward from x, {layout}", partial(backward, ("swish", 0.0, 2**0.5, 256.0), True)
         yield f"bias_act_backward from y, {layout}", partial(backward, LRELU, False)
         yield f"upfirdn2d up 2, 4x4, {layout}", partial(resample, square, two, one, (2, 1, 2, 1))
@@ -175,36 +176,23 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
         )  # fmt: skip
         yield (
             f"conv2d 3x3, {layout}",
-            partial(fused_conv2d.fused_conv2d, x, weight, scale, scale, noise, b, *LRELU, 1, (1, 1, 1, 1), 1, True),
+            partial(fused_conv2d.fused_conv2d, x, weight, scale, 1, (1, 1, 1, 1), 1, b, scale, noise, *LRELU, True),
         )
         yield (
             f"conv2d 3x3 of 4x4 images, {layout}",
             partial(
                 fused_conv2d.fused_conv2d,
-                small, deep_weight, deep, deep, torch.empty(32, 1, 4, 4), torch.empty(512), *LRELU,
-                1, (1, 1, 1, 1), 1, True,
+                small, deep_weight, deep, 1, (1, 1, 1, 1), 1,
+                torch.empty(512), deep, torch.empty(32, 1, 4, 4), *LRELU, True,
             ),
         )  # fmt: skip
         yield (
             f"conv2d 1x1 to RGB, {layout}",
-            partial(
-                fused_conv2d.fused_conv2d,
-                x,
-                to_rgb,
-                scale,
-                None,
-                None,
-                torch.empty(3),
-                *linear,
-                1,
-                no_padding,
-                1,
-                False,
-            ),
+            partial(fused_conv2d.fused_conv2d, x, to_rgb, scale, 1, no_padding, 1, *Epilogue(torch.empty(3)), False),
         )
         yield (
             f"conv2d 3x3 transposed, {layout}",
-            partial(fused_conv2d.fused_conv2d, x, weight, scale, None, None, None, *linear, 1, no_padding, 2, False),
+            partial(fused_conv2d.fused_conv2d, x, weight, scale, 1, no_padding, 2, *Epilogue(), False),
         )
         features, few, products = image(1, 512, 32, 32, last), image(1, 64, 256, 256, last), torch.empty(1, 512, 512)
         mean = torch.empty(1, 512)

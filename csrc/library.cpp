@@ -5,11 +5,11 @@
 STABLE_TORCH_LIBRARY(imgops, m) {
   // clamp(gain * act(x * scale + noise + b)); b [x.shape[dim]], scale [N, C], noise [N or 1, 1, ...]; clamp < 0: none
   m.def(
-      "bias_act(Tensor x, Tensor? b, Tensor? scale, Tensor? noise, int dim, str act, float alpha, float gain, "
+      "bias_act(Tensor x, int dim, Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float gain, "
       "float clamp) -> Tensor");
   // (dx, db, dscale, dnoise); the slope from x, or from the output y, or constant; sums not needed are empty
   m.def(
-      "bias_act_backward(Tensor dy, Tensor? x, Tensor? y, Tensor? b, Tensor? scale, Tensor? noise, int dim, str act, "
+      "bias_act_backward(Tensor dy, Tensor? x, Tensor? y, int dim, Tensor? b, Tensor? scale, Tensor? noise, str act, "
       "float alpha, float gain, float clamp, bool needs_b, bool needs_scale, bool needs_noise) "
       "-> (Tensor, Tensor, Tensor, Tensor)");
   // up and down are (x, y), padding is (x0, x1, y0, y1) on the up-sampled image
@@ -23,8 +23,8 @@ STABLE_TORCH_LIBRARY(imgops, m) {
   // (bias_act of the convolution of x * styles, the convolution if keep); on the CPU 3 x 3, stride and up
   // 1 or 2, one of them 1
   m.def(
-      "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, Tensor? demod, Tensor? noise, Tensor? b, str act, "
-      "float alpha, float gain, float clamp, int stride, SymInt[] padding, int up, bool keep) -> (Tensor, Tensor)");
+      "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, int stride, SymInt[] padding, int up, Tensor? b, "
+      "Tensor? scale, Tensor? noise, str act, float alpha, float gain, float clamp, bool keep) -> (Tensor, Tensor)");
   // gradient of a 3 x 3 convolution of stride 1 or 2 for its weight: dy [N, O, H', W'], x [N, I, H, W] -> [O, I, 3, 3]
   m.def("conv2d_weight_gradient(Tensor dy, Tensor x, int stride, SymInt[] padding) -> Tensor");
   // (D(clamp(gain * lrelu(U(x + b)))), codes if keep): U up-samples with fu, times up^2, D down-samples with fd; padding

@@ -8,13 +8,14 @@ writes one partial sum a tile, row or column, which a small reduction adds up: n
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from .._epilogue import Epilogue
 from ._common import ACC_DTYPE, OPTIONS, TL_DTYPE, dense_format
 
 _SELU_ALPHA = tl.constexpr(1.6732632423543772)
@@ -327,27 +328,17 @@ def _tile(view: _View, dtype: torch.dtype, least_rows: int) -> tuple[int, int]:
     return min(block // k, triton.next_power_of_2(view.rows)), k
 
 
-def bias_act(
-    x: Tensor,
-    b: Tensor | None,
-    scale: Tensor | None,
-    noise: Tensor | None,
-    dim: int,
-    act: str,
-    alpha: float,
-    gain: float,
-    clamp: float,
-) -> Tensor:
-    """``clamp(gain * act(x * scale + noise + b))`` in x's dtype, channels-last where x is; ``clamp`` < 0 is none.
+def bias_act(x: Tensor, dim: int, *epilogue: Any) -> Tensor:
+    """The :class:`~imgops._epilogue.Epilogue` of x in x's dtype, channels-last where x is.
 
     Shapes: x any; b [x.shape[dim]]; with dim = 1, scale [N, C] and noise [N or 1, 1, ...]; these in float32, or
     float64 where x is.
     """
+    b, scale, noise, act, alpha, gain, clamp = Epilogue(*epilogue).contiguous()
     x = x.contiguous(memory_format=dense_format(x))
     y = torch.empty_like(x)
     if x.numel() == 0:
         return y
-    b, scale, noise = (None if t is None else t.contiguous() for t in (b, scale, noise))
     view = _view(x, dim, b is not None, scale is not None, noise is not None)
     r, k = _tile(view, x.dtype, 1)
     row_blocks, col_blocks = triton.cdiv(view.rows, r), triton.cdiv(view.cols, k)
@@ -363,31 +354,20 @@ def bias_act(
 
 
 def bias_act_backward(
-    dy: Tensor,
-    x: Tensor | None,
-    y: Tensor | None,
-    b: Tensor | None,
-    scale: Tensor | None,
-    noise: Tensor | None,
-    dim: int,
-    act: str,
-    alpha: float,
-    gain: float,
-    clamp: float,
-    needs_b: bool,
-    needs_scale: bool,
-    needs_noise: bool,
+    dy: Tensor, x: Tensor | None, y: Tensor | None, dim: int, *epilogue_and_needs: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(dx, db, dscale, dnoise) of :func:`bias_act` in one pass, the last three in float32 (64), [0] where not needed.
 
+    After the epilogue come three booleans: whether db, dscale and dnoise are needed.
     The slope comes from x or from y, whichever is given, and is ``gain`` where neither is.
     dnoise is [N, 1, ...], also where one noise was shared by the batch.
     """
+    *epilogue, needs_b, needs_scale, needs_noise = epilogue_and_needs
+    b, scale, noise, act, alpha, gain, clamp = Epilogue(*epilogue).contiguous()
     like = x if x is not None else y if y is not None else dy
     form = dense_format(like)
     dy = dy.contiguous(memory_format=form)
     x, y = (None if t is None else t.contiguous(memory_format=form) for t in (x, y))
-    b, scale, noise = (None if t is None else t.contiguous() for t in (b, scale, noise))
     dx = torch.empty_like(dy, memory_format=form)
     acc_dtype = ACC_DTYPE[dy.dtype]
     if x is None:

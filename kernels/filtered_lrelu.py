@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .._epilogue import Epilogue
 from ._common import ACC_DTYPE, OPTIONS, TL_DTYPE, dense_format
 from .bias_act import activate, bias_act
 from .upfirdn2d import upfirdn2d
@@ -358,11 +359,7 @@ def filtered_lrelu(
     up: int,
     down: int,
     padding: Sequence[int],
-    gain: float,
-    slope: float,
-    clamp: float,
-    flip_filter: bool,
-    keep: bool,
+    *rest: Any,
 ) -> tuple[Tensor, Tensor]:
     """(D(clamp(gain * lrelu(U(x + b)))), codes), in x's dtype, channels-last where x is; codes are [0] unless ``keep``.
 
@@ -370,7 +367,9 @@ def filtered_lrelu(
     :func:`~imgops.kernels.upfirdn2d.upfirdn2d` by ``up`` with fu and the gain ``up ** 2``, D by ``down`` with fd;
     ``padding`` is (x0, x1, y0, y1) on the up-sampled image [Ha, Wa]. Codes, uint8 [N, C, ceil(Ha / 4), Wa], have bit
     2 * (y % 4) of row y // 4 set where the pixel of row y was not positive, the bit above it where it was clamped.
+    ``rest`` is (gain, slope, clamp, flip_filter, keep).
     """
+    gain, slope, clamp, flip_filter, keep = rest
     call = _Call(fu, fd, up, down, padding, (0, 0, 0, 0), flip_filter, float(up**2), 1.0, gain, slope, clamp)
     form = dense_format(x)
     x = x.contiguous(memory_format=form)
@@ -382,8 +381,9 @@ def filtered_lrelu(
         with torch.cuda.device_of(x):
             if not call.launch(x, b, codes, y, True):
                 # filters too long for any tile: each step for itself
-                z = call.up_sample(bias_act(x.to(ACC_DTYPE[x.dtype]), b, None, None, 1, "linear", 0.0, 1.0, -1.0))
-                y.copy_(call.down_sample(bias_act(z, None, None, None, 1, "lrelu", slope, gain, clamp)))
+                z = call.up_sample(bias_act(x.to(ACC_DTYPE[x.dtype]), 1, *Epilogue(b)))
+                activation = Epilogue(act="lrelu", alpha=slope, gain=gain, clamp=clamp)
+                y.copy_(call.down_sample(bias_act(z, 1, *activation)))
                 if codes is not None:
                     codes.copy_(_codes(z, call))
     return y, y.new_empty([0], dtype=torch.uint8) if codes is None else codes
@@ -392,7 +392,7 @@ def filtered_lrelu(
 def _codes(z: Tensor, call: _Call) -> Tensor:
     code = (~(z > 0)).to(torch.uint8)
     if call.clamp >= 0:
-        a = bias_act(z, None, None, None, 1, "lrelu", call.slope, call.gain, -1.0)
+        a = bias_act(z, 1, *Epilogue(act="lrelu", alpha=call.slope, gain=call.gain))
         code |= (~(a.abs() < call.clamp)).to(torch.uint8) << 1
     code = torch.nn.functional.pad(code, [0, 0, 0, -z.shape[2] % PACKED])
     return (code.unflatten(2, (-1, PACKED)) << _shifts(code)).sum(3)
@@ -407,18 +407,14 @@ def filtered_lrelu_slopes(
     down: int,
     padding_up: Sequence[int],
     padding_down: Sequence[int],
-    flip_filter: bool,
-    gain_up: float,
-    gain_down: float,
-    gain: float,
-    slope: float,
+    *rest: Any,
 ) -> Tensor:
     """D(s * U(x)) with s = gain, gain * slope or 0 as the codes of :func:`filtered_lrelu` say, channels-last where
-    they are; ``padding_down`` is on the product, and ``gain_up`` and ``gain_down`` are the filters'.
+    they are; ``padding_down`` is on the product; ``rest`` is (flip_filter, gain_up, gain_down, gain, slope), the two in
+    the middle of the filters.
     """
-    call = _Call(
-        fu, fd, up, down, padding_up, padding_down, flip_filter, gain_up, gain_down, gain, slope, -1.0
-    )  # fmt: skip
+    call = _Call(fu, fd, up, down, padding_up, padding_down, *rest, -1.0)
+    gain, slope = call.gain, call.slope
     form = dense_format(codes)
     x = x.contiguous(memory_format=form)
     y = _allocate(x, call, form)

@@ -11,13 +11,14 @@ each phase is a plain convolution of x and nothing is multiplied by an inserted 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from .._epilogue import Epilogue
 from ._common import ACC_DTYPE, OPTIONS, TL_DTYPE, dense_format
 from .bias_act import activate, pre_activation
 
@@ -197,27 +198,22 @@ def fused_conv2d(
     x: Tensor,
     weight: Tensor,
     styles: Tensor | None,
-    demod: Tensor | None,
-    noise: Tensor | None,
-    b: Tensor | None,
-    act: str,
-    alpha: float,
-    gain: float,
-    clamp: float,
     stride: int,
     padding: Sequence[int],
     up: int,
-    keep: bool,
+    *epilogue_and_keep: Any,
 ) -> tuple[Tensor, Tensor]:
-    """(y, u) of the module, in x's dtype, channels-last where x is; u is [0] unless ``keep``.
+    """(y, u) of the module, in x's dtype, channels-last where x is; u is [0] unless the last argument, ``keep``, is.
 
-    Shapes: x [N, I, H, W]; weight [O, I, kh, kw] in x's dtype; styles [N, I], demod [N, O], noise [N or 1, 1, H', W']
-    and b [O], in float32 (float64 where x is), any of them None. ``padding`` is (x0, x1, y0, y1), negative ones crop.
+    Shapes: x [N, I, H, W]; weight [O, I, kh, kw] in x's dtype; styles [N, I] and the epilogue's b [O], scale [N, O] and
+    noise [N or 1, 1, H', W'] in float32 (float64 where x is). ``padding`` is (x0, x1, y0, y1), negative ones crop.
     With ``up`` > 1 it is the transposed convolution of that stride, with stride 1 and no padding:
     u[up * p + tap] += weight[tap] * x[p], [(H - 1) * up + kh, (W - 1) * up + kw] large.
 
     float32 runs as TF32 where ``torch.backends.cudnn.conv.fp32_precision`` says so, as the library's does.
     """
+    *epilogue, keep = epilogue_and_keep
+    b, scale, noise, act, alpha, gain, clamp = Epilogue(*epilogue).contiguous()
     (n, channels, h, w), (out_channels, _, kh, kw) = x.shape, weight.shape
     if up > 1:
         out_h, out_w = (h - 1) * up + kh, (w - 1) * up + kw
@@ -230,7 +226,7 @@ def fused_conv2d(
     kept = torch.empty_like(y) if keep else None
     if y.numel() > 0:
         weight = weight.permute(0, 2, 3, 1).contiguous()
-        styles, demod, noise, b = (None if t is None else t.contiguous() for t in (styles, demod, noise, b))
+        styles = None if styles is None else styles.contiguous()
         precision = "ieee"
         if x.dtype == torch.float32 and torch.backends.cudnn.conv.fp32_precision == "tf32":
             precision = "tf32"
@@ -245,7 +241,7 @@ def fused_conv2d(
         large = max(x.numel(), y.numel()) >= 2**31
         with torch.cuda.device_of(x):
             conv2d_kernel[(o_blocks * m_blocks * batches,)](
-                x, weight, styles, demod, noise, b, y, kept,
+                x, weight, styles, scale, noise, b, y, kept,
                 n, channels, h, w, out_channels, out_h, out_w, *x.stride(), *y.stride(),
                 padding[0], padding[2], noise_stride, grid_h, grid_w, m_blocks, o_blocks,
                 STRIDE=stride, UP=up, KH=kh, KW=kw, ACT=act, ALPHA=alpha, GAIN=gain, CLAMP=clamp,

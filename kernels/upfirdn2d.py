@@ -17,6 +17,7 @@ import torch
 import triton
 from torch import Tensor
 
+from .._epilogue import Epilogue
 from ._common import ACC_DTYPE, OPTIONS, TL_DTYPE, dense_format
 from .upfirdn2d_kernels import rank_one_kernel, upfirdn2d_kernel, upfirdn2d_loop_kernel
 
@@ -30,18 +31,6 @@ UNROLLED_TAPS_X, UNROLLED_LOADS = 6, 64
 POSITIONS = 2**31 - 2**16
 #: taps an output of a 2-D filter that cost less than the memory traffic, and up to which it runs unrolled
 CHEAP_TAPS, UNROLLED_TAPS_2D = 16, 36
-
-
-class _Epilogue(NamedTuple):
-    """What follows the filter: b [C], scale [N, C], noise [N or 1, 1, H', W'], and the activation."""
-
-    b: Tensor | None = None
-    scale: Tensor | None = None
-    noise: Tensor | None = None
-    act: str = "linear"
-    alpha: float = 0.0
-    gain: float = 1.0
-    clamp: float = -1.0
 
 
 class _Axis(NamedTuple):
@@ -75,7 +64,7 @@ class _Call(NamedTuple):
     ay: _Axis
     flip: bool
     last: bool
-    epilogue: _Epilogue
+    epilogue: Epilogue
 
     def arguments(self, rows: int, values: int) -> tuple[tuple[Any, ...], tuple[int, ...], dict[str, Any], int]:
         """(epilogue and output, sizes, options, programs) of a launch.
@@ -159,7 +148,7 @@ def _resample(
     padding: Sequence[int],
     flip: bool,
     gain: float,
-    epilogue: _Epilogue,
+    epilogue: Epilogue,
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
     """(output, filtered image or [0])."""
@@ -179,12 +168,7 @@ def _resample(
     y = torch.empty([n, c, out_h, out_w], dtype=x.dtype, device=x.device, memory_format=form)
     kept = torch.empty_like(y) if keep else None
     if y.numel() > 0:
-        epilogue = epilogue._replace(
-            **{
-                k: None if t is None else t.contiguous()
-                for k, t in zip(("b", "scale", "noise"), epilogue[:3], strict=True)
-            }
-        )
+        epilogue = epilogue.contiguous()
         f = None if f is None else f.contiguous()
         with torch.cuda.device_of(x):
             _launch(_Call(x, y, kept, ax, ay, flip, form == torch.channels_last, epilogue), f, gain)
@@ -209,9 +193,7 @@ def _launch(call: _Call, f: Tensor | None, gain: float) -> None:
         form = torch.channels_last if call.last else torch.contiguous_format
         size = [*x.shape[:3], call.y.shape[3]]
         between = torch.empty(size, dtype=acc_dtype, device=x.device, memory_format=form)
-        call._replace(y=between, kept=None, ay=_Axis(1, 1, 1, 0), epilogue=_Epilogue()).loop(
-            f[None, :], None, gain**0.5
-        )
+        call._replace(y=between, kept=None, ay=_Axis(1, 1, 1, 0), epilogue=Epilogue()).loop(f[None, :], None, gain**0.5)
         call._replace(x=between, ax=_Axis(1, 1, 1, 0)).loop(f[:, None], None, gain**0.5)
     elif not unrolls:
         call.loop(f, None, gain)
@@ -248,7 +230,7 @@ def upfirdn2d(
 
     ``up`` and ``down`` are (x, y); ``padding`` is (x0, x1, y0, y1) on the up-sampled image, negative ones crop.
     """
-    return _resample(x, f, up, down, padding, flip_filter, gain, _Epilogue(), False)[0]
+    return _resample(x, f, up, down, padding, flip_filter, gain, Epilogue(), False)[0]
 
 
 def upfirdn2d_bias_act(
@@ -259,18 +241,11 @@ def upfirdn2d_bias_act(
     padding: Sequence[int],
     flip_filter: bool,
     gain: float,
-    b: Tensor | None,
-    scale: Tensor | None,
-    noise: Tensor | None,
-    act: str,
-    alpha: float,
-    act_gain: float,
-    clamp: float,
-    keep: bool,
+    *epilogue_and_keep: Any,
 ) -> tuple[Tensor, Tensor]:
-    """(``clamp(act_gain * act(u * scale + noise + b))``, u), with u = :func:`upfirdn2d` of x; u is [0] unless ``keep``.
+    """(the epilogue of u, u), with u = :func:`upfirdn2d` of x; u is [0] unless the last argument, ``keep``, is true.
 
     b [C], scale [N, C] and noise [N or 1, 1, H', W'] are in float32, or float64 where x is.
     """
-    epilogue = _Epilogue(b, scale, noise, act, alpha, act_gain, clamp)
-    return _resample(x, f, up, down, padding, flip_filter, gain, epilogue, keep)
+    *epilogue, keep = epilogue_and_keep
+    return _resample(x, f, up, down, padding, flip_filter, gain, Epilogue(*epilogue), keep)

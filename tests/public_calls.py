@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import imgops
+from imgops._epilogue import Epilogue
 from imgops.ops.bias_act import fused_bias_act
 
 
@@ -32,7 +33,7 @@ def _bias_act(**arguments: Any) -> PublicCall:
 
 def _epilogue(act: str, clamp: float) -> PublicCall:
     def run(impl: str, x: Tensor, b: Tensor, scale: Tensor, noise: Tensor) -> Tensor:
-        return fused_bias_act(impl, x, b, scale, noise, 1, act, 0.2, 1.3, clamp)
+        return fused_bias_act(impl, x, Epilogue(b, scale, noise, act, 0.2, 1.3, clamp))
 
     return PublicCall(run, {"x": (2, 3, 2, 2), "b": (3,), "scale": (2, 3), "noise": (1, 1, 2, 2)})
 

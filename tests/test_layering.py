@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: packages by level, lowest first: a file imports from its own package and from lower levels alone
 PRIVATE = ("_device", "_interrupts", "_lazy", "_memory", "_moments", "_settings")
 LEVELS = (
-    ("_install",),
+    ("_install", "_epilogue"),
     ("reference", "kernels", "_C", "_C_cuda", "_host", "_backend", *PRIVATE),
     ("ops",),
     ("nn",),
@@ -37,6 +37,7 @@ THIRD_PARTY = {
     "_device": {"torch"},
     "_install": set(),
     "_interrupts": set(),
+    "_epilogue": {"torch"},
     "_settings": set(),
     "_memory": {"torch"},
     "_moments": {"torch"},

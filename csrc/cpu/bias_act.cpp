@@ -102,9 +102,8 @@ void sum_partials(const BiasAct& p, const Tensor& partials, const Tensor& out, b
 
 }  // namespace
 
-Tensor bias_act_cpu(const Tensor& x_any, const OptionalTensor& b, const OptionalTensor& scale,
-                    const OptionalTensor& noise, int64_t dim, std::string act, double alpha, double gain,
-                    double clamp) {
+Tensor bias_act_cpu(const Tensor& x_any, int64_t dim, const OptionalTensor& b, const OptionalTensor& scale,
+                    const OptionalTensor& noise, std::string act, double alpha, double gain, double clamp) {
   const Tensor x = prepared(x_any, dim, b.has_value());
   const Tensor y = allocate(x, shape_of(x), is_channels_last(x));
   if (x.numel() == 0) return in_format(y, is_channels_last(x_any));
@@ -117,10 +116,12 @@ Tensor bias_act_cpu(const Tensor& x_any, const OptionalTensor& b, const Optional
   return in_format(y, is_channels_last(x_any));
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(
-    const Tensor& dy_any, const OptionalTensor& x_any, const OptionalTensor& y_any, const OptionalTensor& b,
-    const OptionalTensor& scale, const OptionalTensor& noise, int64_t dim, std::string act, double alpha, double gain,
-    double clamp, bool needs_b, bool needs_scale, bool needs_noise) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(const Tensor& dy_any, const OptionalTensor& x_any,
+                                                                 const OptionalTensor& y_any, int64_t dim,
+                                                                 const OptionalTensor& b, const OptionalTensor& scale,
+                                                                 const OptionalTensor& noise, std::string act,
+                                                                 double alpha, double gain, double clamp, bool needs_b,
+                                                                 bool needs_scale, bool needs_noise) {
   // the gradient takes the format of what was saved, whose memory is dense
   const OptionalTensor& saved = x_any.has_value() ? x_any : y_any;
   const bool last = is_channels_last(saved.has_value() ? *saved : dy_any);

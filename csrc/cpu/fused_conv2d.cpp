@@ -10,10 +10,10 @@
 
 namespace imgops {
 std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& weight, const OptionalTensor& styles_any,
-                                            const OptionalTensor& demod, const OptionalTensor& noise,
-                                            const OptionalTensor& b, std::string act, double alpha, double gain,
-                                            double clamp, int64_t stride, std::vector<int64_t> padding, int64_t up,
-                                            bool keep) {
+                                            int64_t stride, std::vector<int64_t> padding, int64_t up,
+                                            const OptionalTensor& b, const OptionalTensor& scale,
+                                            const OptionalTensor& noise, std::string act, double alpha, double gain,
+                                            double clamp, bool keep) {
   STD_TORCH_CHECK(x_any.dim() == 4 && weight.dim() == 4 && padding.size() == 4,
                   "imgops::fused_conv2d: x and weight must have 4 dimensions, padding 4 values");
   STD_TORCH_CHECK(weight.size(2) == 3 && weight.size(3) == 3,
@@ -45,7 +45,7 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   const std::vector<int64_t> size{p.samples, p.outputs, p.out_h, p.out_w};
   const Tensor y = allocate(x, size), kept = keep ? allocate(x, size) : allocate(x, {0});
   if (y.numel() == 0) return {in_format(y, last), keep ? in_format(kept, last) : kept};
-  const Epilogue epilogue(x, size, b, demod, noise, act, alpha, gain, clamp);
+  const Epilogue epilogue(x, size, b, scale, noise, act, alpha, gain, clamp);
   epilogue.fill(p.epilogue, size);
   const OptionalTensor styles = operand(styles_any, x, "styles", p.samples * p.inputs);
   for (int64_t d = 0; d < 4; ++d) p.weight_strides[d] = weight.stride(d);

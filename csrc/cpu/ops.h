@@ -5,13 +5,15 @@
 
 namespace imgops {
 
-Tensor bias_act_cpu(const Tensor& x, const OptionalTensor& b, const OptionalTensor& scale, const OptionalTensor& noise,
-                    int64_t dim, std::string act, double alpha, double gain, double clamp);
+Tensor bias_act_cpu(const Tensor& x, int64_t dim, const OptionalTensor& b, const OptionalTensor& scale,
+                    const OptionalTensor& noise, std::string act, double alpha, double gain, double clamp);
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(
-    const Tensor& dy, const OptionalTensor& x, const OptionalTensor& y, const OptionalTensor& b,
-    const OptionalTensor& scale, const OptionalTensor& noise, int64_t dim, std::string act, double alpha, double gain,
-    double clamp, bool needs_b, bool needs_scale, bool needs_noise);
+std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(const Tensor& dy, const OptionalTensor& x,
+                                                                 const OptionalTensor& y, int64_t dim,
+                                                                 const OptionalTensor& b, const OptionalTensor& scale,
+                                                                 const OptionalTensor& noise, std::string act,
+                                                                 double alpha, double gain, double clamp, bool needs_b,
+                                                                 bool needs_scale, bool needs_noise);
 
 Tensor upfirdn2d_cpu(const Tensor& x, const OptionalTensor& f, std::vector<int64_t> up, std::vector<int64_t> down,
                      std::vector<int64_t> padding, bool flip_filter, double gain);
@@ -34,10 +36,10 @@ Tensor filtered_lrelu_slopes_cpu(const Tensor& x, const Tensor& codes, const Opt
                                  double gain, double slope);
 
 std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x, const Tensor& weight, const OptionalTensor& styles,
-                                            const OptionalTensor& demod, const OptionalTensor& noise,
-                                            const OptionalTensor& b, std::string act, double alpha, double gain,
-                                            double clamp, int64_t stride, std::vector<int64_t> padding, int64_t up,
-                                            bool keep);
+                                            int64_t stride, std::vector<int64_t> padding, int64_t up,
+                                            const OptionalTensor& b, const OptionalTensor& scale,
+                                            const OptionalTensor& noise, std::string act, double alpha, double gain,
+                                            double clamp, bool keep);
 
 Tensor conv2d_weight_gradient_cpu(const Tensor& dy, const Tensor& x, int64_t stride, std::vector<int64_t> padding);
 

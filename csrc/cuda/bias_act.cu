@@ -124,8 +124,8 @@ bool vectors_fit(const Plan& p, std::initializer_list<const void*> addresses) {
   return p.columns ? p.channels % width == 0 : p.inner % width == 0 || p.outer * p.channels == 1;
 }
 
-Tensor bias_act(const Tensor& x_, const OptionalTensor& b, const OptionalTensor& scale, const OptionalTensor& noise,
-                int64_t dim, std::string act, double alpha, double gain, double clamp) {
+Tensor bias_act(const Tensor& x_, int64_t dim, const OptionalTensor& b, const OptionalTensor& scale,
+                const OptionalTensor& noise, std::string act, double alpha, double gain, double clamp) {
   const Launch launch(x_);
   const bool channels_last = is_channels_last(x_);
   const Tensor x = in_format(x_, channels_last);
@@ -164,10 +164,10 @@ void add(const Launch& launch, const Tensor& partials, const Tensor& out, const 
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(const Tensor& dy_, const OptionalTensor& x_,
-                                                             const OptionalTensor& y_, const OptionalTensor& b,
-                                                             const OptionalTensor& scale, const OptionalTensor& noise,
-                                                             int64_t dim, std::string act, double alpha, double gain,
-                                                             double clamp, bool needs_b, bool needs_scale,
+                                                             const OptionalTensor& y_, int64_t dim,
+                                                             const OptionalTensor& b, const OptionalTensor& scale,
+                                                             const OptionalTensor& noise, std::string act, double alpha,
+                                                             double gain, double clamp, bool needs_b, bool needs_scale,
                                                              bool needs_noise) {
   const Launch launch(dy_);
   const Tensor& like = x_.has_value() ? *x_ : y_.has_value() ? *y_ : dy_;

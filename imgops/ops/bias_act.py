@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _backend
+from .._epilogue import Epilogue
 from ..reference import bias_act as reference
 from ..reference.bias_act import ACTIVATIONS
 from ._common import (
@@ -71,57 +72,48 @@ def bias_act(
             )
         dim %= x.ndim
         check_operand("bias_act", "b", b, x, (x.shape[dim],))
-    act_alpha, act_gain, act_clamp = activation_arguments("bias_act", act, alpha, gain, clamp)
+    epilogue = Epilogue(b, None, None, *activation_arguments("bias_act", act, alpha, gain, clamp))
     backend = _backend.choose("bias_act", x.device.type, impl, STATUSES)
-    return fused_bias_act(backend, x, b, None, None, dim if b is not None else 0, act, act_alpha, act_gain, act_clamp)
+    return fused_bias_act(backend, x, epilogue, dim if b is not None else 0)
 
 
 def activation_arguments(
     op: str, act: str, alpha: float | None, gain: float | None, clamp: float | None
-) -> tuple[float, float, float]:
-    """(alpha, gain, clamp) checked, with the activation's defaults; no clamp is -1."""
+) -> tuple[str, float, float, float]:
+    """(act, alpha, gain, clamp) checked, with the activation's defaults; no clamp is -1."""
     if act not in tuple(ACTIVATIONS):
         raise ValueError(f"imgops.{op}: act must be one of {', '.join(ACTIVATIONS)}; got {act!r}")
     defaults = ACTIVATIONS[act]
     return (
+        act,
         defaults.default_alpha if alpha is None else check_number(op, "alpha", alpha),
         defaults.default_gain if gain is None else check_number(op, "gain", gain),
         -1.0 if clamp is None else check_number(op, "clamp", clamp, minimum=0),
     )
 
 
-def fused_bias_act(
-    backend: str,
-    x: Tensor,
-    b: Tensor | None,
-    scale: Tensor | None,
-    noise: Tensor | None,
-    dim: int,
-    act: str,
-    alpha: float,
-    gain: float,
-    clamp: float,
-) -> Tensor:
-    """``clamp(gain * act(x * scale + noise + b))`` on a backend, in x's dtype; arguments already checked.
+def fused_bias_act(backend: str, x: Tensor, epilogue: Epilogue, dim: int = 1) -> Tensor:
+    """The epilogue of x on a backend, in x's dtype; arguments already checked.
 
     Shapes: x [N, C, ...]; b [x.shape[dim]]; scale [N, C]; noise [N or 1, 1, ...], the last two with dim = 1 only.
     """
     acc_dtype = accumulation_dtype(x.dtype)
-    b, scale, noise = (None if t is None else t.to(acc_dtype) for t in (b, scale, noise))
+    epilogue = epilogue.to(acc_dtype)
     if backend == "reference":
-        return reference.bias_act(x.to(acc_dtype), b, scale, noise, dim, act, alpha, gain, clamp).to(x.dtype)
-    return namespace(backend).bias_act(x, b, scale, noise, dim, act, alpha, gain, clamp)
+        return reference.bias_act(x.to(acc_dtype), epilogue, dim).to(x.dtype)
+    return namespace(backend).bias_act(x, dim, *epilogue)
 
 
 def _fake(x: Tensor, *args: Any) -> Tensor:
     return torch.empty_like(x, memory_format=dense_format(x))
 
 
-def _slope_from(act: str, alpha: float, gain: float, clamp: float, needs_x: bool) -> str | None:
+def _slope_from(epilogue: Epilogue, needs_x: bool) -> str | None:
     """Which of "x" and "y" gives the activation's slope, or None where it is constant.
 
     The output does, and need not be kept beside the next layer's input, where the slope is that of the sign.
     """
+    act, alpha, gain, clamp = epilogue[3:]
     if needs_x or ACTIVATIONS[act].derivative2 is not None:
         return "x"
     if act == "linear" and clamp < 0:
@@ -129,75 +121,72 @@ def _slope_from(act: str, alpha: float, gain: float, clamp: float, needs_x: bool
     return "y" if gain > 0 and (act != "lrelu" or alpha >= 0) else "x"
 
 
-def keeps_input(
-    tensors: Sequence[Tensor | None], scale: Tensor | None, activation: tuple[str, float, float, float]
-) -> bool:
-    """Whether a pass that ends in this epilogue must return what goes into it too, for the gradients of ``tensors``."""
+def keeps_input(inputs: Sequence[Tensor | None], epilogue: Epilogue) -> bool:
+    """Whether a pass that ends in this epilogue must return what goes into it too, for the gradients of its inputs or
+    of the epilogue's tensors."""
+    scale = epilogue.scale
     return (
-        gradient_wanted(*tensors)
-        and _slope_from(*activation, needs_x=scale is not None and gradient_wanted(scale)) == "x"
+        gradient_wanted(*inputs, *epilogue[:3])
+        and _slope_from(epilogue, needs_x=scale is not None and gradient_wanted(scale)) == "x"
     )
 
 
 def saved_for_backward(
-    x: Tensor,
-    y: Tensor,
-    b: Tensor | None,
-    scale: Tensor | None,
-    noise: Tensor | None,
-    activation: tuple[str, float, float, float],
-    needs_x: bool,
-    needs_scale: bool,
+    x: Tensor, y: Tensor, epilogue: Epilogue, needs_x: bool, needs_scale: bool
 ) -> tuple[Tensor | None, ...]:
     """(x, y, b, scale, noise), None in place of those that no gradient reads.
 
     ``needs_x`` and ``needs_scale`` say whether x and scale get a gradient. The slope is read from y, or at the
     pre-activation, which is computed again from x, b, scale and noise.
     """
-    source = _slope_from(*activation, needs_scale)
-    act, _, _, clamp = activation
-    at_z = source == "x" and not (act == "linear" and clamp < 0)
+    source = _slope_from(epilogue, needs_scale)
+    at_z = source == "x" and not (epilogue.act == "linear" and epilogue.clamp < 0)
     return (
         x if source == "x" else None,
         y if source == "y" else None,
-        b if at_z else None,
-        scale if at_z or needs_x else None,
-        noise if at_z else None,
+        epilogue.b if at_z else None,
+        epilogue.scale if at_z or needs_x else None,
+        epilogue.noise if at_z else None,
     )
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, b, scale, noise, dim, act, alpha, gain, clamp = inputs
-    needs_x, _, needs_scale = ctx.needs_input_grad[:3]
-    activation = act, alpha, gain, clamp
-    kept = saved_for_backward(x, output, b, scale, noise, activation, needs_x, needs_scale and scale is not None)
-    ctx.save_for_backward(*kept)
-    ctx.arguments = dim, *activation
-    ctx.noise_shape = None if noise is None else noise.shape
+    x, ctx.dim, *rest = inputs
+    epilogue = Epilogue(*rest)
+    needs_x, needs_scale = ctx.needs_input_grad[0], ctx.needs_input_grad[3]
+    ctx.save_for_backward(*saved_for_backward(x, output, epilogue, needs_x, needs_scale and epilogue.scale is not None))
+    ctx.activation, ctx.noise_shape = epilogue[3:], shape_of(epilogue.noise)
+
+
+def shape_of(t: Tensor | None) -> Sequence[int] | None:
+    """The shape of a tensor that may not be there."""
+    return None if t is None else t.shape
 
 
 def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) -> tuple[Any, ...]:
-    dx, *others = gradients(ops, dy, ctx.saved_tensors, ctx.arguments, ctx.noise_shape, *needs[1:4])
-    return dx if needs[0] else None, *others, *[None] * 5
+    dx, *others = gradients(ops, dy, ctx.saved_tensors, ctx.activation, ctx.noise_shape, needs[2:5], ctx.dim)
+    return dx if needs[0] else None, None, *others, *[None] * 4
 
 
 def gradients(
     ops: Any,
     dy: Tensor,
-    saved: tuple[Tensor | None, ...],
-    arguments: tuple[int, str, float, float, float],
+    saved: Sequence[Tensor | None],
+    activation: tuple[str, float, float, float],
     noise_shape: Sequence[int] | None,
-    needs_b: bool,
-    needs_scale: bool,
-    needs_noise: bool,
+    needs: tuple[bool, ...],
+    dim: int = 1,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """(dx, db, dscale, dnoise) by the fused backward; ``saved`` is what :func:`saved_for_backward` gave."""
+    """(dx, db, dscale, dnoise) by the fused backward, the last three where ``needs`` says so; ``saved`` is what
+    :func:`saved_for_backward` gave."""
+    needs_b, needs_scale, needs_noise = needs
     if _is_curvature(dy):
         dx = dy
-        sizes = [dy.shape[arguments[0]]] if needs_b else [0], dy.shape[:2] if needs_scale else [0], noise_shape or [0]
+        sizes = [dy.shape[dim]] if needs_b else [0], dy.shape[:2] if needs_scale else [0], noise_shape or [0]
         db, dscale, dnoise = (dy.new_zeros(size, dtype=accumulation_dtype(dy.dtype)) for size in sizes)
     else:
-        dx, db, dscale, dnoise = ops.bias_act_backward(dy, *saved, *arguments, needs_b, needs_scale, needs_noise)
+        x, y, *operands = saved
+        dx, db, dscale, dnoise = ops.bias_act_backward(dy, x, y, dim, *operands, *activation, *needs)
     return (
         dx,
         db if needs_b else None,
@@ -207,21 +196,9 @@ def gradients(
 
 
 def _fake_backward(
-    dy: Tensor,
-    x: Tensor | None,
-    y: Tensor | None,
-    b: Tensor | None,
-    scale: Tensor | None,
-    noise: Tensor | None,
-    dim: int,
-    act: str,
-    alpha: float,
-    gain: float,
-    clamp: float,
-    needs_b: bool,
-    needs_scale: bool,
-    needs_noise: bool,
+    dy: Tensor, x: Tensor | None, y: Tensor | None, dim: int, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    needs_b, needs_scale, needs_noise = rest[-3:]
     like = x if x is not None else y if y is not None else dy
     dx = torch.empty_like(dy, memory_format=dense_format(like))
     acc_dtype = accumulation_dtype(dy.dtype)
@@ -234,12 +211,13 @@ def _fake_backward(
 
 
 def _setup_context_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    dy, *saved = inputs[:6]
-    ctx.arguments, ctx.needs = inputs[6:11], inputs[11:]
-    ctx.shape, ctx.dtype = dy.shape, dy.dtype
-    ctx.scaled = saved[3] is not None or ctx.needs[1]
+    dy, x, y, ctx.dim, *rest = inputs
+    epilogue, ctx.needs = Epilogue(*rest[:7]), rest[7:]
+    ctx.activation, ctx.shape, ctx.dtype = epilogue[3:], dy.shape, dy.dtype
+    ctx.scaled = epilogue.scale is not None or ctx.needs[1]
     # without a curvature and a scale the backward is linear in dy alone
-    ctx.save_for_backward(dy if ctx.scaled or ACTIVATIONS[ctx.arguments[1]].derivative2 is not None else None, *saved)
+    needs_dy = ctx.scaled or ACTIVATIONS[epilogue.act].derivative2 is not None
+    ctx.save_for_backward(dy if needs_dy else None, x, y, *epilogue[:3])
 
 
 def _double_backward(
@@ -256,37 +234,39 @@ def _double_backward(
     With z = x * scale + noise + b and s = dy/dz, the backward is dx = dy * s * scale, db = sum(dy * s),
     dscale = sum(dy * s * x), dnoise = sum(dy * s): linear in dy, and in x through s (smooth activations).
     """
-    dy, x, y, b, scale, noise = ctx.saved_tensors
-    dim, act, alpha, gain, clamp = ctx.arguments
-    t = _change_of_z(ctx, x, scale, vx, vb, vscale, vnoise)
+    dy, x, y, *operands = ctx.saved_tensors
+    epilogue = Epilogue(*operands, *ctx.activation)
+    needs_dy, needs_x, needs_y, _, needs_b, needs_scale, needs_noise = needs[:7]
+    needs_z = needs_x or needs_y or needs_b or needs_scale or needs_noise
+    t = _change_of_z(ctx, x, epilogue.scale, vx, vb, vscale, vnoise)
     if t is None:
         return (None,) * len(ctx.needs_input_grad)
-    curved = ACTIVATIONS[act].derivative2 is not None
-    slope: Tensor | float = gain
+    curved = ACTIVATIONS[epilogue.act].derivative2 is not None
+    slope: Tensor | float = epilogue.gain
     curvature: Tensor | float = 0.0
     if curved or ctx.scaled:
         dy = dy.to(accumulation_dtype(ctx.dtype))
-        slope, curvature = _slope_and_curvature(x, y, b, scale, noise, dim, act, alpha, gain, clamp)
+        slope, curvature = _slope_and_curvature(x, y, epilogue, ctx.dim)
 
     ddy = dz = None
-    if needs[0] and ctx.scaled:
+    if needs_dy and ctx.scaled:
         ddy = (t * slope).to(ctx.dtype).expand(ctx.shape)
-    elif needs[0]:
+    elif needs_dy:
         t_dy = t.to(ctx.dtype).expand(ctx.shape)
-        ddy = ops.bias_act_backward(t_dy, x, y, b, None, noise, dim, act, alpha, gain, clamp, False, False, False)[0]
-    if any(needs[1:6]) and curved:
+        ddy = ops.bias_act_backward(t_dy, x, y, ctx.dim, *epilogue, False, False, False)[0]
+    if needs_z and curved:
         # z's gradient, which x, scale, noise and b share
         dz = t * dy * curvature
-    elif any(needs[1:6]) and act in _KINKED:
+    elif needs_z and epilogue.act in _KINKED:
         dz = t.new_zeros(ctx.shape)
-    dx, dy_of_y, db, dscale, dnoise = _through_z(ctx, needs, dz, x, scale, noise)
+    dx, dy_of_y, db, dscale, dnoise = _through_z(ctx, needs, dz, x, epilogue)
 
     # beside z, dx has scale as a factor, and dscale has x
-    if needs[1] and ctx.needs[1] and vscale is not None:
+    if needs_x and ctx.needs[1] and vscale is not None:
         dx = _sum_of(dx, dy * slope * _per_channel(vscale, ctx.shape))
-    if needs[4] and vx is not None:
+    if needs_scale and vx is not None:
         dscale = _sum_of(dscale, (vx * (dy * slope)).sum(list(range(2, len(ctx.shape)))))
-    return ddy, None if dx is None else dx.to(ctx.dtype), dy_of_y, db, dscale, dnoise, *[None] * 8
+    return ddy, None if dx is None else dx.to(ctx.dtype), dy_of_y, None, db, dscale, dnoise, *[None] * 7
 
 
 def _change_of_z(
@@ -299,14 +279,14 @@ def _change_of_z(
     vnoise: Tensor | None,
 ) -> Tensor | None:
     """t of <v, (dx, db, dscale, dnoise)> = <t, dy * s>, of a shape that broadcasts to dy's; None where v is."""
-    (has_b, has_scale, has_noise), dim, ndim = ctx.needs, ctx.arguments[0], len(ctx.shape)
+    (has_b, has_scale, has_noise), ndim = ctx.needs, len(ctx.shape)
     t = None
     if vx is not None:
         vx = vx.to(accumulation_dtype(ctx.dtype))
         t = vx if scale is None else vx * _per_channel(scale, ctx.shape)
     # what was not asked for has no gradient, though a compiler may pass an empty one
     if has_b and vb is not None:
-        t = _sum_of(t, vb.reshape([-1 if i == dim else 1 for i in range(ndim)]))
+        t = _sum_of(t, vb.reshape([-1 if i == ctx.dim else 1 for i in range(ndim)]))
     if has_scale and x is not None and vscale is not None:
         t = _sum_of(t, x * _per_channel(vscale, ctx.shape))
     if has_noise and vnoise is not None:
@@ -315,17 +295,17 @@ def _change_of_z(
 
 
 def _through_z(
-    ctx: Any, needs: tuple[bool, ...], dz: Tensor | None, x: Tensor | None, scale: Tensor | None, noise: Tensor | None
+    ctx: Any, needs: tuple[bool, ...], dz: Tensor | None, x: Tensor | None, epilogue: Epilogue
 ) -> tuple[Tensor | None, ...]:
     """The parts of (dx, dy, db, dscale, dnoise) that the gradient for z gives, where y stands for z if it is saved."""
     if dz is None:
         return (None,) * 5
-    _, needs_x, needs_y, needs_b, needs_scale, needs_noise = needs[:6]
-    dim, ndim = ctx.arguments[0], len(ctx.shape)
+    _, needs_x, needs_y, _, needs_b, needs_scale, needs_noise = needs[:7]
+    scale, noise, ndim = epilogue.scale, epilogue.noise, len(ctx.shape)
     return (
         (dz if scale is None else dz * _per_channel(scale, ctx.shape)) if needs_x else None,
-        _as_output_gradient(dz.to(ctx.dtype), ctx.arguments[1]) if needs_y else None,
-        dz.sum([i for i in range(ndim) if i != dim]) if needs_b else None,
+        _as_output_gradient(dz.to(ctx.dtype), epilogue.act) if needs_y else None,
+        dz.sum([i for i in range(ndim) if i != ctx.dim]) if needs_b else None,
         (dz * x).sum(list(range(2, ndim))) if needs_scale and x is not None else None,
         dz.sum(1, keepdim=True).sum_to_size(noise.shape) if needs_noise and noise is not None else None,
     )
@@ -353,18 +333,10 @@ def _per_channel(t: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _slope_and_curvature(
-    x: Tensor | None,
-    y: Tensor | None,
-    b: Tensor | None,
-    scale: Tensor | None,
-    noise: Tensor | None,
-    dim: int,
-    act: str,
-    alpha: float,
-    gain: float,
-    clamp: float,
+    x: Tensor | None, y: Tensor | None, epilogue: Epilogue, dim: int
 ) -> tuple[Tensor | float, Tensor | float]:
     """First and second derivative of ``clamp(gain * act(z))`` at z, from x or from the sign of y."""
+    b, scale, noise, act, alpha, gain, clamp = epilogue
     function, derivative, derivative2, *_ = ACTIVATIONS[act]
     slope: Tensor | float = gain
     curvature: Tensor | float = 0.0
@@ -383,7 +355,7 @@ def _slope_and_curvature(
 
 
 register(
-    "bias_act(Tensor x, Tensor? b, Tensor? scale, Tensor? noise, int dim, str act, float alpha, float gain, float "
+    "bias_act(Tensor x, int dim, Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float gain, float "
     "clamp) -> Tensor",
     fake=_fake,
     triton="bias_act",
@@ -391,7 +363,7 @@ register(
     setup_context=_setup_context,
 )
 register(
-    "bias_act_backward(Tensor dy, Tensor? x, Tensor? y, Tensor? b, Tensor? scale, Tensor? noise, int dim, str act, "
+    "bias_act_backward(Tensor dy, Tensor? x, Tensor? y, int dim, Tensor? b, Tensor? scale, Tensor? noise, str act, "
     "float alpha, float gain, float clamp, bool needs_b, bool needs_scale, bool needs_noise) -> (Tensor, Tensor, "
     "Tensor, Tensor)",
     fake=_fake_backward,

@@ -25,6 +25,7 @@ from ._common import (
     untraced,
     without_autocast,
 )
+from ._far import is_far
 from ._flops import two_resamplings
 from ._registration import check_kept, namespace, register
 from .bias_act import bias_act
@@ -32,7 +33,6 @@ from .upfirdn2d import (
     check_filter,
     check_padding,
     filter_size,
-    is_far,
     output_size,
     resampled_size,
     transposed_padding,
@@ -100,12 +100,12 @@ def filtered_lrelu(
         check_operand(op, "b", b, x, (x.shape[1],))
     up, down = check_int(op, "up", up, 1), check_int(op, "down", down, 1)
     pads = check_padding(op, padding)
-    numbers = (
-        check_number(op, "gain", gain),
-        check_number(op, "slope", slope),
-        -1.0 if clamp is None else check_number(op, "clamp", clamp, minimum=0),
-    )
-    flip_filter = check_bool(op, "flip_filter", flip_filter)
+    settings: dict[str, Any] = {
+        "gain": check_number(op, "gain", gain),
+        "slope": check_number(op, "slope", slope),
+        "clamp": -1.0 if clamp is None else check_number(op, "clamp", clamp, minimum=0),
+        "flip_filter": check_bool(op, "flip_filter", flip_filter),
+    }
     sizes(x, fu, fd, up, down, pads)
     backend = _backend.choose(
         op, x.device.type, impl, STATUSES, "cuda" if _in_one_cuda_pass(x, fu, fd, up, down) else None
@@ -114,14 +114,12 @@ def filtered_lrelu(
     b = None if b is None else b.to(acc_dtype)
     learned = gradients_on() and any(f is not None and (f.requires_grad or _is_batched(f)) for f in (fu, fd))
     if is_far((up,), (down,), pads) or (learned and backend != "reference"):
-        return _composition(x.to(acc_dtype), fu, fd, b, up, down, pads, *numbers, flip_filter, backend).to(x.dtype)
+        return _composition(backend, x.to(acc_dtype), fu, fd, b, up, down, pads, **settings).to(x.dtype)
     if backend == "reference":
         with without_autocast(x):
-            return reference.filtered_lrelu(x.to(acc_dtype), fu, fd, b, up, down, pads, *numbers, flip_filter).to(
-                x.dtype
-            )
-    keep = gradient_wanted(x, b)
-    return namespace(backend).filtered_lrelu(x, fu, fd, b, up, down, pads, *numbers, flip_filter, keep)[0]
+            y = reference.filtered_lrelu(x.to(acc_dtype), fu, fd, b, up, down, pads, **settings)
+            return y.to(x.dtype)
+    return namespace(backend).filtered_lrelu(x, fu, fd, b, up, down, pads, *settings.values(), gradient_wanted(x, b))[0]
 
 
 @untraced
@@ -163,6 +161,7 @@ def sizes(
 
 
 def _composition(
+    backend: str,
     x: Tensor,
     fu: Tensor | None,
     fd: Tensor | None,
@@ -170,11 +169,11 @@ def _composition(
     up: int,
     down: int,
     padding: Sequence[int],
+    *,
     gain: float,
     slope: float,
     clamp: float,
     flip_filter: bool,
-    backend: str,
 ) -> Tensor:
     """The same by ops that are differentiable to any order in all their inputs, and take any factor and padding."""
     z = upfirdn2d(bias_act(x, b, impl=backend), fu, up, 1, padding, flip_filter, float(up**2), impl=backend)
@@ -190,16 +189,12 @@ def _fake(
     up: int,
     down: int,
     padding: Sequence[int],
-    gain: float,
-    slope: float,
-    clamp: float,
-    flip_filter: bool,
-    keep: bool,
+    *rest: Any,
 ) -> tuple[Tensor, Tensor]:
     (high_h, high_w), low = sizes(x, fu, fd, up, down, padding)
     form = dense_format(x)
     y = x.new_empty([*x.shape[:2], *low]).contiguous(memory_format=form)
-    if not keep:
+    if not rest[-1]:
         return y, x.new_empty([0], dtype=torch.uint8)
     packed = [*x.shape[:2], (high_h + PACKED - 1) // PACKED, high_w]
     return y, x.new_empty(packed, dtype=torch.uint8).contiguous(memory_format=form)

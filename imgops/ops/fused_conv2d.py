@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..reference.modulated_conv2d import resample_padding
+from .._epilogue import Epilogue
 from . import bias_act
 from ._common import accumulation_dtype, constant_shape, dense_format, known, untraced
 from ._flops import convolution
 from ._registration import check_kept, namespace, register
-from .upfirdn2d import choose_resampler, filter_size, fused_upfirdn2d_bias_act
+from .upfirdn2d import choose_resampler, fused_upfirdn2d_bias_act
 
-_LINEAR = ("linear", 0.0, 1.0, -1.0)
+_PLAIN = Epilogue()
 _NO_PADDING, _ONE = (0, 0, 0, 0), (1, 1)
 #: in smaller batches the weights, which Winograd's algorithm transforms first, outweigh the images
 WINOGRAD_PIXELS = 1024
@@ -34,27 +34,21 @@ def fused_resampled_conv2d(
     x: Tensor,
     weight: Tensor,
     styles: Tensor | None,
-    demod: Tensor | None,
-    noise: Tensor | None,
-    bias: Tensor | None,
-    activation: tuple[str, float, float, float],
+    epilogue: Epilogue,
     up: int,
     down: int,
     padding: tuple[int, int, int, int],
     f: Tensor | None,
-    flip_weight: bool,
 ) -> Tensor:
     """The convolution of ``modulated_conv2d`` in as few passes as there are resolutions; arguments already checked.
 
     One pass where nothing is resampled; two where it is: the filter before the strided convolution, or the
     transposed convolution before the filter, which then has the epilogue. ``backend`` convolves; the backend that
-    filters is chosen for itself, as ``impl`` says.
+    filters is chosen for itself, as ``impl`` says. ``weight`` is as each convolution takes it, and ``padding`` is that
+    of the filter, as of :func:`.vendor_conv2d.vendor_resampled_conv2d`.
     """
     kh, kw = constant_shape(weight)[2:]
     pointwise = kh == kw == 1
-    # the transposed convolution flips by itself
-    weight = weight if flip_weight == (up == 1 or pointwise) else weight.flip([2, 3])
-    pads = resample_padding(padding, filter_size(f), up, down)
     if up == 1:
         stride = down
         if f is not None:
@@ -62,24 +56,22 @@ def fused_resampled_conv2d(
             kept = down if pointwise else 1
             kept_each = (kept, kept)
             resampler = choose_resampler(x, f, _ONE, kept_each, impl)
-            x = namespace(resampler).upfirdn2d(x, f, _ONE, kept_each, pads, False, 1.0)
-            stride, pads = down // kept, _NO_PADDING
-        return fused_conv2d(backend, x, weight, styles, demod, noise, bias, activation, stride, pads, 1)
+            x = namespace(resampler).upfirdn2d(x, f, _ONE, kept_each, padding, False, 1.0)
+            stride, padding = down // kept, _NO_PADDING
+        return fused_conv2d(backend, x, weight, styles, epilogue, stride, padding, 1)
 
-    x0, x1, y0, y1 = pads
+    x0, x1, y0, y1 = padding
     if pointwise:
         factor = up
-        x = fused_conv2d(backend, x, weight, styles, None, None, None, _LINEAR, 1, _NO_PADDING, 1)
+        x = fused_conv2d(backend, x, weight, styles, _PLAIN, 1, _NO_PADDING, 1)
     else:
         # the output of the transposed convolution starts kernel - 1 samples earlier
         factor = 1
         x0, x1, y0, y1 = x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up)
-        x = fused_conv2d(backend, x, weight, styles, None, None, None, _LINEAR, 1, _NO_PADDING, up)
+        x = fused_conv2d(backend, x, weight, styles, _PLAIN, 1, _NO_PADDING, up)
     factors = (factor, factor)
-    resampler = choose_resampler(x, f, factors, _ONE, impl, activation[0])
-    return fused_upfirdn2d_bias_act(
-        resampler, x, f, factors, _ONE, (x0, x1, y0, y1), float(up**2), bias, demod, noise, *activation
-    )
+    resampler = choose_resampler(x, f, factors, _ONE, impl, epilogue.act)
+    return fused_upfirdn2d_bias_act(resampler, x, f, factors, _ONE, (x0, x1, y0, y1), float(up**2), epilogue)
 
 
 @untraced
@@ -107,25 +99,20 @@ def fused_conv2d(
     x: Tensor,
     weight: Tensor,
     styles: Tensor | None,
-    demod: Tensor | None,
-    noise: Tensor | None,
-    b: Tensor | None,
-    activation: tuple[str, float, float, float],
+    epilogue: Epilogue,
     stride: int,
     padding: tuple[int, int, int, int],
     up: int,
 ) -> Tensor:
-    """``bias_act(conv2d(x * styles, weight), b, demod, noise)`` in one pass; arguments already checked.
+    """The epilogue of ``conv2d(x * styles, weight)`` in one pass; arguments already checked.
 
-    Shapes: x [N, I, H, W]; weight [O, I, kh, kw] in x's dtype; styles [N, I]; demod [N, O]; b [O];
-    noise [N or 1, 1, H', W']. With ``up`` > 1 it is the transposed convolution of that stride, unpadded.
+    Shapes: x [N, I, H, W]; weight [O, I, kh, kw] in x's dtype; styles [N, I]. With ``up`` > 1 it is the transposed
+    convolution of that stride, unpadded.
     """
     acc_dtype = accumulation_dtype(x.dtype)
-    styles, demod, noise, b = (None if t is None else t.to(acc_dtype) for t in (styles, demod, noise, b))
-    keep = bias_act.keeps_input((x, weight, styles, demod, noise, b), demod, activation)
-    return namespace(backend).fused_conv2d(x, weight, styles, demod, noise, b, *activation, stride, padding, up, keep)[
-        0
-    ]
+    styles, epilogue = None if styles is None else styles.to(acc_dtype), epilogue.to(acc_dtype)
+    keep = bias_act.keeps_input((x, weight, styles), epilogue)
+    return namespace(backend).fused_conv2d(x, weight, styles, stride, padding, up, *epilogue, keep)[0]
 
 
 def _output_shape(x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int) -> list[Any]:
@@ -138,61 +125,48 @@ def _output_shape(x: Tensor, weight: Tensor, stride: int, padding: Sequence[int]
 
 
 def _fake(
-    x: Tensor,
-    weight: Tensor,
-    styles: Tensor | None,
-    demod: Tensor | None,
-    noise: Tensor | None,
-    b: Tensor | None,
-    act: str,
-    alpha: float,
-    gain: float,
-    clamp: float,
-    stride: int,
-    padding: Sequence[int],
-    up: int,
-    keep: bool,
+    x: Tensor, weight: Tensor, styles: Tensor | None, stride: int, padding: Sequence[int], up: int, *rest: Any
 ) -> tuple[Tensor, Tensor]:
     y = x.new_empty(_output_shape(x, weight, stride, padding, up)).contiguous(memory_format=dense_format(x))
-    return y, torch.empty_like(y) if keep else y.new_empty([0])
+    return y, torch.empty_like(y) if rest[-1] else y.new_empty([0])
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, weight, styles, demod, noise, b, act, alpha, gain, clamp, stride, padding, up, keep = inputs
+    (x, weight, styles, *ctx.convolution), epilogue, ctx.keep = inputs[:6], Epilogue(*inputs[6:13]), inputs[13]
     y, u = output
     # u is an output, so that a gradient of the backward finds its way to x and the weight through it
-    needs_u, needs_demod = any(ctx.needs_input_grad[:3]), ctx.needs_input_grad[3]
-    kept = bias_act.saved_for_backward(u, y, b, demod, noise, (act, alpha, gain, clamp), needs_u, needs_demod)
+    needs_u, needs_scale = any(ctx.needs_input_grad[:3]), ctx.needs_input_grad[7]
+    kept = bias_act.saved_for_backward(u, y, epilogue, needs_u, needs_scale)
     ctx.save_for_backward(*((x, weight, styles) if needs_u else (None,) * 3), *kept)
-    ctx.convolution, ctx.epilogue = (stride, padding, up), (1, act, alpha, gain, clamp)
-    ctx.plain = demod is None and noise is None and b is None and (act, gain, clamp) == ("linear", 1.0, -1.0)
-    ctx.keep, ctx.noise_shape = keep, None if noise is None else noise.shape
+    ctx.plain, ctx.activation, ctx.noise_shape = is_plain(epilogue), epilogue[3:], bias_act.shape_of(epilogue.noise)
+
+
+def is_plain(epilogue: Epilogue) -> bool:
+    """Whether the epilogue leaves everything as it is; a linear activation ignores alpha."""
+    return not any(t is not None for t in epilogue[:3]) and epilogue._replace(alpha=0.0)[3:] == _PLAIN[3:]
 
 
 def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, du: Tensor | None) -> tuple[Any, ...]:
     x, weight, styles, *kept = ctx.saved_tensors
-    needs_x, needs_weight, needs_styles, needs_demod, needs_noise, needs_b = needs[:6]
-    dx = dweight = dstyles = ddemod = dnoise = db = None
+    needs_x, needs_weight, needs_styles = needs[:3]
+    dx = dweight = dstyles = db = dscale = dnoise = None
     d = du if ctx.keep else None
     if dy is not None and ctx.plain:
         d = dy if d is None else d + dy
     elif dy is not None:
         check_kept("fused_conv2d", "the convolution's output", ctx.keep or kept[0] is None)
-        through, db, ddemod, dnoise = bias_act.gradients(
-            ops, dy, tuple(kept), ctx.epilogue, ctx.noise_shape, needs_b, needs_demod, needs_noise
-        )
+        through, db, dscale, dnoise = bias_act.gradients(ops, dy, kept, ctx.activation, ctx.noise_shape, needs[6:9])
         d = through if d is None else d + through
     if d is not None and (needs_x or needs_styles):
         dx = _input_gradient(ops, d, x, weight, *ctx.convolution)
         if styles is not None:
-            of_styles = x if needs_styles else None
-            dx, _, dstyles, _ = ops.bias_act_backward(
-                dx, of_styles, None, None, styles, None, 1, *_LINEAR, False, needs_styles, False
-            )
+            modulation, of_styles = Epilogue(scale=styles), x if needs_styles else None
+            dx, _, dstyles, _ = ops.bias_act_backward(dx, of_styles, None, 1, *modulation, False, needs_styles, False)
     if d is not None and needs_weight:
-        modulated = x if styles is None else ops.bias_act(x, None, styles, None, 1, *_LINEAR)
+        modulated = x if styles is None else ops.bias_act(x, 1, *Epilogue(scale=styles))
         dweight = _weight_gradient(ops, d, modulated, weight, *ctx.convolution)
-    return dx if needs_x else None, dweight, dstyles if needs_styles else None, ddemod, dnoise, db, *[None] * 8
+    gradients = dx if needs_x else None, dweight, dstyles if needs_styles else None
+    return *gradients, None, None, None, db, dscale, dnoise, *[None] * 5
 
 
 def _input_gradient(
@@ -204,7 +178,7 @@ def _input_gradient(
     swapped, (x0, x1, y0, y1) = weight.transpose(0, 1), padding
 
     def convolve(weight: Tensor, stride: int, padding: Sequence[int], up: int) -> Tensor:
-        return ops.fused_conv2d(d, weight, None, None, None, None, *_LINEAR, stride, padding, up, False)[0]
+        return ops.fused_conv2d(d, weight, None, stride, padding, up, *_PLAIN, False)[0]
 
     if up > 1:
         return convolve(swapped, up, _NO_PADDING, 1)
@@ -269,15 +243,16 @@ def _backward_weight_gradient(ops: Any, ctx: Any, needs: tuple[bool, ...], v: Te
     stride, padding = ctx.convolution
     needs_dy, needs_x = needs[:2]
     return (
-        ops.fused_conv2d(x, v, None, None, None, None, *_LINEAR, stride, padding, 1, False)[0] if needs_dy else None,
+        ops.fused_conv2d(x, v, None, stride, padding, 1, *_PLAIN, False)[0] if needs_dy else None,
         _input_gradient(ops, dy, x, v, stride, padding, 1) if needs_x else None,
         None,
         None,
     )
 
 
-def _flops(x: Any, weight: Any, *args: Any, out_shape: Any, **kwargs: Any) -> int:
-    up = args[-2]
+def _flops(
+    x: Any, weight: Any, styles: Any, stride: int, padding: Any, up: int, *args: Any, out_shape: Any, **kwargs: Any
+) -> int:
     return convolution(weight, x if up > 1 else out_shape[0])
 
 
@@ -286,8 +261,8 @@ def _flops_weight_gradient(dy: Any, *args: Any, out_shape: Any, **kwargs: Any) -
 
 
 register(
-    "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, Tensor? demod, Tensor? noise, Tensor? b, str act, float "
-    "alpha, float gain, float clamp, int stride, SymInt[] padding, int up, bool keep) -> (Tensor, Tensor)",
+    "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, int stride, SymInt[] padding, int up, Tensor? b, "
+    "Tensor? scale, Tensor? noise, str act, float alpha, float gain, float clamp, bool keep) -> (Tensor, Tensor)",
     fake=_fake,
     triton="fused_conv2d",
     backward=_backward,

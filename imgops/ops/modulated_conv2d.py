@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _backend
+from .._epilogue import Epilogue
 from ..reference import modulated_conv2d as reference
 from ..reference.modulated_conv2d import resample_padding
 from ._common import (
@@ -27,8 +28,8 @@ from ._common import (
 )
 from .bias_act import activation_arguments
 from .fused_conv2d import fused_resampled_conv2d, winograd_pays
-from .library_conv2d import library_resampled_conv2d
 from .upfirdn2d import check_filter, check_padding, filter_size
+from .vendor_conv2d import vendor_resampled_conv2d
 from .weight_energy import weight_energy
 
 
@@ -103,36 +104,22 @@ def modulated_conv2d(
             weight = weight / (weight[0].numel() ** 0.5 * largest)
             styles = styles / styles.abs().amax(dim=1, keepdim=True).clamp(min=tiny)
         return resampled_conv2d(
-            op,
-            x,
-            weight,
-            styles,
-            demodulate,
-            noise,
-            bias,
-            act,
-            alpha,
-            gain,
-            clamp,
-            up,
-            down,
-            padding,
-            resample_filter,
-            flip_weight,
-            impl,
-        )
+            op, x, weight, styles, demodulate, noise=noise, bias=bias, act=act, alpha=alpha, gain=gain, clamp=clamp,
+            up=up, down=down, padding=padding, resample_filter=resample_filter, flip_weight=flip_weight, impl=impl,
+        )  # fmt: skip
 
 
 def resampled_conv2d(
     op: str,
     x: Tensor,
     weight: Tensor,
-    styles: Tensor | None,
-    demodulate: bool,
-    noise: Tensor | None,
+    styles: Tensor | None = None,
+    demodulate: bool = False,
+    *,
+    noise: Tensor | None = None,
     bias: Tensor | None,
     act: str,
-    alpha: float | None,
+    alpha: float | None = None,
     gain: float | None,
     clamp: float | None,
     up: int,
@@ -140,7 +127,7 @@ def resampled_conv2d(
     padding: int | Sequence[int],
     resample_filter: Tensor | None,
     flip_weight: bool,
-    impl: str | None,
+    impl: str | None = None,
 ) -> Tensor:
     """The convolution behind :func:`modulated_conv2d` and the plain layers of ``imgops.nn`` (``styles`` None).
 
@@ -154,7 +141,7 @@ def resampled_conv2d(
         raise ValueError(f"imgops.{op}: padding must be >= 0; got {padding!r}")
     resample_filter = check_filter(op, "resample_filter", resample_filter, x)
     flip_weight = check_bool(op, "flip_weight", flip_weight)
-    act_arguments = activation_arguments(op, act, alpha, gain, clamp)
+    activation = activation_arguments(op, act, alpha, gain, clamp)
     if 0 in constant_shape(weight):
         # torch.conv2d refuses such weights too, or makes of them what has no gradient
         raise ValueError(
@@ -173,29 +160,22 @@ def resampled_conv2d(
     demod = None
     if demodulate and styles is not None:
         demod = reference.demodulation(weight_energy(backend, weight), styles)
+    epilogue = Epilogue(bias, demod, noise, *activation)
     if backend == "reference":
         acc_dtype = accumulation_dtype(x.dtype)
-        noise, bias, styles = (None if t is None else t.to(acc_dtype) for t in (noise, bias, styles))
-        ones = x.new_ones(x.shape[:2], dtype=acc_dtype) if styles is None else styles
+        ones = x.new_ones(x.shape[:2], dtype=acc_dtype) if styles is None else styles.to(acc_dtype)
         y = reference.modulated_conv2d(
-            x.to(acc_dtype),
-            weight.to(acc_dtype),
-            ones,
-            demod,
-            noise,
-            bias,
-            act,
-            *act_arguments,
-            up,
-            down,
-            pads,
-            f,
-            flip_weight,
+            x.to(acc_dtype), weight.to(acc_dtype), ones, epilogue.to(acc_dtype), up, down, pads, f, flip_weight
         )
         return y.to(x.dtype)
-    problem = (x, weight.to(x.dtype), styles, demod, noise, bias, (act, *act_arguments), up, down, pads, f, flip_weight)
-    fused = backend == "triton" or (backend == "cpu" and winograd_pays(x, weight, up, down))
-    return fused_resampled_conv2d(backend, impl, *problem) if fused else library_resampled_conv2d(backend, *problem)
+    weight = weight.to(x.dtype)
+    # the transposed convolution flips by itself
+    if flip_weight != (up == 1 or constant_shape(weight)[2:] == (1, 1)):
+        weight = weight.flip([2, 3])
+    pads = resample_padding(pads, filter_size(f), up, down)
+    if backend == "triton" or (backend == "cpu" and winograd_pays(x, weight, up, down)):
+        return fused_resampled_conv2d(backend, impl, x, weight, styles, epilogue, up, down, pads, f)
+    return vendor_resampled_conv2d(backend, x, weight, styles, epilogue, up, down, pads, f)
 
 
 @untraced

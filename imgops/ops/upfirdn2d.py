@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _backend
+from .._epilogue import Epilogue
 from ..reference import upfirdn2d as reference
 from . import bias_act
 from ._common import (
@@ -26,17 +27,15 @@ from ._common import (
     constant_shape,
     dense_format,
     is_empty,
-    known,
     untraced,
     without_autocast,
 )
+from ._far import is_far, what_is_read
 from ._flops import resampling
 from ._registration import check_kept, namespace, register
 
 #: 1-D filters of this many taps or more stay separable in :func:`setup_filter`
 SEPARABLE_TAPS = 8
-#: factors and paddings beyond this are taken for zeros and crops that no pass need see
-FAR = 1024
 
 
 def setup_filter(
@@ -158,7 +157,9 @@ def upfirdn2d(
         _check_root(op, gain)
     output_size(op, x, f, ups, downs, pads)
     if is_far(ups, downs, pads):
-        return _near(x, f, ups, downs, pads, flip_filter, gain, impl)
+        near = what_is_read(x, filter_size(f), ups, downs, pads)
+        y = _resample(x[:, :, near.rows, near.columns], f, near.up, near.down, near.padding, flip_filter, gain, impl)
+        return F.pad(y, near.zeros).contiguous(memory_format=dense_format(x))
     return _resample(x, f, ups, downs, pads, flip_filter, gain, impl)
 
 
@@ -188,77 +189,6 @@ def _resample(
         with without_autocast(x):
             return reference.upfirdn2d(x.to(acc_dtype), f, up, down, padding, flip_filter, gain).to(x.dtype)
     return namespace(backend).upfirdn2d(x, f, up, down, padding, flip_filter, gain)
-
-
-def is_far(up: Sequence[int], down: Sequence[int], padding: Sequence[int]) -> bool:
-    """Whether a factor or padding is so large that zeros or crops may be all that a pass reads."""
-    return any(known(n > FAR) for n in (*up, *down)) or any(known(p > FAR) or known(-p > FAR) for p in padding)
-
-
-def _near(
-    x: Tensor,
-    f: Tensor | None,
-    up: tuple[int, int],
-    down: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    flip_filter: bool,
-    gain: float,
-    impl: str | None,
-) -> Tensor:
-    """:func:`upfirdn2d`, which filters what there is to read, for those outputs alone that read any of it.
-
-    So its work is that of its output, and so is that of its gradients, which swap the factors and mirror the padding.
-    """
-    ax, ay = _axes(x, f, up, down, padding)
-    y = _resample(
-        x[:, :, ay.begin : ay.end, ax.begin : ax.end],
-        f,
-        (ax.up, ay.up),
-        (ax.down, ay.down),
-        (*ax.padding, *ay.padding),
-        flip_filter,
-        gain,
-        impl,
-    )
-    return F.pad(y, [*ax.zeros, *ay.zeros]).contiguous(memory_format=dense_format(x))
-
-
-class _Axis(NamedTuple):
-    """One axis of a resampling: the samples that it reads, how, and the zeros around what comes of them."""
-
-    begin: int
-    end: int
-    up: int
-    down: int
-    padding: tuple[int, int]
-    zeros: tuple[int, int]
-
-
-@untraced
-def _axes(
-    x: Tensor, f: Tensor | None, up: Sequence[int], down: Sequence[int], padding: Sequence[int]
-) -> tuple[_Axis, _Axis]:
-    """(x, y)."""
-    (fw, fh), (h, w) = filter_size(f), x.shape[2:]
-    return _trimmed(w, fw, up[0], down[0], *padding[:2]), _trimmed(h, fh, up[1], down[1], *padding[2:])
-
-
-def _trimmed(size: int, taps: int, up: int, down: int, before: int, after: int) -> _Axis:
-    """The axis without outputs that read no sample, and without samples that no output reads; one of each at least."""
-    outputs = (size * up + before + after - taps) // down + 1
-    # output o reads positions o * down - before and on, `taps` of them; samples lie at multiples of up
-    leading = min(outputs - 1, max(0, -((taps - 1 - before) // down)))
-    last = max(leading, min(outputs - 1, ((size - 1) * up + before) // down))
-    begin = max(0, -((before - leading * down) // up))
-    end = min(size, (last * down - before + taps - 1) // up + 1)
-    first = leading * down - before - begin * up
-    if begin >= end:
-        # no output reads any: one that has a sample out of its reach stands for all
-        begin, end, first, leading, last = 0, min(1, size), -taps, 0, 0
-    count, kept = end - begin, last - leading + 1
-    up, down = (1 if count <= 1 else up), (1 if kept == 1 else down)
-    padding = (-first, (kept - 1) * down + taps - count * up + first)
-    return _Axis(begin, end, up, down, padding, (leading, outputs - 1 - last))
 
 
 def choose_resampler(
@@ -353,21 +283,12 @@ def fused_upfirdn2d_bias_act(
     down: tuple[int, int],
     padding: tuple[int, int, int, int],
     gain: float,
-    b: Tensor | None,
-    scale: Tensor | None,
-    noise: Tensor | None,
-    act: str,
-    alpha: float,
-    act_gain: float,
-    clamp: float,
+    epilogue: Epilogue,
 ) -> Tensor:
-    """``bias_act(upfirdn2d(x, f), b, scale, noise)`` in one pass on a fast backend; arguments already checked."""
-    acc_dtype = accumulation_dtype(x.dtype)
-    b, scale, noise = (None if t is None else t.to(acc_dtype) for t in (b, scale, noise))
-    keep = bias_act.keeps_input((x, f, b, scale, noise), scale, (act, alpha, act_gain, clamp))
-    return namespace(backend).upfirdn2d_bias_act(
-        x, f, up, down, padding, False, gain, b, scale, noise, act, alpha, act_gain, clamp, keep
-    )[0]
+    """The epilogue of ``upfirdn2d(x, f)`` in one pass on a fast backend; arguments already checked."""
+    epilogue = epilogue.to(accumulation_dtype(x.dtype))
+    keep = bias_act.keeps_input((x, f), epilogue)
+    return namespace(backend).upfirdn2d_bias_act(x, f, up, down, padding, False, gain, *epilogue, keep)[0]
 
 
 def transposed_padding(
@@ -421,13 +342,7 @@ def _filter_gradient(
 
 
 def _fake(
-    x: Tensor,
-    f: Tensor | None,
-    up: Sequence[int],
-    down: Sequence[int],
-    padding: Sequence[int],
-    flip_filter: bool,
-    gain: float,
+    x: Tensor, f: Tensor | None, up: Sequence[int], down: Sequence[int], padding: Sequence[int], *rest: Any
 ) -> Tensor:
     size = output_size("upfirdn2d", x, f, up, down, padding)
     return x.new_empty([*x.shape[:2], *size]).contiguous(memory_format=dense_format(x))
@@ -455,38 +370,19 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) -> tuple[
     return dx, df, *[None] * 5
 
 
-def _fake_bias_act(
-    x: Tensor,
-    f: Tensor | None,
-    up: Sequence[int],
-    down: Sequence[int],
-    padding: Sequence[int],
-    flip_filter: bool,
-    gain: float,
-    b: Tensor | None,
-    scale: Tensor | None,
-    noise: Tensor | None,
-    act: str,
-    alpha: float,
-    act_gain: float,
-    clamp: float,
-    keep: bool,
-) -> tuple[Tensor, Tensor]:
-    y = _fake(x, f, up, down, padding, flip_filter, gain)
+def _fake_bias_act(x: Tensor, f: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
+    y, keep = _fake(x, f, *rest), rest[-1]
     return y, torch.empty_like(y) if keep else y.new_empty([0])
 
 
 def _setup_context_bias_act(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, f, up, down, padding, flip_filter, gain, b, scale, noise, act, alpha, act_gain, clamp, ctx.keep = inputs
+    (x, f, *ctx.resample), epilogue, ctx.keep = inputs[:7], Epilogue(*inputs[7:14]), inputs[14]
     y, filtered = output
     needs_x, needs_f, needs_scale = (ctx.needs_input_grad[i] for i in (0, 1, 8))
     # the filtered image is an output, so that a gradient of the backward finds its way to x through it
-    kept = bias_act.saved_for_backward(
-        filtered, y, b, scale, noise, (act, alpha, act_gain, clamp), needs_x or needs_f, needs_scale
-    )
+    kept = bias_act.saved_for_backward(filtered, y, epilogue, needs_x or needs_f, needs_scale)
     ctx.save_for_backward(x if needs_f else None, f if needs_x or needs_f else None, *kept)
-    ctx.x_shape, ctx.noise_shape = x.shape, None if noise is None else noise.shape
-    ctx.resample, ctx.epilogue = (up, down, padding, flip_filter, gain), (1, act, alpha, act_gain, clamp)
+    ctx.x_shape, ctx.activation, ctx.noise_shape = x.shape, epilogue[3:], bias_act.shape_of(epilogue.noise)
 
 
 def _backward_bias_act(
@@ -498,9 +394,7 @@ def _backward_bias_act(
     d = dfiltered if ctx.keep else None
     if dy is not None:
         check_kept("upfirdn2d_bias_act", "the filtered image", ctx.keep or kept[0] is None)
-        through, db, dscale, dnoise = bias_act.gradients(
-            ops, dy, tuple(kept), ctx.epilogue, ctx.noise_shape, *needs[7:10]
-        )
+        through, db, dscale, dnoise = bias_act.gradients(ops, dy, kept, ctx.activation, ctx.noise_shape, needs[7:10])
         d = through if d is None else d + through
     if needs[0] and d is not None:
         dx = ops.upfirdn2d(*_transposed(d, ctx.x_shape, f, *ctx.resample))

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._epilogue import Epilogue
+
 SELU_ALPHA = 1.6732632423543772
 SELU_SCALE = 1.0507009873554805
 
@@ -91,7 +93,7 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def pre_activation(x: Tensor, b: Tensor | None, scale: Tensor | None, noise: Tensor | None, dim: int) -> Tensor:
+def pre_activation(x: Tensor, b: Tensor | None, scale: Tensor | None, noise: Tensor | None, dim: int = 1) -> Tensor:
     """``z = x * scale + noise + b`` with each term broadcast over x; terms that are None drop out."""
     z = x
     if scale is not None:
@@ -103,21 +105,12 @@ def pre_activation(x: Tensor, b: Tensor | None, scale: Tensor | None, noise: Ten
     return z
 
 
-def bias_act(
-    x: Tensor,
-    b: Tensor | None,
-    scale: Tensor | None,
-    noise: Tensor | None,
-    dim: int,
-    act: str,
-    alpha: float,
-    gain: float,
-    clamp: float,
-) -> Tensor:
+def bias_act(x: Tensor, epilogue: Epilogue, dim: int = 1) -> Tensor:
     """The formula of the module in the widest of x's and b's dtypes; ``clamp`` < 0 means none.
 
     Shapes: x [N, C, ...]; b [x.shape[dim]]; scale [N, C]; noise [N or 1, 1, ...].
     """
+    b, scale, noise, act, alpha, gain, clamp = epilogue
     z = pre_activation(x, b, scale, noise, dim)
     y = ACTIVATIONS[act].function(z, alpha) * gain
     return y.clamp(-clamp, clamp) if clamp >= 0 else y

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .._epilogue import Epilogue
 from .bias_act import bias_act
 from .upfirdn2d import upfirdn2d
 
@@ -16,6 +17,7 @@ def filtered_lrelu(
     up: int,
     down: int,
     padding: tuple[int, int, int, int],
+    *,
     gain: float,
     slope: float,
     clamp: float,
@@ -25,8 +27,8 @@ def filtered_lrelu(
 
     ``padding`` is (x0, x1, y0, y1) on the up-sampled image.
     """
-    z = bias_act(x, b, None, None, 1, "linear", 0.0, 1.0, -1.0)
+    z = bias_act(x, Epilogue(b))
     # up * up pixels for one: the gain keeps the mean
     z = upfirdn2d(z, fu, (up, up), (1, 1), padding, flip_filter, float(up**2))
-    a = bias_act(z, None, None, None, 1, "lrelu", slope, gain, clamp)
+    a = bias_act(z, Epilogue(act="lrelu", alpha=slope, gain=gain, clamp=clamp))
     return upfirdn2d(a, fd, (1, 1), (down, down), (0, 0, 0, 0), flip_filter, 1.0)

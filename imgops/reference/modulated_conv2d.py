@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._epilogue import Epilogue
 from .bias_act import bias_act
 from .upfirdn2d import upfirdn2d
 
@@ -43,27 +44,21 @@ def modulated_conv2d(
     x: Tensor,
     weight: Tensor,
     styles: Tensor,
-    demod: Tensor | None,
-    noise: Tensor | None,
-    bias: Tensor | None,
-    act: str,
-    alpha: float,
-    gain: float,
-    clamp: float,
+    epilogue: Epilogue,
     up: int,
     down: int,
     padding: tuple[int, int, int, int],
     resample_filter: Tensor | None,
     flip_weight: bool,
 ) -> Tensor:
-    """x [N, I, H, W], weight [O, I, kh, kw], styles [N, I], demod [N, O], noise [N or 1, 1, H', W'], bias [O].
+    """x [N, I, H, W], weight [O, I, kh, kw], styles [N, I]; the epilogue's scale, [N, O], is the demodulation.
 
     Scale the input channels by the styles, (up-sample,) convolve, (down-sample,) scale the output
-    channels by ``demod``: the same product as convolving each sample with its own modulated weight.
+    channels by the demodulation: the same product as convolving each sample with its own modulated weight.
     """
     x = x * styles[:, :, None, None]
     size = (1, 1) if resample_filter is None else (resample_filter.shape[-1], resample_filter.shape[0])
     pads = resample_padding(padding, size, up, down)
     x = upfirdn2d(x, resample_filter if up > 1 or down > 1 else None, (up, up), (1, 1), pads, False, up**2)
     x = F.conv2d(x, weight if flip_weight else weight.flip([2, 3]), stride=down)
-    return bias_act(x, bias, demod, noise, 1, act, alpha, gain, clamp)
+    return bias_act(x, epilogue)

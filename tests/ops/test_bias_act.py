@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 import imgops
+from imgops._epilogue import Epilogue
 from imgops.ops.bias_act import fused_bias_act
 from imgops.reference.bias_act import ACTIVATIONS
 
@@ -93,7 +94,7 @@ def test_scale_and_noise(act, clamp, channels_last, backend, device):
     results = []
     for run in (backend, "reference"):
         leaves = [t.clone().requires_grad_() for t in (x, *operands)]
-        y = fused_bias_act(run, *leaves, 1, act, 0.2, 1.3, clamp)
+        y = fused_bias_act(run, leaves[0], Epilogue(*leaves[1:], act, 0.2, 1.3, clamp))
         g = torch.linspace(-1, 1, y.numel(), dtype=y.dtype, device=device).reshape(y.shape).requires_grad_()
         first = torch.autograd.grad(y, leaves, g, create_graph=True)
         loss = sum(
@@ -173,11 +174,11 @@ def test_opcheck(backend, device):
     x = torch.randn(2, 3, 4, 5, device=device, requires_grad=True)
     b, scale = torch.randn(3, device=device, requires_grad=True), torch.randn(2, 3, device=device, requires_grad=True)
     noise = torch.randn(1, 1, 4, 5, device=device, requires_grad=True)
-    epilogue = (1, "lrelu", 0.2, 1.4, 256.0)
-    torch.library.opcheck(ops.bias_act.default, (x, b, scale, noise, *epilogue))
-    torch.library.opcheck(ops.bias_act.default, (x.detach(), b.detach(), None, None, *epilogue))
+    epilogue = Epilogue(b, scale, noise, "lrelu", 0.2, 1.4, 256.0)
+    torch.library.opcheck(ops.bias_act.default, (x, 1, *epilogue))
+    torch.library.opcheck(ops.bias_act.default, (x.detach(), 1, *Epilogue(b.detach(), None, None, *epilogue[3:])))
     dy = torch.randn_like(x).requires_grad_()
-    torch.library.opcheck(ops.bias_act_backward.default, (dy, x, None, b, scale, noise, *epilogue, True, True, True))
+    torch.library.opcheck(ops.bias_act_backward.default, (dy, x, None, 1, *epilogue, True, True, True))
 
 
 @pytest.mark.parametrize(("backend", "device"), backends())

@@ -19,6 +19,7 @@ from backends import TOLERANCE
 from cases import RESAMPLE, resample_filter
 from golden import cases, relative_error
 
+from imgops._epilogue import Epilogue
 from imgops.ops.bias_act import activation_arguments
 from imgops.ops.filtered_lrelu import _transposed
 from imgops.reference import bias_act as reference_bias_act
@@ -161,12 +162,10 @@ def test_recorded_upfirdn2d(ops, case):
 @pytest.mark.parametrize("case", cases("bias_act"))
 def test_recorded_bias_act(ops, case):
     p, a = case.params, case.arrays
-    arguments = activation_arguments("bias_act", p["act"], p["alpha"], p["gain"], p["clamp"])
-    dim = p["dim"] if "b" in a else 0
-    y = ops.bias_act(a["x"], a.get("b"), None, None, dim, p["act"], *arguments)
-    dx, db, *_ = ops.bias_act_backward(
-        a["dy"], a["x"], None, a.get("b"), None, None, dim, p["act"], *arguments, "b" in a, False, False
-    )
+    activation = activation_arguments("bias_act", p["act"], p["alpha"], p["gain"], p["clamp"])
+    dim, epilogue = p["dim"] if "b" in a else 0, Epilogue(a.get("b"), None, None, *activation)
+    y = ops.bias_act(a["x"], dim, *epilogue)
+    dx, db, *_ = ops.bias_act_backward(a["dy"], a["x"], None, dim, *epilogue, "b" in a, False, False)
     assert relative_error(y, a["y"]) < 1e-10
     assert relative_error(dx, a["dx"]) < 1e-10
     if "b" in a:
@@ -190,8 +189,9 @@ def test_upfirdn2d(ops, case, channels_last, dtype):
         )
         noise = torch.randn(1, 1, *expected.shape[2:], dtype=acc_dtype(dtype))
         for act, keep in (("lrelu", True), ("swish", False)):
-            y, filtered = ops.upfirdn2d_bias_act(x, *arguments, b, scale, noise, act, 0.2, 1.4, 2.0, keep)
-            z = reference_bias_act.bias_act(expected, b.double(), scale.double(), noise.double(), 1, act, 0.2, 1.4, 2.0)
+            epilogue = Epilogue(b, scale, noise, act, 0.2, 1.4, 2.0)
+            y, filtered = ops.upfirdn2d_bias_act(x, *arguments, *epilogue, keep)
+            z = reference_bias_act.bias_act(expected, epilogue.to(torch.float64))
             # the filtered image may be larger than what the clamp leaves of it
             slack = max(1.0, float(expected.abs().max() * scale.abs().max() * 1.4 / z.abs().max()))
             assert relative_error(y, z) < 2 * TOLERANCE[dtype] * slack
@@ -214,10 +214,10 @@ def test_bias_act(ops, shape, channels_last, dtype):
         b = torch.randn(shape[1], dtype=acc_dtype(dtype))
         scale, noise = torch.randn(shape[:2], dtype=acc_dtype(dtype)), torch.randn(noise_shape, dtype=acc_dtype(dtype))
         operands = (b, scale, noise) if modulated else (b, None, None)
-        settings = (1, act, 0.2, 1.3, clamp)
+        epilogue = Epilogue(*operands, act, 0.2, 1.3, clamp)
         inputs = doubles(x, *operands)
-        expected = reference_bias_act.bias_act(*inputs, *settings)
-        y = ops.bias_act(x, *operands, *settings)
+        expected = reference_bias_act.bias_act(inputs[0], Epilogue(*inputs[1:], *epilogue[3:]))
+        y = ops.bias_act(x, 1, *epilogue)
         assert relative_error(y, expected) < TOLERANCE[dtype]
 
         needs = (True, modulated, modulated)
@@ -226,7 +226,7 @@ def test_bias_act(ops, shape, channels_last, dtype):
         # without a scale, the sign of the output is enough for these
         sources = [(x, None), (None, y)] if act in PIECEWISE and not modulated else [(x, None)]
         for source in sources:
-            dx, *sums = ops.bias_act_backward(dy, *source, *operands, *settings, *needs)
+            dx, *sums = ops.bias_act_backward(dy, *source, 1, *epilogue, *needs)
             assert relative_error(dx, gradients[0]) < TOLERANCE[dtype]
             for actual, gradient in zip(sums, gradients[1:], strict=False):
                 assert relative_error(actual, gradient) < 4 * TOLERANCE[acc_dtype(dtype)]
@@ -262,9 +262,8 @@ def test_filtered_lrelu(ops, case, channels_last, dtype):
     assert none.shape == (0,)
 
     x64, b64 = doubles(x, b)
-    expected = reference_filtered_lrelu.filtered_lrelu(
-        x64, fu, fd, b64, case.up, case.down, case.padding, *activation, case.flip_filter
-    )
+    settings = dict(zip(("gain", "slope", "clamp"), activation, strict=True), flip_filter=case.flip_filter)
+    expected = reference_filtered_lrelu.filtered_lrelu(x64, fu, fd, b64, case.up, case.down, case.padding, **settings)
     assert relative_error(y, expected) < 2 * TOLERANCE[dtype]
 
     z = reference_upfirdn2d.upfirdn2d(
@@ -294,6 +293,6 @@ def test_filtered_lrelu(ops, case, channels_last, dtype):
 def test_sums_are_deterministic(ops):
     x, dy = torch.randn(4, 24, 40, 40), torch.randn(4, 24, 40, 40)
     b, scale, noise = torch.randn(24), torch.randn(4, 24), torch.randn(4, 1, 40, 40)
-    arguments = (dy, x, None, b, scale, noise, 1, "swish", 0.0, 1.0, -1.0, True, True, True)
+    arguments = (dy, x, None, 1, *Epilogue(b, scale, noise, "swish"), True, True, True)
     for first, second in zip(ops.bias_act_backward(*arguments), ops.bias_act_backward(*arguments), strict=True):
         assert torch.equal(first, second)

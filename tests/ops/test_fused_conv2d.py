@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from backends import TOLERANCE, backends
 from golden import relative_error
 
+from imgops._epilogue import Epilogue
 from imgops.ops import fused_conv2d as module
 from imgops.ops._common import STATUSES
 from imgops.ops.fused_conv2d import fused_conv2d
 from imgops.reference.bias_act import bias_act
 
-LINEAR, LRELU = ("linear", 0.0, 1.0, -1.0), ("lrelu", 0.2, 1.3, 30.0)
+LRELU = ("lrelu", 0.2, 1.3, 30.0)
 #: (n, i, h, w), o, (kh, kw), stride, padding, up
 SHAPES = {
     "tile of one sample": ((2, 20, 9, 11), 18, (3, 3), 1, (1, 1, 1, 1), 1),
@@ -86,17 +87,17 @@ def operands(shape, dtype, device, noises=None):
     # outputs of some 10, so that the clamp of LRELU meets few of them
     x, weight = random(n, i, h, w, of=dtype), random(o, i, kh, kw, of=dtype) * (10 / (i * kh * kw) ** 0.5)
     noise = random(n if noises is None else noises, 1, *size)
-    return (x, weight, random(n, i), random(n, o), noise, random(o)), (stride, padding, up)
+    return (x, weight, random(n, i), random(o), random(n, o), noise), (stride, padding, up)
 
 
-def plain(x, weight, styles, demod, noise, b, activation, stride, padding, up):
+def plain(x, weight, styles, epilogue, stride, padding, up):
     """The same in PyTorch's own differentiable operators."""
     x = x if styles is None else x * styles[:, :, None, None]
     if up > 1:
         u = F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
     else:
         u = F.conv2d(F.pad(x, list(padding)), weight, stride=stride)
-    return bias_act(u, b, demod, noise, 1, *activation)
+    return bias_act(u, epilogue)
 
 
 @pytest.mark.parametrize(("backend", "device", "name", "dtype"), problems(SHAPES, TOLERANCE))
@@ -108,7 +109,7 @@ def test_forward(form, backend, device, name, dtype):
     tf32 = torch.backends.cudnn.conv.fp32_precision
     torch.backends.cudnn.conv.fp32_precision = "ieee"
     try:
-        y = fused_conv2d(backend, x, weight, styles, *others, LRELU, *rest)
+        y = fused_conv2d(backend, x, weight, styles, Epilogue(*others, *LRELU), *rest)
     finally:
         torch.backends.cudnn.conv.fp32_precision = tf32
     modulated = (
@@ -116,7 +117,8 @@ def test_forward(form, backend, device, name, dtype):
         if dtype.itemsize == 2
         else x.double() * styles.double()[:, :, None, None]
     )
-    expected = plain(modulated.double(), weight.double(), None, *(t.double() for t in others), LRELU, *rest)
+    exact = Epilogue(*(t.double() for t in others), *LRELU)
+    expected = plain(modulated.double(), weight.double(), None, exact, *rest)
     assert y.dtype == dtype
     assert relative_error(y, expected) <= 2 * TOLERANCE[dtype]
     assert y.numel() == 0 or y.is_contiguous(memory_format=form)
@@ -127,7 +129,7 @@ def test_no_channels(backend, device):
     """A sum over nothing is 0, and the epilogue follows."""
     x, weight = torch.zeros(2, 0, 5, 6, device=device), torch.zeros(3, 0, 3, 3, device=device)
     b = torch.arange(1.0, 4.0, device=device)
-    y = fused_conv2d(backend, x, weight, None, None, None, b, ("linear", 0.0, 2.0, -1.0), 1, (1, 1, 1, 1), 1)
+    y = fused_conv2d(backend, x, weight, None, Epilogue(b, gain=2.0), 1, (1, 1, 1, 1), 1)
     assert torch.equal(y, (2 * b[:, None, None]).expand(2, 3, 5, 6))
 
 
@@ -146,7 +148,7 @@ def test_gradients(backend, device, name, act):
 
     def orders(function):
         leaves = [t.clone().requires_grad_() for t in tensors]
-        y = function(*leaves, activation, *rest)
+        y = function(*leaves[:3], Epilogue(*leaves[3:], *activation), *rest)
         v = torch.linspace(-1, 1, y.numel(), dtype=y.dtype, device=device).reshape(y.shape)
         first = torch.autograd.grad(y, leaves, v, create_graph=True)
         total = sum(
@@ -169,7 +171,7 @@ def test_gradcheck(backend, device, name, act):
     leaves = [t.requires_grad_() for t in tensors]
 
     def function(*leaves):
-        return fused_conv2d(backend, *leaves, (act, 0.2, 1.3, -1.0), *rest)
+        return fused_conv2d(backend, *leaves[:3], Epilogue(*leaves[3:], act, 0.2, 1.3), *rest)
 
     assert torch.autograd.gradcheck(function, leaves, fast_mode=True)
     assert torch.autograd.gradgradcheck(function, leaves, fast_mode=True)
@@ -183,9 +185,9 @@ def test_third_order(backend, device, name):
 
     def third(function):
         leaves = [t.clone().requires_grad_() for t in tensors]
-        value = function(*leaves, ("swish", 0.0, 1.0, -1.0), *rest).square().sum()
+        value = function(*leaves[:3], Epilogue(*leaves[3:], "swish"), *rest).square().sum()
         for _ in range(3):
-            grads = torch.autograd.grad(value, leaves[:4], create_graph=True)
+            grads = torch.autograd.grad(value, [*leaves[:3], leaves[4]], create_graph=True)
             value = sum(g.square().sum() for g in grads)
         return grads
 
@@ -205,7 +207,7 @@ def test_opcheck(form, backend, device, name):
         activation = LRELU if not keep else ("swish", 0.0, 1.0, -1.0)
         tensors = leaves if keep else [leaves[0], leaves[1], None, None, None, None]
         ops = torch.ops.imgops_triton if backend == "triton" else torch.ops.imgops
-        torch.library.opcheck(ops.fused_conv2d, (*tensors, *activation, *rest, keep))
+        torch.library.opcheck(ops.fused_conv2d, (*tensors[:3], *rest, *tensors[3:], *activation, keep))
 
 
 @needs_cpu_backend
@@ -243,8 +245,8 @@ def test_weight_gradient(padding, n, i, h, w, o, dtype, stride):
 def test_accuracy_with_many_channels(stride, up, bound):
     """The norm of the error in float32, relative to the output's; the library's direct sum has 2.4e-7."""
     x, weight = torch.randn(1, 512, 33, 33), torch.randn(16, 512, 3, 3)
-    y = fused_conv2d("cpu", x, weight, None, None, None, None, LINEAR, stride, (0, 0, 0, 0), up)
-    exact = plain(x.double(), weight.double(), None, None, None, None, LINEAR, stride, (0, 0, 0, 0), up)
+    y = fused_conv2d("cpu", x, weight, None, Epilogue(), stride, (0, 0, 0, 0), up)
+    exact = plain(x.double(), weight.double(), None, Epilogue(), stride, (0, 0, 0, 0), up)
     assert (y - exact).norm() < bound * exact.norm()
     if up == 1:
         dweight = torch.ops.imgops.conv2d_weight_gradient(y, x, stride, [0] * 4)
@@ -261,7 +263,7 @@ def test_the_number_of_threads_changes_nothing(name):
     try:
         for number in (1, 3, 5):
             torch.set_num_threads(number)
-            results.append(fused_conv2d("cpu", *tensors, LRELU, *rest))
+            results.append(fused_conv2d("cpu", *tensors[:3], Epilogue(*tensors[3:], *LRELU), *rest))
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(results[0], other) for other in results[1:])

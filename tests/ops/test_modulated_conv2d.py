@@ -12,7 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 import imgops
 from imgops import _backend
 from imgops.nn import EqualizedConv2d
-from imgops.ops import fused_conv2d, library_conv2d
+from imgops.ops import fused_conv2d, vendor_conv2d
 
 IDS = [f"{i}-k{c.kernel}-up{c.up}-down{c.down}" for i, c in enumerate(MODULATED_CONV)]
 
@@ -51,8 +51,8 @@ def operands(case, device, dtype=torch.float64):
 def sized(request, monkeypatch):
     """The paths of the CPU backend for small problems, for small images with many channels, and for large problems."""
     if request.param == "as deep":
-        monkeypatch.setattr(library_conv2d, "PRODUCT_CHANNELS", 0)
-        monkeypatch.setattr(library_conv2d, "PRODUCT_PIXELS", 1 << 30)
+        monkeypatch.setattr(vendor_conv2d, "PRODUCT_CHANNELS", 0)
+        monkeypatch.setattr(vendor_conv2d, "PRODUCT_PIXELS", 1 << 30)
     if request.param == "as large":
         monkeypatch.setattr(fused_conv2d, "WINOGRAD_PIXELS", 0)
         monkeypatch.setattr(fused_conv2d, "WINOGRAD_CHANNELS", 0)

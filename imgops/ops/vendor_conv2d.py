@@ -1,4 +1,4 @@
-"""The convolution of the library, between one fused pass before it and one after it.
+"""The convolution of cuDNN or oneDNN, between one fused pass before it and one after it.
 
 The cuda backend takes it always, the cpu backend where :func:`.fused_conv2d.winograd_pays` says no.
 """
@@ -9,67 +9,62 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..reference.modulated_conv2d import resample_padding
+from .._epilogue import Epilogue
 from ._common import constant_shape, dense_format, known, untraced
 from .bias_act import fused_bias_act
-from .upfirdn2d import filter_size, fused_upfirdn2d_bias_act
+from .upfirdn2d import fused_upfirdn2d_bias_act
 
-_LINEAR = ("linear", 0.0, 1.0, -1.0)
 #: from so many input channels on, and in batches of at most so many pixels, a product is faster than the library's
 #: transposed convolution
 PRODUCT_CHANNELS, PRODUCT_PIXELS = 512, 256
 
 
-def library_resampled_conv2d(
+def vendor_resampled_conv2d(
     backend: str,
     x: Tensor,
     weight: Tensor,
     styles: Tensor | None,
-    demod: Tensor | None,
-    noise: Tensor | None,
-    bias: Tensor | None,
-    activation: tuple[str, float, float, float],
+    epilogue: Epilogue,
     up: int,
     down: int,
     padding: tuple[int, int, int, int],
     f: Tensor | None,
-    flip_weight: bool,
 ) -> Tensor:
-    """The convolution of ``modulated_conv2d``; arguments already checked."""
+    """The convolution of ``modulated_conv2d``; arguments already checked.
+
+    ``weight`` is what ``conv2d`` takes, or ``conv_transpose2d`` with ``up`` > 1 (but for 1 x 1, which never is
+    transposed); ``padding`` is on the up-sampled image, so that the filter is centred.
+    """
     kh, kw = constant_shape(weight)[2:]
     pointwise = kh == kw == 1
-    x0, x1, y0, y1 = resample_padding(padding, filter_size(f), up, down)
-    # the transposed convolution flips by itself
-    weight = weight if flip_weight == (up == 1 or pointwise) else weight.flip([2, 3])
+    x0, x1, y0, y1 = padding
 
     # before: modulate, in the same pass as whatever else must touch x
-    stride = down
+    stride, modulation = down, Epilogue(scale=styles)
     if up == 1 and (down > 1 or x0 != x1 or y0 != y1):
         # a 1x1 convolution reads only the samples that its stride keeps
         kept = (down, down) if pointwise else (1, 1)
         stride = 1 if pointwise else down
-        x = fused_upfirdn2d_bias_act(backend, x, f, (1, 1), kept, (x0, x1, y0, y1), 1.0, None, styles, None, *_LINEAR)
+        x = fused_upfirdn2d_bias_act(backend, x, f, (1, 1), kept, (x0, x1, y0, y1), 1.0, modulation)
         styles, x0, y0 = None, 0, 0
     if styles is not None:
-        x = fused_bias_act(backend, x, None, styles, None, 1, *_LINEAR)
+        x = fused_bias_act(backend, x, modulation)
 
     if up == 1:
-        x = F.conv2d(x, weight, stride=stride, padding=(y0, x0))
-        return fused_bias_act(backend, x, bias, demod, noise, 1, *activation)
+        return fused_bias_act(backend, F.conv2d(x, weight, stride=stride, padding=(y0, x0)), epilogue)
 
     # after: the up-sampling filter with the whole epilogue
     gain = float(up**2)
     if pointwise:
         x = F.conv2d(x, weight)
-        pads = (x0, x1, y0, y1)
-        return fused_upfirdn2d_bias_act(backend, x, f, (up, up), (1, 1), pads, gain, bias, demod, noise, *activation)
+        return fused_upfirdn2d_bias_act(backend, x, f, (up, up), (1, 1), (x0, x1, y0, y1), gain, epilogue)
     # the output of the transposed convolution starts kernel - 1 samples earlier
     pads = (x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up))
     if _product_pays(backend, x, weight, up):
         x = _product_and_fold(x, weight, up)
     else:
         x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
-    return fused_upfirdn2d_bias_act(backend, x, f, (1, 1), (1, 1), pads, gain, bias, demod, noise, *activation)
+    return fused_upfirdn2d_bias_act(backend, x, f, (1, 1), (1, 1), pads, gain, epilogue)
 
 
 @untraced

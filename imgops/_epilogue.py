@@ -1,0 +1,38 @@
+"""What ends a pass over an image, as one argument: bias, scale, noise, activation, gain and clamp."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Epilogue(NamedTuple):
+    """``clamp(gain * act(x * scale + noise + b), -clamp, clamp)`` of an image x [N, C, ...].
+
+    Args:
+        b: bias [C]; None adds none.
+        scale: factor of each sample and channel, [N, C]; None scales nothing.
+        noise: [N or 1, 1, ...]; None adds none.
+        act, alpha, gain: the activation, see :func:`imgops.bias_act`.
+        clamp: limit of the magnitude; below 0 clamps nothing.
+    """
+
+    b: Tensor | None = None
+    scale: Tensor | None = None
+    noise: Tensor | None = None
+    act: str = "linear"
+    alpha: float = 0.0
+    gain: float = 1.0
+    clamp: float = -1.0
+
+    def to(self, dtype: torch.dtype) -> Epilogue:
+        """The same with its tensors in a dtype."""
+        b, scale, noise = (None if t is None else t.to(dtype) for t in self[:3])
+        return Epilogue(b, scale, noise, *self[3:])
+
+    def contiguous(self) -> Epilogue:
+        """The same with tensors whose memory is contiguous."""
+        b, scale, noise = (None if t is None else t.contiguous() for t in self[:3])
+        return Epilogue(b, scale, noise, *self[3:])
