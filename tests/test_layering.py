@@ -141,7 +141,7 @@ def test_ops_load_no_triton_and_nothing_beyond_torch():
     ours = {name for name in new if name.split(".")[0] in ("triton", "PIL", "typer", "rich", "numpy", "skimage")}
     assert not ours
     packages = {name.split(".")[1] for name in new if name.startswith("imgops.")}
-    assert packages <= {"_install", "_backend", "reference", "ops"}
+    assert packages <= {"_install", "_epilogue", "_backend", "reference", "ops"}
 
 
 def test_names_of_the_package():
