@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import _backend
 from ..reference import filtered_lrelu as reference
+from ._algorithms import one_cuda_pass_pays
 from ._common import (
     STATUSES,
     accumulation_dtype,
@@ -108,7 +109,7 @@ def filtered_lrelu(
     }
     sizes(x, fu, fd, up, down, pads)
     backend = _backend.choose(
-        op, x.device.type, impl, STATUSES, "cuda" if _in_one_cuda_pass(x, fu, fd, up, down) else None
+        op, x.device.type, impl, STATUSES, "cuda" if one_cuda_pass_pays(x, fu, fd, up, down) else None
     )
     acc_dtype = accumulation_dtype(x.dtype)
     b = None if b is None else b.to(acc_dtype)
@@ -120,22 +121,6 @@ def filtered_lrelu(
             y = reference.filtered_lrelu(x.to(acc_dtype), fu, fd, b, up, down, pads, **settings)
             return y.to(x.dtype)
     return namespace(backend).filtered_lrelu(x, fu, fd, b, up, down, pads, *settings.values(), gradient_wanted(x, b))[0]
-
-
-@untraced
-def _in_one_cuda_pass(x: Tensor, fu: Tensor | None, fd: Tensor | None, up: int, down: int) -> bool:
-    """Whether csrc/cuda/filtered_lrelu.cu has a pass for the filters and for those of the gradient: StyleGAN3's.
-
-    Others it runs step by step, where Triton's one pass is the better.
-    """
-    taps = [() if f is None else tuple(f.shape) for f in (fu, fd)]
-    return (
-        x.dtype != torch.float64
-        and up in (2, 4)
-        and down == 2
-        and taps[0] == (6 * up,)
-        and taps[1] in ((6 * down,), (6 * down, 6 * down))
-    )
 
 
 def _is_batched(f: Tensor) -> bool:

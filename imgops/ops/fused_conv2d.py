@@ -1,7 +1,7 @@
 """Modulation, convolution and epilogue in one pass, and its gradients.
 
-The Triton backend convolves so whatever the shape, by products on tensor cores; the CPU backend where Winograd's
-algorithm (csrc/cpu/fused_conv2d.cpp) beats the library's convolution.
+Triton runs every convolution this way, on tensor cores; the CPU only those that suit Winograd's algorithm
+(:func:`._algorithms.winograd_pays`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,14 @@ from torch import Tensor
 
 from .._epilogue import Epilogue
 from . import bias_act
-from ._common import accumulation_dtype, constant_shape, dense_format, known, untraced
+from ._algorithms import winograd_gradient_pays
+from ._common import accumulation_dtype, constant_shape, dense_format, known
 from ._flops import convolution
 from ._registration import check_kept, namespace, register
 from .upfirdn2d import choose_resampler, fused_upfirdn2d_bias_act
 
 _PLAIN = Epilogue()
 _NO_PADDING, _ONE = (0, 0, 0, 0), (1, 1)
-#: in smaller batches the weights, which Winograd's algorithm transforms first, outweigh the images
-WINOGRAD_PIXELS = 1024
-#: with fewer channels a weight's gradient spends more on the transforms than on the products
-WINOGRAD_CHANNELS = 64
 
 
 def fused_resampled_conv2d(
@@ -72,26 +69,6 @@ def fused_resampled_conv2d(
     factors = (factor, factor)
     resampler = choose_resampler(x, f, factors, _ONE, impl, epilogue.act)
     return fused_upfirdn2d_bias_act(resampler, x, f, factors, _ONE, (x0, x1, y0, y1), float(up**2), epilogue)
-
-
-@untraced
-def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
-    """Whether the CPU backend of ``fused_conv2d`` takes the convolution, and is as a rule faster than the library."""
-    if weight.shape[2:] != (3, 3) or up > 2 or down > 2 or x.dtype not in (torch.float32, torch.float64):
-        return False
-    n, _, h, w = x.shape
-    # images of the lower resolution: what a transposed convolution reads, a strided one writes
-    h, w = h // down, w // down
-    # tiles reach past the edge of a small image
-    if up > 1:
-        products = 25 * (h // 2 + 1) * (w // 2 + 1)
-    elif down > 1:
-        products = 25 * ((h + 1) // 2) * ((w + 1) // 2)
-    else:
-        products = 36 * ((h + 3) // 4) * ((w + 3) // 4)
-    return dense_format(x) == torch.contiguous_format and not (
-        known(n * h * w < WINOGRAD_PIXELS) or known(products > 9 * h * w)
-    )
 
 
 def fused_conv2d(
@@ -195,7 +172,7 @@ def _weight_gradient(
     ops: Any, d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int
 ) -> Tensor:
     """Gradient of the convolution of the (modulated) input x for its weight, of the weight's shape."""
-    if ops is not namespace("cpu") or min(weight.shape[:2]) < WINOGRAD_CHANNELS:
+    if ops is not namespace("cpu") or not winograd_gradient_pays(weight):
         return _library_gradients(d, x, weight, stride, padding, up, needs_weight=True)
     if up > 1:
         # the transposed convolution is the input's gradient of the strided one

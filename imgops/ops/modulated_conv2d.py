@@ -12,6 +12,7 @@ from .. import _backend
 from .._epilogue import Epilogue
 from ..reference import modulated_conv2d as reference
 from ..reference.modulated_conv2d import resample_padding
+from ._algorithms import winograd_pays
 from ._common import (
     STATUSES,
     accumulation_dtype,
@@ -27,7 +28,7 @@ from ._common import (
     without_autocast,
 )
 from .bias_act import activation_arguments
-from .fused_conv2d import fused_resampled_conv2d, winograd_pays
+from .fused_conv2d import fused_resampled_conv2d
 from .upfirdn2d import check_filter, check_padding, filter_size
 from .vendor_conv2d import vendor_resampled_conv2d
 from .weight_energy import weight_energy

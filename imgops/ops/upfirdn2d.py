@@ -14,6 +14,7 @@ from .. import _backend
 from .._epilogue import Epilogue
 from ..reference import upfirdn2d as reference
 from . import bias_act
+from ._algorithms import four_taps_pay
 from ._common import (
     DTYPES,
     STATUSES,
@@ -195,21 +196,8 @@ def choose_resampler(
     x: Tensor, f: Tensor | None, up: Sequence[int], down: Sequence[int], impl: str | None, act: str = "linear"
 ) -> str:
     """The backend that resamples x; of those on a GPU the one in CUDA C++ is best at four taps of a planar image."""
-    first = "cuda" if _four_taps(x, f, up, down, act) else None
+    first = "cuda" if four_taps_pay(x, f, up, down, act) else None
     return _backend.choose("upfirdn2d", x.device.type, impl, STATUSES, first)
-
-
-@untraced
-def _four_taps(x: Tensor, f: Tensor | None, up: Sequence[int], down: Sequence[int], act: str) -> bool:
-    return (
-        f is not None
-        and f.shape[0] == f.shape[-1] == 4
-        and (*up, *down) in ((1, 1, 1, 1), (2, 2, 1, 1), (1, 1, 2, 2))
-        and act in ("linear", "relu", "lrelu")
-        and x.dtype != torch.float64
-        # by its strides: torch.func.vmap knows no memory format
-        and (x.shape[1] == 1 or x.stride(1) != 1)
-    )
 
 
 def check_filter(op: str, name: str, f: Any, x: Tensor) -> Tensor | None:

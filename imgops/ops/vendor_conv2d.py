@@ -1,22 +1,18 @@
 """The convolution of cuDNN or oneDNN, between one fused pass before it and one after it.
 
-The cuda backend takes it always, the cpu backend where :func:`.fused_conv2d.winograd_pays` says no.
+The cuda backend takes it always, the cpu backend where :func:`._algorithms.winograd_pays` says no.
 """
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .._epilogue import Epilogue
-from ._common import constant_shape, dense_format, known, untraced
+from ._algorithms import product_pays
+from ._common import constant_shape
 from .bias_act import fused_bias_act
 from .upfirdn2d import fused_upfirdn2d_bias_act
-
-#: from so many input channels on, and in batches of at most so many pixels, a product is faster than the library's
-#: transposed convolution
-PRODUCT_CHANNELS, PRODUCT_PIXELS = 512, 256
 
 
 def vendor_resampled_conv2d(
@@ -60,24 +56,11 @@ def vendor_resampled_conv2d(
         return fused_upfirdn2d_bias_act(backend, x, f, (up, up), (1, 1), (x0, x1, y0, y1), gain, epilogue)
     # the output of the transposed convolution starts kernel - 1 samples earlier
     pads = (x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up))
-    if _product_pays(backend, x, weight, up):
+    if product_pays(backend, x, weight, up):
         x = _product_and_fold(x, weight, up)
     else:
         x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
     return fused_upfirdn2d_bias_act(backend, x, f, (1, 1), (1, 1), pads, gain, epilogue)
-
-
-@untraced
-def _product_pays(backend: str, x: Tensor, weight: Tensor, up: int) -> bool:
-    n, channels, h, w = x.shape
-    return (
-        backend == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and dense_format(x) == torch.contiguous_format
-        and (up, *weight.shape[2:]) == (2, 3, 3)
-        and channels >= PRODUCT_CHANNELS
-        and known(n * h * w <= PRODUCT_PIXELS)
-    )
 
 
 def _product_and_fold(x: Tensor, weight: Tensor, up: int) -> Tensor:

@@ -12,7 +12,7 @@ from backends import TOLERANCE, backends
 from golden import relative_error
 
 from imgops._epilogue import Epilogue
-from imgops.ops import fused_conv2d as module
+from imgops.ops import _algorithms
 from imgops.ops._common import STATUSES
 from imgops.ops.fused_conv2d import fused_conv2d
 from imgops.reference.bias_act import bias_act
@@ -52,7 +52,7 @@ needs_cpu_backend = pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, rea
 @pytest.fixture
 def any_channels(monkeypatch):
     """The CPU backend's kernel of a weight's gradient, with however few channels."""
-    monkeypatch.setattr(module, "WINOGRAD_CHANNELS", 0)
+    monkeypatch.setattr(_algorithms, "WINOGRAD_CHANNELS", 0)
 
 
 def problems(names, *others):
@@ -267,26 +267,6 @@ def test_the_number_of_threads_changes_nothing(name):
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(results[0], other) for other in results[1:])
-
-
-@needs_cpu_backend
-def test_where_winograd_pays():
-    """Large batches of images that its tiles fit."""
-
-    def pays(shape, up=1, down=1, kernel=3, **kwargs):
-        return module.winograd_pays(torch.empty(shape, **kwargs), torch.empty(4, shape[1], kernel, kernel), up, down)
-
-    assert pays((4, 8, 16, 16))
-    assert pays((4, 8, 32, 32), down=2)
-    assert pays((4, 8, 16, 16), up=2)
-    assert not pays((1, 8, 16, 16))
-    assert not pays((4, 8, 16, 16), down=2)
-    assert not pays((4, 8, 16, 16), dtype=torch.bfloat16)
-    assert not pays((4, 8, 16, 16), kernel=5)
-    assert not pays((4, 8, 16, 16), up=3)
-    assert not pays((600, 8, 1, 2))
-    assert not pays((200, 8, 1, 6))
-    assert not pays((4, 8, 16, 16), memory_format=torch.channels_last)
 
 
 @needs_cpu_backend

@@ -12,7 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 import imgops
 from imgops import _backend
 from imgops.nn import EqualizedConv2d
-from imgops.ops import fused_conv2d, vendor_conv2d
+from imgops.ops import _algorithms, fused_conv2d
 
 IDS = [f"{i}-k{c.kernel}-up{c.up}-down{c.down}" for i, c in enumerate(MODULATED_CONV)]
 
@@ -51,11 +51,11 @@ def operands(case, device, dtype=torch.float64):
 def sized(request, monkeypatch):
     """The paths of the CPU backend for small problems, for small images with many channels, and for large problems."""
     if request.param == "as deep":
-        monkeypatch.setattr(vendor_conv2d, "PRODUCT_CHANNELS", 0)
-        monkeypatch.setattr(vendor_conv2d, "PRODUCT_PIXELS", 1 << 30)
+        monkeypatch.setattr(_algorithms, "PRODUCT_CHANNELS", 0)
+        monkeypatch.setattr(_algorithms, "PRODUCT_PIXELS", 1 << 30)
     if request.param == "as large":
-        monkeypatch.setattr(fused_conv2d, "WINOGRAD_PIXELS", 0)
-        monkeypatch.setattr(fused_conv2d, "WINOGRAD_CHANNELS", 0)
+        monkeypatch.setattr(_algorithms, "WINOGRAD_PIXELS", 0)
+        monkeypatch.setattr(_algorithms, "WINOGRAD_CHANNELS", 0)
 
 
 def sized_backends(**which):
@@ -292,7 +292,7 @@ def test_one_backend_convolves_and_another_filters(convolves, filters, up, down,
             pytest.skip(f"{backend}: {status.reason}")
     case = MODULATED_CONV[0]._replace(up=up, down=down, size=(8, 6))
     tensors, kwargs = operands(case, "cpu", torch.float32)
-    monkeypatch.setattr(fused_conv2d, "WINOGRAD_PIXELS", 0)
+    monkeypatch.setattr(_algorithms, "WINOGRAD_PIXELS", 0)
     monkeypatch.setattr(fused_conv2d, "choose_resampler", lambda *args: filters)
     orders = []
     for backend in (convolves, "reference"):

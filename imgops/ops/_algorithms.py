@@ -1,0 +1,106 @@
+"""Which backend or algorithm suits a call: all such rules of the ops, each with the C++ that it must agree with.
+
+``tests/ops/test_algorithms.py`` compares the two. Sizes are measured on the CPU; what suits a GPU is told by the
+instructions that the kernels issue, until a GPU has measured them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ._common import dense_format, known, untraced
+
+
+class WinogradTile(NamedTuple):
+    """Along an axis, the products of a tile, and the pixels of the lower resolution that it covers."""
+
+    products: int
+    pixels: int
+
+
+#: csrc/cpu/winograd_axes.h: Plain, Transposed and Strided; each pixel takes three products without them
+PLAIN, TRANSPOSED, STRIDED = WinogradTile(6, 4), WinogradTile(5, 2), WinogradTile(5, 2)
+#: in smaller batches the weights, which Winograd's algorithm transforms first, outweigh the images
+WINOGRAD_PIXELS = 1024
+#: with fewer channels a weight's gradient spends more on the transforms than on the products
+WINOGRAD_CHANNELS = 64
+#: from so many input channels on, and in batches of at most so many pixels, a product with all pixels and a fold are
+#: faster than the transposed convolution of oneDNN
+PRODUCT_CHANNELS, PRODUCT_PIXELS = 512, 256
+#: csrc/cuda/upfirdn2d.cu, run_four_taps: (up, down); csrc/cuda/upfirdn2d_four_taps.cuh, linear_in_pieces
+FOUR_TAPS_FACTORS, LINEAR_IN_PIECES = ((1, 1), (2, 1), (1, 2)), ("linear", "relu", "lrelu")
+#: csrc/cuda/filtered_lrelu_tile.cuh, kPhaseTaps; csrc/cuda/filtered_lrelu.cu, fits: (up, down), swapped by the gradient
+PHASE_TAPS, ONE_PASS_FACTORS = 6, ((2, 2), (4, 2))
+
+
+@untraced
+def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
+    """Whether the CPU kernel of ``fused_conv2d``, by Winograd's algorithm, takes a convolution, which
+    csrc/cpu/fused_conv2d.cpp checks too, and is as a rule faster than oneDNN."""
+    if weight.shape[2:] != (3, 3) or up > 2 or down > 2 or x.dtype not in (torch.float32, torch.float64):
+        return False
+    n, _, h, w = x.shape
+    # images of the lower resolution: what a transposed convolution reads, a strided one writes
+    h, w = h // down, w // down
+    # tiles reach past the edge of a small image; a transposed convolution has a sample more
+    tile, more = (TRANSPOSED, 1) if up > 1 else (STRIDED if down > 1 else PLAIN, 0)
+    rows, columns = ((size + more + tile.pixels - 1) // tile.pixels for size in (h, w))
+    products = tile.products**2 * rows * columns
+    return dense_format(x) == torch.contiguous_format and not (
+        known(n * h * w < WINOGRAD_PIXELS) or known(products > 9 * h * w)
+    )
+
+
+def winograd_gradient_pays(weight: Tensor) -> bool:
+    """Whether the gradient for a weight that :func:`winograd_pays` for is by csrc/cpu/conv2d_weight_gradient.cpp."""
+    return min(weight.shape[:2]) >= WINOGRAD_CHANNELS
+
+
+@untraced
+def product_pays(backend: str, x: Tensor, weight: Tensor, up: int) -> bool:
+    """Whether the CPU backend's transposed convolution is a product and a fold, which are PyTorch's."""
+    n, channels, h, w = x.shape
+    return (
+        backend == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and dense_format(x) == torch.contiguous_format
+        and (up, *weight.shape[2:]) == (2, 3, 3)
+        and channels >= PRODUCT_CHANNELS
+        and known(n * h * w <= PRODUCT_PIXELS)
+    )
+
+
+@untraced
+def four_taps_pay(x: Tensor, f: Tensor | None, up: Sequence[int], down: Sequence[int], act: str) -> bool:
+    """Whether CUDA C++ resamples better than Triton: by four taps of a planar image, whose neighbours it shuffles."""
+    return (
+        f is not None
+        and f.shape[0] == f.shape[-1] == 4
+        and up[0] == up[1]
+        and down[0] == down[1]
+        and (up[0], down[0]) in FOUR_TAPS_FACTORS
+        and act in LINEAR_IN_PIECES
+        and x.dtype != torch.float64
+        # by its strides: torch.func.vmap knows no memory format
+        and (x.shape[1] == 1 or x.stride(1) != 1)
+    )
+
+
+@untraced
+def one_cuda_pass_pays(x: Tensor, fu: Tensor | None, fd: Tensor | None, up: int, down: int) -> bool:
+    """Whether ``filtered_lrelu`` is one pass in CUDA C++ for the filters and for those of the gradient: StyleGAN3's.
+
+    Others it runs step by step, where Triton's one pass is the better.
+    """
+    taps = [() if f is None else tuple(f.shape) for f in (fu, fd)]
+    line = PHASE_TAPS * down
+    return (
+        x.dtype != torch.float64
+        and (up, down) in ONE_PASS_FACTORS
+        and taps[0] == (PHASE_TAPS * up,)
+        and taps[1] in ((line,), (line, line))
+    )
