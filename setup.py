@@ -43,7 +43,7 @@ STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020a000000000000"
 COMMON = ["-std=c++17", "-fPIC", "-fopenmp-simd", "-Icsrc", "-Icsrc/include"]
 if IS_X86:
     COMMON.append("-DIMGOPS_X86")
-# kernels are free of frameworks and of NaN-unsafe flags; errno and traps only stop loops from being vectorised
+# kernels include no framework and take no NaN-unsafe flags; errno and traps would keep loops from being vectorized
 KERNEL = ["-O3", "-fno-math-errno", "-fno-trapping-math"]
 DEFAULT_CUDA_ARCHITECTURES = "8.0;9.0;10.0;12.0+PTX"
 
@@ -64,7 +64,7 @@ TOOLKIT = "install the CUDA toolkit, with nvcc on PATH or CUDA_HOME set"
 def torch_root() -> Path:
     import importlib.util
 
-    # found, not imported: importing torch takes seconds
+    # looked up without an import, which takes seconds for torch
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         raise BuildError("torch is not installed where the build runs", "pip install torch")
@@ -196,7 +196,7 @@ class BuildExtensions(build_ext):
 
     def link(self, command: list[str], output: Path, environment: dict[str, str] | None = None) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        # linked beside and renamed: a process that has the old library mapped keeps it whole
+        # linked to another name and renamed, so that a process that has the old library mapped keeps it intact
         beside = output.with_name(output.name + ".new")
         run([*command, "-o", str(beside)], environment)
         beside.replace(output)
@@ -204,7 +204,7 @@ class BuildExtensions(build_ext):
     def build_C(self, output: Path) -> dict[str, object]:
         compiler, torch, extra = cxx(), torch_root(), shlex.split(os.environ.get("CXXFLAGS", ""))
         sources = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc" / "cpu").glob("*.cpp"))
-        # a kernel file is compiled once an instruction set; the others, which call it, know torch
+        # kernel files are compiled once per instruction set; the files that call them include torch
         kernels = [s for s in sources if s.endswith("_kernels.cpp")]
         jobs = [
             (s, isa, [*compiler, *COMMON, *KERNEL, f"-DIMGOPS_ISA={isa}", *flags, *extra])

@@ -39,7 +39,7 @@ OPS = (
     "upfirdn2d",
     "wasserstein_loss",
 )
-#: those whose kernels for GPUs are in Triton alone
+#: ops whose only kernels for GPUs are in Triton
 WITHOUT_CUDA = (
     "adain",
     "adaptive_instance_norm",
@@ -87,7 +87,7 @@ def not_built(name: str) -> Status:
 @cache
 def _load_extension(name: str) -> Status:
     """Load ``imgops.<name>``, whose ops register themselves; a failure is kept as the reason."""
-    # beside this file and nowhere else: an editable install of another copy would answer for this one
+    # only beside this file: otherwise an editable install of another copy might be loaded
     spec = importlib.machinery.PathFinder.find_spec(f"imgops.{name}", [str(Path(__file__).parent)])
     if spec is None or spec.origin is None:
         return not_built(name)
@@ -101,7 +101,7 @@ def _load_extension(name: str) -> Status:
 
 
 def _cuda_status() -> Status:
-    """Of the CUDA extension, which runs on GPUs from the oldest architecture on that it was built for."""
+    """The status of the CUDA extension, which takes GPUs from the oldest architecture that it was built for on."""
     status, built = _load_extension("_C_cuda"), str(build_report().get("_C_cuda", {}).get("architectures", ""))
     oldest = min(map(int, re.findall(r"code=sm_(\d+)", built)), default=0)
     major, minor = torch.cuda.get_device_capability()
@@ -119,7 +119,7 @@ def _triton_status() -> Status:
 
 
 def _warn(message: str) -> None:
-    """Warn; where warnings are errors, log: the call of an op is no place to end a program that runs all the same."""
+    """Warn; where warnings are errors, log instead, as the call of an op still works and should not end the program."""
     try:
         warnings.warn(message, stacklevel=3)
     except UserWarning:

@@ -1,1 +1,1 @@
-"""The ops: validation, schema, fake, autograd and the public function of each, one file an op."""
+"""The ops: validation, schema, fake, autograd and the public function of each, one file per op."""

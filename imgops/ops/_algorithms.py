@@ -16,13 +16,13 @@ from ._common import dense_format, known, untraced
 
 
 class WinogradTile(NamedTuple):
-    """Along an axis, the products of a tile, and the pixels of the lower resolution that it covers."""
+    """Per axis, the products that a tile takes, and the pixels of the lower resolution that it covers."""
 
     products: int
     pixels: int
 
 
-#: csrc/cpu/winograd_axes.h: Plain, Transposed and Strided; each pixel takes three products without them
+#: csrc/cpu/winograd_axes.h: Plain, Transposed and Strided; the direct sum takes three products per pixel
 PLAIN, TRANSPOSED, STRIDED = WinogradTile(6, 4), WinogradTile(5, 2), WinogradTile(5, 2)
 #: in smaller batches the weights, which Winograd's algorithm transforms first, outweigh the images
 WINOGRAD_PIXELS = 1024
@@ -44,7 +44,7 @@ def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
     if weight.shape[2:] != (3, 3) or up > 2 or down > 2 or x.dtype not in (torch.float32, torch.float64):
         return False
     n, _, h, w = x.shape
-    # images of the lower resolution: what a transposed convolution reads, a strided one writes
+    # sizes at the lower resolution: a transposed convolution reads it, a strided one writes it
     h, w = h // down, w // down
     # tiles reach past the edge of a small image; a transposed convolution has a sample more
     tile, more = (TRANSPOSED, 1) if up > 1 else (STRIDED if down > 1 else PLAIN, 0)
@@ -85,7 +85,7 @@ def four_taps_pay(x: Tensor, f: Tensor | None, up: Sequence[int], down: Sequence
         and (up[0], down[0]) in FOUR_TAPS_FACTORS
         and act in LINEAR_IN_PIECES
         and x.dtype != torch.float64
-        # by its strides: torch.func.vmap knows no memory format
+        # told by the strides, as torch.func.vmap knows no memory format
         and (x.shape[1] == 1 or x.stride(1) != 1)
     )
 

@@ -22,7 +22,7 @@ DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 #: the largest factor, padding and up-sampled size that ops take: a sum of a few of them fits 64 bits
 INT_MAX = 2**60
-#: the largest number that ops take, but infinity: that of the narrowest sums
+#: the largest finite number that ops take: sums may be in float32
 FLOAT_MAX = torch.finfo(torch.float32).max
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -86,7 +86,7 @@ def gradient_wanted(*tensors: Tensor | None) -> bool:
     """Whether a gradient for one of the tensors may be asked for, so that what it takes must be kept."""
     if not gradients_on():
         return False
-    # a tensor that torch.func.vmap hands out does not say so
+    # a tensor from torch.func.vmap does not say that it requires a gradient
     transformed = not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
     return transformed or is_traced() or any(t is not None and t.requires_grad for t in tensors)
 
@@ -133,7 +133,7 @@ def check_operand(op: str, name: str, t: Any, x: Tensor, shape: Sequence[int | t
     if t.device != x.device:
         raise ValueError(f"imgops.{op}: {name} must be on x's device {x.device}; got {t.device}")
     for size, allowed in zip(t.shape, shape, strict=True):
-        # compared one by one: a compiler with open sizes does not look into a tuple of them
+        # compared one by one, as a compiler does not look for an open size in a tuple
         if not any(size == a for a in (allowed if isinstance(allowed, tuple) else (allowed,))):
             wanted = [" or ".join(map(str, dict.fromkeys(a))) if isinstance(a, tuple) else a for a in shape]
             raise ValueError(
@@ -143,7 +143,7 @@ def check_operand(op: str, name: str, t: Any, x: Tensor, shape: Sequence[int | t
 
 def check_bool(op: str, name: str, value: Any) -> bool:
     """The boolean, also NumPy's; raise TypeError if it is none: of a number the truth would say nothing."""
-    # NumPy's by its name, for NumPy is not imported here
+    # NumPy's booleans are told by name, as NumPy is not imported here
     kind = type(value)
     if kind is not bool and (kind.__module__, kind.__name__) not in (("numpy", "bool"), ("numpy", "bool_")):
         raise TypeError(f"imgops.{op}: {name} must be a bool; got {value!r}")

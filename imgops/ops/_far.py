@@ -1,7 +1,7 @@
 """Resampling by factors and paddings so large that zeros or crops are all that most of a pass would read.
 
-What there is to read is filtered, for those outputs alone that read any of it. So the work is that of the output, and
-so is that of the gradients, which swap the factors and mirror the padding.
+Only samples that an output reads are filtered, and only for outputs that read one. So the work is proportional to the
+output; the same holds for the gradients, which swap the factors and mirror the padding.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ._common import known, untraced
 
-#: factors and paddings beyond this are taken for zeros and crops that no pass need see
+#: from this factor or padding on, zeros and crops are left out of the pass
 FAR = 1024
 
 
@@ -62,7 +62,7 @@ class _Axis(NamedTuple):
 
 
 def _trimmed(size: int, taps: int, up: int, down: int, before: int, after: int) -> _Axis:
-    """The axis without outputs that read no sample, and without samples that no output reads; one of each at least."""
+    """The axis without the outputs that read no sample and the samples that no output reads; one of each stays."""
     outputs = (size * up + before + after - taps) // down + 1
     # output o reads positions o * down - before and on, `taps` of them; samples lie at multiples of up
     leading = min(outputs - 1, max(0, -((taps - 1 - before) // down)))
@@ -71,7 +71,7 @@ def _trimmed(size: int, taps: int, up: int, down: int, before: int, after: int) 
     end = min(size, (last * down - before + taps - 1) // up + 1)
     first = leading * down - before - begin * up
     if begin >= end:
-        # no output reads any: one that has a sample out of its reach stands for all
+        # no output reads any sample; one output that reads only zeros stands for all
         begin, end, first, leading, last = 0, min(1, size), -taps, 0, 0
     count, kept = end - begin, last - leading + 1
     up, down = (1 if count <= 1 else up), (1 if kept == 1 else down)

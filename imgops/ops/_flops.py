@@ -28,7 +28,7 @@ def register_flops(op: torch._ops.OpOverloadPacket, formula: Callable[..., int])
 def _hand_over(counter: ModuleType, formulas: dict[Any, Callable[..., int]]) -> None:
     for op, formula in formulas.items():
         counter.register_flop_formula(op)(formula)
-    # a counter that is counting already has a copy of the formulas that there were
+    # a counter that is already counting has its own copy of the formulas
     for mode in torch.utils._python_dispatch._get_current_dispatch_mode_stack():
         counting = getattr(mode, "counter", None)
         if isinstance(counting, counter.FlopCounterMode):

@@ -59,7 +59,7 @@ def register(
 
     def remember(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.tensor_inputs = [i for i, value in enumerate(inputs) if isinstance(value, Tensor)]
-        # PyTorch would else make zeros of what is undefined, and Adam counts a step for a gradient of zeros
+        # otherwise PyTorch makes zeros of undefined gradients, and Adam counts a step for a gradient of zeros
         ctx.set_materialize_grads(False)
         setup_context(ctx, inputs, output)
 
@@ -74,7 +74,7 @@ def register(
 
 
 def _lazy_kernel(module: str, name: str) -> Callable[..., Any]:
-    """The launcher of a Triton kernel, loaded when it first runs: that takes longer than loading all else."""
+    """The launcher of a Triton kernel. Its module loads on the first call, as importing Triton takes long."""
 
     @functools.cache
     def launcher() -> Callable[..., Any]:
@@ -113,7 +113,7 @@ def _function(
     """
 
     def evaluate(*inputs: Any) -> Any:
-        # straight to the kernel: the registered gradient would look at every argument, to find that there is none
+        # goes straight to the kernel: the registered gradient would inspect every argument in vain
         with torch._C._AutoDispatchBelowAutograd():
             return op(*inputs)
 
@@ -128,7 +128,7 @@ def _function(
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
         if info.batch_size == 0:
             raise RuntimeError(f"imgops.{op._opname}: vmap over an empty batch is not supported")
-        # kernels know of no further dimension: one sample after another
+        # kernels have no further batch dimension, so samples run one after another
         samples = [
             call(*(x.select(d, i) if isinstance(d, int) else x for x, d in zip(inputs, in_dims, strict=True)))
             for i in range(info.batch_size)
@@ -137,11 +137,11 @@ def _function(
             return torch.stack(samples), 0
         return tuple(torch.stack(outputs) for outputs in zip(*samples, strict=True)), (0,) * len(samples[0])
 
-    # made by their name, which the node of the graph gets too
+    # type() gives the classes the op's name, which the node in the graph takes over
     shared = {"backward": staticmethod(differentiate), "jvp": staticmethod(jvp)}
     bases, name = (torch.autograd.Function,), f"imgops_{op._opname}"
     function: Any = type(name, bases, shared | {"forward": staticmethod(forward)})
-    # in the form that torch.func takes, which costs more to call
+    # the form that torch.func takes, which costs more per call
     transformed: Any = type(
         name,
         bases,
@@ -154,7 +154,7 @@ def _function(
     )
 
     def call(*inputs: Any) -> Any:
-        # the registered op drops the tangents of forward mode without a word; the functions raise where there are any
+        # the registered op would silently drop the tangents of forward mode; these functions raise instead
         forward_mode = getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return jvp() if forward_mode else op(*inputs)
@@ -176,12 +176,12 @@ def _asked_for(ctx: Any) -> tuple[bool, ...]:
     needs = list(ctx.needs_input_grad)
     current_node = getattr(torch._C, "_current_autograd_node", None)
     will_execute = getattr(torch._C, "_will_engine_execute_node", None)
-    # a node may be called by hand too, also within another pass, which then answers for itself
+    # a node may be called by hand within another backward pass; the engine then answers for that pass
     if current_node is None or will_execute is None or torch.compiler.is_compiling() or current_node() is not ctx:
         return tuple(needs)
     for i, (node, _) in zip(ctx.tensor_inputs, ctx.next_functions, strict=True):
         if needs[i] and node is not None:
-            # of a leaf whose gradient is returned, and not accumulated, it is refused
+            # the engine refuses the question for a leaf whose gradient is returned and not accumulated
             with contextlib.suppress(RuntimeError):
                 needs[i] = will_execute(node)
     return tuple(needs)

@@ -145,7 +145,7 @@ def _backward_mean_std(
 
 
 def _deviations(x: Tensor, mean: Tensor) -> Tensor:
-    """x less the mean of its planes, and less what that mean's rounding left."""
+    """x minus the mean of its planes; the second subtraction removes the rounding error of the mean."""
     d = x - _of_planes(mean)
     return d - d.mean([2, 3], keepdim=True)
 
@@ -161,7 +161,7 @@ def _fake(x: Tensor, *args: Any) -> Tensor:
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, scale, _, *ctx.arguments = inputs
     needs_x, needs_scale = ctx.needs_input_grad[:2]
-    # the scale is a factor of x's gradient alone, and the bias of nobody's
+    # only the gradient of x needs the scale, and no gradient needs the bias
     ctx.save_for_backward(x if needs_x or needs_scale else None, scale if needs_x else None)
 
 

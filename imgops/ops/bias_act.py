@@ -24,8 +24,8 @@ from ._common import (
 )
 from ._registration import namespace, register
 
-#: activations whose curvature PyTorch has as a tensor of zeros, not as None like a clamp's; an optimiser tells the two
-#: apart, so the backends have it too
+#: activations whose second derivative PyTorch gives as a tensor of zeros, where it gives None for a clamp; optimizers
+#: treat zeros and None differently, so all backends do the same
 _KINKED = ("relu", "lrelu")
 
 
@@ -111,7 +111,7 @@ def _fake(x: Tensor, *args: Any) -> Tensor:
 def _slope_from(epilogue: Epilogue, needs_x: bool) -> str | None:
     """Which of "x" and "y" gives the activation's slope, or None where it is constant.
 
-    The output does, and need not be kept beside the next layer's input, where the slope is that of the sign.
+    The output tells the slope where that depends on the sign alone. The next layer keeps the output anyway.
     """
     act, alpha, gain, clamp = epilogue[3:]
     if needs_x or ACTIVATIONS[act].derivative2 is not None:
@@ -215,7 +215,7 @@ def _setup_context_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Ten
     epilogue, ctx.needs = Epilogue(*rest[:7]), rest[7:]
     ctx.activation, ctx.shape, ctx.dtype = epilogue[3:], dy.shape, dy.dtype
     ctx.scaled = epilogue.scale is not None or ctx.needs[1]
-    # without a curvature and a scale the backward is linear in dy alone
+    # without a second derivative and a scale the backward depends on dy alone, linearly
     needs_dy = ctx.scaled or ACTIVATIONS[epilogue.act].derivative2 is not None
     ctx.save_for_backward(dy if needs_dy else None, x, y, *epilogue[:3])
 
@@ -278,13 +278,13 @@ def _change_of_z(
     vscale: Tensor | None,
     vnoise: Tensor | None,
 ) -> Tensor | None:
-    """t of <v, (dx, db, dscale, dnoise)> = <t, dy * s>, of a shape that broadcasts to dy's; None where v is."""
+    """The t with <v, (dx, db, dscale, dnoise)> = <t, dy * s>; it broadcasts to dy's shape. None where all of v is."""
     (has_b, has_scale, has_noise), ndim = ctx.needs, len(ctx.shape)
     t = None
     if vx is not None:
         vx = vx.to(accumulation_dtype(ctx.dtype))
         t = vx if scale is None else vx * _per_channel(scale, ctx.shape)
-    # what was not asked for has no gradient, though a compiler may pass an empty one
+    # a compiler may pass an empty gradient for a sum that was not asked for
     if has_b and vb is not None:
         t = _sum_of(t, vb.reshape([-1 if i == ctx.dim else 1 for i in range(ndim)]))
     if has_scale and x is not None and vscale is not None:
@@ -312,7 +312,7 @@ def _through_z(
 
 
 def _as_output_gradient(zeros: Tensor, act: str) -> Tensor:
-    """The curvature of a kink as y's gradient, which leads to z: of lrelu it is z's, and no pass runs on the way."""
+    """The zeros that a kink's second derivative gives, marked for lrelu: its backward hands them on without a pass."""
     if act == "lrelu":
         zeros.imgops_curvature = zeros._version  # type: ignore[attr-defined]
     return zeros

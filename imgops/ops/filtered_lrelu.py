@@ -40,7 +40,7 @@ from .upfirdn2d import (
     upfirdn2d,
 )
 
-#: pixels, one above the other, whose codes share a byte
+#: rows whose sign masks share a byte
 PACKED = 4
 _NO_PADDING, _ONE = (0, 0, 0, 0), (1, 1)
 
@@ -124,7 +124,7 @@ def filtered_lrelu(
 
 
 def _is_batched(f: Tensor) -> bool:
-    """Whether torch.func.vmap handed f out, which then does not say that it requires a gradient."""
+    """Whether f comes from torch.func.vmap; such a tensor does not say that it requires a gradient."""
     return not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(f)
 
 
@@ -135,7 +135,7 @@ def sizes(
     """(height, width) of the up-sampled image and of the output; raise ValueError if one has no pixels."""
     high = output_size("filtered_lrelu", x, fu, (up, up), _ONE, padding)
     low = resampled_size(high, fd, _ONE, (down, down), _NO_PADDING)
-    # one by one: min would have a compiler order open sizes
+    # compared one by one, as min would make a compiler compare open sizes with each other
     if low[0] < 1 or low[1] < 1:
         fw, fh = filter_size(fd)
         raise ValueError(

@@ -111,7 +111,7 @@ def _fake(
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     (x, weight, styles, *ctx.convolution), epilogue, ctx.keep = inputs[:6], Epilogue(*inputs[6:13]), inputs[13]
     y, u = output
-    # u is an output, so that a gradient of the backward finds its way to x and the weight through it
+    # u is an output of the op, so that second-order gradients reach x and the weight through it
     needs_u, needs_scale = any(ctx.needs_input_grad[:3]), ctx.needs_input_grad[7]
     kept = bias_act.saved_for_backward(u, y, epilogue, needs_u, needs_scale)
     ctx.save_for_backward(*((x, weight, styles) if needs_u else (None,) * 3), *kept)
@@ -175,7 +175,7 @@ def _weight_gradient(
     if ops is not namespace("cpu") or not winograd_gradient_pays(weight):
         return _library_gradients(d, x, weight, stride, padding, up, needs_weight=True)
     if up > 1:
-        # the transposed convolution is the input's gradient of the strided one
+        # the transposed convolution is the gradient of the strided one for its input
         return ops.conv2d_weight_gradient(x, d, up, _NO_PADDING).transpose(0, 1)
     return ops.conv2d_weight_gradient(d, x, stride, padding)
 

@@ -60,7 +60,7 @@ def fused_gram_matrix(backend: str, x: Tensor, normalization: str) -> Tensor:
 
 
 def _normalizer(x: Tensor, normalization: str) -> int:
-    """The product of the sizes that the sums are divided by; 1 for features of which nothing is summed."""
+    """The number that the sums of products are divided by; 1 for features without elements."""
     n, c, h, w = x.shape
     count = {"chw": c * h * w, "hw": h * w, "nchw": n * c * h * w, "none": 1}[normalization]
     return 1 if is_empty(x) else count
@@ -129,7 +129,7 @@ def _fake_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _setup_context_statistics(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
-    # the mean as an output, so that a gradient of the backward finds its way to x through it
+    # the mean is an output of the op, so that second-order gradients reach x through it
     ctx.save_for_backward(*inputs, output[0])
 
 
@@ -141,7 +141,7 @@ def _backward_statistics(
     shift: Any = None if d_mean is None else d_mean / pixels
     if d_covariance is None:
         return shift[:, :, None, None].to(x.dtype).expand(x.shape)
-    # the covariance has no gradient for the mean: the deviations from it add up to zero
+    # the covariance has no gradient for the mean, as the deviations from the mean add up to zero
     return ops.mix_channels(x, _symmetric(d_covariance, pixels), mean, shift)
 
 

@@ -1,6 +1,6 @@
 """``grid_sample``: bilinear samples of images, differentiable to any order, and the ops behind it and ``displace``.
 
-Along an axis the weights (1 - t, t) have the derivative (-1, 1), and that has none. So the samples, their derivatives
+Along each axis the weights (1 - t, t) have the derivative (-1, 1), which is constant. So the samples, their derivatives
 for the position (``order`` says which, 0 or 1 along x and y) and the adjoints of all these are a closed family: the
 gradient of each is made of others, and two ops give every order.
 """
@@ -135,7 +135,7 @@ def _double_backward(
     """
     dy, x, positions = ctx.saved_tensors
     narrow = dy.dtype
-    # in the accumulation dtype to the end: what a position's slope multiplies leaves the range of a half
+    # stays in the accumulation dtype: products with the slope of a position overflow float16
     dy = dy.to(positions.dtype)
     if x is not None:
         x = x.to(positions.dtype)
@@ -153,7 +153,7 @@ def _double_backward(
         )
 
     ddy = dx = dpositions = None
-    # what was not asked for has no gradient, though a compiler may pass an empty one
+    # a compiler may pass an empty gradient for what was not asked for
     if ctx.needs_x and vx is not None:
         if needs_dy:
             ddy = samples(vx, (p, q))
@@ -161,7 +161,7 @@ def _double_backward(
             dpositions = gradients(dy, vx, (p, q), False)[1]
     if ctx.needs_positions and vpositions is not None:
         for v, order in zip(_along(vpositions, displaced), ((p + 1, q), (p, q + 1)), strict=True):
-            # weights that are differentiated twice are 0
+            # the second derivative of the linear weights is 0
             if max(order) > 1:
                 continue
             if needs_dy:

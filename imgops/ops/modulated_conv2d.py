@@ -99,7 +99,7 @@ def modulated_conv2d(
         acc_dtype = accumulation_dtype(x.dtype)
         weight, styles = weight.to(acc_dtype), styles.to(acc_dtype)
         if x.dtype == torch.float16 and demodulate and weight.numel() > 0:
-            # an output or a sample of zeros stays one
+            # the clamp keeps a weight or a style of zeros from a division by zero
             tiny = torch.finfo(acc_dtype).tiny
             largest = weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=tiny)
             weight = weight / (weight[0].numel() ** 0.5 * largest)
@@ -144,7 +144,7 @@ def resampled_conv2d(
     flip_weight = check_bool(op, "flip_weight", flip_weight)
     activation = activation_arguments(op, act, alpha, gain, clamp)
     if 0 in constant_shape(weight):
-        # torch.conv2d refuses such weights too, or makes of them what has no gradient
+        # torch.conv2d too refuses such a weight, or gives a result without a gradient
         raise ValueError(
             f"imgops.{op}: weight must have input channels, output channels and taps; got shape {list(weight.shape)}"
         )
@@ -152,10 +152,10 @@ def resampled_conv2d(
     _check_epilogue(op, x, weight, noise, bias, _output_size(op, x, weight, f, up, down, pads))
     backend = _backend.choose(op, x.device.type, impl, STATUSES)
     if is_empty(x):
-        # libraries refuse an image without pixels, also one whose padding has some
+        # cuDNN and oneDNN refuse an image without pixels, even if the padding adds some
         backend = "reference"
     if 1 in constant_shape(weight):
-        # strides of a side of 1 say nothing, and PyTorch's convolution on the CPU has no gradient for some
+        # the stride of a side of 1 is arbitrary, and PyTorch's convolution on the CPU crashes on some in its gradient
         weight = weight.contiguous()
 
     demod = None

@@ -97,12 +97,12 @@ def wasserstein_loss(
     _check_reduction("wasserstein_loss", reduction)
     backend = _backend.choose("wasserstein_loss", x.device.type, impl, STATUSES)
     mean, covariance = fused_feature_statistics(backend, x)
-    # in float64, which the roots of a singular covariance take and which autocast leaves alone
+    # float64, as the roots of a singular covariance need the digits, and autocast leaves float64 alone
     dtype = mean.dtype
     mean, covariance, target_mean, target_covariance = (
         t.double() for t in (mean, covariance, target_mean, target_covariance)
     )
-    # the slope of a root is infinite at zero: a singular covariance gets variance in every direction
+    # the derivative of a root is infinite at zero, so a singular covariance gets some variance in every direction
     identity = eps * torch.eye(c, dtype=mean.dtype, device=mean.device)
     lower = target_covariance.tril()
     target_covariance = lower + lower.tril(-1).mT + identity
@@ -131,7 +131,7 @@ class _SymmetricRoot(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(x)
-        # rounding moves an eigenvalue by as much, also below zero
+        # rounding may move an eigenvalue by this much, even below zero
         least = values[:, -1:].clamp(min=0) * torch.finfo(x.dtype).eps
         return (vectors * values.clamp(min=torch.finfo(x.dtype).tiny).maximum(least).sqrt()[:, None]) @ vectors.mT
 

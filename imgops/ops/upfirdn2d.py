@@ -55,7 +55,7 @@ def setup_filter(
         normalize: scale it to a sum of 1, so that it keeps the mean of an image. Default True.
         flip_filter: flip it. Default False.
         gain: factor on the filtered signal. Default 1.
-        separable: keep 1-D taps 1-D, for one pass an axis; default: from 8 taps on. Shorter ones become 2-D.
+        separable: keep 1-D taps 1-D, for one pass per axis; default: from 8 taps on. Shorter ones become 2-D.
         device: where the filter lies. Default: where the taps lie, or the CPU.
 
     Returns:
@@ -93,7 +93,7 @@ def setup_filter(
     if f.ndim == 1 and not separable:
         f = f.outer(f)
     if normalize:
-        # what rounding leaves of a sum of 0 is no sum to divide by
+        # a sum of 0 is, after rounding, a small number; dividing by it would give noise
         total, rounding = f.sum(), f.numel() * torch.finfo(f.dtype).eps * f.abs().sum()
         if _has_value(total) and total.abs() <= rounding:
             raise ValueError("imgops.setup_filter: taps that sum to 0 cannot be normalised; pass normalize=False")
@@ -324,7 +324,7 @@ def _filter_gradient(
     ]
     df = torch.stack(taps).reshape(fh, fw) * gain
     df = (df if flip_filter else df.flip([0, 1])).to(f.dtype)
-    # a separable filter stands for its outer product with itself
+    # a separable filter means its outer product with itself
     with without_autocast(f):
         return df if f.ndim == 2 else df @ f + df.t() @ f
 
@@ -347,7 +347,7 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) -> tuple[
     x, f = ctx.saved_tensors
     dx = df = None
     if needs[0]:
-        # the gradient of no pixels has none to filter
+        # an image without pixels has nothing to filter
         dx = (
             dy.new_zeros(ctx.x_shape)
             if 0 in ctx.x_shape
@@ -367,7 +367,7 @@ def _setup_context_bias_act(ctx: Any, inputs: tuple[Any, ...], output: tuple[Ten
     (x, f, *ctx.resample), epilogue, ctx.keep = inputs[:7], Epilogue(*inputs[7:14]), inputs[14]
     y, filtered = output
     needs_x, needs_f, needs_scale = (ctx.needs_input_grad[i] for i in (0, 1, 8))
-    # the filtered image is an output, so that a gradient of the backward finds its way to x through it
+    # the filtered image is an output of the op, so that second-order gradients reach x through it
     kept = bias_act.saved_for_backward(filtered, y, epilogue, needs_x or needs_f, needs_scale)
     ctx.save_for_backward(x if needs_f else None, f if needs_x or needs_f else None, *kept)
     ctx.x_shape, ctx.activation, ctx.noise_shape = x.shape, epilogue[3:], bias_act.shape_of(epilogue.noise)
@@ -378,7 +378,7 @@ def _backward_bias_act(
 ) -> tuple[Any, ...]:
     x, f, *kept = ctx.saved_tensors
     db = dscale = dnoise = dx = df = None
-    # an image that was not kept has no gradient, though a compiler may pass an empty one
+    # a compiler may pass an empty gradient for an image that was not kept
     d = dfiltered if ctx.keep else None
     if dy is not None:
         check_kept("upfirdn2d_bias_act", "the filtered image", ctx.keep or kept[0] is None)

@@ -1,6 +1,6 @@
 """The convolution of cuDNN or oneDNN, between one fused pass before it and one after it.
 
-The cuda backend takes it always, the cpu backend where :func:`._algorithms.winograd_pays` says no.
+The CUDA backend always convolves this way, the CPU backend where :func:`._algorithms.winograd_pays` says no.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def vendor_resampled_conv2d(
     pointwise = kh == kw == 1
     x0, x1, y0, y1 = padding
 
-    # before: modulate, in the same pass as whatever else must touch x
+    # before the convolution: modulate, in the same pass as padding and filtering
     stride, modulation = down, Epilogue(scale=styles)
     if up == 1 and (down > 1 or x0 != x1 or y0 != y1):
         # a 1x1 convolution reads only the samples that its stride keeps
@@ -49,7 +49,7 @@ def vendor_resampled_conv2d(
     if up == 1:
         return fused_bias_act(backend, F.conv2d(x, weight, stride=stride, padding=(y0, x0)), epilogue)
 
-    # after: the up-sampling filter with the whole epilogue
+    # after the convolution: the up-sampling filter with the whole epilogue
     gain = float(up**2)
     if pointwise:
         x = F.conv2d(x, weight)
@@ -64,7 +64,7 @@ def vendor_resampled_conv2d(
 
 
 def _product_and_fold(x: Tensor, weight: Tensor, up: int) -> Tensor:
-    """The transposed convolution as one product with all pixels of all samples, whose taps are then added up."""
+    """The transposed convolution as one product with all pixels of all samples, and a sum of the taps that overlap."""
     (n, i, h, w), (kh, kw) = x.shape, constant_shape(weight)[2:]
     taps = weight.permute(0, 2, 3, 1).reshape(-1, i) @ x.transpose(0, 1).reshape(i, -1)
     columns = taps.unflatten(1, (n, h * w)).transpose(0, 1)

@@ -28,7 +28,7 @@ def filtered_lrelu(
     ``padding`` is (x0, x1, y0, y1) on the up-sampled image.
     """
     z = bias_act(x, Epilogue(b))
-    # up * up pixels for one: the gain keeps the mean
+    # one pixel becomes up * up, of which all but one are zeros; the gain keeps the mean
     z = upfirdn2d(z, fu, (up, up), (1, 1), padding, flip_filter, float(up**2))
     a = bias_act(z, Epilogue(act="lrelu", alpha=slope, gain=gain, clamp=clamp))
     return upfirdn2d(a, fd, (1, 1), (down, down), (0, 0, 0, 0), flip_filter, 1.0)

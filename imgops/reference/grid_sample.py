@@ -23,7 +23,7 @@ def displaced_positions(displacement: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mapped(u: Tensor, size: int, padding_mode: str) -> tuple[Tensor, Tensor]:
-    """Positions along an axis moved into the image, and which of them have a pixel to read at all."""
+    """Positions along one axis, moved into the image, and whether each has a pixel to read."""
     if padding_mode == "zeros":
         inside = (u >= -1) & (u < size)
         return torch.where(inside, u, 0), inside

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: where both factors of an axis are larger, nearly all that zero-insertion makes is never read
+#: with both factors of an axis above this, nearly all of the inserted zeros are never read
 LARGE_FACTOR = 16
 
 
