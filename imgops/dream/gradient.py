@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from ..models.tiling import Field, Tile, bytes_per_pixel, plan_tiles, receptive_fields
+from ..models.tiling import Field, Tile, bytes_per_pixel, plan_tiles, receptive_fields, tile_areas
 from ..nn import Features
 from ._state import evaluating, like_network
 from .objectives import GuidedObjective, Objective
@@ -106,6 +106,14 @@ class Gradient:
             ValueError: a side below the deepest layer's stride; layers whose output is no [N, C, H, W].
         """
         return plan_tiles(height, width, side, [] if side is None else list(self.fields.values()))
+
+    def tile_areas(self, height: int, width: int, side: int | None) -> tuple[int, int]:
+        """Pixels of the largest of these tiles, and of all of them together.
+
+        Raises:
+            ValueError: as of :meth:`tiles`.
+        """
+        return tile_areas(height, width, side, [] if side is None else list(self.fields.values()))
 
     @cached_property
     def bytes_per_pixel(self) -> float:

@@ -21,12 +21,9 @@ def memory_of(gradient: Gradient, settings: DreamSettings, height: int, width: i
     Raises:
         ValueError: tiles that the layers do not allow.
     """
-    areas = []
-    for one in gradient.tiles(height, width, tile):
-        top, left, bottom, right = one.outer
-        areas.append((bottom - top) * (right - left))
+    area, _ = gradient.tile_areas(height, width, tile)
     pictures = 12 * _PICTURES[settings.parametrisation] * height * width
-    return _PROGRAM + pictures + gradient.bytes_per_pixel * max(areas)
+    return _PROGRAM + pictures + gradient.bytes_per_pixel * area
 
 
 def check_room(gradient: Gradient, settings: DreamSettings, height: int, width: int) -> None:

@@ -144,27 +144,48 @@ def plan_tiles(height: int, width: int, side: int | None, fields: Sequence[Field
     Raises:
         ValueError: a side below the largest stride.
     """
+    rows, columns = _spans(height, width, side, fields)
+    return [
+        Tile((top, left, bottom, right), (y0, x0, y1, x1), (height, width))
+        for (top, bottom), (y0, y1) in rows
+        for (left, right), (x0, x1) in columns
+    ]
+
+
+def tile_areas(height: int, width: int, side: int | None, fields: Sequence[Field]) -> tuple[int, int]:
+    """Pixels of the largest outer rectangle of :func:`plan_tiles`, and of all of them together. Takes no list of tiles,
+    of which a large picture has millions.
+
+    Raises:
+        ValueError: a side below the largest stride.
+    """
+    lengths = [[end - start for _, (start, end) in spans] for spans in _spans(height, width, side, fields)]
+    return max(lengths[0]) * max(lengths[1]), sum(lengths[0]) * sum(lengths[1])
+
+
+#: (start, end) of a tile's core along an axis, and of its outer rectangle
+_Span = tuple[tuple[int, int], tuple[int, int]]
+
+
+def _spans(height: int, width: int, side: int | None, fields: Sequence[Field]) -> tuple[list[_Span], list[_Span]]:
+    """The tiles along y and along x."""
     if side is None or (side >= height and side >= width):
-        whole = (0, 0, height, width)
-        return [Tile(whole, whole, (height, width))]
+        return [((0, height), (0, height))], [((0, width), (0, width))]
     stride = max(field.stride for field in fields)
-    side = side // stride * stride
     if side < stride:
-        raise ValueError(f"tiles must have at least {stride} pixels a side, the stride of the deepest layer")
+        raise ValueError(f"tile must be >= {stride}, the stride of the deepest layer; got {side}")
+    side = side // stride * stride
     halo = -(-max(field.reach for field in fields) // stride) * stride
-    tiles = []
-    for top in _starts(height, side, stride):
-        bottom = min(top + side, height) if height - (top + side) >= stride else height
-        for left in _starts(width, side, stride):
-            right = min(left + side, width) if width - (left + side) >= stride else width
-            outer = (max(top - halo, 0), max(left - halo, 0), min(bottom + halo, height), min(right + halo, width))
-            tiles.append(Tile((top, left, bottom, right), outer, (height, width)))
-    return tiles
 
+    def along(length: int) -> list[_Span]:
+        spans = []
+        # what is left at the end, if it is less than a stride, belongs to the tile before
+        for start in range(0, max(length - stride + 1, 1), side):
+            end = min(start + side, length) if length - (start + side) >= stride else length
+            spans.append(((start, end), (max(start - halo, 0), min(end + halo, length))))
+        return spans
 
-def _starts(length: int, side: int, stride: int) -> range:
-    """Where tiles begin; what is left at the end, if it is less than a stride, belongs to the tile before."""
-    return range(0, max(length - stride + 1, 1), side)
+    return along(height), along(width)
 
 
 def bytes_per_pixel(network: nn.Module, layers: Sequence[str]) -> float:

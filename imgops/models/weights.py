@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
@@ -90,9 +91,7 @@ def load_encoder(
     FileNotFoundError: [Errno 2] No such file or directory: 'nowhere/vgg19.pth'
     """
     if str(weights) in DOWNLOADS and not Path(weights).exists():
-        state = torch.hub.load_state_dict_from_url(
-            DOWNLOADS[str(weights)], map_location="cpu", check_hash=True, weights_only=True
-        )
+        state = _download(str(weights), DOWNLOADS[str(weights)])
     else:
         state = read_weights(find_weights(weights, {"default": "default_encoder"}))
     layout = find_layout(state, [*LAYOUTS, *_own_layout(state)], str(weights))
@@ -105,6 +104,22 @@ def load_encoder(
     network = layout.build(**options | {key: value for key, value in chosen.items() if value is not None})
     load_layout(network, state, layout, f"{weights} ({layout.name})")
     return network.eval().requires_grad_(False)
+
+
+def _download(name: str, url: str) -> dict[str, Tensor]:
+    """The weights at an address, from the cache of torch.hub where they are already.
+
+    Raises:
+        OSError: they cannot be downloaded; says from where, and where a file from elsewhere goes.
+    """
+    try:
+        return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+    except URLError as error:
+        place = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+        raise OSError(
+            f"{name}: cannot be downloaded from {url} ({error.reason}); put the file at {place}, or give its path as "
+            "weights"
+        ) from None
 
 
 def shipped(name: str) -> Path | None:

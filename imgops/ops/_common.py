@@ -115,6 +115,13 @@ def autocast_dtype(x: Tensor) -> torch.dtype | None:
     return None
 
 
+def check_dense(op: str, name: str, x: Tensor) -> None:
+    """Raise unless x has strides: sparse, nested and oneDNN's tensors have none."""
+    if x.is_nested or x.layout != torch.strided:
+        kind = "a nested tensor" if x.is_nested else str(x.layout)
+        raise TypeError(f"imgops.{op}: {name} must be a dense tensor, as x.to_dense() gives; got {kind}")
+
+
 def check_tensor(op: str, name: str, x: Any, ndim: int | None = None) -> None:
     """Raise unless x is a tensor of a supported floating-point dtype (and of ``ndim`` dimensions)."""
     if not isinstance(x, Tensor):
@@ -122,6 +129,7 @@ def check_tensor(op: str, name: str, x: Any, ndim: int | None = None) -> None:
     if x.dtype not in DTYPES:
         allowed = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
         raise TypeError(f"imgops.{op}: {name} must have one of the dtypes {allowed}; got {x.dtype}")
+    check_dense(op, name, x)
     if ndim is not None and x.ndim != ndim:
         raise ValueError(f"imgops.{op}: {name} must have {ndim} dimensions; got shape {list(x.shape)}")
 

@@ -21,6 +21,7 @@ from ._common import (
     accumulation_dtype,
     check_bool,
     check_bytes,
+    check_dense,
     check_ints,
     check_number,
     check_positions,
@@ -211,6 +212,7 @@ def check_filter(op: str, name: str, f: Any, x: Tensor) -> Tensor | None:
     if f.dtype not in DTYPES:
         allowed = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
         raise TypeError(f"imgops.{op}: {name} must have one of the dtypes {allowed}, whatever x has; got {f.dtype}")
+    check_dense(op, name, f)
     if f.ndim not in (1, 2) or is_empty(f):
         raise ValueError(f"imgops.{op}: {name} must have 1 or 2 dimensions, none empty; got shape {list(f.shape)}")
     if f.device != x.device:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from .._memory import room_on
-from ..models.tiling import TILES, Tile, bytes_per_pixel, plan_tiles, receptive_fields
+from ..models.tiling import TILES, Field, bytes_per_pixel, receptive_fields, tile_areas
 from ..nn import Features
 from .objective import layers_of
 from .optimization import margins
@@ -30,11 +29,10 @@ def memory_of(network: nn.Module, settings: OptimizeSettings, height: int, width
     """Bytes that the program takes at most, estimated: the picture's, the tile's and its own."""
     content_layers, style_layers = layers_of(network, settings)
     names = list(dict.fromkeys([*content_layers, *style_layers]))
-    tiles = _tiles_of(network, settings, height, width)
-    pixels, tile = math.prod(tiles[0].size), max(map(_area, tiles))
+    pixels, tile, _ = _areas(network, settings, height, width)
     content = _content_bytes(network, list(content_layers)) * pixels
     pictures = 12 * _PICTURES[settings.optimizer] * pixels
-    workspace = _WORKSPACE if len(tiles) == 1 else _WORKSPACE_OF_TILES
+    workspace = _WORKSPACE if tile == pixels else _WORKSPACE_OF_TILES
     return _PROGRAM + pictures + content + workspace * bytes_per_pixel(network, names) * tile
 
 
@@ -42,23 +40,19 @@ def work_of(network: nn.Module, settings: OptimizeSettings, height: int, width: 
     """The pixels that a step computes on at a size, of a result of this height and width; in tiles more than there
     are, for what they share and as each goes forward twice, a third of the work."""
     scale = size / max(height, width)
-    tiles = _tiles_of(network, settings, max(1, round(height * scale)), max(1, round(width * scale)))
-    return sum(map(_area, tiles)) * (1 if len(tiles) == 1 else 4 / 3) * _EVALUATIONS[settings.optimizer]
+    sides = (max(1, round(side * scale)) for side in (height, width))
+    pixels, tile, total = _areas(network, settings, *sides)
+    return total * (1 if tile == pixels else 4 / 3) * _EVALUATIONS[settings.optimizer]
 
 
-def _tiles_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int) -> list[Tile]:
-    """The tiles of a result with its margins."""
+def _areas(network: nn.Module, settings: OptimizeSettings, height: int, width: int) -> tuple[int, int, int]:
+    """Pixels of a result with its margins, of the largest of its tiles, and of all tiles together."""
     height, width = (side + 2 * margin for side, margin in zip((height, width), margins(height, width), strict=True))
-    if settings.tile is None:
-        return plan_tiles(height, width, None, [])
-    content_layers, style_layers = layers_of(network, settings)
-    fields = receptive_fields(network, [*content_layers, *style_layers])
-    return plan_tiles(height, width, settings.tile, list(fields.values()))
-
-
-def _area(tile: Tile) -> int:
-    top, left, bottom, right = tile.outer
-    return (bottom - top) * (right - left)
+    fields: list[Field] = []
+    if settings.tile is not None:
+        content_layers, style_layers = layers_of(network, settings)
+        fields = list(receptive_fields(network, [*content_layers, *style_layers]).values())
+    return (height * width, *tile_areas(height, width, settings.tile, fields))
 
 
 def _content_bytes(network: nn.Module, names: Sequence[str]) -> float:

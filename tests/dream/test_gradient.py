@@ -193,7 +193,7 @@ def test_what_has_no_gradient_is_named():
         Gradient(steep, [Objective("1")])(torch.zeros(1, 3, 4, 4))
     with pytest.raises(ValueError, match="layer 0 passes no gradient"):
         Gradient(nn.Sequential(Cut()), [Objective("0")])(x)
-    with pytest.raises(ValueError, match="tiles must have at least 4 pixels"):
+    with pytest.raises(ValueError, match="tile must be >= 4, the stride of the deepest layer; got "):
         Gradient(network, [Objective("relu3_1")], tile=3)
     with pytest.raises(ValueError, match=r"tiles need layers of \[N, C, H, W\]; 1 gives"):
         Gradient(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten()), [Objective("1")], tile=64)

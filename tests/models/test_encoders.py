@@ -6,6 +6,7 @@ import doctest
 import io
 import pickle
 import re
+from urllib.error import URLError
 
 import pytest
 import safetensors.torch
@@ -207,6 +208,17 @@ def test_a_name_is_downloaded_with_its_hash(vgg19, monkeypatch):
     assert re.search(r"vgg19-[0-9a-f]{8}\.pth$", url)
     assert options["check_hash"]
     assert options["weights_only"]
+
+
+def test_a_download_that_fails_says_where_a_file_goes(monkeypatch, tmp_path):
+    def fail(*args, **options):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fail)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(OSError, match=r"vgg19: cannot be downloaded from https://.*; put the file at ") as caught:
+        load_encoder("vgg19")
+    assert str(tmp_path / "checkpoints" / "vgg19-") in str(caught.value)
 
 
 class Code:

@@ -9,7 +9,7 @@ from torch import nn
 from imgops._memory import resident_memory
 from imgops.models.googlenet import GoogLeNet
 from imgops.models.inception_v3 import InceptionV3
-from imgops.models.tiling import bytes_per_pixel, plan_tiles, receptive_fields
+from imgops.models.tiling import Field, bytes_per_pixel, plan_tiles, receptive_fields, tile_areas
 from imgops.models.vgg import VGG
 from imgops.nn import Features
 
@@ -70,6 +70,22 @@ def test_the_reach_is_no_larger_than_it_must_be():
     assert (rows.min().item(), rows.max().item()) == (first, last)
 
 
+@pytest.mark.parametrize("size", [(300, 515), (64, 64), (33, 400), (1, 900)])
+@pytest.mark.parametrize("side", [None, 32, 50, 1000])
+def test_areas_are_those_of_the_tiles(size, side):
+    fields = list(receptive_fields(small_vgg(), ["relu3_1"]).values())
+    areas = []
+    for tile in plan_tiles(*size, side, fields):
+        top, left, bottom, right = tile.outer
+        areas.append((bottom - top) * (right - left))
+    assert tile_areas(*size, side, fields) == (max(areas), sum(areas))
+
+
+def test_areas_of_millions_of_tiles_are_found_at_once():
+    largest, total = tile_areas(10**6, 10**6, 4, [Field(4, 10)])
+    assert (largest, total) == (28**2, (10**6 // 4 * 28 - 2 * (12 + 8 + 4)) ** 2)
+
+
 def test_one_tile_is_the_picture():
     (tile,) = plan_tiles(30, 50, None, [])
     assert tile.core == tile.outer == (0, 0, 30, 50)
@@ -83,7 +99,7 @@ def test_what_cannot_be_tiled_is_named():
         receptive_fields(small_vgg(padding_mode="circular"), ["relu1_1"])
     with pytest.raises(ValueError, match="layer 1, a Flatten"):
         receptive_fields(nn.Sequential(nn.Conv2d(3, 3, 1), nn.Flatten(), nn.ReLU()), ["2"])
-    with pytest.raises(ValueError, match="at least 4 pixels"):
+    with pytest.raises(ValueError, match="tile must be >= 4"):
         plan_tiles(99, 99, 3, list(receptive_fields(small_vgg(), ["relu3_1"]).values()))
 
 

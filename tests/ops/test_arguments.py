@@ -172,3 +172,31 @@ def test_an_image_without_pixels_whose_padding_has_some(factors, size, taps):
         y = imgops.modulated_conv2d(x, weight, styles, padding=3, **factors, impl=impl)
         results.append([y, *torch.autograd.grad(y.sum(), (x, weight, styles))])
     torch.testing.assert_close(results[1], results[0])
+
+
+@pytest.mark.parametrize(
+    ("made", "kind"),
+    [
+        (lambda t: t.to_sparse(), "torch.sparse_coo"),
+        (lambda t: t.to_mkldnn(), "torch._mkldnn"),
+        (lambda t: torch.nested.nested_tensor([t, t]), "a nested tensor"),
+    ],
+)
+@pytest.mark.parametrize("impl", ["reference", None])
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("x", lambda t, **k: imgops.bias_act(t, **k)),
+        ("x", lambda t, **k: imgops.upfirdn2d(t, None, **k)),
+        ("x", lambda t, **k: imgops.modulated_conv2d(t, WEIGHT, STYLES, **k)),
+        ("weight", lambda t, **k: imgops.modulated_conv2d(X, t, STYLES, **k)),
+        ("x", lambda t, **k: imgops.gram_matrix(t, **k)),
+        ("style", lambda t, **k: imgops.adain(X, t, **k)),
+        ("grid", lambda t, **k: imgops.grid_sample(X, t, **k)),
+        ("fu", lambda t, **k: imgops.filtered_lrelu(X, t, None, **k)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*nested tensors")
+def test_tensors_without_strides_are_refused(name, call, made, kind, impl):
+    with pytest.raises(TypeError, match=f"{name} must be a dense tensor, .* got {kind}"):
+        call(made(torch.randn(2, 4, 4, 4)), impl=impl)

@@ -155,7 +155,7 @@ def test_the_result_is_of_the_contents_kind():
         ({"masks": [torch.ones(1, 40, 40)]}, r"mask 1 must be \(1, 40, 56\) as the content is; got \(1, 40, 40\)"),
         ({"masks": [torch.full((1, 40, 56), 2.0)]}, r"mask 1 must be in \[0, 1\]"),
         ({"convention": "tf"}, "convention must be one of pytorch, lua; got 'tf'"),
-        ({"tile": 7}, "at least 8 pixels a side"),
+        ({"tile": 7}, "tile must be >= 8"),
         (
             {"decoder": AdaINDecoder((1, 1, 1), widths=(3, 4, 5, 7))},
             "the encoder has 6 channels at relu4_1, .*; the decoder takes 7, .*give the decoder of this encoder",
