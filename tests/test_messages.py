@@ -88,4 +88,4 @@ def test_a_file_that_cannot_be_used_begins_the_line(arguments, capsys):
 
 
 def test_weights_of_styles_are_not_the_file_of_weights(capsys):
-    assert said(capsys, "style", *STYLE, "--size", "32", "--style-weights", "0").startswith("style: style weights must")
+    assert said(capsys, "style", *STYLE, "--size", "32", "--style-weights", "0").startswith("--style-weights must")

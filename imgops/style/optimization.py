@@ -199,8 +199,11 @@ def check_pictures(
     weights: Sequence[float] | None = None,
     masks: Sequence[Tensor] | None = None,
     style_masks: Sequence[Tensor | None] | None = None,
+    *,
+    named: str = "weights",
 ) -> None:
-    """Raise unless content and styles are pictures, and there are as many weights and masks as styles."""
+    """Raise unless content and styles are pictures, and there are as many weights and masks as styles; ``named`` is
+    what the caller calls the weights."""
     if not styles:
         raise ValueError("style: styles must hold one picture at least")
     for name, picture in [("content", content), *((f"styles[{i}]", style) for i, style in enumerate(styles))]:
@@ -210,11 +213,11 @@ def check_pictures(
             raise ValueError(f"style: {name} must be [3, H, W] with pixels; got {tuple(picture.shape)}")
         if not torch.isfinite(picture).all():
             raise ValueError(f"style: {name} has values that are not finite")
-    for name, values in {"weights": weights, "masks": masks, "style_masks": style_masks}.items():
+    for name, values in {named: weights, "masks": masks, "style_masks": style_masks}.items():
         if values is not None and len(values) != len(styles):
             raise ValueError(f"style: {name} must have one for each of the {len(styles)} styles; got {len(values)}")
     if weights is not None and (min(weights) < 0 or not 0 < sum(weights) < math.inf):
-        raise ValueError(f"style: style weights must be >= 0 and not all 0; got {list(weights)}")
+        raise ValueError(f"style: {named} must be >= 0 and finite, and not all 0; got {list(weights)}")
     for name, given in {"masks": masks, "style_masks": style_masks}.items():
         for mask in given or ():
             if mask is not None and (mask.ndim != 3 or mask.shape[0] != 1 or mask.numel() == 0):
@@ -272,9 +275,13 @@ def _descend(
         # what it was is not needed while the next is made
         x.grad = None
         losses, gradient = objective.gradient(x)
+        total = sum(losses.values())
+        if not math.isfinite(total):
+            largest = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+            raise ValueError(f"style: the losses are not finite ({largest}); give smaller weights or a smaller --lr")
         # the fused step reads both in the order of memory
         x.grad = gradient.contiguous()
-        return sum(losses.values())
+        return total
 
     for step in range(1, steps + 1):
         optimizer.step(closure)

@@ -89,7 +89,7 @@ class Transfer:
             ValueError: it does not fit into the memory, that of the settings or that there is; what
                 :class:`~imgops.style.objective.Objective` raises.
         """
-        check_pictures(content, styles, self.settings.style_weights)
+        check_pictures(content, styles, self.settings.style_weights, named="style_weights")
         settings = self._optimize_settings(content)
         if self.encoder is None:
             raise ValueError("style: there is a plan of the method optimize alone")
@@ -165,7 +165,9 @@ class Transfer:
     ) -> Tensor:
         settings = self.settings
         count = len(self.networks) if settings.method == "fast" else len(styles)
-        check_pictures(content, styles or [content] * count, settings.style_weights, masks, style_masks)
+        check_pictures(
+            content, styles or [content] * count, settings.style_weights, masks, style_masks, named="style_weights"
+        )
         if settings.method == "fast" and styles:
             raise ValueError("style: the method fast takes no styles, but networks")
         if style_masks is not None and settings.method == "fast":

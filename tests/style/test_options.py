@@ -286,3 +286,16 @@ def test_a_command_stays_within_the_memory_that_it_is_given(tmp_path, size, memo
     announced, peak = (float(re.search(pattern, said)[1]) for pattern in (r"and (\S+) GB", r"peak memory (\S+) GB"))
     assert peak < 1.05 * memory
     assert 0.85 * peak - 0.05 < announced < 1.15 * peak + 0.05
+
+
+@pytest.mark.parametrize("options", [("--content-weight", "1e300"), ("--lr", "1e38", "--optimizer", "lbfgs")])
+def test_losses_that_are_not_finite_are_told(place, options):
+    common = ("style", place / "cat.png", place / "sea.png", "--size", "48", "--steps", "4", "-o", place / "black.png")
+    assert "losses are not finite" in imgops(*common, *options, code=2)[1]
+    assert not (place / "black.png").exists()
+
+
+@pytest.mark.parametrize("weights", ["3,1", "0", "nan", "-1"])
+def test_weights_of_styles_are_named_by_their_option(place, weights):
+    line = error("style", place / "cat.png", place / "sea.png", "--style-weights", weights, "-o", place / "none.png")
+    assert line.startswith("imgops: error: --style-weights must")
