@@ -39,6 +39,15 @@ class Progress(NamedTuple):
     picture: Tensor
 
 
+class Mix(NamedTuple):
+    """How styles are mixed: how much there is of each, where each goes, and which part of each counts; see
+    :func:`optimize`."""
+
+    weights: Sequence[float]
+    masks: Sequence[Tensor] | None
+    style_masks: Sequence[Tensor | None] | None
+
+
 def optimize(
     content: Tensor,
     styles: Sequence[Tensor],
@@ -77,7 +86,20 @@ def optimize(
     settings = settings or OptimizeSettings()
     check_pictures(content, styles, weights, masks, style_masks)
     check_size_of(content, settings.size)
-    shares = list(weights or [1.0] * len(styles))
+    mix = Mix(list(weights or [1.0] * len(styles)), masks, style_masks)
+    return optimized(content, styles, network, settings, mix, init, on_step)
+
+
+def optimized(
+    content: Tensor,
+    styles: Sequence[Tensor],
+    network: nn.Module,
+    settings: OptimizeSettings,
+    mix: Mix,
+    init: Tensor | None,
+    on_step: Callable[[Progress], object] | None,
+) -> Tensor:
+    """What :func:`optimize` makes of pictures, weights, masks and a size that were checked."""
     parameter = next(network.parameters())
     like = parameter.new_empty((), dtype=torch.float64 if parameter.dtype == torch.float64 else torch.float32)
     content, styles = content.to(like), [style.to(like) for style in styles]
@@ -87,7 +109,6 @@ def optimize(
     # the work of a step goes with the pixels
     total = sum(size**2 * steps for size, steps in scales)
     done, result = 0.0, init
-    pictures = shares, masks, style_masks
     for size, steps in scales:
 
         def report(step: int, losses: dict[str, float], picture: Tensor, done: float = done, size: int = size) -> bool:
@@ -98,17 +119,17 @@ def optimize(
 
         try:
             with naming_remedy("give --memory or --tile, which make tiles, or a smaller --size"):
-                result, stopped = _round(network, settings, content, styles, size, steps, start, report, pictures)
+                result, stopped = _round(network, settings, content, styles, size, steps, start, report, mix)
         except OutOfMemory as error:
             if error.picture is None and result is not init and result is not None:
-                error.picture = _within(masks, result, content)
+                error.picture = _within(mix.masks, result, content)
             raise
         if stopped:
             break
         done += size**2 * steps
     if result is None:
         raise ValueError("style: there is no step to take")
-    return _within(masks, result, content)
+    return _within(mix.masks, result, content)
 
 
 def _round(
@@ -120,17 +141,16 @@ def _round(
     steps: int,
     start: Callable[[Tensor], Tensor],
     report: Report,
-    more: tuple[Sequence[float], Sequence[Tensor] | None, Sequence[Tensor | None] | None],
+    mix: Mix,
 ) -> tuple[Tensor, bool]:
-    """The picture after the steps at one size, and whether it was stopped; ``more`` are weights and masks."""
+    """The picture after the steps at one size, and whether it was stopped."""
     small = resize_picture(content, size)
-    weights, masks, style_masks = more
     objective = Objective(network, settings, extend(small))
     objective.set_styles(
         [resize_picture(style, style_size(style, size, settings)) for style in styles],
-        weights,
-        None if masks is None else [extend(resized(mask, small)) for mask in masks],
-        style_masks,
+        mix.weights,
+        None if mix.masks is None else [extend(resized(mask, small)) for mask in mix.masks],
+        mix.style_masks,
     )
 
     def report_result(step: int, losses: dict[str, float], picture: Tensor) -> bool:

@@ -22,7 +22,7 @@ from ..models.weights import load_encoder
 from .arbitrary import stylize_adain
 from .fast import stylize_fast
 from .objective import Objective, resize_to, resized
-from .optimization import Progress, check_pictures, check_size_of, least_size, optimize, ratio_of, style_size
+from .optimization import Mix, Progress, check_pictures, check_size_of, least_size, optimized, ratio_of, style_size
 from .planning import check_room, check_room_in_one_pass, choose_tile, memory_of, work_of
 from .settings import DEFAULT_SIZE, OptimizeSettings, TransferSettings
 
@@ -202,40 +202,18 @@ class Transfer:
             result = self._fast(x, masks)
         elif self.encoder is None:
             raise ValueError("style: the networks are not loaded")
-        elif self.decoder is None:
+        elif self.decoder is not None:
+            result = self._adain(self.encoder, self.decoder, x, moved, masks, parts)
+        else:
+            mix = Mix(settings.style_weights or [1.0] * len(styles), masks, parts)
             try:
-                result = optimize(
-                    content.to(device),
-                    moved,
-                    self.encoder,
-                    self._optimize_settings(content),
-                    weights=settings.style_weights,
-                    masks=masks,
-                    style_masks=parts,
-                    init=init,
-                    on_step=on_step,
+                result = optimized(
+                    content.to(device), moved, self.encoder, self._optimize_settings(content), mix, init, on_step
                 )
             except OutOfMemory as error:
                 if error.picture is not None:
                     error.picture = self._finished(error.picture, content, shown)
                 raise
-        else:
-            moved = [resize_picture(style, style_size(style, size, settings.optimize)) for style in moved]
-            result = stylize_adain(
-                x,
-                moved,
-                self.encoder,
-                self.decoder,
-                alpha=settings.alpha,
-                weights=settings.style_weights,
-                masks=masks,
-                style_masks=[
-                    None if part is None else resized(part.to(device), style).clamp(0, 1)
-                    for part, style in zip(parts, moved, strict=True)
-                ],
-                convention=settings.convention,
-                tile=None if settings.memory is None else ADAIN_TILE,
-            )
         result = self._finished(result, content, shown)
         if region is None or settings.method == "optimize":
             return result
@@ -261,6 +239,33 @@ class Transfer:
             result = keep_colours(result, small, kept, shown, shown)
         # statistics of a network let some colour into grey
         return keep_luma(result, small) if is_grey(small) else result
+
+    def _adain(
+        self,
+        encoder: nn.Module,
+        decoder: AdaINDecoder,
+        content: Tensor,
+        styles: Sequence[Tensor],
+        masks: Sequence[Tensor] | None,
+        parts: Sequence[Tensor | None],
+    ) -> Tensor:
+        settings, size = self.settings, max(content.shape[1:])
+        small = [resize_picture(style, style_size(style, size, settings.optimize)) for style in styles]
+        return stylize_adain(
+            content,
+            small,
+            encoder,
+            decoder,
+            alpha=settings.alpha,
+            weights=settings.style_weights,
+            masks=masks,
+            style_masks=[
+                None if part is None else resized(part.to(content.device), style).clamp(0, 1)
+                for part, style in zip(parts, small, strict=True)
+            ],
+            convention=settings.convention,
+            tile=None if settings.memory is None else ADAIN_TILE,
+        )
 
     def _fast(self, content: Tensor, masks: Sequence[Tensor] | None) -> Tensor:
         """The mean of the networks' pictures, each weighted where its mask says."""
