@@ -130,15 +130,18 @@ def result_names(sources: Sequence[Sequence[str]], tails: Sequence[str]) -> list
     return names
 
 
-def result_paths(out: str | None, sources: Sequence[Sequence[str]], tails: Sequence[str]) -> list[Path]:
-    """Where the result of each sources goes: that file, into that folder, or under a name here that is not taken.
+def result_paths(
+    out: str | None, sources: Sequence[Sequence[str]], tails: Sequence[str], here: bool = False
+) -> list[Path]:
+    """Where the result of each sources goes: that file, into that folder, or under a name here that is not taken; with
+    ``here`` one that may be.
 
     Raises:
         ValueError: one file for several results.
     """
     names = result_names(sources, tails)
     if out is None:
-        return [_unused(Path(name)) for name in names]
+        return [Path(name) if here else _unused(Path(name)) for name in names]
     if is_folder(out):
         return [Path(out) / name for name in names]
     if len(names) > 1:

@@ -32,16 +32,7 @@ from ..dream import (
 )
 from ..dream.gradient import least_size
 from ..models.weights import load_encoder
-from ._batch import (
-    check_moving,
-    find_files,
-    make_each,
-    moves,
-    moving_ending,
-    read_still,
-    result_paths,
-    without_results,
-)
+from . import _batch as batch
 from ._pictures import Reporter, Stopped, check_results, peak_memory
 from ._quiet import say
 from ._video import Kept, Video, make_video, timed_frames
@@ -80,8 +71,8 @@ def run(job: Job) -> None:
     if not 0.01 <= job.fps <= 1000:
         raise ValueError(f"--fps must be 0.01 to 1000; got {job.fps:g}")
     picture = job.picture or NOISE
-    sources = [NOISE] if picture == NOISE else find_files(picture)
-    sources = without_results(sources, lambda files: _outputs(job, files, here=True))
+    sources = [NOISE] if picture == NOISE else batch.find_files(picture)
+    sources = batch.without_results(sources, lambda files: _outputs(job, files, here=True))
     outputs = _outputs(job, sources)
     check_results(outputs, job.preview, [*sources, *([] if job.guide is None else [job.guide])])
     network = load_encoder(job.weights, pooling=job.pooling, preprocessing=job.preprocessing, frame=False)
@@ -95,7 +86,7 @@ def run(job: Job) -> None:
         works = [
             _Work(job, network, objectives, source, out, stopped) for source, out in zip(sources, outputs, strict=True)
         ]
-        make_each(((work.source, work.make) for work in works), len(works), stopped)
+        batch.make_each(((work.source, work.make) for work in works), len(works), stopped)
 
 
 def _guide(name: str) -> tuple[Tensor, Tensor | None]:
@@ -104,7 +95,7 @@ def _guide(name: str) -> tuple[Tensor, Tensor | None]:
     Raises:
         OSError, ValueError: it cannot be read; nothing of it is visible.
     """
-    picture = read_still(name)
+    picture = batch.read_still(name)
     height, width = picture.pixels.shape[1:]
     size = max(GUIDE_SIZE, math.ceil(GUIDE_SHORTEST * max(height, width) / min(height, width)))
     pixels = resize_picture(fill_hidden(picture.pixels, picture.alpha), size)
@@ -123,20 +114,20 @@ def _outputs(job: Job, sources: Sequence[str], here: bool = False) -> list[Path]
     """
 
     def tail(source: str) -> str:
-        if source != NOISE and moves(source):
-            return "-dream" + moving_ending(source)
+        if source != NOISE and batch.moves(source):
+            return "-dream" + batch.moving_ending(source)
         return "-dream" + (".gif" if job.frames > 1 else ".png")
 
     tails = [tail(source) for source in sources]
-    outputs = result_paths("./" if here and job.out is None else job.out, [[source] for source in sources], tails)
+    outputs = batch.result_paths(job.out, [[source] for source in sources], tails, here)
     for source, out in zip(sources, outputs, strict=True):
-        moving = source != NOISE and moves(source)
+        moving = source != NOISE and batch.moves(source)
         if moving and job.frames > 1:
             raise ValueError(f"--frames makes a zoom into a picture; {source} has frames of its own")
         if not moving and not is_video(out) and job.frames > 1:
             raise ValueError(f"--out must be a GIF or video for {job.frames} frames; got {out}")
         if moving or not is_video(out):
-            check_moving(out, source)
+            batch.check_moving(out, source)
     return outputs
 
 
@@ -158,7 +149,7 @@ class _Work:
     def make(self) -> None:
         """A video from a video or for a zoom, or else a picture."""
         with naming_remedy("give --tile 512, which makes tiles, or a smaller --size"):
-            if self.source != NOISE and is_video(self.out) and moves(self.source):
+            if self.source != NOISE and is_video(self.out) and batch.moves(self.source):
                 self._clip()
             elif is_video(self.out):
                 self._zoom()
@@ -167,7 +158,7 @@ class _Work:
 
     def _picture(self) -> None:
         """A picture; if it is stopped, as it is then."""
-        picture = None if self.source == NOISE else read_still(self.source)
+        picture = None if self.source == NOISE else batch.read_still(self.source)
         start = None if picture is None else fill_hidden(picture.pixels, picture.alpha)
         size = self._size(None if start is None else start.shape[1:])
         with Reporter(Path(self.source).name, self.job.preview) as reporter:
@@ -191,7 +182,7 @@ class _Work:
     def _zoom(self) -> None:
         """A zoom into the dream of a picture, or of noise."""
         job, fps = self.job, Fraction(self.job.fps).limit_denominator(1001)
-        picture = None if self.source == NOISE else read_still(self.source)
+        picture = None if self.source == NOISE else batch.read_still(self.source)
         start = None if picture is None else fill_hidden(picture.pixels, picture.alpha)
         size = self._size(None if start is None else start.shape[1:])
 

@@ -27,17 +27,7 @@ from ..style.optimization import Progress, ratio_of, style_size
 from ..style.settings import OptimizeSettings, TransferSettings
 from ..style.transfer import Transfer
 from ..style.video import stylize_frames
-from ._batch import (
-    check_moving,
-    find_files,
-    is_file,
-    make_each,
-    moves,
-    moving_ending,
-    read_still,
-    result_paths,
-    without_results,
-)
+from . import _batch as batch
 from ._pictures import Reporter, check_results, peak_memory
 from ._quiet import say
 from ._video import Video, make_video, timed_frames
@@ -60,18 +50,18 @@ def run(job: Job) -> None:
     fast = settings.method == "fast"
     if job.style_masks and fast:
         raise ValueError("--style-mask is for the methods optimize and adain; the networks of fast are whole styles")
-    contents = find_files(job.content)
+    contents = batch.find_files(job.content)
     choices = _style_choices(job.styles, _NETWORKS if fast else picture_suffixes())
     for option, names in (("--mask", job.masks), ("--style-mask", job.style_masks)):
         if names and len(names) != len(choices[0]):
             raise ValueError(f"{option} must be given once for each of the {len(choices[0])} styles; got {len(names)}")
-    contents = without_results(contents, lambda files: _outputs(job, files, choices, here=True))
+    contents = batch.without_results(contents, lambda files: _outputs(job, files, choices, here=True))
     outputs = _outputs(job, contents, choices)
     check_results(outputs, job.preview, [*contents, *itertools.chain(*choices), *job.masks, *job.style_masks])
     shared = None if fast else Transfer(settings)
     with interruptible() as stopped:
         works = _works(job, settings, shared, contents, choices, outputs, stopped)
-        make_each(((work.content, work.make) for work in works), len(outputs), stopped)
+        batch.make_each(((work.content, work.make) for work in works), len(outputs), stopped)
 
 
 def _works(
@@ -131,7 +121,7 @@ class _Work:
 
     def picture(self) -> None:
         """A picture from a picture; if it is stopped, as it is then."""
-        picture = read_still(self.content)
+        picture = batch.read_still(self.content)
         size = self._size(picture.pixels)
         masks, style_masks = self._masks(picture.pixels)
         # no more pixels are kept than are used
@@ -247,7 +237,7 @@ def read_style(name: str) -> Picture:
     Raises:
         OSError, ValueError: it cannot be read; nothing of it is visible.
     """
-    picture = read_still(name)
+    picture = batch.read_still(name)
     if picture.alpha is not None and not picture.alpha.any():
         raise ValueError(f"{name}: is transparent all over; a style needs something that can be seen")
     return picture._replace(pixels=fill_hidden(picture.pixels, picture.alpha))
@@ -261,7 +251,7 @@ def read_mask(name: str, like: Tensor, of: str) -> Tensor:
     Raises:
         OSError, ValueError: it cannot be read; it has another shape, or is black all over.
     """
-    picture = read_still(name)
+    picture = batch.read_still(name)
     mask = _brightness(name, picture)
     height, width = like.shape[1:]
     # the same shape at another size is as good, to a pixel or a hundredth
@@ -304,9 +294,9 @@ def _brightness(name: str, picture: Picture) -> Tensor:
 def _style_choices(styles: Sequence[str], endings: Collection[str]) -> list[tuple[str, ...]]:
     """The styles of each run: all of them together, or each of a folder's by itself."""
     if len(styles) == 1:
-        return [(name,) for name in find_files(styles[0], endings)]
+        return [(name,) for name in batch.find_files(styles[0], endings)]
     for name in styles:
-        if is_file(name) and Path(name).is_dir():
+        if batch.is_file(name) and Path(name).is_dir():
             raise ValueError(f"{name}: a folder of styles stands alone; each of its pictures is a style of its own")
     return [tuple(styles)]
 
@@ -318,10 +308,10 @@ def _outputs(job: Job, contents: Sequence[str], choices: Sequence[Sequence[str]]
         ValueError: several results for one file, or an ending that is not written.
     """
     sources = [(content, *styles) for styles in choices for content in contents]
-    tails = [moving_ending(content) if moves(content) else ".png" for content, *_ in sources]
-    outputs = result_paths("./" if here and job.out is None else job.out, sources, tails)
+    tails = [batch.moving_ending(content) if batch.moves(content) else ".png" for content, *_ in sources]
+    outputs = batch.result_paths(job.out, sources, tails, here)
     for (content, *_), out in zip(sources, outputs, strict=True):
-        check_moving(out, content)
+        batch.check_moving(out, content)
     return outputs
 
 
