@@ -57,11 +57,10 @@ def _parameters(job: type, ranges: bool) -> list[inspect.Parameter]:
         if dataclasses.is_dataclass(kind):
             parameters += _parameters(typing.cast(type, kind), ranges)
             continue
+        if not _has_option(job, field.name, kind):
+            continue
         if typing.get_origin(kind) is not Annotated:
-            said = metadata_of(job, field.name)
-            if not said.get("panel"):
-                continue
-            kind, default = _option(field.name, kind, default, said, ranges)
+            kind, default = _option(field.name, kind, default, metadata_of(job, field.name), ranges)
         parameters.append(
             inspect.Parameter(
                 field.name,
@@ -71,6 +70,10 @@ def _parameters(job: type, ranges: bool) -> list[inspect.Parameter]:
             )
         )
     return parameters
+
+
+def _has_option(job: type, name: str, kind: Any) -> bool:
+    return typing.get_origin(kind) is Annotated or metadata_of(job, name).get("panel") is not None
 
 
 def _of_typer(field: dataclasses.Field[Any], default: Any) -> Any:
@@ -117,7 +120,10 @@ def _built(job: type[Job], values: Mapping[str, Any]) -> Job:
         kind, name = kinds[field.name], field.name
         if dataclasses.is_dataclass(kind):
             made[name] = _built(typing.cast(type, kind), values)
-        elif values.get(name) is not None:
+        elif not _has_option(job, name, kind):
+            # another dataclass may have an option of this name
+            continue
+        elif values[name] is not None:
             read = _READERS.get(name)
             made[name] = values[name] if read is None else read(name, values[name])
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
