@@ -128,6 +128,25 @@ def test_a_name_that_nobody_chose_overwrites_nothing(folder, tmp_path, monkeypat
     assert {path.name for path in tmp_path.iterdir()} == {"cat-sea.png", "cat-sea-2.png"}
 
 
+@pytest.mark.parametrize("ending", ["png", "gif"])
+def test_a_folder_of_results_keeps_what_others_made(folder, tmp_path, ending):
+    """A result of an earlier run is made anew; a file of its name that is none stays, and the result gets a number."""
+    out, own = tmp_path / "out", tmp_path / "out" / f"cat-sea.{ending}"
+    out.mkdir()
+    Image.new("RGB", (8, 8), "red").save(own)
+    source = folder / "cat.png"
+    if ending == "gif":
+        source = tmp_path / "cat.gif"
+        with VideoWriter(source, 10) as video:
+            for _ in range(2):
+                video.write(torch.rand(3, 20, 30))
+    before = own.read_bytes()
+    for _ in range(2):
+        imgops("style", source, folder / "sea.png", "-o", f"{out}/", *options(folder, "adain"))
+        assert own.read_bytes() == before
+        assert sorted(path.name for path in out.iterdir()) == [f"cat-sea-2.{ending}", f"cat-sea.{ending}"]
+
+
 def test_a_bad_file_does_not_keep_the_others_from_it(folder, tmp_path):
     contents = tmp_path / "contents"
     contents.mkdir()

@@ -182,3 +182,25 @@ def test_a_bar_never_passes_its_total():
     for share, expected in (0.5, 0.5), (7.0, 1.0), (-1.0, 0.0):
         bar.show(share)
         assert (bar.tasks[0].completed, bar.tasks[0].total) == (expected, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (("style", "", "samples:gravel"), "CONTENT"),
+        (("style", "samples:chelsea", ""), "STYLES"),
+        (("style", "samples:chelsea", "samples:gravel", "-o", ""), "--out"),
+        (("style", "samples:chelsea", "samples:gravel", "--weights", ""), "--weights"),
+        (("style", "samples:chelsea", "samples:gravel", "--mask", ""), "--mask"),
+        (("style", "train-adain", "--out", ""), "--out"),
+        (("dream", ""), "PICTURE"),
+        (("dream", "noise", "--layer", ""), "--layer"),
+        (("train", "--config", ""), "--config"),
+        (("train", "--data", ""), "--data"),
+        (("generate", ""), "CHECKPOINT"),
+        (("demo", "--out", ""), "--out"),
+    ],
+)
+def test_a_value_that_is_empty_is_refused_by_name(arguments, name):
+    """As of a variable of a shell that is not set, which would else mean the folder that one is in."""
+    assert error(*arguments).startswith(f"imgops: error: {name} must not be empty; got '' (see imgops ")

@@ -14,9 +14,9 @@ import typer
 from ..data._animation import count_frames
 from ..data._formats import picture_suffixes
 from ..data._listing import describe_left_out
-from ..data.pictures import Picture, read_picture
+from ..data.pictures import Picture, read_picture, read_settings
 from ..data.samples import PREFIX
-from ..data.video import VIDEO_ENDINGS, WRITTEN_ENDINGS, is_moving, is_video
+from ..data.video import VIDEO_ENDINGS, WRITTEN_ENDINGS, is_moving, is_video, read_video_settings
 from ._pictures import check_picture_ending, is_folder
 
 #: what a source that cannot be used raises, or a result that cannot be written; ImportError for want of PyAV
@@ -134,7 +134,8 @@ def result_paths(
     out: str | None, sources: Sequence[Sequence[str]], tails: Sequence[str], here: bool = False
 ) -> list[Path]:
     """Where the result of each sources goes: that file, into that folder, or under a name here that is not taken; with
-    ``here`` one that may be.
+    ``here`` one that may be. In a folder a result of an earlier run is written anew; another file of its name is left
+    alone.
 
     Raises:
         ValueError: one file for several results.
@@ -143,17 +144,29 @@ def result_paths(
     if out is None:
         return [Path(name) if here else _unused(Path(name)) for name in names]
     if is_folder(out):
-        return [Path(out) / name for name in names]
+        return [_unused(Path(out) / name, is_result) for name in names]
     if len(names) > 1:
         raise ValueError(f"--out must be a folder for {len(names)} results; got {out}")
     return [Path(out)]
 
 
-def _unused(path: Path) -> Path:
-    """The path, or one with a number if a file is there, unless that is a video to go on with."""
+def _unused(path: Path, replaced: Callable[[Path], bool] = lambda path: False) -> Path:
+    """The path, or one with a number if a file is there, unless that is ``replaced``, or a video to go on with."""
     free = (path.with_stem(f"{path.stem}-{i}") for i in itertools.count(2))
-    choices = itertools.chain([path], free)
-    return next(choice for choice in choices if not choice.exists() or frames_folder(choice).exists())
+    return next(
+        choice
+        for choice in itertools.chain([path], free)
+        if not choice.exists() or frames_folder(choice).exists() or replaced(choice)
+    )
+
+
+def is_result(path: Path) -> bool:
+    """Whether a file was made by a command of imgops, which its metadata tell."""
+    try:
+        settings = read_video_settings(path) if is_video(path) else read_settings(path)
+    except (OSError, ValueError, ImportError):
+        return False
+    return bool(settings)
 
 
 def frames_folder(out: Path) -> Path:

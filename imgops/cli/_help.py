@@ -50,7 +50,21 @@ class HelpPage:
 
 
 class Command(HelpPage, TyperCommand):
-    """A command with such a page."""
+    """A command with such a page, whose arguments and options are not empty."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it, unless a value is "", which a variable of a shell that is not set leaves.
+
+        Raises:
+            ValueError: names the option or argument.
+        """
+        for parameter in self.params:
+            given = ctx.params.get(str(parameter.name))
+            if given == "" or (isinstance(given, (list, tuple)) and "" in given):
+                argument = parameter.param_type_name == "argument"
+                name = str(parameter.name).upper() if argument else parameter.opts[0]
+                raise ValueError(f"{name} must not be empty; got ''")
+        return super().invoke(ctx)
 
 
 def _usage(command: Any, ctx: Any) -> str:
