@@ -12,9 +12,10 @@ def demo(
     minutes: Annotated[float, typer.Option(help="Time limit of the whole demo.")] = 5.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
 ) -> None:
-    """Train a small network on free textures within minutes, and measure the fused ops against plain PyTorch.
+    """Paint, dream, train a small network on free textures, and time the fused ops, all within minutes.
 
-    Writes samples.png (real and generated, a class a row), losses.png and speed.md.
+    Writes style.png and dream.png; samples.png (real and generated pictures, one class per row) and losses.png of the
+    training in run-1; and speed.md, the fused ops against plain PyTorch.
     """
     from ._demo import run
 

@@ -76,8 +76,8 @@ def choose_tile(network: nn.Module, settings: OptimizeSettings, height: int, wid
             return tile
     least = memory_of(network, dataclasses.replace(settings, tile=TILES[-1]), height, width)
     raise ValueError(
-        f"memory: {width} x {height} pixels need {least / 1e9:.1f} GB in the smallest tiles; got {memory / 1e9:.1f} GB"
-        "; a smaller --size needs less"
+        f"style: memory must be at least {least / 1e9:.1f} GB for {width} x {height} pixels, in smallest tiles; got "
+        f"{memory / 1e9:.3g} GB; a smaller --size needs less"
     )
 
 

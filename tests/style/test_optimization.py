@@ -278,7 +278,8 @@ def test_memory_chooses_the_tile(network):
     assert smaller <= tile
     assert memory_of(network, dataclasses.replace(chosen, tile=smaller), 3000, 4000) <= 0.6 * whole
     with pytest.raises(
-        ValueError, match=r"memory: 4000 x 3000 pixels need \d+\.\d GB in the smallest tiles; got 0.1 GB"
+        ValueError,
+        match=r"memory must be at least \d+\.\d GB for 4000 x 3000 pixels, in smallest tiles; got 0.1 GB",
     ):
         choose_tile(network, chosen, 3000, 4000, 1e8)
 
