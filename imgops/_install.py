@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -25,6 +24,9 @@ def reinstall_command() -> str:
 
 def _source() -> Path | None:
     """The folder or file that pip installed from, which it writes down; None where it did not."""
+    # slow to import, and every start of the command line loads this module
+    from importlib import metadata
+
     try:
         text = metadata.distribution("imgops").read_text("direct_url.json")
     except metadata.PackageNotFoundError:

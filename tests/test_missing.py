@@ -204,5 +204,5 @@ def test_the_command_that_installs_again_names_what_this_copy_came_from(monkeypa
             def read_text(self, name, url=url):
                 return None if url is None else json.dumps({"url": url})
 
-        monkeypatch.setattr(_install.metadata, "distribution", lambda name, found=Installed: found())
+        monkeypatch.setattr("importlib.metadata.distribution", lambda name, found=Installed: found())
         assert _install.reinstall_command().partition(" (")[0] == expected
