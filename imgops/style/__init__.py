@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .arbitrary import stylize_adain as stylize_adain
+    from .adain import stylize_adain as stylize_adain
     from .fast import stylize_fast as stylize_fast
     from .objective import Objective as Objective
     from .optimization import Progress as Progress
@@ -33,7 +33,7 @@ _HOMES = {
     "Transfer": ".transfer",
     "TransferSettings": ".settings",
     "optimize": ".optimization",
-    "stylize_adain": ".arbitrary",
+    "stylize_adain": ".adain",
     "stylize_fast": ".fast",
     "stylize_frames": ".video",
     "train_adain": ".training",

@@ -143,7 +143,7 @@ class TransferSettings:
         size: longer side of the result in pixels; None takes the content's, at most 512, but so many that no side is
             shorter than 16. Default None.
         alpha: of AdaIN, 1 for all of the style, 0 for none. Default 1.
-        convention: of AdaIN, "pytorch" or "lua", see :func:`~imgops.style.arbitrary.stylize_adain`. Default "pytorch".
+        convention: of AdaIN, "pytorch" or "lua", see :func:`~imgops.style.adain.stylize_adain`. Default "pytorch".
         style_weights: how much of each style; None, the same of each. Default None.
         keep_colours: "luma" takes only the brightness of the result; "coral" and "histogram" give the styles (of
             "fast", the result) the content's covariance or histograms of colours first. Default None.

@@ -19,7 +19,7 @@ from ..models.adain_decoder import AdaINDecoder
 from ..models.style_weights import fast_styles, load_adain_decoder, load_transform_net
 from ..models.transform_net import TransformNet
 from ..models.weights import load_encoder
-from .arbitrary import stylize_adain
+from .adain import stylize_adain
 from .fast import stylize_fast
 from .objective import Objective, resize_to, resized
 from .optimization import Mix, Progress, check_pictures, check_size_of, least_size, optimized, ratio_of, style_size

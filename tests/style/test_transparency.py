@@ -17,7 +17,7 @@ from imgops.models.adain_decoder import AdaINDecoder
 from imgops.models.vgg import VGG
 from imgops.nn import Features
 from imgops.style import FastTraining, train_fast
-from imgops.style.arbitrary import normalized, stylize_adain
+from imgops.style.adain import normalized, stylize_adain
 from tests.test_cli import error, imgops
 
 HIDDEN = {"black": (0, 0, 0), "white": (255, 255, 255), "lime": (0, 255, 0)}

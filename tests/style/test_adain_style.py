@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import imgops.style.arbitrary
+import imgops.style.adain
 from imgops.models.adain_decoder import AdaINDecoder
 from imgops.models.vgg import VGG
 from imgops.nn import Features
-from imgops.style.arbitrary import normalized, stylize_adain
+from imgops.style.adain import normalized, stylize_adain
 
 WIDTHS = (3, 4, 5, 6)
 
@@ -171,5 +171,5 @@ def test_bad_input(change, message):
 
 
 def test_examples_run():
-    failed, tried = doctest.testmod(imgops.style.arbitrary, extraglobs={"torch": torch})
+    failed, tried = doctest.testmod(imgops.style.adain, extraglobs={"torch": torch})
     assert (failed, tried) == (0, 1)
