@@ -25,15 +25,8 @@ struct Adain {
 
 using AdainKernel = void (*)(const Adain&, DType, int64_t begin, int64_t end);
 
-#define IMGOPS_DECLARE(isa)                                                    \
-  namespace isa {                                                              \
-  void mean_std(const Adain&, DType, int64_t, int64_t);                        \
-  void adaptive_instance_norm(const Adain&, DType, int64_t, int64_t);          \
-  void adaptive_instance_norm_backward(const Adain&, DType, int64_t, int64_t); \
-  }
-IMGOPS_DECLARE(baseline)
-IMGOPS_DECLARE(avx2)
-IMGOPS_DECLARE(avx512)
-#undef IMGOPS_DECLARE
+IMGOPS_KERNEL(void mean_std(const Adain&, DType, int64_t, int64_t));
+IMGOPS_KERNEL(void adaptive_instance_norm(const Adain&, DType, int64_t, int64_t));
+IMGOPS_KERNEL(void adaptive_instance_norm_backward(const Adain&, DType, int64_t, int64_t));
 
 }  // namespace imgops

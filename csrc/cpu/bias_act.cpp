@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "capability.h"
+#include "epilogue.h"
 #include "parallel.h"
-#include "tensors.h"
 
 namespace imgops {
 namespace {
@@ -13,10 +13,6 @@ namespace {
 constexpr int64_t kChunk = 8192;
 // elements below which a second thread costs more than it saves
 constexpr int64_t kGrain = 16384;
-
-struct Operands {
-  OptionalTensor b, scale, noise;
-};
 
 // The layout of x for a bias along dim: what b (per_channel), scale and noise (per_sample), or their gradients, index.
 BiasAct layout(const Tensor& x, int64_t dim, bool per_channel, bool per_sample) {
@@ -42,31 +38,6 @@ BiasAct layout(const Tensor& x, int64_t dim, bool per_channel, bool per_sample) 
 Tensor prepared(const Tensor& x, int64_t dim, bool per_channel) {
   const Tensor t = dense(x);
   return is_channels_last(t) && per_channel && dim != 1 ? torch::stable::contiguous(t) : t;
-}
-
-Operands operands(const Tensor& x, const OptionalTensor& b, const OptionalTensor& scale, const OptionalTensor& noise,
-                  int64_t dim) {
-  int64_t inner = 1;
-  for (int64_t i = 2; i < x.dim(); ++i) inner *= x.size(i);
-  const int64_t samples = noise.has_value() && noise->dim() > 0 ? noise->size(0) : 1;
-  STD_TORCH_CHECK(samples == 1 || samples == x.size(0), "imgops::bias_act: noise must have 1 or N samples");
-  STD_TORCH_CHECK(!b.has_value() || (dim >= 0 && dim < x.dim()), "imgops::bias_act: dim out of range");
-  STD_TORCH_CHECK((!scale.has_value() && !noise.has_value()) || x.dim() >= 2,
-                  "imgops::bias_act: scale and noise need x of 2 or more dimensions");
-  return {operand(b, x, "b", b.has_value() ? x.size(dim) : 0),
-          operand(scale, x, "scale", scale.has_value() ? x.size(0) * x.size(1) : 0),
-          operand(noise, x, "noise", samples * inner)};
-}
-
-void fill(BiasAct& p, const Operands& t, const std::string& act, double alpha, double gain, double clamp) {
-  p.b = data_of(t.b);
-  p.scale = data_of(t.scale);
-  p.noise = data_of(t.noise);
-  p.noise_stride = t.noise.has_value() && t.noise->size(0) > 1 ? p.inner : 0;
-  p.act = act_of(act);
-  p.alpha = alpha;
-  p.gain = gain;
-  p.clamp = clamp;
 }
 
 void run(BiasActKernel kernel, const BiasAct& p, DType dtype, bool all_channels) {
@@ -105,9 +76,10 @@ void sum_partials(const BiasAct& p, const Tensor& partials, const Tensor& out, b
 Tensor bias_act_cpu(const Tensor& x_any, int64_t dim, const OptionalTensor& b, const OptionalTensor& scale,
                     const OptionalTensor& noise, std::string act, double alpha, double gain, double clamp) {
   const Tensor x = prepared(x_any, dim, b.has_value());
-  const Tensor y = allocate(x, shape_of(x), is_channels_last(x));
+  const std::vector<int64_t> size = shape_of(x);
+  const Tensor y = allocate(x, size, is_channels_last(x));
   if (x.numel() == 0) return in_format(y, is_channels_last(x_any));
-  const Operands t = operands(x, b, scale, noise, dim);
+  const Operands t = operands(x, size, b, scale, noise, dim);
   BiasAct p = layout(x, dim, b.has_value(), scale.has_value() || noise.has_value());
   fill(p, t, act, alpha, gain, clamp);
   p.x = x.data_ptr();
@@ -147,7 +119,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(const Tensor& d
     return {in_format(dx, last), db, dscale, dnoise};
   }
 
-  const Operands t = operands(dy, b, scale, noise, dim);
+  const Operands t = operands(dy, shape_of(dy), b, scale, noise, dim);
   BiasAct p = layout(dy, dim, per_channel, per_sample);
   fill(p, t, act, alpha, gain, clamp);
   const Tensor sum_dz = allocate_sums(dy, {needs_b ? p.outer * p.chunks * p.channels : 0});

@@ -29,14 +29,7 @@ struct BiasAct {
 // out = clamp(gain * act(x * scale + noise + b)) for a range of tasks
 using BiasActKernel = void (*)(const BiasAct&, DType, int64_t begin, int64_t end);
 
-#define IMGOPS_DECLARE(isa)                                        \
-  namespace isa {                                                  \
-  void bias_act(const BiasAct&, DType, int64_t, int64_t);          \
-  void bias_act_backward(const BiasAct&, DType, int64_t, int64_t); \
-  }
-IMGOPS_DECLARE(baseline)
-IMGOPS_DECLARE(avx2)
-IMGOPS_DECLARE(avx512)
-#undef IMGOPS_DECLARE
+IMGOPS_KERNEL(void bias_act(const BiasAct&, DType, int64_t, int64_t));
+IMGOPS_KERNEL(void bias_act_backward(const BiasAct&, DType, int64_t, int64_t));
 
 }  // namespace imgops

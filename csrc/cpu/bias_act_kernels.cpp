@@ -53,8 +53,8 @@ void forward_row(const A* x, A* y, int64_t n, A s, A b, const A* noise, const Li
 struct Tasks {
   int64_t channels, chunks, o, c, k;
 
-  Tasks(const BiasAct& p, int64_t channels, int64_t begin)
-      : channels(channels), chunks(p.chunks), o(begin / p.chunks / channels), c(begin / p.chunks % channels),
+  Tasks(const BiasAct& p, int64_t of_channels, int64_t begin)
+      : channels(of_channels), chunks(p.chunks), o(begin / p.chunks / channels), c(begin / p.chunks % channels),
         k(begin % p.chunks) {}
 
   void next() {
@@ -237,17 +237,7 @@ void dispatch(const BiasAct& p, DType dtype, bool backward, int64_t begin, int64
 }
 
 void dispatch(const BiasAct& p, DType dtype, bool backward, int64_t begin, int64_t end) {
-  switch (p.act) {
-    case Act::linear: return dispatch<Act::linear>(p, dtype, backward, begin, end);
-    case Act::relu: return dispatch<Act::relu>(p, dtype, backward, begin, end);
-    case Act::lrelu: return dispatch<Act::lrelu>(p, dtype, backward, begin, end);
-    case Act::tanh: return dispatch<Act::tanh>(p, dtype, backward, begin, end);
-    case Act::sigmoid: return dispatch<Act::sigmoid>(p, dtype, backward, begin, end);
-    case Act::elu: return dispatch<Act::elu>(p, dtype, backward, begin, end);
-    case Act::selu: return dispatch<Act::selu>(p, dtype, backward, begin, end);
-    case Act::softplus: return dispatch<Act::softplus>(p, dtype, backward, begin, end);
-    case Act::swish: return dispatch<Act::swish>(p, dtype, backward, begin, end);
-  }
+  with_act(p.act, [&](auto act) { dispatch<decltype(act)::value>(p, dtype, backward, begin, end); });
 }
 
 }  // namespace

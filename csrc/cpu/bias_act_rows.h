@@ -92,17 +92,7 @@ inline void pre_activation_interleaved(const A* x, A* z, int64_t n, const A* s, 
 
 template <class A>
 inline void finish_row(Act act, const A* z, A* y, int64_t n, const Limits<A>& limits) {
-  switch (act) {
-    case Act::linear: return finish_row<Act::linear>(z, y, n, limits);
-    case Act::relu: return finish_row<Act::relu>(z, y, n, limits);
-    case Act::lrelu: return finish_row<Act::lrelu>(z, y, n, limits);
-    case Act::tanh: return finish_row<Act::tanh>(z, y, n, limits);
-    case Act::sigmoid: return finish_row<Act::sigmoid>(z, y, n, limits);
-    case Act::elu: return finish_row<Act::elu>(z, y, n, limits);
-    case Act::selu: return finish_row<Act::selu>(z, y, n, limits);
-    case Act::softplus: return finish_row<Act::softplus>(z, y, n, limits);
-    case Act::swish: return finish_row<Act::swish>(z, y, n, limits);
-  }
+  with_act(act, [&](auto constant) { finish_row<decltype(constant)::value>(z, y, n, limits); });
 }
 
 }  // namespace IMGOPS_ISA

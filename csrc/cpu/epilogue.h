@@ -1,4 +1,4 @@
-// The bias_act that another op ends with.
+// The parameters of a bias_act, alone or as what another op ends with.
 #pragma once
 
 #include "bias_act.h"
@@ -6,36 +6,15 @@
 
 namespace imgops {
 
-// The epilogue's operands, alive as long as the plan that points at them.
-class Epilogue {
- public:
-  // of an output like `like`, of the given size
-  Epilogue(const Tensor& like, const std::vector<int64_t>& size, const OptionalTensor& b, const OptionalTensor& scale,
-           const OptionalTensor& noise, const std::string& act, double alpha, double gain, double clamp)
-      : act_(act_of(act)), alpha_(alpha), gain_(gain), clamp_(clamp) {
-    const int64_t samples = noise.has_value() && noise->dim() > 0 ? noise->size(0) : 1;
-    STD_TORCH_CHECK(samples == 1 || samples == size[0], "imgops: noise must have 1 or N samples");
-    b_ = operand(b, like, "b", size[1]);
-    scale_ = operand(scale, like, "scale", size[0] * size[1]);
-    noise_ = operand(noise, like, "noise", samples * size[2] * size[3]);
-  }
-
-  void fill(BiasAct& e, const std::vector<int64_t>& size) const {
-    e.channels = size[1];
-    e.act = act_;
-    e.alpha = alpha_;
-    e.gain = gain_;
-    e.clamp = clamp_;
-    e.b = data_of(b_);
-    e.scale = data_of(scale_);
-    e.noise = data_of(noise_);
-    e.noise_stride = noise_.has_value() && noise_->size(0) > 1 ? size[2] * size[3] : 0;
-  }
-
- private:
-  OptionalTensor b_, scale_, noise_;
-  Act act_;
-  double alpha_, gain_, clamp_;
-};
+inline void fill(BiasAct& p, const Operands& t, const std::string& act, double alpha, double gain, double clamp) {
+  p.b = data_of(t.b);
+  p.scale = data_of(t.scale);
+  p.noise = data_of(t.noise);
+  p.noise_stride = t.noise_stride;
+  p.act = act_of(act);
+  p.alpha = alpha;
+  p.gain = gain;
+  p.clamp = clamp;
+}
 
 }  // namespace imgops

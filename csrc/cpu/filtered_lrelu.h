@@ -87,13 +87,6 @@ struct FilteredLrelu {
 
 using FilteredLreluKernel = void (*)(const FilteredLrelu&, DType, void* scratch, int64_t begin, int64_t end);
 
-#define IMGOPS_DECLARE(isa)                                                  \
-  namespace isa {                                                            \
-  void filtered_lrelu(const FilteredLrelu&, DType, void*, int64_t, int64_t); \
-  }
-IMGOPS_DECLARE(baseline)
-IMGOPS_DECLARE(avx2)
-IMGOPS_DECLARE(avx512)
-#undef IMGOPS_DECLARE
+IMGOPS_KERNEL(void filtered_lrelu(const FilteredLrelu&, DType, void*, int64_t, int64_t));
 
 }  // namespace imgops

@@ -180,21 +180,21 @@ struct Lrelu {
   // z = clamp(gain * lrelu(z)) of n pixels; and the codes into two bits of each byte, `shift` from its lowest
   template <bool kClamped, bool kCodes>
   void activate(A* pixels, uint8_t* codes, int shift, int64_t n) const {
-    const V slope = V{} + this->slope, gain = V{} + this->gain, hi = V{} + this->hi, lo = -hi;
+    const V slopes = V{} + slope, gains = V{} + gain, high = V{} + hi, low = -high;
     const Ints negative = Ints{} + (1 << shift), clamped = Ints{} + (2 << shift), none{};
     V* z = reinterpret_cast<V*>(pixels);
     for (int64_t i = 0; i < n * kVectors<A>; ++i) {
-      V y = (z[i] > A(0) ? z[i] : z[i] * slope) * gain;
+      V y = (z[i] > A(0) ? z[i] : z[i] * slopes) * gains;
       if constexpr (kCodes) {
         Ints code = z[i] > A(0) ? none : negative;
         // a NaN has no slope either
-        if constexpr (kClamped) code |= ((y < A(0) ? -y : y) < hi) ? none : clamped;
+        if constexpr (kClamped) code |= ((y < A(0) ? -y : y) < high) ? none : clamped;
         reinterpret_cast<Codes*>(codes)[i] |= __builtin_convertvector(code, Codes);
       }
       if constexpr (kClamped) {
         // a NaN fails both comparisons and passes through
-        y = lo > y ? lo : y;
-        y = hi < y ? hi : y;
+        y = low > y ? low : y;
+        y = high < y ? high : y;
       }
       z[i] = y;
     }

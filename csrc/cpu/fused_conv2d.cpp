@@ -45,8 +45,9 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   const std::vector<int64_t> size{p.samples, p.outputs, p.out_h, p.out_w};
   const Tensor y = allocate(x, size), kept = keep ? allocate(x, size) : allocate(x, {0});
   if (y.numel() == 0) return {in_format(y, last), keep ? in_format(kept, last) : kept};
-  const Epilogue epilogue(x, size, b, scale, noise, act, alpha, gain, clamp);
-  epilogue.fill(p.epilogue, size);
+  const Operands t = operands(x, size, b, scale, noise);
+  p.epilogue.channels = p.outputs;
+  fill(p.epilogue, t, act, alpha, gain, clamp);
   const OptionalTensor styles = operand(styles_any, x, "styles", p.samples * p.inputs);
   for (int64_t d = 0; d < 4; ++d) p.weight_strides[d] = weight.stride(d);
   p.x = x.data_ptr();

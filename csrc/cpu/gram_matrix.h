@@ -73,20 +73,13 @@ struct ChannelMix {
   int64_t scratch() const { return (groups() * depths() + 1) * kPanel + 2 * kPanelWidth * kPanelWidth; }
 };
 
-#define IMGOPS_DECLARE(isa)                                                                           \
-  namespace isa {                                                                                     \
-  /* sums [samples, chunks, channels] of the pixels of a range of chunks, in float64 */               \
-  void channel_sums(const Features&, DType, double* sums, void* scratch, int64_t begin, int64_t end); \
-  /* the sums of a range of tasks; then out from them, for a range of block rows of all samples */    \
-  void gram_sums(const GramMatrix&, DType, void* scratch, int64_t begin, int64_t end);                \
-  void gram_finish(const GramMatrix&, DType, int64_t begin, int64_t end);                             \
-  /* the panels of a range of blocks of all samples' weights; then y for a range of tasks */          \
-  void mix_panels(const ChannelMix&, DType, int64_t begin, int64_t end);                              \
-  void mix_channels(const ChannelMix&, DType, void* scratch, int64_t begin, int64_t end);             \
-  }
-IMGOPS_DECLARE(baseline)
-IMGOPS_DECLARE(avx2)
-IMGOPS_DECLARE(avx512)
-#undef IMGOPS_DECLARE
+// sums [samples, chunks, channels] of the pixels of a range of chunks, in float64
+IMGOPS_KERNEL(void channel_sums(const Features&, DType, double* sums, void* scratch, int64_t begin, int64_t end));
+// the sums of a range of tasks; then out from them, for a range of block rows of all samples
+IMGOPS_KERNEL(void gram_sums(const GramMatrix&, DType, void* scratch, int64_t begin, int64_t end));
+IMGOPS_KERNEL(void gram_finish(const GramMatrix&, DType, int64_t begin, int64_t end));
+// the panels of a range of blocks of all samples' weights; then y for a range of tasks
+IMGOPS_KERNEL(void mix_panels(const ChannelMix&, DType, int64_t begin, int64_t end));
+IMGOPS_KERNEL(void mix_channels(const ChannelMix&, DType, void* scratch, int64_t begin, int64_t end));
 
 }  // namespace imgops

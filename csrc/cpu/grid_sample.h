@@ -50,14 +50,7 @@ using GridSampleKernel = void (*)(const GridSample&, DType, int64_t begin, int64
 // taps, and a block of dx
 using GridSampleBackwardKernel = GridSampleKernel;
 
-#define IMGOPS_DECLARE(isa)                                                     \
-  namespace isa {                                                               \
-  void grid_sample(const GridSample&, DType, int64_t, int64_t, void*);          \
-  void grid_sample_backward(const GridSample&, DType, int64_t, int64_t, void*); \
-  }
-IMGOPS_DECLARE(baseline)
-IMGOPS_DECLARE(avx2)
-IMGOPS_DECLARE(avx512)
-#undef IMGOPS_DECLARE
+IMGOPS_KERNEL(void grid_sample(const GridSample&, DType, int64_t, int64_t, void*));
+IMGOPS_KERNEL(void grid_sample_backward(const GridSample&, DType, int64_t, int64_t, void*));
 
 }  // namespace imgops

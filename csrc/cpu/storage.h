@@ -13,6 +13,18 @@
 #define IMGOPS_ISA baseline
 #endif
 
+// Declares a kernel in the namespace of every instruction set that setup.py has flags for.
+#define IMGOPS_KERNEL(...) \
+  namespace baseline {     \
+  __VA_ARGS__;             \
+  }                        \
+  namespace avx2 {         \
+  __VA_ARGS__;             \
+  }                        \
+  namespace avx512 {       \
+  __VA_ARGS__;             \
+  }
+
 namespace imgops {
 
 enum class DType : int { f64, f32, f16, bf16 };

@@ -92,13 +92,14 @@ std::tuple<Tensor, Tensor> upfirdn2d_bias_act_cpu(const Tensor& x_any, const Opt
   const Tensor x = dense(x_any);
   Problem problem(x, f, up, down, padding, flip_filter, gain);
   const std::vector<int64_t> size = problem.output_size(x);
-  const Epilogue epilogue(x, size, b, scale, noise, act, alpha, act_gain, clamp);
+  const Operands t = operands(x, size, b, scale, noise);
   const Tensor y = allocate(x, size, is_channels_last(x)),
                filtered = keep ? allocate(x, size, is_channels_last(x)) : allocate(x, {0});
   if (y.numel() == 0) return {y, filtered};
   Upfirdn2d p;
   p.has_epilogue = true;
-  epilogue.fill(p.epilogue, size);
+  p.epilogue.channels = size[1];
+  fill(p.epilogue, t, act, alpha, act_gain, clamp);
   p.filtered = keep ? filtered.data_ptr() : nullptr;
   filter(p, x, problem.f, problem.plan_x, problem.plan_y, y);
   return {y, filtered};

@@ -26,13 +26,6 @@ struct Upfirdn2d : Resampling {
 
 using Upfirdn2dKernel = void (*)(const Upfirdn2d&, DType, void* scratch, int64_t begin, int64_t end);
 
-#define IMGOPS_DECLARE(isa)                                         \
-  namespace isa {                                                   \
-  void upfirdn2d(const Upfirdn2d&, DType, void*, int64_t, int64_t); \
-  }
-IMGOPS_DECLARE(baseline)
-IMGOPS_DECLARE(avx2)
-IMGOPS_DECLARE(avx512)
-#undef IMGOPS_DECLARE
+IMGOPS_KERNEL(void upfirdn2d(const Upfirdn2d&, DType, void*, int64_t, int64_t));
 
 }  // namespace imgops

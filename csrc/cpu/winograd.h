@@ -119,15 +119,8 @@ using WinogradWeightsKernel = void (*)(const Winograd&, DType, int64_t begin, in
 using WinogradKernel = void (*)(const Winograd&, DType, void* scratch, int64_t begin, int64_t end);
 using WinogradGradientKernel = void (*)(const WinogradGradient&, DType, void* scratch, int64_t begin, int64_t end);
 
-#define IMGOPS_DECLARE(isa)                                                        \
-  namespace isa {                                                                  \
-  void winograd_weights(const Winograd&, DType, int64_t, int64_t);                 \
-  void winograd(const Winograd&, DType, void*, int64_t, int64_t);                  \
-  void winograd_gradient(const WinogradGradient&, DType, void*, int64_t, int64_t); \
-  }
-IMGOPS_DECLARE(baseline)
-IMGOPS_DECLARE(avx2)
-IMGOPS_DECLARE(avx512)
-#undef IMGOPS_DECLARE
+IMGOPS_KERNEL(void winograd_weights(const Winograd&, DType, int64_t, int64_t));
+IMGOPS_KERNEL(void winograd(const Winograd&, DType, void*, int64_t, int64_t));
+IMGOPS_KERNEL(void winograd_gradient(const WinogradGradient&, DType, void*, int64_t, int64_t));
 
 }  // namespace imgops

@@ -6,25 +6,6 @@ namespace {
 
 constexpr int kWaves = 64;
 
-struct Operands {
-  OptionalTensor b, scale, noise;
-};
-
-Operands operands(const Tensor& x, const OptionalTensor& b, const OptionalTensor& scale, const OptionalTensor& noise,
-                  int64_t dim) {
-  int64_t inner = 1;
-  for (int64_t i = 2; i < x.dim(); ++i) inner *= x.size(i);
-  const int64_t samples = noise.has_value() && noise->dim() > 0 ? noise->size(0) : 1;
-  STD_TORCH_CHECK(!b.has_value() || (dim >= 0 && dim < x.dim()), "imgops::bias_act: dim out of range");
-  STD_TORCH_CHECK((!scale.has_value() && !noise.has_value()) || (dim == 1 && x.dim() >= 2),
-                  "imgops::bias_act: scale and noise need dim = 1");
-  STD_TORCH_CHECK(!noise.has_value() || samples == 1 || samples == x.size(0),
-                  "imgops::bias_act: noise must have 1 or N samples");
-  return {operand(b, x, "b", b.has_value() ? x.size(dim) : 0),
-          operand(scale, x, "scale", scale.has_value() ? x.size(0) * x.size(1) : 0),
-          operand(noise, x, "noise", samples * inner)};
-}
-
 // How memory is cut for the kernels; x is dense in one of the two formats.
 struct Plan {
   bool columns = false, vectorised = false;
@@ -102,7 +83,7 @@ Args<T> arguments(const Plan& plan, const Operands& t, Act act, double alpha, do
   p.outer = plan.outer;
   p.channels = plan.channels;
   p.inner = plan.inner;
-  p.noise_stride = t.noise.has_value() && t.noise->size(0) > 1 ? plan.inner : 0;
+  p.noise_stride = t.noise_stride;
   p.pieces = plan.pieces;
   p.per_task = plan.per_task;
   p.vectors = plan.vectors;
@@ -129,7 +110,7 @@ Tensor bias_act(const Tensor& x_, int64_t dim, const OptionalTensor& b, const Op
   const Launch launch(x_);
   const bool channels_last = is_channels_last(x_);
   const Tensor x = in_format(x_, channels_last);
-  const Operands t = operands(x, b, scale, noise, dim);
+  const Operands t = operands(x, shape_of(x), b, scale, noise, dim);
   const Tensor out = allocate(x, shape_of(x), x.scalar_type(), channels_last);
   if (x.numel() == 0) return out;
   Plan plan = shape(x, channels_last, dim, t.b.has_value(), t.scale.has_value() || t.noise.has_value());
@@ -180,7 +161,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(const Tensor& dy_, 
   OptionalTensor x, y;
   if (x_.has_value()) x = in_format(*x_, channels_last);
   if (!x && y_.has_value()) y = in_format(*y_, channels_last);
-  const Operands t = operands(dy, b, scale, noise, dim);
+  const Operands t = operands(dy, shape_of(dy), b, scale, noise, dim);
   const Tensor dx = allocate(dy, shape_of(dy), dy.scalar_type(), channels_last);
   const ScalarType acc_type = accumulation_type(dy);
 

@@ -127,22 +127,6 @@ __device__ __forceinline__ A group_sum(A v, int width) {
   return v;
 }
 
-// Call f with the activation as a compile-time constant.
-template <class F>
-__device__ __forceinline__ void with_act(Act act, const F& f) {
-  switch (act) {
-    case Act::linear: return f(std::integral_constant<Act, Act::linear>{});
-    case Act::relu: return f(std::integral_constant<Act, Act::relu>{});
-    case Act::lrelu: return f(std::integral_constant<Act, Act::lrelu>{});
-    case Act::tanh: return f(std::integral_constant<Act, Act::tanh>{});
-    case Act::sigmoid: return f(std::integral_constant<Act, Act::sigmoid>{});
-    case Act::elu: return f(std::integral_constant<Act, Act::elu>{});
-    case Act::selu: return f(std::integral_constant<Act, Act::selu>{});
-    case Act::softplus: return f(std::integral_constant<Act, Act::softplus>{});
-    case Act::swish: return f(std::integral_constant<Act, Act::swish>{});
-  }
-}
-
 // NaN fails both comparisons, and so stays
 template <class A>
 __device__ __forceinline__ A clamped(A v, A limit) {

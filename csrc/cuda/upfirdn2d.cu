@@ -11,7 +11,7 @@ constexpr int kWaves = 32;
 constexpr int64_t kSharedBytes = 48 * 1024 - 512;
 
 struct Options {
-  OptionalTensor b, scale, noise;
+  Operands operands;
   bool fused = false, keep = false;
   Act act = Act::linear;
   double alpha = 0, gain = 1, clamp = -1;
@@ -43,10 +43,10 @@ Resample<In, Out> resample(const Problem& q, const Filter& f, const Options& o) 
   p.pad_x = int(q.padding[0]);
   p.pad_y = int(q.padding[2]);
   p.f = f;
-  p.epilogue.b = pointer<A>(o.b);
-  p.epilogue.scale = pointer<A>(o.scale);
-  p.epilogue.noise = pointer<A>(o.noise);
-  p.epilogue.noise_stride = o.noise.has_value() && o.noise->size(0) > 1 ? q.out_h * q.out_w : 0;
+  p.epilogue.b = pointer<A>(o.operands.b);
+  p.epilogue.scale = pointer<A>(o.operands.scale);
+  p.epilogue.noise = pointer<A>(o.operands.noise);
+  p.epilogue.noise_stride = o.operands.noise_stride;
   p.epilogue.fused = o.fused;
   p.epilogue.act = o.act;
   p.epilogue.alpha = A(o.alpha);
@@ -162,15 +162,8 @@ std::tuple<Tensor, Tensor> run(const Tensor& x, const OptionalTensor& f, const s
   q.out_h = (extent_y - filter.h + down[1]) / down[1];
   STD_TORCH_CHECK(q.out_w >= 1 && q.out_h >= 1, "imgops::upfirdn2d: the output has no pixels");
 
-  const int64_t n = x.size(0), c = x.size(1);
-  const int64_t noise_samples = o.noise.has_value() && o.noise->dim() > 0 ? o.noise->size(0) : 1;
-  STD_TORCH_CHECK(noise_samples == 1 || noise_samples == n,
-                  "imgops::upfirdn2d_bias_act: noise must have 1 or N samples");
-  o.b = operand(o.b, x, "b", c);
-  o.scale = operand(o.scale, x, "scale", n * c);
-  o.noise = operand(o.noise, x, "noise", noise_samples * q.out_h * q.out_w);
-
-  const std::vector<int64_t> size{n, c, q.out_h, q.out_w};
+  const std::vector<int64_t> size{x.size(0), x.size(1), q.out_h, q.out_w};
+  o.operands = operands(x, size, o.operands.b, o.operands.scale, o.operands.noise);
   const Tensor y = allocate(x, size, x.scalar_type(), q.channels_last);
   const std::vector<int64_t> kept = o.keep ? size : std::vector<int64_t>{0};
   const Tensor filtered = allocate(x, kept, x.scalar_type(), o.keep && q.channels_last);
@@ -207,7 +200,7 @@ std::tuple<Tensor, Tensor> upfirdn2d_bias_act(const Tensor& x, const OptionalTen
                                               double gain, const OptionalTensor& b, const OptionalTensor& scale,
                                               const OptionalTensor& noise, std::string act, double alpha,
                                               double act_gain, double clamp, bool keep) {
-  const Options o{b, scale, noise, true, keep, act_of(act), alpha, act_gain, clamp};
+  const Options o{{b, scale, noise}, true, keep, act_of(act), alpha, act_gain, clamp};
   return run(x, f, up, down, padding, flip_filter, gain, o, is_channels_last(x));
 }
 

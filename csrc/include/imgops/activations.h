@@ -1,6 +1,8 @@
 // The activations of bias_act and their slopes, shared by the CPU and CUDA kernels.
 #pragma once
 
+#include <type_traits>
+
 #include "math.h"
 
 namespace imgops {
@@ -63,6 +65,22 @@ IMGOPS_HD A slope(A z, A alpha) {
   if constexpr (act == Act::swish) {
     const A s = sigmoid(z);
     return s * (A(1) + z * (A(1) - s));
+  }
+}
+
+// Call f with the activation as a compile-time constant.
+template <class F>
+IMGOPS_DEVICE void with_act(Act act, const F& f) {
+  switch (act) {
+    case Act::linear: return f(std::integral_constant<Act, Act::linear>{});
+    case Act::relu: return f(std::integral_constant<Act, Act::relu>{});
+    case Act::lrelu: return f(std::integral_constant<Act, Act::lrelu>{});
+    case Act::tanh: return f(std::integral_constant<Act, Act::tanh>{});
+    case Act::sigmoid: return f(std::integral_constant<Act, Act::sigmoid>{});
+    case Act::elu: return f(std::integral_constant<Act, Act::elu>{});
+    case Act::selu: return f(std::integral_constant<Act, Act::selu>{});
+    case Act::softplus: return f(std::integral_constant<Act, Act::softplus>{});
+    case Act::swish: return f(std::integral_constant<Act, Act::swish>{});
   }
 }
 

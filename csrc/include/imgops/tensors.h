@@ -75,4 +75,27 @@ inline OptionalTensor operand(const OptionalTensor& t, const Tensor& x, const ch
   return torch::stable::contiguous(*t);
 }
 
+// b, scale and noise as bias_act's kernels read them; they live as long as what points at them. Hidden as Tensor is.
+struct __attribute__((visibility("hidden"))) Operands {
+  OptionalTensor b, scale, noise;
+  // elements of noise from one sample to the next
+  int64_t noise_stride = 0;
+};
+
+// Those of a tensor of this size [N, C, ...], beside x in its accumulation dtype; b along dim.
+inline Operands operands(const Tensor& x, const std::vector<int64_t>& size, const OptionalTensor& b,
+                         const OptionalTensor& scale, const OptionalTensor& noise, int64_t dim = 1) {
+  const int64_t ndim = static_cast<int64_t>(size.size());
+  STD_TORCH_CHECK(!b.has_value() || (dim >= 0 && dim < ndim), "imgops: dim must be in [0, ", ndim, "); got ", dim);
+  STD_TORCH_CHECK((!scale.has_value() && !noise.has_value()) || (dim == 1 && ndim >= 2),
+                  "imgops: scale and noise need dim = 1");
+  const int64_t samples = noise.has_value() && noise->dim() > 0 ? noise->size(0) : 1;
+  STD_TORCH_CHECK(samples == 1 || samples == size[0], "imgops: noise must have 1 or N samples");
+  int64_t inner = 1;
+  for (int64_t i = 2; i < ndim; ++i) inner *= size[i];
+  return {operand(b, x, "b", b.has_value() ? size[dim] : 0),
+          operand(scale, x, "scale", scale.has_value() ? size[0] * size[1] : 0),
+          operand(noise, x, "noise", samples * inner), samples > 1 ? inner : 0};
+}
+
 }  // namespace imgops
