@@ -6,52 +6,28 @@ import ctypes
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import torch
 
+from tests.op_specs import Comparison
+
 #: the side that the others are held against, and the one among them that one writes first
 OURS, OBVIOUS = "imgops", "eager"
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A named problem; ``sides`` maps each form's name to a call that solves it, "imgops" among them.
-
-    The calls return a tensor, or tensors, that all sides must agree on to ``tolerance`` of their norm. (Not of the
-    largest element: in float32 the sides of a kink, such as leaky ReLU's, change places for one pixel in millions.)
-    ``goal``: how many times faster than the fastest other side imgops means to be; ``obvious_goal``: than the one named
-    "eager", the form that one writes first. ``memory``: "fresh", where PyTorch's results lie in pages that the kernel
-    maps for each, as in a training step, whose activations are freed before the next; "reused", where they lie in the
-    pages of those before; None leaves it to the C library, which maps those above 32 MiB and for the others changes its
-    mind.
-    """
-
-    op: str
-    name: str
-    sides: Mapping[str, Callable[[], Any]]
-    goal: float | None = None
-    obvious_goal: float | None = None
-    tolerance: float = 1e-4
-    memory: str | None = None
-
-    @property
-    def id(self) -> str:
-        return f"{self.op}: {self.name}"
-
-    def check(self) -> None:
-        """Arrange the memory; raise AssertionError unless every side computes the same: a wrong result has no speed."""
-        if self.memory is not None:
-            _arrange_memory(self.memory)
-        expected = _tensors(self.sides[OURS]())
-        for side, call in self.sides.items():
-            for actual, wanted in zip(_tensors(call()), expected, strict=True):
-                error = float((actual.detach() - wanted.detach()).norm() / wanted.detach().norm().clamp(min=1e-12))
-                if not error < self.tolerance:
-                    raise AssertionError(f"{self.id}: {side} differs from {OURS} by {error:.1e}")
+def check(comparison: Comparison) -> None:
+    """Arrange the memory; raise AssertionError unless every side computes the same: a wrong result has no speed."""
+    if comparison.memory is not None:
+        _arrange_memory(comparison.memory)
+    expected = _tensors(comparison.sides[OURS]())
+    for side, call in comparison.sides.items():
+        for actual, wanted in zip(_tensors(call()), expected, strict=True):
+            error = float((actual.detach() - wanted.detach()).norm() / wanted.detach().norm().clamp(min=1e-12))
+            if not error < comparison.tolerance:
+                raise AssertionError(f"{comparison.id}: {side} differs from {OURS} by {error:.1e}")
 
 
 def _tensors(result: Any) -> list[torch.Tensor]:
@@ -71,7 +47,7 @@ def _arrange_memory(kind: str) -> None:
 
 def medians(comparison: Comparison, seconds: float, least: int = 5) -> dict[str, float]:
     """Median seconds of each side, timed in turns so that what else the machine does falls on all of them."""
-    comparison.check()
+    check(comparison)
     times: dict[str, list[float]] = {side: [] for side in comparison.sides}
     deadline = time.perf_counter() + seconds
     while len(times[OURS]) < least or time.perf_counter() < deadline:
@@ -94,7 +70,7 @@ def names(make: Make) -> list[tuple[str, str]]:
 def time_side(benchmark: Any, make: Make, problem: str, side: str) -> None:
     """Time one side of a problem with pytest-benchmark's fixture, after all sides were checked."""
     comparison = _made(make)[problem]
-    comparison.check()
+    check(comparison)
     benchmark.group = comparison.id
     benchmark(comparison.sides[side])
 

@@ -19,9 +19,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .gpu_cases import Case, cases
-from .gpu_record import BUILD, RESULTS, ROOT, add_out, read, same, wrong_backends
-from .gpu_sections import SECTIONS
+from tests.op_specs import Case, cases
+
+from .gpu.sections import SECTIONS
+from .record import BUILD, RESULTS, ROOT, add_out, read, same, wrong_backends
 from .report import README_ROWS, markdown
 
 PAGE, README = ROOT / "docs" / "performance.md", ROOT / "README.md"
@@ -304,7 +305,7 @@ def page(results: Path = RESULTS) -> str:
         kernel to start, one forward and two backward. It is no measurement. `wasserstein_loss`, most of whose
         work is in the roots of matrices, is left out.""")
     lines += [*floors(), "", f"## What the kernels take on {TARGET}"]
-    lines += _paragraph(f"""Read off the compiled code by `python -m benchmarks.gpu_resources`, whose record has the
+    lines += _paragraph(f"""Read off the compiled code by `python -m benchmarks.gpu.resources`, whose record has the
         other targets as well. Loads and stores are the instructions that move global memory, over all launches of the
         record, of PTX for Triton and of machine code for CUDA. "Issued" are the instructions that warps issue for 32
         values of the largest tensor of a launch, each loop counted once; in the time that its memory takes to read and

@@ -25,21 +25,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from .comparison import OBVIOUS, OURS, medians
-from .gpu_record import BUILD, RESULTS, ROOT, add_out, machine
+from tests.op_specs import SHEETS, Comparison
 
-MODULES = (
-    "bench_upfirdn2d",
-    "bench_bias_act",
-    "bench_adain",
-    "bench_dream",
-    "bench_filtered_lrelu",
-    "bench_gram_matrix",
-    "bench_grid_sample",
-    "bench_modulated_conv2d",
-    "bench_style",
-    "bench_training",
-)
+from .comparison import OBVIOUS, OURS, medians
+from .record import BUILD, RESULTS, ROOT, add_out, machine
+
+#: what is timed beside the ops, each a module of this folder
+MODULES = ("bench_dream", "bench_style", "bench_training")
 #: the record that is kept with the code, and where a run goes unless asked to go there
 KEPT, OUT = RESULTS / "cpu.json", BUILD / "benchmarks" / "cpu.json"
 #: rows are of one record only where all of these are the same
@@ -92,19 +84,23 @@ def markdown(record: dict[str, Any], chosen: Sequence[str] = ()) -> str:
     return "\n".join([*lines, "", f"Medians on {on['threads']} threads of {on['device']}, torch {on['torch']}."])
 
 
+def comparisons(source: str) -> Sequence[Comparison]:
+    """The rows of an op's fact sheet, or of a module."""
+    if source in SHEETS:
+        return SHEETS[source].comparisons()
+    return importlib.import_module(f"benchmarks.{source}").comparisons()
+
+
 def problems() -> dict[str, list[str]]:
-    """The names of the problems of each module."""
-    return {
-        name: [comparison.id for comparison in importlib.import_module(f"benchmarks.{name}").comparisons()]
-        for name in MODULES
-    }
+    """The names of the problems of each op and module."""
+    return {source: [comparison.id for comparison in comparisons(source)] for source in (*SHEETS, *MODULES)}
 
 
-def measure(module: str, only: str, seconds: float) -> list[dict[str, Any]]:
-    """A row for each problem of the module whose name holds ``only``."""
+def measure(source: str, only: str, seconds: float) -> list[dict[str, Any]]:
+    """A row for each problem of an op or a module whose name holds ``only``."""
     torch.manual_seed(0)
     rows = []
-    for comparison in importlib.import_module(f"benchmarks.{module}").comparisons():
+    for comparison in comparisons(source):
         if only in comparison.id:
             times = medians(comparison, seconds)
             goals = {"goal": comparison.goal, "obvious_goal": comparison.obvious_goal}

@@ -7,45 +7,18 @@ import sys
 
 import pytest
 import torch
-import torch.nn.functional as F
-from ops.test_orders import SAMPLES
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 import imgops
-from imgops import reference
 from imgops.ops._common import STATUSES
 from imgops.ops._registration import _NAMESPACES
-from imgops.reference.upfirdn2d import upfirdn2d
+from tests.op_specs import SCHEMAS, SHEETS
 
 pytestmark = pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, reason="the CPU extension is not built")
 
 
-def slopes(x, codes, fu, fd, up, down, padding_up, padding_down, flip, gain_up, gain_down, *_):
-    high = upfirdn2d(x, fu, (up, up), (1, 1), padding_up, flip, gain_up)
-    return upfirdn2d(high, fd, (1, 1), (down, down), padding_down, flip, gain_down)
-
-
-def convolution(x, weight, *arguments):
-    stride, padding, up, _ = arguments[-4:]
-    if up > 1:
-        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
-    return F.conv2d(F.pad(x, padding), weight, stride=stride)
-
-
 #: plain operators that sum the same products; an op that is not here sums none
-PLAIN = {
-    "upfirdn2d": upfirdn2d,
-    "upfirdn2d_bias_act": lambda *a: upfirdn2d(*a[:7]),
-    "filtered_lrelu": lambda *a: reference.filtered_lrelu.filtered_lrelu(*a[:-1]),
-    "filtered_lrelu_slopes": slopes,
-    "fused_conv2d": convolution,
-    "conv2d_weight_gradient": lambda dy, x, stride, padding: torch.nn.grad.conv2d_weight(
-        F.pad(x, padding), (dy.shape[1], x.shape[1], 3, 3), dy, stride=stride
-    ),
-    "gram_matrix": lambda x, _: reference.gram_matrix.gram_matrix(x, 1),
-    "feature_statistics": lambda x: reference.gram_matrix.feature_statistics(x),
-    "mix_channels": lambda x, weight, *_: weight @ x.flatten(2),
-}
+PRODUCTS = {name: plain for sheet in SHEETS.values() for name, plain in sheet.products.items()}
 
 
 def count(function, *arguments):
@@ -57,23 +30,24 @@ def count(function, *arguments):
 @pytest.mark.parametrize("name", sorted(vars(_NAMESPACES["imgops"])))
 def test_every_op(name):
     assert getattr(torch.ops.imgops, name) in flop_registry
-    arguments = SAMPLES[name]()
-    expected = count(PLAIN[name], *arguments) if name in PLAIN else 0
+    arguments = SCHEMAS[name]()
+    expected = count(PRODUCTS[name], *arguments) if name in PRODUCTS else 0
     assert count(getattr(_NAMESPACES["imgops"], name), *arguments) == expected
-    assert (expected > 0) == (name in PLAIN)
+    assert (expected > 0) == (name in PRODUCTS)
 
 
 @pytest.mark.parametrize(("stride", "up"), [(1, 1), (2, 1), (1, 2)])
 def test_a_convolution_and_its_gradients(stride, up):
     x, weight = torch.randn(2, 64, 16, 16, requires_grad=True), torch.randn(64, 64, 3, 3, requires_grad=True)
-    arguments = *[None] * 4, "linear", 0.0, 1.0, -1.0, stride, [1, 1, 1, 1] if up == 1 else [0] * 4, up, False
+    padding = [1, 1, 1, 1] if up == 1 else [0] * 4
+    arguments = None, stride, padding, up, None, None, None, "linear", 0.0, 1.0, -1.0, False
 
     def passes(function):
         with torch.enable_grad():
             y = function(x, weight, *arguments)
             torch.autograd.grad((y if isinstance(y, torch.Tensor) else y[0]).sum(), [x, weight])
 
-    assert count(passes, _NAMESPACES["imgops"].fused_conv2d) == count(passes, convolution)
+    assert count(passes, _NAMESPACES["imgops"].fused_conv2d) == count(passes, PRODUCTS["fused_conv2d"])
 
 
 def test_both_passes_of_a_style_loss():

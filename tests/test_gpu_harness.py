@@ -20,19 +20,25 @@ from imgops import _backend
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import eager, gpu, gpu_cases, gpu_record, gpu_timing, performance
-from benchmarks import gpu_correctness as correctness
-from benchmarks.gpu_problems import problems
-from benchmarks.gpu_sections import SECTIONS, Context
-from benchmarks.gpu_workers import spread
+from benchmarks import performance
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import correctness, timing
+from benchmarks.gpu.sections import SECTIONS, Context
+from benchmarks.gpu.workers import spread
+from benchmarks.record import IDENTITY, Record, output_of
+from tests.op_specs import FORWARD_ONLY, SHEETS, as_tuple, cases
+from tests.op_specs.bias_act import bias_act_case
+from tests.op_specs.filtered_lrelu import filtered_case
+from tests.op_specs.modulated_conv2d import modulated_case
+from tests.op_specs.upfirdn2d import resample_case
 
 ROOT = Path(__file__).resolve().parent.parent
 #: problems of which the dry run has but one kind
 MORE_CASES = [
-    gpu_cases.modulated_case(2, 4, 3, 8, torch.float32),
-    gpu_cases.modulated_case(2, 4, 3, 8, torch.float32, down=2),
-    gpu_cases.filtered_case((1, 2, 9, 7), torch.float32, up=4),
-    gpu_cases.filtered_case((1, 2, 9, 7), torch.float32, radial=True),
+    modulated_case(2, 4, 3, 8, torch.float32),
+    modulated_case(2, 4, 3, 8, torch.float32, down=2),
+    filtered_case((1, 2, 9, 7), torch.float32, up=4),
+    filtered_case((1, 2, 9, 7), torch.float32, radial=True),
 ]
 
 
@@ -50,12 +56,12 @@ def harness(*arguments, **environment):
 @pytest.mark.slow
 def test_dry_run(tmp_path):
     """Every section ends, leaves nothing out, and says on which machine it ran; no check fails."""
-    result = harness("--out", tmp_path, "--against", "bias_act=benchmarks.eager:bias_act")
+    result = harness("--out", tmp_path, "--against", "bias_act=tests.op_specs.bias_act:eager")
     assert result.returncode == 0, result.stdout + result.stderr
     for section in [name for name, (_, limit) in SECTIONS.items() if limit]:
         data = json.loads((tmp_path / f"gpu-{section}.json").read_text())
         assert data["complete"], section
-        assert set(gpu_record.IDENTITY) | {"date"} <= data["machine"].keys()
+        assert set(IDENTITY) | {"date"} <= data["machine"].keys()
         assert data["results"], section
         assert not [r for r in data["results"].values() if "error" in r]
     speed = json.loads((tmp_path / "gpu-speed.json").read_text())["results"]
@@ -66,7 +72,7 @@ def test_dry_run(tmp_path):
         # the work of matrices' roots is not counted
         counted = not name.startswith("wasserstein_loss")
         assert all(("fraction_of_ceiling" in form) == counted for form in measured.values()), name
-        assert ("benchmarks.eager:bias_act" in measured) == name.startswith("bias_act")
+        assert ("tests.op_specs.bias_act:eager" in measured) == name.startswith("bias_act")
     checked = json.loads((tmp_path / "gpu-correctness.json").read_text())["results"]
     assert {name.split("/")[0] for name in checked} == set(_backend.OPS)
     assert any("/recorded/" in name for name in checked)
@@ -111,34 +117,34 @@ def test_bad_arguments_end_in_one_line(arguments, message, capsys, tmp_path):
 
 
 class TestRecord:
-    machine = dict.fromkeys(gpu_record.IDENTITY, "same")
+    machine = dict.fromkeys(IDENTITY, "same")
 
     def test_a_cut_off_run_goes_on(self, tmp_path):
-        first = gpu_record.Record(tmp_path / "r.json", self.machine)
+        first = Record(tmp_path / "r.json", self.machine)
         first.add("done", seconds=1)
         first.add("broken", error="out of memory")
-        second = gpu_record.Record(tmp_path / "r.json", {**self.machine, "date": "later"})
+        second = Record(tmp_path / "r.json", {**self.machine, "date": "later"})
         assert second.results == {"done": {"seconds": 1}}
 
-    @pytest.mark.parametrize("key", gpu_record.IDENTITY)
+    @pytest.mark.parametrize("key", IDENTITY)
     def test_other_code_or_machine_starts_anew(self, tmp_path, key):
-        gpu_record.Record(tmp_path / "r.json", self.machine).add("done", seconds=1)
-        assert gpu_record.Record(tmp_path / "r.json", {**self.machine, key: "other"}).results == {}
+        Record(tmp_path / "r.json", self.machine).add("done", seconds=1)
+        assert Record(tmp_path / "r.json", {**self.machine, key: "other"}).results == {}
 
     def test_a_damaged_file_starts_anew(self, tmp_path):
         (tmp_path / "r.json").write_text('{"machine": {')
-        assert gpu_record.Record(tmp_path / "r.json", self.machine).results == {}
+        assert Record(tmp_path / "r.json", self.machine).results == {}
 
 
 def test_failed_checks_mark_the_timings_of_their_backend(tmp_path):
-    machine = dict.fromkeys((*gpu_record.IDENTITY, "date"), "x")
-    checks = gpu_record.Record(tmp_path / "gpu-correctness.json", machine)
+    machine = dict.fromkeys((*IDENTITY, "date"), "x")
+    checks = Record(tmp_path / "gpu-correctness.json", machine)
     checks.add("bias_act/cpu/odd", passed=False, errors={"order0": 1.0})
     checks.finish([])
-    speed = gpu_record.Record(tmp_path / "gpu-speed.json", machine)
+    speed = Record(tmp_path / "gpu-speed.json", machine)
     speed.add("bias_act/case/forward", cpu={"seconds": 1e-6}, eager={"seconds": 2e-6})
     speed.finish(["left"])
-    old = gpu_record.Record(tmp_path / "gpu-end_to_end.json", machine | {"device": "another"})
+    old = Record(tmp_path / "gpu-end_to_end.json", machine | {"device": "another"})
     old.add("stylegan2 256 px/fused", train={"failed": "so"})
     lines, failed = gpu.table(tmp_path, machine)
     assert failed
@@ -151,26 +157,26 @@ def test_failed_checks_mark_the_timings_of_their_backend(tmp_path):
 @pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2)])
 @pytest.mark.parametrize("taps", [4, 12])
 def test_eager_resampling_is_the_same_work(up, down, taps):
-    case = gpu_cases.resample_case((2, 3, 10, 14), torch.float32, up=up, down=down, taps=taps, padding=(6, 5))
+    case = resample_case((2, 3, 10, 14), torch.float32, up=up, down=down, taps=taps, padding=(6, 5))
     kwargs = case.make(torch.device("cpu"))
     expected = imgops.upfirdn2d(**kwargs, impl="reference")
-    for form in eager.FORMS["upfirdn2d"].values():
+    for form in SHEETS["upfirdn2d"].forms.values():
         assert relative_error(form(**kwargs), expected) < 1e-5
 
 
-@pytest.mark.parametrize("case", [*gpu_cases.cases(dry=True), *MORE_CASES], ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [*cases(dry=True), *MORE_CASES], ids=lambda case: case.id)
 def test_eager_forms_are_the_same_work(case):
     """Forward, and each gradient where the form has them."""
     kwargs = case.make(torch.device("cpu"))
     inputs = [kwargs[name].requires_grad_() for name in case.differentiable]
 
     def outputs(form, backward):
-        y = gpu_cases.outputs_of(form, kwargs)
+        y = as_tuple(form(**kwargs))
         return [*y, *torch.autograd.grad([t.sin().sum() for t in y], inputs)] if backward else y
 
-    for name, form in eager.FORMS[case.op].items():
+    for name, form in SHEETS[case.op].forms.items():
         if name != "plain conv":
-            backward = name not in eager.FORWARD_ONLY
+            backward = name not in FORWARD_ONLY
             with torch.set_grad_enabled(backward):
                 expected = outputs(partial(getattr(imgops, case.op), impl="reference"), backward)
                 for actual, wanted in zip(outputs(form, backward), expected, strict=True):
@@ -180,14 +186,14 @@ def test_eager_forms_are_the_same_work(case):
 
 @pytest.mark.parametrize(
     "case",
-    [case for case in gpu_cases.cases(dry=True) if not case.op.endswith(("_matrix", "_statistics", "_loss"))],
+    [case for case in cases(dry=True) if not case.op.endswith(("_matrix", "_statistics", "_loss"))],
     ids=lambda case: case.id,
 )
 def test_eager_forms_of_half_images_are_half(case):
     """As the op's own are: twice the bytes would be twice the time."""
     kwargs = case.make(torch.device("cpu"))
     kwargs |= {name: kwargs[name].half() for name in ("x", "content", "style") if name in kwargs}
-    for name, form in eager.FORMS[case.op].items():
+    for name, form in SHEETS[case.op].forms.items():
         assert form(**kwargs).dtype == getattr(imgops, case.op)(**kwargs).dtype == torch.float16, name
 
 
@@ -208,10 +214,10 @@ def test_each_tensor_of_a_check_counts_by_itself():
 
 
 def test_no_gradient_at_all_fails_every_check():
-    for problem in problems(dry=True):
+    for op in SHEETS:
         for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
             # zeros are wrong by 1
-            assert max(correctness.tolerances(problem.op, dtype)) < 0.5
+            assert max(correctness.tolerances(op, dtype)) < 0.5
 
 
 class TestSpread:
@@ -241,7 +247,7 @@ class TestSpread:
 
 class TestAttempt:
     def context(self, path, left=60.0):
-        record = gpu_record.Record(path / "r.json", dict.fromkeys(gpu_record.IDENTITY, "same"))
+        record = Record(path / "r.json", dict.fromkeys(IDENTITY, "same"))
         return Context("cpu", True, time.monotonic() + left, record, {}, {})
 
     def test_a_failure_is_recorded_and_tried_again(self, tmp_path):
@@ -275,22 +281,22 @@ class TestAttempt:
 
 def test_costs_are_counted():
     """16 x 8 pixels to 32 x 16 with 4 taps: 2 products a tap and pixel, along x on 8 rows and along y on 16."""
-    case = gpu_cases.resample_case((1, 1, 8, 16), torch.float16, up=2, padding=(2, 1))
+    case = resample_case((1, 1, 8, 16), torch.float16, up=2, padding=(2, 1))
     assert case.bytes == (2 * (8 * 16 + 16 * 32), 4 * (8 * 16 + 16 * 32))
     assert case.flops[0] == 2 * 2 * (8 * 32 + 16 * 32)
-    assert gpu_cases.bias_act_case((1, 2, 3, 4), torch.float32).bytes == (2 * 24 * 4, 5 * 24 * 4)
+    assert bias_act_case((1, 2, 3, 4), torch.float32).bytes == (2 * 24 * 4, 5 * 24 * 4)
     # 12 taps twice: 8 x 8 to 26 x 26 and back
-    case = gpu_cases.filtered_case((1, 1, 8, 8), torch.float32)
+    case = filtered_case((1, 1, 8, 8), torch.float32)
     assert case.bytes == (4 * (64 + 64), 4 * (3 * 64 + 2 * 64))
     assert case.flops[0] == 2 * 6 * (8 * 26 + 26 * 26) + 2 * 12 * (26 * 8 + 8 * 8)
     # x, y, 9 weights and the noise of 4 x 4 pixels; then dy, x, y, dx, the weight twice, and the noise's gradient
-    case = gpu_cases.modulated_case(1, 1, 1, 4, torch.float16)
+    case = modulated_case(1, 1, 1, 4, torch.float16)
     assert case.bytes == (2 * 32 + 4 * (9 + 16), 2 * 32 + 4 * (9 + 16) + 2 * 64 + 4 * (18 + 16))
 
 
 def test_clock_repeats_until_its_budget_ends():
     calls = []
-    result = gpu_timing.Clock("cpu", dry=False).measure([lambda: calls.append(1), lambda: calls.append(2)], budget=0.01)
+    result = timing.Clock("cpu", dry=False).measure([lambda: calls.append(1), lambda: calls.append(2)], budget=0.01)
     assert result["rounds"] * 2 == len(calls) > 2
     assert 0 < result["seconds"] < 0.01
 
@@ -299,7 +305,7 @@ class TestPage:
     """docs/performance.md is what its records say."""
 
     def test_the_committed_page_is_that_of_the_committed_records(self, tmp_path):
-        committed = gpu_record.output_of("git", "ls-files", "benchmarks/results")
+        committed = output_of("git", "ls-files", "benchmarks/results")
         paths = committed.splitlines() if committed else map(str, performance.RESULTS.iterdir())
         for path in paths:
             (tmp_path / Path(path).name).write_text((ROOT / path).read_text())
@@ -307,19 +313,19 @@ class TestPage:
 
     def test_measurements_take_the_place_of_their_absence(self, tmp_path):
         (tmp_path / "gpu_resources.json").write_text((performance.RESULTS / "gpu_resources.json").read_text())
-        machine = dict.fromkeys((*gpu_record.IDENTITY, "date"), "x") | {"device": "Some GPU", "dry": False}
-        speed = gpu_record.Record(tmp_path / "gpu-speed.json", machine)
+        machine = dict.fromkeys((*IDENTITY, "date"), "x") | {"device": "Some GPU", "dry": False}
+        speed = Record(tmp_path / "gpu-speed.json", machine)
         forms = {"triton": 1e-5, "cuda": 2e-5, "eager": 6e-5, "eager in place": 4e-5, "torch.compile": 3e-5}
         speed.add("bias_act/case/forward", bytes=1, **{f: {"seconds": t} for f, t in forms.items()})
         speed.add("bias_act/other/forward", bytes=1, eager={"seconds": 1.0}, triton={"failed": "no memory"})
-        checks = gpu_record.Record(tmp_path / "gpu-correctness.json", machine)
+        checks = Record(tmp_path / "gpu-correctness.json", machine)
         checks.add("bias_act/cuda/odd", passed=True)
         checks.add("bias_act/triton/odd", passed=False)
-        whole = gpu_record.Record(tmp_path / "gpu-end_to_end.json", machine)
+        whole = Record(tmp_path / "gpu-end_to_end.json", machine)
         figures = {"seconds_per_1000_images": 4.0, "peak_gb": 9.0, "busy": 0.5}
         whole.add("stylegan2 256 px/fused", generate={"failed": "no memory"}, train=figures)
         whole.add("on a CPU", generate={"images_per_second": 5.0, "peak_gb": None})
-        gpu_record.Record(tmp_path / "gpu-ceilings.json", machine | {"dry": True, "device": "a dry run"})
+        Record(tmp_path / "gpu-ceilings.json", machine | {"dry": True, "device": "a dry run"})
         page = performance.page(tmp_path)
         assert "- speed: Some GPU (driver x," in page
         assert "1 of 2 checks" in page

@@ -6,7 +6,6 @@ import pytest
 import torch
 from backends import backends
 from golden import relative_error
-from public_calls import CALLS
 from torch import Tensor
 from torch._dynamo import compiled_autograd
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -14,29 +13,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 import imgops
 import imgops.ops.filtered_lrelu
 import imgops.ops.fused_conv2d
+from tests.op_specs import CALLS
 
 #: one call of each op is enough where compiling takes long
 QUICK = ("bias_act-lrelu", "upfirdn2d-matrix", "filtered_lrelu")
 ONE_EACH = [name for name in CALLS if "-" not in name or name in (*QUICK, "displace-zeros")]
-#: of the calls that begin so, the inputs that the kernels of the backward read and that the reference keeps a copy or a
-#: function of
-READ = {
-    "bias_act-lrelu-from-input": {"x", "b"},
-    "bias_act-selu": {"x", "b"},
-    "bias_act-softplus": {"x", "b"},
-    "bias_act-swish": {"x", "b"},
-    "epilogue-lrelu": {"b", "noise"},
-    "epilogue-tanh": {"b", "noise"},
-    "upfirdn2d": {"x", "f"},
-    "filtered_lrelu-filters": {"fu", "fd"},
-    "modulated_conv2d": {"noise", "bias"},
-    "adain": {"content", "style"},
-    "adaptive_instance_norm": {"x"},
-    "feature_statistics": {"x"},
-    "wasserstein_loss": {"x"},
-    "displace": {"x"},
-    "grid_sample": {"x"},
-}
 fast_backends = pytest.mark.parametrize(("backend", "device"), backends(fast_only=True))
 
 
@@ -110,8 +91,7 @@ def refuses_a_change(name: str, impl: str, device: str, changed: str, needs_grad
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize(("backend", "device"), backends(fast_only=True, exclude=("triton",)))
 def test_what_no_gradient_reads_may_change(backend, device, name):
-    read = next((inputs for key, inputs in READ.items() if name.startswith(key)), set())
-    for key in set(CALLS[name].shapes) - read:
+    for key in set(CALLS[name].shapes) - CALLS[name].reads:
         for needs_gradient in (True, False):
             if refuses_a_change(name, backend, device, key, needs_gradient):
                 assert refuses_a_change(name, "reference", device, key, needs_gradient), (key, needs_gradient)

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import pytest
 import torch
 from backends import TOLERANCE
-from cases import RESAMPLE, resample_filter
 from golden import cases, relative_error
 
 from imgops._epilogue import Epilogue
@@ -26,6 +25,7 @@ from imgops.reference import bias_act as reference_bias_act
 from imgops.reference import filtered_lrelu as reference_filtered_lrelu
 from imgops.reference import upfirdn2d as reference_upfirdn2d
 from imgops.reference.bias_act import ACTIVATIONS
+from tests.op_specs.upfirdn2d import RESAMPLE, resample_filter
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMPILER = shutil.which("g++")

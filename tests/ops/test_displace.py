@@ -117,33 +117,6 @@ def test_places_that_are_no_numbers(padding_mode, backend, device):
     assert not ddisplacement[..., :3].any()
 
 
-@pytest.mark.parametrize(("backend", "device"), backends("displace"))
-def test_compile(backend, device):
-    x = torch.randn(2, 3, 4, 5, device=device, requires_grad=True)
-    displacement = displacement_of(2, 4, 5, device, reach=1).float().requires_grad_()
-
-    def run(x, displacement):
-        return imgops.displace(x, displacement, padding_mode="reflection", impl=backend)
-
-    torch.compiler.reset()
-    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x, displacement), run(x, displacement))
-    results = [torch.autograd.grad(f(x, displacement).sum(), [x, displacement]) for f in (compiled, run)]
-    for actual, expected in zip(*results, strict=True):
-        torch.testing.assert_close(actual, expected)
-
-
-@pytest.mark.parametrize(("backend", "device"), backends("displace"))
-@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4), (2, 3, 0, 4)])
-def test_empty(shape, backend, device):
-    x = torch.randn(shape, device=device).requires_grad_()
-    displacement = torch.randn(shape[0], 2, *shape[2:], device=device).requires_grad_()
-    y = imgops.displace(x, displacement, impl=backend)
-    dx, ddisplacement = torch.autograd.grad(y.sum(), [x, displacement])
-    assert y.shape == dx.shape == x.shape
-    assert not ddisplacement.any()
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 2), st.integers(1, 18), st.integers(1, 9), st.integers(1, 9)),

@@ -8,14 +8,14 @@ from typing import NamedTuple
 import pytest
 import torch
 from backends import TOLERANCE, backends
-from cases import resample_filter
-from golden import cases, relative_error
+from golden import relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 import imgops
 from imgops import _backend
+from tests.op_specs.upfirdn2d import resample_filter
 
 
 class Case(NamedTuple):
@@ -68,18 +68,6 @@ def operands(case, dtype=torch.float32, device="cpu"):
     return x, fu, fd, b
 
 
-@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu"))
-@pytest.mark.parametrize("case", cases("filtered_lrelu"))
-def test_recorded(case, backend, device):
-    arrays = {k: v.to(device) for k, v in case.arrays.items()}
-    x, b = arrays["x"].requires_grad_(), arrays["b"].requires_grad_()
-    y = imgops.filtered_lrelu(x, arrays.get("fu"), arrays.get("fd"), b, **case.params, impl=backend)
-    dx, db = torch.autograd.grad(y, [x, b], arrays["dy"])
-    assert relative_error(y, arrays["y"]) < 1e-10
-    assert relative_error(dx, arrays["dx"]) < 1e-10
-    assert relative_error(db, arrays["db"]) < 1e-10
-
-
 @pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu", fast_only=True))
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -117,28 +105,6 @@ def test_filters_longer_than_a_tile(backend, device):
     (dx64,) = torch.autograd.grad(y64.sum(), x64)
     assert relative_error(y, y64) < TOLERANCE[torch.float32]
     assert relative_error(dx, dx64) < TOLERANCE[torch.float32]
-
-
-@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu"))
-@pytest.mark.parametrize("layout", ["expanded", "offset", "transposed", "every other"])
-def test_any_strides(layout, backend, device):
-    base = torch.randn(2, 3, 8, 10, device=device)
-    x = {
-        "expanded": base[:, :1].expand(2, 3, 8, 10),
-        "offset": base[:, 1:, 1:, 2:],
-        "transposed": base.transpose(2, 3),
-        "every other": base[:, :, ::2, ::2],
-    }[layout].requires_grad_()
-    f = imgops.setup_filter([1, 3, 3, 1], device=device)
-    y = imgops.filtered_lrelu(x, f, f, None, up=2, down=2, padding=3, impl=backend)
-    # a gradient of strides that no op chose
-    dy = torch.randn_like(y[:, :, :1, :1]).expand(y.shape)
-    (dx,) = torch.autograd.grad(y, x, dy)
-    x64 = x.detach().double().requires_grad_()
-    y64 = imgops.filtered_lrelu(x64, f, f, None, up=2, down=2, padding=3, impl="reference")
-    (dx64,) = torch.autograd.grad(y64, x64, dy.double())
-    assert relative_error(y, y64) < 1e-6
-    assert relative_error(dx, dx64) < 1e-6
 
 
 @pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu", exclude=("triton",)))
@@ -209,51 +175,6 @@ def test_codes(case, channels_last, backend, device):
     assert not unpacked[:, :, z.shape[2] :].any()
     without = ops.filtered_lrelu(x, fu, fd, b.detach(), *arguments, False)[1]
     assert without.shape == (0,)
-
-
-@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu"))
-@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4)])
-def test_empty(shape, backend, device):
-    x = torch.randn(shape, device=device).requires_grad_()
-    b = torch.randn(shape[1], device=device).requires_grad_()
-    f = imgops.setup_filter([1, 3, 3, 1], device=device)
-    y = imgops.filtered_lrelu(x, f, f, b, up=2, down=2, padding=3, impl=backend)
-    assert y.shape == (*shape[:2], 4, 4)
-    dx, db = torch.autograd.grad(y.sum(), [x, b])
-    assert dx.shape == x.shape
-    assert bool((db == 0).all())
-
-
-@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu", fast_only=True))
-def test_opcheck(backend, device):
-    ops = torch.ops.imgops_triton if backend == "triton" else torch.ops.imgops
-    x, fu, fd, b = operands(CASES[0], device=device)
-    arguments = (2, 2, [11, 10, 10, 11], 1.3, 0.2, 0.8, False)
-    torch.library.opcheck(ops.filtered_lrelu.default, (x, fu, fd, b, *arguments, True))
-    last = x.detach().contiguous(memory_format=torch.channels_last)
-    torch.library.opcheck(ops.filtered_lrelu.default, (last, None, fd, None, *arguments, False))
-    codes = ops.filtered_lrelu(x.detach(), fu, fd, b.detach(), *arguments, True)[1]
-    slopes = (codes, fu, fd, 2, 2, [11, 10, 10, 11], [0, 0, 0, 0], False, 4.0, 1.0, 1.3, 0.2)
-    torch.library.opcheck(ops.filtered_lrelu_slopes.default, (x, *slopes))
-    y, _ = ops.filtered_lrelu(x, fu, fd, b, *arguments, False)
-    with pytest.raises(RuntimeError, match="keep=False"):
-        y.sum().backward()
-
-
-@pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu"))
-def test_compile(backend, device):
-    x, fu, fd, b = operands(CASES[0], device=device)
-
-    def run(x, b):
-        return imgops.filtered_lrelu(x, fu, fd, b, **CASES[0].arguments(), impl=backend)
-
-    # each case is a program of its own, not a recompilation of the one before
-    torch.compiler.reset()
-    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x, b), run(x, b))
-    torch.testing.assert_close(
-        torch.autograd.grad(compiled(x, b).sum(), [x, b]), torch.autograd.grad(run(x, b).sum(), [x, b])
-    )
 
 
 @pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu"))

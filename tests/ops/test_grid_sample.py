@@ -109,18 +109,6 @@ def test_three_orders(channels_last, backend, device):
 
 
 @pytest.mark.parametrize(("backend", "device"), backends("grid_sample"))
-@pytest.mark.parametrize(("x_shape", "size"), [((0, 3, 4, 4), (2, 2)), ((2, 0, 4, 4), (2, 3)), ((2, 3, 0, 4), (0, 3))])
-def test_empty(x_shape, size, backend, device):
-    x = torch.randn(x_shape, device=device).requires_grad_()
-    grid = torch.randn(x_shape[0], *size, 2, device=device).requires_grad_()
-    y = imgops.grid_sample(x, grid, impl=backend)
-    dx, dgrid = torch.autograd.grad(y.sum(), [x, grid])
-    assert y.shape == (*x_shape[:2], *size)
-    assert not dx.any()
-    assert not dgrid.any()
-
-
-@pytest.mark.parametrize(("backend", "device"), backends("grid_sample"))
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_places_that_are_no_numbers(channels_last, backend, device):
     """Nothing is read there, so that neither these nor what the image holds at its corners comes through."""
@@ -141,45 +129,6 @@ def test_infinity_in_the_image_reaches_what_reads_it():
     x[0, 0, 3, 3] = math.inf
     y = imgops.grid_sample(x, torch.tensor([[[[0.99, 0.99], [0.0, 0.0], [-0.9, -0.9]]]]))
     assert y[0, 0, 0].isfinite().tolist() == [False, True, True]
-
-
-@pytest.mark.parametrize(("backend", "device"), backends("grid_sample", fast_only=True))
-def test_opcheck(backend, device):
-    ops = torch.ops.imgops_triton if backend == "triton" else torch.ops.imgops
-    x = torch.randn(2, 3, 4, 5, device=device, requires_grad=True)
-    grid = grid_of(2, 3, 2, 4, 5, device).float().requires_grad_()
-    displacement = torch.randn(2, 2, 4, 5, device=device, requires_grad=True)
-    torch.library.opcheck(ops.grid_sample.default, (x, grid, False, "zeros", [0, 0]))
-    torch.library.opcheck(ops.grid_sample.default, (x.detach(), displacement.detach(), True, "border", [1, 0]))
-    dy = torch.randn(2, 3, 3, 2, device=device, requires_grad=True)
-    rest = (x.shape, False, "zeros", [0, 0])
-    torch.library.opcheck(ops.grid_sample_backward.default, (dy, x, grid, *rest, True, True))
-    torch.library.opcheck(ops.grid_sample_backward.default, (dy, None, grid, *rest, True, False))
-    torch.library.opcheck(ops.grid_sample_backward.default, (dy, x, grid, *rest, False, True))
-
-
-@pytest.mark.parametrize(("backend", "device"), backends("grid_sample"))
-def test_compile(backend, device):
-    x = torch.randn(2, 3, 4, 5, device=device, requires_grad=True)
-    grid = grid_of(2, 3, 2, 4, 5, device).float().requires_grad_()
-
-    def run(x, grid):
-        return imgops.grid_sample(x, grid, impl=backend)
-
-    torch.compiler.reset()
-    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x, grid), run(x, grid))
-    results = [torch.autograd.grad(f(x, grid).sum(), [x, grid]) for f in (compiled, run)]
-    for actual, expected in zip(*results, strict=True):
-        torch.testing.assert_close(actual, expected)
-
-
-def test_autocast_leaves_the_dtype():
-    x, grid = torch.randn(1, 2, 4, 4), grid_of(1, 3, 3, 4, 4)
-    with torch.autocast("cpu", torch.bfloat16):
-        y = imgops.grid_sample(x, grid)
-    assert y.dtype == torch.float32
-    assert torch.equal(y, imgops.grid_sample(x, grid))
 
 
 @pytest.mark.parametrize("channels", [3, 48])

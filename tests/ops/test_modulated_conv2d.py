@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from backends import TOLERANCE, backends
-from cases import MODULATED_CONV, resample_filter
 from golden import cases, relative_error
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -13,6 +12,8 @@ import imgops
 from imgops import _backend
 from imgops.nn import EqualizedConv2d
 from imgops.ops import _algorithms, fused_conv2d
+from tests.op_specs.modulated_conv2d import MODULATED_CONV, SHEET
+from tests.op_specs.upfirdn2d import resample_filter
 
 IDS = [f"{i}-k{c.kernel}-up{c.up}-down{c.down}" for i, c in enumerate(MODULATED_CONV)]
 
@@ -67,24 +68,24 @@ def sized_backends(**which):
     ]
 
 
+#: the paths that calls of the fact sheet are too small for
+other_paths = pytest.mark.parametrize(
+    ("sized", "backend", "device"),
+    [pair for pair in sized_backends() if pair.values[0] != "as small"],
+    indirect=["sized"],
+)
+
+
 def run(tensors, kwargs, backend):
     return imgops.modulated_conv2d(**tensors, **kwargs, impl=backend)
 
 
-@pytest.mark.parametrize(("sized", "backend", "device"), sized_backends(), indirect=["sized"])
+@other_paths
 @pytest.mark.parametrize("case", cases("modulated_conv2d"))
-def test_recorded(case, sized, backend, device):
-    a = {k: v.to(device) for k, v in case.arrays.items()}
-    params = dict(case.params)
-    f = imgops.setup_filter(params.pop("resample_filter"), device=device)
-    x, w, s, dy = (a[k].clone().requires_grad_() for k in ("x", "w", "s", "dy"))
-    y = imgops.modulated_conv2d(x, w, s, noise=a.get("noise"), resample_filter=f, **params, impl=backend)
-    first = torch.autograd.grad(y, [x, w, s], dy, create_graph=True)
-    loss = sum((d * a[v]).sum() for d, v in zip(first, ("vx", "vw", "vs"), strict=True))
-    second = torch.autograd.grad(loss, [x, w, s])
-    names = ("y", "dx", "dw", "ds", "hx", "hw", "hs")
-    errors = {n: relative_error(t, a[n]) for n, t in zip(names, (y, *first, *second), strict=True)}
-    assert max(errors.values()) < 1e-10, errors
+def test_recorded_other_paths(case, sized, backend, device):
+    arrays = {k: v.to(device) for k, v in case.arrays.items()}
+    for name, value in SHEET.recorded(dict(arrays), dict(case.params), backend).items():
+        assert relative_error(value, arrays[name]) < 1e-10, name
 
 
 @pytest.mark.parametrize(("sized", "backend", "device"), sized_backends(fast_only=True), indirect=["sized"])
@@ -142,9 +143,9 @@ def test_gradient_of_the_filter(up, down, sized, backend, device):
     assert gradgradcheck(call, (x, f))
 
 
-@pytest.mark.parametrize(("sized", "backend", "device"), sized_backends(), indirect=["sized"])
+@other_paths
 @pytest.mark.parametrize("case", MODULATED_CONV[:3], ids=IDS[:3])
-def test_compile(case, sized, backend, device):
+def test_compile_other_paths(case, sized, backend, device):
     tensors, kwargs = operands(case, device, torch.float32)
     leaves = [t.requires_grad_() for t in tensors.values()]
 
@@ -206,20 +207,6 @@ def test_float16_of_zeros(backend):
     assert y[0, 0].any()
 
 
-@pytest.mark.parametrize(("backend", "device"), backends())
-@pytest.mark.parametrize("up", [1, 2])
-def test_autocast(up, backend, device):
-    x, w, s = torch.randn(2, 3, 6, 6), torch.randn(4, 3, 3, 3), torch.randn(2, 3)
-    x, w, s = (t.to(device).requires_grad_() for t in (x, w, s))
-    with torch.autocast(device, dtype=torch.bfloat16):
-        y = imgops.modulated_conv2d(x, w, s, padding=1, up=up, act="lrelu", impl=backend)
-    assert y.dtype == torch.bfloat16
-    grads = torch.autograd.grad(y.float().sum(), [x, w, s])
-    assert all(g.dtype == torch.float32 for g in grads)
-    expected = imgops.modulated_conv2d(x, w, s, padding=1, up=up, act="lrelu", impl="reference")
-    assert relative_error(y, expected) < 5e-2
-
-
 @pytest.mark.parametrize("size", [8, 40])
 def test_autocast_of_a_plain_layer_does_not_depend_on_the_size(size):
     layer = EqualizedConv2d(3, 4, 3, act="lrelu")
@@ -264,13 +251,10 @@ def test_strides_of_a_weight_with_a_side_of_one(shape, factors, backend, device)
             assert relative_error(gradient, wanted) < 1e-5
 
 
-@pytest.mark.parametrize(("backend", "device"), backends())
-def test_empty_batch(backend, device):
-    x, s = torch.zeros(0, 3, 6, 6, device=device, requires_grad=True), torch.zeros(0, 3, device=device)
-    w = torch.randn(4, 3, 3, 3, device=device, requires_grad=True)
-    y = imgops.modulated_conv2d(x, w, s, padding=1, act="lrelu", bias=torch.zeros(4, device=device), impl=backend)
-    assert y.shape == (0, 4, 6, 6)
-    assert all(g.isfinite().all() for g in torch.autograd.grad(y.sum(), [x, w]))
+@pytest.mark.parametrize("shape", [(8, 0, 3, 3), (0, 4, 3, 3), (8, 4, 0, 3)])
+def test_a_convolution_with_an_empty_weight_is_refused(shape):
+    with pytest.raises(ValueError, match="weight must have input channels, output channels and taps; got shape"):
+        imgops.modulated_conv2d(torch.ones(2, shape[1], 16, 16), torch.ones(shape), torch.ones(2, shape[1]))
 
 
 def test_backend_is_chosen_for_the_whole_call():

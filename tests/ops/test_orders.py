@@ -16,6 +16,8 @@ import imgops
 import imgops.ops
 from imgops.ops._common import STATUSES
 from imgops.ops._registration import _NAMESPACES
+from tests.op_specs import SCHEMAS
+from tests.op_specs._sheet import values
 
 pytestmark = pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, reason="the CPU extension is not built")
 
@@ -23,60 +25,9 @@ for module in pkgutil.iter_modules(imgops.ops.__path__, "imgops.ops."):
     importlib.import_module(module.name)
 
 
-def _t(*shape: int) -> torch.Tensor:
-    # away from 0, where a leaky ReLU's slope jumps
-    t = torch.randn(shape, dtype=torch.float64)
-    return t + 0.1 * t.sign()
-
-
-_ACT = ("swish", 0.0, 1.3, 4.0)
-_FROM = {"up": [2, 1], "down": [1, 2], "padding": [2, 1, 1, 2]}
-_FILTER = torch.tensor([0.3, 1.0, 0.5])
-
-
-def _places(*shape: int) -> torch.Tensor:
-    # away from the centres of pixels, where the slope jumps: in pixels, and as a grid of an image of 4 x 4
-    return torch.rand(shape, dtype=torch.float64) * 0.4 + 0.3
-
-
-#: arguments of every op, those that are tensors by a function that makes them
-SAMPLES = {
-    "adaptive_instance_norm": lambda: (_t(2, 2, 3, 2), _t(2, 2), _t(2, 2), 1e-5, True),
-    "adaptive_instance_norm_backward": lambda: (_t(2, 2, 3, 2), _t(2, 2, 3, 2), _t(2, 2), 1e-5, False),
-    "bias_act": lambda: (_t(2, 3, 2, 2), _t(3), _t(2, 3), _t(2, 1, 2, 2), 1, *_ACT),
-    "bias_act_backward": lambda: (
-        _t(2, 3, 2, 2), _t(2, 3, 2, 2), None, _t(3), _t(2, 3), _t(2, 1, 2, 2), 1, *_ACT, True, True, True,
-    ),
-    "conv2d_weight_gradient": lambda: (_t(1, 2, 4, 4), _t(1, 2, 4, 4), 1, [1, 1, 1, 1]),
-    "fused_conv2d": lambda: (
-        _t(1, 2, 4, 4), _t(2, 2, 3, 3), _t(1, 2), _t(1, 2), _t(1, 1, 4, 4), _t(2), *_ACT, 1, [1, 1, 1, 1], 1, True,
-    ),
-    "feature_statistics": lambda: (_t(2, 3, 3, 2),),
-    "filtered_lrelu": lambda: (
-        _t(1, 2, 5, 4), _FILTER, _FILTER, _t(2), 2, 2, [3, 2, 2, 3], 1.3, 0.2, 2.0, False, True,
-    ),
-    "filtered_lrelu_slopes": lambda: (
-        _t(1, 2, 5, 4), torch.randint(0, 256, (1, 2, 3, 9), dtype=torch.uint8), _FILTER, _FILTER, 2, 2, [1, 2, 2, 1],
-        [0, 0, 0, 0], False, 4.0, 1.0, 1.3, 0.2,
-    ),
-    "gram_matrix": lambda: (_t(2, 3, 3, 2), "chw"),
-    "grid_sample": lambda: (_t(1, 2, 4, 4), _places(1, 3, 3, 2), False, "zeros", [0, 0]),
-    "grid_sample_backward": lambda: (
-        _t(1, 2, 5, 4), _t(1, 2, 5, 4), _places(1, 2, 5, 4), [1, 2, 5, 4], True, "border", [0, 0], True, True,
-    ),
-    "mean_std": lambda: (_t(2, 2, 3, 2), 1e-5, True),
-    "mix_channels": lambda: (_t(2, 3, 3, 2), _t(2, 3, 3), _t(2, 3), _t(2, 3)),
-    "upfirdn2d": lambda: (_t(1, 2, 4, 3), _FILTER.double(), *_FROM.values(), False, 0.7),
-    "upfirdn2d_bias_act": lambda: (
-        _t(1, 2, 4, 3), _FILTER, *_FROM.values(), False, 0.7, _t(2), _t(1, 2), _t(1, 1, 3, 7), *_ACT, True,
-    ),
-    "weight_energy": lambda: (_t(2, 2, 3, 3),),
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("name", sorted(vars(_NAMESPACES["imgops"])))
 def test_both_orders(name):
-    arguments = SAMPLES[name]()
+    arguments = SCHEMAS[name]()
     where = [i for i, a in enumerate(arguments) if isinstance(a, torch.Tensor) and a.dtype == torch.float64]
     op = getattr(_NAMESPACES["imgops"], name)
 
@@ -103,7 +54,7 @@ def _layer(impl, x, weight, styles, bias):
 
 @pytest.mark.parametrize("argument", range(4))
 def test_functional_gradients(argument):
-    inputs = _t(2, 3, 5, 4), _t(4, 3, 3, 3), _t(2, 3), _t(4)
+    inputs = values(2, 3, 5, 4), values(4, 3, 3, 3), values(2, 3), values(4)
 
     def gradients(impl):
         first = grad(lambda *inputs: _layer(impl, *inputs), argument)(*inputs)
@@ -115,7 +66,7 @@ def test_functional_gradients(argument):
 
 
 def test_functional_transforms():
-    x, f = _t(3, 2, 4, 4), imgops.setup_filter([1, 3, 3, 1])
+    x, f = values(3, 2, 4, 4), imgops.setup_filter([1, 3, 3, 1])
 
     def results(impl):
         return (
@@ -131,7 +82,7 @@ def test_functional_transforms():
 
 def test_nested_transforms():
     """A gradient through vmap, whose tensors do not say that one is wanted, and gradients of gradients."""
-    x, weight, styles, f = _t(2, 1, 3, 6, 5), _t(2, 3, 3, 3), _t(1, 3), imgops.setup_filter([1, 3, 3, 1])
+    x, weight, styles, f = values(2, 1, 3, 6, 5), values(2, 3, 3, 3), values(1, 3), imgops.setup_filter([1, 3, 3, 1])
 
     def results(impl):
         def filtered(x):
@@ -151,7 +102,7 @@ def test_nested_transforms():
 
 
 def test_a_gradient_through_vmap_for_filters():
-    x, f = _t(2, 1, 3, 6, 5), torch.rand(2, 4, dtype=torch.float64)
+    x, f = values(2, 1, 3, 6, 5), torch.rand(2, 4, dtype=torch.float64)
 
     def gradient(impl):
         def loss(x, f):
@@ -185,7 +136,7 @@ _S = torch.linspace(-1, 1, 8, dtype=torch.float64).reshape(4, 1, 2)
 
 def test_threads_of_python_call_at_once():
     """Eight threads, each on inputs of its own, get what one gets alone."""
-    inputs = [(_t(2, 3, 8, 8), _t(4, 3, 3, 3), _t(2, 3), _t(4)) for _ in range(8)]
+    inputs = [(values(2, 3, 8, 8), values(4, 3, 3, 3), values(2, 3), values(4)) for _ in range(8)]
 
     def work(i):
         leaves = [t.clone().requires_grad_() for t in inputs[i]]

@@ -42,7 +42,7 @@ def check(resources: dict[str, dict[str, int]]) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_report(target):
-    """The committed report (``python -m benchmarks.gpu_resources``) has every kernel in every dtype."""
+    """The committed report (``python -m benchmarks.gpu.resources``) has every kernel in every dtype."""
     resources = json.loads(REPORT.read_text())["kernels"][target]
     found = {(name.rsplit(", ", 1)[1].split(":")[0], name.rsplit(" ", 1)[1]) for name in resources}
     assert found == {(dtype, kernel) for dtype in DTYPES for kernel in KERNELS}
@@ -56,7 +56,7 @@ def test_report(target):
 def test_compiles(target, dtype):
     """Compile anew, as a GPU of the target would, in a process without the interpreter."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "benchmarks.gpu_resources", target, dtype, LAUNCHES]
+    command = [sys.executable, "-m", "benchmarks.gpu.resources", target, dtype, LAUNCHES]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     resources = json.loads(done.stdout)["kernels"][target]

@@ -11,13 +11,13 @@ import pytest
 import torch
 from backends import backends
 from golden import relative_error
-from public_calls import CALLS
 from test_registration import Calls
 from torch import Tensor
 
 import imgops
 from imgops.models.stylegan2 import Discriminator, Generator
 from imgops.training.losses import path_lengths, r1_penalty
+from tests.op_specs import CALLS
 
 
 def _grad(outputs: list[Tensor], inputs: list[Tensor]) -> list[Tensor | None]:

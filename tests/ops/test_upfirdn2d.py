@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from backends import TOLERANCE, backends
-from cases import RESAMPLE, resample_filter
-from golden import cases, relative_error
+from golden import relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
@@ -20,6 +19,7 @@ import imgops
 from imgops import _backend
 from imgops.ops._common import STATUSES
 from imgops.ops.upfirdn2d import choose_resampler, filter_size
+from tests.op_specs.upfirdn2d import RESAMPLE, resample_filter
 
 IDS = [f"{c.taps}-up{c.up}-down{c.down}" for c in RESAMPLE]
 
@@ -32,18 +32,6 @@ def arguments(case):
         "flip_filter": case.flip_filter,
         "gain": case.gain,
     }
-
-
-@pytest.mark.parametrize(("backend", "device"), backends())
-@pytest.mark.parametrize("case", cases("upfirdn2d"))
-def test_recorded(case, backend, device):
-    arrays = {k: v.to(device) for k, v in case.arrays.items()}
-    params = {k: v for k, v in case.params.items() if k != "filter"}
-    x = arrays["x"].requires_grad_()
-    y = imgops.upfirdn2d(x, arrays.get("f"), **params, impl=backend)
-    (dx,) = torch.autograd.grad(y, x, arrays["dy"])
-    assert relative_error(y, arrays["y"]) < 1e-10
-    assert relative_error(dx, arrays["dx"]) < 1e-10
 
 
 @pytest.mark.parametrize(("backend", "device"), backends(fast_only=True))
@@ -67,22 +55,6 @@ def test_agrees_with_reference(case, rank_one, channels_last, dtype, backend, de
     assert relative_error(dx, dx64) < TOLERANCE[dtype]
     if channels_last and x.stride(1) == 1 and not x.is_contiguous():
         assert y.is_contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.parametrize(("backend", "device"), backends())
-@pytest.mark.parametrize("layout", ["expanded", "offset", "transposed", "every other"])
-def test_any_strides(layout, backend, device):
-    base = torch.randn(2, 3, 8, 10, device=device)
-    x = {
-        "expanded": base[:, :1].expand(2, 3, 8, 10),
-        "offset": base[:, 1:, 1:, 2:],
-        "transposed": base.transpose(2, 3),
-        "every other": base[:, :, ::2, ::2],
-    }[layout]
-    f = imgops.setup_filter([1, 3, 3, 1], device=device)
-    y = imgops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], impl=backend)
-    expected = imgops.upfirdn2d(x.double(), f, up=2, padding=[2, 1, 2, 1], impl="reference")
-    assert relative_error(y, expected) < 1e-6
 
 
 @pytest.mark.parametrize(("backend", "device"), backends(exclude=("triton",)))
@@ -114,50 +86,17 @@ def test_gradient_is_another_upfirdn2d(backend, device):
     assert relative_error(ddy, imgops.upfirdn2d(v, f, up=2, padding=[2, 1, 2, 1], impl=backend)) < 1e-12
 
 
-@pytest.mark.parametrize(("backend", "device"), backends())
-@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4)])
-def test_empty(shape, backend, device):
-    x = torch.randn(shape, device=device).requires_grad_()
-    f = imgops.setup_filter([1, 3, 3, 1], device=device)
-    y = imgops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], impl=backend)
-    assert y.shape == (*shape[:2], 8, 8)
-    assert torch.autograd.grad(y.sum(), x)[0].shape == x.shape
-
-
 @pytest.mark.parametrize(("backend", "device"), backends(fast_only=True))
-def test_opcheck(backend, device):
+def test_with_an_epilogue_it_is_both_in_turn(backend, device):
     ops = torch.ops.imgops_triton if backend == "triton" else torch.ops.imgops
-    x = torch.randn(2, 3, 6, 5, device=device, requires_grad=True)
-    f = torch.randn(3, 4, device=device, requires_grad=True)
+    x, f = torch.randn(2, 3, 6, 5, device=device), torch.randn(3, 4, device=device)
+    b, scale = torch.randn(3, device=device), torch.randn(2, 3, device=device)
     resample = ([2, 1], [1, 2], [2, 1, 1, 1], False, 1.5)
-    torch.library.opcheck(ops.upfirdn2d.default, (x, f, *resample))
-    torch.library.opcheck(
-        ops.upfirdn2d.default, (x.detach().contiguous(memory_format=torch.channels_last), None, *resample)
-    )
-    b, scale = torch.randn(3, device=device, requires_grad=True), torch.randn(2, 3, device=device, requires_grad=True)
     y = ops.upfirdn2d(x, f, *resample)
-    noise = torch.randn(1, 1, *y.shape[2:], device=device, requires_grad=True)
-    epilogue = (b, scale, noise, "lrelu", 0.2, 1.4, 256.0)
-    torch.library.opcheck(ops.upfirdn2d_bias_act.default, (x, f, *resample, *epilogue, True))
-    with torch.no_grad():
-        fused, kept = ops.upfirdn2d_bias_act(x, f, *resample, *epilogue, True)
-        torch.testing.assert_close(kept, y)
-        torch.testing.assert_close(fused, ops.bias_act(y, 1, *epilogue))
-
-
-@pytest.mark.parametrize(("backend", "device"), backends())
-def test_compile(backend, device):
-    x = torch.randn(2, 3, 6, 5, device=device, requires_grad=True)
-    f = imgops.setup_filter([1, 3, 3, 1], device=device)
-
-    def run(x):
-        return imgops.upfirdn2d(x, f, up=2, padding=[2, 1, 2, 1], impl=backend)
-
-    # each case is a program of its own, not a recompilation of the one before
-    torch.compiler.reset()
-    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x), run(x))
-    torch.testing.assert_close(torch.autograd.grad(compiled(x).sum(), x), torch.autograd.grad(run(x).sum(), x))
+    epilogue = (b, scale, torch.randn(1, 1, *y.shape[2:], device=device), "lrelu", 0.2, 1.4, 256.0)
+    fused, kept = ops.upfirdn2d_bias_act(x, f, *resample, *epilogue, True)
+    torch.testing.assert_close(kept, y)
+    torch.testing.assert_close(fused, ops.bias_act(y, 1, *epilogue))
 
 
 @pytest.mark.parametrize(("backend", "device"), backends(exclude=("triton",)))

@@ -16,9 +16,9 @@ from imgops.models.stylegan2 import Generator
 from imgops.training.config import TrainingConfig
 from imgops.training.trainer import Trainer
 
-from . import bench_dream, bench_style
-from .comparison import Comparison
-from .gpu_timing import Clock
+from .. import bench_dream, bench_style
+from ..comparison import Comparison
+from .timing import Clock
 
 
 @dataclass(frozen=True)

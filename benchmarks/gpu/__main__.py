@@ -25,8 +25,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .gpu_record import BUILD, RESULTS, ROOT, Record, add_out, machine, read, same, wrong_backends
-from .gpu_sections import SECTIONS, Context
+from ..record import BUILD, RESULTS, ROOT, Record, add_out, machine, read, same, wrong_backends
+from .sections import SECTIONS, Context
 
 #: seconds for everything; a section that hangs is ended
 TOTAL = 475.0

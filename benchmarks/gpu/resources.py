@@ -1,6 +1,6 @@
 """Registers, spills, shared memory and instructions of every GPU kernel on every target, with no GPU.
 
-``python -m benchmarks.gpu_resources`` runs Triton's launchers on representative inputs with each launch turned into a
+``python -m benchmarks.gpu.resources`` runs Triton's launchers on representative inputs with each launch turned into a
 compilation: exactly what a GPU of the target would run, the same specialisation of arguments, the same configuration.
 It disassembles these kernels and those of the CUDA extension, and writes build/gpu_resources.json, or with ``--record``
 the one in benchmarks/results.
@@ -33,7 +33,7 @@ from triton.backends.compiler import GPUTarget
 from imgops import _backend
 from imgops._epilogue import Epilogue
 
-from .gpu_record import BUILD, RESULTS, add_out
+from ..record import BUILD, RESULTS, add_out
 
 REPORT = RESULTS / "gpu_resources.json"
 TARGETS = {
@@ -329,7 +329,7 @@ def cuda_resources(target: str) -> dict[str, dict[str, int]]:
 
 def main() -> None:
     """Write the report; given TARGETS, DTYPES and a PATTERN of Triton's launches, print that part of it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_resources", description="What GPU kernels take.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.resources", description="What GPU kernels take.")
     parser.add_argument("part", nargs="*", metavar="TARGETS DTYPES PATTERN", help="print this part; write nothing")
     add_out(parser, REPORT, "build/gpu_resources.json")
     options = parser.parse_args()

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: the records that are kept with the code, and where a run writes unless asked to go there
 RESULTS, BUILD = ROOT / "benchmarks" / "results", ROOT / "build"
 #: what a result depends on; a change of any of these files makes it stale
-SOURCES = ("csrc", "kernels", "imgops", "benchmarks", "setup.py", "tests/cases.py", "tests/golden.py")
+SOURCES = ("csrc", "kernels", "imgops", "benchmarks", "setup.py", "tests/op_specs", "tests/golden.py")
 #: what only writes pages of results
 PAGES = ("benchmarks/performance.py", "benchmarks/report.py")
 #: results of an earlier run are kept only where all of these are the same

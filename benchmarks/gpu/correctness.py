@@ -14,29 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import imgops
 from imgops import _backend
 from tests.golden import cases as recorded_cases
 from tests.golden import relative_error
+from tests.op_specs import SHEETS, Problem
 
-from .gpu_problems import Problem, problems
-from .gpu_workers import one_line
+from .workers import one_line
 
-#: largest error over largest magnitude: one rounding at the end
-ONE_ROUNDING = {torch.float64: 1e-12, torch.float32: 4e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
-#: a rounding at each pass, or sums of many terms
-SEVERAL_ROUNDINGS = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
-#: through the square root of a matrix
-ROOTS = {torch.float64: 1e-8, torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 8e-2}
-TOLERANCE = {
-    "adain": SEVERAL_ROUNDINGS,
-    "adaptive_instance_norm": SEVERAL_ROUNDINGS,
-    "feature_statistics": SEVERAL_ROUNDINGS,
-    "gram_matrix": SEVERAL_ROUNDINGS,
-    "modulated_conv2d": SEVERAL_ROUNDINGS,
-    "style_loss": SEVERAL_ROUNDINGS,
-    "wasserstein_loss": ROOTS,
-}
 #: each order of gradient rounds once more, but what is wrong by so much of its size is wrong
 ORDER_FACTOR, MOST = 4.0, 0.3
 RECORDED_TOLERANCE = 1e-10
@@ -91,7 +75,7 @@ def worst_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
 
 def tolerances(op: str, dtype: torch.dtype) -> list[float]:
     """Of the output, its gradients, and their gradients."""
-    return [min(TOLERANCE.get(op, ONE_ROUNDING)[dtype] * ORDER_FACTOR**order, MOST) for order in range(3)]
+    return [min(SHEETS[op].tolerance[dtype] * ORDER_FACTOR**order, MOST) for order in range(3)]
 
 
 def compare(
@@ -113,7 +97,7 @@ def compare(
     return {"errors": {f"order{i}": error for i, error in enumerate(errors)}, "passed": passed}
 
 
-def check(problem: Problem, backend: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
+def check(op: str, problem: Problem, backend: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
     """A backend on a problem, the image in either layout; outputs are poisoned where PyTorch is deterministic."""
     inputs, call = problem.make(device, dtype, torch.float64 if dtype == torch.float64 else torch.float32)
     x, *others = inputs
@@ -124,7 +108,7 @@ def check(problem: Problem, backend: str, device: str, dtype: torch.dtype) -> di
         for layout, form in (("nchw", torch.contiguous_format), ("nhwc", torch.channels_last)):
             images = [x.contiguous(memory_format=form), *others]
             functions = partial(call, backend), partial(call, "reference")
-            results[layout] = compare(*functions, images, form, tolerances(problem.op, dtype))
+            results[layout] = compare(*functions, images, form, tolerances(op, dtype))
     finally:
         torch.use_deterministic_algorithms(True, warn_only=True)
     errors = {f"{layout} {k}": v for layout, r in results.items() for k, v in r["errors"].items()}
@@ -133,62 +117,18 @@ def check(problem: Problem, backend: str, device: str, dtype: torch.dtype) -> di
 
 def _recorded_checks(backend: str, device: str, most: int | None) -> Iterator[Check]:
     """The cases of tests/data in float64: output, gradients, and where they were recorded, gradients of those."""
-    for op in RECORDED:
-        if not _runs(op, backend, device):
+    for op, sheet in SHEETS.items():
+        if sheet.recorded is None or not _runs(op, backend, device):
             continue
         for case in itertools.islice(recorded_cases(op), most):
 
-            def run(op: str = op, case: Any = case.values[0]) -> dict[str, Any]:
+            def run(recorded: Any = sheet.recorded, case: Any = case.values[0]) -> dict[str, Any]:
                 a = {name: t.to(device) for name, t in case.arrays.items()}
-                got = RECORDED[op](a, dict(case.params), backend)
+                got = recorded(a, dict(case.params), backend)
                 errors = {name: relative_error(value, a[name]) for name, value in got.items()}
                 return {"errors": errors, "passed": all(e <= RECORDED_TOLERANCE for e in errors.values())}
 
             yield f"{op}/{backend}/recorded/{case.id}", run
-
-
-def _recorded_upfirdn2d(a: dict[str, Tensor], params: dict[str, Any], backend: str) -> dict[str, Tensor]:
-    del params["filter"]
-    x = a["x"].requires_grad_()
-    y = imgops.upfirdn2d(x, a.get("f"), **params, impl=backend)
-    return {"y": y, "dx": torch.autograd.grad(y, x, a["dy"])[0]}
-
-
-def _recorded_bias_act(a: dict[str, Tensor], params: dict[str, Any], backend: str) -> dict[str, Tensor]:
-    x, dy = a["x"].requires_grad_(), a["dy"].requires_grad_()
-    b = a["b"].requires_grad_() if "b" in a else None
-    y = imgops.bias_act(x, b, **params, impl=backend)
-    dx, *rest = torch.autograd.grad(y, [x] if b is None else [x, b], dy, create_graph=True)
-    d2x, ddy = torch.autograd.grad((dx * a["v"]).sum(), [x, dy], allow_unused=True)
-    got = {"y": y, "dx": dx, "ddy": ddy} | ({"db": rest[0]} if rest else {})
-    return got | {"d2x": torch.zeros_like(x) if d2x is None else d2x}
-
-
-def _recorded_filtered_lrelu(a: dict[str, Tensor], params: dict[str, Any], backend: str) -> dict[str, Tensor]:
-    x, b = a["x"].requires_grad_(), a["b"].requires_grad_()
-    y = imgops.filtered_lrelu(x, a.get("fu"), a.get("fd"), b, **params, impl=backend)
-    dx, db = torch.autograd.grad(y, [x, b], a["dy"])
-    return {"y": y, "dx": dx, "db": db}
-
-
-def _recorded_modulated_conv2d(a: dict[str, Tensor], params: dict[str, Any], backend: str) -> dict[str, Tensor]:
-    taps = torch.tensor(params.pop("resample_filter"), dtype=torch.float32)
-    f = (taps.outer(taps) / taps.sum() ** 2).to(a["x"].device)
-    inputs = [a[name].requires_grad_() for name in ("x", "w", "s")]
-    y = imgops.modulated_conv2d(*inputs, noise=a.get("noise"), resample_filter=f, **params, impl=backend)
-    first = torch.autograd.grad(y, inputs, a["dy"], create_graph=True)
-    total = sum((g * a[name]).sum() for g, name in zip(first, ("vx", "vw", "vs"), strict=True))
-    second = torch.autograd.grad(total, inputs)
-    names = ("y", "dx", "dw", "ds", "hx", "hw", "hs")
-    return dict(zip(names, [y, *first, *second], strict=True))
-
-
-RECORDED = {
-    "upfirdn2d": _recorded_upfirdn2d,
-    "bias_act": _recorded_bias_act,
-    "filtered_lrelu": _recorded_filtered_lrelu,
-    "modulated_conv2d": _recorded_modulated_conv2d,
-}
 
 
 def _runs(op: str, backend: str, device: str) -> bool:
@@ -203,12 +143,15 @@ def checks(device: str, dry: bool) -> dict[str, Callable[[], dict[str, Any]]]:
         if backend == "reference":
             continue
         streams[backend, "recorded"] = list(_recorded_checks(backend, device, 1 if dry else None))
-        for problem, dtype in itertools.product(problems(dry), dtypes):
-            if _runs(problem.op, backend, device):
-                name = f"{problem.op}/{backend}/{problem.name}/{str(dtype).removeprefix('torch.')}"
-                streams.setdefault((backend, problem.op), []).append(
-                    (name, partial(check, problem, backend, device, dtype))
-                )
+        for op, sheet in SHEETS.items():
+            if _runs(op, backend, device):
+                streams[backend, op] = [
+                    (
+                        f"{op}/{backend}/{problem.name}/{str(dtype).removeprefix('torch.')}",
+                        partial(check, op, problem, backend, device, dtype),
+                    )
+                    for problem, dtype in itertools.product(sheet.problems(dry), dtypes)
+                ]
     return dict(one for turn in itertools.zip_longest(*streams.values()) for one in turn if one is not None)
 
 
@@ -226,7 +169,7 @@ def run_check(device: str, dry: bool, name: str) -> dict[str, Any]:
 
 def main() -> None:
     """Run the checks of one backend in float32 and float16; for a sanitizer, which watches them."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_correctness", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.correctness", description=main.__doc__)
     parser.add_argument("--device", default="cuda", help="default: cuda")
     parser.add_argument("--backend", default="cuda", choices=_backend.BACKENDS, help="default: cuda")
     parser.add_argument("--dry", action="store_true", help="one shape of each op")

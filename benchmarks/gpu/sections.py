@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from .gpu_record import ROOT, Record
-from .gpu_workers import gpu_is_lost, one_line, spread
+from ..record import ROOT, Record
+from .workers import gpu_is_lost, one_line, spread
 
 
 @dataclass
@@ -85,10 +85,10 @@ def build(context: Context) -> None:
 
 def ceilings(context: Context) -> None:
     """A large copy, and large matrix products on random data."""
-    from . import gpu_timing
+    from . import timing
 
-    clock = gpu_timing.Clock(context.device, context.dry)
-    for name, measure in gpu_timing.CEILINGS.items():
+    clock = timing.Clock(context.device, context.dry)
+    for name, measure in timing.CEILINGS.items():
         context.attempt("ceilings", name, partial(measure, clock))
         clock.free()
 
@@ -98,8 +98,8 @@ PROCESSES = 8
 
 
 def correctness(context: Context) -> None:
-    """All checks of gpu_correctness."""
-    from .gpu_correctness import arrange, checks, run_check
+    """All checks of correctness."""
+    from .correctness import arrange, checks, run_check
 
     wanted = [
         name for name in checks(context.device, context.dry) if "passed" not in context.record.results.get(name, {})
@@ -118,8 +118,7 @@ def _forms(case: Any, context: Context) -> dict[str, Callable[..., Any]]:
 
     import imgops
     from imgops import _backend
-
-    from .eager import FORMS
+    from tests.op_specs import SHEETS
 
     op = getattr(imgops, case.op)
     kind = torch.device(context.device).type
@@ -127,7 +126,7 @@ def _forms(case: Any, context: Context) -> dict[str, Callable[..., Any]]:
     for backend in _backend.BACKENDS:
         if backend != "reference" and _backend.status_of(case.op, backend, kind, _backend.load()).available:
             forms[backend] = lambda backend=backend, **kwargs: op(**kwargs, impl=backend)
-    return forms | FORMS[case.op] | context.against.get(case.op, {})
+    return forms | SHEETS[case.op].forms | context.against.get(case.op, {})
 
 
 def _time(
@@ -135,7 +134,7 @@ def _time(
 ) -> dict[str, Any]:
     import torch
 
-    from .gpu_cases import outputs_of
+    from tests.op_specs import as_tuple
 
     device = torch.device(context.device)
     made = [case.make(device) for _ in range(clock.rotation(case.bytes[0] // 2))]
@@ -143,7 +142,7 @@ def _time(
     def call(kwargs: dict[str, Any]) -> Callable[[], Any]:
         for name in case.differentiable if backward else ():
             kwargs[name].requires_grad_()
-        outputs = outputs_of(form, kwargs)
+        outputs = as_tuple(form(**kwargs))
         if not all(torch.isfinite(y).all() for y in outputs):
             raise ValueError("the result is not finite")
         if not backward:
@@ -151,7 +150,7 @@ def _time(
         inputs = [kwargs[name] for name in case.differentiable]
         gradients = [torch.randn_like(y) for y in outputs]
         # the convolution alone knows neither styles nor noise
-        return lambda: torch.autograd.grad(outputs_of(form, kwargs), inputs, gradients, allow_unused=True)
+        return lambda: torch.autograd.grad(as_tuple(form(**kwargs)), inputs, gradients, allow_unused=True)
 
     with torch.set_grad_enabled(backward):
         result = clock.measure([call(kwargs) for kwargs in made], budget, graph=case.graph)
@@ -168,13 +167,12 @@ def compile_case(device: str, dry: bool, number: int) -> dict[str, Any]:
     import torch
 
     import imgops
-
-    from .gpu_cases import cases, outputs_of
+    from tests.op_specs import as_tuple, cases
 
     case = cases(dry)[number]
     kwargs = case.make(torch.device(device))
     inputs = [kwargs[name].requires_grad_() for name in case.differentiable]
-    outputs = outputs_of(partial(getattr(imgops, case.op), impl="triton"), kwargs)
+    outputs = as_tuple(getattr(imgops, case.op)(**kwargs, impl="triton"))
     torch.autograd.grad(outputs, inputs, [torch.randn_like(y) for y in outputs])
     torch.cuda.synchronize(device)
     return {}
@@ -184,9 +182,9 @@ def speed(context: Context) -> None:
     """Each case forward, and forward with backward: eager forms, each backend, and of each op once torch.compile."""
     import torch
 
-    from .eager import FORMS, FORWARD_ONLY
-    from .gpu_cases import cases
-    from .gpu_timing import Clock
+    from tests.op_specs import FORWARD_ONLY, SHEETS, cases
+
+    from .timing import Clock
 
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
@@ -214,7 +212,7 @@ def speed(context: Context) -> None:
     if not context.dry:
         first = {case.op: case for case in reversed(problems)}.values()
         work += [
-            (case, "torch.compile", torch.compile(FORMS[case.op]["eager"], dynamic=False), backward)
+            (case, "torch.compile", torch.compile(SHEETS[case.op].forms["eager"], dynamic=False), backward)
             for case in first
             for backward in (False, True)
         ]
@@ -241,8 +239,8 @@ def speed(context: Context) -> None:
 def end_to_end(context: Context) -> None:
     """StyleGAN2's generator and its training step at each resolution, and the steps of style transfer and of dreams,
     with the fused ops and without."""
-    from .gpu_end_to_end import configurations, generate, picture_steps, steps_of, train
-    from .gpu_timing import Clock
+    from .end_to_end import configurations, generate, picture_steps, steps_of, train
+    from .timing import Clock
 
     clock = Clock(context.device, context.dry)
     named, others = configurations(context.dry)
@@ -265,7 +263,7 @@ def end_to_end(context: Context) -> None:
 
 def sanitizers(context: Context) -> None:
     """The checks of the CUDA backend at small shapes under compute-sanitizer: accesses out of bounds, and races."""
-    program = [sys.executable, "-m", "benchmarks.gpu_correctness", "--device", context.device]
+    program = [sys.executable, "-m", "benchmarks.gpu.correctness", "--device", context.device]
     program += ["--backend", "cpu" if context.dry else "cuda"] + ["--dry"] * context.dry
     # each tensor an allocation of its own, so that an access beyond its end is seen
     environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}

@@ -1,0 +1,135 @@
+"""The fact sheet of adaptive_instance_norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import imgops
+
+from ._random import Pick, RandomCall, random_image, strided
+from ._sheet import (
+    SEVERAL_ROUNDINGS,
+    Call,
+    Called,
+    Case,
+    Comparison,
+    Form,
+    Kwargs,
+    Made,
+    Problem,
+    Shape,
+    Sheet,
+    image,
+    label,
+    values,
+)
+from .adain import FEATURES, NORMALISED, compare
+
+
+def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
+    x, eps = random_image(pick, dtype), pick.one([1e-2, 0.1])
+    shapes = [(pick.one([x.shape[0], 1]), x.shape[1]) for _ in range(2)]
+    return RandomCall(
+        lambda impl, x, scale, bias: imgops.adaptive_instance_norm(x, scale, bias, eps=eps, impl=impl),
+        [x, *(strided(pick, shape, dtype) for shape in shapes)],
+    )
+
+
+def _affine(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    return (1 + scale.to(x.dtype)[:, :, None, None]) * x + bias.to(x.dtype)[:, :, None, None]
+
+
+def eager(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """The formula."""
+    centred = x - x.mean([2, 3], keepdim=True)
+    x_hat = centred * torch.rsqrt(centred.square().mean([2, 3], keepdim=True) + 1e-8)
+    return _affine(x_hat, scale, bias)
+
+
+def eager_instance_norm(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """instance_norm and an affine map."""
+    return _affine(F.instance_norm(x, eps=1e-8), scale, bias)
+
+
+def _problem(shape: Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
+    def call(backend: str, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+        return imgops.adaptive_instance_norm(x, scale, bias, impl=backend)
+
+    of_planes = (torch.randn(shape[:2], device=device, dtype=acc_dtype) for _ in range(2))
+    return [image(shape, dtype, device), *of_planes], call
+
+
+def _problems(dry: bool) -> Iterator[Problem]:
+    for shape in NORMALISED[: 1 if dry else None]:
+        yield Problem(str(shape), partial(_problem, shape))
+
+
+def _case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> Case:
+    """StyleGAN1's normalisation, with a scale and a bias per plane."""
+
+    def make(device: torch.device) -> Kwargs:
+        of_planes = {name: torch.randn(shape[:2], device=device) for name in ("scale", "bias")}
+        return {"x": image(shape, dtype, device, channels_last), **of_planes}
+
+    size = math.prod(shape) * dtype.itemsize
+    # forward: x, y; backward: dy, x, dx
+    name, gradients = label(shape, dtype, channels_last), ("x", "scale", "bias")
+    return Case("adaptive_instance_norm", name, make, gradients, (2 * size, 5 * size), (0, 0), dtype)
+
+
+def _cases(dry: bool) -> list[Case]:
+    half = torch.float16
+    if dry:
+        return [_case((1, 2, 6, 6), torch.float32)]
+    return [_case((16, 128, 128, 128), half), _case((4, 32, 1024, 1024), half, channels_last=True)]
+
+
+FORMS: dict[str, Form] = {"eager": eager, "eager instance_norm": eager_instance_norm}
+
+
+def _comparisons() -> list[Comparison]:
+    rows: list[Comparison] = []
+    forms = {"imgops": imgops.adaptive_instance_norm, **FORMS}
+    for layout in ("nchw", "nhwc"):
+        of_planes = {name: torch.randn(FEATURES[:2]) for name in ("scale", "bias")}
+        kwargs = {"x": image(FEATURES, torch.float32, "cpu", layout == "nhwc"), **of_planes}
+        rows += compare("adaptive_instance_norm", forms, layout, kwargs, ("x", "scale", "bias"))
+    return rows
+
+
+def _pictures() -> dict[str, nn.Module]:
+    bias = torch.randn(1, 4)
+    return {"adaptive_instance_norm": Called(lambda x, b: imgops.adaptive_instance_norm(x, b, b), b=bias)}
+
+
+def _run(impl: str, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    return imgops.adaptive_instance_norm(x, scale, bias, impl=impl)
+
+
+SHEET = Sheet(
+    calls={
+        "adaptive_instance_norm": Call(
+            _run, {"x": "NCHW", "scale": "NC", "bias": "1C"}, {"N": 2, "C": 2, "H": 3, "W": 2}, frozenset({"x"})
+        )
+    },
+    sized={"adaptive_instance_norm": Call(_run, {"x": "NCHW", "scale": "NC", "bias": "NC"}, {})},
+    random=_random,
+    forms=FORMS,
+    pictures=_pictures,
+    problems=_problems,
+    cases=_cases,
+    comparisons=_comparisons,
+    schemas={
+        "adaptive_instance_norm": lambda: (values(2, 2, 3, 2), values(2, 2), values(2, 2), 1e-5, True),
+        "adaptive_instance_norm_backward": lambda: (
+            values(2, 2, 3, 2), values(2, 2, 3, 2), values(2, 2), 1e-5, False,
+        ),
+    },
+    tolerance=SEVERAL_ROUNDINGS,
+)  # fmt: skip

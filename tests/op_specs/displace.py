@@ -1,0 +1,110 @@
+"""The fact sheet of displace, whose kernels are those of grid_sample."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import imgops
+from imgops.reference.grid_sample import PADDING_MODES
+
+from ._random import Pick, RandomCall, random_image, strided
+from ._sheet import Call, Called, Form, Kwargs, Made, Problem, Shape, Sheet, image
+from .grid_sample import (
+    SAMPLED,
+    Side,
+    away_from_pixels,
+    compare,
+    displaced_grid,
+    displacement,
+    off_centre,
+    sampling_cases,
+)
+from .grid_sample import eager as eager_grid_sample
+
+
+def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
+    x, mode = random_image(pick, dtype), pick.one(["zeros", "border", "reflection"])
+    acc_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    field = strided(pick, (x.shape[0], 2, *x.shape[2:]), acc_dtype, pick.one([0.5, 4.0]))
+    return RandomCall(
+        lambda impl, x, field: imgops.displace(x, field, padding_mode=mode, impl=impl),
+        [x, field],
+        # reflection turns between pixels too
+        smooth=away_from_pixels(2 * field),
+    )
+
+
+def eager(x: Tensor, displacement: Tensor, padding_mode: str = "zeros") -> Tensor:
+    """PyTorch's grid_sample at a grid that is made for it."""
+    grid = displaced_grid(displacement).to(x.dtype)
+    return F.grid_sample(x, grid, padding_mode=padding_mode, align_corners=False)
+
+
+def _problem(shape: Shape, mode: str, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
+    n, _, h, w = shape
+
+    def call(backend: str, x: Tensor, displacement: Tensor) -> Tensor:
+        return imgops.displace(x, displacement, padding_mode=mode, impl=backend)
+
+    return [image(shape, dtype, device), off_centre((n, 2, h, w), 2 * max(h, w), device, acc_dtype)], call
+
+
+def _problems(dry: bool) -> Iterator[Problem]:
+    # a pixel's gradients are added in one order, or in any
+    for shape, deterministic in itertools.product(SAMPLED[: 1 if dry else None], (True, False)):
+        name = str(shape) if deterministic else f"{shape}/atomic"
+        for mode in PADDING_MODES:
+            yield Problem(f"{name}/{mode}", partial(_problem, shape, mode), deterministic)
+
+
+def _field(shape: Shape, device: torch.device) -> Kwargs:
+    return {"displacement": displacement(shape, device), "padding_mode": "zeros"}
+
+
+def _sides(field: Tensor) -> dict[str, Side]:
+    """ "given grid" leaves out making the grid."""
+    grid = displaced_grid(field).requires_grad_()
+    field = field.requires_grad_()
+    return {
+        "imgops": (partial(imgops.displace, padding_mode="zeros"), field),
+        "eager": (eager, field),
+        "eager given grid": (eager_grid_sample, grid),
+    }
+
+
+def _pictures() -> dict[str, nn.Module]:
+    return {
+        "displace": Called(lambda x: imgops.displace(x, 3 * x[:, :2])),
+        "displace reflection": Called(lambda x: imgops.displace(x, 9 * x[:, :2], padding_mode="reflection")),
+    }
+
+
+def _call(mode: str) -> Call:
+    def run(impl: str, x: Tensor, field: Tensor) -> Tensor:
+        # between the centres of pixels, where a sample's slope does not jump
+        return imgops.displace(x, field.tanh() * 0.2 + 0.5, padding_mode=mode, impl=impl)
+
+    return Call(run, {"x": "NCHW", "field": "N2HW"}, {"N": 1, "C": 2, "H": 3, "W": 4}, frozenset({"x"}))
+
+
+def _sized(impl: str, x: Tensor, field: Tensor) -> Tensor:
+    return imgops.displace(x, field, impl=impl)
+
+
+FORMS: dict[str, Form] = {"eager": eager}
+SHEET = Sheet(
+    calls={f"displace-{mode}": _call(mode) for mode in ("zeros", "border")},
+    sized={"displace": Call(_sized, {"x": "NCHW", "field": "N2HW"}, {})},
+    random=_random,
+    forms=FORMS,
+    pictures=_pictures,
+    problems=_problems,
+    cases=lambda dry: sampling_cases("displace", dry, "displacement", _field),
+    comparisons=lambda: compare("displace", _sides),
+)

@@ -1,0 +1,196 @@
+"""The fact sheet of grid_sample, with what it shares with displace."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import imgops
+
+from ._random import Pick, RandomCall, random_image, sides, strided
+from ._sheet import (
+    Call,
+    Called,
+    Case,
+    Comparison,
+    Form,
+    Kwargs,
+    Made,
+    Problem,
+    Shape,
+    Sheet,
+    image,
+    label,
+    values,
+)
+
+#: on which the backends are checked
+SAMPLED = [(2, 3, 9, 6), (2, 37, 6, 9)]
+#: of make bench: an image, and features of a generator's middle
+PICTURES = ((4, 3, 256, 256), (4, 64, 64, 64))
+LAYOUTS = ("planar", "channels-last")
+#: a form, and the positions that it takes
+Side = tuple[Callable[[Tensor, Tensor], Tensor], Tensor]
+
+
+def away_from_pixels(places: Tensor) -> bool:
+    """Whether these positions, in pixels, are between the centres of pixels, where the slope of a sample jumps."""
+    places = places.double()
+    return bool(((places - places.round()).abs() > 1e-4 + 1e-6 * places.abs()).all())
+
+
+def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
+    x = random_image(pick, dtype)
+    # at a position that another dtype rounds, the sample is another
+    acc_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    grid = strided(pick, (x.shape[0], *sides(pick), 2), acc_dtype, pick.one([0.5, 0.5, 2.0, 1e4]))
+    places = ((grid.double() + 1) * torch.tensor([x.shape[3], x.shape[2]]) - 1) / 2
+    return RandomCall(
+        lambda impl, x, grid: imgops.grid_sample(x, grid, impl=impl), [x, grid], smooth=away_from_pixels(places)
+    )
+
+
+def eager(x: Tensor, grid: Tensor) -> Tensor:
+    """PyTorch's own, which takes a grid of the image's dtype."""
+    return F.grid_sample(x, grid.to(x.dtype), align_corners=False)
+
+
+def displaced_grid(displacement: Tensor) -> Tensor:
+    """The grid of grid_sample for a displacement [N, 2, H, W] in pixels."""
+    h, w = displacement.shape[2:]
+    along_x, along_y = ((torch.arange(size, device=displacement.device) * 2 + 1) / size - 1 for size in (w, h))
+    return torch.stack([displacement[:, 0] * (2 / w) + along_x, displacement[:, 1] * (2 / h) + along_y[:, None]], -1)
+
+
+def off_centre(size: Shape, most: int, device: str, dtype: torch.dtype) -> Tensor:
+    """Random numbers in [-most, most + 1] near no whole one, where the slope of bilinear samples jumps."""
+    return torch.randint(-most, most + 1, size, device=device).to(dtype) + 0.1 + 0.8 * torch.rand(size, device=device)
+
+
+def _problem(shape: Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
+    n, _, h, w = shape
+    pixels = (off_centre((n, h + 1, w), side + 2, device, acc_dtype) for side in (w, h))
+    grid = torch.stack([(2 * at + 1) / side - 1 for at, side in zip(pixels, (w, h), strict=True)], -1)
+    return [image(shape, dtype, device), grid], lambda backend, x, grid: imgops.grid_sample(x, grid, impl=backend)
+
+
+def _problems(dry: bool) -> Iterator[Problem]:
+    # a pixel's gradients are added in one order, or in any
+    for shape, deterministic in itertools.product(SAMPLED[: 1 if dry else None], (True, False)):
+        yield Problem(str(shape) if deterministic else f"{shape}/atomic", partial(_problem, shape), deterministic)
+
+
+def displacement(shape: Shape, device: str | torch.device) -> Tensor:
+    """Of a few pixels, smooth: [N, 2, H, W] for an image of this shape."""
+    coarse = torch.randn(shape[0], 2, 8, 8, device=device)
+    return 4 * F.interpolate(coarse, size=shape[2:], mode="bicubic", align_corners=False)
+
+
+def sampling_cases(op: str, dry: bool, places: str, make: Callable[[Shape, torch.device], Kwargs]) -> list[Case]:
+    """Bilinear samples at places some pixels away, which ``make`` gives by the name ``places``."""
+
+    def case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> Case:
+        def arguments(device: torch.device) -> Kwargs:
+            return {"x": image(shape, dtype, device, channels_last), **make(shape, device)}
+
+        n, _, h, w = shape
+        pixels, where = math.prod(shape) * dtype.itemsize, n * 2 * h * w * 4
+        # backward: dy, x, dx, the places and their gradient
+        bytes = 2 * pixels + where, 5 * pixels + 3 * where
+        return Case(op, label(shape, dtype, channels_last), arguments, ("x", places), bytes, (0, 0), dtype)
+
+    if dry:
+        return [case((1, 2, 8, 8), torch.float32)]
+    return [
+        case((16, 3, 256, 256), torch.float32),
+        case((16, 64, 128, 128), torch.float16),
+        case((16, 64, 128, 128), torch.float16, channels_last=True),
+    ]
+
+
+def _grid(shape: Shape, device: torch.device) -> Kwargs:
+    return {"grid": displaced_grid(displacement(shape, device))}
+
+
+def compare(op: str, sides: Callable[[Tensor], dict[str, Side]]) -> list[Comparison]:
+    """The rows in both layouts, at fields that bend the image by a few pixels; ``sides`` makes forms of a field.
+
+    The gradient for the positions, which is for a grid or for displacements, is not compared.
+    """
+
+    def forward(x: Tensor, side: Side) -> Callable[[], Tensor]:
+        call, at = side
+        return torch.no_grad()(lambda: call(x, at))
+
+    def both(x: Tensor, side: Side) -> Callable[[], Tensor]:
+        (call, at), dy = side, x.detach()
+        return lambda: torch.autograd.grad(call(x, at), [x, at], dy)[0]
+
+    rows = []
+    for shape in PICTURES:
+        forms = sides(displacement(shape, "cpu"))
+        for layout, (direction, make) in itertools.product(LAYOUTS, (("forward", forward), ("forward+backward", both))):
+            x = image(shape, torch.float32, "cpu", layout == "channels-last").requires_grad_()
+            calls = {name: make(x, side) for name, side in forms.items()}
+            rows.append(Comparison(op, f"{'x'.join(map(str, shape))} {layout} {direction}", calls, goal=1.0))
+    return rows
+
+
+def _sides(field: Tensor) -> dict[str, Side]:
+    grid = displaced_grid(field).requires_grad_()
+    return {"imgops": (imgops.grid_sample, grid), "eager": (eager, grid)}
+
+
+def _pictures() -> dict[str, nn.Module]:
+    return {"grid_sample": Called(lambda x: imgops.grid_sample(x, x[:, :2].permute(0, 2, 3, 1).tanh()))}
+
+
+def places(*shape: int) -> Tensor:
+    """Away from the centres of pixels, where the slope jumps: in pixels, and as a grid of an image of 4 x 4."""
+    return torch.rand(shape, dtype=torch.float64) * 0.4 + 0.3
+
+
+def _run(impl: str, x: Tensor, grid: Tensor) -> Tensor:
+    return imgops.grid_sample(x, grid, impl=impl)
+
+
+FORMS: dict[str, Form] = {"eager": eager}
+_AT = (False, "zeros", [0, 0])
+SHEET = Sheet(
+    calls={
+        "grid_sample": Call(
+            # an image of 4 x 4, at places between its pixels
+            lambda impl, x, grid: _run(impl, x, grid.tanh() * 0.1 + 0.5),
+            {"x": "NCHW", "grid": "1232"},
+            {"N": 1, "C": 2, "H": 4, "W": 4},
+            frozenset({"x"}),
+        )
+    },
+    sized={"grid_sample": Call(_run, {"x": "NCHW", "grid": "NOO2"}, {})},
+    random=_random,
+    forms=FORMS,
+    pictures=_pictures,
+    problems=_problems,
+    cases=lambda dry: sampling_cases("grid_sample", dry, "grid", _grid),
+    comparisons=lambda: compare("grid_sample", _sides),
+    schemas={
+        "grid_sample": lambda: (values(1, 2, 4, 4), places(1, 3, 3, 2), *_AT),
+        "grid_sample: displaced": lambda: (values(2, 3, 4, 5), places(2, 2, 4, 5), True, "border", [1, 0]),
+        "grid_sample_backward": lambda: (
+            values(1, 2, 5, 4), values(1, 2, 5, 4), places(1, 2, 5, 4), [1, 2, 5, 4], True, "border", [0, 0],
+            True, True,
+        ),
+        "grid_sample_backward: for the image": lambda: (
+            values(2, 3, 3, 2), None, places(2, 3, 2, 2), [2, 3, 4, 5], *_AT, True, False,
+        ),
+        "grid_sample_backward: for the grid": lambda: (
+            values(2, 3, 3, 2), values(2, 3, 4, 5), places(2, 3, 2, 2), [2, 3, 4, 5], *_AT, False, True,
+        ),
+    },
+)  # fmt: skip
