@@ -307,7 +307,7 @@ def test_zeros_and_crops_are_not_work(backend, device, name, vertical):
 @pytest.mark.parametrize(("backend", "device"), backends("upfirdn2d", exclude=("triton",)))
 def test_far_arguments_mean_what_near_ones_do(backend, device, monkeypatch):
     """Every resampling by the way that far ones take, whose gradients for the filter come along."""
-    module = importlib.import_module("imgops.ops.upfirdn2d")
+    module = importlib.import_module("imgops.ops._far")
     random = np.random.default_rng(0)
     for _ in range(100):
         x = torch.randn(1, 2, *random.integers(1, 7, 2), dtype=torch.float64, device=device, requires_grad=True)
