@@ -203,7 +203,7 @@ class BuildExtensions(build_ext):
 
     def build_C(self, output: Path) -> dict[str, object]:
         compiler, torch, extra = cxx(), torch_root(), shlex.split(os.environ.get("CXXFLAGS", ""))
-        sources = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc" / "cpu").glob("*.cpp"))
+        sources = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc" / "cpu").rglob("*.cpp"))
         # kernel files are compiled once per instruction set; the files that call them include torch
         kernels = [s for s in sources if s.endswith("_kernels.cpp")]
         jobs = [

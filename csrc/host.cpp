@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "cpu/capability.h"
+#include "cpu/common/capability.h"
 #include "imgops/rank_one.h"
 
 namespace py = pybind11;

@@ -1,6 +1,6 @@
 // Every schema of the library, and the registration of its CPU kernels; csrc/cuda registers the CUDA ones. What a
 // gradient works out from sizes is SymInt, which compilers can leave open; they bake a float in, so none comes from sizes.
-#include "cpu/ops.h"
+#include "cpu/common/ops.h"
 
 STABLE_TORCH_LIBRARY(imgops, m) {
   // clamp(gain * act(x * scale + noise + b)); b [x.shape[dim]], scale [N, C], noise [N or 1, 1, ...]; clamp < 0: none

@@ -22,7 +22,7 @@ class WinogradTile(NamedTuple):
     pixels: int
 
 
-#: csrc/cpu/winograd_axes.h: Plain, Transposed and Strided; the direct sum takes three products per pixel
+#: csrc/cpu/convolution/winograd_axes.h: Plain, Transposed and Strided; the direct sum takes three products per pixel
 PLAIN, TRANSPOSED, STRIDED = WinogradTile(6, 4), WinogradTile(5, 2), WinogradTile(5, 2)
 #: in smaller batches the weights, which Winograd's algorithm transforms first, outweigh the images
 WINOGRAD_PIXELS = 1024
@@ -40,7 +40,7 @@ PHASE_TAPS, ONE_PASS_FACTORS = 6, ((2, 2), (4, 2))
 @untraced
 def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
     """Whether the CPU kernel of ``fused_conv2d``, by Winograd's algorithm, takes a convolution, which
-    csrc/cpu/fused_conv2d.cpp checks too, and is as a rule faster than oneDNN."""
+    csrc/cpu/convolution/fused_conv2d.cpp checks too, and is as a rule faster than oneDNN."""
     if weight.shape[2:] != (3, 3) or up > 2 or down > 2 or x.dtype not in (torch.float32, torch.float64):
         return False
     n, _, h, w = x.shape
@@ -56,7 +56,7 @@ def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
 
 
 def winograd_gradient_pays(weight: Tensor) -> bool:
-    """Whether the gradient for a weight that :func:`winograd_pays` for is by csrc/cpu/conv2d_weight_gradient.cpp."""
+    """Whether csrc/cpu/convolution/conv2d_weight_gradient.cpp has its gradient, where :func:`winograd_pays`."""
     return min(weight.shape[:2]) >= WINOGRAD_CHANNELS
 
 

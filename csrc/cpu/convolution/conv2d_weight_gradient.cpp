@@ -1,8 +1,8 @@
 // conv2d_weight_gradient on the CPU: the plan and the tasks of the gradient by Winograd's algorithm.
-#include "capability.h"
-#include "ops.h"
-#include "parallel.h"
-#include "scratch.h"
+#include "cpu/common/capability.h"
+#include "cpu/common/ops.h"
+#include "cpu/common/parallel.h"
+#include "cpu/common/scratch.h"
 #include "winograd.h"
 
 namespace imgops {

@@ -1,11 +1,11 @@
 // fused_conv2d on the CPU: the plan and the tasks of the convolution by Winograd's algorithm.
 #include <algorithm>
 
-#include "capability.h"
-#include "epilogue.h"
-#include "ops.h"
-#include "parallel.h"
-#include "scratch.h"
+#include "cpu/common/capability.h"
+#include "cpu/common/ops.h"
+#include "cpu/common/parallel.h"
+#include "cpu/common/scratch.h"
+#include "cpu/pointwise/epilogue.h"
 #include "winograd.h"
 
 namespace imgops {

@@ -1,8 +1,8 @@
 // weight_energy on the CPU: the sums of squares that demodulation needs, in one read of the weights.
 #include <algorithm>
 
-#include "ops.h"
-#include "parallel.h"
+#include "cpu/common/ops.h"
+#include "cpu/common/parallel.h"
 
 namespace imgops {
 namespace {

@@ -6,7 +6,7 @@
 // transforms lose digits; docs/design.md has the figures.
 #pragma once
 
-#include "bias_act.h"
+#include "cpu/pointwise/bias_act.h"
 
 namespace imgops {
 

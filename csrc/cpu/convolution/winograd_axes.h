@@ -1,7 +1,7 @@
 // Winograd's transforms along an axis; compiled once an instruction set.
 #pragma once
 
-#include "vectors.h"
+#include "cpu/common/vectors.h"
 
 namespace imgops {
 namespace IMGOPS_ISA {

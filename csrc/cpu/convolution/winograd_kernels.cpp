@@ -2,7 +2,7 @@
 // the transformed weights, transform the sums back, finish. Nothing but the output goes to memory.
 #include "winograd.h"
 
-#include "bias_act_rows.h"
+#include "cpu/pointwise/bias_act_rows.h"
 #include "winograd_axes.h"
 
 namespace imgops {

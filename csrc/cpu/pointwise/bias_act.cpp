@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
-#include "capability.h"
+#include "cpu/common/capability.h"
+#include "cpu/common/parallel.h"
 #include "epilogue.h"
-#include "parallel.h"
 
 namespace imgops {
 namespace {

@@ -1,8 +1,8 @@
 // What the op and the kernels of bias_act share.
 #pragma once
 
+#include "cpu/common/storage.h"
 #include "imgops/activations.h"
-#include "storage.h"
 
 namespace imgops {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "bias_act.h"
-#include "tensors.h"
+#include "cpu/common/tensors.h"
 
 namespace imgops {
 

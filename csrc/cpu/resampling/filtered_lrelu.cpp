@@ -3,10 +3,10 @@
 
 #include <algorithm>
 
-#include "capability.h"
-#include "parallel.h"
+#include "cpu/common/capability.h"
+#include "cpu/common/parallel.h"
+#include "cpu/common/scratch.h"
 #include "resample_plan.h"
-#include "scratch.h"
 
 namespace imgops {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
+#include "cpu/common/storage.h"
 #include "resample.h"
-#include "storage.h"
 
 namespace imgops {
 

@@ -3,7 +3,7 @@
 // rows have all the rows that they sum. All of them are in cache; only codes are written at the high resolution.
 #include "filtered_lrelu.h"
 
-#include "vectors.h"
+#include "cpu/common/vectors.h"
 
 namespace imgops {
 namespace IMGOPS_ISA {

@@ -3,10 +3,10 @@
 
 #include <algorithm>
 
-#include "capability.h"
-#include "parallel.h"
-#include "scratch.h"
-#include "tensors.h"
+#include "cpu/common/capability.h"
+#include "cpu/common/parallel.h"
+#include "cpu/common/scratch.h"
+#include "cpu/common/tensors.h"
 
 namespace imgops {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "storage.h"
+#include "cpu/common/storage.h"
 
 namespace imgops {
 

@@ -5,9 +5,9 @@
 #include <cmath>
 #include <numeric>
 
+#include "cpu/common/tensors.h"
 #include "imgops/rank_one.h"
 #include "resample.h"
-#include "tensors.h"
 
 namespace imgops {
 

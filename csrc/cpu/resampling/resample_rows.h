@@ -1,8 +1,8 @@
 // Sums of rows, the vertical half of a Resampling; compiled once an instruction set.
 #pragma once
 
+#include "cpu/common/storage.h"
 #include "resample.h"
-#include "storage.h"
 
 namespace imgops {
 namespace IMGOPS_ISA {

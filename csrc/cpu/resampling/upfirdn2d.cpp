@@ -3,11 +3,11 @@
 
 #include <algorithm>
 
-#include "capability.h"
-#include "epilogue.h"
-#include "parallel.h"
+#include "cpu/common/capability.h"
+#include "cpu/common/parallel.h"
+#include "cpu/common/scratch.h"
+#include "cpu/pointwise/epilogue.h"
 #include "resample_plan.h"
-#include "scratch.h"
 
 namespace imgops {
 namespace {

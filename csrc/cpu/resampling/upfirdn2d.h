@@ -1,7 +1,7 @@
 // What the op and the kernels of upfirdn2d share.
 #pragma once
 
-#include "bias_act.h"
+#include "cpu/pointwise/bias_act.h"
 #include "resample.h"
 
 namespace imgops {

@@ -2,7 +2,7 @@
 // the input rows it needs are summed into one row (vertical taps), which is then filtered (horizontal taps).
 #include "upfirdn2d.h"
 
-#include "bias_act_rows.h"
+#include "cpu/pointwise/bias_act_rows.h"
 #include "resample_rows.h"
 
 namespace imgops {

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
-#include "capability.h"
-#include "ops.h"
-#include "parallel.h"
+#include "cpu/common/capability.h"
+#include "cpu/common/ops.h"
+#include "cpu/common/parallel.h"
 
 namespace imgops {
 namespace {

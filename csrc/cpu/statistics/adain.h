@@ -1,7 +1,7 @@
 // What the ops and the kernels of adaptive instance normalisation share.
 #pragma once
 
-#include "storage.h"
+#include "cpu/common/storage.h"
 
 namespace imgops {
 

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <array>
 
-#include "capability.h"
-#include "ops.h"
-#include "parallel.h"
-#include "scratch.h"
+#include "cpu/common/capability.h"
+#include "cpu/common/ops.h"
+#include "cpu/common/parallel.h"
+#include "cpu/common/scratch.h"
 
 namespace imgops {
 namespace {

@@ -1,7 +1,7 @@
 // What the ops on products of channels and their kernels share: gram_matrix, feature_statistics and mix_channels.
 #pragma once
 
-#include "storage.h"
+#include "cpu/common/storage.h"
 
 namespace imgops {
 

@@ -3,8 +3,8 @@
 // Gram matrix, by rows of channels with the weight for the mix.
 #include <cmath>
 
+#include "cpu/common/vectors.h"
 #include "gram_matrix.h"
-#include "vectors.h"
 
 namespace imgops {
 namespace IMGOPS_ISA {
