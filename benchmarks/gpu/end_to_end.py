@@ -17,7 +17,7 @@ from imgops.training.config import TrainingConfig
 from imgops.training.trainer import Trainer
 
 from .. import bench_dream, bench_style
-from ..comparison import Comparison
+from ..comparison import Comparison, check
 from .timing import Clock
 
 
@@ -164,7 +164,7 @@ def steps_of(clock: Clock, make: Callable[[], Comparison]) -> dict[str, Any]:
     comparison, tf32 = make(), torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
-        comparison.check()
+        check(comparison)
     finally:
         torch.backends.cudnn.allow_tf32 = tf32
     times = {side: clock.measure([call], 0.5, graph=False) for side, call in comparison.sides.items()}
