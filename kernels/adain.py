@@ -1,9 +1,9 @@
 """Adaptive instance normalisation: statistics of planes, the normalisation, and its backward.
 
-A tile is [R, K]: planes by pixels, or pixels by channels where they are innermost (LAST); what belongs to a plane is
-[R, 1] or [1, K], and a scalar where a planar tile is part of one plane. A plane that fits one tile is read once. The
-statistics of larger ones come from a pass before, as partial moments (Chan et al. 1979) that each program merges in the
-same order: no atomics, so all is deterministic.
+A tile is [R, K]: planes by pixels, or pixels by channels where channels are innermost in memory (LAST). Values of one
+plane are [R, 1] or [1, K], or scalars where a planar tile is part of a single plane. A plane that fits one tile is read
+once. The statistics of larger planes come from an earlier pass as partial moments (Chan et al. 1979). Every program
+merges them in the same order and without atomics, so that results are deterministic.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ._common import ACC_DTYPE, OPTIONS, TL_DTYPE, dense_format
 
-#: elements of the tile that holds whole planes, and of one that does not
+#: number of elements in a tile that holds whole planes, and in one that holds a part of a plane
 _WHOLE, _TILE = 16384, 4096
-#: at most so many partial results a plane
+#: largest number of partial results per plane
 _CHUNKS = 32
 
 
@@ -39,7 +39,7 @@ def _place(block, chunk, g, planes, pixels, LAST: tl.constexpr, R: tl.constexpr,
 
 @triton.jit
 def _moments(x, m, count, AXIS: tl.constexpr):
-    """(mean, what rounding left of it, sum of squared deviations) of the count elements of each plane in a tile."""
+    """(mean, what rounding left of it, sum of squared deviations) of the ``count`` elements of each plane in a tile."""
     mean = tl.sum(tl.where(m, x, 0), AXIS, keep_dims=True) / count
     d = tl.where(m, x - mean, 0)
     rest = tl.sum(d, AXIS, keep_dims=True) / count
@@ -48,7 +48,7 @@ def _moments(x, m, count, AXIS: tl.constexpr):
 
 @triton.jit
 def _chunks(chunks, m_plane, LAST: tl.constexpr, CHUNKS: tl.constexpr):
-    """The numbers of the chunks of planes, and which of them exist: [CHUNKS, 1] where LAST, else [CHUNKS]."""
+    """The indices of a plane's chunks, and which of them exist: [CHUNKS, 1] where LAST, else [CHUNKS]."""
     i = tl.arange(0, CHUNKS)
     m = i < chunks
     if LAST:
@@ -70,7 +70,7 @@ def _merged(
     LAST: tl.constexpr,
     CHUNKS: tl.constexpr,
 ):
-    """The moments of planes from those of their chunks, [3, chunks, total] in memory: [1, K] where LAST, else scalars.
+    """The moments of planes, merged from those of their chunks, [3, chunks, total]: [1, K] where LAST, else scalars.
 
     A tile of planar images that has chunks has one plane. As [1, CHUNKS] beside a tile of [1, K] its moments would take
     the tile's layout, in which some versions of Triton have each thread load all of them.
@@ -79,7 +79,7 @@ def _merged(
     offset = i.to(tl.int64) * total + at
     size = chunks * total
     mean = tl.load(p_moments + at, m_plane, other=0)
-    # deviations from the first chunk's mean, so that nothing cancels
+    # deviations are taken from the first chunk's mean, so that nothing cancels
     d = tl.load(p_moments + offset, m, other=0) - mean + tl.load(p_moments + size + offset, m, other=0)
     count = tl.where(m, tl.minimum(per_chunk, pixels - i * per_chunk), 0).to(ACC_DTYPE)
     rest = tl.sum(count * tl.where(m, d, 0), 0, keep_dims=LAST) / pixels
@@ -196,7 +196,7 @@ def adaptive_instance_norm_sums_kernel(
 ):
     pid = tl.program_id(0)
     block, chunk, g = pid % blocks, pid // blocks % chunks, pid // blocks // chunks
-    # of one plane all elements are added
+    # a tile of one plane: all elements are added
     AXIS: tl.constexpr = 0 if LAST else None
     PIXELS: tl.constexpr = R if LAST else K
     plane, offset, m = _place(block, chunk, g, planes, pixels, LAST, R, K)
@@ -269,7 +269,7 @@ def adaptive_instance_norm_backward_kernel(
 
 
 class _Plan(NamedTuple):
-    """How planes are cut: tiles of [r, k], and chunks of some tiles each for the passes that sum."""
+    """How planes are cut: tiles of [r, k], and for the passes that sum, chunks of several tiles each."""
 
     last: bool
     groups: int
@@ -316,11 +316,11 @@ class _Plan(NamedTuple):
 
 
 def _plan(x: Tensor, whole: int) -> _Plan:
-    """Whole planes a tile where they fit ``whole`` elements."""
+    """Several whole planes per tile where a plane fits ``whole`` elements, else tiles that are parts of planes."""
     n, c, h, w = x.shape
     pixels, last = h * w, dense_format(x) is torch.channels_last
     if last:
-        # 32 bytes of each pixel at least, the least that memory moves
+        # at least 32 bytes of each pixel, the smallest amount that memory moves
         k = min(triton.next_power_of_2(c), max(32 // x.element_size(), 1))
         fits = triton.next_power_of_2(pixels) * k <= whole
         k = k if fits else min(triton.next_power_of_2(c), 64)
@@ -333,7 +333,7 @@ def _plan(x: Tensor, whole: int) -> _Plan:
 
 
 def _partial_moments(x: Tensor, plan: _Plan) -> Tensor:
-    """[3, chunks, N * C]: mean, what rounding left of it, sum of squared deviations, of each chunk of pixels."""
+    """Each chunk of pixels' mean, what rounding left of it, and sum of squared deviations: [3, chunks, N * C]."""
     acc_dtype = ACC_DTYPE[x.dtype]
     moments = x.new_empty([3, plan.chunks, plan.total], dtype=acc_dtype)
     with torch.cuda.device_of(x):
@@ -389,7 +389,7 @@ def adaptive_instance_norm_backward(
     dx, dscale, dbias = torch.empty_like(x, memory_format=form), torch.empty_like(scale), torch.empty_like(scale)
     if x.numel() == 0:
         return dx, dscale, dbias
-    # two tensors share the registers that one has in the forward
+    # the backward pass holds two tensors in the registers that the forward pass uses for one
     plan = _plan(x, _WHOLE // 2)
     acc_dtype = TL_DTYPE[ACC_DTYPE[x.dtype]]
     moments = sums = None

@@ -1,8 +1,9 @@
 """``clamp(gain * act(x * scale + noise + b))`` and its backward, each in one pass over memory.
 
-Both kernels see memory as [groups, rows, cols]: a row is a plane of an image (planar) or a pixel (channels-last).
-Tiles are [R, K]; what runs along rows or columns (bias, scale, noise) is read once a tile. The backward
-writes one partial sum a tile, row or column, which a small reduction adds up: no atomics, so it is deterministic.
+Both kernels see memory as [groups, rows, cols]: a row is a plane of an image (planar) or a pixel (channels-last). Tiles
+are [R, K]. Bias, scale and noise, which run along rows or columns, are read once per tile. The backward kernel writes
+one partial sum per tile and row or column, and a small reduction adds them up: without atomics, so that results are
+deterministic.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def _bias(p_b, row0, r, col, m_row, m_col, channels, CHANNELS_LAST: tl.constexpr
     if CHANNELS_LAST:
         b = tl.load(p_b + col, m_col, other=0)
     else:
-        # one 64-bit remainder a tile, 32-bit ones a row
+        # one 64-bit remainder per tile and 32-bit ones per row
         b = tl.load(p_b + ((row0 % channels).to(tl.int32) + r) % channels, m_row, other=0)
     return b
 
@@ -322,7 +323,7 @@ def _view(x: Tensor, dim: int, biased: bool, scaled: bool, noisy: bool) -> _View
 
 
 def _tile(view: _View, dtype: torch.dtype, least_rows: int) -> tuple[int, int]:
-    """(R, K): 32 bytes for each of 128 threads; narrow enough for ``least_rows`` rows."""
+    """(R, K): 32 bytes for each of 128 threads; K is reduced so far that a tile has at least ``least_rows`` rows."""
     block = 4096 // dtype.itemsize
     k = min(triton.next_power_of_2(view.cols), block // least_rows)
     return min(block // k, triton.next_power_of_2(view.rows)), k
@@ -371,7 +372,7 @@ def bias_act_backward(
     dx = torch.empty_like(dy, memory_format=form)
     acc_dtype = ACC_DTYPE[dy.dtype]
     if x is None:
-        # the slope does not depend on them
+        # the slope is not computed from x, so these are not needed
         b = noise = None
 
     n, c = dy.shape[:2] if needs_scale or needs_noise else (1, 1)
@@ -386,7 +387,7 @@ def bias_act_backward(
     col_sums = needs_b or needs_scale if last else needs_noise
     r, k = _tile(view, dy.dtype, 8 if col_sums else 1)
     row_tiles, col_blocks = triton.cdiv(view.rows, r), triton.cdiv(view.cols, k)
-    # several tiles a program make for fewer partial sums, where enough programs stay to fill a GPU
+    # several tiles per program leave fewer partial sums, as long as there are enough programs to fill a GPU
     steps = max(1, min(16, view.groups * row_tiles * col_blocks // 2048, row_tiles)) if col_sums else 1
     chunks = triton.cdiv(row_tiles, steps)
 

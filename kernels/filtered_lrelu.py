@@ -1,10 +1,10 @@
-"""Bias, up-sample, leaky ReLU, clamp and down-sample in one pass over memory; and the same with the slopes it kept.
+"""Bias, up-sample, leaky ReLU, clamp and down-sample in one pass over memory; and the same pass with a given sign mask.
 
-A program makes one tile of one plane's output. Filters are products with banded matrices whose entries are gathered
-from the taps by index, so that no filter or factor is special: with X the input under the tile, Z = Uy X Ux^T is the
-up-sampled image, A = act(Z), and Dy A Dx^T the output. A 2-D filter is a sum of such products: of one, where it is of
-rank one, which a kernel finds out on the device, else of one for each of its rows. The products are in float32: in
-three of TF32 each, which hold as much, tensor cores spend more on splitting than they save.
+A program computes one tile of one plane's output. Filters are applied as products with banded matrices, whose entries
+are gathered from the taps by index, so that every filter and factor runs the same way: with X the input under the tile,
+Z = Uy X Ux^T is the up-sampled image, A = act(Z), and Dy A Dx^T the output. A 2-D filter is a sum of such products: a
+single one if the filter is of rank one, which a kernel finds out on the device, else one per row. The products are in
+float32. Three TF32 products would be as precise, but splitting the operands costs more than tensor cores save.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .bias_act import activate, bias_act
 from .upfirdn2d import upfirdn2d
 from .upfirdn2d_kernels import rank_one_kernel, tap
 
-#: rows of the up-sampled image whose codes share a byte
+#: rows of the up-sampled image whose two-bit codes (the sign mask) share a byte
 PACKED = 4
-#: sides of a tile of the up-sampled image
+#: sides that a tile of the up-sampled image may have
 SIDES = (32, 64)
-#: a tile of twice the side issues up to so many times the instructions, and has to take the place of more tiles
+#: a tile of twice the side may issue up to this many times the instructions; it has to replace more than as many tiles
 LARGER_TILE = 3
 
 
 @triton.jit
 def _first_and_end(p_rank_one, TAPS: tl.constexpr):
-    """Which of a filter's products to sum: the first alone where the filter is of rank one, else the others."""
+    """The range of a filter's products to sum: the first alone if the filter is of rank one, else all others."""
     first = 0
     end = 1
     if p_rank_one is not None:
@@ -133,7 +133,7 @@ def filtered_lrelu_kernel(
     out_x0 = col_block * cols
     high_y0 = out_y0 * DOWN - pad_down_y
     high_x0 = out_x0 * DOWN - pad_down_x
-    # lead keeps what is divided from being negative
+    # adding ``lead`` keeps the dividend from being negative
     in_y0 = (high_y0 - pad_y + UP - 1 + lead_y * UP) // UP - lead_y
     in_x0 = (high_x0 - pad_x + UP - 1 + lead_x * UP) // UP - lead_x
 
@@ -171,7 +171,7 @@ def filtered_lrelu_kernel(
             code = tl.where(m_high, code, 0)
             shift = 2 * tl.arange(0, 4)[None, :, None]
             packed = tl.sum(tl.reshape(code, (HY // 4, 4, HX)) << shift, 1)  # [HY / 4, HX]
-            # a tile writes what no later one starts with; those at the edge write the rest
+            # a tile writes the codes up to where the next tile begins; tiles at the edge write the rest
             own_y = tl.where(row_block == row_blocks - 1, HY, rows * DOWN)
             own_x = tl.where(col_block == col_blocks - 1, HX, cols * DOWN)
             packed_y = 4 * tl.arange(0, HY // 4)
@@ -230,12 +230,12 @@ class _Axis(NamedTuple):
         return max(0, triton.cdiv(self.pad + self.pad_down, self.up))
 
     def tile(self, sides: Sequence[int]) -> _Tile | None:
-        """The tile whose outputs cost least; None where none has any."""
+        """The tile with the lowest cost per output; None if the filters are so long that no tile has an output."""
         found = None
         for high in sides:
-            # the tile has the rows after its last output too, up to the next tile's
+            # the tile also holds the rows between its last output and the next tile
             outputs = (high - self.down_taps + 1) // self.down
-            # a byte of codes belongs to one tile
+            # a byte of codes must belong to one tile
             while outputs > 0 and outputs * self.down % PACKED:
                 outputs -= 1
             inputs = (high + self.up_taps - 2) // self.up + 1
@@ -270,7 +270,7 @@ def _filter(f: Tensor | None, gain: float, x: Tensor) -> _Filter:
         f = torch.ones([1], device=x.device) if f is None else f.contiguous()
         return _Filter(f, f, None, gain**0.5, gain**0.5)
     (fh, fw), acc_dtype = f.shape, ACC_DTYPE[x.dtype]
-    # the gain is part of the filter, and so is rounded to the filter's dtype
+    # the gain is multiplied into the filter, and so is rounded to the filter's dtype
     f = f * gain
     rows, columns = (torch.empty([1 + fh, k], dtype=acc_dtype, device=x.device) for k in (fw, fh))
     rows[1:] = f
@@ -311,7 +311,7 @@ class _Call(NamedTuple):
     def launch(self, x: Tensor, b: Tensor | None, codes: Tensor | None, y: Tensor, activates: bool) -> bool:
         """Run the kernel where a tile of it exists; else return False."""
         ax, ay = self.axes(x)
-        # a tile that is large along both axes spills: only where no other has an output
+        # a tile that is large along both axes spills registers, so it is used only if no other tile has an output
         tx, ty = ax.tile(SIDES), ay.tile(SIDES[:1]) or ay.tile(SIDES)
         if tx is None or ty is None:
             return False
@@ -328,7 +328,7 @@ class _Call(NamedTuple):
             ACTIVATES=activates, GAIN=self.gain, SLOPE=self.slope, CLAMP=self.clamp, PLANES_FIRST=x.stride(3) != 1,
             ACC_DTYPE=TL_DTYPE[ACC_DTYPE[x.dtype]], IY=ty.in_block, IX=tx.in_block, HY=ty.high_block, HX=tx.high_block,
             OY=ty.out_block, OX=tx.out_block,
-            # larger tiles spill from fewer
+            # larger tiles spill fewer registers with more warps
             num_warps=4 * larger, **OPTIONS,
         )  # fmt: skip
         return True
@@ -380,7 +380,7 @@ def filtered_lrelu(
         b = None if b is None else b.contiguous()
         with torch.cuda.device_of(x):
             if not call.launch(x, b, codes, y, True):
-                # filters too long for any tile: each step for itself
+                # the filters are too long for any tile: run each step by itself
                 z = call.up_sample(bias_act(x.to(ACC_DTYPE[x.dtype]), 1, *Epilogue(b)))
                 activation = Epilogue(act="lrelu", alpha=slope, gain=gain, clamp=clamp)
                 y.copy_(call.down_sample(bias_act(z, 1, *activation)))

@@ -3,8 +3,8 @@
     y[n, o, p] = clamp(gain * act(demod[n, o] * u[n, o, p] + noise[n, p] + b[o])),
     u[n, o, p] = sum over i and taps of weight[o, i, tap] * styles[n, i] * x[n, i, p * stride + tap - pad]
 
-Rows of the product are output positions, columns output channels, and the sum runs over input channels and
-taps. The transposed convolution (up-sampling) runs by phases: the outputs of one phase meet the same few taps, so that
+Rows of the product are output positions, columns are output channels, and the sum runs over input channels and taps.
+The transposed convolution (up-sampling) runs phase by phase: all outputs of one phase meet the same few taps, so that
 each phase is a plain convolution of x and nothing is multiplied by an inserted zero.
 """
 
@@ -73,7 +73,7 @@ def conv2d_kernel(
     BK: tl.constexpr,
 ):
     pid = tl.program_id(0)
-    # neighbours share their x, and the phases with the most taps start first
+    # neighboring programs read the same x, and the phases with the most taps start first
     o = pid % o_blocks * BN + tl.arange(0, BN)[None, :]  # [1, BN]
     pid = pid // o_blocks
     m = pid % m_blocks * BM + tl.arange(0, BM)[:, None]  # [BM, 1]
@@ -104,7 +104,7 @@ def conv2d_kernel(
     p_filter = p_w + o.to(INDEX) * (KH * KW) * channels  # [1, BN]
     acc = tl.zeros((BM, BN), ACC_DTYPE)
     for step in range(taps * tl.cdiv(channels, BK)):
-        # taps inside, so that the shifted windows of the same channels meet in the cache
+        # taps are the inner loop, so that the shifted windows of the same channels meet in the cache
         tap = step % taps
         c = step // taps * BK + k  # [BK]
         j_y = tap // taps_x
@@ -123,7 +123,7 @@ def conv2d_kernel(
         b_x = tl.load(p_position + (shift + c.to(INDEX) * x_c)[None, :], m_x & m_c[None, :], other=0)  # [BM, BK]
         b_w = tl.load(p_filter + (w_tap * channels + c)[:, None], m_o & m_c[:, None], other=0)  # [BK, BN]
         if p_styles is not None:
-            # one row of styles a tile, or one a position; positions past the end read nothing
+            # one row of styles per tile, or one per position; positions past the end read nothing
             m_s = m_c[None, :]
             if not PER_SAMPLE:
                 m_s = m_s & m_m
@@ -158,7 +158,7 @@ def conv2d_kernel(
 
 
 class Configuration(NamedTuple):
-    """Tile of a program, and how the compiler spreads and pipelines it."""
+    """Tile of a program, its number of warps, and how many stages the compiler pipelines."""
 
     bm: int
     bn: int
@@ -172,13 +172,13 @@ def configuration(
 ) -> Configuration:
     """The tile for ``batches`` products of [positions, channels] and [channels, out_channels].
 
-    By rule and not by trial, so that it is the same in every run and inside a captured graph.
+    The tile is chosen by rule and not by trial, so that it is the same in every run and inside a captured graph.
     """
 
     def fit(size: int, widest: int) -> int:
         return max(16, min(widest, triton.next_power_of_2(size)))
 
-    # AMD has 64 KiB of shared memory, and its compiler counts a stage more than it buffers
+    # AMD has 64 KiB of shared memory, and its compiler counts one stage more than it buffers
     stages = 2 if torch.version.hip else 3
     if dtype == torch.float64 or (dtype == torch.float32 and precision == "ieee"):
         # registers are the limit
@@ -188,7 +188,7 @@ def configuration(
     # smaller tiles where large ones would leave multiprocessors idle
     if bm == bn == 128 and triton.cdiv(positions, bm) * triton.cdiv(out_channels, bn) * batches < 132:
         bm = bn = 64
-    # 128 bytes of channels a step; half where they are not adjacent, as each value then has its own address
+    # 128 bytes of channels per step; half of that where channels are not adjacent, as each value then needs an address
     bk = 128 // dtype.itemsize // (2 if planar else 1)
     warps = 8 if bm * bn > 64 * 128 or (planar and bm * bn >= 64 * 64) else 4
     return Configuration(bm, bn, fit(channels, bk), warps, stages)
@@ -210,7 +210,7 @@ def fused_conv2d(
     With ``up`` > 1 it is the transposed convolution of that stride, with stride 1 and no padding:
     u[up * p + tap] += weight[tap] * x[p], [(H - 1) * up + kh, (W - 1) * up + kw] large.
 
-    float32 runs as TF32 where ``torch.backends.cudnn.conv.fp32_precision`` says so, as the library's does.
+    float32 runs as TF32 where ``torch.backends.cudnn.conv.fp32_precision`` says so, as PyTorch's own convolutions do.
     """
     *epilogue, keep = epilogue_and_keep
     b, scale, noise, act, alpha, gain, clamp = Epilogue(*epilogue).contiguous()

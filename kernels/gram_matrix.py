@@ -3,9 +3,10 @@
     g[n, i, j] = scale * sum over p of (x[n, i, p] - mean[n, i]) * (x[n, j, p] - mean[n, j])
     y[n, o, p] = sum over i of weight[n, o, i] * (x[n, i, p] - mean[n, i]) + bias[n, o]
 
-The first has one program for each block of g on or below the diagonal, mirrored on store, and for each of several runs
-of pixels where the blocks are few; the sums of the runs are added up in a fixed order. Half precision is multiplied as
-it is, exactly; less a mean, and with a weight, in TF32, which holds all its digits and the range of float32.
+The Gram matrix g has one program per block on or below the diagonal, which is mirrored when it is stored. Where there
+are few blocks, the pixels are divided into runs with one program each, and the sums of the runs are added up in a fixed
+order. Half precision is multiplied as it is, exactly. With a mean subtracted, or with a weight, it is multiplied as
+TF32, which holds all its digits and the range of float32.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def gram_matrix_kernel(
     tile = pid % tiles
     n = (pid // tiles % samples).to(INDEX)
     split = (pid // tiles // samples).to(INDEX)
-    # tiles are numbered along the rows of the lower triangle; the root may be off by one
+    # tiles are numbered along the rows of the lower triangle; rounding may put the root off by one
     i = ((tl.sqrt(8.0 * tile + 1) - 1) / 2).to(tl.int32)
     i = tl.where(i * (i + 1) // 2 > tile, i - 1, i)
     i = tl.where((i + 1) * (i + 2) // 2 <= tile, i + 1, i)
@@ -105,7 +106,7 @@ def mix_channels_kernel(
     BK: tl.constexpr,
 ):
     pid = tl.program_id(0)
-    # neighbours share their pixels
+    # neighboring programs read the same pixels
     o = pid % o_blocks * BN + tl.arange(0, BN)[None, :]  # [1, BN]
     n = (pid // o_blocks % samples).to(INDEX)
     pixel = (pid // o_blocks // samples).to(INDEX) * BM + tl.arange(0, BM)[:, None]  # [BM, 1]
@@ -129,7 +130,8 @@ def mix_channels_kernel(
 
 
 def _precision(dtype: torch.dtype) -> str:
-    """How operands of the accumulation dtype multiply: float32 as the library's products do, half precision in TF32."""
+    """How operands of the accumulation dtype are multiplied: float32 as PyTorch's products are, half precision as
+    TF32."""
     if dtype == torch.float64:
         return "ieee"
     if dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision != "tf32":
@@ -156,7 +158,7 @@ def gram_matrix(x: Tensor, normalization: str) -> Tensor:
     """
     n, c, h, w = x.shape
     sizes = {"chw": c * h * w, "hw": h * w, "nchw": n * c * h * w, "none": 1}
-    # of no features nothing is summed
+    # an image without features has a sum of nothing, and must not divide by 0
     return _products(x, None, 1 / max(1, sizes[normalization]))
 
 
@@ -171,7 +173,7 @@ def _products(x: Tensor, mean: Tensor | None, scale: float) -> Tensor:
 
     Shapes: x [N, C, H, W]; mean [N, C] in the dtype of the result, or None.
 
-    float32 runs as TF32 where ``torch.backends.cuda.matmul.fp32_precision`` says so, as the library's does.
+    float32 runs as TF32 where ``torch.backends.cuda.matmul.fp32_precision`` says so, as PyTorch's own products do.
     """
     n, c, pixels = *x.shape[:2], x.shape[2] * x.shape[3]
     acc_dtype = ACC_DTYPE[x.dtype]
@@ -179,19 +181,19 @@ def _products(x: Tensor, mean: Tensor | None, scale: float) -> Tensor:
         return x.new_zeros([n, c, c], dtype=acc_dtype)
     x, strides = _flat(x)
     mean = None if mean is None else mean.contiguous()
-    # in the interpreter the product of bfloat16 multiplies the bits
+    # the interpreter's product of bfloat16 would multiply the bit patterns
     interpreted = x.device.type == "cpu" and triton.knobs.runtime.interpret
     upcast = mean is not None or (interpreted and x.dtype == torch.bfloat16)
     precision = _precision(x.dtype)
     exact = precision == "ieee"
-    # registers are the limit of products without tensor cores
+    # without tensor cores, registers limit the size of a block
     widest = (32 if x.dtype == torch.float64 else 64) if exact else 128
-    # of a single block half would be wasted
+    # half of a single block would be wasted, as it is symmetric
     block = _fit(c, widest if c > widest else widest // 2)
     bk = _fit(pixels, 16 if exact else 128 // (acc_dtype if upcast else x.dtype).itemsize)
     blocks = triton.cdiv(c, block)
     tiles = blocks * (blocks + 1) // 2
-    # runs of pixels for two programs a multiprocessor, as long as each has some steps
+    # enough runs of pixels for two programs per multiprocessor, as long as each has some steps
     splits = max(1, min(264 // (tiles * n), triton.cdiv(pixels, 16 * bk)))
     steps = triton.cdiv(triton.cdiv(pixels, bk), splits)
     splits = triton.cdiv(pixels, steps * bk)
@@ -212,7 +214,7 @@ def mix_channels(x: Tensor, weight: Tensor, mean: Tensor | None, bias: Tensor | 
     Shapes: x [N, C, H, W]; weight [N, C, C], mean and bias [N, C], in float32 (float64 where x is), the last two or
     None.
 
-    float32 runs as TF32 where ``torch.backends.cuda.matmul.fp32_precision`` says so, as the library's does.
+    float32 runs as TF32 where ``torch.backends.cuda.matmul.fp32_precision`` says so, as PyTorch's own products do.
     """
     n, c, pixels = *x.shape[:2], x.shape[2] * x.shape[3]
     x, strides = _flat(x)

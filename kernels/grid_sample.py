@@ -1,9 +1,9 @@
-"""Bilinear samples of images at a grid, or displaced, the derivatives of these for the positions, and their gradients.
+"""Bilinear samples of images at a grid or at displaced positions, their derivatives by position, and their gradients.
 
-A program takes P samples and walks, K channels at a time, over channels: K of them forward, all of them backward, so
-that what it sums for the positions is its own. Its tiles are [P, K] where x is channels-last, else [K, P]: what is
-adjacent in memory is last. Into the gradient of the image it adds atomically: in float, or, where
-PyTorch is to be deterministic, in 64-bit fixed point, whose sums do not depend on the order.
+A program takes P samples and walks over channels, K at a time: the forward kernel over K of them, the backward kernel
+over all, so that each program owns what it sums for its positions. Tiles are [P, K] where x is channels-last, else [K,
+P]: the last axis is the one that is adjacent in memory. The gradient of the image is added up atomically: in floating
+point or, where PyTorch is to be deterministic, in 64-bit fixed point, whose sums do not depend on the order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from ._common import ACC_DTYPE, OPTIONS, TL_DTYPE, dense_format
 def _place(u, size, at, DISPLACED: tl.constexpr, PADDING: tl.constexpr, ORDER: tl.constexpr):
     """Taps along an axis (pixel numbers, inside the image), their weights, the weights' derivatives, and a mask.
 
-    ``at`` is what a displacement is relative to. Comparisons are such that NaN is outside, or on the first pixel.
+    ``at`` is the position that a displacement is relative to. Comparisons are written so that a NaN position is outside
+    the image, or on its first pixel.
     """
     length = tl.zeros_like(u) + size
     last = length - 1
@@ -46,7 +47,7 @@ def _place(u, size, at, DISPLACED: tl.constexpr, PADDING: tl.constexpr, ORDER: t
             even = flips == 2 * tl.floor(flips * 0.5)
             position = tl.where(even, rest, length - rest) - 0.5
             slope = tl.where(even == (shifted >= 0), slope, -slope)
-        # on the border as beyond it there is no gradient
+        # the gradient is zero on the border, as it is beyond it
         slope = tl.where((position > 0) & (position < last), slope, zero)
         position = tl.where(position > 0, position, zero)
         position = tl.where(position < last, position, last)
@@ -54,7 +55,7 @@ def _place(u, size, at, DISPLACED: tl.constexpr, PADDING: tl.constexpr, ORDER: t
     t = position - floor
     first = floor.to(tl.int32)
     second = tl.minimum(first + 1, size - 1)
-    # a tap beyond the image has no weight
+    # a tap beyond the image has a weight of zero
     has_first, has_second = floor >= 0, floor < last
     w0, w1 = tl.where(has_first, 1 - t, zero), tl.where(has_second, t, zero)
     d0, d1 = tl.where(has_first, -slope, zero), tl.where(has_second, slope, zero)
@@ -194,7 +195,7 @@ def grid_sample_backward_kernel(
             if p_dx is not None:
                 term = g * _of_pixels(wx * wy, CHANNELS_LAST)
                 if p_unit is not None:
-                    # rounded to the nearest; NaN, which no integer is, is left to the unit
+                    # rounded to the nearest integer; a NaN has none, and reaches the result through the unit
                     term = tl.floor(term.to(tl.float64) / tl.load(p_unit) + 0.5).to(tl.int64)
                 tl.atomic_add(p_dx + offset, term, mask, sem="relaxed")
             if p_dpositions is not None:
@@ -213,18 +214,19 @@ def grid_sample_backward_kernel(
 
 
 def _strides(channels: int, pixels: int, last: bool) -> tuple[int, int]:
-    """(of a channel, of a pixel)"""
+    """(stride of a channel, stride of a pixel)"""
     return (1, channels) if last else (pixels, 1)
 
 
 def _tile(channels: int, last: bool, most: int) -> tuple[int, int]:
-    """(P, K) for 128 threads: at most a sample each, of which much is kept, and ``most`` channels of a plane each."""
+    """(P, K) for 128 threads: at most one sample per thread, as each keeps much state, and at most ``most``
+    channels."""
     k = min(triton.next_power_of_2(max(channels, 1)), 32 if last else most)
     return min(1024 // k, 128), k
 
 
 def _index(*tensors: Tensor | None) -> tl.dtype:
-    """The type of places in these, of any strides."""
+    """The integer type that can hold any offset into these tensors, whatever their strides."""
     extents = (sum((n - 1) * d for n, d in zip(t.shape, t.stride(), strict=True)) for t in tensors if t is not None)
     return tl.int64 if max(extents) >= 2**31 - 2**20 else tl.int32
 
@@ -269,12 +271,13 @@ def grid_sample(x: Tensor, positions: Tensor, displaced: bool, padding_mode: str
 def _fixed_point_unit(
     dy: Tensor, positions: Tensor, size: Sequence[int], displaced: bool, order: Sequence[int]
 ) -> Tensor:
-    """[] of float64: so large that no sum of gradients leaves 62 bits; NaN where dy is not finite."""
+    """The fixed-point unit, [] in float64: so large that no sum of gradients exceeds 62 bits; NaN if dy is not
+    finite."""
     slopes = [1.0 if displaced else length / 2 for length in (size[3], size[2])]
     largest = dy.abs().amax().double()
     for slope, times in zip(slopes, order, strict=True):
         largest = largest * slope**times
-    # each sample reaches a pixel by four taps at most
+    # each sample reaches a pixel through at most four taps
     unit = largest * (positions.numel() // max(positions.shape[0], 1) * 4.0 / 2.0**62)
     return torch.where(unit.isfinite(), unit.clamp(min=1e-300), torch.nan)
 

@@ -1,11 +1,11 @@
 """Pad, up-sample, filter, down-sample, and optionally bias and activate, in one pass over memory.
 
-At most 4 x 4 taps an output, evaluating a 2-D filter directly costs no more than the memory traffic; a larger one of
-rank one is recognised on the device and runs as a separable one. The kernels are in ``upfirdn2d_kernels``.
+With at most 4 x 4 taps per output, evaluating a 2-D filter directly costs no more than the memory traffic. A larger
+filter of rank one is recognized on the device and runs as a separable one. The kernels are in ``upfirdn2d_kernels``.
 
-Positions: the input sample under tap k of output sample o is ``(o * down + k - pad) / up``. With pad written
-as ``lead * up - phase``, 0 <= phase < up, and o counted from a multiple of up, which taps hit samples is known when
-compiling.
+Positions: the input sample under tap k of output sample o is ``(o * down + k - pad) / up``. Pad is written as
+``lead * up - phase`` with 0 <= phase < up, and o is counted from a multiple of up, so that it is known when compiling
+which taps meet samples.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from .._epilogue import Epilogue
 from ._common import ACC_DTYPE, OPTIONS, TL_DTYPE, dense_format
 from .upfirdn2d_kernels import rank_one_kernel, upfirdn2d_kernel, upfirdn2d_loop_kernel
 
-#: taps an output and axis that the unrolled kernel takes; longer filters run in loops, separable ones in two passes
+#: most taps per output and axis of the unrolled kernel; longer filters run in loops, long separable ones in two passes
 UNROLLED_TAPS = 16
 #: factors beyond which unrolling the rows that they skip, or the phases that they make, would take too long to compile
 UNROLLED_FACTOR = 16
-#: taps along x, and loads a program, above which unrolling them would take too long to compile
+#: taps along x, and loads per program, above which unrolling them would take too long to compile
 UNROLLED_TAPS_X, UNROLLED_LOADS = 6, 64
-#: of the up-sampled image, along an axis: those that the kernels can count
+#: most positions of the up-sampled image along an axis that the kernels' 32-bit indices can count
 POSITIONS = 2**31 - 2**16
-#: taps an output of a 2-D filter that cost less than the memory traffic, and up to which it runs unrolled
+#: taps per output of a 2-D filter that cost less than the memory traffic, and up to which it runs unrolled
 CHEAP_TAPS, UNROLLED_TAPS_2D = 16, 36
 
 
@@ -69,17 +69,17 @@ class _Call(NamedTuple):
     def arguments(self, rows: int, values: int) -> tuple[tuple[Any, ...], tuple[int, ...], dict[str, Any], int]:
         """(epilogue and output, sizes, options, programs) of a launch.
 
-        A program takes ``rows`` output rows, and each of its threads ``values`` of a row.
+        A program computes ``rows`` output rows, and each of its threads ``values`` values of a row.
         """
         n, c, _, _ = self.x.shape
         (_, _, out_h, out_w), last = self.y.shape, self.last
         if last:
-            # values along the channels, which are aligned
+            # each thread takes several values along the channels, which are aligned
             b = min(triton.next_power_of_2(c), 128)
             a = min(128 * values // b, triton.next_power_of_2(out_w))
             col_blocks, plane_blocks = triton.cdiv(out_w, a), n * triton.cdiv(c, b)
         else:
-            # one value a thread: shifted rows are not aligned, and the unrolled rows keep many loads in flight
+            # one value per thread: shifted rows are not aligned, and the unrolled rows keep many loads in flight
             b = min(triton.next_power_of_2(out_w), 128)
             a = min(128 // b, triton.next_power_of_2(n * c))
             col_blocks, plane_blocks = triton.cdiv(out_w, b), triton.cdiv(n * c, a)
@@ -107,13 +107,13 @@ class _Call(NamedTuple):
         gain_y: float,
         separable: bool,
     ) -> None:
-        """Launch the kernel that has its window in registers."""
+        """Launch the kernel that keeps its window of the input in registers."""
         ax, ay = self.ax, self.ay
         tx, ty = ax.taps_an_output, ay.taps_an_output
         loop_x = separable and tx > UNROLLED_TAPS_X
         # the window is in registers: the longer it is, the fewer values a thread can take
         values = 4 if ty <= 6 and (separable or tx * ty <= CHEAP_TAPS) else 2 if ty <= 8 else 1
-        # short strips where long ones would leave a GPU without work, or unroll to too large a program
+        # short strips where long ones would leave a GPU without work, or would unroll to too large a program
         rows = 16
         while rows > 4 and (
             rows > self.y.shape[2]
@@ -188,7 +188,7 @@ def _launch(call: _Call, f: Tensor | None, gain: float) -> None:
     elif f.ndim == 1 and fits:
         call.unrolled(f, f, None, gain**0.5, gain**0.5, True)
     elif f.ndim == 1:
-        # so long a filter is bound by its arithmetic: a pass an axis, in the accumulation dtype between them
+        # arithmetic limits a filter this long: run one pass per axis, with the accumulation dtype between them
         acc_dtype = ACC_DTYPE[x.dtype]
         form = torch.channels_last if call.last else torch.contiguous_format
         size = [*x.shape[:3], call.y.shape[3]]
@@ -209,7 +209,7 @@ def _launch(call: _Call, f: Tensor | None, gain: float) -> None:
                 P_W=triton.next_power_of_2(ax.taps), EPS=4 * torch.finfo(ACC_DTYPE[x.dtype]).eps, num_warps=4,
                 **OPTIONS,
             )  # fmt: skip
-            # each returns at once unless the flag names it
+            # of these two kernels, the one that the flag does not name returns at once
             call.unrolled(fx, fy, rank_one, gain, 1.0, True)
         if taps[0] * taps[1] <= UNROLLED_TAPS_2D:
             call.unrolled(f, None, rank_one, gain, 1.0, False)

@@ -1,8 +1,8 @@
-"""The kernels that ``upfirdn2d`` launches; its docstring has the meaning of phases and leads.
+"""The kernels that ``upfirdn2d`` launches; the docstring of that module explains phases and leads.
 
 Polyphase: an output sample reads only the input samples under its taps, never an inserted zero. A program of the
 unrolled kernel walks down a strip of the output with its window of the input in registers, so that each input row is
-read (and, for a separable filter, filtered along x) once a strip.
+read (and, for a separable filter, filtered along x) once per strip.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _first_tap(q, UP, DOWN, PHASE):
 
 @triton.jit
 def tap(p_f, k, m_k, TAPS: tl.constexpr, FLIP: tl.constexpr, GAIN: tl.constexpr, ACC_DTYPE: tl.constexpr):
-    """Tap k of a filter, times the gain in the filter's dtype; a convolution reads the filter backwards."""
+    """Tap k of a filter, times the gain, in the filter's dtype; a convolution reads the filter backwards."""
     if not FLIP:
         k = TAPS - 1 - k
     tap = tl.load(p_f + k, m_k, other=0)
@@ -168,7 +168,7 @@ def upfirdn2d_kernel(
     for i in tl.static_range(KX):
         m = m_plane & (first_x + i >= 0) & (first_x + i < w)
         if FW % UP_X != 0:
-            # a lane of a later phase has a tap less; what lies there must not meet a zero, as infinity would
+            # a lane of a later phase has one tap less: mask it, for a weight of zero times infinity would be NaN
             m = m & (tap_x + i * UP_X < FW)
         m_in += (m,)
     taps_x = ()
@@ -219,7 +219,7 @@ def upfirdn2d_kernel(
                 elif p_fx is not None:
                     filtered += x * taps_x[i]
                 else:
-                    # a filter that is None is a float32 one
+                    # a filter of None counts as float32, so the gain is rounded to that
                     filtered = x * tl.full((), GAIN_X, tl.float32).to(ACC_DTYPE)
             if SEPARABLE:
                 rows += (filtered,)
@@ -291,7 +291,7 @@ def upfirdn2d_loop_kernel(
     A: tl.constexpr,
     B: tl.constexpr,
 ):
-    """Any filter, tap by tap, one output row a program."""
+    """Any filter, tap by tap, one output row per program."""
     if p_rank_one is not None:  # noqa: SIM102 -- a kernel's `and` evaluates both sides
         if tl.load(p_rank_one) != 0:
             return
@@ -348,7 +348,7 @@ def rank_one_kernel(
     P_W: tl.constexpr,
     EPS: tl.constexpr,
 ):
-    """Write the factors of f = fy fx and whether they give f to rounding; the pivot is the largest tap."""
+    """Write the factors of f = fy fx, and whether their product is f up to rounding; the pivot is the largest tap."""
     y, x = tl.arange(0, P_H), tl.arange(0, P_W)
     mask = (y < FH)[:, None] & (x < FW)[None, :]
     f = tl.load(p_f + y[:, None] * FW + x[None, :], mask, other=0).to(p_fx.dtype.element_ty)

@@ -1,4 +1,4 @@
-// bias_act and its backward on CUDA: how memory is cut into tasks, and which kernel takes them.
+// bias_act and its backward on CUDA: how memory is divided into tasks, and which kernel runs them.
 #include "bias_act.cuh"
 
 namespace imgops {
@@ -43,7 +43,7 @@ Plan shape(const Tensor& x, bool channels_last, int64_t dim, bool per_channel, b
   return p;
 }
 
-// Fill in the tasks of a plan for vectors of `width` elements.
+// Divide a plan into tasks, for vectors of `width` elements.
 void cut(Plan& p, int width, bool dnoise, int processors) {
   const int v = p.vectorised ? width : 1;
   const int64_t warps = int64_t(processors) * 64;
@@ -61,7 +61,7 @@ void cut(Plan& p, int width, bool dnoise, int processors) {
   const int64_t lanes = int64_t(1) << p.log_lanes, rows = p.outer * p.channels;
   if (dnoise) {
     p.pieces = ceil_div(p.inner, lanes * v);
-    // enough tasks to fill the card, in ranges long enough that the partials of dnoise stay small
+    // enough tasks to fill the GPU, in ranges long enough that the partial sums of dnoise stay small
     const int64_t ranges = ceil_div(warps * 32, std::max<int64_t>(1, p.outer * p.pieces * lanes));
     p.per_task = std::max(ceil_div(p.channels, ranges), std::min<int64_t>(p.channels, 16));
   } else {
@@ -195,7 +195,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(const Tensor& dy_, 
     p.y = pointer<T>(y);
     p.out = static_cast<T*>(dx.data_ptr());
 
-    // partials, or the result itself where there is nothing to add
+    // partial sums, or the result itself where there is only one
     const int64_t parts = plan.outer * plan.pieces * plan.channels;
     const int64_t v = plan.vectorised ? width : 1;
     const int64_t noise_parts = plan.columns ? ceil_div(plan.channels, v << plan.log_lanes) : plan.ranges();

@@ -1,4 +1,4 @@
-// The kernels of bias_act and its backward: 16 bytes an access, and every sum in the pass that computes dx.
+// The kernels of bias_act and its backward: 16 bytes per access, and every sum in the pass that computes dx.
 //
 // Memory is one of two shapes. Rows [outer, channels, inner]: a group of lanes takes a segment of one row, whose
 // bias and scale are constants. Columns [samples, pixels, channels], of channels-last and 2-D tensors: a thread keeps
@@ -11,7 +11,7 @@ namespace imgops {
 
 constexpr int kThreads = 256;
 
-// Blocks that a multiprocessor should hold; float64, whose functions take many registers, is content with two.
+// Blocks that a multiprocessor should hold at once; float64 functions take many registers, so two are enough for it.
 template <class T>
 constexpr int min_blocks(int wanted) {
   return sizeof(T) == 8 ? 2 : wanted;
@@ -28,9 +28,9 @@ struct Args {
   A *sum_dz, *sum_dz_x, *dnoise;
   // columns: outer = samples, inner = pixels
   int64_t outer, channels, inner, noise_stride;
-  // rows: segments of a row, channels a task; columns: chunks of the pixels of a sample, pixels of a chunk
+  // rows: segments of a row, channels per task; columns: chunks of the pixels of a sample, pixels per chunk
   int64_t pieces, per_task;
-  // rows: vectors a lane in a segment; lanes of a group = 1 << log_lanes
+  // rows: vectors per lane in a segment; lanes of a group = 1 << log_lanes
   int vectors, log_lanes;
   Act act;
   A alpha, gain, clamp;
@@ -47,7 +47,7 @@ __device__ __forceinline__ void finish(Act act, A alpha, A gain, A clamp, A (&z)
 // d[j] = dy[j] * d out / dz, with u = z (from_z) or u = the output
 template <int V, class T, class A>
 __device__ __forceinline__ void chain(const Args<T>& p, bool from_z, const A (&u)[V], A (&d)[V]) {
-  // the output was rounded to T, and so was the clamp that it shows
+  // the output was rounded to T, so it must be compared with the clamp rounded to T
   const A limit = from_z ? p.clamp : A(widen(narrow<T>(p.clamp)));
   with_act(p.act, [&](auto constant) {
 #pragma unroll
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kThreads, min_blocks<T>(5)) rows_forward(const
   }
 }
 
-// A task is a segment of the rows of per_task channels; more than one channel only with dnoise (and vectors = 1).
+// A task is a segment of the rows of per_task channels; only dnoise takes more than one channel (with vectors = 1).
 template <class T, int V, bool kNoise>
 __global__ void __launch_bounds__(kThreads, min_blocks<T>(3)) rows_backward(const Args<T> p) {
   using A = Accumulate<T>;
@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(kThreads, min_blocks<T>(3)) rows_backward(cons
   }
 }
 
-// Where a block of columns works: lanes over channels, the rest of the threads over pixels.
+// The position of a thread in a block of columns: lanes run over channels, the other threads over pixels.
 template <int V>
 struct Column {
   int lane, row, rows;
@@ -212,7 +212,7 @@ __global__ void __launch_bounds__(kThreads, min_blocks<T>(4)) columns_forward(co
   }
 }
 
-// [rows, lanes * V] in shared memory -> the sums of its columns
+// Sum the columns of [rows, lanes * V] in shared memory.
 template <int V, class A>
 __device__ void add_rows(A* shared, const Column<V>& at, const A (&sum)[V], int lanes, int64_t channels, A* to) {
 #pragma unroll
@@ -279,7 +279,7 @@ __global__ void __launch_bounds__(kThreads) columns_backward(const Args<T> p, in
   }
 }
 
-// out[i, j] = sum over k0, k1 of partials, each index with its stride
+// out[i, j] = sum over k0 and k1 of the partial sums; each index has its own stride
 struct Sum {
   int64_t rows, columns, row_stride, column_stride, k0, k1, k0_stride, k1_stride;
 };

@@ -1,4 +1,4 @@
-// What the CUDA kernels share: tensors of the stable ABI, vectors of 16 bytes, activations chosen at run time.
+// Shared by the CUDA kernels: tensors of the stable ABI, vectors of 16 bytes, activations chosen at run time.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -24,7 +24,7 @@ struct alignas(sizeof(T) * V) Vec {
   T v[V];
 };
 
-// The type that moves so many bytes in one access.
+// The type that moves kBytes bytes in one access.
 template <int kBytes>
 using SmallWord = std::conditional_t<kBytes == 4, unsigned, unsigned short>;
 template <int kBytes>
@@ -42,7 +42,7 @@ __device__ __forceinline__ T narrow(A v) {
   else return v;
 }
 
-// count <= V values at src, widened; one access where all V are there (src is then aligned to it).
+// Load count <= V values at src in the accumulation dtype; in one access if count is V (src is then aligned to it).
 template <int V, class T, class A>
 __device__ __forceinline__ void load(const T* src, int64_t count, A (&out)[V]) {
   if (count >= V) {
@@ -55,8 +55,8 @@ __device__ __forceinline__ void load(const T* src, int64_t count, A (&out)[V]) {
   }
 }
 
-// The compiler would split the store of a struct into one of each member. It is not told that memory changes: no kernel
-// reads what it writes, and so the loads of the next iteration may go before this.
+// Store a struct in one access, where the compiler would split it into one per member. The assembly has no memory
+// clobber: no kernel reads what it writes, so that the loads of the next iteration may move ahead of the store.
 template <class W>
 __device__ __forceinline__ void store_word(W* dst, W word) {
 #ifdef __CUDA_ARCH__
@@ -89,7 +89,7 @@ __device__ __forceinline__ void store(T* dst, int64_t count, const A (&in)[V]) {
   }
 }
 
-// Values of the accumulation dtype, by accesses of 16 bytes where V fills some (src is then aligned to them).
+// Load values of the accumulation dtype, by accesses of 16 bytes where V values fill some (src is then aligned to 16).
 template <int V, class A>
 __device__ __forceinline__ void load_wide(const A* src, int64_t count, A (&out)[V]) {
   constexpr int step = V * sizeof(A) % 16 == 0 ? 16 / sizeof(A) : 1;
@@ -102,7 +102,7 @@ __device__ __forceinline__ void load_wide(const A* src, int64_t count, A (&out)[
   }
 }
 
-// The converse of load_wide.
+// Store values of the accumulation dtype; the converse of load_wide.
 template <int V, class A>
 __device__ __forceinline__ void store_wide(A* dst, int64_t count, const A (&in)[V]) {
   constexpr int step = V * sizeof(A) % 16 == 0 ? 16 / sizeof(A) : 1;
@@ -115,7 +115,7 @@ __device__ __forceinline__ void store_wide(A* dst, int64_t count, const A (&in)[
   }
 }
 
-// a / b of numbers >= 0: an unsigned division is the cheaper one, above all where both fit 32 bits
+// a / b of numbers >= 0: an unsigned division is cheaper, above all where both fit 32 bits
 __device__ __forceinline__ int64_t quotient(int64_t a, int64_t b) {
   return static_cast<int64_t>(static_cast<uint64_t>(a) / static_cast<uint64_t>(b));
 }
@@ -127,13 +127,13 @@ __device__ __forceinline__ A group_sum(A v, int width) {
   return v;
 }
 
-// NaN fails both comparisons, and so stays
+// NaN fails both comparisons and so is returned unchanged
 template <class A>
 __device__ __forceinline__ A clamped(A v, A limit) {
   return limit < A(0) ? v : (v > limit ? limit : (v < -limit ? -limit : v));
 }
 
-// The nearest number to v from -limit to limit, or NaN, for limit >= 0; in two instructions from sm_80 on.
+// The nearest number to v in [-limit, limit], or NaN if v is NaN, for limit >= 0; two instructions from sm_80 on.
 __device__ __forceinline__ float within(float v, float limit) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   asm("max.NaN.f32 %0, %0, %1;" : "+f"(v) : "f"(-limit));
@@ -185,7 +185,8 @@ class Launch {
 
   int processors() const { return processors_; }
 
-  // A kernel whose blocks take tasks in turns: one block a task, but at most `waves` blocks a multiprocessor.
+  // Launch a kernel whose blocks take tasks in turns: one block per task, but at most `waves` blocks per
+  // multiprocessor.
   template <class... P, class... Q>
   void operator()(void (*kernel)(P...), int64_t tasks, int waves, int threads, size_t shared,
                   const Q&... arguments) const {

@@ -1,4 +1,4 @@
-// filtered_lrelu on CUDA: by one pass where the filters are StyleGAN3's, else as the ops that it is made of.
+// filtered_lrelu on CUDA: one pass where the filters are as long as StyleGAN3's, else a sequence of simpler ops.
 #include "filtered_lrelu.cuh"
 
 #include "filtered_lrelu_tile.cuh"
@@ -20,7 +20,7 @@ struct Problem {
   bool channels_last;
 };
 
-// (width, height) after a step.
+// (width, height) of the image after a resampling step.
 std::pair<int64_t, int64_t> resampled(int64_t w, int64_t h, const Filter& f, int64_t up, int64_t down,
                                       const std::vector<int64_t>& padding) {
   const auto size = [&](int64_t n, int64_t before, int64_t after, int64_t taps) {
@@ -46,7 +46,7 @@ void pass(const Launch& launch, FilteredLrelu p) {
   launch(filtered_lrelu_pass<kUp, kDown, kUp2d, kDown2d>, p.count, kWaves, kPassThreads, P::kShared * sizeof(float), p);
 }
 
-// Whether the pass takes these factors and filters.
+// Whether the single pass supports these factors and filters.
 bool fits(const Problem& q, const Filter& fu, const Filter& fd) {
   const bool sizes = fu.w == q.up * kPhaseTaps && fu.h == fu.w && fd.w == q.down * kPhaseTaps && fd.h == fd.w;
   if (!sizes || q.x.scalar_type() == ScalarType::Double || (!fu.vector && !fd.vector)) return false;
@@ -54,7 +54,7 @@ bool fits(const Problem& q, const Filter& fu, const Filter& fd) {
   return (q.up == 4 && q.down == 2 && fu.vector) || (q.up == 2 && q.down == 4 && fd.vector);
 }
 
-// A 2-D filter may be a product of two lines, which the device finds out: of two kernels one runs.
+// A 2-D filter may be the product of two 1-D filters, which only the device knows: two kernels are launched, one runs.
 void run_pass(const Launch& launch, const Problem& q, const FilteredLrelu& p) {
   if (q.up == 4) {
     pass<4, 2, false, false>(launch, p);
@@ -78,7 +78,7 @@ void convert(const Launch& launch, const Tensor& x, const Tensor& y, const Optio
          std::max<int64_t>(inner, 1), x.size(1));
 }
 
-// Step by step, through images of the accumulation dtype.
+// Run the op step by step, with intermediate images in the accumulation dtype.
 void compose(const Launch& launch, const Problem& q, const Tensor& y, const Tensor& codes, bool coded) {
   with_dtype(q.x, [&](auto tag) {
     using T = decltype(tag);
@@ -100,7 +100,7 @@ void compose(const Launch& launch, const Problem& q, const Tensor& y, const Tens
   });
 }
 
-// (output, codes); the codes that are given, or [0] unless they are wanted.
+// Returns (output, codes): the codes that were given, new ones where they are wanted, else [0].
 std::tuple<Tensor, Tensor> run(const Problem& q, const OptionalTensor& given, bool keep) {
   STD_TORCH_CHECK(q.x.dim() == 4 && q.padding_up.size() == 4 && q.padding_down.size() == 4,
                   "imgops::filtered_lrelu: x must be 4-D, padding (x0, x1, y0, y1)");
@@ -185,7 +185,7 @@ Tensor filtered_lrelu_slopes(const Tensor& x, const Tensor& codes, const Optiona
                              std::vector<int64_t> padding_down, bool flip_filter, double gain_up, double gain_down,
                              double gain, double slope) {
   STD_TORCH_CHECK(x.dim() == 4, "imgops::filtered_lrelu_slopes: x must have 4 dimensions; got ", x.dim());
-  // an image of one pixel does not show its format; the codes do
+  // the memory format of an image of one pixel is ambiguous, that of the codes is not
   const bool last = is_channels_last(codes);
   const Problem q{in_format(x, last),
                   fu,

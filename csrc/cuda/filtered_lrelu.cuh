@@ -1,7 +1,7 @@
-// What the kernels of filtered_lrelu share, and those of its composition, which takes any factors and filters.
+// Shared by the kernels of filtered_lrelu; and the kernels of its steps, which support any factors and filters.
 //
-// Codes: two bits for each pixel of the up-sampled image, four rows to a byte; bit 0 where it was not positive, bit 1
-// where it was clamped.
+// Codes (the sign mask): two bits per pixel of the up-sampled image, four rows to a byte. Bit 0 is set where the pixel
+// was not positive, bit 1 where it was clamped.
 #pragma once
 
 #include "upfirdn2d.cuh"
@@ -10,18 +10,18 @@ namespace imgops {
 
 constexpr int kPacked = 4;
 
-// Distances of an image's neighbours along each dimension, in values.
+// Strides of an image along each dimension, in values.
 struct Strides {
   int64_t n, c, h, w;
 };
 
 struct Activation {
-  // whether the codes follow from the image and may be wanted, or are there and say the slopes
+  // true: apply the activation, and write the codes where wanted; false: multiply by the slopes that given codes name
   bool activates;
   double gain, slope, clamp;
 };
 
-// Of the activation as the kernels apply it: z times one of two slopes, then clamped.
+// The activation as the kernels apply it: z times one of two slopes, then clamped.
 template <class A>
 struct Slopes {
   A positive, negative, limit;
@@ -34,10 +34,10 @@ struct Slopes {
   __device__ __forceinline__ A of(bool above) const { return above ? positive : negative; }
 };
 
-// Activate kCount values one above the other; returns their codes if wanted, else anything.
+// Activate kCount values of a column; returns their codes if kCoded, else an unspecified value.
 template <bool kCoded, int kCount, class A>
 __device__ __forceinline__ unsigned activate(A (&z)[kCount], const Slopes<A>& s) {
-  // kept apart, so that each bit is a constant
+  // separate variables, so that each bit is a constant
   unsigned below = 0, beyond = 0;
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
@@ -45,7 +45,7 @@ __device__ __forceinline__ unsigned activate(A (&z)[kCount], const Slopes<A>& s)
     const A a = z[j] * s.of(above);
     if constexpr (kCoded) {
       if (!above) below |= 1u << 2 * j;
-      // NaN has no slope either
+      // NaN has no slope either, so it counts as clamped
       if (!(fabs(a) < s.limit)) beyond |= 2u << 2 * j;
     }
     z[j] = within(a, s.limit);
@@ -53,7 +53,7 @@ __device__ __forceinline__ unsigned activate(A (&z)[kCount], const Slopes<A>& s)
   return s.clamps ? below | beyond : below;
 }
 
-// Multiply kCount values by the slopes that their codes say.
+// Multiply kCount values by the slopes that their codes name.
 template <int kCount, class A>
 __device__ __forceinline__ void times_slopes(A (&z)[kCount], const Slopes<A>& s, unsigned codes) {
 #pragma unroll
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kPointThreads)
   }
 }
 
-// Activate z [N, C, H, W] in place, or multiply it by the slopes; a thread takes the pixels of one byte of codes.
+// Activate z [N, C, H, W] in place, or multiply it by the slopes; each thread takes the pixels of one byte of codes.
 template <class A>
 __global__ void __launch_bounds__(kPointThreads)
     activated(A* z, uint8_t* codes, int64_t count, int64_t channels, int64_t h, int64_t w, Strides z_at,
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kPointThreads)
   const Slopes<A> slopes(act);
   const int64_t rows = (h + kPacked - 1) / kPacked, threads = int64_t(gridDim.x) * kPointThreads;
   for (int64_t i = int64_t(blockIdx.x) * kPointThreads + threadIdx.x; i < count; i += threads) {
-    // memory order: n, row, column, c or n, c, row, column
+    // the order in memory is n, row, column, c (channels-last) or n, c, row, column
     const int64_t lines = interleaved ? quotient(i, channels) : i, column = lines % w, pixels = quotient(lines, w);
     const int64_t row = pixels % rows, rest = quotient(pixels, rows);
     const int64_t n = interleaved ? rest : quotient(rest, channels), c = (interleaved ? i : rest) % channels;

@@ -1,17 +1,18 @@
-// filtered_lrelu by filters of six taps a phase, StyleGAN3's, in one pass: a block makes tiles of the output, with what
-// is between in shared memory. Every loop over taps is unrolled, with its window of the image in registers.
+// filtered_lrelu for filters of six taps per phase (StyleGAN3's) in one pass: a block computes tiles of the output and
+// keeps intermediate images in shared memory. Every loop over taps is unrolled, with its window of the image in
+// registers.
 //
-// The up-sampled image at Y is the sum of x[i] f[k], k = i * up + pad - Y, over the six i that have such a tap. Along x
-// a tile's positions start at a multiple of `up` from x[0]; along y they start where the codes need them to, and the
-// phase of the first is a constant of the code that runs.
+// The up-sampled image at Y is the sum of x[i] f[k], k = i * up + pad - Y, over the six i that have such a tap. Along
+// x, the positions of a tile start at a multiple of `up` from x[0]. Along y, they start where the codes need them to,
+// and the phase of the first position is a compile-time constant.
 #pragma once
 
 #include "filtered_lrelu.cuh"
 
 namespace imgops {
 
-// taps a phase; threads of a block; positions of the up-sampled image that a thread makes at once, whose codes fill a
-// word; the side of the largest 2-D filter
+// taps per phase; threads per block; positions of the up-sampled image that a thread computes at once, whose codes fill
+// a word; the side of the largest 2-D filter
 constexpr int kPhaseTaps = 6, kPassThreads = 256, kRun = 16, kSquare = 2 * kPhaseTaps;
 
 struct FilteredLrelu {
@@ -27,7 +28,7 @@ struct FilteredLrelu {
   int h, w, high_h, high_w, out_h, out_w, pad_x, pad_y, pad_down_x, pad_down_y;
   Filter fu, fd;
   Activation act;
-  // neighbouring blocks take one place of neighbouring planes, which then share cache lines
+  // neighboring blocks take the same place of neighboring planes, which share cache lines
   bool planes_first;
   int count_x, count_y;
   int64_t count;
@@ -39,24 +40,25 @@ constexpr int ceil_of(int a, int b) { return (a + b - 1) / b; }
 template <int kUp, int kDown, bool kUp2d, bool kDown2d>
 struct Pass {
   static constexpr int kOut = kDown == 4 ? 14 : 32;
-  // positions under a tile's outputs; with those after the last, and along x those before the first of phase 0
+  // positions under a tile's outputs; then with those after the last, and along x those before the first of phase 0
   static constexpr int kNeeded = (kOut - 1 + kPhaseTaps) * kDown;
   static constexpr int kColumns = kNeeded + kDown - 1 + kUp - 1;
   static constexpr int kRuns = ceil_of(kColumns, kRun), kRows = kRuns * kRun;
   static constexpr int kIn = ceil_of(kRows - 1 + kUp - 1, kUp) + kPhaseTaps;
-  // odd, so that threads one below the other meet different banks
+  // odd, so that vertically adjacent threads access different banks
   static constexpr int kInPitch = kIn | 1, kAlongPitch = kRows | 1, kOutPitch = kOut | 1;
-  // a 2-D filter reads every second column: even and odd ones apart, and in different banks
+  // a 2-D filter reads every second column: even and odd columns are stored apart, in different banks
   static constexpr int kHalf = kDown2d ? 48 : 0, kHighPitch = kDown2d ? 2 * kHalf : kRows | 1;
   static constexpr int max(int a, int b) { return a > b ? a : b; }
-  // the input, where it is wanted beside the up-sampled image; up-sampled along x; filtered along x
+  // first buffer: the input if needed beside the up-sampled image, then the image up-sampled along x, then filtered
+  // along x
   static constexpr int kFirst = max(max(kUp2d ? kIn * kInPitch : 0, kIn* kAlongPitch), kNeeded* kOutPitch);
-  // the input; the up-sampled image
+  // second buffer: the input, then the up-sampled image
   static constexpr int kSecond = kRows * kHighPitch;
   static constexpr int kTapsUp = kUp * kPhaseTaps, kTapsDown = kDown * kPhaseTaps;
   static constexpr int kFilters = 2 * kTapsUp + 2 * kTapsDown + kSquare * kSquare;
   static constexpr int kShared = kFilters + (kFirst + 3) / 4 * 4 + kSecond;
-  // outputs of a thread along x, and along y
+  // outputs per thread along x, and along y
   static constexpr int kRunX = kOut % 8 == 0 ? 8 : 7, kRunY = kOut % 4 == 0 ? 4 : 2;
   static_assert(kRows >= kNeeded + kDown - 1 && kSecond >= kIn * kInPitch && kOut * kDown % kPacked == 0);
   static_assert(kOut % kRunX == 0 && kOut % kRunY == 0 && kShared * sizeof(float) <= 48 * 1024 - 64);
@@ -82,7 +84,7 @@ __device__ __forceinline__ void with_phase(int phase, const F& f) {
   f(std::integral_constant<int, 0>{});
 }
 
-// Taps at an address that is a multiple of 16 bytes.
+// Load taps from an address that is a multiple of 16 bytes.
 template <int kTaps>
 __device__ __forceinline__ void load_taps(const float* from, float (&taps)[kTaps]) {
 #pragma unroll
@@ -93,7 +95,7 @@ __device__ __forceinline__ void load_taps(const float* from, float (&taps)[kTaps
   }
 }
 
-// z += positions kPhase, kPhase + 1, ... of a line up-sampled; position 0 lies on the first input.
+// z += positions kPhase, kPhase + 1, ... of an up-sampled line; position 0 lies on the first input.
 template <int kUp, int kPhase>
 __device__ __forceinline__ void up_sample(const float* from, int step, const float* taps, float (&z)[kRun]) {
   constexpr int first = ceil_of(kPhase, kUp), count = ceil_of(kPhase + kRun - 1, kUp) + kPhaseTaps - first;
@@ -109,7 +111,7 @@ __device__ __forceinline__ void up_sample(const float* from, int step, const flo
   }
 }
 
-// y = every kDown-th position of a line filtered.
+// y = every kDown-th position of a filtered line.
 template <int kDown, int kCount>
 __device__ __forceinline__ void down_sample(const float* from, int step, const float* taps, float (&y)[kCount]) {
   float f[kDown * kPhaseTaps];
@@ -125,7 +127,7 @@ __device__ __forceinline__ void down_sample(const float* from, int step, const f
   }
 }
 
-// The codes of kRun rows from `row` of the up-sampled image; outside of it, as of what was clamped.
+// The codes of kRun rows from `row` of the up-sampled image; rows outside the image count as clamped.
 __device__ __forceinline__ unsigned read_codes(const FilteredLrelu& p, const uint8_t* plane, int row, int col) {
   constexpr unsigned outside = 0xaaaaaaaau;
   if (col < 0 || col >= p.high_w || row >= p.high_h) return outside;
@@ -142,7 +144,7 @@ __device__ __forceinline__ unsigned read_codes(const FilteredLrelu& p, const uin
   return left < kRun ? word | outside << 2 * left : word;
 }
 
-// Write those codes that are of this tile; its first row is a multiple of four.
+// Write the codes that belong to this tile; its first row is a multiple of four.
 __device__ __forceinline__ void write_codes(const FilteredLrelu& p, uint8_t* plane, int row, int col, int end_row,
                                             int end_col, unsigned word) {
   if (col < 0 || col >= end_col) return;
@@ -156,7 +158,7 @@ __device__ __forceinline__ void write_codes(const FilteredLrelu& p, uint8_t* pla
   }
 }
 
-// Runs where the filters that are 2-D are not products of two lines just where the template says so.
+// Runs only if each 2-D filter is of rank one or not as the template arguments say; else returns at once.
 template <int kUp, int kDown, bool kUp2d, bool kDown2d>
 __global__ void __launch_bounds__(kPassThreads, 3) filtered_lrelu_pass(const FilteredLrelu p) {
   using P = Pass<kUp, kDown, kUp2d, kDown2d>;
@@ -174,7 +176,7 @@ __global__ void __launch_bounds__(kPassThreads, 3) filtered_lrelu_pass(const Fil
     for (int i = thread; i < kSquare * kSquare; i += kPassThreads)
       square[i] = high[i % kSquare * kSquare + i / kSquare];
   }
-  // its flag and its taps are written anew
+  // the flag and the taps are overwritten next
   __syncthreads();
   const bool down_separable = separate(p.fd, high, dx, dy);
   if constexpr (kDown2d) {
@@ -198,13 +200,13 @@ __global__ void __launch_bounds__(kPassThreads, 3) filtered_lrelu_pass(const Fil
     const int high_x0 = high_x - shift_x;
     const int in_x0 = (high_x0 - p.pad_x) / kUp, in_y0 = (high_y - phase_y - p.pad_y) / kUp;
 
-    // what the last tile read is overwritten
+    // the next step overwrites what the last tile read
     __syncthreads();
     with_storage(p.dtype, [&](auto tag) {
       using T = decltype(tag);
       const T* source = static_cast<const T*>(p.x) + n * p.x_at.n + channel * p.x_at.c;
       const float bias = p.b ? p.b[channel] : 0.f;
-      // a warp takes every eighth row, a lane the columns that are 32 apart
+      // a warp takes every eighth row, and a lane takes columns 32 apart
       constexpr int kWarps = kPassThreads / 32, kAcross = ceil_of(P::kIn, 32);
       bool inside[kAcross];
       const T* from[kAcross];
@@ -242,7 +244,7 @@ __global__ void __launch_bounds__(kPassThreads, 3) filtered_lrelu_pass(const Fil
     }
 
     uint8_t* codes = p.codes ? p.codes + n * p.codes_at.n + channel * p.codes_at.c : nullptr;
-    // a tile writes the codes that no later one starts with; those at the edge write the rest
+    // a tile writes the codes up to where the next tile begins; tiles at the edge write the rest
     const int end_y = tile_y == p.count_y - 1 ? p.high_h : min(p.high_h, high_y + P::kOut * kDown);
     const int end_x = tile_x == p.count_x - 1 ? p.high_w : min(p.high_w, high_x + P::kOut * kDown);
     with_phase<kUp>(phase_y, [&](auto phase) {
@@ -270,7 +272,7 @@ __global__ void __launch_bounds__(kPassThreads, 3) filtered_lrelu_pass(const Fil
         } else {
           activate<false>(z, slopes);
         }
-        // relative to the first column that is needed, where even and odd ones lie apart
+        // relative to the first column that is needed, as even and odd columns are stored apart
         const int at = kDown2d ? c - shift_x : c, place = kDown2d ? at % 2 * P::kHalf + at / 2 : at;
 #pragma unroll
         for (int j = 0; j < kRun; ++j) {

@@ -1,4 +1,4 @@
-// upfirdn2d on CUDA, alone or with bias_act as its epilogue: which kernel takes which problem.
+// upfirdn2d on CUDA, alone or with bias_act as its epilogue: which kernel solves which problem.
 #include "ops.h"
 #include "upfirdn2d_any.cuh"
 #include "upfirdn2d_four_taps.cuh"
@@ -7,7 +7,7 @@ namespace imgops {
 namespace {
 
 constexpr int kWaves = 32;
-// what a block may use of shared memory on every GPU without asking for more
+// shared memory that a block may use on every GPU without asking for more
 constexpr int64_t kSharedBytes = 48 * 1024 - 512;
 
 struct Options {
@@ -55,7 +55,7 @@ Resample<In, Out> resample(const Problem& q, const Filter& f, const Options& o) 
   return p;
 }
 
-// Output (<= 0) and input where strips of phase 0 start, along one axis.
+// Output (<= 0) and input at which strips of phase 0 start, along one axis.
 template <int kUp, int kDown>
 void strip_origin(int pad, int& out, int& in) {
   for (out = 0; (out * kDown - pad) % kUp != 0; --out) {}
@@ -64,7 +64,7 @@ void strip_origin(int pad, int& out, int& in) {
 
 template <class T, int kUp, int kDown>
 void run_four_taps(const Launch& launch, const Resample<T, T>& p, bool channels_last) {
-  // more channels a thread would leave registers for too few threads
+  // more channels per thread would take so many registers that too few threads fit
   constexpr int width = 4;
   Strips s{};
   strip_origin<kUp, kDown>(p.pad_x, s.out_x, s.in_x);
@@ -119,7 +119,7 @@ void run_any_output(const Launch& launch, const Resample<In, Out>& p, bool chann
   launch(any_output<In, Out>, ceil_div(total, kTileThreads), kWaves, kTileThreads, 0, p, channels_last);
 }
 
-// A filter too long for shared memory: one axis at a time where it is separable, through an image of sums.
+// For a filter too long for shared memory: one axis at a time if it is separable, with an intermediate image of sums.
 template <class T>
 void run_without_tiles(const Launch& launch, const Problem& q, const Resample<T, T>& p, const Options& o) {
   using A = Accumulate<T>;
@@ -174,7 +174,7 @@ std::tuple<Tensor, Tensor> run(const Tensor& x, const OptionalTensor& f, const s
     auto p = resample<T, T>(q, filter, o);
     p.y = static_cast<T*>(y.data_ptr());
     p.filtered = o.keep ? static_cast<T*>(filtered.data_ptr()) : nullptr;
-    // float64 serves to check, not to train: the general kernel is enough
+    // float64 is for checking, not for training: the general kernel is fast enough
     if constexpr (!std::is_same_v<T, double>) {
       const bool same = up[0] == up[1] && down[0] == down[1];
       const bool four_taps = same && filter.w == 4 && filter.h == 4 && linear_in_pieces(o.act);

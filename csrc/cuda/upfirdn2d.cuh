@@ -1,8 +1,8 @@
-// What the kernels of upfirdn2d share: the problem, its filter and the epilogue.
+// Shared by the kernels of upfirdn2d: the problem, its filter and the epilogue.
 //
-// Output o reads the up-sampled, padded image at o * down - pad + k for tap k; only every up-th of these positions is
-// a sample, the others are inserted zeros. So tap (pad - o * down) mod up is the first that counts, and then each
-// up-th (polyphase): no product with an inserted zero is ever formed.
+// Output o reads the up-sampled, padded image at o * down - pad + k for tap k. Only every up-th of these positions is a
+// sample; the others are inserted zeros. So tap (pad - o * down) mod up is the first that counts, followed by every
+// up-th tap (polyphase): no inserted zero is ever multiplied.
 #pragma once
 
 #include <cmath>
@@ -11,7 +11,8 @@
 
 namespace imgops {
 
-// [h, w] taps, or w taps for each axis (vector), or one tap (data null); all times gain, in the filter's own dtype.
+// [h, w] taps, or w taps per axis (vector), or a single tap of 1 (data null); all times gain, in the filter's own
+// dtype.
 struct Filter {
   const void* data;
   int w, h;
@@ -19,7 +20,7 @@ struct Filter {
   double gain;
 };
 
-// The filter as kernels read it; `held` keeps its memory.
+// The filter as kernels read it; `held` keeps its memory alive.
 inline Filter filter_of(const OptionalTensor& f, const Tensor& x, bool flip_filter, double gain, OptionalTensor& held) {
   Filter filter{nullptr, 1, 1, false, false, !flip_filter, gain};
   if (!f.has_value()) return filter;
@@ -60,7 +61,7 @@ struct Resample {
   Epilogue<A> epilogue;
 };
 
-// Tap i of the filter as a correlation, which for a 2-D filter counts row by row.
+// Tap i of the filter as a correlation; the taps of a 2-D filter are counted row by row.
 template <class A>
 __device__ __forceinline__ A filter_tap(const Filter& f, int i) {
   if (!f.data) return A(float(f.gain));
@@ -69,7 +70,8 @@ __device__ __forceinline__ A filter_tap(const Filter& f, int i) {
                    : A(static_cast<const float*>(f.data)[at] * float(f.gain));
 }
 
-// Fill fx [w] and fy [h], and taps [h * w] for a 2-D filter; whether taps = fy fx^T. The whole block calls it.
+// Fill fx [w] and fy [h], and taps [h * w] of a 2-D filter; returns whether taps = fy fx^T. All threads of a block call
+// it.
 template <class A>
 __device__ bool separate(const Filter& f, A* taps, A* fx, A* fy) {
   __shared__ int separable;
@@ -78,7 +80,7 @@ __device__ bool separate(const Filter& f, A* taps, A* fx, A* fy) {
     for (int k = threadIdx.x; k < f.w; k += blockDim.x) fx[k] = fy[k] = filter_tap<A>(f, k);
     if (threadIdx.x == 0) separable = 1;
   } else if (lane < 32) {
-    // the largest tap is the pivot; NaN never is
+    // the largest tap is the pivot; a NaN never is
     A best = -1;
     int pivot_at = 0;
     for (int i = lane; i < count; i += 32) {

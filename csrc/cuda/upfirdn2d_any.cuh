@@ -1,4 +1,4 @@
-// upfirdn2d with any factors and filters: tiles in shared memory, and one thread an output where no tile fits.
+// upfirdn2d with any factors and filters: tiles in shared memory, or one thread per output where no tile fits.
 #pragma once
 
 #include "upfirdn2d.cuh"
@@ -7,7 +7,7 @@ namespace imgops {
 
 constexpr int kTileThreads = 256;
 
-// A tile: w x h outputs of c channels (1 in planes), the in_w x in_h inputs that they need, and how many there are.
+// A tile: w x h outputs of c channels (1 if planar), the in_w x in_h inputs that they need, and the number of tiles.
 struct Tiles {
   int w, h, c, in_w, in_h;
   int64_t count_x, count_y, count_c, count;
@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kTileThreads) any_tile(const Resample<T, T> p,
   A* tile = taps + (p.f.vector ? 0 : p.f.w * p.f.h);  // [in_h, in_w, c]
   A* across = tile + t.in_h * t.in_w * t.c;           // [in_h, w, c], filtered along x
   const bool separable = separate(p.f, taps, fx, fy);
-  // distance of two pixels, in channels-last and in planes
+  // distance between adjacent pixels, in channels-last and planar images
   const int64_t pixel_stride = interleaved ? p.channels : 1;
 
   for (int64_t block = blockIdx.x; block < t.count; block += gridDim.x) {
@@ -87,14 +87,14 @@ __global__ void __launch_bounds__(kTileThreads) any_tile(const Resample<T, T> p,
   }
 }
 
-// One thread an output; the filter is 2-D, [h, w]. For filters too large for shared memory.
+// One thread per output, for filters too large for shared memory; the filter is 2-D, [h, w].
 template <class In, class Out>
 __global__ void __launch_bounds__(kTileThreads) any_output(const Resample<In, Out> p, bool interleaved) {
   using A = Accumulate<In>;
   const int64_t pixels = int64_t(p.out_h) * p.out_w, total = p.samples * p.channels * pixels;
   const int64_t threads = int64_t(gridDim.x) * kTileThreads;
   for (int64_t i = int64_t(blockIdx.x) * kTileThreads + threadIdx.x; i < total; i += threads) {
-    // memory order is n, pixel, c or n, c, pixel
+    // the order in memory is n, pixel, c (channels-last) or n, c, pixel
     const int64_t inner = interleaved ? p.channels : pixels, rest = quotient(i, inner), low = i - rest * inner;
     const int64_t outer = interleaved ? pixels : p.channels, n = quotient(rest, outer), middle = rest - n * outer;
     const int64_t pixel = interleaved ? middle : low, c = interleaved ? low : middle;

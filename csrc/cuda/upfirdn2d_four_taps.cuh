@@ -1,6 +1,6 @@
-// upfirdn2d with 4 taps an axis and the same factors for both: (1, 1), up 2 or down 2; what StyleGAN2 runs.
+// upfirdn2d with 4 taps per axis and the same factors for both axes, (1, 1), up 2 or down 2: what StyleGAN2 runs.
 //
-// A thread computes a strip of outputs in registers: each row of input is added to every output row that it reaches.
+// A thread computes a strip of outputs in registers: each input row is added to every output row that it reaches.
 // Strips start at a phase of 0 (which may lie before the image), so that phases are known when the loops are unrolled.
 #pragma once
 
@@ -10,19 +10,19 @@ namespace imgops {
 
 constexpr int kStripThreads = 128;
 
-// Where the outputs of a strip find their samples.
+// Which samples the outputs of a strip read.
 template <int kUp, int kDown>
 struct Phases {
   static constexpr int kTaps = 4 / kUp;
   // the first tap of output t that meets a sample, and that sample
   static constexpr IMGOPS_HD int tap(int t) { return (kUp - t * kDown % kUp) % kUp; }
   static constexpr IMGOPS_HD int sample(int t) { return (t * kDown + tap(t)) / kUp; }
-  // samples that so many outputs need, and the distance to those of the next strip
+  // number of samples that `outputs` outputs need; and the distance to the samples of the next strip
   static constexpr IMGOPS_HD int samples(int outputs) { return sample(outputs - 1) + kTaps; }
   static constexpr IMGOPS_HD int step(int outputs) { return outputs * kDown / kUp; }
 };
 
-// Fill taps [4, 4], of which a filter for each axis is the product. The whole block calls it.
+// Fill taps [4, 4] with the product of the two 1-D filters. All threads of a block call it.
 template <class A>
 __device__ void square_taps(const Filter& f, A* taps) {
   if (threadIdx.x < 16) {
@@ -34,7 +34,7 @@ __device__ void square_taps(const Filter& f, A* taps) {
 
 __device__ __forceinline__ bool within_size(int at, int size) { return unsigned(at) < unsigned(size); }
 
-// Add one row of samples, v [samples(kX)], to the outputs acc [kY][kX] of a strip of which it is row r.
+// Add row r of a strip's samples, v [samples(kX)], to its outputs acc [kY][kX].
 template <int kUp, int kDown, int kY, int kX, int kSamples, class A>
 __device__ __forceinline__ void add_row(int r, const A (&v)[kSamples], const A (&taps)[16], A (&acc)[kY][kX]) {
   using P = Phases<kUp, kDown>;
@@ -51,7 +51,7 @@ __device__ __forceinline__ void add_row(int r, const A (&v)[kSamples], const A (
   }
 }
 
-// The epilogue for activations that are linear in pieces; acc holds z.
+// The epilogue for piecewise linear activations; acc holds z.
 template <int kY, int kX, class A>
 __device__ __forceinline__ void finish_pieces(const Epilogue<A>& e, A (&acc)[kY][kX]) {
   const A limit = e.clamp < A(0) ? A(INFINITY) : e.clamp;
@@ -71,16 +71,15 @@ __device__ __forceinline__ void finish_pieces(const Epilogue<A>& e, A (&acc)[kY]
 
 inline bool linear_in_pieces(Act act) { return act == Act::linear || act == Act::relu || act == Act::lrelu; }
 
-// How the image is cut. Planes: neighbouring lanes of a warp, 2^log_lanes of them, take neighbouring columns of one
-// plane.
+// How the image is divided. Planar: 2^log_lanes neighboring lanes of a warp take neighboring columns of one plane.
 struct Strips {
   int log_lanes;
-  // output and input where the first strip starts
+  // output and input at which the first strip starts
   int out_x, out_y, in_x, in_y;
   int64_t count_x, count_y, count;
 };
 
-// Outputs of a lane's strip; the samples a lane loads of each row, and the lanes behind it that load its others.
+// Outputs of a lane's strip, the samples of each row that the lane loads, and how many lanes after it load the others.
 template <int kUp, int kDown>
 struct PlanarStrip {
   static constexpr int kX = kDown == 1 ? 2 : 1, kY = kUp == 2 ? 16 : 8;
@@ -88,7 +87,7 @@ struct PlanarStrip {
   static constexpr int kBehind = (Phases<kUp, kDown>::samples(kX) - 1) / kOwn;
 };
 
-// Planes: a lane loads its own samples of each row, once, and gets those to its right from the lanes behind it.
+// Planar: a lane loads its own samples of each row once, and gets those to its right from the lanes after it.
 template <class T, int kUp, int kDown>
 __global__ void __launch_bounds__(kStripThreads) planar_four_taps(const Resample<T, T> p, const Strips s) {
   using A = Accumulate<T>;
@@ -113,7 +112,7 @@ __global__ void __launch_bounds__(kStripThreads) planar_four_taps(const Resample
 #pragma unroll
     for (int i = 0; i < S::kOwn; ++i) inside[i] = plane < planes && within_size(in_x + i, p.w);
     const T* from = p.x + (plane * p.h + in_y) * p.w + in_x;
-    // all rows first, so that their loads are in flight together
+    // all rows are loaded first, so that their loads are in flight together
     A own[kRows][S::kOwn];
 #pragma unroll
     for (int r = 0; r < kRows; ++r, from += p.w) {
@@ -138,7 +137,7 @@ __global__ void __launch_bounds__(kStripThreads) planar_four_taps(const Resample
 #pragma unroll
     for (int x = 0; x < kX; ++x) wanted[x] = within_size(out_x + x, p.out_w);
     const int64_t place = (plane * p.out_h + out_y) * p.out_w + out_x;
-    // rows of an even width start where pairs do
+    // in rows of even width, pairs are aligned
     const bool pairs = kX == 2 && p.out_w % 2 == 0 && out_x % 2 == 0 && wanted[0];
     const auto write = [&](T* to) {
       if (pairs) {
@@ -181,7 +180,7 @@ constexpr int kInterleavedX = 2;
 template <int kDown>
 constexpr int kInterleavedY = kDown == 1 ? 4 : 2;
 
-// Channels-last: a thread takes V channels; its reads are contiguous across the threads and shared through the cache.
+// Channels-last: a thread takes V channels; reads are contiguous across threads and shared through the cache.
 template <class T, int V, int kUp, int kDown>
 __global__ void __launch_bounds__(kStripThreads) interleaved_four_taps(const Resample<T, T> p, const Strips s) {
   using A = Accumulate<T>;

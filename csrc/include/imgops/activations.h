@@ -31,7 +31,7 @@ IMGOPS_HD A sigmoid(A z) {
 template <Act act, class A>
 IMGOPS_HD A activate(A z, A alpha) {
   if constexpr (act == Act::linear) return z;
-  // NaN fails the comparison, and so must take the branch that returns it
+  // NaN fails the comparison, so the branch that returns z must be the one taken on failure
   if constexpr (act == Act::relu) return z < A(0) ? A(0) : z;
   if constexpr (act == Act::lrelu) return z > A(0) ? z : z * alpha;
   if constexpr (act == Act::tanh) return tanh_(z);

@@ -1,4 +1,4 @@
-// Errors that keep their reason on the way to Python.
+// Exceptions that keep their reason on the way to Python.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -9,13 +9,13 @@
 #include <utility>
 
 #ifdef __linux__
-// in libtorch since 2.13
+// exported by libtorch from 2.13 on
 extern "C" __attribute__((weak)) const char* torch_exception_get_what_without_backtrace();
 #endif
 
 namespace imgops {
 
-// What an error says; of a failed call into libtorch, which answers with a code alone, what libtorch says when asked.
+// The message of an error. A failed call into libtorch returns only a code, so libtorch is asked for its message.
 inline std::string reason_of(const std::exception& error) {
   const std::string said = error.what();
 #ifdef __linux__
@@ -31,7 +31,7 @@ inline std::string reason_of(const std::exception& error) {
   throw std::runtime_error("imgops: out of memory: " + std::to_string(bytes) + " bytes cannot be allocated");
 }
 
-// A kernel whose errors have their reason.
+// Wraps a kernel so that its errors carry their reason.
 template <auto kKernel>
 struct Explained;
 

@@ -1,4 +1,4 @@
-// Marks for code that a GPU runs too: IMGOPS_HD beside the host, IMGOPS_DEVICE in place of it.
+// Macros for code that a GPU can run: IMGOPS_HD for the host too, IMGOPS_DEVICE for the GPU alone if there is one.
 #pragma once
 
 #if defined(__CUDACC__) || defined(__HIPCC__)

@@ -1,4 +1,4 @@
-// exp, tanh and log1p that a compiler can vectorise on the CPU; on a GPU, the device's own.
+// exp, tanh and log1p in a form that a compiler can vectorize on the CPU; on a GPU, the device's own functions.
 #pragma once
 
 #include <cmath>
@@ -35,7 +35,7 @@ IMGOPS_HD float exp_(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.f;
-  // 2^n as two factors, so that neither over- nor underflows before the product does
+  // 2^n is applied as two factors, so that neither overflows or underflows before the product does
   const int32_t half = static_cast<int32_t>(n) >> 1;
   const int32_t bits0 = (half + 127) << 23, bits1 = (static_cast<int32_t>(n) - half + 127) << 23;
   float f0, f1;
@@ -44,7 +44,7 @@ IMGOPS_HD float exp_(float x) {
   return p * f0 * f1;
 }
 
-// odd polynomial near 0, where 1 - 2 / (exp(2x) + 1) cancels (Cephes tanhf)
+// an odd polynomial near 0, where 1 - 2 / (exp(2x) + 1) would cancel (Cephes tanhf)
 IMGOPS_HD float tanh_(float x) {
   const float a = std::fabs(x), q = x * x;
   float p = -5.70498872745e-3f;
@@ -57,7 +57,7 @@ IMGOPS_HD float tanh_(float x) {
   return a < 0.625f ? near : (x != x ? x : far);
 }
 
-// exp(x) - 1 for x <= 0: with t = tanh(x / 2), 2t / (1 - t), which does not cancel near 0
+// exp(x) - 1 for x <= 0: 2t / (1 - t) with t = tanh(x / 2), which does not cancel near 0
 IMGOPS_HD float expm1_(float x) {
   const float t = tanh_(0.5f * (x < 0.f ? x : 0.f));
   const float value = 2.f * t / (1.f - t);

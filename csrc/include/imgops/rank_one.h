@@ -5,7 +5,7 @@
 
 namespace imgops {
 
-// relative to the largest tap: what float64, and what float32 arithmetic, would not see
+// relative to the largest tap: differences too small to matter in float64, and in float32 arithmetic
 constexpr double kRankOneTolerance = 1e-14, kRankOneToleranceFloat = 2e-7;
 
 // If f [h, w] = column * row to within the tolerance, write the factors and return true.

@@ -1,4 +1,4 @@
-// Helpers over the stable ABI's tensors that the CPU and the CUDA launchers share.
+// Helpers for tensors of the stable ABI, shared by the CPU and CUDA launchers.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -23,7 +23,7 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
-// The dtype of bias, scale, noise and of every sum.
+// The dtype of bias, scale, noise and every sum.
 inline ScalarType accumulation_type(const Tensor& t) {
   return t.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
@@ -66,7 +66,8 @@ inline Act act_of(const std::string& name) {
   return static_cast<Act>(i);
 }
 
-// What goes with x element by element: contiguous, beside x, in the accumulation dtype of x.
+// Check an operand of x's epilogue (bias, scale or noise) and return it contiguous: on x's device, in x's accumulation
+// dtype.
 inline OptionalTensor operand(const OptionalTensor& t, const Tensor& x, const char* name, int64_t numel) {
   if (!t.has_value()) return std::nullopt;
   STD_TORCH_CHECK(t->get_device_index() == x.get_device_index(), "imgops: ", name, " must be on x's device");
