@@ -65,7 +65,7 @@ class Pool(nn.Module):
     """Pooling of square windows.
 
     Args:
-        kind: "max", "average", or "l2", the root of the mean square, which lies between.
+        kind: "max", "average", or "l2", the root of the mean square, which lies between the two.
         size, stride, padding: in pixels.
         ceil_mode: whether windows that reach beyond the right or lower edge count. Default False.
         count_include_pad: whether averages count the padding, as zeros. Default False.
@@ -123,7 +123,7 @@ class ConvNorm(nn.Module):
 
 
 class Branches(nn.Module):
-    """Branches side by side, whose outputs' channels follow one another.
+    """Branches that run side by side; the channels of their outputs are concatenated.
 
     Shapes: x, as each branch takes it -> [N, the sum of their channels, H', W'].
     """

@@ -13,9 +13,9 @@ from .vgg import blocks_of
 class AdaINDecoder(nn.Sequential):
     """The mirror of a VGG from its layer relu4_1, or the first ReLU of another block, to the picture.
 
-    Each convolution has the name of the encoder's that it answers, with the channels the other way round and
-    reflection padding: conv4_1, relu4_1, up3, conv3_4, relu3_4, ..., up1, conv1_2, relu1_2, conv1_1. Where the encoder
-    pools, up3, up2 and up1 repeat each pixel.
+    Each convolution has the name of the encoder's convolution that it mirrors, with input and output channels swapped
+    and reflection padding: conv4_1, relu4_1, up3, conv3_4, relu3_4, ..., up1, conv1_2, relu1_2, conv1_1. Where the
+    encoder pools, up3, up2 and up1 repeat each pixel.
 
     Args:
         depth: of the encoder: 16, 19, or the convolutions of each block. Default 19.
@@ -45,7 +45,7 @@ class AdaINDecoder(nn.Sequential):
                 f"{name}: two widths at least, and the convolutions of the blocks before the last, are needed; got "
                 f"depth {depth} and widths {tuple(widths)}"
             )
-        #: the encoder's layer whose features are decoded, and the pixels between neighbours in it
+        #: the encoder's layer whose features are decoded, and the distance of its values in pixels of the picture
         self.layer, self.stride = f"relu{deepest}_1", 2 ** (deepest - 1)
         self._add(f"{deepest}_1", self.widths[-1], self.widths[-2])
         for block in range(deepest - 1, 0, -1):
@@ -53,7 +53,7 @@ class AdaINDecoder(nn.Sequential):
             width = self.widths[block - 1]
             for i in range(self.blocks[block - 1], 0, -1):
                 self._add(f"{block}_{i}", width, width if i > 1 else (3, *self.widths)[block - 1])
-        # the picture itself is not cut off at 0
+        # the last convolution gives the picture itself, which a ReLU would cut off at 0
         del self.relu1_1
 
     def _add(self, name: str, inputs: int, outputs: int) -> None:
@@ -62,7 +62,7 @@ class AdaINDecoder(nn.Sequential):
 
     @property
     def halo(self) -> int:
-        """Features around a rectangle of them that the pixels of the rectangle depend on."""
+        """How many features around a rectangle of features influence the pixels of the rectangle."""
         reach = 0
         for layer in reversed(list(self.children())):
             if isinstance(layer, nn.Conv2d):

@@ -9,7 +9,7 @@ from ._encoder import PADDING_MODES, Branches, Colours, ConvNorm, PaddingMode, P
 
 
 class InceptionV3(nn.Sequential):
-    """The network behind the Fréchet inception distance, and another one to dream with.
+    """The network behind the Fréchet inception distance (FID); DeepDream can use it too.
 
     Its layers are ``input``, Conv2d_1a_3x3, Conv2d_2a_3x3, Conv2d_2b_3x3, pool1, Conv2d_3b_1x1, Conv2d_4a_3x3, pool2,
     Mixed_5b to Mixed_5d, Mixed_6a to Mixed_6e, Mixed_7a to Mixed_7c; those within a block are named like
@@ -51,7 +51,7 @@ class InceptionV3(nn.Sequential):
         self.Conv2d_3b_1x1 = ConvNorm(64, 80, kernel_size=1)
         self.Conv2d_4a_3x3 = ConvNorm(80, 192, kernel_size=3)
         self.pool2 = Pool(pooling, 3, 2)
-        # an average that counts zeros beyond the edge draws a frame
+        # an average that counts zeros beyond the edge would draw a frame into dreams
         inside = fid or mode != "zeros"
         self.Mixed_5b = _A(192, 32, mode, inside)
         self.Mixed_5c = _A(256, 64, mode, inside)

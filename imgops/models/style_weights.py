@@ -14,9 +14,9 @@ from .transform_net import TransformNet
 from .weights import Layout, find_layout, find_weights, load_layout, read_weights, shipped_names
 
 Network = TypeVar("Network", bound=nn.Module)
-#: what the names of the package's own networks of one style begin with
+#: prefix of the files of the package's own single-style networks
 FAST = "fast_"
-#: what files of fast_neural_style from before PyTorch 0.4 hold beside the weights
+#: keys that files of fast_neural_style from before PyTorch 0.4 hold beside the weights
 _LEGACY = re.compile(r"(res\d+\.)?in\d+\.(running_mean|running_var|num_batches_tracked)")
 
 
@@ -36,7 +36,7 @@ def load_transform_net(weights: str | Path) -> TransformNet:
     FileNotFoundError: [Errno 2] No such file or directory: 'nowhere/mosaic.pth'
     """
     names = {name: FAST + name for name in fast_styles()}
-    # a plain word that is no file was meant as a name
+    # a single word that is not a file was meant as a name
     if re.fullmatch(r"[\w-]+", str(weights)) and str(weights) not in names and not Path(weights).exists():
         raise ValueError(
             f"{weights}: neither a file nor a style that ships with imgops ({', '.join(names) or 'there is none'})"
@@ -56,7 +56,7 @@ def fast_styles() -> list[str]:
 
 
 def load_adain_decoder(weights: str | Path) -> AdaINDecoder:
-    """A decoder with the weights of a file, of the encoder's shape that these are of; in evaluation mode.
+    """A decoder with the weights of a file; the shape of its encoder is read from the weights; in evaluation mode.
 
     Args:
         weights: a file of torch.save or safetensors, of AdaIN's ``decoder.pth`` (Huang and Belongie 2017) for VGG-19
@@ -75,7 +75,7 @@ def load_adain_decoder(weights: str | Path) -> AdaINDecoder:
     blocks = [
         max((i for i in range(1, 10) if f"conv{block}_{i}.weight" in state), default=1) for block in range(1, deepest)
     ]
-    # the first convolution of a block leads to the channels of the block before
+    # the first convolution of a decoder block has the output channels of the encoder's block before
     widths = [_size(state, f"conv{block + 1}_1.weight", 0, 64) for block in range(1, deepest)]
     widths.append(_size(state, f"conv{deepest}_1.weight", 1, 512))
     layouts = [
@@ -86,12 +86,13 @@ def load_adain_decoder(weights: str | Path) -> AdaINDecoder:
 
 
 def _adain_keys() -> Callable[[str], str | None]:
-    """The convolutions' places in a sequence of paddings, convolutions, ReLUs and steps up."""
+    """The file's key for each key of a decoder: its convolution's index among paddings, convolutions, ReLUs and steps
+    up."""
     places, at = {}, 0
     for name, layer in AdaINDecoder(widths=(1, 1, 1, 1)).named_children():
         if isinstance(layer, nn.Conv2d):
             places[name] = at + 1
-        # a convolution comes with a padding
+        # each convolution is preceded by a padding
         at += 2 if isinstance(layer, nn.Conv2d) else 1
 
     def file_key(key: str) -> str | None:

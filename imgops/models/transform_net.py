@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..nn import InstanceNorm2d
 from ..nn._checks import check_size, smaller_than
 
-#: the fewest pixels a side that the reflection of the first layer takes
+#: smallest side in pixels that the reflection padding of the first layer allows
 MINIMUM = 5
 
 
@@ -65,12 +65,12 @@ class TransformNet(nn.Module):
             y = self.get_submodule(f"res{i}")(y)
         y = F.relu(self.in4(self.deconv1(y)))
         y = F.relu(self.in5(self.deconv2(y)))
-        # an odd size is rounded up on the way down
+        # on the way down an odd size was rounded up, so the result is cropped
         return self.deconv3(y)[..., :h, :w] / 255
 
 
 class ReflectedConv(nn.Module):
-    """A convolution of the picture reflected at its edges, every pixel of which is first repeated ``up`` times.
+    """A convolution with reflection padding, before which every pixel is repeated ``up`` times along both axes.
 
     Shapes: x [N, in_channels, H, W] -> [N, out_channels, ceil(up * H / stride), ceil(up * W / stride)].
     """

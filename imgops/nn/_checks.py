@@ -11,7 +11,8 @@ from ..reference.bias_act import ACTIVATIONS
 
 
 def check_size(owner: str, name: str, value: Any, minimum: int = 1, maximum: int | None = INT_MAX) -> int:
-    """The int, of Python or NumPy; raise TypeError if it is none, ValueError if it is out of range."""
+    """Return the size as an int, from Python's or NumPy's; raise TypeError if it is not one, ValueError if out of
+    range."""
     size = as_int(value)
     if size is None:
         raise TypeError(f"{owner}: {name} must be an int; got {type(value).__name__}")
@@ -23,7 +24,7 @@ def check_size(owner: str, name: str, value: Any, minimum: int = 1, maximum: int
 
 
 def check_choice(owner: str, name: str, value: Any, allowed: tuple[str, ...]) -> str:
-    """The value; raise ValueError unless it is one of those allowed."""
+    """Return the value; raise ValueError unless it is one of those allowed."""
     if value not in allowed:
         raise ValueError(f"{owner}: {name} must be one of {', '.join(allowed)}; got {value!r}")
     return value
@@ -31,7 +32,7 @@ def check_choice(owner: str, name: str, value: Any, allowed: tuple[str, ...]) ->
 
 @untraced
 def smaller_than(x: Tensor, pixels: int) -> bool:
-    """Whether a picture [N, C, H, W] has fewer pixels a side; asked of each, as compilers order no open sizes."""
+    """Whether a picture [N, C, H, W] has a side below ``pixels``; sides are compared one by one, as compilers need."""
     return x.shape[2] < pixels or x.shape[3] < pixels
 
 
@@ -43,7 +44,8 @@ def activation_gain(owner: str, act: str) -> float:
 def check_convolution(
     owner: str, in_channels: int, out_channels: int, kernel_size: int, up: int, down: int
 ) -> tuple[int, int, int, int, int]:
-    """The sizes of a layer; raise unless the kernel has a centre and at most one of the factors is used."""
+    """Return the checked sizes of a layer; raise unless the kernel has a center and at most one of the factors is above
+    1."""
     sizes = {
         "in_channels": in_channels, "out_channels": out_channels, "kernel_size": kernel_size, "up": up, "down": down
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""How layers initialise what they hold, when they are made and, after the meta device, again."""
+"""How layers initialize their parameters and buffers: when they are built, and again after the meta device."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def zero(bias: Tensor | None) -> None:
 
 @torch.no_grad()
 def set_filter(f: Tensor, taps: Any) -> None:
-    """Write the filter of these taps into a buffer."""
+    """Write the filter made of these taps into a buffer."""
     f.copy_(setup_filter(taps, device=f.device))

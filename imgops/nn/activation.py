@@ -20,7 +20,7 @@ class BiasAct(nn.Module):
 
     Args:
         num_features: channels of x, which the bias has a value for, >= 1.
-        act: activation. Default "lrelu".
+        num_features: channels of x, each of which has its own bias value, >= 1.
         alpha: negative slope of "lrelu"; default 0.2. The others ignore it.
         gain: factor after the activation; None is the activation's own. Default None.
         clamp: limit of the output's magnitude, >= 0; None clamps nothing. Default None.
@@ -70,7 +70,7 @@ class FilteredLReLU(nn.Module):
     """Bias, up-sampling, leaky ReLU, clamp and down-sampling in one pass; see :func:`imgops.filtered_lrelu`.
 
     Args:
-        num_features: channels of x, which the bias has a value for, >= 1.
+        num_features: channels of x, each of which has its own bias value, >= 1.
         up_taps, down_taps: of the low-pass filters, for :func:`imgops.setup_filter`, which normalises them.
         up, down: factors, >= 1. Default 2 and 2.
         padding: of the up-sampled image, as there; None keeps the image centred, so that with up = down it has its
@@ -116,7 +116,7 @@ class FilteredLReLU(nn.Module):
         self.register_buffer("fu", setup_filter(up_taps))
         self.register_buffer("fd", setup_filter(down_taps))
         if padding is None:
-            # what both filters take away, less what the last kept pixel leaves over
+            # what both filters shorten the image by, less the positions after the last output that down-sampling skips
             total = self.fu.shape[-1] + self.fd.shape[-1] - 1 - down
             before = (total + up) // 2
             padding = (before, total - before) * 2

@@ -18,7 +18,8 @@ from .linear import EqualizedLinear
 
 
 class DisplacementState(NamedTuple):
-    """What a level of :class:`ModulatedDisplacement` hands to the next: two fields [N, 2, H, W] in its pixels."""
+    """What one level of :class:`ModulatedDisplacement` passes to the next: two fields [N, 2, H, W] in pixels of the
+    level."""
 
     displacement: Tensor
     momentum: Tensor
@@ -27,15 +28,15 @@ class DisplacementState(NamedTuple):
 class ModulatedDisplacement(nn.Module):
     """Modulated spatial displacement: one level of a field that moves the features of a generator.
 
-    Level j moves its features by the displacement of the level before and that level's momentum, and adds to the
+    Level j moves its features by the previous level's displacement plus that level's momentum. It then adds to the
     momentum what a modulated convolution predicts from the moved features and the style vector::
 
         d_j = d_{j-1} + M_{j-1},   M_j = M_{j-1} + dM_j
 
-    so that what a level predicts acts from the next one on. Fields are carried up to a level's resolution bilinearly,
-    times the ratio of the resolutions, as they are in pixels. The convolution starts at zero: untrained layers leave
-    the features as they are. Its weight is scaled at run time (equalised learning rate, Karras et al. 2018, section
-    4.1) and is not demodulated, as its magnitude is that of the displacement.
+    What a level predicts therefore takes effect from the next level on. Fields are resized bilinearly to a level's
+    resolution and multiplied by the ratio of the resolutions, as they are in pixels. The convolution starts at zero, so
+    that untrained layers leave the features as they are. Its weight is scaled at run time (equalized learning rate,
+    Karras et al. 2018, section 4.1). It is not demodulated, as its magnitude is that of the displacement.
 
     Args:
         in_channels, w_dim: sizes, >= 1.
@@ -96,7 +97,7 @@ class ModulatedDisplacement(nn.Module):
             displacement, momentum = (self._carried(field, name, x) for name, field in state._asdict().items())
             displacement = displacement + momentum
             x = displace(x, displacement, padding_mode=self.padding_mode)
-        # nothing normalises the convolution, so the equalised learning rate's gain goes to the styles
+        # nothing normalizes the convolution, so the gain of the equalized learning rate is applied to the styles
         styles = self.affine(w) * self.weight_gain
         change = modulated_conv2d(
             x, self.weight, styles, bias=self.bias, padding=self.kernel_size // 2, demodulate=False
@@ -104,7 +105,7 @@ class ModulatedDisplacement(nn.Module):
         return x, DisplacementState(displacement, momentum + change.to(wide))
 
     def _carried(self, field: Tensor, name: str, x: Tensor) -> Tensor:
-        """A field of the level before at the resolution of x, in its pixels."""
+        """A field of the previous level, resized to the resolution of x and in its pixels."""
         check_tensor(type(self).__name__, name, field, 4)
         if field.shape[:2] != (x.shape[0], 2):
             raise ValueError(

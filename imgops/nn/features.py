@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Features(nn.Module):
-    """Activations of named layers of a network, which is evaluated no further than the deepest of them.
+    """Activations of named layers of a network, which is evaluated only up to the deepest of these layers.
 
     Args:
         network: any module. Its parameters are left as they are.
@@ -54,7 +54,7 @@ class Features(nn.Module):
         return {name: found[path][0] for name, path in self.layers.items()}
 
     def _follow(self, x: Tensor, paths: set[str]) -> dict[str, tuple[Tensor, int]]:
-        """Outputs, and their versions, of layers of a sequence; this way compiles."""
+        """Outputs of layers of a sequence, with how often each was written to; this way can be compiled."""
         found = {}
         for path, layer in self.network.named_children():
             x = layer(x)
@@ -65,7 +65,8 @@ class Features(nn.Module):
         return found
 
     def _listen(self, x: Tensor, paths: set[str]) -> dict[str, tuple[Tensor, int]]:
-        """The same of layers anywhere in a network, by hooks; an exception ends it behind the last of them."""
+        """The same for layers anywhere in a network, by hooks; an exception stops the network after the last of
+        them."""
         found: dict[str, tuple[Tensor, int]] = {}
 
         def keep(path: str, output: Any) -> None:
@@ -94,7 +95,7 @@ class Features(nn.Module):
 
 
 def _version(x: Tensor) -> int:
-    """How often a tensor was written to, where PyTorch counts that."""
+    """How often a tensor has been written to, if PyTorch counts it."""
     return 0 if torch.compiler.is_compiling() or x.is_inference() else x._version
 
 

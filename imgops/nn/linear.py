@@ -66,7 +66,7 @@ class EqualizedLinear(nn.Module):
             nn.init.constant_(self.bias, self.bias_init / self.lr_multiplier)
 
     def forward(self, x: Tensor) -> Tensor:
-        # both gains ride on the matrix product, which spares a pass over the weight
+        # both gains are applied by the matrix product, which saves a pass over the weight
         if self.bias is None:
             y = (x * self.weight_gain) @ self.weight.t()
         else:

@@ -54,9 +54,9 @@ class ContentLoss(nn.Module):
 
 
 class TotalVariation(nn.Module):
-    """How much neighbouring pixels differ (Rudin et al. 1992): what smooths a picture where it is made smaller.
+    """How much neighboring pixels differ (Rudin et al. 1992); minimizing it smooths a picture.
 
-    The mean over all pixels that have a right neighbour, plus that over all that have a lower one.
+    The mean over all pixels that have a right neighbor, plus the mean over all that have a lower neighbor.
 
     Args:
         distance: "l2", of squared differences, or "l1", of absolute ones. Default "l2".
@@ -88,7 +88,7 @@ class PerceptualLoss(nn.Module):
     """Weighted differences between the features of two pictures at named layers of a network (Johnson et al. 2016).
 
     Args:
-        network: any module that pictures are given to; it is not trained here: freeze it where it must not change.
+        network: any module that takes pictures. The loss does not train it: freeze it if it must not change.
         layers: names of its layers, each with weight 1, or a weight for each; see :class:`Features`.
         distance: "l1" or "l2", the mean absolute or squared difference of each layer. Default "l2".
 

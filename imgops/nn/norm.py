@@ -1,4 +1,4 @@
-"""Normalisations: adaptive ones, of a vector to unit length, and the statistics that a discriminator reads off."""
+"""Normalizations: adaptive ones, one of a vector to unit length, and the minibatch statistics of a discriminator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pixel_norm(x: Tensor, dim: int = 1) -> Tensor:
 
     Any shape and floating-point dtype; the output has both.
     """
-    # in half precision the square overflows, and 1e-8 is 0
+    # in half precision the square overflows, and 1e-8 is rounded to 0
     x_acc = x.to(accumulation_dtype(x.dtype))
     return (x_acc * torch.rsqrt(x_acc.square().mean(dim, keepdim=True) + EPS)).to(x.dtype)
 
@@ -141,7 +141,7 @@ def minibatch_stddev(x: Tensor, group_size: int | None = 4, num_channels: int = 
     group = _group(n, group_size)
     # [group, groups, num_channels, share of channels, H, W]
     y = x.to(accumulation_dtype(x.dtype)).reshape(group, n // group, num_channels, c // num_channels, h, w)
-    # centred first: the second-order gradient of torch.var cancels badly in float32
+    # centered first: the second-order gradient of torch.var loses most of its digits to cancellation in float32
     y = y - y.mean(dim=0)
     y = (y.square().mean(dim=0) + EPS).sqrt().mean(dim=(2, 3, 4))
     y = y.repeat(group, 1)[:, :, None, None].expand(n, num_channels, h, w).to(x.dtype)
@@ -149,7 +149,7 @@ def minibatch_stddev(x: Tensor, group_size: int | None = 4, num_channels: int = 
 
 
 def _group(batch: int | Tensor, group_size: int | None) -> Any:
-    """The samples of a group; a trace, where the batch is a tensor, works them out of its batch."""
+    """The number of samples in a group; while tracing, the batch is a tensor, and so is the number."""
     if group_size is None:
         return batch
     return batch.clamp(max=group_size) if isinstance(batch, Tensor) else min(group_size, batch)

@@ -37,7 +37,8 @@ def downsample2d(x: Tensor, f: Tensor | None, down: int = 2) -> Tensor:
 
 
 def _checked(op: str, x: Tensor, f: Tensor | None, name: str, factor: int) -> tuple[Tensor | None, int]:
-    """The filter and the factor, which the padding is worked out of before upfirdn2d sees them."""
+    """The checked filter and factor; upsample2d and downsample2d compute the padding from them before upfirdn2d
+    checks."""
     check_tensor(f"nn.{op}", "x", x, 4)
     return check_filter(f"nn.{op}", "f", f, x), check_int(f"nn.{op}", name, factor, 1)
 

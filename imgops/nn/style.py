@@ -1,4 +1,4 @@
-"""What tells the style of features, and the loss on it, as layers."""
+"""Layers that measure the style of features, and a loss on it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class StyleLoss(nn.Module):
     """Squared differences between the Gram matrices of features and of a style's; see :func:`imgops.style_loss`.
 
     Args:
-        style: features of the style [N or 1, C, H, W], of which the Gram matrix is kept.
+        style: features of the style [N or 1, C, H, W]; only their Gram matrix is kept.
         normalization: "chw", "hw", "nchw" or "none": the sizes that the sums are divided by; with "nchw" x's and the
             style's by their own batch. Default "chw".
         reduction: "mean", "sum" or "none". Default "mean".

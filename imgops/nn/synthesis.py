@@ -1,4 +1,4 @@
-"""The modulated convolution as a layer, and the two of StyleGAN2's synthesis network that are made of it."""
+"""The modulated convolution as a layer, and the two layers of StyleGAN2's synthesis network that are built on it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ._init import set_filter, zero
 from .linear import EqualizedLinear
 from .resample import RESAMPLE_TAPS
 
-#: a fresh draw for each sample, the layer's own constant picture, or nothing
+#: noise of a layer: a fresh draw for each sample, the layer's own constant picture, or none
 NOISE_MODES = ("random", "const", "none")
 
 
 class _ModulatedConv(nn.Module):
-    """What the layers around a modulated convolution share: parameters, and the call."""
+    """What the layers built on a modulated convolution share: parameters, and the call."""
 
     resample_filter: Tensor | None
 
@@ -243,5 +243,6 @@ class ToRGB(_ModulatedConv):
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        # nothing normalises this layer, so the equalised learning rate's gain goes to the styles, the smaller operand
+        # nothing normalizes this layer, so the learning rate's gain is applied to the styles, which are the smaller
+        # operand
         return self._convolve(x, self.affine(w) * self.weight_gain, None, 1.0)

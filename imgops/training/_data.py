@@ -1,4 +1,4 @@
-"""The data of a run: opened, apart from what the run writes, and remembered, so that a change of it is told."""
+"""The data of a run: it is opened, kept apart from what the run writes, and recorded, so that changes are noticed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..data import ImageDataset, ImageFolder, SampleSet, open_dataset
 from ..data.files import write_file
 from .config import TrainingConfig
 
-#: names that a message lists
+#: number of names that a message lists
 _SHOWN = 3
 
 
 def open_data(config: TrainingConfig) -> ImageDataset:
-    """The dataset of a run.
+    """Open the dataset of a run.
 
     Raises:
         ValueError: it and the run's folder lie in one another; what :func:`~imgops.data.open_dataset` raises.
@@ -38,8 +38,8 @@ def check_apart(out: str | os.PathLike[str], data: str, sheets: bool = False) ->
 
     Args:
         out: the folder of a run, or of the pictures of a generator.
-        data: what a run is trained on; a zip or a free set is in nobody's way.
-        sheets: whether ``out`` is only written to: data in a folder inside is then no matter.
+        data: what a run is trained on; a zip or a free set never conflicts.
+        sheets: whether ``out`` is only written to; data in a folder inside it is then allowed.
     """
     for name, value in (("out", out), ("data", data)):
         if not os.fspath(value).strip():
@@ -61,7 +61,7 @@ def check_apart(out: str | os.PathLike[str], data: str, sheets: bool = False) ->
 
 
 def _check_links(out: str, dataset: ImageFolder) -> None:
-    """Raise ValueError if links among the pictures lead into the run's folder, or to a folder around it."""
+    """Raise ValueError if links among the pictures lead into the run's folder, or to a folder that contains it."""
     folders = {""}
     for name in dataset.names:
         folder = posixpath.dirname(name)
@@ -79,7 +79,7 @@ def _check_links(out: str, dataset: ImageFolder) -> None:
 
 
 def _within(inner: str | os.PathLike[str], outer: str | os.PathLike[str]) -> bool:
-    """Whether a path, which need not exist, is a folder or inside it, by whatever names."""
+    """Whether a path, which need not exist, is a folder or inside it, whichever names or links lead there."""
     if not os.path.exists(outer):
         return False
     place = Path(os.path.realpath(inner))
@@ -87,7 +87,7 @@ def _within(inner: str | os.PathLike[str], outer: str | os.PathLike[str]) -> boo
 
 
 class DataRecord(NamedTuple):
-    """What a set of pictures is told by: how many, their names and classes (nothing of their pixels)."""
+    """What identifies a set of pictures: how many there are, their names and classes (but not their pixels)."""
 
     size: int
     names: list[str]
@@ -96,7 +96,7 @@ class DataRecord(NamedTuple):
 
     @classmethod
     def of(cls, dataset: ImageDataset) -> DataRecord:
-        """The record of a dataset; that of a free set names its pictures, not each crop."""
+        """The record of a dataset; for a free set it names the source pictures, not each crop."""
         classes = list(dataset.class_names)
         if isinstance(dataset, ImageFolder):
             labels = None if dataset.labels is None else dataset.labels.tolist()
@@ -109,7 +109,7 @@ class DataRecord(NamedTuple):
     @property
     def digest(self) -> str:
         """SHA-256 of everything in it."""
-        # ASCII, whatever bytes a name is made of
+        # JSON in ASCII, so that names of any bytes can be encoded
         return hashlib.sha256(json.dumps(self).encode()).hexdigest()
 
     def summary(self) -> dict[str, Any]:
@@ -117,13 +117,13 @@ class DataRecord(NamedTuple):
         return {"count": self.size, "classes": self.classes, "sha256": self.digest}
 
     def write(self, out: Path) -> None:
-        """Keep the names in the run's folder, for the day they differ."""
+        """Write the names into the run's folder, so that a later difference can be described."""
         path = _path(out, self.digest)
         if not path.exists():
             write_file(path, json.dumps(self._asdict()).encode())
 
     def changes(self, then: dict[str, Any], out: Path) -> str:
-        """In words what is different from the summary of a checkpoint in the run's folder; nothing if nothing is."""
+        """Describe what differs from the summary in a checkpoint of the run's folder; empty if nothing does."""
         if then["sha256"] == self.digest:
             return ""
         said = [] if then["count"] == self.size else [f"{then['count']:,} pictures then, {self.size:,} now"]
@@ -155,5 +155,5 @@ def _counted(what: str, names: Iterable[str]) -> list[str]:
 
 def _listed(names: list[str]) -> str:
     shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-    # names need not be text
+    # names need not be valid text
     return shown.encode("utf-8", "replace").decode() or "none"

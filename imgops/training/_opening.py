@@ -1,4 +1,4 @@
-"""What a run says before its first step: where it runs, on what, how large it is, and what it will take."""
+"""What a run reports before its first step: device, data, size of the networks, and the expected duration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .trainer import Trainer
 
 #: the ops that the networks are made of
 OPS = ("bias_act", "modulated_conv2d", "upfirdn2d")
-#: hours from which on a CPU is told what suits it
+#: duration in hours from which a run on a CPU is told which options suit it
 LONG = 6.0
 
 
@@ -39,7 +39,7 @@ def opening(trainer: Trainer, dataset: ImageDataset, out: Path) -> str:
 def forecast(device: str, images_per_second: float, left: int, steps: int, limited: bool) -> str:
     """Lines on the speed of the first steps and the time for the images that are left."""
     seconds = left / images_per_second
-    # the first step pays for what the others find ready, and for every regulariser
+    # the first step includes one-time set-up and every regularizer, so the others are faster
     after, at_most = ("the first step", "at most ") if steps == 1 else (f"{steps} steps", "")
     text = f"{'speed':<9} {images_per_second:.3g} images/s after {after}"
     if limited:

@@ -1,4 +1,4 @@
-"""The one bar of all commands: on a narrow terminal the time that is left stays, and the rest yields."""
+"""The progress bar of all commands: on a narrow terminal the remaining time stays, and the rest is shortened."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeElapsed
 from rich.table import Column, Table
 from rich.text import Text
 
-#: the longest name of what is worked on, and the fewest characters that something cut short is worth
+#: longest name shown for what is worked on, and the fewest characters to which a text may be shortened
 NAME, LEAST = 24, 12
 
 
@@ -26,7 +26,7 @@ class _Field(ProgressColumn):
 
 
 class _Left(TimeRemainingColumn):
-    """The time that is left: the field ``left`` if it is set, else by the share that was done lately."""
+    """The time that is left: the field ``left`` if it is set, else an estimate from recent progress."""
 
     def render(self, task: Task) -> Text:
         text = Text(task.fields["left"]) if task.fields["left"] else super().render(task)
@@ -46,7 +46,7 @@ class Bar(Progress):
     def __init__(self, what: str, console: Console, *, disable: bool, transient: bool = False) -> None:
         self._what, self._done, self._state = _Field("what"), _Field("done"), _Field("state")
         self._bar, self._elapsed, self._left = BarColumn(bar_width=24), TimeElapsedColumn(), _Left()
-        # the first line is made before the base class has its console
+        # the base class makes the first line before it sets its own console
         self._console = console
         columns = self._what, self._done, self._bar, self._elapsed, self._left, self._state
         super().__init__(*columns, console=console, disable=disable, transient=transient)
@@ -54,12 +54,12 @@ class Bar(Progress):
         self._task = self.add_task("", total=None, what=name, done="", left="", state="")
 
     def show(self, share: float | None, done: str = "", state: str = "", left: str = "") -> None:
-        """Show the share that is done (None: nobody knows) and texts on it."""
+        """Show the share that is done (None: unknown) and texts on the bar."""
         known: dict[str, Any] = {} if share is None else {"completed": min(max(share, 0.0), 1.0), "total": 1.0}
         self.update(self._task, **known, done=done, state=state, left=left)
 
     def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
-        """The line, made of the columns that fit, the most important ones first; what is text may be cut."""
+        """The bar as one line of the columns that fit, the most important first; text columns may be shortened."""
         shown = [task for task in tasks if task.visible]
         cells: dict[ProgressColumn, list[Any]] = {
             column: [column(task) for task in shown] for column in self.columns if isinstance(column, ProgressColumn)
@@ -81,7 +81,7 @@ class Bar(Progress):
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds as ``1:02:03``; nothing is less than none."""
+    """Hours, minutes and seconds as ``1:02:03``; negative times are shown as zero."""
     minutes, seconds = divmod(round(max(seconds, 0)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"

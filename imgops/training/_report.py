@@ -1,4 +1,4 @@
-"""What a run tells: a progress bar or lines, stats.jsonl, TensorBoard."""
+"""What a run reports: a progress bar or lines, stats.jsonl, TensorBoard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..data.files import write_file
 from ._progress import Bar, duration
 
 STATS = "stats.jsonl"
-#: how the bar names what is measured, in this order
+#: the bar's names for the measured values, in this order
 _SHOWN = {"loss_g": "G", "loss_d": "D", "r1": "R1"}
 
 
@@ -27,8 +27,8 @@ class Report:
     Args:
         out: the run's folder.
         total: real images that the run will show.
-        seen: images shown before; what an earlier, interrupted run recorded beyond them is dropped.
-        quiet: show nothing, record all the same.
+        seen: images shown before; records of an interrupted run beyond this count are dropped.
+        quiet: show nothing, but still record.
         deadline: when the run stops by :func:`time.monotonic`, wherever it is then; None: never.
     """
 
@@ -76,7 +76,8 @@ class Report:
         self._bar.show(share, done, state.rstrip(), duration(left))
 
     def _count(self, seen: int, images_per_second: float) -> tuple[str, float]:
-        """How many images were shown, of how many if the time allows all of them; and the seconds that are left."""
+        """Text for the images shown (with the total, if the time limit allows reaching it), and the seconds that are
+        left."""
         left = (self.total - seen) / images_per_second
         limit = math.inf if self.deadline is None else self.deadline - time.monotonic()
         return (f"{seen:,} of {self.total:,} images" if left <= limit else f"{seen:,} images"), max(min(left, limit), 0)
@@ -110,5 +111,5 @@ def _tensorboard(folder: Path, seen: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    # what is purged begins at this step; the points at the checkpoint itself are of what it has seen
+    # TensorBoard drops points from purge_step on; the points at the checkpoint itself are still valid
     return SummaryWriter(str(folder), purge_step=seen + 1 if seen else None)

@@ -31,7 +31,7 @@ class CheckpointError(ValueError):
 
 
 def _sync_folder(path: Path) -> None:
-    # the names in a folder reach the disk by a sync of the folder; Windows has no such call
+    # a new name in a folder reaches the disk only once the folder is synced; Windows has no such call
     if os.name != "nt":
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -41,7 +41,7 @@ def _sync_folder(path: Path) -> None:
 
 
 def sweep(out: Path) -> None:
-    """Remove what a kill in the middle of a save or a removal left behind."""
+    """Remove what was left behind by a kill in the middle of a save or a removal."""
     for path in out.glob(f"{SCRAP}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -50,7 +50,7 @@ def sweep(out: Path) -> None:
 
 
 def save(out: Path, seen: int, tensors: dict[str, dict[str, Tensor]], meta: dict[str, Any], keep: int) -> Path:
-    """Write ``out/checkpoint-<seen>`` whole or not at all, then remove all but the newest ``keep``.
+    """Write ``out/checkpoint-<seen>`` completely or not at all, then remove all but the newest ``keep``.
 
     Args:
         out: the run's folder.
@@ -70,7 +70,7 @@ def save(out: Path, seen: int, tensors: dict[str, dict[str, Tensor]], meta: dict
     with naming(final):
         scrap.mkdir(parents=True)
         for name, table in tensors.items():
-            # clones: safetensors refuses tensors that share memory
+            # tensors are cloned, because safetensors refuses tensors that share memory
             plain = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in table.items()}
             write_file(scrap / f"{name}.safetensors", safetensors.torch.save(plain))
         write_file(scrap / CONFIG, json.dumps({"format": FORMAT, "seen": seen, **meta}, indent=2).encode())
@@ -78,7 +78,7 @@ def save(out: Path, seen: int, tensors: dict[str, dict[str, Tensor]], meta: dict
         os.replace(scrap, final)
     _sync_folder(out)
     for old in checkpoints(out)[:-keep]:
-        # renamed first, so that a kill leaves no half of a checkpoint under its name
+        # rename first, so that a kill leaves no partial checkpoint under its name
         os.replace(old, out / f"{SCRAP}{old.name}")
     sweep(out)
     return final
@@ -90,7 +90,7 @@ def checkpoints(out: Path) -> list[Path]:
 
 
 def find_checkpoint(path: str | os.PathLike[str]) -> Path:
-    """The checkpoint that ``path`` is, or the newest of the run that ``path`` is.
+    """The checkpoint at ``path``, or the newest checkpoint if ``path`` is the folder of a run.
 
     Raises:
         CheckpointError: there is none.
@@ -105,7 +105,7 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
 
 
 def read_meta(checkpoint: Path) -> dict[str, Any]:
-    """config.json of a checkpoint, its ``config`` as a :class:`TrainingConfig`.
+    """Read config.json of a checkpoint, with its ``config`` as a :class:`TrainingConfig`.
 
     Raises:
         CheckpointError: it is missing or damaged, or another version of imgops wrote it.
@@ -140,7 +140,7 @@ def read_tensors(checkpoint: Path, name: str, device: str = "cpu") -> dict[str, 
 
 
 def load_into(module: torch.nn.Module, checkpoint: Path, name: str) -> None:
-    """Load ``<name>.safetensors`` into a network, every name and shape matching.
+    """Load ``<name>.safetensors`` into a network; every name and shape must match.
 
     Raises:
         CheckpointError: the file is missing or damaged, or is not of this network.

@@ -13,16 +13,16 @@ from typing import Any
 from .._device import choose_device
 from .._settings import SEED, Bounds, Choice, check_types, checked, powers_of_two, setting
 
-#: from this side on, the path length is regularised unless the configuration says otherwise
+#: resolution from which on the path length is regularized unless the configuration says otherwise
 PATH_LENGTH_FROM = 256
-#: from this side on, the networks are twice as wide
+#: resolution from which on the networks have twice the channels
 WIDE_FROM = 512
-#: what a CPU trains within hours, as options
+#: options for networks that a CPU trains within hours
 CPU_OPTIONS = (
     "--resolution 32 --batch 16 --channel-base 1024 --channel-max 64 "
     "--z-dim 64 --w-dim 64 --mapping-layers 2 --kimg 200"
 )
-#: what config.json says besides the settings: versions, and the backend
+#: the key of config.json with what is not a setting: versions, and the backend
 MADE_BY = "made_by"
 #: settings that may change when a run is continued; the others would make it another run
 CHANGEABLE = (
@@ -39,11 +39,11 @@ CHANGEABLE = (
 )
 
 
-#: whole numbers from 1 on, of things that are held in memory at once, and of steps
+#: bounds of sizes that determine memory, and of intervals in steps
 SIZE, INTERVAL = Bounds(1, most=65536), Bounds(1, most=1_000_000_000)
-#: thousands of images; the most is what the names of checkpoints have room for
+#: thousands of images; the upper bound is what fits into the names of checkpoints
 KIMG = Bounds(0, above=True, most=9_000_000)
-#: what float32 can hold
+#: the upper bound is what float32 can hold
 POSITIVE, WEIGHT = Bounds(0, above=True, most=1e38), Bounds(0, most=1e38)
 SHARE, DECAY = Bounds(0, 1), Bounds(0, 1, below=True)
 ARCHITECTURE = Choice(("skip", "resnet", "orig"))
@@ -164,12 +164,12 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         if isinstance(self.labels, bool):
-            # what it was before there were folders; checkpoints have it
+            # labels used to be true or false, and older checkpoints still have that
             object.__setattr__(self, "labels", "file" if self.labels else "none")
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], given: Mapping[str, Any]) -> TrainingConfig:
-        """The settings of the ``config.json`` of a run or a checkpoint with the ones given in place, for a new run.
+        """Settings for a new run: those of the ``config.json`` of a run or a checkpoint, replaced by the ones given.
 
         Args:
             path: the file, or the folder that holds it. What it says of versions is passed over.
@@ -190,7 +190,7 @@ class TrainingConfig:
         if "micro_batch" not in given and values.get("micro_batch") == values.get("batch"):
             values["micro_batch"] = None
         try:
-            # older files have true or false for labels, which the constructor takes
+            # older files have true or false for labels, which the constructor accepts
             check_types(cls, {key: value for key, value in values.items() if (key, type(value)) != ("labels", bool)})
             checked(cls(**{"data": "", "out": "", **{k: v for k, v in values.items() if k not in given}}))
         except (ValueError, TypeError) as error:
@@ -214,7 +214,7 @@ class TrainingConfig:
         return dataclasses.replace(self, **given)
 
     def resolve(self) -> TrainingConfig:
-        """The configuration with nothing left open, checked.
+        """The configuration with no setting left open, checked.
 
         The R1 weight becomes ``0.0002 * resolution^2 / batch`` and channel_base 32768 from 512 px on and 16384 below
         (Karras et al. 2020, "ADA"), the path-length weight 2 from 256 px on and 0 below, the device a GPU where one is.
@@ -248,7 +248,7 @@ class TrainingConfig:
 
     @property
     def chunk(self) -> int:
-        """How many samples run at once: the micro-batch, or the batch."""
+        """How many samples run at once: the micro-batch if it is set, else the batch."""
         return self.micro_batch or self.batch
 
     def generator_arguments(self, c_dim: int) -> dict[str, Any]:

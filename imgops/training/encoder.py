@@ -31,13 +31,13 @@ from ..ops.gram_matrix import gram_matrix
 
 #: the network: convolutions and channels of each block
 BLOCKS, WIDTHS = (2, 2, 2, 2, 2), (24, 48, 96, 192, 256)
-#: pixels of a crop as the network sees it; of a place in a picture that is a class
+#: side in pixels of a crop as the network sees it, and of the place in a picture that makes a class
 CROP, PLACE = 48, 160
-#: procedural textures to train on; those to test on come after them
+#: numbers of procedural textures to train on and to test on; the test textures have the seeds after the others
 TEXTURES, TEST_TEXTURES = 256, 128
-#: rows at the bottom of every picture that are kept for tests, a share of its height
+#: share of the height of every picture, at the bottom, that is kept for tests
 HELD_OUT = 0.3
-#: standard deviation of the pixels below which a place has nothing to see
+#: standard deviation of the pixels below which a place shows too little to be a class
 FLAT = 0.05
 
 
@@ -57,7 +57,7 @@ def _source(pixels: Tensor, part: tuple[int, int, int, int] | None = None) -> So
 
 
 def sources() -> tuple[list[Source], list[Source]]:
-    """What to train on, and what to test on: other parts of the pictures, and other textures."""
+    """The sources to train on and those to test on, which are other parts of the pictures and other textures."""
     train, test = [], []
     functions = sorted({picture.function for pictures in SAMPLE_SETS.values() for picture in pictures} | {"grass"})
     for function in functions:
@@ -83,7 +83,7 @@ def crops(source: Source, n: int, rng: np.random.Generator, strong: bool = True)
     """Random crops of a source, [n, 3, CROP, CROP] in [0, 1]: turned, scaled, mirrored, stretched; and, if
     ``strong``, in other colours, blurred and with noise."""
     left, top, right, bottom = source.part
-    # pixels of the source for one of the crop's
+    # pixels of the source per pixel of the crop
     scale = np.exp(rng.uniform(np.log(0.7), np.log(1.7), n)) if strong else np.exp(rng.uniform(-0.2, 0.4, n))
     scale = np.minimum(scale, min(right - left, bottom - top) / CROP * 1.2)
     level = min(int(np.log2(max(1.0, float(np.median(scale))))), len(source.pyramid) - 1)
@@ -109,7 +109,7 @@ def crops(source: Source, n: int, rng: np.random.Generator, strong: bool = True)
 
 
 def _recoloured(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Other contrast, brightness, channels mixed, some grey, some blurred, with noise."""
+    """Random changes of contrast and brightness, channels mixed, some pictures grey, some blurred, with noise added."""
     n = len(x)
 
     def draw(low: float, high: float, *shape: int) -> Tensor:
@@ -142,7 +142,8 @@ def trainable(network: VGG) -> nn.Sequential:
 
 
 class Classifier(nn.Module):
-    """Logits of the classes from the mean of each of the three deepest blocks, so that all of them must tell."""
+    """Logits of the classes from the mean of each of the three deepest blocks, so that each block has to tell them
+    apart."""
 
     heads_at = ("relu3_2", "relu4_2", "relu5_2")
 
@@ -157,7 +158,7 @@ class Classifier(nn.Module):
 
 
 def folded(body: nn.Sequential, batches: Iterator[Tensor]) -> VGG:
-    """The trained convolutions with their normalisation folded in, scaled to a mean activation of 1 a channel."""
+    """The trained convolutions with their normalization folded in, scaled to a mean activation of 1 per channel."""
     network = new_network()
     body = body.eval()
     layers = dict(body.named_children())
@@ -183,12 +184,12 @@ def folded(body: nn.Sequential, batches: Iterator[Tensor]) -> VGG:
 
 
 def new_network() -> VGG:
-    """The network of the package, untrained."""
+    """The network that ships with the package, untrained."""
     return VGG(BLOCKS, widths=WIDTHS, preprocessing="imagenet")
 
 
 def random_network(train_on: list[Source], rng: np.random.Generator) -> VGG:
-    """The same network with random weights, normalised and scaled as the trained one is; of torch's generator."""
+    """The same network with random weights from torch's generator, normalized and scaled as the trained one is."""
     body = trainable(new_network())
     with torch.no_grad():
         body.train()(torch.cat([crops(source, 2, rng) for source in train_on]))
@@ -214,7 +215,7 @@ def train(out: Path, log: Path, steps: int, batch: int, seed: int) -> None:
     train_on, test_on = sources()
     body = trainable(new_network())
     model = Classifier(body, len(train_on))
-    # PyTorch's annotations leave this overload out
+    # PyTorch's type annotations lack this overload
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     compiled = torch.compile(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)

@@ -20,12 +20,12 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images about in [-1, 1] to uint8 in [0, 255], on the CPU."""
+    """Images with values about in [-1, 1] as uint8 in [0, 255], on the CPU."""
     return (images.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8).cpu()
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """uint8 [C, H, W] with 1, 3 or 4 channels to a Pillow image."""
+    """uint8 [C, H, W] with 1, 3 or 4 channels as a Pillow image."""
     array = image.permute(1, 2, 0).numpy()
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array, _MODES[array.shape[2]])
 
@@ -38,8 +38,8 @@ def image_grid(
     Args:
         images: uint8 [rows * columns, C, H, W].
         columns: images in a row.
-        labels: one a row; none draws no margin.
-        headings: (column, text) pairs, written above the column where each part begins; a gap parts them.
+        labels: one per row; None draws no margin.
+        headings: (column, text) pairs, written above the column where each part begins; a gap separates the parts.
         zoom: whole factor by which each pixel is enlarged.
 
     Returns:
@@ -96,11 +96,11 @@ def seeded_samples(
     noise_mode: str = "random",
     batch: int = 1,
 ) -> Tensor:
-    """Samples as uint8 [len(seeds), C, R, R], each known from its own seed; torch's random state stays as it is.
+    """Samples as uint8 [len(seeds), C, R, R], each determined by its own seed; torch's random state is left unchanged.
 
     Args:
         generator: in eval mode.
-        seeds: one a sample, of its latent and, for noise_mode "random", of its noise.
+        seeds: one per sample, for its latent and, with noise_mode "random", for its noise.
         label: the class; None for a generator without.
         truncation: psi; 1 truncates nothing.
         noise_mode: "random", "const" or "none".

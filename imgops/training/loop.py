@@ -32,12 +32,12 @@ from .config import MADE_BY, TrainingConfig
 from .grid import image_grid, png_bytes, seeded_samples
 from .trainer import Trainer
 
-#: what ends a run after a step, saved, and what is said then
+#: signals that end a run after the current step and a save, and the text that is shown then
 SIGNALS = signal.SIGINT, signal.SIGTERM
 STOPPING = "\nfinishing the step, then saving; once more to stop at once\n"
 #: samples in a row of the sample grid, and rows where there are no classes
 GRID_COLUMNS, GRID_ROWS = 8, 4
-#: rows of the sample grid where there are more classes
+#: number of rows of the sample grid if there are more classes than that
 GRID_CLASSES = 16
 
 
@@ -80,7 +80,7 @@ def train(
         raise ValueError(f"{out} already holds a run; --resume continues it, another --out starts a new one")
     if resume and not present:
         raise files.CheckpointError(f"{out}: no checkpoint to resume from")
-    # as many whole batches as it takes
+    # rounded up to whole batches
     total = math.ceil(max(1, round(config.kimg * 1000)) / config.batch) * config.batch
     if resume and (seen := files.read_meta(present[-1])["seen"]) >= total:
         if not quiet:
@@ -90,7 +90,7 @@ def train(
     record = DataRecord.of(dataset)
     trainer = Trainer(config, dataset.labels, dataset.class_names)
     if resume:
-        # data that does not fit ends here, and is not said to go on
+        # loading comes first, so that data that does not fit raises before the run is said to continue
         trainer.load(present[-1])
         _tell_of_changes(record, present[-1])
     elif check_data and isinstance(dataset, ImageFolder):
@@ -156,7 +156,7 @@ def _loop(
         trainer.seconds = before + time.monotonic() - begun
         done = trainer.seen >= total or stopped() or (deadline is not None and time.monotonic() >= deadline)
         if trainer.seen > ticked_at and (done or _due(config.log_kimg, ticked_at, trainer.seen)):
-            # the values leave the device here and nowhere else, so that the steps between need not wait for it
+            # the values are copied from the device only here, so that the steps between need not wait for it
             measured = {name: float(value) / count for name, (value, count) in sums.items()}
             trainer.check_finite(measured)
             now = time.monotonic()
@@ -183,9 +183,9 @@ def _loop(
 
 
 class _FirstSteps:
-    """The speed of a run's first steps, told once: soon, and by as many of them as fit into that time."""
+    """The speed of a run's first steps, reported once and soon, from as many steps as fit into that time."""
 
-    #: seconds and steps to wait for, and what makes a first step so slow that nobody should wait for another
+    #: seconds and steps to wait for, and the seconds of a first step beyond which no other step is waited for
     SECONDS, STEPS, SLOW = 3.0, 8, 10.0
 
     def __init__(self, trainer: Trainer, total: int, limited: bool) -> None:
@@ -193,14 +193,14 @@ class _FirstSteps:
         self.times, self.told = [time.monotonic()], False
 
     def tell(self) -> str:
-        """After each step: the forecast when it is time for it, else nothing."""
+        """Called after each step: returns the forecast when it is due, else nothing."""
         if self.told:
             return ""
         if self.trainer.device.type == "cuda":
             torch.cuda.synchronize(self.trainer.device)
         self.times.append(time.monotonic())
         steps = len(self.times) - 1
-        # the first one, which is slower, counts only where it stands alone
+        # the first step is slower, so it counts only if it is the only one
         seconds = self.times[-1] - self.times[min(1, steps - 1)]
         self.told = seconds >= self.SLOW if steps == 1 else seconds >= self.SECONDS or steps > self.STEPS
         if not self.told:
@@ -210,7 +210,7 @@ class _FirstSteps:
 
 
 def _due(kimg: float, before: int, now: int) -> bool:
-    """Whether a multiple of ``kimg`` thousand images, an image at least, lies between the counts."""
+    """Whether a multiple of ``kimg`` thousand images (at least one image) lies between the two counts."""
     every = max(kimg * 1000, 1.0)
     return int(now / every) > int(before / every)
 
@@ -222,7 +222,7 @@ def _batches(dataset: ImageDataset, config: TrainingConfig, start: int) -> Itera
         sampler=EndlessSampler(len(dataset), config.seed, start),
         num_workers=config.workers,
         pin_memory=torch.device(config.device).type == "cuda",
-        # a generator of its own: the loader would draw from torch's, and a resumed run would go another way
+        # the loader has a generator of its own: drawing from torch's would make a resumed run differ
         generator=torch.Generator(),
     )
     return iter(loader)
@@ -246,7 +246,7 @@ def grid_classes(c_dim: int) -> list[int]:
 
 
 def real_grid(dataset: ImageDataset) -> Image.Image:
-    """Pictures of the dataset laid out like the samples: one class a row."""
+    """Pictures of the dataset laid out like the samples, with one class per row."""
     classes = grid_classes(len(dataset.class_names))
     rows = [dataset.first_of_class(k, GRID_COLUMNS) for k in classes] or [
         dataset.first_of_class(0, GRID_COLUMNS * GRID_ROWS)
@@ -255,7 +255,8 @@ def real_grid(dataset: ImageDataset) -> Image.Image:
 
 
 def sample_grid(trainer: Trainer) -> Image.Image:
-    """Samples of the averaged generator for fixed latents and noise: a latent a column and a class a row."""
+    """Samples of the averaged generator for fixed latents and noise, with one latent per column and one class per
+    row."""
     classes = grid_classes(trainer.c_dim)
     seeds = list(range(GRID_COLUMNS if classes else GRID_COLUMNS * GRID_ROWS))
     rows = [seeded_samples(trainer.G_ema, seeds, k) for k in classes] or [seeded_samples(trainer.G_ema, seeds)]

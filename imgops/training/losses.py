@@ -1,4 +1,5 @@
-"""The losses of StyleGAN2 (Karras et al. 2020): logistic, R1 and path length, and how their laziness is paid for."""
+"""The losses of StyleGAN2 (Karras et al. 2020): logistic, R1 and path length, and how lazy regularization is
+corrected."""
 
 from __future__ import annotations
 
@@ -56,10 +57,11 @@ def ema_decay(batch: int, seen: int, ema_kimg: float, rampup: float | None) -> f
     """Decay of the averaged generator for a step of ``batch`` images: ``0.5^(batch / half-life)``.
 
     Args:
-        batch: images a step.
+        batch: images per step.
         seen: real images shown before this step.
         ema_kimg: half-life in thousands of images; 0 averages nothing.
-        rampup: the half-life is at most this part of ``seen``, so that it forgets the early generator; None: no limit.
+        rampup: the half-life is at most this fraction of ``seen``, so that the early generator is forgotten; None: no
+            limit.
     """
     half_life = ema_kimg * 1000
     if rampup is not None:

@@ -1,4 +1,4 @@
-"""One training step, and the state that it moves: networks, optimisers, averages, random numbers."""
+"""One training step, and the state that it updates: networks, optimizers, averages, random numbers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DivergenceError(RuntimeError):
 
 
 class Trainer:
-    """Generator, discriminator and their averaged backend, trained step by step.
+    """Generator, discriminator and the generator's running average, trained step by step.
 
     Args:
         config: resolved settings.
@@ -43,8 +43,8 @@ class Trainer:
         G, D, G_ema: the networks; G_ema is in eval mode.
         seen: real images shown so far.
         steps: steps done so far.
-        seconds: how long that took, stops left out; whoever trains sets it.
-        data: what checkpoints tell of the data; whoever trains sets it.
+        seconds: how long the steps took, without interruptions; set by the caller.
+        data: what checkpoints record of the data; set by the caller.
     """
 
     def __init__(self, config: TrainingConfig, labels: Tensor | None = None, class_names: Sequence[str] = ()) -> None:
@@ -150,7 +150,7 @@ class Trainer:
         w = self.G.mapping(z, c, update_w_avg=update_w_avg)
         if self.config.style_mixing > 0:
             other = self.G.mapping(torch.randn_like(z), c)
-            # each sample takes the second latent from a random layer on
+            # from a random layer on, each sample uses the second latent
             layers = torch.arange(self.G.num_ws, device=self.device)
             first = torch.randint(1, self.G.num_ws, [n, 1], device=self.device)
             mixed = (torch.rand(n, 1, device=self.device) < self.config.style_mixing) & (layers >= first)
@@ -163,7 +163,7 @@ class Trainer:
 
     def _update(self, name: str, network: torch.nn.Module) -> None:
         if self.config.num_fp16_res > 0:
-            # half precision overflows now and then: such an element sits the step out
+            # half precision overflows now and then: gradient elements that are not finite are set to zero for the step
             for p in network.parameters():
                 if p.grad is not None:
                     torch.nan_to_num(p.grad, nan=0.0, posinf=0.0, neginf=0.0, out=p.grad)
@@ -178,7 +178,7 @@ class Trainer:
             average.copy_(buffer)
 
     def checkpoint_bytes(self) -> int:
-        """How much a checkpoint takes on the disk, to a percent: networks, their average, and Adam's two moments."""
+        """Size of a checkpoint on disk, to within a percent: networks, the average, and Adam's two moments."""
         tensors = [t for name in ("G", "D", "G_ema") for t in getattr(self, name).state_dict().values()]
         moments = [p for network in (self.G, self.D) for p in network.parameters()]
         return sum(t.nbytes for t in tensors) + 2 * sum(p.nbytes for p in moments)
@@ -236,7 +236,7 @@ class Trainer:
             load_optimizer_tensors(optimizer, name, state)
         self.pl_mean = state["pl_mean"].to(self.device)
         self.seen, self.steps = meta["seen"], meta["steps"]
-        # older checkpoints lack them
+        # older checkpoints lack these
         self.seconds, self.data = meta.get("seconds", 0.0), meta.get("data")
         torch.set_rng_state(state["rng"])
         if self.device.type == "cuda" and "rng_cuda" in state:

@@ -64,7 +64,7 @@ class DiscriminatorBlock(nn.Module):
         self.conv0 = conv(channels, channels, 3)
         self.conv1 = conv(channels, out_channels, 3, down=2)
         if architecture == "resnet":
-            # published networks clamp no skip
+            # published networks do not clamp the skip
             self.skip = EqualizedConv2d(channels, out_channels, 1, bias=False, down=2, resample_filter=resample_filter)
 
     def reset_parameters(self) -> None:
@@ -82,7 +82,7 @@ class DiscriminatorBlock(nn.Module):
             x = y if x is None else x + y
             img = downsample2d(img, self.resample_filter) if self.architecture == "skip" else None
         if self.architecture == "resnet":
-            # the sum of two branches keeps its variance
+            # the sum of two branches is scaled so that its variance stays the same
             gain = 0.5**0.5
             y = self.skip(x, gain)
             x = self.conv1(self.conv0(x), gain)
@@ -120,7 +120,7 @@ class DiscriminatorEpilogue(nn.Module):
         super().__init__()
         self.cmap_dim = cmap_dim
         if architecture == "skip":
-            # published networks do not clamp this one
+            # published networks do not clamp this convolution
             self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, act=act, resample_filter=resample_filter)
         self.reads_image = architecture == "skip"
         self.mbstd = MinibatchStdDev(mbstd_group_size, mbstd_num_channels) if mbstd_num_channels > 0 else None
@@ -143,7 +143,7 @@ class DiscriminatorEpilogue(nn.Module):
         if self.mbstd is not None:
             x = self.mbstd(x)
         x = self.out(self.fc(self.conv(x).flatten(1)))
-        # the projection has unit variance where its factors have
+        # the projection has unit variance if its factors have
         return x if cmap is None else (x * cmap).sum(dim=1, keepdim=True) * self.cmap_dim**-0.5
 
 
@@ -207,7 +207,7 @@ class Discriminator(nn.Module):
         channel_max = check_size(owner, "channel_max", channel_max)
         mbstd_num_channels = check_size(owner, "mbstd_num_channels", mbstd_num_channels, 0)
         check_choice(owner, "architecture", architecture, ARCHITECTURES)
-        # from the highest down; the 4x4 layers come last and are different
+        # from the highest resolution down; the 4x4 layers come last and are different
         *self.block_resolutions, _ = sizes = resolutions(owner, img_resolution)[::-1]
         self.img_resolution = sizes[0]
         halves = half_resolutions(owner, sizes[::-1], num_fp16_res, half_dtype)

@@ -84,7 +84,7 @@ class SynthesisBlock(nn.Module):
         if self.num_torgb:
             self.torgb = ToRGB(out_channels, img_channels, w_dim, conv_clamp=conv_clamp)
         if self.resnet:
-            # published networks clamp no skip
+            # published networks do not clamp the skip
             self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, up=2, resample_filter=resample_filter)
 
     def reset_parameters(self) -> None:
@@ -105,7 +105,7 @@ class SynthesisBlock(nn.Module):
         if self.is_first:
             x = self.conv1(x, w[:, 0], noise_mode)
         elif self.resnet:
-            # the sum of two branches keeps its variance
+            # the sum of two branches is scaled so that its variance stays the same
             gain = 0.5**0.5
             y = self.skip(x, gain)
             x = self.conv0(x, w[:, 0], noise_mode)
@@ -124,7 +124,7 @@ class SynthesisBlock(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """w to an image, from a learned 4x4 constant up through one :class:`SynthesisBlock` a resolution.
+    """w to an image, from a learned 4x4 constant up through one :class:`SynthesisBlock` per resolution.
 
     The arguments are those of :class:`Generator`. ``forward(w, noise_mode="random")``: w [N, num_ws, w_dim] ->
     [N, img_channels, img_resolution, img_resolution] in w's dtype.

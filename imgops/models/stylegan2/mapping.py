@@ -90,7 +90,7 @@ class MappingNetwork(nn.Module):
                 )
             return x
         if update_w_avg and self.training:
-            # in the average's dtype, of which autocast's differs
+            # convert to the average's dtype, for under autocast x has another
             self.w_avg.copy_(x.detach().to(self.w_avg.dtype).mean(0).lerp(self.w_avg, self.w_avg_beta))
         w = x[:, None].expand(-1, self.num_ws, -1)
         if truncation_psi == 1:
