@@ -130,8 +130,7 @@ def mix_channels_kernel(
 
 
 def _precision(dtype: torch.dtype) -> str:
-    """How operands of the accumulation dtype are multiplied: float32 as PyTorch's products are, half precision as
-    TF32."""
+    """How operands of the accumulation dtype multiply: float32 as PyTorch's products do, half precision as TF32."""
     if dtype == torch.float64:
         return "ieee"
     if dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision != "tf32":

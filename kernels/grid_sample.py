@@ -219,8 +219,7 @@ def _strides(channels: int, pixels: int, last: bool) -> tuple[int, int]:
 
 
 def _tile(channels: int, last: bool, most: int) -> tuple[int, int]:
-    """(P, K) for 128 threads: at most one sample per thread, as each keeps much state, and at most ``most``
-    channels."""
+    """(P, K) for 128 threads: at most one sample per thread, as it keeps much state, and ``most`` channels."""
     k = min(triton.next_power_of_2(max(channels, 1)), 32 if last else most)
     return min(1024 // k, 128), k
 
@@ -271,8 +270,7 @@ def grid_sample(x: Tensor, positions: Tensor, displaced: bool, padding_mode: str
 def _fixed_point_unit(
     dy: Tensor, positions: Tensor, size: Sequence[int], displaced: bool, order: Sequence[int]
 ) -> Tensor:
-    """The fixed-point unit, [] in float64: so large that no sum of gradients exceeds 62 bits; NaN if dy is not
-    finite."""
+    """The fixed-point unit, [] in float64: large enough for all sums to fit 62 bits; NaN if dy is not finite."""
     slopes = [1.0 if displaced else length / 2 for length in (size[3], size[2])]
     largest = dy.abs().amax().double()
     for slope, times in zip(slopes, order, strict=True):

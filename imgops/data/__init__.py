@@ -1,5 +1,5 @@
-"""Pictures: one at a time, as frames of a video, and to train on, from a folder, a zip, or a ``samples:`` set that
-needs no download; and what is done between two of them, colours and flow."""
+"""Pictures: single ones, the frames of a video, and data sets from a folder, a zip, or a ``samples:`` set that needs no
+download; and what relates two pictures: colors and optical flow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Animations by Pillow, of GIF, WebP, APNG and AVIF: the frames of one with their times, and frames into a GIF."""
+"""GIF, WebP, APNG and AVIF animations by Pillow: reads frames with their times, and writes frames to a GIF."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ._images import to_channels
 from ._orientation import read_orientation, upright
 from ._reading import open_image
 
-#: what Pillow calls the formats whose frames follow each other in time, by the endings of their files
+#: Pillow's names of the formats whose frames follow each other in time, by the endings of their files
 ANIMATIONS = {
     ".gif": "GIF",
     ".webp": "WEBP",
@@ -25,18 +25,18 @@ ANIMATIONS = {
     ".avif": "AVIF",
     ".avifs": "AVIF",
 }
-#: formats whose further frames are other views of the same picture
+#: formats whose other frames are different views of the same picture
 _VIEWS = ("MPO", "PSD")
-#: how long viewers show a frame that says 0, and the shortest time that they keep to; hundredths of a second
+#: duration for which viewers show a frame that says 0, and the shortest that they respect; in hundredths of a second
 _UNSAID, _SHORTEST = 10, 2
-#: the longest that a GIF can show a frame, hundredths of a second
+#: longest duration for which a GIF can show a frame, in hundredths of a second
 _LONGEST = 65535
-#: the parts of a second that times are told in, at most
+#: times are kept to this fraction of a second at the finest
 _FINEST = 90000
 
 
 def count_frames(path: Path) -> int:
-    """How many frames or pages a file has that Pillow reads; 1 of another.
+    """How many frames or pages a file has if Pillow reads it; 1 for any other file.
 
     Raises:
         OSError: the file cannot be read.
@@ -60,12 +60,12 @@ def is_animation(path: Path) -> bool:
 
 
 def _walk(path: Path) -> Iterator[Image.Image]:
-    """The animation at each of its frames, laid over the frames before; one object, which moves on."""
+    """Yield the animation at each of its frames, laid over the frames before; one object, which moves on."""
     kind = ANIMATIONS[path.suffix.lower()]
     with open(path, "rb") as file:
         with decoding(str(path), kind):
             image = open_image(file)
-            # the picture of an APNG for viewers that show no animation
+            # skip the picture of an APNG for viewers that show no animation
             first = 1 if image.info.get("default_image") and getattr(image, "n_frames", 1) > 1 else 0
         for index in itertools.count(first):
             with decoding(str(path), f"{kind} at frame {index}"):
@@ -89,12 +89,12 @@ def _duration(image: Image.Image) -> Fraction:
     milliseconds = image.info.get("duration", 0) or 10 * _UNSAID
     if image.format == "GIF":
         return Fraction(round(milliseconds / 10) or _UNSAID, 100)
-    # APNG has fractions of 16 bits, which Pillow makes floats of
+    # APNG has fractions of 16 bits, which Pillow turns into floats
     return Fraction(milliseconds / 1000).limit_denominator(65535)
 
 
 def animation_info(path: Path) -> tuple[int, int, Fraction, int, Fraction]:
-    """(width, height, mean frames a second, frames, the part of a second that their times are multiples of).
+    """(width, height, mean frames per second, frames, the fraction of a second that their times are multiples of).
 
     Raises:
         OSError, DataError: as :func:`animation_frames`.
@@ -109,7 +109,7 @@ def animation_info(path: Path) -> tuple[int, int, Fraction, int, Fraction]:
 
 
 def animation_frames(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
-    """Its frames, uint8 [H, W, 3], transparency over white, and how long each is shown, s.
+    """The frames, uint8 [H, W, 3], transparency over white, and how long each is shown, in seconds.
 
     Raises:
         OSError: the file cannot be read.
@@ -120,7 +120,7 @@ def animation_frames(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
 
 
 def animation_comment(path: Path) -> str:
-    """The comment of a GIF, or nothing.
+    """The comment of a GIF, or an empty string.
 
     Raises:
         OSError, DataError: as :func:`animation_frames`.
@@ -130,14 +130,15 @@ def animation_comment(path: Path) -> str:
 
 
 class GifEncoder:
-    """Frames into a GIF that repeats for ever; they are held, a byte a pixel, until the end.
+    """Writes frames to a GIF that repeats forever; they are held in memory, one byte per pixel, until the end.
 
-    A frame begins and ends at hundredths of a second, so the whole lasts as long as it should; above 50 frames a second
-    some are left out, as viewers show none shorter than 1/50 s. None is shown for longer than 655 s.
+    Frames begin and end at hundredths of a second, and the rounding does not add up, so the total duration is right.
+    Above 50 frames per second some are left out, as viewers show none for less than 1/50 s. No frame is shown for more
+    than 655 s.
 
     Args:
         path: the file to write.
-        comment: what to keep as its comment, if anything.
+        comment: the comment to store in the file, if any.
     """
 
     def __init__(self, path: Path, comment: str | None) -> None:
@@ -147,7 +148,7 @@ class GifEncoder:
         self.end = Fraction()
 
     def write(self, pixels: np.ndarray, duration: Fraction) -> None:
-        """Add a frame, uint8 [H, W, 3], in the 256 colours that suit it best, for a time in s."""
+        """Add a frame, uint8 [H, W, 3], in the 256 colors that suit it best; the duration is in seconds."""
         start = round(100 * self.end)
         self.end += duration
         if not self.starts or start - self.starts[-1] >= _SHORTEST:
@@ -164,5 +165,5 @@ class GifEncoder:
         first.save(self.path, "GIF", save_all=True, append_images=rest, duration=times, loop=0, **options)
 
     def close(self) -> None:
-        """Let go of the frames."""
+        """Release the frames."""
         self.frames.clear()

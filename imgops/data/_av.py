@@ -1,4 +1,4 @@
-"""Videos by PyAV (FFmpeg): the frames of one, and frames and sound into one."""
+"""Videos by PyAV (FFmpeg): reads frames, and writes frames and sound to a file."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _CONTAINERS = {
     ".mkv": ("matroska", "libx264"),
     ".webm": ("webm", "libvpx-vp9"),
 }
-#: constant quality, hardly to be told from the frames that were given
+#: constant quality, hardly distinguishable from the original frames
 _OPTIONS = {
     "libx264": {"crf": "17", "preset": "medium"},
     "libvpx-vp9": {"crf": "20", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
 }
-#: sound that a container holds and common players play there; what else there is becomes the first of them
+#: audio codecs that a container holds and common players can play; any other is encoded as the first of them
 _SOUND = {
     ".mp4": ("aac", "mp3", "ac3", "eac3", "alac", "flac", "opus"),
     ".mov": ("aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s24le", "pcm_s16be", "pcm_s24be"),
@@ -34,13 +34,13 @@ _SOUND = {
     ".webm": ("opus", "vorbis"),
 }
 _SOUND_ENCODERS = {"aac": "aac", "opus": "libopus"}
-#: samples a second of sound that is encoded anew, which both encoders take
+#: sample rate for sound that is encoded anew, which both encoders support
 _RATE = 48000
-#: of FFmpeg's numbers: the matrix of HD pictures, one that nobody wrote down, and the range 16 to 235
+#: FFmpeg's numbers: the color matrix of HD pictures, an unspecified matrix, and the range 16 to 235
 _BT709, _UNKNOWN, _LIMITED = 1, 2, 1
 #: FFmpeg's flags for a conversion without bias: bicubic, accurate rounding, chroma at every pixel
 _CONVERSION = 0x4 | 0x40000 | 0x2000 | 0x4000
-#: from here on a video whose matrix nobody wrote down is taken for HD
+#: a video of unspecified matrix is taken for HD from this height on
 _HD_HEIGHT = 720
 
 
@@ -53,7 +53,7 @@ def _open(path: Path) -> Any:
 
 
 def _create(path: Path, format: str) -> Any:
-    # the index of MP4 and MOV at the front: a browser begins to play before it has the whole
+    # the index of MP4 and MOV goes to the front, so that a browser can play before it has the whole file
     options = {"movflags": "faststart"} if format in ("mp4", "mov") else {}
     return av.open(f"file:{path}", "w", format=format, container_options=options)
 
@@ -93,12 +93,13 @@ def av_info(path: Path) -> tuple[int, int, Fraction, int | None, Fraction, bool]
 
 
 def _rate(stream: Any) -> Fraction:
-    """The mean frames a second of a stream."""
+    """The mean frame rate of a stream, per second."""
     return Fraction(stream.average_rate or stream.guessed_rate or 25)
 
 
 def av_frames(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
-    """Its frames, uint8 [H, W, 3], upright, and how long each is shown, s: until the next one, as far as the file says.
+    """The frames, uint8 [H, W, 3], upright, and how long each is shown, in seconds: until the next one, if the file
+    says so.
 
     Raises:
         DataError: it is no video that FFmpeg reads, or a damaged one.
@@ -113,7 +114,7 @@ def av_frames(path: Path) -> Iterator[tuple[np.ndarray, Fraction]]:
 
 
 def _shown(frame: Any, following: Any) -> Fraction | None:
-    """How long a frame is shown, s, if the file says so."""
+    """How long a frame is shown in seconds, if the file says so."""
     if following is None:
         ticks = frame.duration
     else:
@@ -130,12 +131,12 @@ def _upright(frame: Any) -> np.ndarray:
 
 
 def _turns(frame: Any) -> int:
-    """Quarters of a turn, anticlockwise, that bring a frame upright."""
+    """Quarter turns, counterclockwise, that bring a frame upright."""
     return round(frame.rotation / 90)
 
 
 def av_comment(path: Path) -> str:
-    """Its comment, or nothing.
+    """The comment of a video, or an empty string.
 
     Raises:
         DataError: it is no video that FFmpeg reads.
@@ -145,7 +146,7 @@ def av_comment(path: Path) -> str:
 
 
 class _Sound:
-    """The sound of a video or of a sound file, to go into another: copied where that holds its kind, else encoded."""
+    """The sound of a video or sound file, for another container: copied if that holds its kind, else encoded anew."""
 
     def __init__(self, path: Path, suffix: str) -> None:
         self.path = path
@@ -163,7 +164,7 @@ class _Sound:
         self.held: Any = None
 
     def add_streams(self, container: Any) -> None:
-        """Give an output container a stream for each of these."""
+        """Add a stream for each of these to an output container."""
         for index, stream in self.streams.items():
             if index not in self.encoders:
                 self.targets[index] = container.add_stream_from_template(stream)
@@ -179,7 +180,7 @@ class _Sound:
             raise DataError(f"{self.path}: damaged or truncated sound ({error.strerror})") from None
 
     def packets_until(self, time: Fraction) -> Iterator[Any]:
-        """What begins before a time, s, and was not given before."""
+        """The packets that begin before ``time`` (seconds) and were not returned before."""
         while True:
             packet = self.held or next(self.packets, None)
             self.held = None
@@ -203,7 +204,7 @@ class _Sound:
         try:
             frames = packet.decode()
         except av.FFmpegError:
-            # a moment's silence rather than the loss of a film
+            # a moment of silence is better than the loss of the video
             return
         for frame in frames:
             if frame.pts is not None:
@@ -211,13 +212,13 @@ class _Sound:
             yield from self.targets[index].encode(frame)
 
     def flush(self) -> Iterator[Any]:
-        """What the encoders hold back."""
+        """The packets that the encoders still hold."""
         for index in self.encoders:
             yield from self.targets[index].encode(None)
 
 
 def check_encoder(name: str) -> str:
-    """The name of an encoder that FFmpeg has.
+    """Return the name of an encoder if FFmpeg has it.
 
     Raises:
         ValueError: it has not.
@@ -230,13 +231,13 @@ def check_encoder(name: str) -> str:
 
 
 class AvEncoder:
-    """Frames, and the sound of another video, into a video: H.264, or VP9 in WebM, in 4:2:0 and BT.709.
+    """Writes frames, and the sound of another video, to a video: H.264, or VP9 in WebM, in 4:2:0 and BT.709.
 
     Args:
         path: the file to write; its ending names the container.
-        fps: mean frames a second, > 0.
-        time_base: the part of a second that the frames' times are kept to.
-        comment: what to keep as its comment, if anything.
+        fps: mean frames per second, > 0.
+        time_base: the fraction of a second that the frames' times are rounded to.
+        comment: the comment to store in the file, if any.
         audio_from: a video whose sound is kept as far as the frames last: copied where the container holds its kind,
             else encoded anew.
 
@@ -249,7 +250,7 @@ class AvEncoder:
     ) -> None:
         #: where the next frame begins, s
         self.time = Fraction()
-        #: how long the frames are shown that are still in the encoder, by their times, in parts of the time base
+        #: durations of the frames that are still in the encoder, by their times, in units of the time base
         self.durations: dict[int, int] = {}
         suffix = path.suffix.lower()
         format, codec = _CONTAINERS[suffix]
@@ -268,7 +269,7 @@ class AvEncoder:
             self.sound.add_streams(self.container)
 
     def write(self, pixels: np.ndarray, duration: Fraction) -> None:
-        """Add a frame, uint8 [H, W, 3], for a time in s; a last row or column is repeated where a side is odd."""
+        """Add a frame, uint8 [H, W, 3], for a time in seconds; a last row or column is repeated if a side is odd."""
         height, width = pixels.shape[:2]
         if self.time == 0:
             self.stream.width, self.stream.height = width + width % 2, height + height % 2
@@ -283,7 +284,7 @@ class AvEncoder:
 
     def _mux(self, packets: Iterable[Any]) -> None:
         for packet in packets:
-            # encoders leave it out; the file would guess how long the last frame is shown
+            # encoders leave the duration out, and the container would guess how long the last frame is shown
             packet.duration = self.durations.pop(packet.pts, packet.duration)
             self.container.mux(packet)
 
@@ -293,7 +294,7 @@ class AvEncoder:
                 self.container.mux(packet)
 
     def finish(self) -> None:
-        """Write what is held back and the file's end."""
+        """Write what the encoders still hold, and the end of the file."""
         self._mux(self.stream.encode(None))
         if self.sound is not None:
             for packet in self.sound.flush():
@@ -301,7 +302,7 @@ class AvEncoder:
         self.container.close()
 
     def close(self) -> None:
-        """Let go of the files, a finished one or one that is thrown away."""
+        """Close the files, whether they are finished or discarded."""
         if self.sound is not None:
             self.sound.source.close()
         with suppress(av.FFmpegError):

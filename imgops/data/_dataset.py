@@ -1,4 +1,4 @@
-"""What every dataset is: square 8-bit pictures with an integer class each, or none."""
+"""The base of every data set: square 8-bit pictures, each with an integer class, or without classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._errors import printable
 from ._images import MODES
 from ._listing import describe_left_out
 
-#: classes that a description names
+#: number of classes that a description names
 _CLASSES = 10
 
 
@@ -29,7 +29,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     Attributes:
         labels: the class of each picture before mirroring, int64 [count]; None where there are none.
         class_names: a name for each class; empty where there are no classes.
-        left_out: how many files beside the pictures are not used, by their kind.
+        left_out: how many other files are not used, by their kind.
 
     Raises:
         ValueError: a resolution or number of channels that is not allowed.
@@ -56,7 +56,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         raise NotImplementedError
 
     def describe(self) -> str:
-        """In one line how many pictures there are, their classes, and what was left out.
+        """Describe the data set in one line: the number of pictures, their classes, and what was left out.
 
         >>> open_dataset("samples:textures", 8, mirror=True).describe()
         'samples:textures: 32,768 pictures, each mirrored as well; classes: brick, gravel, retina, wood'
@@ -76,6 +76,6 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         return picture.flip(2) if flip else picture, 0 if self.labels is None else int(self.labels[index])
 
     def first_of_class(self, label: int, number: int) -> Tensor:
-        """The first ``number`` pictures of a class, uint8 [number, C, R, R]; repeats where it has fewer."""
+        """The first ``number`` pictures of a class, uint8 [number, C, R, R], repeated if the class has fewer."""
         indices = range(self.count) if self.labels is None else (self.labels == label).nonzero()[:, 0].tolist()
         return torch.stack([self.picture(indices[i % len(indices)]) for i in range(number)])

@@ -1,4 +1,4 @@
-"""What is said of a file that cannot be used: one short line, whatever its decoder raised, from every process."""
+"""Messages about files that cannot be used: one short line, whatever the decoder raised, also from worker processes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from PIL import Image
 
-#: characters of a message, and the fewest of them that are left to the reason
+#: longest message in characters, and the fewest of them that are left to the reason
 _LINE, _REASON = 200, 60
-#: how a message ends in the text that PyTorch's loader makes of a worker's traceback
+#: how a message ends in the text that PyTorch's data loader makes of a worker's traceback
 _FROM_WORKER = re.compile(r"^Caught .*^[\w.]*DataError: (?P<message>[^\n]*)\s*\Z", re.DOTALL | re.MULTILINE)
 
 
@@ -21,14 +21,14 @@ class DataError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        # the loader makes the error of a worker anew, from its traceback
+        # the data loader creates a worker's error anew from the text of its traceback
         if found := _FROM_WORKER.match(message):
             message = found["message"]
         super().__init__(printable(message))
 
 
 def printable(text: str) -> str:
-    """The text in one line that any terminal takes: what cannot be printed becomes an escape."""
+    """The text as one line that any terminal can show: characters that cannot be printed become escapes."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
@@ -37,7 +37,7 @@ def decoding(name: str, what: str = "picture") -> Iterator[None]:
     """Turn whatever a decoder raises into a :class:`DataError`.
 
     Args:
-        name: of the file, with which the message begins.
+        name: the file's name, with which the message begins.
         what: the kind of file, for the message.
 
     Raises:

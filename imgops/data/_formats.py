@@ -6,9 +6,9 @@ import functools
 
 from PIL import EpsImagePlugin, Image, features
 
-#: formats that Pillow recognises and leaves to other programs to decode
+#: formats that Pillow recognizes but cannot decode without other programs
 _NAMED_ONLY = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
-#: formats that need a library which a build of Pillow may lack, by the name of the feature
+#: formats that need a library which a build of Pillow may lack, with Pillow's name of the feature
 _FEATURES = {"AVIF": "avif", "JPEG": "jpg", "JPEG2000": "jpg_2000", "MPO": "jpg", "PNG": "zlib", "WEBP": "webp"}
 
 
@@ -22,7 +22,7 @@ def picture_suffixes() -> frozenset[str]:
 
 @functools.cache
 def _decodes(format: str) -> bool:
-    # MPO, several JPEGs in one file, is opened as a JPEG
+    # MPO is several JPEGs in one file, and is opened as a JPEG
     if format in _NAMED_ONLY or ("JPEG" if format == "MPO" else format) not in Image.OPEN:
         return False
     if format == "EPS":

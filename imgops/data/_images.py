@@ -1,4 +1,4 @@
-"""From a picture in any mode to 8-bit pixels in sRGB with 1, 3 or 4 channels."""
+"""Converts a picture of any mode to 8-bit pixels in sRGB with 1, 3 or 4 channels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def to_plain(image: Image.Image, name: str) -> Image.Image:
             image = image.convert("LA" if image.mode in ("LA", "La") else "RGBA")
             return _with_alpha(to_srgb(image.convert(image.mode[:-1]), name), image.getchannel("A"))
         if image.mode == "LAB":
-            # its profile says nothing about the RGB that it becomes
+            # the profile of a CMYK picture says nothing about the RGB that it becomes
             return image.convert("RGB")
         if image.mode not in ("L", "RGB", "CMYK"):
             image = image.convert("L" if image.mode == "1" else "RGB")
@@ -71,7 +71,7 @@ def deep_parts(image: Image.Image) -> tuple[np.ndarray, Image.Image | None]:
 
 
 def _like(values: np.ndarray, image: Image.Image) -> Image.Image:
-    """A grey picture of other values with the colour profile of this one."""
+    """A grey picture with new values and the color profile of ``image``."""
     grey = Image.fromarray(values.astype(np.uint8))
     grey.info["icc_profile"] = image.info.get("icc_profile")
     return grey
@@ -86,7 +86,7 @@ def _with_alpha(image: Image.Image, alpha: Image.Image | None) -> Image.Image:
 
 def to_tensor(image: Image.Image, resolution: int, side: int, left: int, top: int) -> Tensor:
     """The square of ``side`` pixels at (left, top), resized by Lanczos; uint8 [C, resolution, resolution]."""
-    # not crop: it has Pillow's limit of pixels
+    # crop is not used, as it enforces Pillow's limit of pixels
     square = Image.new(image.mode, (side, side))
     square.paste(image, (-left, -top))
     pixels = torch.from_numpy(np.array(square.resize((resolution, resolution), Image.Resampling.LANCZOS)))

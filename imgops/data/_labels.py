@@ -1,4 +1,4 @@
-"""The classes of pictures from a table in JSON, checked before anything is built of it."""
+"""The classes of pictures from a JSON table, which is checked before anything is built from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._listing import plain_name
 #: the file with the table
 LABELS = "dataset.json"
 _FORM = '{"labels": [["name.png", 0], ...]}'
-#: characters of a wrong entry that a message shows, and digits of a number that is read as one
+#: characters of a wrong entry that a message shows, and the most digits that are parsed as a number
 _SHOWN, _DIGITS = 60, 18
 
 
@@ -35,14 +35,14 @@ def label_source(use_labels: bool | str) -> str:
 
 
 class Classes(NamedTuple):
-    """The class of each picture, and a name for each class."""
+    """The class of each picture, and the name of each class."""
 
     labels: list[int]
     names: tuple[str, ...]
 
 
 def parse_labels(text: bytes, names: Sequence[str], folder: str, shown: str) -> Classes | None:
-    """The classes by a table, or None where it says that there are none.
+    """The classes in a table, or None if it says that there are none.
 
     Their names are those of ``"names"``: a list by the numbers, or an object of numbers and names either way round;
     without, their numbers.
@@ -65,12 +65,12 @@ def parse_labels(text: bytes, names: Sequence[str], folder: str, shown: str) -> 
     known, classes = set(names), dict[str, int]()
     for pair in pairs:
         given, label = _checked(pair, shown)
-        # from the table's folder, or by the names that the root gives
+        # names are relative to the table's folder, or else to the root
         tries = (folder + given, plain.get(_plain(folder + given)), plain.get(_plain(given)))
         name = next((name for name in tries if name in known), None)
         if name is None:
             raise DataError(f"{shown}: {_clipped(given)} has a label but is not in {shown.removesuffix('/' + LABELS)}")
-        # the same class again, as in tables that were joined, says nothing new
+        # the same class twice, as in tables that were joined, is no conflict
         if classes.setdefault(name, label) != label:
             raise DataError(f"{shown}: {_clipped(given)} has two labels, {classes[name]} and {label}")
     missing = [name for name in names if name not in classes]
@@ -110,7 +110,7 @@ def _names(given: Any, count: int, shown: str) -> tuple[str, ...]:
         return tuple(map(str, range(count)))
     wanted = f'"names" must give each of the {count} classes a name of its own, as ["cats", "dogs"] or {{"0": "cats"}}'
     if isinstance(given, dict):
-        # {"cats": 0} as well as {"0": "cats"}
+        # accept {"cats": 0} as well as {"0": "cats"}
         pairs = [(v, k) if isinstance(v, int) and not isinstance(v, bool) else (k, v) for k, v in given.items()]
         by_number = {str(number): name for number, name in pairs}
         given = [by_number.get(str(k)) for k in range(count)] if len(by_number) == len(given) == count else given
@@ -131,7 +131,7 @@ def _checked(pair: Any, shown: str) -> tuple[str, int]:
 
 def _table(text: bytes, shown: str) -> dict[str, Any]:
     try:
-        # a number of thousands of digits, which Python refuses to read, remains a text
+        # Python refuses to parse a number of thousands of digits, so such a number stays text
         table = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= _DIGITS else digits)
     except RecursionError:
         raise DataError(f"{shown}: must be JSON of the form {_FORM}; it is nested too deeply") from None
@@ -156,7 +156,7 @@ def _check_gaps(classes: dict[str, int], shown: str) -> None:
 
 
 def _plain(name: str) -> str:
-    # macOS writes accents as characters of their own
+    # macOS writes accents as separate characters
     return unicodedata.normalize("NFC", plain_name(name))
 
 

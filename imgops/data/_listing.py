@@ -1,4 +1,4 @@
-"""The files of a folder or a zip: what counts, and what is left out, by its kind."""
+"""Lists the files of a folder or a zip: those that count, and how many of each other kind are left out."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import NamedTuple
 from ._errors import printable
 from ._formats import picture_suffixes
 
-#: kinds of what is left out that a message names
+#: number of kinds of left-out files that a message names
 _SHOWN = 8
-#: the bit by which a zip says that a name is UTF-8
+#: the bit by which a zip marks a name as UTF-8
 _UTF8 = 0x800
 
 
 class Listing(NamedTuple):
-    """Names with ``/`` and what each is read by, and how many files of each kind are left out."""
+    """The files by name (with ``/``), each with what it is read by, and how many files of each kind are left out."""
 
     files: dict[str, str]
     left_out: Counter[str]
@@ -33,7 +33,7 @@ class Listing(NamedTuple):
         return sorted(name for name in self.files if suffix_of(name) in suffixes)
 
     def count_rest(self, used: Iterable[str]) -> Counter[str]:
-        """How many files of each kind are left out, where these are used."""
+        """How many files of each kind are left out if ``used`` are used."""
         return self.left_out + Counter(suffix_of(name) or "no ending" for name in self.files.keys() - set(used))
 
 
@@ -52,14 +52,14 @@ def describe_left_out(left_out: Mapping[str, int]) -> str:
 
 
 def list_folder(folder: Path) -> Listing:
-    """The files of a folder and its subfolders, linked ones too; a folder that several ways lead to counts once.
+    """The files of a folder and its subfolders, linked ones too; a folder that several paths lead to counts once.
 
     Raises:
         OSError: it cannot be read.
     """
     listing = Listing({}, Counter())
     seen: set[tuple[int, int]] = set()
-    # links last, so that what lies inside has its own name
+    # links come last, so that a folder inside keeps its own name
     folders, links = deque([("", str(folder))]), deque[tuple[str, str]]()
     while folders or links:
         prefix, path = (folders or links).popleft()
@@ -101,7 +101,7 @@ def list_zip(archive: zipfile.ZipFile) -> Listing:
         elif stat.S_ISLNK(info.external_attr >> 16):
             listing.left_out["link in the zip"] += 1
         else:
-            # of several entries the last counts, as for all that unpack
+            # of several entries with one name the last counts, as in programs that unpack zips
             listing.left_out["entry that a later one replaces"] += name in listing.files
             listing.files[name] = info.filename
     return Listing(listing.files, +listing.left_out)
@@ -121,7 +121,7 @@ def _decoded(info: zipfile.ZipInfo) -> str:
     if info.flag_bits & _UTF8:
         return info.filename
     try:
-        # zipfile takes it for cp437, which hardly anybody writes; macOS writes UTF-8 without saying so
+        # zipfile assumes cp437, which hardly anybody writes; macOS writes UTF-8 without marking it
         return info.filename.encode("cp437").decode("utf-8")
     except UnicodeError:
         return info.filename

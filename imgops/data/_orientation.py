@@ -1,4 +1,4 @@
-"""Which way up a picture was taken, read apart from all else that its metadata hold."""
+"""The orientation of a picture, read separately from the rest of its metadata, which may be damaged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 _ORIENTATION = 0x0112
-#: what turns each orientation upright
+#: the transpose that turns each orientation upright
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -19,7 +19,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-#: how struct calls TIFF's types that can hold a small whole number
+#: struct's codes for the TIFF types that can hold a small integer
 _TYPES = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l"}
 _XMP = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*([1-8])")
 
@@ -30,13 +30,13 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def read_orientation(image: Image.Image) -> int:
-    """The orientation that a picture's EXIF tells, or else its XMP; 1 if none does. Damage counts as none."""
+    """The orientation in a picture's EXIF, or else in its XMP; 1 if there is none. Damaged metadata count as none."""
     found = _of_tiff(image.tag_v2) if hasattr(image, "tag_v2") else _of_exif(_exif_bytes(image.info))
     return found or _of_xmp(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")) or 1
 
 
 def ignore_exif(image: Image.Image) -> None:
-    """Empty what Pillow keeps of the EXIF, which its TIFF decoder would turn by, and fail where a tag is odd."""
+    """Empty Pillow's copy of the EXIF, by which its TIFF decoder would turn the picture, and fail on an odd tag."""
     exif = image.getexif()
     for tag in list(exif):
         del exif[tag]
@@ -46,7 +46,7 @@ def _of_tiff(tags: Any) -> int | None:
     try:
         value = tags.get(_ORIENTATION)
     except Exception:
-        # whatever Pillow's conversion of a damaged tag runs into
+        # Pillow's conversion of a damaged tag may raise anything
         return None
     value = value[0] if isinstance(value, tuple) and value else value
     return value if isinstance(value, int) and value in range(1, 9) else None
@@ -56,14 +56,14 @@ def _exif_bytes(info: dict[Any, Any]) -> bytes:
     exif = info.get("exif")
     text = info.get("Raw profile type exif")
     if exif is None and isinstance(text, str):
-        # ImageMagick's way to keep it in a PNG: a name, a length, hexadecimal digits
+        # ImageMagick stores EXIF in a PNG as text: a name, a length, hexadecimal digits
         digits = re.sub(r"[^0-9a-fA-F]", "", "".join(text.split("\n")[3:]))
         exif = bytes.fromhex(digits[: len(digits) // 2 * 2])
     return exif if isinstance(exif, bytes) else b""
 
 
 def _of_exif(exif: bytes) -> int | None:
-    """The tag by its place in the first directory: no other entry can stand in the way."""
+    """The tag read from its place in the first directory, so that no other damaged entry matters."""
     start = re.search(rb"II\*\0|MM\0\*", exif[:64])
     if start is None:
         return None
@@ -77,7 +77,7 @@ def _of_exif(exif: bytes) -> int | None:
                 (value,) = struct.unpack_from(order + _TYPES[kind], data, entry + 8)
                 return value if value in range(1, 9) else None
     except (struct.error, KeyError):
-        # cut off, or no whole number
+        # truncated, or not an integer
         return None
     return None
 

@@ -1,4 +1,4 @@
-"""From the colours of a file's ICC profile to sRGB."""
+"""Converts the colors of a file's ICC profile to sRGB."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-#: the colour space of a profile for each mode of the pictures that it can describe
+#: the color space that a profile must have to describe a picture of each mode
 _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
-#: a profile that moves no colour by more than this, of 255, is sRGB as others wrote it: rounding, and no more
+#: a profile that changes no color by more than this, of 255, counts as sRGB: the difference is rounding
 _SAME = 2
-#: profiles whose transform is kept; a set of pictures has few
+#: number of profiles whose transform is cached; a data set has few
 _KEPT = 32
 
 Transform = Callable[[Image.Image], Image.Image]
@@ -31,7 +31,7 @@ def to_srgb(image: Image.Image, name: str) -> Image.Image:
         try:
             transform = _transform(profile, image.mode)
         except (OSError, ValueError, TypeError, ImportError) as error:
-            # PyCMSError is no OSError in all versions; its text may have lines
+            # PyCMSError is an OSError only in some versions, and its text may have several lines
             reason = " ".join(str(error).split())[:80]
             warnings.warn(f"{name}: its colour profile is ignored ({reason})", stacklevel=2)
         else:
@@ -40,7 +40,7 @@ def to_srgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def grey_table(image: Image.Image, name: str) -> np.ndarray | None:
-    """What the levels 0 to 255 of a grey picture are in sRGB by its profile, uint8 [256]; None: the same.
+    """The sRGB values of the levels 0 to 255 of a grey picture by its profile, uint8 [256]; None if they are the same.
 
     Finer levels lie between them.
     """
@@ -59,13 +59,13 @@ def srgb_profile() -> bytes | None:
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     except ImportError:
         return None
-    # without the date
+    # the date is left out, so that the same profile is written each time
     return profile[:24] + bytes(12) + profile[36:]
 
 
 @functools.lru_cache(_KEPT)
 def _transform(profile: bytes, mode: str) -> Transform:
-    """What takes a picture of this mode from a profile's colours to sRGB.
+    """The transform of a picture of this mode from a profile's colors to sRGB.
 
     Raises:
         OSError, ValueError: the profile is damaged, or of another kind of picture.
@@ -75,11 +75,11 @@ def _transform(profile: bytes, mode: str) -> Transform:
 
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     space = source.profile.xcolor_space.strip()
-    # programs save grey pictures with the profile that they have for colours
+    # programs save grey pictures with the profile of their color pictures
     used = "RGB" if (mode, space) == ("L", "RGB") else mode
     if space != _SPACES[used]:
         raise ValueError(f"it is for {space}, and the picture is {mode}")
-    # a table of grey is made once and can be exact; the pixels of others go through LittleCMS's own tables
+    # the table of greys is made once and can be exact; other pixels go through LittleCMS's own tables
     flags = ImageCms.Flags.BLACKPOINTCOMPENSATION | (ImageCms.Flags.NOOPTIMIZE if mode == "L" else 0)
     try:
         built = ImageCms.buildTransform(
@@ -104,7 +104,7 @@ def _transform(profile: bytes, mode: str) -> Transform:
 
 
 def _sample(mode: str) -> Image.Image:
-    """Colours from all over, in one row: all greys, or a grid."""
+    """Colors from the whole range, in one row: all greys, or a grid."""
     if mode == "L":
         return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     levels = np.arange(0, 256, 51, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Pictures from files: the one way in, whatever the format, with its limit of memory."""
+"""Reads pictures from files of any format, within a limit of memory; all reading goes through here."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .._memory import free_memory
 from ._errors import DataError, decoding
 from ._orientation import ignore_exif, read_orientation, upright
 
-#: the environment variable with the memory in GB that a picture may take, in place of what is free
+#: environment variable: how many GB of memory a picture may take, in place of all that is free
 LIMIT = "IMGOPS_PICTURE_GB"
-#: bytes a pixel, measured, while a picture becomes one of 8 bits: as decoded, converted, and laid over white
+#: measured bytes per pixel while a picture is converted to 8 bits: decoded, converted, and laid over white
 BYTES = 19
-#: bytes a pixel that a decoder may take whatever comes out
+#: bytes per pixel that a decoder may take, whatever the size of its output
 _COEFFICIENTS = 3
-#: pictures that take more bytes are decoded one at a time in a process
+#: pictures that take more bytes than this are decoded one at a time per process
 _LARGE = 1 << 30
 _ONE_AT_A_TIME = threading.RLock()
-#: the tag of TIFF that tells the bits of each channel
+#: TIFF's tag for the number of bits of each channel
 _BITS = 258
 
 
@@ -34,7 +34,7 @@ def load_image(file: IO[bytes], name: str, bytes_per_pixel: int = BYTES, at_leas
     """Decode a picture (the first frame of an animation) and turn it upright by its EXIF orientation.
 
     Args:
-        file: can be sought in.
+        file: must be seekable.
         name: of the file, for messages.
         bytes_per_pixel: the memory that it takes until the caller is done.
         at_least: a shorter side in pixels that is enough, so that a JPEG need not be decoded in full.
@@ -61,7 +61,7 @@ def open_image(file: IO[bytes]) -> Image.Image:
     except Exception as error:
         file.seek(0)
         content = file.read()
-        # Pillow's plugin converts every tag; libavif passes over metadata of a kind that it does not know
+        # Pillow's plugin fails on odd tags; libavif ignores metadata of kinds that it does not know, so it is renamed
         hidden = re.sub(rb"(infe.{8}(?:..)?)Exif", rb"\1none", content, flags=re.DOTALL)
         if content[4:8] == b"ftyp" and hidden != content:
             return open_image(io.BytesIO(hidden))
@@ -73,7 +73,7 @@ def open_image(file: IO[bytes]) -> Image.Image:
 def _begins_as(start: bytes) -> str | None:
     """The format that a file seems to have by its first 16 bytes."""
     for format, (_, accepts) in Image.OPEN.items():
-        # a plugin that this Pillow lacks the library of answers with a text
+        # a plugin whose library this Pillow lacks answers with a text
         if accepts is not None and len(start) == 16 and accepts(start) is True:
             return format
     return None
@@ -81,10 +81,10 @@ def _begins_as(start: bytes) -> str | None:
 
 def _decode(file: IO[bytes], name: str, bytes_per_pixel: int, at_least: int | None) -> Image.Image:
     image = open_image(file)
-    # of a progressive JPEG all coefficients are kept, however small it is decoded
+    # all coefficients of a progressive JPEG are kept, however small it is decoded
     whole = _COEFFICIENTS * image.width * image.height
     if at_least is not None and image.format in ("JPEG", "MPO"):
-        # twice as much: what follows filters better than the decoder
+        # decode at twice the size, because the resizing that follows filters better than the decoder
         image.draft(None, (2 * at_least, 2 * at_least))
     needed = max(whole, bytes_per_pixel * image.width * image.height)
     with _ONE_AT_A_TIME if needed > _LARGE else contextlib.nullcontext():
@@ -94,14 +94,14 @@ def _decode(file: IO[bytes], name: str, bytes_per_pixel: int, at_least: int | No
             ignore_exif(image)
             image.load()
         else:
-            # a PNG may hold its EXIF behind the pixels
+            # a PNG may hold its EXIF after the pixels
             image.load()
             orientation = read_orientation(image)
     return upright(_sixteen_bits(image, name) if image.mode.startswith("I") else image, orientation)
 
 
 def _room() -> int | None:
-    """Bytes that a picture may take, None where nobody knows.
+    """Bytes that a picture may take; None if unknown.
 
     Raises:
         ValueError: the environment variable is no amount.
@@ -116,12 +116,12 @@ def _room() -> int | None:
 
 
 def check_room(needed: int, what: str) -> None:
-    """Refuse what would take more bytes than are free, or than the environment allows; ``what`` names the file.
+    """Raise if ``what`` would take more bytes than are free, or than the environment variable allows.
 
     Raises:
         DataError: it does not fit; says what to do.
     """
-    # not for each small one: the system has to be asked
+    # small pictures are not checked, since asking the system takes time
     if needed > _LARGE // 16 and (room := _room()) is not None and needed > room:
         raise DataError(
             f"{what} take {needed / 1e9:.1f} GB of memory, and {room / 1e9:.1f} are free: make it smaller, "
@@ -131,7 +131,7 @@ def check_room(needed: int, what: str) -> None:
 
 @contextlib.contextmanager
 def _raised_limit(bytes_per_pixel: int) -> Iterator[None]:
-    """Pillow's own limit of pixels, which its plugins look up, raised for a moment to what fits into memory."""
+    """Pillow's own limit of pixels, which its plugins look up, raised temporarily to what fits into memory."""
     with _ONE_AT_A_TIME:
         before, room = Image.MAX_IMAGE_PIXELS, _room()
         Image.MAX_IMAGE_PIXELS = None if room is None else room // bytes_per_pixel
@@ -164,6 +164,6 @@ def _white(image: Image.Image, highest: int) -> int:
     """The integer that stands for white."""
     bits = image.tag_v2.get(_BITS, (32,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
     if image.mode == "I" and (bits > 16 or image.format not in ("TIFF", "PNG", "PPM")):
-        # a container of 32 bits says nothing; what it holds is a mask, or had 8 or 16
+        # a 32-bit container says nothing about the range; its content is a mask, or had 8 or 16 bits
         return next(white for white in (1, 255, 65535) if highest <= white)
     return max((1 << bits) - 1, highest)

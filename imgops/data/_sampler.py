@@ -1,4 +1,4 @@
-"""The order of the pictures: a fresh shuffle each epoch, known from the seed and the position alone."""
+"""The order of the pictures: a new shuffle each epoch, determined by the seed and the position alone."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ class EndlessSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         epoch, position = divmod(self.start, self.count)
         while True:
-            # NumPy's seeds may be pairs: the epochs of one seed never meet those of another
+            # NumPy accepts a pair as a seed, so the epochs of different seeds never share a shuffle
             yield from np.random.default_rng((self.seed, epoch)).permutation(self.count)[position:].tolist()
             epoch, position = epoch + 1, 0

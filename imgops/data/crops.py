@@ -1,4 +1,4 @@
-"""Random crops of pictures to train style transfer on: a folder's, or the free pictures and procedural textures."""
+"""Random crops for training style transfer: from a folder, or from free pictures and procedural textures."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .pictures import SAMPLES, fill_hidden, read_picture
 from .samples import PREFIX, load_sample
 from .textures import procedural_texture
 
-#: procedural textures among the samples
+#: number of procedural textures among the samples
 TEXTURES = 128
-#: bytes of decoded pictures that are kept
+#: bytes of decoded pictures that are cached
 CACHE = 2**28
 
 
@@ -41,7 +41,7 @@ class RandomCrops:
         zoom: >= 1. Default 2.
         textures: share of the crops that are of textures, of ``samples:``. Default 0.5.
         seed: which crops are drawn. Default 0.
-        on_skip: what is told, once for each, that a picture cannot be read and is passed over; None warns.
+        on_skip: called once per picture that cannot be read and is skipped; None warns.
 
     Raises:
         DataError: there is no such folder, or no picture in it; when a crop is asked for, none that can be read.
@@ -73,7 +73,7 @@ class RandomCrops:
         self._lock = threading.Lock()
 
     def describe(self) -> str:
-        """In one line how many pictures there are, and what was left out."""
+        """Describe the pictures in one line: how many there are, and what was left out."""
         count = len(SAMPLES) if self.paths is None else len(self.paths)
         pictures = f"{count:,} picture{'' if count == 1 else 's'}" + (", and textures" if self.paths is None else "")
         return printable(f"{self.name}: {pictures}{describe_left_out(self.left_out)}")
@@ -91,7 +91,7 @@ class RandomCrops:
         return crop.flip(2) if rng.random() < 0.5 else crop
 
     def batches(self, batch: int, start: int = 0, workers: int = 2) -> Iterator[Tensor]:
-        """Endless batches [batch, 3, size, size] from the one numbered ``start``, the next made in other threads."""
+        """Endless batches [batch, 3, size, size] from number ``start`` on; threads prepare the next ones."""
         with ThreadPoolExecutor(max(1, workers)) as pool:
 
             def ask(number: int) -> Iterator[Tensor]:
@@ -105,7 +105,7 @@ class RandomCrops:
                 ready = coming
 
     def _draw(self, rng: np.random.Generator) -> Tensor:
-        """A random picture that can be read, uint8 [3, H, W]."""
+        """A random readable picture, uint8 [3, H, W]."""
         if self.paths is None:
             if rng.random() < self.textures:
                 seed = int(rng.integers(TEXTURES))

@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Writes files so that each is whole or absent."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: names of what is unfinished or discarded begin with this
+#: prefix of the names of unfinished and discarded files
 SCRAP = ".scrap-"
-#: bytes that file systems allow for a name
+#: longest file name in bytes that file systems allow
 _LONGEST = 255
 
 
 def scrap_of(path: Path) -> Path:
-    """Where a file is written before it takes its place: beside it, with the same ending."""
+    """The temporary path of a file while it is written: in the same folder, with the same ending."""
     name = path.name
     while len(os.fsencode(SCRAP + name)) > _LONGEST >= len(os.fsencode(path.name)):
         name = name[1:]
@@ -23,7 +23,7 @@ def scrap_of(path: Path) -> Path:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Within it an OSError names this path, whichever of our files failed, and if none was named."""
+    """Make an OSError in the block name this path, whichever internal file failed, or none."""
     try:
         yield
     except OSError as error:
@@ -33,7 +33,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file so that a kill or power cut leaves the old content or the new, never a part of it.
+    """Write a file so that a kill or power cut leaves either the old content or the new, never a part of it.
 
     Raises:
         OSError: it cannot be written, for want of space or of a right; what was there stays.

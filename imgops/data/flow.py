@@ -12,8 +12,8 @@ from .pictures import resize_picture
 
 #: luma of R, G, B (ITU-R BT.601)
 _LUMA = (0.299, 0.587, 0.114)
-#: how strongly the flow follows the pictures rather than smoothness: twice scikit-image's default, which loses what
-#: moves fast before a still background
+#: how strongly the flow follows the pictures rather than smoothness: twice scikit-image's default, which loses objects
+#: that move fast before a still background
 _ATTACHMENT = 30
 
 
@@ -47,12 +47,12 @@ def optical_flow(previous: Tensor, current: Tensor, *, size: int | None = 512) -
         raise ValueError(f"optical_flow: previous is {tuple(previous.shape)}, current {tuple(current.shape)}")
     if size is not None and size < 16:
         raise ValueError(f"optical_flow: size must be >= 16; got {size}")
-    # slow to import
+    # imported here because it is slow to import
     from skimage.registration import optical_flow_tvl1
 
     height, width = current.shape[1:]
     longer, shorter = max(height, width), min(height, width)
-    # a strip that would be a line is left as it is
+    # do not shrink a strip so far that it becomes a line
     if size is None or size >= longer or size * shorter < 2 * longer:
         size = longer
     old, new = (_grey(resize_picture(x, size)) for x in (previous, current))

@@ -92,7 +92,7 @@ class ImageFolder(ImageDataset):
         """
 
         def decode(index: int) -> None:
-            # nothing is returned: the pictures of a large set would pile up
+            # nothing is returned, or the pictures of a large set would accumulate in memory
             self.picture(index)
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -100,7 +100,7 @@ class ImageFolder(ImageDataset):
                 for _ in pool.map(decode, range(self.count)):
                     progress()
             finally:
-                # after the first bad picture, or an interrupt, the rest need not be read
+                # after the first bad picture, or an interrupt, the others need not be read
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _list(self) -> Listing:
@@ -114,7 +114,7 @@ class ImageFolder(ImageDataset):
             return list_zip(self._zip())
 
     def _zip(self) -> zipfile.ZipFile:
-        # a file position is shared across a fork, so that each process opens the zip for itself
+        # a file position is shared across a fork, so each process opens the zip for itself
         if self._archive is None or self._archive[0] != os.getpid():
             with decoding(str(self.path), "zip"):
                 self._archive = os.getpid(), zipfile.ZipFile(self.path)
@@ -137,12 +137,12 @@ class ImageFolder(ImageDataset):
             return archive.read(entry)
 
     def __getstate__(self) -> dict[str, Any]:
-        # an open file does not travel to a worker process
+        # an open file cannot be sent to a worker process
         return {**self.__dict__, "_archive": None}
 
 
 def _find_table(files: Collection[str], pictures: Sequence[str]) -> str | None:
-    """The table of labels: at the root, or in a folder below it on the way to the one that holds all pictures."""
+    """The path of the table of labels: at the root, or in a folder between it and the one that holds all pictures."""
     folders = [""]
     for part in posixpath.commonpath({posixpath.dirname(name) for name in pictures} or {""}).split("/"):
         folders.append(f"{folders[-1]}{part}/")

@@ -35,11 +35,11 @@ SAMPLES = {
     "retina": "retina",
     "rocket": "rocket",
 }
-#: how Pillow calls the format of each ending
+#: Pillow's name of the format for each ending
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 #: the tags of TIFF and EXIF that hold a description and the software's name
 _DESCRIPTION, _SOFTWARE = 270, 305
-#: bytes a pixel, measured, that reading takes: as decoded, converted, 8-bit and float values, and an alpha
+#: measured bytes per pixel that reading takes: decoded, converted, 8-bit and float values, and an alpha
 _BYTES = 30
 
 
@@ -95,9 +95,9 @@ def _opacity(mask: Image.Image | None) -> Tensor | None:
 
 
 def fill_hidden(pixels: Tensor, alpha: Tensor | None) -> Tensor:
-    """A picture whose hidden pixels have the colours of the visible ones around, each as far as it must look.
+    """Fill the hidden pixels of a picture with the colors of visible ones around, weighted by how visible these are.
 
-    What a file holds where it is transparent, often black or white, a network would take for a part of the picture.
+    Files often hold black or white where they are transparent, which a network would take for a part of the picture.
 
     Args:
         pixels: [3, H, W].
@@ -201,13 +201,13 @@ def png_info(settings: Mapping[str, Any] | None) -> PngImagePlugin.PngInfo:
 
 
 def _options(format: str, grey: bool, settings: Mapping[str, Any] | None, quality: int) -> dict[str, Any]:
-    """What Pillow is to write besides the pixels: that they are sRGB, and the settings."""
+    """What Pillow writes besides the pixels: that they are sRGB, and the settings."""
     if format == "PNG":
         return {"pnginfo": png_info(settings)}
     text = None if settings is None else json.dumps(dict(settings), ensure_ascii=True)
     if format == "TIFF":
         tags = {} if text is None else {_DESCRIPTION: text, _SOFTWARE: "imgops"}
-        # compressed by libtiff it holds no EXIF; there is no profile for grey
+        # a TIFF compressed by libtiff holds no EXIF; there is no profile for grey
         return {"compression": "tiff_deflate", "tiffinfo": tags, "icc_profile": None if grey else srgb_profile()}
     exif = Image.Exif()
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ColorSpace] = 1

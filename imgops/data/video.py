@@ -1,4 +1,4 @@
-"""Videos and animations, a frame at a time, in and out; times and sound are kept."""
+"""Reads and writes videos and animations frame by frame; times and sound are kept."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ._animation import ANIMATIONS, GifEncoder, animation_comment, animation_fra
 from ._errors import DataError
 from .files import naming, scrap_of
 
-#: endings of the videos that are read, and of those that are written; GIF needs Pillow alone, the others PyAV
+#: endings of the videos that are read, and of those that are written; GIF needs only Pillow, the others need PyAV
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 WRITTEN_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".gif")
 
 
 class VideoInfo(NamedTuple):
-    """What a video is: size in pixels, upright; mean frames a second; about how many frames, if the file says; whether
-    it has sound; and the part of a second that the times of its frames are multiples of."""
+    """Facts about a video: size in pixels, upright; mean frames per second; approximate number of frames, if the file
+    says; whether it has sound; and the fraction of a second that the times of its frames are multiples of."""
 
     width: int
     height: int
@@ -36,7 +36,7 @@ class VideoInfo(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A frame of a video: float32 [3, H, W], RGB in [0, 1]; and how long it is shown, s."""
+    """A frame of a video: float32 [3, H, W], RGB in [0, 1]; and how long it is shown, in seconds."""
 
     pixels: Tensor
     duration: Fraction
@@ -193,7 +193,7 @@ class VideoWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with naming(self.path):
             try:
-                # a folder that cannot be written to is known now, not after the work
+                # a folder that cannot be written to raises now, not after the work
                 self._scrap.touch()
                 if _by_pillow(self.path):
                     self._encoder = GifEncoder(self._scrap, self.comment)

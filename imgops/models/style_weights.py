@@ -86,8 +86,7 @@ def load_adain_decoder(weights: str | Path) -> AdaINDecoder:
 
 
 def _adain_keys() -> Callable[[str], str | None]:
-    """The file's key for each key of a decoder: its convolution's index among paddings, convolutions, ReLUs and steps
-    up."""
+    """The file's key of each convolution: its index among paddings, convolutions, ReLUs and up-samplings."""
     places, at = {}, 0
     for name, layer in AdaINDecoder(widths=(1, 1, 1, 1)).named_children():
         if isinstance(layer, nn.Conv2d):

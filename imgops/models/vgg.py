@@ -68,8 +68,7 @@ class VGG(nn.Sequential):
 
 
 def blocks_of(owner: str, depth: int | Sequence[int]) -> tuple[int, ...]:
-    """The number of convolutions in each block of a VGG of this depth; raise TypeError or ValueError if it is not a
-    depth."""
+    """Convolutions in each block of a VGG of this depth; raise TypeError or ValueError for another depth."""
     if isinstance(depth, Sequence):
         return tuple(check_size(owner, "depth", n) for n in depth)
     depth = check_size(owner, "depth", depth)

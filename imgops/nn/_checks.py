@@ -11,8 +11,7 @@ from ..reference.bias_act import ACTIVATIONS
 
 
 def check_size(owner: str, name: str, value: Any, minimum: int = 1, maximum: int | None = INT_MAX) -> int:
-    """Return the size as an int, from Python's or NumPy's; raise TypeError if it is not one, ValueError if out of
-    range."""
+    """Return the size as an int; raise TypeError if it is no integer, ValueError if it is out of range."""
     size = as_int(value)
     if size is None:
         raise TypeError(f"{owner}: {name} must be an int; got {type(value).__name__}")

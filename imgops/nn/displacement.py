@@ -18,8 +18,7 @@ from .linear import EqualizedLinear
 
 
 class DisplacementState(NamedTuple):
-    """What one level of :class:`ModulatedDisplacement` passes to the next: two fields [N, 2, H, W] in pixels of the
-    level."""
+    """What one level of :class:`ModulatedDisplacement` passes to the next: two fields [N, 2, H, W], in its pixels."""
 
     displacement: Tensor
     momentum: Tensor

@@ -65,8 +65,7 @@ class Features(nn.Module):
         return found
 
     def _listen(self, x: Tensor, paths: set[str]) -> dict[str, tuple[Tensor, int]]:
-        """The same for layers anywhere in a network, by hooks; an exception stops the network after the last of
-        them."""
+        """The same for layers anywhere in a network, by hooks; an exception stops it after the last layer."""
         found: dict[str, tuple[Tensor, int]] = {}
 
         def keep(path: str, output: Any) -> None:

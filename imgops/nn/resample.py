@@ -37,8 +37,7 @@ def downsample2d(x: Tensor, f: Tensor | None, down: int = 2) -> Tensor:
 
 
 def _checked(op: str, x: Tensor, f: Tensor | None, name: str, factor: int) -> tuple[Tensor | None, int]:
-    """The checked filter and factor; upsample2d and downsample2d compute the padding from them before upfirdn2d
-    checks."""
+    """The filter and the factor, checked before the padding is computed from them."""
     check_tensor(f"nn.{op}", "x", x, 4)
     return check_filter(f"nn.{op}", "f", f, x), check_int(f"nn.{op}", name, factor, 1)
 

@@ -243,6 +243,5 @@ class ToRGB(_ModulatedConv):
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        # nothing normalizes this layer, so the learning rate's gain is applied to the styles, which are the smaller
-        # operand
+        # nothing normalizes this layer, so the weight's gain can be applied to the styles, the smaller operand
         return self._convolve(x, self.affine(w) * self.weight_gain, None, 1.0)

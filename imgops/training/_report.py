@@ -76,8 +76,7 @@ class Report:
         self._bar.show(share, done, state.rstrip(), duration(left))
 
     def _count(self, seen: int, images_per_second: float) -> tuple[str, float]:
-        """Text for the images shown (with the total, if the time limit allows reaching it), and the seconds that are
-        left."""
+        """Text on the images shown (with the total, if the time allows all of them), and the seconds left."""
         left = (self.total - seen) / images_per_second
         limit = math.inf if self.deadline is None else self.deadline - time.monotonic()
         return (f"{seen:,} of {self.total:,} images" if left <= limit else f"{seen:,} images"), max(min(left, limit), 0)

@@ -142,8 +142,7 @@ def trainable(network: VGG) -> nn.Sequential:
 
 
 class Classifier(nn.Module):
-    """Logits of the classes from the mean of each of the three deepest blocks, so that each block has to tell them
-    apart."""
+    """Class logits from the mean of each of the three deepest blocks, so that each has to tell classes apart."""
 
     heads_at = ("relu3_2", "relu4_2", "relu5_2")
 

@@ -255,8 +255,7 @@ def real_grid(dataset: ImageDataset) -> Image.Image:
 
 
 def sample_grid(trainer: Trainer) -> Image.Image:
-    """Samples of the averaged generator for fixed latents and noise, with one latent per column and one class per
-    row."""
+    """Samples of the averaged generator for fixed latents and noise: one latent per column, one class per row."""
     classes = grid_classes(trainer.c_dim)
     seeds = list(range(GRID_COLUMNS if classes else GRID_COLUMNS * GRID_ROWS))
     rows = [seeded_samples(trainer.G_ema, seeds, k) for k in classes] or [seeded_samples(trainer.G_ema, seeds)]

@@ -1,5 +1,4 @@
-"""The losses of StyleGAN2 (Karras et al. 2020): logistic, R1 and path length, and how lazy regularization is
-corrected."""
+"""The losses of StyleGAN2 (Karras et al. 2020): logistic, R1, path length; and lazy regularization."""
 
 from __future__ import annotations
 
@@ -60,8 +59,7 @@ def ema_decay(batch: int, seen: int, ema_kimg: float, rampup: float | None) -> f
         batch: images per step.
         seen: real images shown before this step.
         ema_kimg: half-life in thousands of images; 0 averages nothing.
-        rampup: the half-life is at most this fraction of ``seen``, so that the early generator is forgotten; None: no
-            limit.
+        rampup: the half-life is at most this fraction of ``seen``, to forget the early generator; None: no limit.
     """
     half_life = ema_kimg * 1000
     if rampup is not None:
