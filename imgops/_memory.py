@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,10 @@ _V2 = ("memory.max", "memory.current", "inactive_file")
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 #: what those say who cannot have memory: PyTorch on the CPU and on a GPU, the kernels of this package, C++
 _WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+
+
+#: of a program, where it is not known
+_PROGRAM = 450e6
 
 
 class OutOfMemory(MemoryError):
@@ -75,6 +80,28 @@ def resident_memory() -> int:
     import resource
 
     return int((_text(_PROC / "self/statm") or "0 0").split()[1]) * resource.getpagesize()
+
+
+def peak_memory() -> int | None:
+    """Bytes of memory that this process has had at most; None where the system does not say."""
+    high = _field(_PROC / "self/status", "VmHWM:")
+    if high is not None:
+        # getrusage would count the memory of the process that started this one
+        return 1024 * high
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@cache
+def program_memory() -> float:
+    """Bytes of the program with its libraries: what the process has taken when this is first asked, before any work.
+
+    It differs between builds of PyTorch: with CUDA it is twice that without.
+    """
+    return float(resident_memory() or _PROGRAM)
 
 
 def _of_machine() -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import time
 import warnings
 from collections.abc import Collection, Sequence
@@ -15,6 +14,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from .. import _memory
 from ..data.files import naming, scrap_of
 from ..data.pictures import picture_format, write_picture
 from ..training._progress import Bar
@@ -128,13 +128,8 @@ def check_writable(path: Path) -> None:
 
 
 def peak_memory() -> str:
-    """The most memory that the process has had, in words; nothing on Windows, which does not say."""
-    if sys.platform == "win32":
-        return "peak memory unknown"
-    import resource
-
-    # kilobytes on Linux, bytes on macOS
-    unit = 1 if sys.platform == "darwin" else 1024
+    """The most memory that the process has had, in words."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return f"peak memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB on the GPU"
-    return f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.2f} GB"
+    peak = _memory.peak_memory()
+    return "peak memory unknown" if peak is None else f"peak memory {peak / 1e9:.2f} GB"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from .._memory import room_on
+from .._memory import program_memory, room_on
 from ..models.tiling import TILES
 from .gradient import Gradient
 from .settings import DreamSettings
 
 #: pictures in float32 that are in memory at once: those of a step, and what the parametrisation keeps (measured)
-_PICTURES = {"pixels": 13, "fourier": 19}
-#: bytes of the program with its libraries (measured)
-_PROGRAM = 450e6
+_PICTURES = {"pixels": 13, "fourier": 17}
+#: bytes that the program takes beyond what it has before its first estimate (measured)
+_LATER = {"pixels": 25e6, "fourier": 95e6}
 
 
 def memory_of(gradient: Gradient, settings: DreamSettings, height: int, width: int, tile: int | None) -> float:
@@ -23,7 +23,7 @@ def memory_of(gradient: Gradient, settings: DreamSettings, height: int, width: i
     """
     area, _ = gradient.tile_areas(height, width, tile)
     pictures = 12 * _PICTURES[settings.parametrisation] * height * width
-    return _PROGRAM + pictures + gradient.bytes_per_pixel * area
+    return program_memory() + _LATER[settings.parametrisation] + pictures + gradient.bytes_per_pixel * area
 
 
 def check_room(gradient: Gradient, settings: DreamSettings, height: int, width: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .._memory import room_on
+from .._memory import program_memory, room_on
 from ..models.tiling import TILES, Field, bytes_per_pixel, receptive_fields, tile_areas
 from ..nn import Features
 from .objective import layers_of
@@ -20,9 +20,9 @@ from .settings import OptimizeSettings
 _PICTURES = {"adam": 9, "lbfgs": 33}
 #: gradients of a step, about
 _EVALUATIONS = {"adam": 1.0, "lbfgs": 1.5}
-#: bytes of the program with its libraries; what a picture, and a tile of several, takes beyond what is counted, as
-#: factors (all measured)
-_PROGRAM, _WORKSPACE, _WORKSPACE_OF_TILES = 500e6, 1.5, 2.2
+#: bytes that the program takes beyond what it has before its first estimate; what a picture, and a tile of several,
+#: takes beyond what is counted, as factors (all measured)
+_LATER, _WORKSPACE, _WORKSPACE_OF_TILES = 50e6, 1.5, 2.2
 
 
 def memory_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int) -> float:
@@ -33,7 +33,7 @@ def memory_of(network: nn.Module, settings: OptimizeSettings, height: int, width
     content = _content_bytes(network, list(content_layers)) * pixels
     pictures = 12 * _PICTURES[settings.optimizer] * pixels
     workspace = _WORKSPACE if tile == pixels else _WORKSPACE_OF_TILES
-    return _PROGRAM + pictures + content + workspace * bytes_per_pixel(network, names) * tile
+    return program_memory() + _LATER + pictures + content + workspace * bytes_per_pixel(network, names) * tile
 
 
 def work_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int, size: int) -> float:

@@ -13,6 +13,7 @@ import imgops
 from imgops.data.pictures import read_picture
 from imgops.models.googlenet import GoogLeNet
 from imgops.models.vgg import VGG
+from imgops.style import planning
 from imgops.style.objective import Objective
 from imgops.style.optimization import extend, optimize
 from imgops.style.planning import choose_tile, memory_of
@@ -266,8 +267,9 @@ def test_each_mask_gets_its_style(network):
     assert result[2, :, 36:].mean() > result[0, :, 36:].mean() + 0.1
 
 
-def test_memory_chooses_the_tile(network):
+def test_memory_chooses_the_tile(network, monkeypatch):
     """Less memory, smaller tiles; too little is refused with what it would take."""
+    monkeypatch.setattr(planning, "program_memory", lambda: 450e6)
     chosen = settings()
     whole = memory_of(network, chosen, 3000, 4000)
     assert choose_tile(network, chosen, 3000, 4000, whole) is None

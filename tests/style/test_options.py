@@ -176,6 +176,7 @@ def test_memory_that_is_not_there_is_told_before_the_work(place, monkeypatch):
         assert "GB; give a smaller --size" in message
     assert "pixels take about" in error(*common, "hubble", "--method", "fast")
     # what fits in tiles says so
+    monkeypatch.setattr(planning, "program_memory", lambda: 450e6)
     monkeypatch.setattr(planning, "room_on", lambda device: 1.5e9)
     message = error("style", place / "cat.png", place / "sea.png", "-o", place / "out.png", "--size", "2000")
     assert "GB, which makes tiles, or a smaller --size" in message
@@ -215,7 +216,8 @@ def test_a_flat_picture_stays_flat_to_its_edge(method, colour):
 
 
 _MEASURED = """
-import resource, sys
+import sys
+from imgops._memory import peak_memory
 from imgops.data import read_picture, resize_picture
 from imgops.style import OptimizeSettings, Transfer, TransferSettings, planning
 
@@ -224,7 +226,7 @@ transfer = Transfer(TransferSettings(size=512, optimize=settings))
 content = resize_picture(read_picture("samples:chelsea").pixels, 512)
 print(planning.memory_of(transfer.encoder, settings, *content.shape[1:]))
 transfer(content, [read_picture("samples:hubble").pixels])
-print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak_memory())
 """
 
 
