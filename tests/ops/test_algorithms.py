@@ -52,7 +52,7 @@ def test_winograd_is_asked_for_what_the_kernel_takes(up, down, kernel, dtype):
 
 @pytest.mark.parametrize("name", ["PLAIN", "TRANSPOSED", "STRIDED"])
 def test_the_products_of_a_tile_are_those_of_the_kernel(name):
-    text = (CSRC / "cpu" / "winograd_axes.h").read_text()
+    text = (CSRC / "cpu" / "convolution" / "winograd_axes.h").read_text()
     body = text[text.index(f"struct {name.capitalize()} {{") :]
     products, step, pixels = (int(re.search(rf"{key} = (\d+)", body)[1]) for key in ("kProducts", "kStep", "kPixels"))
     # outputs of the transposed convolution are pixels of the higher resolution, of which its step has half

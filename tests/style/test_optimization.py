@@ -313,7 +313,7 @@ def test_bad_arguments_are_named(network):
         (r"content must be \[3, H, W\].*got \(1, 48, 64\)", (mask, [style]), {}),
         (r"styles\[1\] must be \[3, H, W\]", (content, [style, mask]), {}),
         ("weights must have one for each of the 1 styles; got 2", (content, [style]), {"weights": [1, 1]}),
-        ("weights must be >= 0 and not all 0", (content, [style]), {"weights": [0]}),
+        ("weights must be >= 0 and finite, and not all 0", (content, [style]), {"weights": [0]}),
         ("masks must have one for each", (content, [style]), {"masks": [mask, mask]}),
         (r"masks must be \[1, H, W\] each; got \(48, 64\)", (content, [style]), {"masks": [mask[0]]}),
         ("one of masks is black", (content, [style]), {"masks": [0 * mask]}),
