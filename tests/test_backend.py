@@ -250,7 +250,7 @@ def bare(tmp_path_factory) -> Path:
     """A copy of the Python files and the tests alone: the package as it is where nothing could be compiled."""
     folder = tmp_path_factory.mktemp("bare")
     leave = shutil.ignore_patterns("*.so", "*.pyd", "_build_report.json", "__pycache__")
-    for name in "imgops", "kernels", "tests":
+    for name in "imgops", "kernels", "tests", "benchmarks":
         shutil.copytree(ROOT / name, folder / name, ignore=leave)
     shutil.copy(ROOT / "pyproject.toml", folder)
     return folder
