@@ -279,11 +279,18 @@ def test_tiles_of_a_side_give_the_same_picture(place):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
-@pytest.mark.parametrize(("size", "memory"), [(640, 1.0), (1024, 0.8)])
-def test_a_command_stays_within_the_memory_that_it_is_given(tmp_path, size, memory):
+@pytest.mark.parametrize(("size", "more"), [(640, 0.55), (1024, 0.35)])
+def test_a_command_stays_within_the_memory_that_it_is_given(tmp_path, size, more):
+    """``more``: GB beyond what the program takes with its network, which differs between builds of PyTorch."""
+    loaded = (
+        "from imgops._memory import resident_memory; from imgops.style import Transfer, TransferSettings; "
+        "Transfer(TransferSettings()); print(resident_memory())"
+    )
+    program = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout
+    memory = int(program) / 1e9 + more
     style = [sys.executable, "-m", "imgops", "style", "samples:chelsea", "samples:coffee", "-o", tmp_path / "out.png"]
     short = ["--first-size", size // 2, "--steps", 1, "--later-steps", 1, "--device", "cpu"]
-    command = [*style, "--size", size, "--memory", f"{memory}GB", *short]
+    command = [*style, "--size", size, "--memory", f"{memory:.2f}GB", *short]
     said = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True).stdout
     announced, peak = (float(re.search(pattern, said)[1]) for pattern in (r"and (\S+) GB", r"peak memory (\S+) GB"))
     assert peak < 1.05 * memory
