@@ -27,7 +27,7 @@ class Side(nn.Module):
         return torch.stack([m(x).float().square().mean() for m in self.modules_])
 
 
-def agrees(graph, module, sizes=SIZES):
+def assert_agrees(graph, module, sizes=SIZES):
     for size in sizes:
         x = picture(*size)
         torch.testing.assert_close(graph(x), module(x), msg=lambda text, size=size: f"{size}: {text}")
@@ -39,7 +39,7 @@ def test_an_exported_program(name, backend):
     module, auto = modules()[name].eval(), torch.export.Dim.AUTO
     with torch.no_grad(), imgops.use_impl(backend):
         program = torch.export.export(module, (picture(*SIZES[0]),), dynamic_shapes=({0: auto, 2: auto, 3: auto},))
-        agrees(program.module(), module)
+        assert_agrees(program.module(), module)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -49,7 +49,7 @@ def test_a_trace(name, backend):
     module = modules()[name].eval()
     with imgops.use_impl(backend):
         # traced as people do, with the tracer's own check, which runs without gradients
-        agrees(torch.jit.trace(module, picture(*SIZES[0])), module)
+        assert_agrees(torch.jit.trace(module, picture(*SIZES[0])), module)
 
 
 @pytest.mark.parametrize("batch", [2, 4])
@@ -106,4 +106,4 @@ def test_a_package_of_machine_code(tmp_path):
     with torch.no_grad():
         program = torch.export.export(module, (picture(*SIZES[0]),), dynamic_shapes=({0: auto, 2: auto, 3: auto},))
         path = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "style.pt2"))
-        agrees(torch._inductor.aoti_load_package(path), module)
+        assert_agrees(torch._inductor.aoti_load_package(path), module)
