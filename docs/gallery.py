@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from imgops.data.colours import keep_colours
+from imgops.data.colors import keep_colours
 from imgops.data.pictures import read_picture, resize_picture
 from imgops.data.textures import procedural_texture
 from imgops.dream import DreamSettings, GuidedObjective, Objective, default_objectives, dream

@@ -19,7 +19,7 @@ from .._device import choose_device
 from .._interrupts import interruptible
 from .._memory import OutOfMemory
 from ..data._formats import picture_suffixes
-from ..data.colours import is_grey
+from ..data.colors import is_grey
 from ..data.pictures import Picture, fill_hidden, resize_picture, write_picture
 from ..data.video import is_video, probe_video
 from ..style.objective import resized

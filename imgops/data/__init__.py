@@ -6,11 +6,11 @@ from __future__ import annotations
 from ._dataset import ImageDataset as ImageDataset
 from ._errors import DataError as DataError
 from ._sampler import EndlessSampler as EndlessSampler
-from .colours import KEEP_COLOURS as KEEP_COLOURS
-from .colours import keep_colours as keep_colours
-from .colours import keep_luma as keep_luma
-from .colours import match_covariance as match_covariance
-from .colours import match_histogram as match_histogram
+from .colors import KEEP_COLOURS as KEEP_COLOURS
+from .colors import keep_colours as keep_colours
+from .colors import keep_luma as keep_luma
+from .colors import match_covariance as match_covariance
+from .colors import match_histogram as match_histogram
 from .flow import occlusion as occlusion
 from .flow import optical_flow as optical_flow
 from .flow import warp as warp

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .._memory import OutOfMemory, naming_remedy
 from ..data._formats import picture_suffixes
-from ..data.colours import is_grey, keep_colours, keep_luma
+from ..data.colors import is_grey, keep_colours, keep_luma
 from ..data.pictures import resize_picture, resized_shape
 from ..data.samples import PREFIX
 from ..models.adain_decoder import AdaINDecoder
