@@ -186,7 +186,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(const Tensor& dy_, 
     using T = decltype(tag);
     using A = Accumulate<T>;
     constexpr int width = 16 / sizeof(T);
-    const auto address = [](const OptionalTensor& t) { return t.has_value() ? t->data_ptr() : nullptr; };
+    const auto address = [](const OptionalTensor& one) { return one.has_value() ? one->data_ptr() : nullptr; };
     plan.vectorised = vectors_fit<T>(plan, {dy.data_ptr(), address(x), address(y), address(t.noise)});
     cut(plan, width, needs_noise, launch.processors());
     Args<T> p = arguments<T>(plan, t, act_of(act), alpha, gain, clamp);
@@ -204,13 +204,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(const Tensor& dy_, 
     };
     const Tensor part_b = partials(needs_b, db, parts), part_scale = partials(needs_scale, dscale, parts);
     const Tensor part_noise = partials(needs_noise, dnoise, noise_parts * plan.outer * plan.inner);
-    const auto target = [](bool needed, const Tensor& t) { return needed ? static_cast<A*>(t.data_ptr()) : nullptr; };
+    const auto target = [](bool needed, const Tensor& sum) {
+      return needed ? static_cast<A*>(sum.data_ptr()) : nullptr;
+    };
     p.sum_dz = target(needs_b, part_b);
     p.sum_dz_x = target(needs_scale, part_scale);
     p.dnoise = target(needs_noise, part_noise);
 
-    const auto run = [&](auto v) {
-      constexpr int V = decltype(v)::value;
+    const auto run = [&](auto samples) {
+      constexpr int V = decltype(samples)::value;
       const int64_t blocks = ceil_div(plan.tasks, kThreads >> plan.log_lanes);
       if (plan.columns) {
         launch(columns_backward<T, V>, plan.tasks, kWaves, kThreads, 0, p, plan.tasks);

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 
+import pybind11
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SOURCES = [*sorted((ROOT / "csrc" / "cpu").rglob("*.cpp")), ROOT / "csrc" / "library.cpp"]
+SOURCES = [*sorted((ROOT / "csrc" / "cpu").rglob("*.cpp")), *sorted((ROOT / "csrc").glob("*.cpp"))]
 COMPILER = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
 
 
@@ -21,6 +23,7 @@ def test_compiles_without_warnings(source):
     command = [COMPILER, "-std=c++17", "-fsyntax-only", "-fopenmp-simd", "-Wall", "-Wextra", "-Wshadow", "-Werror"]
     command += ["-DIMGOPS_X86", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
     command += [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc' / 'include'}"]
-    command += ["-isystem", str(Path(torch.__file__).parent / "include"), str(source)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    for headers in (Path(torch.__file__).parent / "include", pybind11.get_include(), sysconfig.get_paths()["include"]):
+        command += ["-isystem", str(headers)]
+    result = subprocess.run([*command, str(source)], capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr[-4000:]

@@ -1,4 +1,5 @@
-"""Every .cu file through nvcc for each architecture: no warning, no register spilled to memory."""
+"""Every .cu file through nvcc for each architecture: no warning, no name that hides another, no register spilled to
+memory."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ def test_report_is_read():
 def test_compiles_without_spills(source, architecture, tmp_path):
     include = Path(torch.__file__).parent / "include"
     command = [NVCC, "-std=c++17", "-O3", "--expt-relaxed-constexpr", "-Werror", "all-warnings", "-Xptxas", "-v"]
-    command += ["-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-Xcompiler", "-fPIC,-Wall,-Wextra"]
+    command += ["-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-Xcompiler", "-fPIC,-Wall,-Wextra,-Wshadow"]
     command += [f"-gencode=arch=compute_{architecture},code=sm_{architecture}"]
     command += ["-I", str(ROOT / "csrc" / "include"), "-isystem", str(include)]
     result = subprocess.run(
