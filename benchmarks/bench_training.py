@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 import imgops
+from imgops import _eager
 from imgops.models.stylegan2 import Discriminator
 from imgops.reference.bias_act import ACTIVATIONS
 from imgops.reference.modulated_conv2d import resample_padding
-from tests.op_specs.modulated_conv2d import convolution
-from tests.op_specs.upfirdn2d import eager_strided
 
 from .comparison import Comparison, names, time_side
 
@@ -38,13 +37,13 @@ def _bias_act(
 
 def _resampled_conv2d(*arguments: Any) -> Tensor:
     _, x, weight, _, _, _, bias, act, _, gain, _, up, down, padding, f, _, _ = arguments
-    x = convolution(x, weight, up, down, padding, f if down > 1 or up > 1 else None)
+    x = _eager.convolution(x, weight, up, down, padding, f if down > 1 or up > 1 else None)
     return _bias_act(x, bias, act=act, gain=gain)
 
 
 def _downsample2d(x: Tensor, f: Tensor, down: int = 2) -> Tensor:
     pads = resample_padding((0, 0, 0, 0), (f.shape[-1], f.shape[0]), 1, down)
-    return eager_strided(x, f, 1, down, list(pads), 1.0)
+    return _eager.upfirdn2d(x, f, 1, down, list(pads), 1.0)
 
 
 @contextmanager

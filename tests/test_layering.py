@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 #: packages by level, lowest first: a file imports from its own package and from lower levels alone
-PRIVATE = ("_device", "_interrupts", "_lazy", "_memory", "_moments", "_settings")
+PRIVATE = ("_device", "_eager", "_interrupts", "_lazy", "_memory", "_moments", "_settings")
 LEVELS = (
     ("_install", "_epilogue"),
     ("reference", "kernels", "_C", "_C_cuda", "_host", "_backend", *PRIVATE),
@@ -35,6 +35,7 @@ THIRD_PARTY = {
     "_backend": {"torch"},
     "_lazy": set(),
     "_device": {"torch"},
+    "_eager": {"torch"},
     "_install": set(),
     "_interrupts": set(),
     "_epilogue": {"torch"},

@@ -5,19 +5,17 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from .. import _backend, bias_act, modulated_conv2d, setup_filter, upfirdn2d, use_impl
+from .. import _backend, _eager, bias_act, modulated_conv2d, setup_filter, upfirdn2d, use_impl
 from .._settings import SEED, Bounds
 from ..data import ImageDataset, open_dataset
 from ..data.pictures import read_picture, resample_picture, resize_picture, write_picture
@@ -218,42 +216,30 @@ def op_pairs(device: torch.device) -> list[tuple[str, Callable[[], Tensor], Call
 
         return call
 
-    gain = math.sqrt(2)
-    image = random(4, 64, 128, 128)
-    taps = setup_filter([1, 3, 3, 1], device=device)
-    kernel = (taps if taps.ndim == 2 else taps.outer(taps)).mul(4).expand(64, 1, 4, 4)
+    image, taps = random(4, 64, 128, 128), setup_filter([1, 3, 3, 1], device=device)
 
     x, b = random(8, 128, 64, 64, grad=True), random(128, grad=True)
     dy = random(8, 128, 64, 64)
 
     xm, weight, styles = random(4, 64, 64, 64, grad=True), random(64, 64, 3, 3, grad=True), random(4, 64, grad=True)
     noise, bias, dym = random(4, 1, 64, 64), random(64, grad=True), random(4, 64, 64, 64)
-
-    def eager_modulated() -> Tensor:
-        demod = torch.rsqrt(styles.square() @ weight.square().sum(dim=(2, 3)).t() + 1e-8)
-        y = F.conv2d(xm * styles[:, :, None, None], weight, padding=1) * demod[:, :, None, None]
-        return F.leaky_relu(y + noise + bias[:, None, None], 0.2) * gain
-
+    given: dict[str, Any] = {"noise": noise, "bias": bias, "act": "lrelu", "padding": 1}
     modulated = [xm, weight, styles, bias]
     return [
         (
             "upfirdn2d, 4x64x128x128, up=2",
             lambda: upfirdn2d(image, taps, up=2, padding=(2, 1, 2, 1), gain=4),
-            lambda: F.conv_transpose2d(image, kernel, stride=2, padding=1, groups=64),
+            lambda: _eager.upfirdn2d(image, taps, up=2, down=1, padding=(2, 1, 2, 1), gain=4),
         ),
         (
             "bias_act with gradients, 8x128x64x64, lrelu",
             with_gradients(lambda: bias_act(x, b, act="lrelu"), [x, b], dy),
-            with_gradients(lambda: F.leaky_relu(x + b[:, None, None], 0.2) * gain, [x, b], dy),
+            with_gradients(lambda: _eager.bias_act(x, b), [x, b], dy),
         ),
         (
             "modulated_conv2d with gradients, 4x64x64x64, 3x3",
-            with_gradients(
-                lambda: modulated_conv2d(xm, weight, styles, noise=noise, bias=bias, act="lrelu", padding=1),
-                modulated,
-                dym,
-            ),
-            with_gradients(eager_modulated, modulated, dym),
+            with_gradients(lambda: modulated_conv2d(xm, weight, styles, **given), modulated, dym),
+            with_gradients(lambda: _eager.modulated_conv2d(xm, weight, styles, **given), modulated, dym),
         ),
     ]
 

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import imgops
+from imgops import _eager
 from imgops._epilogue import Epilogue
 from imgops.ops.bias_act import activation_arguments, fused_bias_act
 from imgops.reference.bias_act import ACTIVATIONS
@@ -67,18 +67,9 @@ def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
     )
 
 
-def lrelu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.2) * math.sqrt(2)
-
-
 def eager(x: Tensor, b: Tensor, act: str) -> Tensor:
     """As one writes it first; ``act`` is lrelu."""
-    return lrelu(x + b.to(x.dtype)[None, :, None, None])
-
-
-def eager_in_place(x: Tensor, b: Tensor, act: str) -> Tensor:
-    """The same with one new tensor fewer: the activation in place, as far as autograd allows."""
-    return F.leaky_relu_(x + b.to(x.dtype)[None, :, None, None], 0.2) * math.sqrt(2)
+    return _eager.lrelu(x + b.to(x.dtype)[None, :, None, None])
 
 
 def _problem(shape: Shape, act: str, modulated: bool, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
@@ -129,7 +120,7 @@ def _cases(dry: bool) -> list[Case]:
     ]
 
 
-FORMS = {"eager": eager, "eager in place": eager_in_place}
+FORMS = {"eager": eager, "eager in place": _eager.bias_act}
 
 
 def _comparisons() -> list[Comparison]:

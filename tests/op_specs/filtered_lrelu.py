@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import imgops
+from imgops import _eager
 from imgops.reference import filtered_lrelu as reference
 from imgops.reference.upfirdn2d import upfirdn2d as reference_upfirdn2d
 
@@ -33,7 +34,6 @@ from ._sheet import (
     label,
     values,
 )
-from .bias_act import lrelu
 from .upfirdn2d import FOUR, resample_filter
 
 
@@ -89,7 +89,7 @@ def eager_strided(
     x: Tensor, fu: Tensor, fd: Tensor, b: Tensor, up: int, down: int, padding: list[int], clamp: float
 ) -> Tensor:
     """The same with filters by strides."""
-    return _by(upfirdn2d.eager_strided, x, fu, fd, b, up, down, padding, clamp)
+    return _by(_eager.upfirdn2d, x, fu, fd, b, up, down, padding, clamp)
 
 
 def _by(
@@ -104,7 +104,7 @@ def _by(
     clamp: float,
 ) -> Tensor:
     x = resample(x + b.to(x.dtype)[:, None, None], fu, up, 1, padding, float(up**2))
-    return resample(lrelu(x).clamp(-clamp, clamp), fd, 1, down, [0] * 4, 1.0)
+    return resample(_eager.lrelu(x).clamp(-clamp, clamp), fd, 1, down, [0] * 4, 1.0)
 
 
 class Filtered(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import imgops
+from imgops import _eager
 
-from . import upfirdn2d
 from ._random import Pick, RandomCall, kinks_of, random_epilogue, random_image, strided
 from ._sheet import (
     CHANNELS,
@@ -33,7 +32,6 @@ from ._sheet import (
     product_rate,
     values,
 )
-from .bias_act import lrelu
 from .upfirdn2d import FOUR, resample_filter
 
 
@@ -134,56 +132,6 @@ def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
     return RandomCall(run, tensors, kinks_of(epilogue["act"], epilogue["clamp"]), roundings=4, squashed=squashed)
 
 
-def _epilogue(x: Tensor, demod: Tensor | None, noise: Tensor | None, bias: Tensor | None) -> Tensor:
-    # x is a convolution's fresh output; in place where autograd allows it
-    if torch.is_grad_enabled():
-        x = x if demod is None else x * demod[:, :, None, None]
-        x = x if noise is None else x + noise.to(x.dtype)
-        return lrelu(x if bias is None else x + bias[:, None, None].to(x.dtype))
-    x = x if demod is None else x.mul_(demod[:, :, None, None])
-    x = x if noise is None else x.add_(noise.to(x.dtype))
-    x = x if bias is None else x.add_(bias[:, None, None].to(x.dtype))
-    return F.leaky_relu_(x, 0.2).mul_(math.sqrt(2))
-
-
-def convolution(
-    x: Tensor, weight: Tensor, up: int, down: int, padding: int, f: Tensor | None, groups: int = 1
-) -> Tensor:
-    """A convolution with a low-pass filter after up-sampling or before down-sampling; f has 4 x 4 taps, up is 2."""
-    kernel = weight.shape[-1]
-    if up > 1 and f is not None:
-        o, i = weight.shape[0] // groups, weight.shape[1]
-        shape = (groups * i, o, kernel, kernel)
-        transposed = weight.reshape(groups, o, i, kernel, kernel).transpose(1, 2).reshape(shape).flip([2, 3])
-        x = F.conv_transpose2d(x, transposed, stride=up, groups=groups)
-        return upfirdn2d.eager_strided(x, f, 1, 1, [padding] * 4, float(up**2))
-    if down > 1 and f is not None:
-        if kernel == 1:
-            return F.conv2d(upfirdn2d.eager_strided(x, f, 1, down, [1] * 4, 1.0), weight, groups=groups)
-        x = upfirdn2d.eager_strided(x, f, 1, 1, [padding + 1] * 4, 1.0)
-        return F.conv2d(x, weight, stride=down, groups=groups)
-    return F.conv2d(x, weight, padding=padding, groups=groups)
-
-
-def eager(
-    x: Tensor,
-    weight: Tensor,
-    styles: Tensor,
-    noise: Tensor,
-    bias: Tensor,
-    act: str,
-    up: int,
-    down: int,
-    padding: int,
-    resample_filter: Tensor | None,
-) -> Tensor:
-    """Scale the input, convolve, scale the output."""
-    demod = torch.rsqrt(styles.square() @ weight.square().sum([2, 3]).t() + 1e-8).to(x.dtype)
-    x = x * styles.to(x.dtype)[:, :, None, None]
-    x = convolution(x, weight.to(x.dtype), up, down, padding, resample_filter)
-    return _epilogue(x, demod, noise, bias)
-
-
 def eager_grouped(
     x: Tensor,
     weight: Tensor,
@@ -200,8 +148,8 @@ def eager_grouped(
     n, o = x.shape[0], weight.shape[0]
     w = weight * styles[:, None, :, None, None]
     w = (w * torch.rsqrt(w.square().sum([2, 3, 4], keepdim=True) + 1e-8)).to(x.dtype).reshape(n * o, *weight.shape[1:])
-    x = convolution(x.reshape(1, -1, *x.shape[2:]), w, up, down, padding, resample_filter, groups=n)
-    return _epilogue(x.reshape(n, o, *x.shape[2:]), None, noise, bias)
+    x = _eager.convolution(x.reshape(1, -1, *x.shape[2:]), w, up, down, padding, resample_filter, groups=n)
+    return _eager.finish(x.reshape(n, o, *x.shape[2:]), None, noise, bias)
 
 
 def plain_conv2d(x: Tensor, weight: Tensor, up: int, down: int, padding: int, **_: Any) -> Tensor:
@@ -316,7 +264,7 @@ def _cases(dry: bool) -> list[Case]:
     ]
 
 
-FORMS: dict[str, Form] = {"eager": eager, "eager grouped": eager_grouped, "plain conv": plain_conv2d}
+FORMS: dict[str, Form] = {"eager": _eager.modulated_conv2d, "eager grouped": eager_grouped, "plain conv": plain_conv2d}
 BATCH = 4
 #: (channels in, channels out, input size, up), from 4x4 to 256x256 with channel_base 32768 and channel_max 512
 LAYERS = [
@@ -352,7 +300,7 @@ def _comparison(inputs: int, outputs: int, size: int, up: int, goal: float | Non
         "padding": 1,
         "resample_filter": imgops.setup_filter([1, 3, 3, 1]),
     }
-    forms = {"imgops": imgops.modulated_conv2d, "eager": eager, "eager grouped": eager_grouped}
+    forms = {"imgops": imgops.modulated_conv2d, "eager": _eager.modulated_conv2d, "eager grouped": eager_grouped}
     name = f"{BATCH}x{inputs}x{size}x{size} -> {outputs}" + (f" up {up}" if up > 1 else "")
     return Comparison("modulated_conv2d", name, forward(forms, kwargs), goal)
 

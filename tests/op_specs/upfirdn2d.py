@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import imgops
+from imgops import _eager
 from imgops.reference.upfirdn2d import upfirdn2d as reference
 
 from ._random import Pick, RandomCall, filter_size, random_filter, random_image
@@ -98,34 +99,6 @@ def eager(x: Tensor, f: Tensor, up: int, down: int, padding: list[int], gain: fl
     return x[:, :, ::down, ::down]
 
 
-def eager_strided(x: Tensor, f: Tensor, up: int, down: int, padding: list[int], gain: float) -> Tensor:
-    """By strides: a transposed depthwise convolution up-samples, a strided one down-samples; no zero is inserted."""
-    c = x.shape[1]
-    kernels = [f] if f.ndim == 2 else [f[None, :], f[:, None]]
-    for i, kernel in enumerate(kernels):
-        kernel = (kernel * gain ** (1 / len(kernels))).to(x.dtype)
-        fh, fw = kernel.shape
-        # which axes this kernel filters: both, or x and then y
-        along_x, along_y = len(kernels) == 1 or i == 0, len(kernels) == 1 or i == 1
-        px, py = padding[:2] if along_x else (0, 0), padding[2:] if along_y else (0, 0)
-        weight = kernel.expand(c, 1, fh, fw)
-        if up > 1:
-            stride = (up if along_y else 1, up if along_x else 1)
-            crop_x = [fw - 1 - p - e for p, e in zip(px, (0, stride[1] - 1), strict=True)]
-            crop_y = [fh - 1 - p - e for p, e in zip(py, (0, stride[0] - 1), strict=True)]
-            # a crop that is the same on both sides costs nothing: it is the convolution's own padding
-            free_y, free_x = (c[0] if c[0] == c[1] and c[0] >= 0 else 0 for c in (crop_y, crop_x))
-            x = F.conv_transpose2d(x, weight, stride=stride, padding=(free_y, free_x), groups=c)
-            rest = [free_x - crop_x[0], free_x - crop_x[1], free_y - crop_y[0], free_y - crop_y[1]]
-            x = F.pad(x, rest) if any(rest) else x
-        else:
-            stride = (down if along_y else 1, down if along_x else 1)
-            weight, same = weight.flip([2, 3]), px[0] == px[1] >= 0 and py[0] == py[1] >= 0
-            x = x if same else F.pad(x, [*px, *py])
-            x = F.conv2d(x, weight, stride=stride, padding=(py[0], px[0]) if same else 0, groups=c)
-    return x
-
-
 def _problem(case: Resample, rank_one: bool, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
     f = resample_filter(case.taps, rank_one, device)
 
@@ -197,7 +170,7 @@ def _cases(dry: bool) -> list[Case]:
 
 #: [1, 3, 3, 1], of one axis
 FOUR = torch.tensor([1.0, 3.0, 3.0, 1.0]).double() / 8
-FORMS = {"eager": eager, "eager strided": eager_strided}
+FORMS = {"eager": eager, "eager strided": _eager.upfirdn2d}
 
 
 def _comparisons() -> list[Comparison]:
