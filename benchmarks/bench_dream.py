@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from imgops.dream import Objective
 from imgops.dream.gradient import Gradient
 from imgops.dream.normalise import LEVELS, TAPS, laplacian_normalised, normalised
-from imgops.models.vgg import VGG
+from imgops.models.encoders.vgg import VGG
 
 from .comparison import Comparison, names, time_side
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imgops.models.vgg import VGG
+from imgops.models.encoders.vgg import VGG
 from imgops.style.objective import VGG_CONTENT, VGG_STYLE, Objective
 from imgops.style.settings import OptimizeSettings
 

@@ -16,7 +16,7 @@ from imgops.data.colors import keep_colours
 from imgops.data.pictures import read_picture, resize_picture
 from imgops.data.textures import procedural_texture
 from imgops.dream import DreamSettings, GuidedObjective, Objective, default_objectives, dream
-from imgops.models.weights import load_encoder
+from imgops.models.encoders import load_encoder
 from imgops.style.optimization import optimize
 from imgops.style.settings import OptimizeSettings
 from imgops.style.transfer import Transfer, TransferSettings

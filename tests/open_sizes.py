@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import imgops
-from imgops.models.adain_decoder import AdaINDecoder
+from imgops.models.style.adain_decoder import AdaINDecoder
 from tests.op_specs import SHEETS
 from tests.op_specs._sheet import CHANNELS, Called
 

@@ -32,9 +32,8 @@ def surface() -> Iterator[str]:
         for public in package.__all__:
             yield from _described(f"{name}.{public}", getattr(package, public))
     for module in _public_modules(MODULES):
-        for public, value in vars(module).items():
-            if not public.startswith("_") and getattr(value, "__module__", None) == module.__name__:
-                yield from _described(f"{module.__name__}.{public}", value)
+        for public in _public_names(module):
+            yield from _described(f"{module.__name__}.{public}", getattr(module, public))
     yield from _commands("imgops", typer.main.get_command(app))
 
 
@@ -42,6 +41,13 @@ def _public_modules(package: str) -> Iterator[ModuleType]:
     for info in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
         if not any(part.startswith("_") for part in info.name.split(".")):
             yield importlib.import_module(info.name)
+
+
+def _public_names(module: ModuleType) -> list[str]:
+    """What is defined in a module; where nothing is, what it passes on."""
+    homes = {name: str(getattr(value, "__module__", "")) for name, value in vars(module).items() if name[0] != "_"}
+    own = [name for name, home in homes.items() if home == module.__name__]
+    return own or [name for name, home in homes.items() if home.startswith(MODULES)]
 
 
 def _described(name: str, value: Any) -> Iterator[str]:

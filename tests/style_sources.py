@@ -8,9 +8,9 @@ import safetensors.torch
 import torch
 
 from imgops.data.pictures import write_picture
-from imgops.models.adain_decoder import AdaINDecoder
-from imgops.models.transform_net import TransformNet
-from imgops.models.vgg import VGG
+from imgops.models.encoders.vgg import VGG
+from imgops.models.style.adain_decoder import AdaINDecoder
+from imgops.models.style.transform_net import TransformNet
 
 QUICK = ("--size", "48", "--first-size", "32", "--steps", "2", "--later-steps", "1", "--device", "cpu")
 

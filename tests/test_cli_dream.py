@@ -15,8 +15,8 @@ from imgops.cli._pictures import Reporter
 from imgops.data.pictures import read_picture, read_settings, resize_picture, write_picture
 from imgops.data.video import VideoWriter, probe_video, read_frames, read_timed_frames
 from imgops.dream import DreamSettings, Objective, dream, dream_frames
-from imgops.models.vgg import VGG
-from imgops.models.weights import load_encoder
+from imgops.models.encoders.vgg import VGG
+from imgops.models.encoders.weights import load_encoder
 from tests.test_cli import error, imgops
 
 QUICK = ("--size", "48", "--octaves", "2", "--steps", "2", "--jitter", "4", "--device", "cpu")

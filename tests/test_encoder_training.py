@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from imgops.data.textures import procedural_texture
-from imgops.models.weights import load_encoder, shipped
+from imgops.models.encoders.weights import load_encoder
+from imgops.models.weight_files import shipped
 from imgops.nn import Features
 from imgops.training import encoder
 

@@ -145,7 +145,8 @@ def test_wheel_holds_what_it_should(wheel):
         *(f"imgops/{n}" for n in ("__init__.py", "py.typed", "_build_report.json", f"_C{suffix}", f"_host{suffix}")),
         *(f"imgops/kernels/{p.name}" for p in (ROOT / "kernels").glob("*.py")),
         *(str(p.relative_to(ROOT)) for p in (ROOT / "imgops").rglob("*.py")),
-        *(f"imgops/models/{name}.safetensors" for name in ("default_encoder", "default_adain", "fast_hubble")),
+        "imgops/models/encoders/default_encoder.safetensors",
+        *(f"imgops/models/style/{name}.safetensors" for name in ("default_adain", "fast_hubble")),
     ):
         assert name in names
     assert any(name.endswith("licenses/LICENSE") for name in names)

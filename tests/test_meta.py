@@ -10,12 +10,12 @@ from nn.test_examples import CALLS
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import imgops.nn
-from imgops.models.adain_decoder import AdaINDecoder
-from imgops.models.googlenet import GoogLeNet
-from imgops.models.inception_v3 import InceptionV3
+from imgops.models.encoders.googlenet import GoogLeNet
+from imgops.models.encoders.inception_v3 import InceptionV3
+from imgops.models.encoders.vgg import VGG
+from imgops.models.style.adain_decoder import AdaINDecoder
+from imgops.models.style.transform_net import TransformNet
 from imgops.models.stylegan2 import Discriminator, Generator
-from imgops.models.transform_net import TransformNet
-from imgops.models.vgg import VGG
 from imgops.ops._common import autocast_dtype, without_autocast
 
 _IMAGE = (2, 3, 16, 16)

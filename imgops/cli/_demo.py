@@ -20,7 +20,7 @@ from .._settings import SEED, Bounds
 from ..data import ImageDataset, open_dataset
 from ..data.pictures import read_picture, resample_picture, resize_picture, write_picture
 from ..dream import DreamSettings, default_objectives, dream
-from ..models.weights import load_encoder
+from ..models.encoders.weights import load_encoder
 from ..style.settings import METHODS, OptimizeSettings, TransferSettings
 from ..style.transfer import Transfer
 from ..training import Trainer, TrainingConfig, image_grid, load_generator, train

@@ -31,7 +31,7 @@ from ..dream import (
     zoom_frames,
 )
 from ..dream.gradient import least_size
-from ..models.weights import load_encoder
+from ..models.encoders.weights import load_encoder
 from . import _batch as batch
 from ._pictures import Reporter, Stopped, check_results, peak_memory
 from ._quiet import say

@@ -12,8 +12,8 @@ from torch import Tensor
 from .._device import choose_device
 from .._interrupts import interruptible
 from ..data.crops import RandomCrops
-from ..models.vgg import VGG
-from ..models.weights import load_encoder
+from ..models.encoders.vgg import VGG
+from ..models.encoders.weights import load_encoder
 from ..style.training import train_adain as run_adain
 from ..style.training import train_fast as run_fast
 from ._pictures import Reporter, check_results, check_writable

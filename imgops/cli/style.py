@@ -96,7 +96,7 @@ def _networks(styles: list[str], weights: str, given: Given) -> list[str]:
     if "weights" not in given:
         return styles
     from ..data.samples import PREFIX
-    from ..models.style_weights import load_transform_net
+    from ..models.style.weights import load_transform_net
     from ..style.transfer import names_picture
 
     if not all(name.startswith(PREFIX) or names_picture(name) for name in styles):

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..models.googlenet import GoogLeNet
-from ..models.inception_v3 import InceptionV3
-from ..models.vgg import VGG
+from ..models.encoders.googlenet import GoogLeNet
+from ..models.encoders.inception_v3 import InceptionV3
+from ..models.encoders.vgg import VGG
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from ..models.tiling import Field, Tile, bytes_per_pixel, plan_tiles, receptive_fields, tile_areas
+from ..models.encoders.tiling import Field, Tile, bytes_per_pixel, plan_tiles, receptive_fields, tile_areas
 from ..nn import Features
 from ._state import evaluating, like_network
 from .objectives import GuidedObjective, Objective

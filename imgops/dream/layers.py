@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..models.googlenet import GoogLeNet
-from ..models.inception_v3 import InceptionV3
-from ..models.vgg import VGG
+from ..models.encoders.googlenet import GoogLeNet
+from ..models.encoders.inception_v3 import InceptionV3
+from ..models.encoders.vgg import VGG
 from ._state import evaluating, like_network
 from .objectives import Objective
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .._memory import program_memory, room_on
-from ..models.tiling import TILES
+from ..models.encoders.tiling import TILES
 from .gradient import Gradient
 from .settings import DreamSettings
 

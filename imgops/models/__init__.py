@@ -1,1 +1,1 @@
-"""The networks."""
+"""The networks: encoders, the networks of style transfer, and generators, a package for each family."""

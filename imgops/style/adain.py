@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.adain_decoder import AdaINDecoder
-from ..models.tiling import Field, plan_tiles, receptive_fields
+from ..models.encoders.tiling import Field, plan_tiles, receptive_fields
+from ..models.style.adain_decoder import AdaINDecoder
 from ..nn import Features
 from ..ops.adain import adain, adaptive_instance_norm
 from .settings import CONVENTIONS
@@ -42,8 +42,8 @@ def stylize_adain(
     Args:
         content: [3, H, W], RGB in [0, 1], at least 16 pixels a side.
         styles: pictures [3, H', W'] likewise, of any sizes.
-        encoder: a VGG, as :func:`imgops.models.weights.load_encoder` gives it.
-        decoder: the encoder's, as :func:`imgops.models.style_weights.load_adain_decoder` gives it.
+        encoder: a VGG, as :func:`imgops.models.encoders.load_encoder` gives it.
+        decoder: the encoder's, as :func:`imgops.models.style.load_adain_decoder` gives it.
         alpha: how much of the style, from 0, the content as the decoder reproduces it, to 1. Default 1.
         weights: of each style where several meet, >= 0; only their ratios count. None weighs them equally.
         masks: [1, H, W] in [0, 1] for each style, where it applies; where they add up to less than 1 the content's

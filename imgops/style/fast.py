@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..models.transform_net import TransformNet
+from ..models.style.transform_net import TransformNet
 
 
 @torch.no_grad()
@@ -14,7 +14,7 @@ def stylize_fast(content: Tensor, network: TransformNet) -> Tensor:
 
     Args:
         content: [3, H, W], RGB in [0, 1], at least 5 pixels a side.
-        network: as :func:`imgops.models.style_weights.load_transform_net` gives it.
+        network: as :func:`imgops.models.style.load_transform_net` gives it.
 
     Returns:
         [3, H, W], RGB in [0, 1], with the content's dtype and device.

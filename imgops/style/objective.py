@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.pictures import resample_picture
-from ..models.tiling import Tile, plan_tiles, receptive_fields
-from ..models.vgg import VGG
+from ..models.encoders.tiling import Tile, plan_tiles, receptive_fields
+from ..models.encoders.vgg import VGG
 from ..nn import Features
 from .settings import OptimizeSettings
 from .statistics import Style, StyleSums, mix_styles, pixels_of

@@ -65,7 +65,7 @@ def optimize(
     Args:
         content: [3, H, W], RGB in [0, 1].
         styles: pictures like it, of any size.
-        network: an encoder; see :func:`~imgops.models.weights.load_encoder`.
+        network: an encoder; see :func:`~imgops.models.encoders.load_encoder`.
         settings: default :class:`OptimizeSettings`.
         weights: how much of each style; default, the same of each. Without masks their statistics are mixed.
         masks: for each style where it goes, [1, H', W'] in [0, 1], resized to the content. What they leave stays as the

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .._memory import program_memory, room_on
-from ..models.tiling import TILES, Field, bytes_per_pixel, receptive_fields, tile_areas
+from ..models.encoders.tiling import TILES, Field, bytes_per_pixel, receptive_fields, tile_areas
 from ..nn import Features
 from .objective import layers_of
 from .optimization import margins

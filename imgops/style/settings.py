@@ -132,12 +132,12 @@ class TransferSettings:
     Args:
         method: "optimize" (Gatys et al. 2016), "fast" (Johnson et al. 2016, a network a style) or "adain" (Huang and
             Belongie 2017, any style). Default "optimize".
-        weights: the encoder's, as :func:`~imgops.models.weights.load_encoder` takes them. Default "default".
+        weights: the encoder's, as :func:`~imgops.models.encoders.load_encoder` takes them. Default "default".
         pooling: of the encoder. Default: as its weights were trained, but "average" (Gatys et al. 2016) where the
             method is "optimize".
         padding_mode: of the encoder. Default: "replicate", which draws no frame; where the method is "adain" and the
             encoder was trained with another than "zeros", that one.
-        preprocessing: what the encoder's weights expect, see :func:`~imgops.models.weights.load_encoder`. Default:
+        preprocessing: what the encoder's weights expect, see :func:`~imgops.models.encoders.load_encoder`. Default:
             what the file is known to.
         decoder: of AdaIN, a file, or "default" for the one that goes with the default encoder. Default "default".
         size: longer side of the result in pixels; None takes the content's, at most 512, but so many that no side is

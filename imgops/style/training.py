@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ..data.crops import RandomCrops
 from ..data.pictures import resize_picture
-from ..models.adain_decoder import AdaINDecoder
-from ..models.transform_net import TransformNet
-from ..models.vgg import VGG
+from ..models.encoders.vgg import VGG
+from ..models.style.adain_decoder import AdaINDecoder
+from ..models.style.transform_net import TransformNet
 from ..nn import Features, StyleLoss, TotalVariation
 from ..ops.adain import adain
 from ._run import OnStep, check_out, run

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .._settings import COUNT, SEED, Bounds, check, setting
 
 if TYPE_CHECKING:
-    from ..models.vgg import VGG
+    from ..models.encoders.vgg import VGG
 
 #: the group of its options on the help page
 TRAINING = "Training"
@@ -78,7 +78,7 @@ class FastTraining(Training):
     """Settings of :func:`~imgops.style.training.train_fast`; the defaults are those of Johnson et al. 2016.
 
     Attributes, besides those of :class:`Training`:
-        widths, blocks: of the network, see :class:`~imgops.models.transform_net.TransformNet`.
+        widths, blocks: of the network, see :class:`~imgops.models.style.TransformNet`.
         style_size: the style picture's longer side in pixels; None leaves it as it is.
         content_layer, style_layers: of the encoder; None takes the last ReLU of each of the first four blocks, and that
             of the second for the content: of VGG-16 relu1_2, relu2_2, relu3_3, relu4_3 and relu2_2.
@@ -107,7 +107,7 @@ class FastTraining(Training):
             ValueError: a layer that it lacks.
         """
         # here, so that the command line can list its options without loading torch
-        from ..models.vgg import DEPTHS
+        from ..models.encoders.vgg import DEPTHS
         from ..nn import Features
 
         last = [f"relu{block}_{count}" for block, count in enumerate(encoder.blocks[:4], 1)]

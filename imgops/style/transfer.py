@@ -15,10 +15,10 @@ from ..data._formats import picture_suffixes
 from ..data.colors import is_grey, keep_colours, keep_luma
 from ..data.pictures import resize_picture, resized_shape
 from ..data.samples import PREFIX
-from ..models.adain_decoder import AdaINDecoder
-from ..models.style_weights import fast_styles, load_adain_decoder, load_transform_net
-from ..models.transform_net import TransformNet
-from ..models.weights import load_encoder
+from ..models.encoders.weights import load_encoder
+from ..models.style.adain_decoder import AdaINDecoder
+from ..models.style.transform_net import TransformNet
+from ..models.style.weights import fast_styles, load_adain_decoder, load_transform_net
 from .adain import stylize_adain
 from .fast import stylize_fast
 from .objective import Objective, resize_to, resized

@@ -25,7 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..data.samples import SAMPLE_SETS, load_sample
 from ..data.textures import procedural_texture
-from ..models.vgg import VGG
+from ..models.encoders.vgg import VGG
 from ..nn import Features
 from ..ops.gram_matrix import gram_matrix
 
@@ -263,7 +263,7 @@ def train(out: Path, log: Path, steps: int, batch: int, seed: int) -> None:
 def main() -> None:
     """Parse the arguments and train."""
     parser = argparse.ArgumentParser(description="Train the encoder that ships with imgops.")
-    parser.add_argument("--out", type=Path, default=Path("imgops/models/default_encoder.safetensors"))
+    parser.add_argument("--out", type=Path, default=Path("imgops/models/encoders/default_encoder.safetensors"))
     parser.add_argument("--log", type=Path, default=Path("docs/encoder-training.csv"))
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=96)

@@ -27,10 +27,10 @@ from imgops.dream import (
 )
 from imgops.dream.gradient import Gradient
 from imgops.dream.octaves import octave_sizes
-from imgops.models.googlenet import GoogLeNet
-from imgops.models.inception_v3 import InceptionV3
-from imgops.models.vgg import VGG
-from imgops.models.weights import load_encoder
+from imgops.models.encoders.googlenet import GoogLeNet
+from imgops.models.encoders.inception_v3 import InceptionV3
+from imgops.models.encoders.vgg import VGG
+from imgops.models.encoders.weights import load_encoder
 
 OBJECTIVES = [Objective("relu2_1")]
 QUICK = DreamSettings(octaves=2, steps=3, jitter=4)

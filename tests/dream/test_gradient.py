@@ -14,7 +14,7 @@ from imgops.dream.gradient import Gradient
 from imgops.dream.normalise import laplacian_normalised, normalised
 from imgops.dream.objectives import guided_density
 from imgops.dream.parametrise import fourier_picture, fourier_spectrum, noise_picture
-from imgops.models.vgg import VGG
+from imgops.models.encoders.vgg import VGG
 
 
 def small_vgg(**options):

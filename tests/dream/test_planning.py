@@ -11,7 +11,7 @@ from torch import nn
 
 from imgops.dream import DreamSettings, Objective, dream, dream_frames, planning
 from imgops.dream.gradient import Gradient
-from imgops.models.vgg import VGG
+from imgops.models.encoders.vgg import VGG
 from tests.test_cli import error
 
 
@@ -62,7 +62,7 @@ from imgops._memory import peak_memory
 from imgops.data import read_picture
 from imgops.dream import DreamSettings, default_objectives, dream, planning
 from imgops.dream.gradient import Gradient
-from imgops.models.weights import load_encoder
+from imgops.models.encoders.weights import load_encoder
 
 network = load_encoder("default", frame=False)
 tile, kind = int(sys.argv[1]) or None, sys.argv[2]

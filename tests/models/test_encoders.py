@@ -13,19 +13,15 @@ import safetensors.torch
 import torch
 from torch import nn
 
-import imgops.models.googlenet
-import imgops.models.inception_v3
-import imgops.models.vgg
-import imgops.models.weights
-from imgops.models import weights
-from imgops.models._encoder import Colours, Pool
-from imgops.models.adain_decoder import AdaINDecoder
-from imgops.models.googlenet import GoogLeNet
-from imgops.models.inception_v3 import InceptionV3
-from imgops.models.style_weights import load_adain_decoder, load_transform_net
-from imgops.models.transform_net import TransformNet
-from imgops.models.vgg import VGG
-from imgops.models.weights import load_encoder
+from imgops.models.encoders import googlenet, inception_v3, vgg, weights
+from imgops.models.encoders._layers import Colours, Pool
+from imgops.models.encoders.googlenet import GoogLeNet
+from imgops.models.encoders.inception_v3 import InceptionV3
+from imgops.models.encoders.vgg import VGG
+from imgops.models.encoders.weights import load_encoder
+from imgops.models.style.adain_decoder import AdaINDecoder
+from imgops.models.style.transform_net import TransformNet
+from imgops.models.style.weights import load_adain_decoder, load_transform_net
 from imgops.nn import Features
 from imgops.nn.features import layer_names
 
@@ -322,10 +318,10 @@ def test_bad_options(build, message):
         build()
 
 
-@pytest.mark.parametrize("module", ["vgg", "googlenet", "inception_v3", "weights"])
+@pytest.mark.parametrize("module", [vgg, googlenet, inception_v3, weights])
 def test_examples_run(module):
     globs = {"torch": torch, "Features": Features}
-    failed, tried = doctest.testmod(getattr(imgops.models, module), extraglobs=globs)
+    failed, tried = doctest.testmod(module, extraglobs=globs)
     assert tried
     assert failed == 0
 

@@ -11,15 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import imgops.models.adain_decoder
-import imgops.models.style_weights
-import imgops.models.transform_net
-import imgops.models.weights
-from imgops.models.adain_decoder import AdaINDecoder
-from imgops.models.style_weights import fast_styles, load_adain_decoder, load_transform_net
-from imgops.models.transform_net import TransformNet
-from imgops.models.vgg import VGG
-from imgops.models.weights import load_encoder
+from imgops.models import weight_files
+from imgops.models.encoders.vgg import VGG
+from imgops.models.encoders.weights import load_encoder
+from imgops.models.style import adain_decoder, transform_net, weights
+from imgops.models.style.adain_decoder import AdaINDecoder
+from imgops.models.style.transform_net import TransformNet
+from imgops.models.style.weights import fast_styles, load_adain_decoder, load_transform_net
 from imgops.nn import InstanceNorm2d
 
 #: places of the convolutions in AdaIN's decoder.pth, and their channels
@@ -207,8 +205,10 @@ def test_what_does_not_fit_is_named(load, build, change, message, tmp_path):
 
 
 def test_names_of_what_ships(tmp_path, monkeypatch):
-    monkeypatch.setattr(imgops.models.weights, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(weight_files, "_MODELS", tmp_path)
     monkeypatch.chdir(tmp_path)
+    package = tmp_path / "family"
+    package.mkdir()
     for load, file in ((load_encoder, "default_encoder"), (load_adain_decoder, "default_adain")):
         with pytest.raises(ValueError, match=rf"default: this installation lacks {file}\.safetensors"):
             load("default")
@@ -220,7 +220,7 @@ def test_names_of_what_ships(tmp_path, monkeypatch):
         "fast_stars": small_net(),
     }
     for name, network in networks.items():
-        safetensors.torch.save_file(network.state_dict(), tmp_path / f"{name}.safetensors")
+        safetensors.torch.save_file(network.state_dict(), package / f"{name}.safetensors")
     assert fast_styles() == ["stars"]
     assert load_encoder("default").widths == (2, 3)
     assert load_adain_decoder("default").widths == (2, 3, 4, 5)
@@ -253,8 +253,8 @@ def test_bad_options(call, message):
         call()
 
 
-@pytest.mark.parametrize("module", ["adain_decoder", "style_weights", "transform_net", "weights"])
+@pytest.mark.parametrize("module", [adain_decoder, transform_net, weights, weight_files])
 def test_examples_run(module):
-    failed, tried = doctest.testmod(getattr(imgops.models, module), extraglobs={"torch": torch})
+    failed, tried = doctest.testmod(module, extraglobs={"torch": torch})
     assert tried
     assert failed == 0

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from imgops._memory import resident_memory
-from imgops.models.googlenet import GoogLeNet
-from imgops.models.inception_v3 import InceptionV3
-from imgops.models.tiling import Field, bytes_per_pixel, plan_tiles, receptive_fields, tile_areas
-from imgops.models.vgg import VGG
+from imgops.models.encoders.googlenet import GoogLeNet
+from imgops.models.encoders.inception_v3 import InceptionV3
+from imgops.models.encoders.tiling import Field, bytes_per_pixel, plan_tiles, receptive_fields, tile_areas
+from imgops.models.encoders.vgg import VGG
 from imgops.nn import Features
 
 

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 import imgops
 import imgops.nn
-from imgops.models import adain_decoder, transform_net, vgg
-from imgops.models._encoder import Branches, ConvNorm, Pool
-from imgops.models.googlenet import GoogLeNet, Inception
-from imgops.models.inception_v3 import InceptionV3
+from imgops.models.encoders._layers import Branches, ConvNorm, Pool
+from imgops.models.encoders.googlenet import GoogLeNet, Inception
+from imgops.models.encoders.inception_v3 import InceptionV3
+from imgops.models.encoders.vgg import VGG
+from imgops.models.style.adain_decoder import AdaINDecoder
+from imgops.models.style.transform_net import TransformNet
 from imgops.models.stylegan2 import Discriminator, Generator, MappingNetwork
 
 NETWORK = nn.Sequential(nn.Conv2d(4, 3, 3), nn.ReLU())
@@ -51,9 +53,9 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...]]] = {
     "Pool, l2": (lambda: Pool("l2"), (X,)),
     "Inception": (lambda: Inception(4, 3, 2, 3, 2, 3, 2, padding_mode="reflect").eval(), (X,)),
     "ConvNorm": (lambda: Branches(a=ConvNorm(4, 3, kernel_size=3), b=ConvNorm(4, 2, kernel_size=3)).eval(), (X,)),
-    "VGG": (lambda: vgg.VGG((1, 2), widths=(4, 6), pooling="l2"), (PICTURE,)),
-    "TransformNet": (lambda: transform_net.TransformNet((4, 6, 8), 1), (PICTURE,)),
-    "AdaINDecoder": (lambda: adain_decoder.AdaINDecoder((1, 1), widths=(3, 4)), (X,)),
+    "VGG": (lambda: VGG((1, 2), widths=(4, 6), pooling="l2"), (PICTURE,)),
+    "TransformNet": (lambda: TransformNet((4, 6, 8), 1), (PICTURE,)),
+    "AdaINDecoder": (lambda: AdaINDecoder((1, 1), widths=(3, 4)), (X,)),
     "MappingNetwork": (lambda: MappingNetwork(4, 5, 6, 3, 2), (STYLES, W, 0.7, 2)),
     "Generator": (lambda: Generator(4, 5, 6, 16, 3, **SMALL), (STYLES, W, 0.7, 2, True, "const")),
     "Generator, resnet": (
@@ -73,7 +75,7 @@ def evaluated(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[list[Tenso
     flat = [y] if isinstance(y, Tensor) else list(y.values()) if isinstance(y, dict) else [y[0], *y[1]]
     leaves = [t for t in inputs if isinstance(t, Tensor)] + list(module.parameters())
     # its gradients, of pictures divided by 255, are below the smallest numbers of float16: scaled, as training does
-    scale = 2**14 if isinstance(module, transform_net.TransformNet) else 1
+    scale = 2**14 if isinstance(module, TransformNet) else 1
     loss = scale * sum((t.float() if t.dtype != torch.float64 else t).square().mean() for t in flat)
     return flat, list(torch.autograd.grad(loss, leaves, allow_unused=True))
 

@@ -8,8 +8,8 @@ import torch
 
 import imgops
 from imgops import nn
+from imgops.models.encoders.vgg import VGG
 from imgops.models.stylegan2 import Discriminator, Generator
-from imgops.models.vgg import VGG
 
 X, STYLES, TAPS = torch.randn(2, 4, 8, 8), torch.randn(2, 4), torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
 WEIGHT = torch.randn(4, 4, 3, 3)

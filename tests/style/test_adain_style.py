@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 import imgops.style.adain
-from imgops.models.adain_decoder import AdaINDecoder
-from imgops.models.vgg import VGG
+from imgops.models.encoders.vgg import VGG
+from imgops.models.style.adain_decoder import AdaINDecoder
 from imgops.nn import Features
 from imgops.style.adain import normalized, stylize_adain
 

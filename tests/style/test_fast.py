@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import imgops.style.fast
-from imgops.models.transform_net import TransformNet
+from imgops.models.style.transform_net import TransformNet
 from imgops.style.fast import stylize_fast
 
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 import imgops
 from imgops.data.pictures import read_picture
-from imgops.models.googlenet import GoogLeNet
-from imgops.models.vgg import VGG
+from imgops.models.encoders.googlenet import GoogLeNet
+from imgops.models.encoders.vgg import VGG
 from imgops.style import planning
 from imgops.style.objective import Objective
 from imgops.style.optimization import extend, optimize

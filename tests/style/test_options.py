@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from imgops.data import read_picture, resize_picture, write_picture
-from imgops.models.adain_decoder import AdaINDecoder
-from imgops.models.transform_net import TransformNet
-from imgops.models.vgg import VGG
+from imgops.models.encoders.vgg import VGG
+from imgops.models.style.adain_decoder import AdaINDecoder
+from imgops.models.style.transform_net import TransformNet
 from imgops.style import (
     Objective,
     OptimizeSettings,

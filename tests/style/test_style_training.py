@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from imgops.data.crops import RandomCrops
-from imgops.models.style_weights import load_adain_decoder, load_transform_net
-from imgops.models.vgg import VGG
+from imgops.models.encoders.vgg import VGG
+from imgops.models.style.weights import load_adain_decoder, load_transform_net
 from imgops.nn import Features
 from imgops.style import _run
 from imgops.style._run import state_path

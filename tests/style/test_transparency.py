@@ -13,8 +13,8 @@ from PIL import Image
 from imgops.data import fill_hidden, match_covariance, match_histogram
 from imgops.data.crops import RandomCrops
 from imgops.dream import GuidedObjective
-from imgops.models.adain_decoder import AdaINDecoder
-from imgops.models.vgg import VGG
+from imgops.models.encoders.vgg import VGG
+from imgops.models.style.adain_decoder import AdaINDecoder
 from imgops.nn import Features
 from imgops.style import FastTraining, train_fast
 from imgops.style.adain import normalized, stylize_adain

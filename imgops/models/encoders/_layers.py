@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..nn._checks import check_choice
-from ..ops._common import accumulation_dtype
+from ...nn._checks import check_choice
+from ...ops._common import accumulation_dtype
 
 POOLINGS = ("max", "average", "l2")
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]

@@ -1,0 +1,208 @@
+"""Encoders from the weight files that people have: the network and its layout are told by the keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+from ..weight_files import Layout, find_layout, find_weights, load_layout, read_weights
+from .googlenet import GoogLeNet
+from .inception_v3 import InceptionV3
+from .vgg import DEPTHS, VGG
+
+#: weights that can be named, downloaded once into the cache of torch.hub; the file's name ends in its SHA-256
+DOWNLOADS = {
+    "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
+    "vgg19": "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+    "googlenet": "https://download.pytorch.org/models/googlenet-1378be20.pth",
+    "inception_v3": "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
+}
+#: what the names of Caffe's VGGs have that jcjohnson converted, which expect BGR from 0 to 255, and their own keys
+_CAFFE = re.compile(r"00b39a1b|d01eb7cb|caffe", re.IGNORECASE)
+_CAFFE_KEYS = {"classifier.1.weight", "classifier.4.weight"}
+#: the convolutions of each block of torchvision's VGGs
+_VGGS = {**DEPTHS, 13: (2, 2, 2, 2, 2), 11: (1, 1, 2, 2, 2)}
+#: of torchvision's batch normalisation in VGGs
+_VGG_EPS = 1e-5
+
+
+def load_encoder(
+    weights: str | Path,
+    *,
+    pooling: str | None = None,
+    padding_mode: str | None = None,
+    preprocessing: str | None = None,
+    frame: bool = True,
+) -> nn.Module:
+    """An encoder with the weights of a file, whose network and layout are told by its keys; in evaluation mode.
+
+    These layouts are known: torchvision's vgg11 to vgg19 (of those with batch normalisation it is multiplied into the
+    convolutions), googlenet and inception_v3; Caffe's VGGs, which expect BGR from 0 to 255, as jcjohnson and Gatys
+    converted them; the normalised VGG-19 of AdaIN (Huang and Belongie 2017), whose first convolution prepares the
+    colours; Inception v3 as of the FID. Classifiers are left out.
+
+    torchvision's VGGs and Caffe's have the same keys but for the classifier: without it a file of Caffe's is known by
+    its name (vgg19-d01eb7cb.pth, vgg16-00b39a1b.pth, or one with "caffe" in it), and else must be told by
+    ``preprocessing``.
+
+    Args:
+        weights: a file of torch.save or safetensors; "default", a small VGG that ships with the package; or a name in
+            :data:`DOWNLOADS`, which is downloaded once into the cache of torch.hub and checked.
+        pooling, padding_mode, preprocessing: as the networks take them; None takes what the weights were trained with.
+        frame: whether zero padding that the weights were trained with stays if no padding_mode is given. False takes
+            "replicate" in its place: features at the edge are then like those of the middle, and what is painted by
+            them gets no frame. The encoder that ships has none in any case. Default True.
+
+    Raises:
+        OSError: the file cannot be read, or a download fails.
+        ValueError: it is no file of weights, or of no known layout; a key that is missing or of another shape, named.
+
+    >>> load_encoder("nowhere/vgg19.pth")
+    Traceback (most recent call last):
+    FileNotFoundError: [Errno 2] No such file or directory: 'nowhere/vgg19.pth'
+    """
+    if str(weights) in DOWNLOADS and not Path(weights).exists():
+        state = _download(str(weights), DOWNLOADS[str(weights)])
+    else:
+        state = read_weights(find_weights(weights, {"default": "default_encoder"}))
+    layout = find_layout(state, [*LAYOUTS, *_own_layout(state)], str(weights))
+    options = dict(layout.options)
+    if layout.build is VGG and _is_caffes(str(weights), state):
+        options["preprocessing"] = "caffe"
+    if not frame or str(weights) == "default":
+        options.setdefault("padding_mode", "replicate")
+    chosen = {"pooling": pooling, "padding_mode": padding_mode, "preprocessing": preprocessing}
+    network = layout.build(**options | {key: value for key, value in chosen.items() if value is not None})
+    load_layout(network, state, layout, f"{weights} ({layout.name})")
+    return network.eval().requires_grad_(False)
+
+
+def _download(name: str, url: str) -> dict[str, Tensor]:
+    """The weights at an address, from the cache of torch.hub where they are already.
+
+    Raises:
+        OSError: they cannot be downloaded; says from where, and where a file from elsewhere goes.
+    """
+    try:
+        return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+    except URLError as error:
+        place = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+        raise OSError(
+            f"{name}: cannot be downloaded from {url} ({error.reason}); put the file at {place}, or give its path as "
+            "weights"
+        ) from None
+
+
+def _own_layout(state: Mapping[str, Tensor]) -> list[Layout]:
+    """That of a VGG of any size as this package saves it, if the keys are such."""
+    blocks: dict[int, int] = {}
+    for key in state:
+        if match := re.fullmatch(r"conv(\d+)_(\d+)\.weight", key):
+            blocks[int(match[1])] = max(blocks.get(int(match[1]), 0), int(match[2]))
+    if not blocks or sorted(blocks) != list(range(1, len(blocks) + 1)):
+        return []
+    first = [state.get(f"conv{block}_1.weight", torch.empty(0)) for block in sorted(blocks)]
+    options: dict[str, Any] = {
+        "depth": [blocks[block] for block in sorted(blocks)],
+        "widths": [len(weight) for weight in first],
+    }
+    if "input.weight" not in state and options["widths"] == [64, 128, 256, 512, 512]:
+        plain: Callable[[str], str | None] = lambda key: None if key.startswith("input.") else key  # noqa: E731
+        return [Layout("Caffe's VGG as Gatys names it", VGG, options | {"preprocessing": "caffe"}, plain)]
+    return [Layout("imgops VGG", VGG, options, lambda key: key)] if all(options["widths"]) else []
+
+
+def _is_caffes(name: str, state: Mapping[str, Tensor]) -> bool:
+    """Whether a VGG's file is one that was converted from Caffe's, by its name or the places in its classifier."""
+    return bool(_CAFFE.search(Path(name).name)) or not _CAFFE_KEYS.isdisjoint(state)
+
+
+def _vgg_keys(depth: int, prefix: str, padded: bool, normed: bool = False) -> Callable[[str], str | None]:
+    """The convolutions' places in a sequence that also holds ReLUs, pools and, if ``padded``, paddings, if ``normed``,
+    batch normalisations."""
+    places: dict[str, int] = {}
+    at = 1 if padded else 0
+    for block, convolutions in enumerate(_VGGS[depth], 1):
+        for i in range(1, convolutions + 1):
+            places[f"conv{block}_{i}"] = at + padded
+            at += 2 + padded + normed
+        at += 1
+    if padded:
+        # the first of all is a convolution that prepares the colours
+        places["input"] = 0
+
+    def file_key(key: str) -> str | None:
+        layer, parameter = key.split(".")
+        return f"{prefix}{places[layer]}.{parameter}" if layer in places else None
+
+    return file_key
+
+
+def _has_norms(state: Mapping[str, Tensor]) -> bool:
+    return "features.1.running_mean" in state
+
+
+def _without_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A VGG's tensors with each batch normalisation multiplied into the convolution before it; where one of its tensors
+    is missing, so are those of the convolution."""
+    folded = dict(state)
+    for key, weight in state.items():
+        match = re.fullmatch(r"features\.(\d+)\.weight", key)
+        if match is None or weight.ndim != 4:
+            continue
+        conv, norm = f"features.{match[1]}", f"features.{int(match[1]) + 1}"
+        bias = folded.pop(f"{conv}.bias", None)
+        parts = [folded.pop(f"{norm}.{name}", None) for name in ("weight", "bias", "running_mean", "running_var")]
+        if bias is None or any(part is None for part in parts):
+            folded.pop(key)
+            continue
+        gain, shift, mean, variance = (part.double() for part in parts if part is not None)
+        gain = gain / (variance + _VGG_EPS).sqrt()
+        folded[key] = (weight.double() * gain[:, None, None, None]).to(weight.dtype)
+        folded[f"{conv}.bias"] = ((bias.double() - mean) * gain + shift).to(bias.dtype)
+    return folded
+
+
+def _googlenet_key(key: str) -> str | None:
+    return None if key.startswith("input.") else key.replace("inception_", "inception")
+
+
+def _inception_key(key: str) -> str | None:
+    if key.startswith("input."):
+        return None
+    # branches of one convolution have no number, those of several count from 1
+    key = re.sub(r"(branch1x1|Mixed_6a\.branch3x3)\.0\.", r"\1.", key).replace("branch_pool.1.", "branch_pool.")
+    return re.sub(r"\.(\d)\.(?:([ab])\.)?(?=conv|bn)", lambda m: f"_{int(m[1]) + 1}{m[2] or ''}.", key)
+
+
+LAYOUTS = (
+    *(
+        Layout(f"vgg{n}", VGG, {"depth": depth}, _vgg_keys(n, "features.", False), lambda state: not _has_norms(state))
+        for n, depth in _VGGS.items()
+    ),
+    *(
+        Layout(f"vgg{n}_bn", VGG, {"depth": depth}, _vgg_keys(n, "features.", False, True), _has_norms, _without_norms)
+        for n, depth in _VGGS.items()
+    ),
+    Layout(
+        "AdaIN's normalised vgg19",
+        VGG,
+        {"depth": 19, "padding_mode": "reflect", "ceil_mode": True},
+        _vgg_keys(19, "", True),
+    ),
+    Layout("googlenet", GoogLeNet, {}, _googlenet_key),
+    Layout(
+        "inception_v3 of the FID",
+        InceptionV3,
+        {"fid": True},
+        _inception_key,
+        lambda state: "fc.weight" in state and len(state["fc.weight"]) == 1008,
+    ),
+    Layout("inception_v3", InceptionV3, {}, _inception_key),
+)
