@@ -18,7 +18,7 @@ from imgops.data.video import VideoWriter, probe_video, read_frames
 from imgops.style import Transfer
 from tests.style_sources import options, write_sources
 from tests.test_cli import error, imgops
-from tests.test_video import UNEVEN, write_uneven
+from tests.videos import UNEVEN, write_uneven
 
 SUFFIXES = picture_suffixes()
 
