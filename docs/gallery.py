@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from imgops.data.colors import keep_colours
+from imgops.data.datasets.textures import procedural_texture
 from imgops.data.pictures import read_picture, resize_picture
-from imgops.data.textures import procedural_texture
+from imgops.data.pictures.colors import keep_colours
 from imgops.dream import DreamSettings, GuidedObjective, Objective, default_objectives, dream
 from imgops.models.encoders import load_encoder
 from imgops.style.optimization import optimize

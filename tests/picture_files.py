@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from imgops.data import ImageFolder, read_picture
-from imgops.data.crops import RandomCrops
+from imgops.data.datasets.crops import RandomCrops
 
 #: every way from a file to RGB in [0, 1], of a picture of 8 x 8 pixels: [3, 8, 8]
 READERS: dict[str, Callable[[Path], Tensor]] = {

@@ -12,8 +12,8 @@ import torch
 from PIL import Image, ImageSequence
 
 from imgops.cli._pictures import Reporter
-from imgops.data._formats import picture_suffixes
 from imgops.data.pictures import write_picture
+from imgops.data.pictures.formats import picture_suffixes
 from imgops.data.video import VideoWriter, probe_video, read_frames
 from imgops.style import Transfer
 from tests.style_sources import options, write_sources

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import imgops.data.colors
+import imgops.data.pictures.colors
 from imgops.data import (
     KEEP_COLOURS,
     keep_colours,
@@ -153,6 +153,6 @@ def test_dtypes_and_bad_input():
 
 
 def test_examples_run():
-    failed, tried = doctest.testmod(imgops.data.colors, extraglobs={"torch": torch})
+    failed, tried = doctest.testmod(imgops.data.pictures.colors, extraglobs={"torch": torch})
     assert tried
     assert failed == 0

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from imgops.data import DataError, write_picture
-from imgops.data.crops import RandomCrops
+from imgops.data.datasets.crops import RandomCrops
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from imgops.data.textures import procedural_texture
+from imgops.data.datasets.textures import procedural_texture
 from imgops.models.encoders.weights import load_encoder
 from imgops.models.weight_files import shipped
 from imgops.nn import Features

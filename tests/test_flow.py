@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-import imgops.data.flow
+import imgops.data.video.flow
 from imgops import displace
 from imgops.data import occlusion, optical_flow, read_picture, resize_picture, warp
 
@@ -141,6 +141,6 @@ def test_bad_input():
 
 
 def test_examples_run():
-    failed, tried = doctest.testmod(imgops.data.flow, extraglobs={"torch": torch})
+    failed, tried = doctest.testmod(imgops.data.video.flow, extraglobs={"torch": torch})
     assert tried
     assert failed == 0

@@ -95,8 +95,8 @@ def test_still_and_grey_gifs(tmp_path):
 
 def test_a_gif_needs_no_pyav_and_the_others_say_so(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    monkeypatch.delitem(sys.modules, "imgops.data._av", raising=False)
-    monkeypatch.delattr(imgops.data, "_av", raising=False)
+    monkeypatch.delitem(sys.modules, "imgops.data.video._av", raising=False)
+    monkeypatch.delattr(imgops.data.video, "_av", raising=False)
     assert len(list(read_frames(write(tmp_path / "a.gif", torch.rand(2, 3, 8, 8))))) == 2
     (tmp_path / "a.mp4").write_bytes(b"something")
     for call in (lambda p: VideoWriter(p, 25), read_frames, probe_video):
@@ -122,7 +122,7 @@ def test_animations_are_read_with_their_times(ending, tmp_path):
 
 
 def test_what_does_not_move(tmp_path):
-    from imgops.data._animation import count_frames
+    from imgops.data.video.animation import count_frames
 
     first, *rest = (Image.new("RGB", (20, 12), (60 * i, 0, 0)) for i in range(3))
     first.save(tmp_path / "pages.tif", save_all=True, append_images=rest)

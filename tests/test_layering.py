@@ -119,6 +119,12 @@ def test_an_arrow_that_runs_back_is_found(module, source):
     assert len(faults(tuple(module.split(".")), False, source)) == 1
 
 
+def test_single_pictures_need_no_video_and_no_data_set():
+    for path in (ROOT / "imgops" / "data" / "pictures").glob("*.py"):
+        for target in imports(path.read_text(), module_of(path) if path.stem == "__init__" else module_of(path)[:-1]):
+            assert target[:3] not in {("imgops", "data", other) for other in ("video", "datasets")}, path.name
+
+
 def loaded_by(code: str) -> set[str]:
     """Names of the modules in a fresh interpreter after ``code``."""
     code += "\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, features
 
 from imgops.data import DataError, ImageFolder, open_dataset
-from imgops.data.crops import RandomCrops
+from imgops.data.datasets.crops import RandomCrops
 from tests.test_cli import imgops
 
 
@@ -46,17 +46,17 @@ def test_what_pillow_cannot_open_is_left_out_aloud(name, tmp_path):
 
 
 def test_formats_that_this_pillow_lacks_are_left_out(tmp_path, monkeypatch):
-    from imgops.data import _formats
+    from imgops.data.pictures import formats
 
     for name in ("a.png", "a.webp", "a.jp2", "a.avif", "a.eps"):
         (tmp_path / name).write_bytes(png())
     monkeypatch.setattr(features, "check", lambda feature: feature not in ("webp", "jpg_2000", "avif"))
-    monkeypatch.setattr(_formats.EpsImagePlugin, "has_ghostscript", lambda: False)
-    _formats._decodes.cache_clear()
+    monkeypatch.setattr(formats.EpsImagePlugin, "has_ghostscript", lambda: False)
+    formats._decodes.cache_clear()
     try:
         dataset = ImageFolder(tmp_path, 8)
     finally:
-        _formats._decodes.cache_clear()
+        formats._decodes.cache_clear()
     assert dataset.names == ["a.png"]
     assert dataset.left_out == {".webp": 1, ".jp2": 1, ".avif": 1, ".eps": 1}
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import imgops.data
-import imgops.data.video
+import imgops.data.video.frames
 from imgops.data import VideoInfo, VideoWriter, is_video, probe_video, read_frames, read_video_settings
 from tests.videos import MOVIES, SETTINGS, difference, durations, moving, names, write, write_uneven
 
@@ -113,6 +113,6 @@ def test_times_are_carried_over(source, codec, ticks, name, tmp_path):
 
 
 def test_examples_run():
-    failed, tried = doctest.testmod(imgops.data.video)
+    failed, tried = doctest.testmod(imgops.data.video.frames)
     assert tried
     assert failed == 0

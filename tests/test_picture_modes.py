@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from imgops.data import DataError, ImageFolder, read_picture
-from imgops.data._images import to_channels
+from imgops.data.pictures.conversion import to_channels
 from tests.picture_files import SHORT, readers
 
 RAMP = np.linspace(0, 255, 64).round().reshape(8, 8)

@@ -71,11 +71,11 @@ def test_a_picture_larger_than_the_memory_is_refused_with_the_remedy(read, tmp_p
 def test_the_limit_follows_the_free_memory(tmp_path, monkeypatch):
     flat(tmp_path / "large.png", (4000, 3000))
     monkeypatch.delenv("IMGOPS_PICTURE_GB", raising=False)
-    monkeypatch.setattr("imgops.data._reading.free_memory", lambda: 10**8)
+    monkeypatch.setattr("imgops.data.pictures.decoding.free_memory", lambda: 10**8)
     with pytest.raises(DataError, match=r"large\.png: 4000 x 3000 pixels take 0\.4 GB of memory, and 0\.1 are free"):
         read_picture(tmp_path / "large.png")
     # nobody knows
-    monkeypatch.setattr("imgops.data._reading.free_memory", lambda: None)
+    monkeypatch.setattr("imgops.data.pictures.decoding.free_memory", lambda: None)
     assert read_picture(tmp_path / "large.png").pixels.shape == (3, 3000, 4000)
 
 
@@ -91,15 +91,15 @@ def test_a_jpeg_for_small_squares_is_decoded_small(tmp_path, monkeypatch):
     y, x = np.mgrid[:512, :768]
     image = Image.fromarray(np.stack([x / 3, y / 2, (x + y) / 5], -1).astype(np.uint8))
     image.save(tmp_path / "a.jpg", quality=98)
-    from imgops.data import _reading
+    from imgops.data.pictures import decoding
 
-    sizes, kept = [], _reading.upright
+    sizes, kept = [], decoding.upright
 
     def note(image, orientation):
         sizes.append(image.size)
         return kept(image, orientation)
 
-    monkeypatch.setattr(_reading, "upright", note)
+    monkeypatch.setattr(decoding, "upright", note)
     small = ImageFolder(tmp_path, 32)[0][0].float()
     assert sizes == [(96, 64)]
     whole = image.crop((128, 0, 640, 512)).resize((32, 32), Image.Resampling.LANCZOS)

@@ -11,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-import imgops.data.pictures
-import imgops.data.textures
+import imgops.data.datasets.textures
+import imgops.data.pictures.reading
+import imgops.data.pictures.resizing
 from imgops.data import DataError, read_picture, read_settings, resize_picture, write_picture
+from imgops.data.datasets.textures import procedural_texture
 from imgops.data.files import write_file
-from imgops.data.textures import procedural_texture
 
 X = torch.rand(3, 9, 14)
 SETTINGS = {"method": "optimize", "seed": 3, "style": "Größe.png", "weights": [1.5, 2]}
@@ -134,7 +135,9 @@ def test_textures():
             procedural_texture(*arguments)
 
 
-@pytest.mark.parametrize("module", [imgops.data.pictures, imgops.data.textures])
+@pytest.mark.parametrize(
+    "module", [imgops.data.pictures.reading, imgops.data.pictures.resizing, imgops.data.datasets.textures]
+)
 def test_examples_run(module):
     failed, tried = doctest.testmod(module, extraglobs={"torch": torch})
     assert tried

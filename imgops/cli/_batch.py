@@ -11,12 +11,12 @@ from pathlib import Path
 
 import typer
 
-from ..data._animation import count_frames
-from ..data._formats import picture_suffixes
-from ..data._listing import describe_left_out
+from ..data.datasets.listing import describe_left_out
 from ..data.pictures import Picture, read_picture, read_settings
-from ..data.samples import PREFIX
+from ..data.pictures.formats import picture_suffixes
+from ..data.pictures.samples import PREFIX
 from ..data.video import VIDEO_ENDINGS, WRITTEN_ENDINGS, is_moving, is_video, read_video_settings
+from ..data.video.animation import count_frames
 from ._pictures import check_picture_ending, is_folder
 
 #: what a source that cannot be used raises, or a result that cannot be written; ImportError for want of PyAV

@@ -18,9 +18,9 @@ from .. import __version__
 from .._device import choose_device
 from .._interrupts import interruptible
 from .._memory import OutOfMemory
-from ..data._formats import picture_suffixes
-from ..data.colors import is_grey
 from ..data.pictures import Picture, fill_hidden, resize_picture, write_picture
+from ..data.pictures.colors import is_grey
+from ..data.pictures.formats import picture_suffixes
 from ..data.video import is_video, probe_video
 from ..style.objective import resized
 from ..style.optimization import Progress, ratio_of, style_size

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._device import choose_device
 from .._interrupts import interruptible
-from ..data.crops import RandomCrops
+from ..data.datasets.crops import RandomCrops
 from ..models.encoders.vgg import VGG
 from ..models.encoders.weights import load_encoder
 from ..style.training import train_adain as run_adain

@@ -95,7 +95,7 @@ def _networks(styles: list[str], weights: str, given: Given) -> list[str]:
     there are no styles, or pictures alone."""
     if "weights" not in given:
         return styles
-    from ..data.samples import PREFIX
+    from ..data.pictures.samples import PREFIX
     from ..models.style.weights import load_transform_net
     from ..style.transfer import names_picture
 

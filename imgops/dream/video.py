@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..data.flow import occlusion, optical_flow, warp
+from ..data.video.flow import occlusion, optical_flow, warp
 from ._state import evaluating, working_picture
 from .gradient import Gradient
 from .objectives import GuidedObjective, Objective

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.colors import match_covariance
+from ..data.pictures.colors import match_covariance
 from ._state import evaluating, working_picture
 from .gradient import Gradient
 from .objectives import GuidedObjective, Objective, check_picture

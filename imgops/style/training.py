@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.crops import RandomCrops
+from ..data.datasets.crops import RandomCrops
 from ..data.pictures import resize_picture
 from ..models.encoders.vgg import VGG
 from ..models.style.adain_decoder import AdaINDecoder
@@ -43,7 +43,7 @@ def train_fast(
     Args:
         style: [3, H, W], RGB in [0, 1].
         data: what to paint meanwhile, a folder of pictures or ``samples:``; see
-            :class:`~imgops.data.crops.RandomCrops`.
+            :class:`~imgops.data.datasets.RandomCrops`.
         out: the network's file, .safetensors; ``out`` with ``.state`` appended holds what a resumed run needs, and may
             be removed when the network is done.
         encoder: a VGG, whose features the losses are on.
@@ -119,7 +119,7 @@ def train_adain(
     """Train a decoder for any style (Huang and Belongie 2017).
 
     Args:
-        contents, styles: folders of pictures or ``samples:``; see :class:`~imgops.data.crops.RandomCrops`.
+        contents, styles: folders of pictures or ``samples:``; see :class:`~imgops.data.datasets.RandomCrops`.
         encoder: a VGG of ``settings.block`` blocks at least, which the decoder is to mirror.
         settings: None takes :class:`AdaINTraining`'s defaults.
         out, resume, device, on_skip: as of :func:`train_fast`.

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from .._memory import OutOfMemory, naming_remedy
-from ..data._formats import picture_suffixes
-from ..data.colors import is_grey, keep_colours, keep_luma
 from ..data.pictures import resize_picture, resized_shape
-from ..data.samples import PREFIX
+from ..data.pictures.colors import is_grey, keep_colours, keep_luma
+from ..data.pictures.formats import picture_suffixes
+from ..data.pictures.samples import PREFIX
 from ..models.encoders.weights import load_encoder
 from ..models.style.adain_decoder import AdaINDecoder
 from ..models.style.transform_net import TransformNet

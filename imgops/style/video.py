@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ..data.flow import occlusion, optical_flow, warp
 from ..data.pictures import resize_picture
+from ..data.video.flow import occlusion, optical_flow, warp
 from .transfer import Transfer
 
 

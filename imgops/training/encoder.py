@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..data.samples import SAMPLE_SETS, load_sample
-from ..data.textures import procedural_texture
+from ..data.datasets.sample_set import SAMPLE_SETS
+from ..data.datasets.textures import procedural_texture
+from ..data.pictures.samples import load_sample
 from ..models.encoders.vgg import VGG
 from ..nn import Features
 from ..ops.gram_matrix import gram_matrix

@@ -11,7 +11,7 @@ import safetensors
 import torch
 import torch.nn.functional as F
 
-from imgops.data.crops import RandomCrops
+from imgops.data.datasets.crops import RandomCrops
 from imgops.models.encoders.vgg import VGG
 from imgops.models.style.weights import load_adain_decoder, load_transform_net
 from imgops.nn import Features

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from imgops.data.flow import occlusion, optical_flow, warp
 from imgops.data.pictures import resize_picture
+from imgops.data.video.flow import occlusion, optical_flow, warp
 from imgops.style import OptimizeSettings, Transfer, TransferSettings, stylize_frames
 from tests.style.test_optimization import picture
 

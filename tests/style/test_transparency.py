@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from imgops.data import fill_hidden, match_covariance, match_histogram
-from imgops.data.crops import RandomCrops
+from imgops.data.datasets.crops import RandomCrops
 from imgops.dream import GuidedObjective
 from imgops.models.encoders.vgg import VGG
 from imgops.models.style.adain_decoder import AdaINDecoder

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._errors import DataError, printable, reading
-from ._listing import describe_left_out, list_folder
-from .pictures import SAMPLES, fill_hidden, read_picture
-from .samples import PREFIX, load_sample
+from .._errors import DataError, printable, reading
+from ..pictures.reading import fill_hidden, read_picture
+from ..pictures.samples import PREFIX, SAMPLES, load_sample
+from .listing import describe_left_out, list_folder
 from .textures import procedural_texture
 
 #: number of procedural textures among the samples

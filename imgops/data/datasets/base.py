@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ._errors import printable
-from ._images import MODES
-from ._listing import describe_left_out
+from .._errors import printable
+from ..pictures.conversion import MODES
+from .listing import describe_left_out
 
 #: number of classes that a description names
 _CLASSES = 10

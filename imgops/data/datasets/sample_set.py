@@ -1,41 +1,24 @@
-"""Labelled random crops of the free pictures that come with scikit-image: something to train on, offline.
-
-| class | picture | source | licence |
-| --- | --- | --- | --- |
-| brick | ``skimage.data.brick`` | CC0Textures, Bricks25 | CC0 |
-| gravel | ``skimage.data.gravel`` | CC0Textures, Gravel04 | CC0 |
-| stars | ``skimage.data.hubble_deep_field`` | NASA, Hubble eXtreme Deep Field | public domain |
-| astronaut | ``skimage.data.astronaut`` | NASA, Eileen Collins | public domain |
-| camera | ``skimage.data.camera`` | Lav Varshney | CC0 |
-| cat | ``skimage.data.chelsea`` | Stefan van der Walt | CC0 |
-| coffee, wood | ``skimage.data.coffee`` | Rachel Michetti, courtesy of Pikolo Espresso Bar | CC0 |
-| retina | ``skimage.data.retina`` | Mikael Häggström, Wikimedia Commons | CC0 |
-| rocket | ``skimage.data.rocket`` | SpaceX | public domain |
-
-All of them are inside the scikit-image wheel: none is downloaded.
-"""
+"""Labeled random crops of the free pictures that come with scikit-image: something to train on, offline."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from ._dataset import ImageDataset
-from ._errors import DataError
-from ._images import to_channels, to_tensor
+from .._errors import DataError
+from ..pictures.conversion import to_channels, to_tensor
+from ..pictures.samples import PREFIX, open_sample
 from ._labels import label_source
+from .base import ImageDataset
 
-#: what a source starts with that names a sample set
-PREFIX = "samples:"
 #: how many crops of each picture a set has
 CROPS = 8192
 
 
-class Picture(NamedTuple):
+class SampleClass(NamedTuple):
     """A class of a set: its name, the function of ``skimage.data``, the side of a crop in its pixels, and the part
     (left, top, right, bottom) that crops are taken from; None is the whole picture."""
 
@@ -46,24 +29,24 @@ class Picture(NamedTuple):
 
 
 _TEXTURES = (
-    Picture("brick", "brick", 64),
-    Picture("gravel", "gravel", 64),
+    SampleClass("brick", "brick", 64),
+    SampleClass("gravel", "gravel", 64),
     # the vessels inside the round field of view
-    Picture("retina", "retina", 256, (300, 300, 1100, 1100)),
+    SampleClass("retina", "retina", 256, (300, 300, 1100, 1100)),
     # the table beside the saucer
-    Picture("wood", "coffee", 64, (484, 0, 600, 400)),
+    SampleClass("wood", "coffee", 64, (484, 0, 600, 400)),
 )
 #: the pictures of each set
-SAMPLE_SETS: dict[str, tuple[Picture, ...]] = {
+SAMPLE_SETS: dict[str, tuple[SampleClass, ...]] = {
     "textures": _TEXTURES,
     "pictures": (
-        Picture("astronaut", "astronaut", 256),
-        Picture("camera", "camera", 256),
-        Picture("cat", "chelsea", 256),
-        Picture("coffee", "coffee", 256),
-        Picture("retina", "retina", 512),
-        Picture("rocket", "rocket", 256),
-        Picture("stars", "hubble_deep_field", 256),
+        SampleClass("astronaut", "astronaut", 256),
+        SampleClass("camera", "camera", 256),
+        SampleClass("cat", "chelsea", 256),
+        SampleClass("coffee", "coffee", 256),
+        SampleClass("retina", "retina", 512),
+        SampleClass("rocket", "rocket", 256),
+        SampleClass("stars", "hubble_deep_field", 256),
     ),
 }
 
@@ -71,7 +54,7 @@ SAMPLE_SETS: dict[str, tuple[Picture, ...]] = {
 class SampleSet(ImageDataset):
     """Random square crops of a few pictures, one class a picture; the same for the same seed.
 
-    A crop has the picture's own side (:class:`Picture`), or ``resolution`` pixels where that is more, as far
+    A crop has the picture's own side (:class:`SampleClass`), or ``resolution`` pixels where that is more, as far
     as the picture reaches; it is then resized by Lanczos, so that any resolution works.
 
     Args:
@@ -105,7 +88,7 @@ class SampleSet(ImageDataset):
         if source == "folders":
             raise DataError(f"{PREFIX}{name}: a free set has no folders; it has its classes without --labels folders")
         self.pictures, self.seed = SAMPLE_SETS[name], seed
-        self._images = [to_channels(_load(p.function).crop(p.part), channels, p.function) for p in self.pictures]
+        self._images = [to_channels(open_sample(p.function).crop(p.part), channels, p.function) for p in self.pictures]
         if source == "file":
             self.labels = torch.arange(self.count) % len(self.pictures)
             self.class_names = tuple(p.name for p in self.pictures)
@@ -121,21 +104,3 @@ class SampleSet(ImageDataset):
         # a generator for each index: a crop depends on nothing but the seed and its place in the set
         left, top = np.random.default_rng((self.seed, index)).integers(0, np.subtract(image.size, side) + 1).tolist()
         return to_tensor(image, self.resolution, side, left, top)
-
-
-def load_sample(function: str) -> Tensor:
-    """A picture of ``skimage.data`` by the name of its function, uint8 [3, H, W], RGB.
-
-    Raises:
-        ImportError: scikit-image is not installed.
-    """
-    return torch.from_numpy(np.array(_load(function).convert("RGB"))).permute(2, 0, 1).contiguous()
-
-
-def _load(function: str) -> Image.Image:
-    try:
-        import skimage.data as pictures
-    except ImportError:
-        raise ImportError("the samples: sets need scikit-image; install it by: pip install scikit-image") from None
-    pixels: Any = getattr(pictures, function)()
-    return Image.fromarray(pixels)

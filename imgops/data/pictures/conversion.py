@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ._errors import DataError, decoding
+from .._errors import DataError, decoding
 from ._profiles import grey_table, to_srgb
 
 #: Pillow's mode for each number of channels that a network may have

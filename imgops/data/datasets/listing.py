@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ._errors import printable
-from ._formats import picture_suffixes
+from .._errors import printable
+from ..pictures.formats import picture_suffixes
 
 #: number of kinds of left-out files that a message names
 _SHOWN = 8

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .._settings import KEEP_COLOURS
+from ..._settings import KEEP_COLOURS
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 

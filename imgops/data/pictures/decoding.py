@@ -13,9 +13,9 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from .._memory import free_memory
-from ._errors import DataError, decoding
-from ._orientation import ignore_exif, read_orientation, upright
+from ..._memory import free_memory
+from .._errors import DataError, decoding
+from .orientation import ignore_exif, read_orientation, upright
 
 #: environment variable: how many GB of memory a picture may take, in place of all that is free
 LIMIT = "IMGOPS_PICTURE_GB"

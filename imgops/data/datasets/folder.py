@@ -14,21 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._dataset import ImageDataset
-from ._errors import DataError, decoding, reading
-from ._images import to_channels, to_tensor
+from .._errors import DataError, decoding, reading
+from ..pictures.conversion import to_channels, to_tensor
+from ..pictures.decoding import check_room, load_image
+from ..pictures.samples import PREFIX
 from ._labels import LABELS, Classes, folder_classes, label_source, parse_labels
-from ._listing import Listing, describe_left_out, list_folder, list_zip
-from ._reading import check_room, load_image
-from .samples import PREFIX, SampleSet
+from .base import ImageDataset
+from .listing import Listing, describe_left_out, list_folder, list_zip
+from .sample_set import SampleSet
 
 
 class ImageFolder(ImageDataset):
     """The pictures of a folder (with its subfolders, linked ones too) or of a zip, in the order of their names.
 
     Any format that Pillow decodes here, told by the ending of the name; ``left_out`` counts other files by their kind,
-    hidden ones and ``__MACOSX`` too, and :meth:`describe` says it. Each picture is turned upright, converted to sRGB
-    and ``channels`` (:func:`imgops.data._images.to_channels`), centre-cropped to a square and resized by Lanczos.
+    hidden ones and ``__MACOSX`` too, and :meth:`describe` names them. Each picture is turned upright, converted to sRGB
+    and ``channels`` (transparency is laid over white unless there are 4), cropped to its central square and resized by
+    Lanczos.
 
     Classes come from ``dataset.json`` at the root, or in the one folder below it that holds all pictures:
     ``{"labels": [["sub/a.png", 0], ...]}``, names relative to the table's folder (or to the root) with ``/``, classes
@@ -161,7 +163,7 @@ def open_dataset(
 
     Args:
         source: path of a folder or zip (:class:`ImageFolder`), or ``samples:textures`` and the like
-            (:class:`~imgops.data.samples.SampleSet`).
+            (:class:`~imgops.data.SampleSet`).
         resolution: side in pixels, a power of two.
         channels: 1, 3 or 4.
         mirror: double the set by flipping left to right.

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ._errors import DataError, decoding
-from ._images import to_channels
-from ._orientation import read_orientation, upright
-from ._reading import open_image
+from .._errors import DataError, decoding
+from ..pictures.conversion import to_channels
+from ..pictures.decoding import open_image
+from ..pictures.orientation import read_orientation, upright
 
 #: Pillow's names of the formats whose frames follow each other in time, by the endings of their files
 ANIMATIONS = {

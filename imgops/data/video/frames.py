@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._animation import ANIMATIONS, GifEncoder, animation_comment, animation_frames, animation_info, is_animation
-from ._errors import DataError
-from .files import naming, scrap_of
+from .._errors import DataError
+from ..files import naming, scrap_of
+from .animation import ANIMATIONS, GifEncoder, animation_comment, animation_frames, animation_info, is_animation
 
 #: endings of the videos that are read, and of those that are written; GIF needs only Pillow, the others need PyAV
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")

@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ._errors import DataError
-from ._listing import plain_name
+from .._errors import DataError
+from .listing import plain_name
 
 #: the file with the table
 LABELS = "dataset.json"

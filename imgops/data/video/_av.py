@@ -12,7 +12,7 @@ from typing import Any
 import av
 import numpy as np
 
-from ._errors import DataError
+from .._errors import DataError
 
 #: FFmpeg's name of each container, and the encoder of its pictures
 _CONTAINERS = {

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ops.displace import displace
-from .pictures import resize_picture
+from ...ops.displace import displace
+from ..pictures.resizing import resize_picture
 
 #: luma of R, G, B (ITU-R BT.601)
 _LUMA = (0.299, 0.587, 0.114)
