@@ -17,10 +17,10 @@ from imgops.data.pictures import read_picture, resize_picture
 from imgops.data.pictures.colors import keep_colours
 from imgops.dream import DreamSettings, GuidedObjective, Objective, default_objectives, dream
 from imgops.models.encoders import load_encoder
+from imgops.style.encoder_training import random_network, sources
 from imgops.style.optimization import optimize
 from imgops.style.settings import OptimizeSettings
 from imgops.style.transfer import Transfer, TransferSettings
-from imgops.training.encoder import random_network, sources
 
 FOLDER = Path(__file__).parent / "gallery"
 SIZE = 256

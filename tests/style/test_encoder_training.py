@@ -12,7 +12,7 @@ from imgops.data.datasets.textures import procedural_texture
 from imgops.models.encoders.weights import load_encoder
 from imgops.models.weight_files import shipped
 from imgops.nn import Features
-from imgops.training import encoder
+from imgops.style import encoder_training as encoder
 
 
 @pytest.fixture

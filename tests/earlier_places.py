@@ -1,0 +1,14 @@
+"""Modules that have moved, whose earlier place passes their names on."""
+
+#: for each earlier place, the modules that have the names
+MOVED = {
+    "imgops.models.adain_decoder": ["imgops.models.style.adain_decoder"],
+    "imgops.models.googlenet": ["imgops.models.encoders.googlenet"],
+    "imgops.models.inception_v3": ["imgops.models.encoders.inception_v3"],
+    "imgops.models.style_weights": ["imgops.models.style.weights"],
+    "imgops.models.tiling": ["imgops.models.encoders.tiling"],
+    "imgops.models.transform_net": ["imgops.models.style.transform_net"],
+    "imgops.models.vgg": ["imgops.models.encoders.vgg"],
+    "imgops.models.weights": ["imgops.models.encoders.weights", "imgops.models.weight_files"],
+    "imgops.training.encoder": ["imgops.style.encoder_training"],
+}
