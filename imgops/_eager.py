@@ -52,10 +52,10 @@ def upfirdn2d(x: Tensor, f: Tensor, up: int, down: int, padding: Sequence[int], 
 
 
 def convolution(
-    x: Tensor, weight: Tensor, up: int, down: int, padding: int, f: Tensor | None, groups: int = 1
+    x: Tensor, weight: Tensor, up: int, down: int, padding: int, resample_filter: Tensor | None, groups: int = 1
 ) -> Tensor:
-    """A convolution with a low-pass filter after up-sampling or before down-sampling; f has 4 x 4 taps, up is 2."""
-    kernel = weight.shape[-1]
+    """A convolution with a low-pass filter of 4 x 4 taps after up-sampling, which is by 2, or before down-sampling."""
+    kernel, f = weight.shape[-1], resample_filter
     if up > 1 and f is not None:
         o, i = weight.shape[0] // groups, weight.shape[1]
         shape = (groups * i, o, kernel, kernel)

@@ -3,12 +3,13 @@
 ``python -m benchmarks.gpu.resources`` runs Triton's launchers on representative inputs with each launch turned into a
 compilation: exactly what a GPU of the target would run, the same specialisation of arguments, the same configuration.
 It disassembles these kernels and those of the CUDA extension, and writes build/gpu_resources.json, or with ``--record``
-the one in benchmarks/results.
+the one in benchmarks/results. What is launched stands in the fact sheets.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -26,12 +27,11 @@ os.environ.pop("TRITON_INTERPRET", None)
 
 import torch
 import triton
-from imgops.kernels import adain, bias_act, filtered_lrelu, fused_conv2d, gram_matrix, grid_sample, upfirdn2d
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
 from imgops import _backend
-from imgops._epilogue import Epilogue
+from tests.op_specs import SHEETS
 
 from ..record import BUILD, RESULTS, add_out
 
@@ -43,7 +43,6 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-LRELU = ("lrelu", 0.2, 2**0.5, 256.0)
 #: of the CUDA extension as it is built unless TORCH_CUDA_ARCH_LIST says otherwise
 CUDA_TARGETS = ("sm_80", "sm_90", "sm_100")
 #: instructions that move global memory: what they do, and how much at once
@@ -55,8 +54,8 @@ SASS_INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.
 MATRIX_INSTRUCTION = re.compile(r"\b(wgmma|tcgen05)\.mma|\bmma\.sync|\bv_mfma_")
 
 
-class Launch(NamedTuple):
-    """One launch: the launcher's problem, the kernel, its programs, and the values of its largest tensor."""
+class Compiled(NamedTuple):
+    """One launch, compiled: the launcher's problem, the kernel, its programs, and the values of its largest tensor."""
 
     problem: str
     kernel: Any
@@ -90,119 +89,14 @@ def deterministic(call: Callable[[], Any]) -> Any:
 
 
 def launches(dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """(name, call of a launcher) for shapes of StyleGAN2 and 3 and of VGG's features; the memory is never read."""
-
-    def image(n: int, c: int, h: int, w: int, last: bool) -> Tensor:
-        form = torch.channels_last if last else torch.contiguous_format
-        return torch.empty([n, c, h, w], dtype=dtype, memory_format=form)
-
-    b, scale, noise = torch.empty(128), torch.empty(16, 128), torch.empty(16, 1, 128, 128)
-    square, long, large = torch.empty(4, 4), torch.empty(12), torch.empty(8, 8)
-    longer, radial = torch.empty(24), torch.empty(12, 12)
-    weight, to_rgb = torch.empty(128, 128, 3, 3, dtype=dtype), torch.empty(3, 128, 1, 1, dtype=dtype)
-    deep, deep_weight = torch.empty(32, 512), torch.empty(512, 512, 3, 3, dtype=dtype)
-    one, two, no_padding = (1, 1), (2, 2), (0, 0, 0, 0)
-    for last in (False, True):
-        layout = "channels-last" if last else "planar"
-        x, grown, small = image(16, 128, 128, 128, last), image(16, 128, 129, 129, last), image(32, 512, 4, 4, last)
-
-        def backward(act: Sequence[Any], from_input: bool, x: Tensor = x) -> Any:
-            given = (x, None) if from_input else (None, x)
-            return bias_act.bias_act_backward(x, *given, 1, b, scale, noise, *act, True, from_input, True)
-
-        def resample(f: Tensor | None, up: Any, down: Any, pad: Any, x: Tensor = x) -> Any:
-            return upfirdn2d.upfirdn2d(x, f, up, down, pad, False, 1.0)
-
-        def warp_backward(displaced: bool, x: Tensor = x) -> Any:
-            positions = torch.empty([16, 2, 128, 128] if displaced else [16, 128, 128, 2])
-            return grid_sample.grid_sample_backward(x, x, positions, x.shape, displaced, "border", (0, 0), True, True)
-
-        yield (
-            f"grid_sample, {layout}",
-            partial(grid_sample.grid_sample, x, torch.empty(16, 128, 128, 2), False, "zeros", (0, 0)),
-        )
-        yield (
-            f"displace, {layout}",
-            partial(grid_sample.grid_sample, x, torch.empty(16, 2, 128, 128), True, "reflection", (0, 0)),
-        )
-        yield f"grid_sample_backward, {layout}", partial(warp_backward, False)
-        yield f"displace_backward, {layout}", partial(warp_backward, True)
-        yield f"displace_backward, deterministic, {layout}", partial(deterministic, partial(warp_backward, True))
-        for c, side in ((512, 16), (128, 128), (64, 512)):
-            planes, of_planes, size = image(8, c, side, side, last), torch.empty(8, c), f"{side}x{side}"
-            yield f"mean_std of {size}, {layout}", partial(adain.mean_std, planes, 1e-5, True)
-            yield (
-                f"adaptive_instance_norm of {size}, {layout}",
-                partial(adain.adaptive_instance_norm, planes, of_planes, of_planes, 1e-5, True),
-            )
-            yield (
-                f"adaptive_instance_norm_backward of {size}, {layout}",
-                partial(adain.adaptive_instance_norm_backward, planes, planes, of_planes, 1e-5, True),
-            )
-        yield f"bias_act, {layout}", partial(bias_act.bias_act, x, 1, b, scale, noise, *LRELU)
-        yield f"bias_act_backward from x, {layout}", partial(backward, ("swish", 0.0, 2**0.5, 256.0), True)
-        yield f"bias_act_backward from y, {layout}", partial(backward, LRELU, False)
-        yield f"upfirdn2d up 2, 4x4, {layout}", partial(resample, square, two, one, (2, 1, 2, 1))
-        yield f"upfirdn2d down 2, 4x4, {layout}", partial(resample, square, one, two, (1, 1, 1, 1))
-        yield f"upfirdn2d up 2, 12 separable, {layout}", partial(resample, long, two, one, (6, 5, 6, 5))
-        yield f"upfirdn2d down 2, 12 separable, {layout}", partial(resample, long, one, two, (5, 5, 5, 5))
-        yield f"upfirdn2d 8x8, {layout}", partial(resample, large, one, one, (4, 3, 4, 3))
-        yield (
-            f"upfirdn2d_bias_act 4x4, {layout}",
-            partial(
-                upfirdn2d.upfirdn2d_bias_act,
-                grown, square, one, one, (1, 1, 1, 1), False, 4.0, b, scale, noise, *LRELU, True,
-            ),
-        )  # fmt: skip
-        for name, up, down, fu, fd in (
-            ("up 2, down 2", 2, 2, long, long),
-            ("up 4, down 2", 4, 2, longer, long),
-            ("up 2, down 4", 2, 4, long, longer),
-            ("up 2, down 2 by 12x12", 2, 2, long, radial),
-        ):
-            act = (2**0.5, 0.2, 256.0, False, True)
-            yield (
-                f"filtered_lrelu {name}, {layout}",
-                partial(filtered_lrelu.filtered_lrelu, x, fu, fd, b, up, down, (9, 8, 9, 8), *act),
-            )
-        codes = torch.empty([16, 128, 66, 262], dtype=torch.uint8)
-        yield (
-            f"filtered_lrelu_slopes up 2, down 2, {layout}",
-            partial(
-                filtered_lrelu.filtered_lrelu_slopes,
-                x, codes.contiguous(memory_format=torch.channels_last) if last else codes, long, long, 2, 2,
-                (9, 8, 9, 8), no_padding, False, 4.0, 1.0, 2**0.5, 0.2,
-            ),
-        )  # fmt: skip
-        yield (
-            f"conv2d 3x3, {layout}",
-            partial(fused_conv2d.fused_conv2d, x, weight, scale, 1, (1, 1, 1, 1), 1, b, scale, noise, *LRELU, True),
-        )
-        yield (
-            f"conv2d 3x3 of 4x4 images, {layout}",
-            partial(
-                fused_conv2d.fused_conv2d,
-                small, deep_weight, deep, 1, (1, 1, 1, 1), 1,
-                torch.empty(512), deep, torch.empty(32, 1, 4, 4), *LRELU, True,
-            ),
-        )  # fmt: skip
-        yield (
-            f"conv2d 1x1 to RGB, {layout}",
-            partial(fused_conv2d.fused_conv2d, x, to_rgb, scale, 1, no_padding, 1, *Epilogue(torch.empty(3)), False),
-        )
-        yield (
-            f"conv2d 3x3 transposed, {layout}",
-            partial(fused_conv2d.fused_conv2d, x, weight, scale, 1, no_padding, 2, *Epilogue(), False),
-        )
-        features, few, products = image(1, 512, 32, 32, last), image(1, 64, 256, 256, last), torch.empty(1, 512, 512)
-        mean = torch.empty(1, 512)
-        yield f"gram_matrix, {layout}", partial(gram_matrix.gram_matrix, features, "none")
-        yield f"gram_matrix of 64 channels, {layout}", partial(gram_matrix.gram_matrix, few, "none")
-        yield f"gram_matrix less a mean, {layout}", partial(gram_matrix.feature_statistics, features)
-        yield f"mix_channels, {layout}", partial(gram_matrix.mix_channels, features, products, mean, mean)
+    """(name, call of a launcher) of every fact sheet, in both memory formats."""
+    for last, sheet in itertools.product((False, True), SHEETS.values()):
+        for launch in sheet.launches(dtype, last):
+            call = partial(deterministic, launch) if launch.deterministic else launch
+            yield f"{launch.name}, {'channels-last' if last else 'planar'}", call
 
 
-def compile_all(target: str, dtypes: Sequence[str], pattern: str = "") -> Iterator[Launch]:
+def compile_all(target: str, dtypes: Sequence[str], pattern: str = "") -> Iterator[Compiled]:
     """Every launch for the target whose problem the pattern finds, compiled."""
     compiled: list[tuple[Any, int, int]] = []
 
@@ -222,13 +116,13 @@ def compile_all(target: str, dtypes: Sequence[str], pattern: str = "") -> Iterat
                     continue
                 call()
                 for made in compiled:
-                    yield Launch(f"{name}, {dtype}", *made)
+                    yield Compiled(f"{name}, {dtype}", *made)
                 compiled.clear()
     finally:
         triton.JITFunction.run, torch.version.hip = original, hip
 
 
-def resources(launch: Launch) -> dict[str, int]:
+def resources(launch: Compiled) -> dict[str, int]:
     """What a launch of Triton's takes of the GPU.
 
     ``spills`` counts bytes of stack and local memory on NVIDIA, where what registers do not hold goes; vector registers
@@ -327,10 +221,27 @@ def cuda_resources(target: str) -> dict[str, dict[str, int]]:
     return dict(sorted(zip(short, found.values(), strict=True)))
 
 
+def merged(report: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """The report with the launches of the part, which replace those of the same names.
+
+    Raises:
+        ValueError: another version of Triton compiled the report.
+    """
+    if report["triton"] != part["triton"]:
+        raise ValueError(f"Triton {report['triton']} compiled the report; with {part['triton']}, record all of it anew")
+    kernels = {target: {**report["kernels"].get(target, {}), **found} for target, found in part["kernels"].items()}
+    return {**report, "kernels": {**report["kernels"], **kernels}}
+
+
 def main() -> None:
-    """Write the report; given TARGETS, DTYPES and a PATTERN of Triton's launches, print that part of it."""
+    """Write the report; given TARGETS, DTYPES and a PATTERN of launches, print that part, or put it into ``--out``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.resources", description="What GPU kernels take.")
-    parser.add_argument("part", nargs="*", metavar="TARGETS DTYPES PATTERN", help="print this part; write nothing")
+    parser.add_argument(
+        "part",
+        nargs="*",
+        metavar="TARGETS DTYPES PATTERN",
+        help="print this part, or replace it in a report that is named",
+    )
     add_out(parser, REPORT, "build/gpu_resources.json")
     options = parser.parse_args()
     part, out = options.part, options.out or BUILD / REPORT.name
@@ -347,10 +258,13 @@ def main() -> None:
     with ProcessPoolExecutor(min(len(targets), os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
         found = pool.map(triton_resources, targets, [dtypes] * len(targets), [pattern] * len(targets))
         report["kernels"] = dict(zip(targets, found, strict=True))
-    if part:
+    if part and options.out is None:
         print(json.dumps(report, indent=1))
         return
-    report["cuda"] = {target: cuda_resources(target) for target in CUDA_TARGETS}
+    if part:
+        report = merged(json.loads(out.read_text()), report)
+    else:
+        report["cuda"] = {target: cuda_resources(target) for target in CUDA_TARGETS}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n")
     print(f"{out}: written")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +25,8 @@ ONE_ROUNDING = {torch.float64: 1e-12, torch.float32: 4e-6, torch.float16: 2e-3, 
 #: a rounding at each pass, or sums of many terms
 SEVERAL_ROUNDINGS = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 
+#: of cases
+HALF, SINGLE = torch.float16, torch.float32
 #: channels of the pictures that graphs with open sizes take
 CHANNELS = 4
 #: forms that have no gradient
@@ -102,6 +105,24 @@ class Case:
         return f"{self.op}/{self.name}"
 
 
+class Launch(NamedTuple):
+    """A call of a Triton launcher, which resource reports compile for every GPU without one; its memory is never read.
+
+    ``launcher`` is "module.function" of kernels/. ``deterministic``: whether PyTorch is to be so. ``tested``: whether
+    tests compile it anew; one launch of each kernel and mode is enough.
+    """
+
+    name: str
+    launcher: str
+    arguments: tuple[Any, ...]
+    deterministic: bool = False
+    tested: bool = True
+
+    def __call__(self) -> Any:
+        module, _, function = self.launcher.partition(".")
+        return getattr(import_module(f"imgops.kernels.{module}"), function)(*self.arguments)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A row of ``make bench``: a named problem, and the forms that solve it, by name, "imgops" among them.
@@ -146,6 +167,8 @@ class Sheet:
     problems: Callable[[bool], Iterator[Problem]]
     #: what is timed on a GPU; of a dry run tiny shapes
     cases: Callable[[bool], list[Case]]
+    #: launches of its Triton kernels, by the dtype of images and whether they are channels-last
+    launches: Callable[[torch.dtype, bool], Iterator[Launch]]
     #: the rows of ``make bench``
     comparisons: Callable[[], list[Comparison]]
     #: arguments of each registered op of this op's file, as "op" or "op: variant"
@@ -171,6 +194,27 @@ def image(shape: Shape, dtype: torch.dtype, device: str | torch.device, channels
     """Random values, rounded to the dtype."""
     x = torch.randn(shape, device=device).to(dtype)
     return x.contiguous(memory_format=torch.channels_last) if channels_last else x
+
+
+def of_shapes(shapes: Sequence[Shape], make: Callable[..., Made]) -> Callable[[bool], Iterator[Problem]]:
+    """Problems that differ in their shape, which ``make`` takes before what that of a problem takes."""
+
+    def problems(dry: bool) -> Iterator[Problem]:
+        for shape in shapes[: 1 if dry else None]:
+            yield Problem(str(shape), partial(make, shape))
+
+    return problems
+
+
+def unread(shape: Shape, dtype: torch.dtype, channels_last: bool) -> Tensor:
+    """An image for a launch, whose memory nothing reads."""
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, memory_format=form)
+
+
+def no_launches(dtype: torch.dtype, channels_last: bool) -> Iterator[Launch]:
+    """Of an op whose kernels are those of others."""
+    yield from ()
 
 
 def values(*shape: int) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,25 +11,8 @@ from torch import Tensor, nn
 
 import imgops
 
+from . import _sheet as s
 from ._random import Pick, RandomCall, random_image, strided
-from ._sheet import (
-    SEVERAL_ROUNDINGS,
-    Call,
-    Called,
-    Case,
-    Comparison,
-    Form,
-    Kwargs,
-    Made,
-    Problem,
-    Shape,
-    Sheet,
-    both,
-    forward,
-    image,
-    label,
-    values,
-)
 from .bias_act import PLANES
 
 #: planes of one block, and of several
@@ -67,88 +49,93 @@ def eager_instance_norm(content: Tensor, style: Tensor) -> Tensor:
     return F.instance_norm(content, eps=1e-5) * style_std + style_mean
 
 
-def _problem(shape: Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
-    style = image((*shape[:2], 6, 7), dtype, device) * 2 + 1
-    return [image(shape, dtype, device), style], lambda backend, x, style: imgops.adain(x, style, impl=backend)
+def _problem(shape: s.Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> s.Made:
+    style = s.image((*shape[:2], 6, 7), dtype, device) * 2 + 1
+    return [s.image(shape, dtype, device), style], lambda backend, x, style: imgops.adain(x, style, impl=backend)
 
 
-def _problems(dry: bool) -> Iterator[Problem]:
-    for shape in NORMALISED[: 1 if dry else None]:
-        yield Problem(str(shape), partial(_problem, shape))
-
-
-def _case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> Case:
+def _case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> s.Case:
     """The features of a content with the statistics of a style's of the same size."""
 
-    def make(device: torch.device) -> Kwargs:
-        return {name: image(shape, dtype, device, channels_last) for name in ("content", "style")}
+    def make(device: torch.device) -> s.Kwargs:
+        return {name: s.image(shape, dtype, device, channels_last) for name in ("content", "style")}
 
     size = math.prod(shape) * dtype.itemsize
     # forward: content, style, y; backward: dy, content, style and two gradients
-    name = label(shape, dtype, channels_last)
-    return Case("adain", name, make, ("content", "style"), (3 * size, 8 * size), (0, 0), dtype)
+    name = s.label(shape, dtype, channels_last)
+    return s.Case("adain", name, make, ("content", "style"), (3 * size, 8 * size), (0, 0), dtype)
 
 
-def _cases(dry: bool) -> list[Case]:
-    half, single = torch.float16, torch.float32
+def _cases(dry: bool) -> list[s.Case]:
     if dry:
-        return [_case((1, 2, 6, 6), single)]
+        return [_case((1, 2, 6, 6), s.SINGLE)]
     return [
-        _case((8, 512, 64, 64), single),
-        _case((8, 512, 64, 64), half),
-        _case((8, 512, 64, 64), half, channels_last=True),
-        _case((8, 64, 512, 512), half),
+        _case((8, 512, 64, 64), s.SINGLE),
+        _case((8, 512, 64, 64), s.HALF),
+        _case((8, 512, 64, 64), s.HALF, channels_last=True),
+        _case((8, 64, 512, 512), s.HALF),
     ]
 
 
 #: of make bench: relu4_1 of a picture of 512 x 512, with half of its channels
 FEATURES = (4, 256, 64, 64)
-FORMS: dict[str, Form] = {"eager": eager, "eager instance_norm": eager_instance_norm}
+FORMS: dict[str, s.Form] = {"eager": eager, "eager instance_norm": eager_instance_norm}
 
 
 def compare(
-    op: str, forms: dict[str, Form], layout: str, kwargs: Kwargs, names: tuple[str, ...], goals: tuple = (None, None)
-) -> list[Comparison]:
+    op: str,
+    forms: dict[str, s.Form],
+    layout: str,
+    kwargs: s.Kwargs,
+    names: tuple[str, ...],
+    goals: tuple = (None, None),
+) -> list[s.Comparison]:
     """The rows of a normalisation in one layout; instance_norm's variance is biased, 1.2e-4 apart at 4096 pixels."""
     name = f"4x256x64x64 {layout}"
     return [
-        Comparison(op, f"{name} forward", forward(forms, kwargs), *goals, tolerance=2e-4),
-        Comparison(op, f"{name} forward+backward", both(forms, kwargs, names), tolerance=2e-4),
+        s.Comparison(op, f"{name} forward", s.forward(forms, kwargs), *goals, tolerance=2e-4),
+        s.Comparison(op, f"{name} forward+backward", s.both(forms, kwargs, names), tolerance=2e-4),
     ]
 
 
-def _comparisons() -> list[Comparison]:
-    rows: list[Comparison] = []
+def _comparisons() -> list[s.Comparison]:
+    rows: list[s.Comparison] = []
     for layout, goals in (("nchw", (6.0, 12.0)), ("nhwc", (None, None))):
-        kwargs = {name: image(FEATURES, torch.float32, "cpu", layout == "nhwc") for name in ("content", "style")}
+        kwargs = {name: s.image(FEATURES, torch.float32, "cpu", layout == "nhwc") for name in ("content", "style")}
         rows += compare("adain", {"imgops": imgops.adain, **FORMS}, layout, kwargs, ("content", "style"), goals)
     return rows
 
 
 def _pictures() -> dict[str, nn.Module]:
-    return {"adain": Called(lambda x: imgops.adain(x, 2 * x[:, :, 1:].contiguous()))}
+    return {"adain": s.Called(lambda x: imgops.adain(x, 2 * x[:, :, 1:].contiguous()))}
 
 
 def _run(impl: str, content: Tensor, style: Tensor) -> Tensor:
     return imgops.adain(content, style, impl=impl)
 
 
-SHEET = Sheet(
+#: the fewest and the most pixels in a plane of VGG's, and between
+LAUNCH_SHAPES = [(8, 512, 16, 16), (8, 128, 128, 128), (8, 64, 512, 512)]
+
+
+def _launches(dtype: torch.dtype, channels_last: bool) -> Iterator[s.Launch]:
+    for shape in LAUNCH_SHAPES:
+        x, name = s.unread(shape, dtype, channels_last), f"mean_std of {shape[2]}x{shape[3]}"
+        yield s.Launch(name, "adain.mean_std", (x, 1e-5, True), tested=False)
+
+
+SHEET = s.Sheet(
     calls={
-        "adain": Call(
+        "adain": s.Call(
             _run,
             {"content": "NCHW", "style": "1CWH"},
             {"N": 2, "C": 2, "H": 3, "W": 2},
             frozenset({"content", "style"}),
         )
     },
-    sized={"adain": Call(_run, {"content": "NCHW", "style": "NCOO"}, {})},
-    random=_random,
-    forms=FORMS,
-    pictures=_pictures,
-    problems=_problems,
-    cases=_cases,
-    comparisons=_comparisons,
-    schemas={"mean_std": lambda: (values(2, 2, 3, 2), 1e-5, True)},
-    tolerance=SEVERAL_ROUNDINGS,
-)
+    sized={"adain": s.Call(_run, {"content": "NCHW", "style": "NCOO"}, {})},
+    random=_random, forms=FORMS, pictures=_pictures, cases=_cases, launches=_launches, comparisons=_comparisons,
+    problems=s.of_shapes(NORMALISED, _problem),
+    schemas={"mean_std": lambda: (s.values(2, 2, 3, 2), 1e-5, True)},
+    tolerance=s.SEVERAL_ROUNDINGS,
+)  # fmt: skip

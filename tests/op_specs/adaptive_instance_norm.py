@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,24 +11,9 @@ from torch import Tensor, nn
 
 import imgops
 
+from . import _sheet as s
 from ._random import Pick, RandomCall, random_image, strided
-from ._sheet import (
-    SEVERAL_ROUNDINGS,
-    Call,
-    Called,
-    Case,
-    Comparison,
-    Form,
-    Kwargs,
-    Made,
-    Problem,
-    Shape,
-    Sheet,
-    image,
-    label,
-    values,
-)
-from .adain import FEATURES, NORMALISED, compare
+from .adain import FEATURES, LAUNCH_SHAPES, NORMALISED, compare
 
 
 def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
@@ -57,79 +41,78 @@ def eager_instance_norm(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     return _affine(F.instance_norm(x, eps=1e-8), scale, bias)
 
 
-def _problem(shape: Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
+def _problem(shape: s.Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> s.Made:
     def call(backend: str, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
         return imgops.adaptive_instance_norm(x, scale, bias, impl=backend)
 
     of_planes = (torch.randn(shape[:2], device=device, dtype=acc_dtype) for _ in range(2))
-    return [image(shape, dtype, device), *of_planes], call
+    return [s.image(shape, dtype, device), *of_planes], call
 
 
-def _problems(dry: bool) -> Iterator[Problem]:
-    for shape in NORMALISED[: 1 if dry else None]:
-        yield Problem(str(shape), partial(_problem, shape))
-
-
-def _case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> Case:
+def _case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> s.Case:
     """StyleGAN1's normalisation, with a scale and a bias per plane."""
 
-    def make(device: torch.device) -> Kwargs:
+    def make(device: torch.device) -> s.Kwargs:
         of_planes = {name: torch.randn(shape[:2], device=device) for name in ("scale", "bias")}
-        return {"x": image(shape, dtype, device, channels_last), **of_planes}
+        return {"x": s.image(shape, dtype, device, channels_last), **of_planes}
 
     size = math.prod(shape) * dtype.itemsize
     # forward: x, y; backward: dy, x, dx
-    name, gradients = label(shape, dtype, channels_last), ("x", "scale", "bias")
-    return Case("adaptive_instance_norm", name, make, gradients, (2 * size, 5 * size), (0, 0), dtype)
+    name, gradients = s.label(shape, dtype, channels_last), ("x", "scale", "bias")
+    return s.Case("adaptive_instance_norm", name, make, gradients, (2 * size, 5 * size), (0, 0), dtype)
 
 
-def _cases(dry: bool) -> list[Case]:
-    half = torch.float16
+def _cases(dry: bool) -> list[s.Case]:
     if dry:
-        return [_case((1, 2, 6, 6), torch.float32)]
-    return [_case((16, 128, 128, 128), half), _case((4, 32, 1024, 1024), half, channels_last=True)]
+        return [_case((1, 2, 6, 6), s.SINGLE)]
+    return [_case((16, 128, 128, 128), s.HALF), _case((4, 32, 1024, 1024), s.HALF, channels_last=True)]
 
 
-FORMS: dict[str, Form] = {"eager": eager, "eager instance_norm": eager_instance_norm}
+FORMS: dict[str, s.Form] = {"eager": eager, "eager instance_norm": eager_instance_norm}
 
 
-def _comparisons() -> list[Comparison]:
-    rows: list[Comparison] = []
+def _comparisons() -> list[s.Comparison]:
+    rows: list[s.Comparison] = []
     forms = {"imgops": imgops.adaptive_instance_norm, **FORMS}
     for layout in ("nchw", "nhwc"):
         of_planes = {name: torch.randn(FEATURES[:2]) for name in ("scale", "bias")}
-        kwargs = {"x": image(FEATURES, torch.float32, "cpu", layout == "nhwc"), **of_planes}
+        kwargs = {"x": s.image(FEATURES, torch.float32, "cpu", layout == "nhwc"), **of_planes}
         rows += compare("adaptive_instance_norm", forms, layout, kwargs, ("x", "scale", "bias"))
     return rows
 
 
 def _pictures() -> dict[str, nn.Module]:
     bias = torch.randn(1, 4)
-    return {"adaptive_instance_norm": Called(lambda x, b: imgops.adaptive_instance_norm(x, b, b), b=bias)}
+    return {"adaptive_instance_norm": s.Called(lambda x, b: imgops.adaptive_instance_norm(x, b, b), b=bias)}
 
 
 def _run(impl: str, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     return imgops.adaptive_instance_norm(x, scale, bias, impl=impl)
 
 
-SHEET = Sheet(
+def _launches(dtype: torch.dtype, channels_last: bool) -> Iterator[s.Launch]:
+    op = "adaptive_instance_norm"
+    for shape in LAUNCH_SHAPES:
+        x, of_planes, size = s.unread(shape, dtype, channels_last), torch.empty(shape[:2]), f"{shape[2]}x{shape[3]}"
+        arguments, smallest, largest = (of_planes, 1e-5, True), shape == LAUNCH_SHAPES[0], shape == LAUNCH_SHAPES[-1]
+        yield s.Launch(f"{op} of {size}", f"adain.{op}", (x, of_planes, *arguments), tested=smallest)
+        yield s.Launch(f"{op}_backward of {size}", f"adain.{op}_backward", (x, x, *arguments), tested=largest)
+
+
+SHEET = s.Sheet(
     calls={
-        "adaptive_instance_norm": Call(
+        "adaptive_instance_norm": s.Call(
             _run, {"x": "NCHW", "scale": "NC", "bias": "1C"}, {"N": 2, "C": 2, "H": 3, "W": 2}, frozenset({"x"})
         )
     },
-    sized={"adaptive_instance_norm": Call(_run, {"x": "NCHW", "scale": "NC", "bias": "NC"}, {})},
-    random=_random,
-    forms=FORMS,
-    pictures=_pictures,
-    problems=_problems,
-    cases=_cases,
-    comparisons=_comparisons,
+    sized={"adaptive_instance_norm": s.Call(_run, {"x": "NCHW", "scale": "NC", "bias": "NC"}, {})},
+    random=_random, forms=FORMS, pictures=_pictures, cases=_cases, launches=_launches, comparisons=_comparisons,
+    problems=s.of_shapes(NORMALISED, _problem),
     schemas={
-        "adaptive_instance_norm": lambda: (values(2, 2, 3, 2), values(2, 2), values(2, 2), 1e-5, True),
+        "adaptive_instance_norm": lambda: (s.values(2, 2, 3, 2), s.values(2, 2), s.values(2, 2), 1e-5, True),
         "adaptive_instance_norm_backward": lambda: (
-            values(2, 2, 3, 2), values(2, 2, 3, 2), values(2, 2), 1e-5, False,
+            s.values(2, 2, 3, 2), s.values(2, 2, 3, 2), s.values(2, 2), 1e-5, False,
         ),
     },
-    tolerance=SEVERAL_ROUNDINGS,
+    tolerance=s.SEVERAL_ROUNDINGS,
 )  # fmt: skip

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 import imgops
 from imgops.reference.grid_sample import PADDING_MODES
 
+from . import _sheet as s
 from ._random import Pick, RandomCall, random_image, strided
-from ._sheet import Call, Called, Form, Kwargs, Made, Problem, Shape, Sheet, image
 from .grid_sample import (
     SAMPLED,
     Side,
@@ -22,6 +22,7 @@ from .grid_sample import (
     compare,
     displaced_grid,
     displacement,
+    launches,
     off_centre,
     sampling_cases,
 )
@@ -46,24 +47,24 @@ def eager(x: Tensor, displacement: Tensor, padding_mode: str = "zeros") -> Tenso
     return F.grid_sample(x, grid, padding_mode=padding_mode, align_corners=False)
 
 
-def _problem(shape: Shape, mode: str, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
+def _problem(shape: s.Shape, mode: str, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> s.Made:
     n, _, h, w = shape
 
     def call(backend: str, x: Tensor, displacement: Tensor) -> Tensor:
         return imgops.displace(x, displacement, padding_mode=mode, impl=backend)
 
-    return [image(shape, dtype, device), off_centre((n, 2, h, w), 2 * max(h, w), device, acc_dtype)], call
+    return [s.image(shape, dtype, device), off_centre((n, 2, h, w), 2 * max(h, w), device, acc_dtype)], call
 
 
-def _problems(dry: bool) -> Iterator[Problem]:
+def _problems(dry: bool) -> Iterator[s.Problem]:
     # a pixel's gradients are added in one order, or in any
     for shape, deterministic in itertools.product(SAMPLED[: 1 if dry else None], (True, False)):
         name = str(shape) if deterministic else f"{shape}/atomic"
         for mode in PADDING_MODES:
-            yield Problem(f"{name}/{mode}", partial(_problem, shape, mode), deterministic)
+            yield s.Problem(f"{name}/{mode}", partial(_problem, shape, mode), deterministic)
 
 
-def _field(shape: Shape, device: torch.device) -> Kwargs:
+def _field(shape: s.Shape, device: torch.device) -> s.Kwargs:
     return {"displacement": displacement(shape, device), "padding_mode": "zeros"}
 
 
@@ -80,31 +81,29 @@ def _sides(field: Tensor) -> dict[str, Side]:
 
 def _pictures() -> dict[str, nn.Module]:
     return {
-        "displace": Called(lambda x: imgops.displace(x, 3 * x[:, :2])),
-        "displace reflection": Called(lambda x: imgops.displace(x, 9 * x[:, :2], padding_mode="reflection")),
+        "displace": s.Called(lambda x: imgops.displace(x, 3 * x[:, :2])),
+        "displace reflection": s.Called(lambda x: imgops.displace(x, 9 * x[:, :2], padding_mode="reflection")),
     }
 
 
-def _call(mode: str) -> Call:
+def _call(mode: str) -> s.Call:
     def run(impl: str, x: Tensor, field: Tensor) -> Tensor:
         # between the centres of pixels, where a sample's slope does not jump
         return imgops.displace(x, field.tanh() * 0.2 + 0.5, padding_mode=mode, impl=impl)
 
-    return Call(run, {"x": "NCHW", "field": "N2HW"}, {"N": 1, "C": 2, "H": 3, "W": 4}, frozenset({"x"}))
+    return s.Call(run, {"x": "NCHW", "field": "N2HW"}, {"N": 1, "C": 2, "H": 3, "W": 4}, frozenset({"x"}))
 
 
 def _sized(impl: str, x: Tensor, field: Tensor) -> Tensor:
     return imgops.displace(x, field, impl=impl)
 
 
-FORMS: dict[str, Form] = {"eager": eager}
-SHEET = Sheet(
+FORMS: dict[str, s.Form] = {"eager": eager}
+SHEET = s.Sheet(
     calls={f"displace-{mode}": _call(mode) for mode in ("zeros", "border")},
-    sized={"displace": Call(_sized, {"x": "NCHW", "field": "N2HW"}, {})},
-    random=_random,
-    forms=FORMS,
-    pictures=_pictures,
-    problems=_problems,
+    sized={"displace": s.Call(_sized, {"x": "NCHW", "field": "N2HW"}, {})},
+    random=_random, forms=FORMS, pictures=_pictures, problems=_problems,
     cases=lambda dry: sampling_cases("displace", dry, "displacement", _field),
+    launches=partial(launches, "displace", "reflection"),
     comparisons=lambda: compare("displace", _sides),
-)
+)  # fmt: skip

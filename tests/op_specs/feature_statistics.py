@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,20 +10,9 @@ from torch import Tensor, nn
 import imgops
 from imgops.reference import gram_matrix as reference
 
+from . import _sheet as s
 from ._random import Pick, RandomCall, sides, strided
-from ._sheet import (
-    SEVERAL_ROUNDINGS,
-    Call,
-    Called,
-    Form,
-    Made,
-    Problem,
-    Shape,
-    Sheet,
-    image,
-    values,
-)
-from .gram_matrix import FEATURES, feature_cases
+from .gram_matrix import FEATURES, feature_cases, launch_features
 
 
 def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
@@ -45,43 +33,41 @@ def eager(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean[:, :, 0], torch.bmm(flat, flat.mT) / flat.shape[2]
 
 
-def _problem(shape: Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
+def _problem(shape: s.Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> s.Made:
     def call(backend: str, x: Tensor) -> Tensor:
         mean, covariance = imgops.feature_statistics(x, impl=backend)
         return torch.cat([mean[:, None], covariance], 1)
 
-    return [image(shape, dtype, device)], call
-
-
-def _problems(dry: bool) -> Iterator[Problem]:
-    for shape in FEATURES[: 1 if dry else None]:
-        yield Problem(str(shape), partial(_problem, shape))
+    return [s.image(shape, dtype, device)], call
 
 
 def _pictures() -> dict[str, nn.Module]:
-    return {"feature_statistics": Called(lambda x: imgops.feature_statistics(x)[1])}
+    return {"feature_statistics": s.Called(lambda x: imgops.feature_statistics(x)[1])}
 
 
-FORMS: dict[str, Form] = {"eager": eager}
+FORMS: dict[str, s.Form] = {"eager": eager}
 
 
 def _run(impl: str, x: Tensor) -> tuple[Tensor, Tensor]:
     return imgops.feature_statistics(x, impl=impl)
 
 
-SHEET = Sheet(
+def _launches(dtype: torch.dtype, channels_last: bool) -> Iterator[s.Launch]:
+    x = launch_features(dtype, channels_last)
+    yield s.Launch("gram_matrix less a mean", "gram_matrix.feature_statistics", (x,))
+
+
+SHEET = s.Sheet(
     calls={
-        "feature_statistics": Call(_run, {"x": "NCHW"}, {"N": 2, "C": 3, "H": 2, "W": 2}, frozenset({"x"})),
+        "feature_statistics": s.Call(_run, {"x": "NCHW"}, {"N": 2, "C": 3, "H": 2, "W": 2}, frozenset({"x"})),
     },
-    sized={"feature_statistics": Call(_run, {"x": "NCHW"}, {})},
-    random=_random,
-    forms=FORMS,
-    pictures=_pictures,
-    problems=_problems,
+    sized={"feature_statistics": s.Call(_run, {"x": "NCHW"}, {})},
+    random=_random, forms=FORMS, pictures=_pictures, launches=_launches,
+    problems=s.of_shapes(FEATURES, _problem),
     cases=lambda dry: feature_cases("feature_statistics", dry),
     # a part of the rows of styles (benchmarks/bench_style.py)
     comparisons=list,
-    schemas={"feature_statistics": lambda: (values(2, 3, 3, 2),)},
+    schemas={"feature_statistics": lambda: (s.values(2, 3, 3, 2),)},
     products={"feature_statistics": reference.feature_statistics},
-    tolerance=SEVERAL_ROUNDINGS,
-)
+    tolerance=s.SEVERAL_ROUNDINGS,
+)  # fmt: skip

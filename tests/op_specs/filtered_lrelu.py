@@ -15,29 +15,14 @@ from imgops import _eager
 from imgops.reference import filtered_lrelu as reference
 from imgops.reference.upfirdn2d import upfirdn2d as reference_upfirdn2d
 
+from . import _sheet as s
 from . import upfirdn2d
 from ._random import Pick, RandomCall, filter_size, random_filter, random_image, strided
-from ._sheet import (
-    Call,
-    Called,
-    Case,
-    Comparison,
-    Form,
-    Kwargs,
-    Made,
-    Problem,
-    Shape,
-    Sheet,
-    both,
-    forward,
-    image,
-    label,
-    values,
-)
+from .bias_act import LAUNCH_SHAPE
 from .upfirdn2d import FOUR, resample_filter
 
 
-def _call(filters: bool) -> Call:
+def _call(filters: bool) -> s.Call:
     fixed = torch.tensor([0.3, 1.0, 0.5], dtype=torch.float64)
 
     def run(impl: str, x: Tensor, b: Tensor, fu: Tensor | None = None, fd: Tensor | None = None) -> Tensor:
@@ -45,7 +30,7 @@ def _call(filters: bool) -> Call:
         return imgops.filtered_lrelu(x, fu, fd, b, up=2, down=2, padding=[3, 2, 2, 3], clamp=2.0, impl=impl)
 
     shapes = {"x": "NCHW", "b": "C"} | ({"fu": "3", "fd": "3"} if filters else {})
-    return Call(run, shapes, {"N": 1, "C": 2, "H": 5, "W": 4}, frozenset({"fu", "fd"} if filters else ()))
+    return s.Call(run, shapes, {"N": 1, "C": 2, "H": 5, "W": 4}, frozenset({"fu", "fd"} if filters else ()))
 
 
 def _sized(impl: str, x: Tensor, b: Tensor) -> Tensor:
@@ -110,8 +95,8 @@ def _by(
 class Filtered(NamedTuple):
     """A case of filtered_lrelu."""
 
-    shape: Shape
-    taps: tuple[Shape, Shape]
+    shape: s.Shape
+    taps: tuple[s.Shape, s.Shape]
     up: int
     down: int
     padding: tuple[int, int, int, int]
@@ -129,7 +114,7 @@ FILTERED = [
 ]
 
 
-def _problem(case: Filtered, clamp: float | None, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
+def _problem(case: Filtered, clamp: float | None, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> s.Made:
     filters = [resample_filter(taps, False, device) for taps in case.taps]
     # of the size of low-pass filters, so that the image keeps its magnitude
     fu, fd = (f / (2 * f.numel() ** (0.5 if f.ndim == 2 else 1)) for f in filters if f is not None)
@@ -139,13 +124,13 @@ def _problem(case: Filtered, clamp: float | None, device: str, dtype: torch.dtyp
             x, fu, fd, b, case.up, case.down, case.padding, gain=1.3, clamp=clamp, impl=backend
         )
 
-    return [image(case.shape, dtype, device), torch.randn(case.shape[1], device=device, dtype=acc_dtype)], call
+    return [s.image(case.shape, dtype, device), torch.randn(case.shape[1], device=device, dtype=acc_dtype)], call
 
 
-def _problems(dry: bool) -> Iterator[Problem]:
+def _problems(dry: bool) -> Iterator[s.Problem]:
     for case, clamp in itertools.product(FILTERED[: 1 if dry else None], (None, 0.5)):
         name = f"{case.shape}/up {case.up} down {case.down}{'' if clamp is None else ' clamped'}"
-        yield Problem(name, partial(_problem, case, clamp))
+        yield s.Problem(name, partial(_problem, case, clamp))
 
 
 def filtered_case(
@@ -155,7 +140,7 @@ def filtered_case(
     up: int = 2,
     down: int = 2,
     radial: bool = False,
-) -> Case:
+) -> s.Case:
     """The nonlinearity of a StyleGAN3 layer, 6 taps a factor; ``radial`` filters down by a 2-D filter, as -R does."""
     taps_up, taps_down = 6 * up, 6 * down
     n, c, h, w = shape
@@ -163,11 +148,11 @@ def filtered_case(
     total = taps_up + taps_down - 1 - down
     padding = (total - total // 2, total // 2)
 
-    def make(device: torch.device) -> Kwargs:
+    def make(device: torch.device) -> s.Kwargs:
         fu, fd = (torch.kaiser_window(taps, False, 6.0, device=device) for taps in (taps_up, taps_down))
         fu, fd = fu / fu.sum(), fd / fd.sum()
         return {
-            "x": image(shape, dtype, device, channels_last),
+            "x": s.image(shape, dtype, device, channels_last),
             "fu": fu,
             "fd": fd.outer(fd) if radial else fd,
             "b": torch.randn(c, device=device),
@@ -182,27 +167,26 @@ def filtered_case(
     x, y = (n * c * area * dtype.itemsize for area in (h * w, out_h * out_w))
     flops = 2 * n * c * taps_up // up * (h * high_w + high_h * high_w)
     flops += 2 * n * c * taps_down * (out_h * out_w * taps_down if radial else out_w * (high_h + out_h))
-    name = label(shape, dtype, channels_last, f"up{up} down{down}{' radial' if radial else ''}")
+    name = s.label(shape, dtype, channels_last, f"up{up} down{down}{' radial' if radial else ''}")
     # backward: dy, x, dx
     costs = (x + y, 3 * x + 2 * y), (flops, 2 * flops)
-    return Case("filtered_lrelu", name, make, ("x", "b"), *costs, dtype, "float32")
+    return s.Case("filtered_lrelu", name, make, ("x", "b"), *costs, dtype, "float32")
 
 
-def _cases(dry: bool) -> list[Case]:
-    half, single = torch.float16, torch.float32
+def _cases(dry: bool) -> list[s.Case]:
     if dry:
-        return [filtered_case((1, 2, 8, 8), single)]
+        return [filtered_case((1, 2, 8, 8), s.SINGLE)]
     return [
-        filtered_case((4, 512, 36, 36), single),
-        filtered_case((4, 512, 148, 148), half, up=4),
-        filtered_case((4, 256, 276, 276), half),
-        filtered_case((4, 256, 276, 276), half, channels_last=True),
-        filtered_case((4, 256, 276, 276), half, radial=True),
-        filtered_case((4, 32, 1044, 1044), half),
+        filtered_case((4, 512, 36, 36), s.SINGLE),
+        filtered_case((4, 512, 148, 148), s.HALF, up=4),
+        filtered_case((4, 256, 276, 276), s.HALF),
+        filtered_case((4, 256, 276, 276), s.HALF, channels_last=True),
+        filtered_case((4, 256, 276, 276), s.HALF, radial=True),
+        filtered_case((4, 32, 1044, 1044), s.HALF),
     ]
 
 
-FORMS: dict[str, Form] = {"eager": eager, "eager strided": eager_strided}
+FORMS: dict[str, s.Form] = {"eager": eager, "eager strided": eager_strided}
 #: of make bench: name, shape, factors, taps of both filters, padding (x and y alike), goals
 LAYERS = [
     ("nchw", (4, 64, 64, 64), 2, 2, (12, 12), (11, 10), (None, 15.0)),
@@ -212,24 +196,24 @@ LAYERS = [
 ]
 
 
-def _comparisons() -> list[Comparison]:
+def _comparisons() -> list[s.Comparison]:
     """The nonlinearities of StyleGAN3's layers, each without gradients, and the first two with them."""
     forms, rows = {"imgops": imgops.filtered_lrelu, **FORMS}, []
     for i, (layout, shape, up, down, taps, pads, goals) in enumerate(LAYERS):
         fu, fd = (imgops.setup_filter(torch.kaiser_window(n, False, 6.0).tolist(), separable=True) for n in taps)
-        x = image(shape, torch.float32, "cpu", layout == "nhwc")
+        x = s.image(shape, torch.float32, "cpu", layout == "nhwc")
         kwargs = {"x": x, "fu": fu, "fd": fd, "b": torch.randn(shape[1])}
         kwargs |= {"up": up, "down": down, "padding": [*pads, *pads], "clamp": 1.0}
         name = f"{'x'.join(map(str, shape))} {layout} up {up} down {down}"
-        rows.append(Comparison("filtered_lrelu", name, forward(forms, kwargs), *goals))
+        rows.append(s.Comparison("filtered_lrelu", name, s.forward(forms, kwargs), *goals))
         if i < 2:
             # a pixel whose sign is lost in float32's rounding has either slope
-            sides = both(forms, kwargs, ("x", "b"))
-            rows.append(Comparison("filtered_lrelu", f"{name} with gradients", sides, tolerance=1e-3))
+            sides = s.both(forms, kwargs, ("x", "b"))
+            rows.append(s.Comparison("filtered_lrelu", f"{name} with gradients", sides, tolerance=1e-3))
     return rows
 
 
-def _recorded(a: dict[str, Tensor], params: Kwargs, backend: str) -> dict[str, Tensor]:
+def _recorded(a: dict[str, Tensor], params: s.Kwargs, backend: str) -> dict[str, Tensor]:
     x, b = a["x"].requires_grad_(), a["b"].requires_grad_()
     y = imgops.filtered_lrelu(x, a.get("fu"), a.get("fd"), b, **params, impl=backend)
     dx, db = torch.autograd.grad(y, [x, b], a["dy"])
@@ -240,7 +224,7 @@ def _pictures() -> dict[str, nn.Module]:
     # sizes that meet none of a picture's
     long, taps = imgops.setup_filter([1, 2, 4, 6, 8, 6, 4, 2, 1]), imgops.setup_filter([1, 3, 3, 1])
     return {
-        "filtered_lrelu": Called(
+        "filtered_lrelu": s.Called(
             lambda x, fu, fd, b: imgops.filtered_lrelu(x, fu, fd, b, up=2, down=2, padding=5, clamp=1.0),
             fu=long, fd=taps, b=torch.randn(4),
         )
@@ -265,25 +249,40 @@ def _slopes(
     return reference_upfirdn2d(high, fd, (1, 1), (down, down), padding_down, flip, gain_down)  # fmt: skip
 
 
+def _launches(dtype: torch.dtype, channels_last: bool) -> Iterator[s.Launch]:
+    x, b = s.unread(LAUNCH_SHAPE, dtype, channels_last), torch.empty(LAUNCH_SHAPE[1])
+    short, long, radial, padding = torch.empty(12), torch.empty(24), torch.empty(12, 12), (9, 8, 9, 8)
+    for name, up, down, fu, fd in (
+        ("up 2, down 2", 2, 2, short, short),
+        ("up 4, down 2", 4, 2, long, short),
+        ("up 2, down 4", 2, 4, short, long),
+        ("up 2, down 2 by 12x12", 2, 2, short, radial),
+    ):
+        arguments = x, fu, fd, b, up, down, padding, 2**0.5, 0.2, 256.0, False, True
+        tested = (up, down) == (2, 2)
+        yield s.Launch(f"filtered_lrelu {name}", "filtered_lrelu.filtered_lrelu", arguments, tested=tested)
+    codes = s.unread((*LAUNCH_SHAPE[:2], 66, 262), torch.uint8, channels_last)
+    yield s.Launch(
+        "filtered_lrelu_slopes up 2, down 2",
+        "filtered_lrelu.filtered_lrelu_slopes",
+        (x, codes, short, short, 2, 2, padding, (0, 0, 0, 0), False, 4.0, 1.0, 2**0.5, 0.2),
+    )
+
+
 _TAPS = torch.tensor([0.3, 1.0, 0.5])
 _REST = (2, 2, [3, 2, 2, 3], 1.3, 0.2, 2.0, False)
-SHEET = Sheet(
+SHEET = s.Sheet(
     calls={"filtered_lrelu": _call(filters=False), "filtered_lrelu-filters": _call(filters=True)},
-    sized={"filtered_lrelu": Call(_sized, {"x": "NCHW", "b": "C"}, {})},
-    random=_random,
-    forms=FORMS,
-    pictures=_pictures,
-    problems=_problems,
-    cases=_cases,
-    comparisons=_comparisons,
-    recorded=_recorded,
+    sized={"filtered_lrelu": s.Call(_sized, {"x": "NCHW", "b": "C"}, {})},
+    random=_random, forms=FORMS, pictures=_pictures, problems=_problems, cases=_cases, launches=_launches,
+    comparisons=_comparisons, recorded=_recorded,
     schemas={
-        "filtered_lrelu": lambda: (values(1, 2, 5, 4), _TAPS, _TAPS, values(2), *_REST, True),
+        "filtered_lrelu": lambda: (s.values(1, 2, 5, 4), _TAPS, _TAPS, s.values(2), *_REST, True),
         "filtered_lrelu: channels-last": lambda: (
-            values(2, 3, 5, 4).contiguous(memory_format=torch.channels_last), None, _TAPS, None, *_REST, False,
+            s.values(2, 3, 5, 4).contiguous(memory_format=torch.channels_last), None, _TAPS, None, *_REST, False,
         ),
         "filtered_lrelu_slopes": lambda: (
-            values(1, 2, 5, 4), torch.randint(0, 256, (1, 2, 3, 9), dtype=torch.uint8), _TAPS, _TAPS, 2, 2,
+            s.values(1, 2, 5, 4), torch.randint(0, 256, (1, 2, 3, 9), dtype=torch.uint8), _TAPS, _TAPS, 2, 2,
             [1, 2, 2, 1], [0, 0, 0, 0], False, 4.0, 1.0, 1.3, 0.2,
         ),
     },

@@ -13,22 +13,9 @@ from torch import Tensor, nn
 
 import imgops
 
+from . import _sheet as s
 from ._random import Pick, RandomCall, random_image, sides, strided
-from ._sheet import (
-    Call,
-    Called,
-    Case,
-    Comparison,
-    Form,
-    Kwargs,
-    Made,
-    Problem,
-    Shape,
-    Sheet,
-    image,
-    label,
-    values,
-)
+from .bias_act import LAUNCH_SHAPE
 
 #: on which the backends are checked
 SAMPLED = [(2, 3, 9, 6), (2, 37, 6, 9)]
@@ -68,42 +55,42 @@ def displaced_grid(displacement: Tensor) -> Tensor:
     return torch.stack([displacement[:, 0] * (2 / w) + along_x, displacement[:, 1] * (2 / h) + along_y[:, None]], -1)
 
 
-def off_centre(size: Shape, most: int, device: str, dtype: torch.dtype) -> Tensor:
+def off_centre(size: s.Shape, most: int, device: str, dtype: torch.dtype) -> Tensor:
     """Random numbers in [-most, most + 1] near no whole one, where the slope of bilinear samples jumps."""
     return torch.randint(-most, most + 1, size, device=device).to(dtype) + 0.1 + 0.8 * torch.rand(size, device=device)
 
 
-def _problem(shape: Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
+def _problem(shape: s.Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> s.Made:
     n, _, h, w = shape
     pixels = (off_centre((n, h + 1, w), side + 2, device, acc_dtype) for side in (w, h))
     grid = torch.stack([(2 * at + 1) / side - 1 for at, side in zip(pixels, (w, h), strict=True)], -1)
-    return [image(shape, dtype, device), grid], lambda backend, x, grid: imgops.grid_sample(x, grid, impl=backend)
+    return [s.image(shape, dtype, device), grid], lambda backend, x, grid: imgops.grid_sample(x, grid, impl=backend)
 
 
-def _problems(dry: bool) -> Iterator[Problem]:
+def _problems(dry: bool) -> Iterator[s.Problem]:
     # a pixel's gradients are added in one order, or in any
     for shape, deterministic in itertools.product(SAMPLED[: 1 if dry else None], (True, False)):
-        yield Problem(str(shape) if deterministic else f"{shape}/atomic", partial(_problem, shape), deterministic)
+        yield s.Problem(str(shape) if deterministic else f"{shape}/atomic", partial(_problem, shape), deterministic)
 
 
-def displacement(shape: Shape, device: str | torch.device) -> Tensor:
+def displacement(shape: s.Shape, device: str | torch.device) -> Tensor:
     """Of a few pixels, smooth: [N, 2, H, W] for an image of this shape."""
     coarse = torch.randn(shape[0], 2, 8, 8, device=device)
     return 4 * F.interpolate(coarse, size=shape[2:], mode="bicubic", align_corners=False)
 
 
-def sampling_cases(op: str, dry: bool, places: str, make: Callable[[Shape, torch.device], Kwargs]) -> list[Case]:
+def sampling_cases(op: str, dry: bool, places: str, make: Callable[[s.Shape, torch.device], s.Kwargs]) -> list[s.Case]:
     """Bilinear samples at places some pixels away, which ``make`` gives by the name ``places``."""
 
-    def case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> Case:
-        def arguments(device: torch.device) -> Kwargs:
-            return {"x": image(shape, dtype, device, channels_last), **make(shape, device)}
+    def case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> s.Case:
+        def arguments(device: torch.device) -> s.Kwargs:
+            return {"x": s.image(shape, dtype, device, channels_last), **make(shape, device)}
 
         n, _, h, w = shape
         pixels, where = math.prod(shape) * dtype.itemsize, n * 2 * h * w * 4
         # backward: dy, x, dx, the places and their gradient
         bytes = 2 * pixels + where, 5 * pixels + 3 * where
-        return Case(op, label(shape, dtype, channels_last), arguments, ("x", places), bytes, (0, 0), dtype)
+        return s.Case(op, s.label(shape, dtype, channels_last), arguments, ("x", places), bytes, (0, 0), dtype)
 
     if dry:
         return [case((1, 2, 8, 8), torch.float32)]
@@ -114,11 +101,11 @@ def sampling_cases(op: str, dry: bool, places: str, make: Callable[[Shape, torch
     ]
 
 
-def _grid(shape: Shape, device: torch.device) -> Kwargs:
+def _grid(shape: s.Shape, device: torch.device) -> s.Kwargs:
     return {"grid": displaced_grid(displacement(shape, device))}
 
 
-def compare(op: str, sides: Callable[[Tensor], dict[str, Side]]) -> list[Comparison]:
+def compare(op: str, sides: Callable[[Tensor], dict[str, Side]]) -> list[s.Comparison]:
     """The rows in both layouts, at fields that bend the image by a few pixels; ``sides`` makes forms of a field.
 
     The gradient for the positions, which is for a grid or for displacements, is not compared.
@@ -136,9 +123,9 @@ def compare(op: str, sides: Callable[[Tensor], dict[str, Side]]) -> list[Compari
     for shape in PICTURES:
         forms = sides(displacement(shape, "cpu"))
         for layout, (direction, make) in itertools.product(LAYOUTS, (("forward", forward), ("forward+backward", both))):
-            x = image(shape, torch.float32, "cpu", layout == "channels-last").requires_grad_()
+            x = s.image(shape, torch.float32, "cpu", layout == "channels-last").requires_grad_()
             calls = {name: make(x, side) for name, side in forms.items()}
-            rows.append(Comparison(op, f"{'x'.join(map(str, shape))} {layout} {direction}", calls, goal=1.0))
+            rows.append(s.Comparison(op, f"{'x'.join(map(str, shape))} {layout} {direction}", calls, goal=1.0))
     return rows
 
 
@@ -148,7 +135,7 @@ def _sides(field: Tensor) -> dict[str, Side]:
 
 
 def _pictures() -> dict[str, nn.Module]:
-    return {"grid_sample": Called(lambda x: imgops.grid_sample(x, x[:, :2].permute(0, 2, 3, 1).tanh()))}
+    return {"grid_sample": s.Called(lambda x: imgops.grid_sample(x, x[:, :2].permute(0, 2, 3, 1).tanh()))}
 
 
 def places(*shape: int) -> Tensor:
@@ -160,11 +147,24 @@ def _run(impl: str, x: Tensor, grid: Tensor) -> Tensor:
     return imgops.grid_sample(x, grid, impl=impl)
 
 
-FORMS: dict[str, Form] = {"eager": eager}
+def launches(op: str, mode: str, dtype: torch.dtype, channels_last: bool) -> Iterator[s.Launch]:
+    """The op and its backward."""
+    n, _, h, w = LAUNCH_SHAPE
+    displaced, no_offset = op == "displace", (0, 0)
+    x, at = s.unread(LAUNCH_SHAPE, dtype, channels_last), torch.empty((n, 2, h, w) if displaced else (n, h, w, 2))
+    yield s.Launch(op, "grid_sample.grid_sample", (x, at, displaced, mode, no_offset), tested=not displaced)
+    arguments = x, x, at, x.shape, displaced, "border", no_offset, True, True
+    backward = s.Launch(f"{op}_backward", "grid_sample.grid_sample_backward", arguments, tested=not displaced)
+    yield backward
+    if displaced:
+        yield backward._replace(name=f"{op}_backward, deterministic", deterministic=True)
+
+
+FORMS: dict[str, s.Form] = {"eager": eager}
 _AT = (False, "zeros", [0, 0])
-SHEET = Sheet(
+SHEET = s.Sheet(
     calls={
-        "grid_sample": Call(
+        "grid_sample": s.Call(
             # an image of 4 x 4, at places between its pixels
             lambda impl, x, grid: _run(impl, x, grid.tanh() * 0.1 + 0.5),
             {"x": "NCHW", "grid": "1232"},
@@ -172,25 +172,23 @@ SHEET = Sheet(
             frozenset({"x"}),
         )
     },
-    sized={"grid_sample": Call(_run, {"x": "NCHW", "grid": "NOO2"}, {})},
-    random=_random,
-    forms=FORMS,
-    pictures=_pictures,
-    problems=_problems,
+    sized={"grid_sample": s.Call(_run, {"x": "NCHW", "grid": "NOO2"}, {})},
+    random=_random, forms=FORMS, pictures=_pictures, problems=_problems,
     cases=lambda dry: sampling_cases("grid_sample", dry, "grid", _grid),
+    launches=partial(launches, "grid_sample", "zeros"),
     comparisons=lambda: compare("grid_sample", _sides),
     schemas={
-        "grid_sample": lambda: (values(1, 2, 4, 4), places(1, 3, 3, 2), *_AT),
-        "grid_sample: displaced": lambda: (values(2, 3, 4, 5), places(2, 2, 4, 5), True, "border", [1, 0]),
+        "grid_sample": lambda: (s.values(1, 2, 4, 4), places(1, 3, 3, 2), *_AT),
+        "grid_sample: displaced": lambda: (s.values(2, 3, 4, 5), places(2, 2, 4, 5), True, "border", [1, 0]),
         "grid_sample_backward": lambda: (
-            values(1, 2, 5, 4), values(1, 2, 5, 4), places(1, 2, 5, 4), [1, 2, 5, 4], True, "border", [0, 0],
+            s.values(1, 2, 5, 4), s.values(1, 2, 5, 4), places(1, 2, 5, 4), [1, 2, 5, 4], True, "border", [0, 0],
             True, True,
         ),
         "grid_sample_backward: for the image": lambda: (
-            values(2, 3, 3, 2), None, places(2, 3, 2, 2), [2, 3, 4, 5], *_AT, True, False,
+            s.values(2, 3, 3, 2), None, places(2, 3, 2, 2), [2, 3, 4, 5], *_AT, True, False,
         ),
         "grid_sample_backward: for the grid": lambda: (
-            values(2, 3, 3, 2), values(2, 3, 4, 5), places(2, 3, 2, 2), [2, 3, 4, 5], *_AT, False, True,
+            s.values(2, 3, 3, 2), s.values(2, 3, 4, 5), places(2, 3, 2, 2), [2, 3, 4, 5], *_AT, False, True,
         ),
     },
 )  # fmt: skip

@@ -12,26 +12,11 @@ from torch import Tensor, nn
 
 import imgops
 from imgops import _eager
+from imgops._epilogue import Epilogue
 
+from . import _sheet as s
 from ._random import Pick, RandomCall, kinks_of, random_epilogue, random_image, strided
-from ._sheet import (
-    CHANNELS,
-    SEVERAL_ROUNDINGS,
-    Call,
-    Called,
-    Case,
-    Comparison,
-    Form,
-    Kwargs,
-    Made,
-    Problem,
-    Sheet,
-    forward,
-    image,
-    label,
-    product_rate,
-    values,
-)
+from .bias_act import LAUNCH_SHAPE, launch_epilogue
 from .upfirdn2d import FOUR, resample_filter
 
 
@@ -70,7 +55,7 @@ MODULATED_CONV = [
 ]
 
 
-def _call(size: int = 4, out: int = 4, kernel: int = 3, channels: int = 2, **arguments: Any) -> Call:
+def _call(size: int = 4, out: int = 4, kernel: int = 3, channels: int = 2, **arguments: Any) -> s.Call:
     f = imgops.setup_filter([1, 3, 3, 1])
 
     def run(impl: str, x: Tensor, weight: Tensor, styles: Tensor, noise: Tensor, bias: Tensor) -> Tensor:
@@ -79,15 +64,15 @@ def _call(size: int = 4, out: int = 4, kernel: int = 3, channels: int = 2, **arg
 
     shapes = {"x": "1CHW", "weight": "CCKK", "styles": "1C", "noise": "11PP", "bias": "C"}
     sizes = {"C": channels, "H": size, "W": size, "K": kernel, "P": out}
-    return Call(run, shapes, sizes, frozenset({"noise", "bias"}))
+    return s.Call(run, shapes, sizes, frozenset({"noise", "bias"}))
 
 
-def _sized(**factors: int) -> Call:
+def _sized(**factors: int) -> s.Call:
     def run(impl: str, x: Tensor, weight: Tensor, styles: Tensor, bias: Tensor) -> Tensor:
         given: dict[str, Any] = {"act": "lrelu", "padding": 1, "resample_filter": FOUR.to(x.device), **factors}
         return imgops.modulated_conv2d(x, weight, styles, bias=bias, impl=impl, **given)
 
-    return Call(run, {"x": "NCHW", "weight": "OC33", "styles": "NC", "bias": "O"}, {})
+    return s.Call(run, {"x": "NCHW", "weight": "OC33", "styles": "NC", "bias": "O"}, {})
 
 
 def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
@@ -133,22 +118,13 @@ def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
 
 
 def eager_grouped(
-    x: Tensor,
-    weight: Tensor,
-    styles: Tensor,
-    noise: Tensor,
-    bias: Tensor,
-    act: str,
-    up: int,
-    down: int,
-    padding: int,
-    resample_filter: Tensor | None,
+    x: Tensor, weight: Tensor, styles: Tensor, noise: Tensor, bias: Tensor, act: str, **how: Any
 ) -> Tensor:
-    """A weight for each sample, and one convolution with as many groups."""
+    """A weight for each sample, and one convolution with as many groups, which takes ``how``. ``act`` is lrelu."""
     n, o = x.shape[0], weight.shape[0]
     w = weight * styles[:, None, :, None, None]
     w = (w * torch.rsqrt(w.square().sum([2, 3, 4], keepdim=True) + 1e-8)).to(x.dtype).reshape(n * o, *weight.shape[1:])
-    x = _eager.convolution(x.reshape(1, -1, *x.shape[2:]), w, up, down, padding, resample_filter, groups=n)
+    x = _eager.convolution(x.reshape(1, -1, *x.shape[2:]), w, **how, groups=n)
     return _eager.finish(x.reshape(n, o, *x.shape[2:]), None, noise, bias)
 
 
@@ -160,7 +136,7 @@ def plain_conv2d(x: Tensor, weight: Tensor, up: int, down: int, padding: int, **
     return F.conv2d(x, weight, stride=down, padding=padding)
 
 
-def _problem(case: ModulatedConv, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
+def _problem(case: ModulatedConv, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> s.Made:
     if dtype.itemsize == 2:
         # sums round to half precision here and there: across a kink, where the slope jumps, and in the gradient of few
         # styles, which demodulation makes nearly cancel
@@ -169,7 +145,7 @@ def _problem(case: ModulatedConv, device: str, dtype: torch.dtype, acc_dtype: to
     f = resample_filter(case.filter_taps, True, device)
     # as large as a low-pass filter, for the range of float16
     f = None if f is None else f / f.abs().sum()
-    x = image((case.n, case.in_channels, *case.size), dtype, device)
+    x = s.image((case.n, case.in_channels, *case.size), dtype, device)
     kernel = case.out_channels, case.in_channels, case.kernel, case.kernel
     operands = {
         "weight": torch.randn(kernel, device=device, dtype=acc_dtype),
@@ -200,10 +176,10 @@ def _problem(case: ModulatedConv, device: str, dtype: torch.dtype, acc_dtype: to
     return [x, *operands.values()], call
 
 
-def _problems(dry: bool) -> Iterator[Problem]:
+def _problems(dry: bool) -> Iterator[s.Problem]:
     for i, case in enumerate(MODULATED_CONV[: 1 if dry else None]):
         name = f"{i} {case.in_channels} to {case.out_channels} of {case.size}, {case.kernel}x{case.kernel}"
-        yield Problem(f"{name} up {case.up} down {case.down}", partial(_problem, case))
+        yield s.Problem(f"{name} up {case.up} down {case.down}", partial(_problem, case))
 
 
 def modulated_case(
@@ -215,14 +191,14 @@ def modulated_case(
     channels_last: bool = False,
     up: int = 1,
     down: int = 1,
-) -> Case:
+) -> s.Case:
     """A 3x3 layer of StyleGAN2's synthesis network with its noise, bias and activation."""
     out = size * up // down
 
-    def make(device: torch.device) -> Kwargs:
+    def make(device: torch.device) -> s.Kwargs:
         f = torch.tensor([1.0, 3.0, 3.0, 1.0], device=device)
         return {
-            "x": image((n, inputs, size, size), dtype, device, channels_last),
+            "x": s.image((n, inputs, size, size), dtype, device, channels_last),
             "weight": torch.randn(outputs, inputs, 3, 3, device=device),
             "styles": torch.randn(n, inputs, device=device) + 1,
             "noise": torch.randn(n, 1, out, out, device=device),
@@ -238,55 +214,45 @@ def modulated_case(
     flops = 2 * n * outputs * inputs * 9 * low * low
     x, y, weight = n * inputs * size * size, n * outputs * out * out, outputs * inputs * 9
     noise = n * out * out
-    forward = (x + y) * dtype.itemsize + (weight + noise) * 4
+    once = (x + y) * dtype.itemsize + (weight + noise) * 4
     # backward: dy, x, y, dx, the weight with its gradient, and the gradient of the noise
-    both = forward + (2 * x + 2 * y) * dtype.itemsize + (2 * weight + noise) * 4
+    twice = once + (2 * x + 2 * y) * dtype.itemsize + (2 * weight + noise) * 4
     note = f"to {outputs}" + (f" up{up}" if up > 1 else f" down{down}" if down > 1 else "")
-    name = label((n, inputs, size, size), dtype, channels_last, note)
+    name = s.label((n, inputs, size, size), dtype, channels_last, note)
     gradients = ("x", "weight", "styles", "noise", "bias")
-    costs = (forward, both), (flops, 3 * flops)
-    return Case("modulated_conv2d", name, make, gradients, *costs, dtype, product_rate(dtype))
+    costs = (once, twice), (flops, 3 * flops)
+    return s.Case("modulated_conv2d", name, make, gradients, *costs, dtype, s.product_rate(dtype))
 
 
-def _cases(dry: bool) -> list[Case]:
-    half, single = torch.float16, torch.float32
+def _cases(dry: bool) -> list[s.Case]:
     if dry:
-        return [modulated_case(1, 4, 3, 8, single, up=2)]
+        return [modulated_case(1, 4, 3, 8, s.SINGLE, up=2)]
     return [
-        modulated_case(16, 512, 512, 32, half),
-        modulated_case(16, 512, 512, 32, half, channels_last=True),
-        modulated_case(16, 128, 128, 128, half),
-        modulated_case(16, 128, 64, 128, half, up=2),
-        modulated_case(16, 128, 64, 128, half, channels_last=True, up=2),
-        modulated_case(4, 64, 32, 512, half, up=2),
-        modulated_case(4, 32, 32, 1024, half),
-        modulated_case(16, 512, 512, 16, single),
+        modulated_case(16, 512, 512, 32, s.HALF),
+        modulated_case(16, 512, 512, 32, s.HALF, channels_last=True),
+        modulated_case(16, 128, 128, 128, s.HALF),
+        modulated_case(16, 128, 64, 128, s.HALF, up=2),
+        modulated_case(16, 128, 64, 128, s.HALF, channels_last=True, up=2),
+        modulated_case(4, 64, 32, 512, s.HALF, up=2),
+        modulated_case(4, 32, 32, 1024, s.HALF),
+        modulated_case(16, 512, 512, 16, s.SINGLE),
     ]
 
 
-FORMS: dict[str, Form] = {"eager": _eager.modulated_conv2d, "eager grouped": eager_grouped, "plain conv": plain_conv2d}
+MODULATED = {"eager": _eager.modulated_conv2d, "eager grouped": eager_grouped}
+FORMS: dict[str, s.Form] = {**MODULATED, "plain conv": plain_conv2d}
 BATCH = 4
 #: (channels in, channels out, input size, up), from 4x4 to 256x256 with channel_base 32768 and channel_max 512
 LAYERS = [
-    (512, 512, 4, 1),
-    (512, 512, 4, 2),
-    (512, 512, 8, 1),
-    (512, 512, 8, 2),
-    (512, 512, 16, 1),
-    (512, 512, 16, 2),
-    (512, 512, 32, 1),
-    (512, 512, 32, 2),
-    (512, 512, 64, 1),
-    (512, 256, 64, 2),
-    (256, 256, 128, 1),
-    (256, 128, 128, 2),
-    (128, 128, 256, 1),
-]
+    (512, 512, 4, 1), (512, 512, 4, 2), (512, 512, 8, 1), (512, 512, 8, 2), (512, 512, 16, 1),
+    (512, 512, 16, 2), (512, 512, 32, 1), (512, 512, 32, 2), (512, 512, 64, 1), (512, 256, 64, 2),
+    (256, 256, 128, 1), (256, 128, 128, 2), (128, 128, 256, 1),
+]  # fmt: skip
 #: up-sampling layers with a goal of their own: (channels, input size) -> how many times faster
 UP_GOALS = {(256, 32): 1.5, (64, 128): 2.5}
 
 
-def _comparison(inputs: int, outputs: int, size: int, up: int, goal: float | None) -> Comparison:
+def _comparison(inputs: int, outputs: int, size: int, up: int, goal: float | None) -> s.Comparison:
     """One layer; all operands are random."""
     kwargs = {
         "x": torch.randn(BATCH, inputs, size, size),
@@ -300,18 +266,18 @@ def _comparison(inputs: int, outputs: int, size: int, up: int, goal: float | Non
         "padding": 1,
         "resample_filter": imgops.setup_filter([1, 3, 3, 1]),
     }
-    forms = {"imgops": imgops.modulated_conv2d, "eager": _eager.modulated_conv2d, "eager grouped": eager_grouped}
+    forms = {"imgops": imgops.modulated_conv2d, **MODULATED}
     name = f"{BATCH}x{inputs}x{size}x{size} -> {outputs}" + (f" up {up}" if up > 1 else "")
-    return Comparison("modulated_conv2d", name, forward(forms, kwargs), goal)
+    return s.Comparison("modulated_conv2d", name, s.forward(forms, kwargs), goal)
 
 
-def _comparisons() -> list[Comparison]:
+def _comparisons() -> list[s.Comparison]:
     """With noise, bias and leaky ReLU every layer shape of StyleGAN2-256, then the up-sampling layers with goals."""
     layers = [_comparison(*layer, goal=1.0) for layer in LAYERS]
     return layers + [_comparison(c, c, size, 2, goal) for (c, size), goal in UP_GOALS.items()]
 
 
-def _recorded(a: dict[str, Tensor], params: Kwargs, backend: str) -> dict[str, Tensor]:
+def _recorded(a: dict[str, Tensor], params: s.Kwargs, backend: str) -> dict[str, Tensor]:
     taps = torch.tensor(params.pop("resample_filter"), dtype=torch.float32)
     f = (taps.outer(taps) / taps.sum() ** 2).to(a["x"].device)
     inputs = [a[name].requires_grad_() for name in ("x", "w", "s")]
@@ -324,20 +290,38 @@ def _recorded(a: dict[str, Tensor], params: Kwargs, backend: str) -> dict[str, T
 
 
 def _pictures() -> dict[str, nn.Module]:
-    weight, f = torch.randn(3, CHANNELS, 3, 3), imgops.setup_filter([1, 3, 3, 1])
+    weight, f = torch.randn(3, s.CHANNELS, 3, 3), imgops.setup_filter([1, 3, 3, 1])
 
     def convolved(**factors: int) -> nn.Module:
         def call(x: Tensor, weight: Tensor, f: Tensor) -> Tensor:
             styles = x.mean([2, 3])
             return imgops.modulated_conv2d(x, weight, styles, act="lrelu", padding=1, resample_filter=f, **factors)
 
-        return Called(call, weight=weight, f=f)
+        return s.Called(call, weight=weight, f=f)
 
     return {
         "modulated_conv2d": convolved(),
         "modulated_conv2d up": convolved(up=2),
         "modulated_conv2d down": convolved(down=2),
     }
+
+
+def _launches(dtype: torch.dtype, channels_last: bool) -> Iterator[s.Launch]:
+    """StyleGAN2's convolutions."""
+    x, epilogue, channels = s.unread(LAUNCH_SHAPE, dtype, channels_last), launch_epilogue(), LAUNCH_SHAPE[1]
+    scale, around, no_padding = epilogue.scale, (1, 1, 1, 1), (0, 0, 0, 0)
+    weight = torch.empty(channels, channels, 3, 3, dtype=dtype)
+    small, deep_weight = s.unread((32, 512, 4, 4), dtype, channels_last), torch.empty(512, 512, 3, 3, dtype=dtype)
+    deep, to_rgb = torch.empty(32, 512), torch.empty(3, channels, 1, 1, dtype=dtype)
+    deep_epilogue = epilogue._replace(b=torch.empty(512), scale=deep, noise=torch.empty(32, 1, 4, 4))
+    for name, arguments in {
+        "3x3": (x, weight, scale, 1, around, 1, *epilogue, True),
+        "3x3 of 4x4 images": (small, deep_weight, deep, 1, around, 1, *deep_epilogue, True),
+        "1x1 to RGB": (x, to_rgb, scale, 1, no_padding, 1, *Epilogue(torch.empty(3)), False),
+        "3x3 transposed": (x, weight, scale, 1, no_padding, 2, *Epilogue(), False),
+    }.items():
+        tested = name in ("3x3", "3x3 transposed")
+        yield s.Launch(f"conv2d {name}", "fused_conv2d.fused_conv2d", arguments, tested=tested)
 
 
 def _products(x: Tensor, weight: Tensor, *arguments: Any) -> Tensor:
@@ -351,7 +335,7 @@ def _weight_products(dy: Tensor, x: Tensor, stride: int, padding: list[int]) -> 
     return torch.nn.grad.conv2d_weight(F.pad(x, padding), (dy.shape[1], x.shape[1], 3, 3), dy, stride=stride)
 
 
-SHEET = Sheet(
+SHEET = s.Sheet(
     calls={
         "modulated_conv2d": _call(act="lrelu"),
         "modulated_conv2d-clamp": _call(clamp=1.0, demodulate=False),
@@ -365,23 +349,18 @@ SHEET = Sheet(
         "modulated_conv2d, up": _sized(up=2),
         "modulated_conv2d, down": _sized(down=2),
     },
-    random=_random,
-    forms=FORMS,
-    pictures=_pictures,
-    problems=_problems,
-    cases=_cases,
-    comparisons=_comparisons,
-    recorded=_recorded,
+    random=_random, forms=FORMS, pictures=_pictures, problems=_problems, cases=_cases, launches=_launches,
+    comparisons=_comparisons, recorded=_recorded,
     schemas={
-        "conv2d_weight_gradient": lambda: (values(1, 2, 4, 4), values(1, 2, 4, 4), 1, [1, 1, 1, 1]),
+        "conv2d_weight_gradient": lambda: (s.values(1, 2, 4, 4), s.values(1, 2, 4, 4), 1, [1, 1, 1, 1]),
         "fused_conv2d": lambda: (
-            values(1, 2, 4, 4), values(2, 2, 3, 3), values(1, 2), 1, [1, 1, 1, 1], 1, values(2), values(1, 2),
-            values(1, 1, 4, 4), "swish", 0.0, 1.3, 4.0, True,
+            s.values(1, 2, 4, 4), s.values(2, 2, 3, 3), s.values(1, 2), 1, [1, 1, 1, 1], 1, s.values(2), s.values(1, 2),
+            s.values(1, 1, 4, 4), "swish", 0.0, 1.3, 4.0, True,
         ),
-        "weight_energy": lambda: (values(2, 2, 3, 3),),
+        "weight_energy": lambda: (s.values(2, 2, 3, 3),),
     },
     products={"fused_conv2d": _products, "conv2d_weight_gradient": _weight_products},
-    tolerance=SEVERAL_ROUNDINGS,
+    tolerance=s.SEVERAL_ROUNDINGS,
     cuda=True,
     lowered=True,
 )  # fmt: skip

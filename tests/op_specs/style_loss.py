@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import imgops
 
+from . import _sheet as s
 from ._random import Pick, RandomCall, sides, strided
-from ._sheet import (
-    SEVERAL_ROUNDINGS,
-    Call,
-    Called,
-    Comparison,
-    Form,
-    Kwargs,
-    Made,
-    Problem,
-    Shape,
-    Sheet,
-    both,
-    image,
-)
 from .gram_matrix import FEATURES, VGG, feature_cases
 from .gram_matrix import eager as eager_gram_matrix
 
@@ -54,56 +38,49 @@ def eager_detached(x: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(2 * g - g.detach(), target)
 
 
-def _problem(shape: Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
+def _problem(shape: s.Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> s.Made:
     def call(backend: str, x: Tensor, target: Tensor) -> Tensor:
         # summed: the gradient of a mean would be too small for float16
         return imgops.style_loss(x, target, normalization="hw", reduction="sum", impl=backend)
 
     # not symmetric, so that both halves of its gradient show
     target = torch.randn(shape[0], shape[1], shape[1], device=device, dtype=acc_dtype)
-    return [image(shape, dtype, device), target], call
+    return [s.image(shape, dtype, device), target], call
 
 
-def _problems(dry: bool) -> Iterator[Problem]:
-    for shape in FEATURES[: 1 if dry else None]:
-        yield Problem(str(shape), partial(_problem, shape))
-
-
-def _target(shape: Shape, device: torch.device) -> Kwargs:
+def _target(shape: s.Shape, device: torch.device) -> s.Kwargs:
     return {"target": imgops.gram_matrix(torch.randn(shape, device=device), impl="reference")}
 
 
-FORMS: dict[str, Form] = {"eager": eager, "eager detached": eager_detached}
+FORMS: dict[str, s.Form] = {"eager": eager, "eager detached": eager_detached}
 
 
-def _comparisons() -> list[Comparison]:
+def _comparisons() -> list[s.Comparison]:
     """The goal is for the form with three products."""
     rows, forms = [], {"imgops": imgops.style_loss, **FORMS}
     for channels, side in VGG:
         shape = 1, channels, side, side
-        calls = both(forms, {"x": torch.randn(shape), "target": imgops.gram_matrix(torch.randn(shape))}, ("x",))
+        calls = s.both(forms, {"x": torch.randn(shape), "target": imgops.gram_matrix(torch.randn(shape))}, ("x",))
         name = f"1x{channels}x{side}x{side} forward+backward"
-        rows.append(Comparison("style_loss", name, calls, obvious_goal=1.5, memory="reused"))
+        rows.append(s.Comparison("style_loss", name, calls, obvious_goal=1.5, memory="reused"))
     return rows
 
 
 def _pictures() -> dict[str, nn.Module]:
     target = torch.randn(1, 4, 4)
-    return {"style_loss none": Called(lambda x, t: imgops.style_loss(x, t, reduction="none"), t=target)}
+    return {"style_loss none": s.Called(lambda x, t: imgops.style_loss(x, t, reduction="none"), t=target)}
 
 
 def _run(impl: str, x: Tensor, target: Tensor) -> Tensor:
     return imgops.style_loss(x, target, impl=impl)
 
 
-SHEET = Sheet(
-    calls={"style_loss": Call(_run, {"x": "NCHW", "target": "1CC"}, {"N": 2, "C": 3, "H": 2, "W": 2})},
-    sized={"style_loss": Call(_run, {"x": "NCHW", "target": "NCC"}, {})},
-    random=_random,
-    forms=FORMS,
-    pictures=_pictures,
-    problems=_problems,
+SHEET = s.Sheet(
+    calls={"style_loss": s.Call(_run, {"x": "NCHW", "target": "1CC"}, {"N": 2, "C": 3, "H": 2, "W": 2})},
+    sized={"style_loss": s.Call(_run, {"x": "NCHW", "target": "NCC"}, {})},
+    random=_random, forms=FORMS, pictures=_pictures, comparisons=_comparisons,
+    problems=s.of_shapes(FEATURES, _problem),
     cases=lambda dry: feature_cases("style_loss", dry, _target),
-    comparisons=_comparisons,
-    tolerance=SEVERAL_ROUNDINGS,
-)
+    launches=s.no_launches,
+    tolerance=s.SEVERAL_ROUNDINGS,
+)  # fmt: skip

@@ -14,8 +14,9 @@ import imgops
 from imgops import _eager
 from imgops.reference.upfirdn2d import upfirdn2d as reference
 
+from . import _sheet as s
 from ._random import Pick, RandomCall, filter_size, random_filter, random_image
-from ._sheet import Call, Called, Case, Comparison, Kwargs, Made, Problem, Sheet, forward, image, label, values
+from .bias_act import LAUNCH_SHAPE, launch_epilogue
 
 
 class Resample(NamedTuple):
@@ -62,8 +63,8 @@ def resample_filter(taps: tuple[int, ...] | None, rank_one: bool = False, device
     return torch.randn(taps, device=device)
 
 
-def _call(f: str, **arguments: Any) -> Call:
-    return Call(
+def _call(f: str, **arguments: Any) -> s.Call:
+    return s.Call(
         lambda impl, x, f: imgops.upfirdn2d(x, f, **arguments, impl=impl),
         {"x": "NCHW", "f": f},
         {"N": 1, "C": 2, "H": 4, "W": 3},
@@ -99,20 +100,20 @@ def eager(x: Tensor, f: Tensor, up: int, down: int, padding: list[int], gain: fl
     return x[:, :, ::down, ::down]
 
 
-def _problem(case: Resample, rank_one: bool, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
+def _problem(case: Resample, rank_one: bool, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> s.Made:
     f = resample_filter(case.taps, rank_one, device)
 
     def call(backend: str, x: Tensor) -> Tensor:
         return imgops.upfirdn2d(x, f, case.up, case.down, case.padding, case.flip_filter, case.gain, impl=backend)
 
-    return [image(case.shape, dtype, device)], call
+    return [s.image(case.shape, dtype, device)], call
 
 
-def _problems(dry: bool) -> Iterator[Problem]:
+def _problems(dry: bool) -> Iterator[s.Problem]:
     for i, case in enumerate([*RESAMPLE, *LARGE][: 1 if dry else None]):
-        yield Problem(f"{i} {case.shape}", partial(_problem, case, False))
+        yield s.Problem(f"{i} {case.shape}", partial(_problem, case, False))
         if case.taps is not None and len(case.taps) == 2:
-            yield Problem(f"{i} {case.shape}/rank one", partial(_problem, case, True))
+            yield s.Problem(f"{i} {case.shape}/rank one", partial(_problem, case, True))
 
 
 def resample_case(
@@ -123,16 +124,16 @@ def resample_case(
     down: int = 1,
     taps: int = 4,
     padding: tuple[int, int] = (1, 1),
-) -> Case:
+) -> s.Case:
     """A low-pass filter with a factor; 4 taps are [1, 3, 3, 1] made 2-D, more are a separable 1-D window."""
 
-    def make(device: torch.device) -> Kwargs:
+    def make(device: torch.device) -> s.Kwargs:
         f = torch.hann_window(taps + 2, periodic=False, device=device)[1:-1]
         if taps == 4:
             f = torch.tensor([1.0, 3.0, 3.0, 1.0], device=device)
             f = f.outer(f)
         return {
-            "x": image(shape, dtype, device, channels_last),
+            "x": s.image(shape, dtype, device, channels_last),
             "f": f / f.sum(),
             "up": up,
             "down": down,
@@ -141,30 +142,29 @@ def resample_case(
         }
 
     n, c, h, w = shape
-    out_h, out_w = ((s * up + sum(padding) - taps) // down + 1 for s in (h, w))
+    out_h, out_w = ((size * up + sum(padding) - taps) // down + 1 for size in (h, w))
     size_in, size_out = n * c * h * w * dtype.itemsize, n * c * out_h * out_w * dtype.itemsize
     # along x on the rows of the input, then along y; only the taps that meet a sample
     flops = 2 * n * c * taps // up * (h * out_w + out_h * out_w)
     note = f"up{up}" if up > 1 else f"down{down}" if down > 1 else "filter"
-    name = label(shape, dtype, channels_last, note, f"{taps} taps")
-    return Case(
+    name = s.label(shape, dtype, channels_last, note, f"{taps} taps")
+    return s.Case(
         "upfirdn2d", name, make, ("x",), (size_in + size_out, 2 * (size_in + size_out)), (flops, 2 * flops), dtype
     )
 
 
-def _cases(dry: bool) -> list[Case]:
-    half, single = torch.float16, torch.float32
+def _cases(dry: bool) -> list[s.Case]:
     if dry:
-        return [resample_case((1, 3, 8, 8), single, up=2, padding=(2, 1))]
+        return [resample_case((1, 3, 8, 8), s.SINGLE, up=2, padding=(2, 1))]
     return [
-        resample_case((16, 3, 128, 128), single, up=2, padding=(2, 1)),
-        resample_case((16, 64, 257, 257), half),
-        resample_case((16, 64, 257, 257), half, channels_last=True),
-        resample_case((16, 64, 256, 256), half, down=2),
-        resample_case((16, 64, 256, 256), half, channels_last=True, down=2),
-        resample_case((16, 64, 128, 128), half, up=2, padding=(2, 1)),
-        resample_case((4, 32, 1025, 1025), half),
-        resample_case((4, 128, 148, 148), half, up=2, taps=12, padding=(6, 5)),
+        resample_case((16, 3, 128, 128), s.SINGLE, up=2, padding=(2, 1)),
+        resample_case((16, 64, 257, 257), s.HALF),
+        resample_case((16, 64, 257, 257), s.HALF, channels_last=True),
+        resample_case((16, 64, 256, 256), s.HALF, down=2),
+        resample_case((16, 64, 256, 256), s.HALF, channels_last=True, down=2),
+        resample_case((16, 64, 128, 128), s.HALF, up=2, padding=(2, 1)),
+        resample_case((4, 32, 1025, 1025), s.HALF),
+        resample_case((4, 128, 148, 148), s.HALF, up=2, taps=12, padding=(6, 5)),
     ]
 
 
@@ -173,7 +173,7 @@ FOUR = torch.tensor([1.0, 3.0, 3.0, 1.0]).double() / 8
 FORMS = {"eager": eager, "eager strided": _eager.upfirdn2d}
 
 
-def _comparisons() -> list[Comparison]:
+def _comparisons() -> list[s.Comparison]:
     """The resampling of StyleGAN2 with [1, 3, 3, 1]: up, down, and the filter alone, in both layouts."""
     f, forms = imgops.setup_filter([1, 3, 3, 1]), {"imgops": imgops.upfirdn2d, **FORMS}
     problems = [
@@ -184,14 +184,14 @@ def _comparisons() -> list[Comparison]:
     rows = []
     for name, up, down, padding, gain in problems:
         for layout in ("nchw", "nhwc"):
-            x = image((4, 64, 128, 128), torch.float32, "cpu", layout == "nhwc")
+            x = s.image((4, 64, 128, 128), torch.float32, "cpu", layout == "nhwc")
             kwargs = {"x": x, "f": f, "up": up, "down": down, "padding": padding, "gain": gain}
             goals = (5.0, 15.0) if name == "up 2" and layout == "nchw" else (None, None)
-            rows.append(Comparison("upfirdn2d", f"4x64x128x128 {layout} {name}", forward(forms, kwargs), *goals))
+            rows.append(s.Comparison("upfirdn2d", f"4x64x128x128 {layout} {name}", s.forward(forms, kwargs), *goals))
     return rows
 
 
-def _recorded(a: dict[str, Tensor], params: Kwargs, backend: str) -> dict[str, Tensor]:
+def _recorded(a: dict[str, Tensor], params: s.Kwargs, backend: str) -> dict[str, Tensor]:
     del params["filter"]
     x = a["x"].requires_grad_()
     y = imgops.upfirdn2d(x, a.get("f"), **params, impl=backend)
@@ -200,38 +200,50 @@ def _recorded(a: dict[str, Tensor], params: Kwargs, backend: str) -> dict[str, T
 
 def _pictures() -> dict[str, nn.Module]:
     f = imgops.setup_filter([1, 3, 3, 1])
-    return {"upfirdn2d": Called(lambda x, f: imgops.upfirdn2d(x, f, up=3, down=2, padding=3), f=f)}
+    return {"upfirdn2d": s.Called(lambda x, f: imgops.upfirdn2d(x, f, up=3, down=2, padding=3), f=f)}
+
+
+def _launches(dtype: torch.dtype, channels_last: bool) -> Iterator[s.Launch]:
+    x, square, long = s.unread(LAUNCH_SHAPE, dtype, channels_last), torch.empty(4, 4), torch.empty(12)
+    for name, f, up, down, padding in (
+        ("up 2, 4x4", square, 2, 1, (2, 1, 2, 1)),
+        ("down 2, 4x4", square, 1, 2, (1, 1, 1, 1)),
+        ("up 2, 12 separable", long, 2, 1, (6, 5, 6, 5)),
+        ("down 2, 12 separable", long, 1, 2, (5, 5, 5, 5)),
+        ("8x8", torch.empty(8, 8), 1, 1, (4, 3, 4, 3)),
+    ):
+        arguments = x, f, (up, up), (down, down), padding, False, 1.0
+        yield s.Launch(f"upfirdn2d {name}", "upfirdn2d.upfirdn2d", arguments, tested=name == "8x8")
+    n, c, h, w = LAUNCH_SHAPE
+    grown = s.unread((n, c, h + 1, w + 1), dtype, channels_last)
+    arguments = grown, square, (1, 1), (1, 1), (1, 1, 1, 1), False, 4.0, *launch_epilogue(), True
+    yield s.Launch("upfirdn2d_bias_act 4x4", "upfirdn2d.upfirdn2d_bias_act", arguments)
 
 
 _FACTORS = ([2, 1], [1, 2], [2, 1, 1, 2])
 _TAPS = torch.tensor([0.3, 1.0, 0.5])
-SHEET = Sheet(
+SHEET = s.Sheet(
     calls={
         "upfirdn2d-separable": _call("3", up=2, padding=2),
         "upfirdn2d-matrix": _call("32", down=2, padding=1, flip_filter=True),
     },
     sized={
-        "upfirdn2d": Call(
+        "upfirdn2d": s.Call(
             lambda impl, x: imgops.upfirdn2d(x, FOUR.to(x.device), up=2, padding=4, impl=impl), {"x": "NCHW"}, {}
         ),
-        "upfirdn2d, learned": Call(
+        "upfirdn2d, learned": s.Call(
             lambda impl, x, f: imgops.upfirdn2d(x, f, down=2, padding=4, impl=impl), {"x": "NCHW", "f": "32"}, {}
         ),
     },
-    random=_random,
-    forms=FORMS,
-    pictures=_pictures,
-    problems=_problems,
-    cases=_cases,
-    comparisons=_comparisons,
-    recorded=_recorded,
+    random=_random, forms=FORMS, pictures=_pictures, problems=_problems, cases=_cases, launches=_launches,
+    comparisons=_comparisons, recorded=_recorded,
     schemas={
-        "upfirdn2d": lambda: (values(1, 2, 4, 3), _TAPS.double(), *_FACTORS, False, 0.7),
+        "upfirdn2d": lambda: (s.values(1, 2, 4, 3), _TAPS.double(), *_FACTORS, False, 0.7),
         "upfirdn2d: channels-last": lambda: (
-            values(2, 3, 6, 5).contiguous(memory_format=torch.channels_last), None, *_FACTORS, False, 1.5,
+            s.values(2, 3, 6, 5).contiguous(memory_format=torch.channels_last), None, *_FACTORS, False, 1.5,
         ),
         "upfirdn2d_bias_act": lambda: (
-            values(1, 2, 4, 3), _TAPS, *_FACTORS, False, 0.7, values(2), values(1, 2), values(1, 1, 3, 7),
+            s.values(1, 2, 4, 3), _TAPS, *_FACTORS, False, 0.7, s.values(2), s.values(1, 2), s.values(1, 1, 3, 7),
             "swish", 0.0, 1.3, 4.0, True,
         ),
     },

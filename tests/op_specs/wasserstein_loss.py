@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 import imgops
 
-from ._sheet import (
-    Call,
-    Called,
-    Case,
-    Form,
-    Kwargs,
-    Made,
-    Problem,
-    Shape,
-    Sheet,
-    image,
-)
+from . import _sheet as s
 from .feature_statistics import eager as eager_statistics
 from .gram_matrix import FEATURES, feature_cases
 
@@ -46,7 +33,7 @@ def eager(x: Tensor, target_mean: Tensor, target_covariance: Tensor) -> Tensor:
     return (apart + variances.diagonal(dim1=1, dim2=2).sum(1)).mean().float()
 
 
-def _problem(shape: Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> Made:
+def _problem(shape: s.Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> s.Made:
     n, c = shape[:2]
 
     def call(backend: str, x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
@@ -54,31 +41,29 @@ def _problem(shape: Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dty
 
     root = torch.randn(n, c, c, device=device, dtype=acc_dtype)
     covariance = root @ root.mT / c + torch.eye(c, device=device, dtype=acc_dtype)
-    return [image(shape, dtype, device), torch.randn(n, c, device=device, dtype=acc_dtype), covariance], call
+    return [s.image(shape, dtype, device), torch.randn(n, c, device=device, dtype=acc_dtype), covariance], call
 
 
-def _problems(dry: bool) -> Iterator[Problem]:
-    for shape in FEATURES[: 1 if dry else None]:
-        yield Problem(str(shape), partial(_problem, shape))
-
-
-def _gaussian(shape: Shape, device: torch.device) -> Kwargs:
+def _gaussian(shape: s.Shape, device: torch.device) -> s.Kwargs:
     mean, covariance = imgops.feature_statistics(torch.randn(shape, device=device), impl="reference")
     return {"target_mean": mean, "target_covariance": covariance}
 
 
-def _cases(dry: bool) -> list[Case]:
+def _cases(dry: bool) -> list[s.Case]:
     # most of the work is in the roots of matrices, which the host waits for
     uncounted = {"bytes": (0, 0), "flops": (0, 0), "rate": "float32", "graph": False}
     return [replace(case, **uncounted) for case in feature_cases("wasserstein_loss", dry, _gaussian)]
 
 
 def _pictures() -> dict[str, nn.Module]:
-    target = {"m": torch.randn(1, 4), "s": torch.eye(4)[None]}
-    return {"wasserstein_loss": Called(lambda x, m, s: imgops.wasserstein_loss(x, m, s), **target)}
+    def run(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
+        return imgops.wasserstein_loss(x, mean, covariance)
+
+    target = {"mean": torch.randn(1, 4), "covariance": torch.eye(4)[None]}
+    return {"wasserstein_loss": s.Called(run, **target)}
 
 
-FORMS: dict[str, Form] = {"eager": eager}
+FORMS: dict[str, s.Form] = {"eager": eager}
 
 
 def _run(impl: str, x: Tensor, mean: Tensor, root: Tensor) -> Tensor:
@@ -87,23 +72,22 @@ def _run(impl: str, x: Tensor, mean: Tensor, root: Tensor) -> Tensor:
     return imgops.wasserstein_loss(x, mean, covariance, impl=impl)
 
 
-SHEET = Sheet(
+SHEET = s.Sheet(
     calls={
-        "wasserstein_loss": Call(
+        "wasserstein_loss": s.Call(
             _run,
             {"x": "NCHW", "mean": "1C", "root": "1CC"},
             {"N": 2, "C": 2, "H": 3, "W": 2},
             frozenset({"x"}),
         )
     },
-    sized={"wasserstein_loss": Call(_run, {"x": "NCHW", "mean": "NC", "root": "NCC"}, {})},
+    sized={"wasserstein_loss": s.Call(_run, {"x": "NCHW", "mean": "NC", "root": "NCC"}, {})},
+    forms=FORMS, pictures=_pictures, cases=_cases,
     # none: how wrong a root may be depends on how near to each other its eigenvalues are
     random=None,
-    forms=FORMS,
-    pictures=_pictures,
-    problems=_problems,
-    cases=_cases,
+    problems=s.of_shapes(FEATURES, _problem),
+    launches=s.no_launches,
     # a part of the rows of styles (benchmarks/bench_style.py)
     comparisons=list,
     tolerance=ROOTS,
-)
+)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -10,6 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from tests.op_specs import SHEETS
 
 pytest.importorskip("triton")
 
@@ -23,10 +27,11 @@ KERNELS = {
 TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 DTYPES = ("float32", "float16", "bfloat16")
 #: one launch of each kernel and mode; the report has them all
-LAUNCHES = (
-    "^(bias_act|upfirdn2d_bias_act|upfirdn2d 8x8|conv2d 3x3( transposed)?|gram_matrix( less a mean)?|mix_channels),"
-    "|^(filtered_lrelu|filtered_lrelu_slopes) up 2, down 2|^grid_sample(_backward)?,|^bias_act_backward from x"
-    "|^adaptive_instance_norm_backward of 512x512|^adaptive_instance_norm of 16x16"
+LAUNCHES = "|".join(
+    rf"^{re.escape(launch.name)}, (planar|channels-last)$"
+    for sheet in SHEETS.values()
+    for launch in sheet.launches(torch.float32, False)
+    if launch.tested
 )
 
 
@@ -49,17 +54,37 @@ def test_report(target):
     check(resources)
 
 
+def compiled(*arguments: str) -> str:
+    """What the program prints, in a process without Triton's interpreter."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "benchmarks.gpu.resources", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "dtype"), [*zip(TARGETS, ("float16", "float32", "bfloat16", "float16"), strict=True)]
 )
 def test_compiles(target, dtype):
-    """Compile anew, as a GPU of the target would, in a process without the interpreter."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "benchmarks.gpu.resources", target, dtype, LAUNCHES]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    resources = json.loads(done.stdout)["kernels"][target]
+    """Compile anew, as a GPU of the target would."""
+    resources = json.loads(compiled(target, dtype, LAUNCHES))["kernels"][target]
     assert {name.rsplit(" ", 1)[1] for name in resources} == KERNELS
     check(resources)
     assert set(resources) <= set(json.loads(REPORT.read_text())["kernels"][target])
+
+
+@pytest.mark.slow
+def test_part_of_a_report(tmp_path):
+    """It replaces the launches of its names, and leaves all else."""
+    whole, target = json.loads(REPORT.read_text()), "sm_90"
+    whole["triton"] = importlib.metadata.version("triton")
+    name, resources = next((k, v) for k, v in whole["kernels"][target].items() if k.startswith("bias_act, planar"))
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({**whole, "kernels": {**whole["kernels"], target: {name: {"registers": 0}, "k": {}}}}))
+    compiled(target, "float32", "^bias_act, planar", "--out", str(report))
+    found = json.loads(report.read_text())
+    assert found["kernels"][target].keys() == {name, "k"}
+    assert found["kernels"][target][name].keys() == resources.keys()
+    assert {**found, "kernels": {**found["kernels"], target: whole["kernels"][target]}} == whole
