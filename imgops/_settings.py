@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 #: a dataclass of settings
 Settings = TypeVar("Settings", bound=Any)
 
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 class Bounds(NamedTuple):
@@ -113,9 +113,9 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def same_as(settings: type, name: str, **said: str) -> Any:
+def same_as(settings: type, name: str, **said: Any) -> Any:
     """A field that is a setting of another dataclass too, with its default; ``said`` takes the place of what
-    :func:`setting` was told there, as ``panel`` and ``help``."""
+    :func:`setting` was told there, as ``panel``, ``help`` and ``allowed``."""
     default = next(field.default for field in dataclasses.fields(settings) if field.name == name)
     return dataclasses.field(default=default, metadata={**metadata_of(settings, name), **said})
 
@@ -189,7 +189,7 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
     if not any(_is(value, kind) for kind in _kinds(hint)):
-        words = [_KINDS.get(kind, "nothing") for kind in _kinds(hint)]
+        words = [TYPE_NAMES.get(kind, "nothing") for kind in _kinds(hint)]
         raise TypeError(f"{name} must be {' or '.join(words)}; got {value!r}")
 
 

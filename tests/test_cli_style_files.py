@@ -179,7 +179,8 @@ def test_a_bad_style_does_not_keep_the_others_from_it(folder, tmp_path):
     out = tmp_path / "out"
     _, stderr = imgops("style", folder / "cat.png", tmp_path / "styles", "-o", out, *options(folder, "adain"), code=1)
     assert [path.name for path in out.iterdir()] == ["cat-b.png"]
-    assert f"{tmp_path / 'styles' / 'a.png'}: not a picture" in stderr
+    style = tmp_path / "styles" / "a.png"
+    assert f"{folder / 'cat.png'} in the style of {style} is left out: {style}: not a picture" in stderr
 
 
 @pytest.mark.parametrize("ending", ["webp", "png", "avif", "gif"])

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from imgops._settings import Bounds, check, same_as, setting
+from imgops._settings import Bounds, Choice, check, same_as, setting
 from imgops.cli._help import Command
 from imgops.cli._options import Given, options
 
@@ -38,14 +38,17 @@ class Job:
     inner: Inner
     rate: float = setting(0.5, "Result", "How fast.")
     count: int = same_as(Inner, "steps", panel="Result", help="Again.")
+    time: float | None = setting(None, "Result", "How long.", allowed=Bounds(0, above=True))
+    pace: str = setting("fast", "Result", "fast or slow.", allowed=Choice(("fast", "slow")))
+    way: str = setting("up", "Result", "Which way.", allowed=Choice(("up", "down")))
     wanted: str = setting(dataclasses.MISSING, "Result", "Asked for.", "unless --name")
 
 
-def run(*arguments: str, ranges: bool = False) -> Any:
+def run(*arguments: str) -> Any:
     """What a command gets, or what it prints."""
     taken = []
 
-    @options("Result", "Work", ranges=ranges)
+    @options("Result", "Work")
     def command(job: Job, given: Given) -> None:
         """Do it."""
         taken.append((job, given))
@@ -85,16 +88,25 @@ def test_each_value_goes_where_its_option_stands():
 def test_a_range_of_a_base_class_is_checked():
     with pytest.raises(ValueError, match="Base: steps must be at most 9; got 10"):
         run("here", "--steps", "10")
-    with pytest.raises(ValueError, match="widths takes numbers like 3,1; got '4,x'"):
+    with pytest.raises(ValueError, match="widths takes three numbers like 32,64,128; got '4,x'"):
         run("here", "--widths", "4,x")
 
 
 def test_the_help_says_what_the_dataclass_says():
-    text = " ".join(run("--help", ranges=True).replace("│", " ").split())
+    text = " ".join(run("--help").replace("│", " ").split())
     assert "In all. [default: 3; 1 to 9]" in text
     assert "[default: 1,2,3]" in text
     assert "--no-mirror" in text
     assert "[required, unless --name]" in text
     assert "[default: the picture's]" in text
     assert text.index("Of the result.") < text.index("In all.")
-    assert "1 to 9" not in run("--help")
+    # a default that is no number leaves the range
+    assert "How long. [above 0]" in text
+    # what the text names is not said twice
+    assert "fast or slow. [default: fast]" in text
+    assert "Which way. [default: up; up or down]" in text
+
+
+def test_a_range_of_the_command_itself_is_checked():
+    with pytest.raises(ValueError, match="pace must be fast or slow; got 'x'"):
+        run("here", "--pace", "x")

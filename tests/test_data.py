@@ -152,6 +152,17 @@ def test_damage_names_the_file(tmp_path, content, name, message):
     assert "\n" not in str(error.value)
 
 
+def test_check_says_how_many_are_broken(tmp_path):
+    for i in range(8):
+        (tmp_path / f"{i}.png").write_bytes(png() if i % 4 == 0 else b"")
+    with pytest.raises(DataError) as error:
+        ImageFolder(tmp_path, 8).check()
+    assert str(error.value) == (
+        f"{tmp_path}/1.png: not a picture that Pillow can read; "
+        "6 of 8 pictures cannot be used, 2.png, 3.png, 5.png, ... too"
+    )
+
+
 def test_check_visits_every_picture(tmp_path):
     for i in range(5):
         (tmp_path / f"{i}.png").write_bytes(png())

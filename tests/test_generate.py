@@ -10,7 +10,9 @@ from PIL import Image
 from test_cli import TINY, error, imgops
 
 from imgops import __version__
+from imgops.cli import generate
 from imgops.data import read_settings
+from imgops.nn import synthesis
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +98,7 @@ def test_noise_is_one_of_three(run, tmp_path):
     line = error("generate", run, "--noise", "loud", "--out", tmp_path / "g")
     assert "--noise must be random, const or none; got 'loud'" in line
     assert not (tmp_path / "g").exists()
+
+
+def test_the_kinds_of_noise_are_those_of_the_networks():
+    assert generate.NOISE_MODES == synthesis.NOISE_MODES

@@ -193,7 +193,7 @@ def make_each(works: Iterator[tuple[str, Callable[[], None]]], count: int, stopp
     """Do all works, and where one of several fails say why and do the others.
 
     Args:
-        works: the name of each one's source, and what makes its result.
+        works: what each result is told by, and what makes it.
         count: how many there are.
         stopped: whether Ctrl-C was pressed, which ends it.
 

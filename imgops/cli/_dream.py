@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -32,6 +33,7 @@ from ..dream import (
 )
 from ..dream.gradient import least_size
 from ..models.encoders.weights import load_encoder
+from ..nn import Features
 from . import _batch as batch
 from ._pictures import Reporter, Stopped, check_results, peak_memory
 from ._quiet import say
@@ -68,8 +70,6 @@ def run(job: Job) -> None:
         OSError, ValueError, ImportError: what cannot be read, written, or does not fit; of several sources when the
             others are done.
     """
-    if not 0.01 <= job.fps <= 1000:
-        raise ValueError(f"--fps must be 0.01 to 1000; got {job.fps:g}")
     picture = job.picture or NOISE
     sources = [NOISE] if picture == NOISE else batch.find_files(picture)
     sources = batch.without_results(sources, lambda files: _outputs(job, files, here=True))
@@ -78,7 +78,7 @@ def run(job: Job) -> None:
     network = load_encoder(job.weights, pooling=job.pooling, preprocessing=job.preprocessing, frame=False)
     network.to(choose_device(job.device))
     guide = () if job.guide is None else _guide(job.guide)
-    objectives: Sequence[Any] = [parse_objective(text, *guide) for text in job.layers]
+    objectives: Sequence[Any] = [_objective(text, network, *guide) for text in job.layers]
     if not objectives:
         chosen = default_objectives(network)
         objectives = chosen if job.guide is None else [parse_objective(one.layer, *guide) for one in chosen]
@@ -87,6 +87,35 @@ def run(job: Job) -> None:
             _Work(job, network, objectives, source, out, stopped) for source, out in zip(sources, outputs, strict=True)
         ]
         batch.make_each(((work.source, work.make) for work in works), len(works), stopped)
+
+
+def _objective(text: str, network: nn.Module, *guide: Any) -> Any:
+    """What ``--layer`` asks for.
+
+    Raises:
+        ValueError: it is no objective, or names a layer that the network lacks; names the option.
+    """
+    try:
+        objective = parse_objective(text, *guide)
+        Features(network, [objective.layer])
+    except ValueError as error:
+        raise ValueError(f"--layer {text}: {_without_owner(error)}") from None
+    return objective
+
+
+def _without_owner(error: ValueError) -> str:
+    return str(error).removeprefix("Guided").removeprefix("Objective: ")
+
+
+@contextlib.contextmanager
+def _naming_layers() -> Iterator[None]:
+    """Begin the errors of objectives by their option."""
+    try:
+        yield
+    except ValueError as error:
+        if (what := _without_owner(error)) == str(error):
+            raise
+        raise ValueError(f"--layer: {what}") from None
 
 
 def _guide(name: str) -> tuple[Tensor, Tensor | None]:
@@ -148,7 +177,7 @@ class _Work:
 
     def make(self) -> None:
         """A video from a video or for a zoom, or else a picture."""
-        with naming_remedy("give --tile 512, which makes tiles, or a smaller --size"):
+        with naming_remedy("give --tile 512, which makes tiles, or a smaller --size"), _naming_layers():
             if self.source != NOISE and is_video(self.out) and batch.moves(self.source):
                 self._clip()
             elif is_video(self.out):

@@ -14,7 +14,7 @@ import torch
 
 from .. import __version__
 from .._device import choose_device
-from .._settings import SEED, Bounds
+from .._settings import SEED
 from ..data.files import write_file
 from ..data.pictures import read_settings
 from ..training._data import check_apart
@@ -25,10 +25,8 @@ from .generate import Job
 #: images in a row of the grid where there is no class to make rows of
 COLUMNS = 8
 GRID = "grid.png"
-NOISE_MODES = ("random", "const", "none")
 #: how many seeds one call takes; its pictures are held in memory for the grid
 MOST_SEEDS = 100_000
-TRUNCATION, BATCH = Bounds(0, most=1000), Bounds(1, most=65536)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -78,13 +76,9 @@ def generate(job: Job) -> str:
     """
     checkpoint, out, trunc, noise = job.checkpoint, job.out, job.trunc, job.noise
     numbers = parse_seeds(job.seeds)
-    TRUNCATION.check("--trunc", trunc)
-    BATCH.check("--batch", job.batch)
     generator, meta = load_generator(checkpoint, choose_device(job.device))
     names = meta["class_names"]
     classes = parse_class(job.class_, names, meta["c_dim"])
-    if noise not in NOISE_MODES:
-        raise ValueError(f"--noise must be {', '.join(NOISE_MODES[:-1])} or {NOISE_MODES[-1]}; got {noise!r}")
     check_apart(out, meta["config"].data, sheets=True)
     origin = _origin(checkpoint, meta["seen"], trunc, noise)
     folder = _folder(Path(out), origin)

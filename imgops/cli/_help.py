@@ -27,7 +27,7 @@ class HelpPage:
 
     def format_help(self: Any, ctx: Any, formatter: Any) -> None:
         """Print the page."""
-        kinds = _kinds(self.callback)
+        kinds = kinds_of(self.callback)
         panels: dict[str, list[tuple[Text, Text]]] = defaultdict(list)
         for parameter in self.get_params(ctx):
             argument = parameter.param_type_name == "argument"
@@ -84,7 +84,7 @@ def _commands(command: Any, ctx: Any) -> list[Any]:
     return [other for other in group.commands.values() if other is not command and not other.hidden]
 
 
-def _kinds(callback: Any) -> dict[str, Any]:
+def kinds_of(callback: Any) -> dict[str, Any]:
     """{parameter: the type of its value} of a command's function."""
     if callback is None:
         return {}

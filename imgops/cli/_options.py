@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from .._settings import RESULT, metadata_of, types_of
+from .._settings import QUALITY, RESULT, Bounds, Choice, check, metadata_of, types_of
 
 Job = TypeVar("Job")
 #: {field: its option} of those that a command line names
@@ -21,7 +21,7 @@ Given = dict[str, str]
 _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
-def options(*panels: str, ranges: bool = False) -> Callable[[Callable[[Any, Given], None]], Callable[..., None]]:
+def options(*panels: str) -> Callable[[Callable[[Any, Given], None]], Callable[..., None]]:
     """Make a command of a function that takes a dataclass, and which of its fields the command line names.
 
     Each field of the dataclass is an option: one that is ``Annotated`` as typer has it, the others as
@@ -29,18 +29,19 @@ def options(*panels: str, ranges: bool = False) -> Callable[[Callable[[Any, Give
 
     Args:
         panels: the groups of options in the order of the help page; those left out come first.
-        ranges: whether the help says what a setting may be.
     """
     places = {panel: place for place, panel in enumerate(panels)}
 
     def decorate(function: Callable[[Any, Given], None]) -> Callable[..., None]:
         job = next(iter(typing.get_type_hints(function).values()))
-        parameters = sorted(_parameters(job, ranges), key=lambda p: places.get(_panel(p), -1))
+        parameters = sorted(_parameters(job), key=lambda p: places.get(_panel(p), -1))
         context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
         @functools.wraps(function)
         def command(ctx: typer.Context, **values: Any) -> None:
-            function(_built(job, values), _given(ctx))
+            made = _built(job, values)
+            check(made)
+            function(made, _given(ctx))
 
         command.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in [context, *parameters]}
@@ -49,18 +50,18 @@ def options(*panels: str, ranges: bool = False) -> Callable[[Callable[[Any, Give
     return decorate
 
 
-def _parameters(job: type, ranges: bool) -> list[inspect.Parameter]:
+def _parameters(job: type) -> list[inspect.Parameter]:
     """A parameter of typer's for each option of a dataclass, and of the dataclasses within it."""
     parameters, kinds = [], types_of(job)
     for field in dataclasses.fields(job):
         kind, default = kinds[field.name], field.default
         if dataclasses.is_dataclass(kind):
-            parameters += _parameters(typing.cast(type, kind), ranges)
+            parameters += _parameters(typing.cast(type, kind))
             continue
         if not _has_option(job, field.name, kind):
             continue
         if typing.get_origin(kind) is not Annotated:
-            kind, default = _option(field.name, kind, default, metadata_of(job, field.name), ranges)
+            kind, default = _option(field.name, kind, default, metadata_of(job, field.name))
         parameters.append(
             inspect.Parameter(
                 field.name,
@@ -83,7 +84,7 @@ def _of_typer(field: dataclasses.Field[Any], default: Any) -> Any:
     return inspect.Parameter.empty if field.default_factory is dataclasses.MISSING else None
 
 
-def _option(name: str, kind: Any, default: Any, said: Mapping[str, Any], ranges: bool) -> tuple[Any, Any]:
+def _option(name: str, kind: Any, default: Any, said: Mapping[str, Any]) -> tuple[Any, Any]:
     """The type of a setting's parameter, with its option, and its default, as a command line has them."""
     help, shown, allowed = said["help"], said["shown"], said["allowed"]
     if name in _READERS:
@@ -96,8 +97,11 @@ def _option(name: str, kind: Any, default: Any, said: Mapping[str, Any], ranges:
     elif shown is None and default is not None:
         shown = f"{default:g}" if isinstance(default, float) else str(default)
         shown = {"True": "yes", "False": "no"}.get(shown, shown)
-    if shown is not None and ranges and allowed is not None:
-        shown = f"{shown}; {allowed.range()}"
+    within = _range(help, allowed)
+    if within and shown is not None:
+        shown = f"{shown}; {within}"
+    elif within:
+        help += f" [dim]\\[{within}][/]"
     flag = said["flag"] or f"--{name.replace('_', '-')}"
     option = typer.Option(
         f"{flag}/{flag.replace('--', '--no-', 1)}" if kind is bool else flag,
@@ -106,6 +110,13 @@ def _option(name: str, kind: Any, default: Any, said: Mapping[str, Any], ranges:
         show_default=shown or False,
     )
     return Annotated[kind, option], default
+
+
+def _range(help: str, allowed: Bounds | Choice | None) -> str:
+    """What the help says of the values that are allowed; nothing where its text names them all."""
+    if allowed is None or (isinstance(allowed, Choice) and all(str(value) in help for value in allowed.values)):
+        return ""
+    return allowed.range()
 
 
 def _panel(parameter: inspect.Parameter) -> Any:
@@ -184,10 +195,10 @@ def parse_widths(name: str, text: str) -> tuple[int, ...]:
     Raises:
         ValueError: the text is not three whole numbers; names the setting.
     """
-    sizes = parse_numbers(name, text)
-    if len(sizes) != 3 or any(int(size) != size for size in sizes):
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
         raise ValueError(f"{name} takes three numbers like 32,64,128; got {text!r}")
-    return tuple(map(int, sizes))
+    return tuple(map(int, parts))
 
 
 #: what reads the settings whose options are text
@@ -202,7 +213,8 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
 Preview = Annotated[
     str | None, typer.Option(help="A picture file that shows the work as it goes.", rich_help_panel=RESULT)
 ]
-Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG.", rich_help_panel=RESULT)]
+#: the quality of a JPEG
+JPEG = QUALITY, RESULT, "Of JPEG.", None, Bounds(1, 100)
 
 #: of the trainings of networks for style transfer
 FILES = "Files"

@@ -61,7 +61,8 @@ def run(job: Job) -> None:
     shared = None if fast else Transfer(settings)
     with interruptible() as stopped:
         works = _works(job, settings, shared, contents, choices, outputs, stopped)
-        batch.make_each(((work.content, work.make) for work in works), len(outputs), stopped)
+        named = ((work.name(len(choices) > 1), work.make) for work in works)
+        batch.make_each(named, len(outputs), stopped)
 
 
 def _works(
@@ -112,6 +113,10 @@ class _Work:
     ) -> None:
         self.job, self.settings, self.choice, self.stopped = job, settings, choice, stopped
         self.content, self.out = content, out
+
+    def name(self, of_several: bool) -> str:
+        """What a failure is told by: the content, and its styles where they are not those of all results."""
+        return f"{self.content} in the style of {', '.join(self.choice.names)}" if of_several else self.content
 
     def make(self) -> None:
         """A video from what moves, where the result can move; or else a picture."""

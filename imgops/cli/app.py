@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 from typer.core import TyperGroup
 
 from .. import __version__
 from .._install import missing_package
-from ._help import Command, HelpPage
+from .._settings import TYPE_NAMES
+from ._help import Command, HelpPage, kinds_of
 from ._quiet import keep_quiet
 from .demo import demo
 from .dream import dream
@@ -31,7 +33,7 @@ from .train import train
 USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, ImportError, ArithmeticError, MemoryError)
 
 #: how the library begins an error of a setting, with what it is a setting of or without
-_SETTING = re.compile(r"(?:\w+: )?(\w+) ")
+_SETTING = re.compile(r"(?:\w+: )?(\w+)(?=[ :])")
 _STACK = re.compile(r"\s*(?:Exception raised from|C\+\+ CapturedTraceback|frame #\d+:)")
 
 
@@ -70,15 +72,15 @@ class OneLineErrors(HelpPage, TyperGroup):
             except (KeyboardInterrupt, typer.Abort):
                 sys.exit(130)
             except Exception as error:
-                # the mistakes of an invocation, of typer's own kind, have a method that words them
-                worded = getattr(error, "format_message", None)
-                if debug or not (worded or isinstance(error, USER_ERRORS)):
+                # typer's own errors, which are mistakes of the invocation, have a method that words them
+                of_typer = hasattr(error, "format_message")
+                if debug or not (of_typer or isinstance(error, USER_ERRORS)):
                     raise
                 if isinstance(error, ModuleNotFoundError):
                     text = missing_package(error)
                 else:
-                    text = " ".join((worded() if worded else self.text_of(error, given)).split())
-                if worded or text.partition(" ")[0] in self._words(given) or text.startswith("--"):
+                    text = " ".join((_mistake(error, given) if of_typer else self.text_of(error, given)).split())
+                if of_typer or text.partition(" ")[0] in self._words(given) or text.startswith("--"):
                     # an option or argument is the cause
                     text += f" (see {self.named(given)} --help)" if text else ""
                 if text:
@@ -93,10 +95,13 @@ class OneLineErrors(HelpPage, TyperGroup):
         # what follows in a message of torch's is its own stack
         text = _STACK.split(str(error))[0]
         begins = _SETTING.match(text)
-        if type(error) in (ValueError, TypeError) and begins:
-            for option in self._command(given).params:
-                if option.name == begins[1] and option.opts[0].startswith("--"):
-                    return f"{option.opts[0]} {text[begins.end() :]}"
+        flags = {p.name: p.opts[0] for p in self._command(given).params if p.opts[0].startswith("--")}
+        if type(error) in (ValueError, TypeError) and begins and begins[1] in flags:
+            text = flags[begins[1]] + text[begins.end() :]
+            for name, flag in flags.items():
+                if "_" in name:
+                    # another setting; a name within that of a file stays
+                    text = re.sub(rf"(?<![\w./-]){name}(?![\w./-])", flag, text)
         return text
 
     def _command(self, given: Sequence[str]) -> Any:
@@ -122,6 +127,36 @@ class OneLineErrors(HelpPage, TyperGroup):
             elif not word.startswith("-"):
                 break
         return path
+
+
+def _mistake(error: Any, given: Sequence[str]) -> str:
+    """What an error of typer's own says of the command line ``given``: an argument or option that is missing, or a
+    value that is no number, by its name."""
+    parameter = getattr(error, "param", None)
+    if parameter is None:
+        return str(error.format_message())
+    if parameter.param_type_name == "argument":
+        name = str(parameter.name).upper()
+    else:
+        name = next(flag for flag in parameter.opts if flag.startswith("--"))
+    if type(error).__name__ == "MissingParameter":
+        what = Text.from_markup(parameter.help or "").plain.rstrip(".")
+        return f"{name} is missing: {what[:1].lower()}{what[1:]}"
+    kind = kinds_of(error.ctx.command.callback).get(parameter.name)
+    value = _given_to(parameter.opts, given)
+    if kind not in TYPE_NAMES or value is None:
+        return str(error.format_message())
+    return f"{name} must be {TYPE_NAMES[kind]}; got {value!r}"
+
+
+def _given_to(flags: Sequence[str], given: Sequence[str]) -> str | None:
+    """The last value that a command line gives to an option; None: it cannot be told."""
+    value = None
+    for word, following in zip(given, [*given[1:], None], strict=True):
+        flag, equals, rest = word.partition("=")
+        if flag in flags:
+            value = rest if equals else following
+    return value
 
 
 def _one_line_warning(message: Warning | str, *rest: Any, **more: Any) -> None:

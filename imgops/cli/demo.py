@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
 
-import typer
+from .._settings import SEED, Bounds, setting
+from ._options import Given, options
+
+_OPTIONS = "Options"
 
 
-def demo(
-    out: Annotated[str, typer.Option(help="Folder for the results.")] = "demo",
-    minutes: Annotated[float, typer.Option(help="Time limit of the whole demo.")] = 5.0,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to show, as the command line says it."""
+
+    out: str = setting("demo", _OPTIONS, "Folder for the results.")
+    minutes: float = setting(5.0, _OPTIONS, "Time limit of the whole demo.", allowed=Bounds(0.1, most=1440))
+    seed: int = setting(0, _OPTIONS, "Seed of everything random.", allowed=SEED)
+
+
+@options()
+def demo(job: Job, given: Given) -> None:
     """Paint, dream, train a small network on free textures, and time the fused ops, all within minutes.
 
     Writes style.png and dream.png; samples.png (real and generated pictures, one class per row) and losses.png of the
@@ -19,4 +28,4 @@ def demo(
     """
     from ._demo import run
 
-    run(out, minutes * 60, seed)
+    run(job.out, 60 * job.minutes, job.seed)

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from .._settings import MACHINE, NETWORKS, QUALITY, RESULT, same_as, setting
+from .._settings import COUNT, MACHINE, NETWORKS, RESULT, SIDE, Bounds, same_as, setting
 from ..dream.settings import DREAM, ROTATE, ZOOM, DreamSettings
 from ..style.settings import TransferSettings
 from ..training.config import TrainingConfig
-from ._options import Given, Preview, Quality, options
+from ._options import JPEG, Given, Preview, options
 
 _ZOOM = "Zoom"
 
@@ -38,7 +38,7 @@ class Job:
             show_default="PICTURE-dream.png",
         ),
     ] = None
-    size: int | None = same_as(TransferSettings, "size")
+    size: int | None = same_as(TransferSettings, "size", allowed=SIDE)
     layers: Annotated[
         list[str],
         typer.Option(
@@ -52,17 +52,19 @@ class Job:
     guide: str | None = setting(None, DREAM, "A picture whose patterns are dreamt.")
     settings: DreamSettings
     preview: Preview = None
-    quality: Quality = QUALITY
+    quality: int = setting(*JPEG)
     fourier: Annotated[
         bool,
         typer.Option(
             "--fourier", help="Steps in Fourier space, colours decorrelated: for noise.", rich_help_panel=DREAM
         ),
     ] = False
-    frames: Annotated[int, typer.Option(min=1, help="More than 1: a zoom into the dream.", rich_help_panel=_ZOOM)] = 1
-    zoom: float = setting(ZOOM, _ZOOM, "A frame's share that leaves it.")
-    rotate: float = setting(ROTATE, _ZOOM, "Degrees a frame, clockwise.")
-    fps: float = setting(15.0, _ZOOM, "Frames a second.")
+    frames: int = setting(1, _ZOOM, "More than 1: a zoom into the dream.", allowed=COUNT)
+    zoom: float = setting(
+        ZOOM, _ZOOM, "The share of a frame that has left the next one.", allowed=Bounds(-1, 1, above=True, below=True)
+    )
+    rotate: float = setting(ROTATE, _ZOOM, "Degrees per frame, clockwise.")
+    fps: float = setting(15.0, _ZOOM, "Frames per second.", allowed=Bounds(0.01, 1000))
     weights: str = same_as(
         TransferSettings,
         "weights",

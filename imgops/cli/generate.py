@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from .._settings import MACHINE, same_as, setting
+from .._settings import MACHINE, Bounds, Choice, same_as, setting
 from ..training.config import TrainingConfig
 from ._options import Given, options
 from ._quiet import say
 
 _OPTIONS = "Options"
+#: what the noise inputs of the generator get
+NOISE_MODES = ("random", "const", "none")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,11 +23,21 @@ class Job:
 
     checkpoint: Annotated[str, typer.Argument(help="A checkpoint, or the folder of a run (takes its newest).")]
     seeds: str = setting("0-15", _OPTIONS, "Which samples: 0-15, or 3,7,20-29.")
-    trunc: float = setting(1.0, _OPTIONS, "Truncation: 1 is the full variety, less is nearer to the average.")
+    trunc: float = setting(
+        1.0,
+        _OPTIONS,
+        "Truncation: 1 is the full variety, less is nearer to the average.",
+        allowed=Bounds(0, most=1000),
+    )
     class_: str | None = setting(None, _OPTIONS, "Class, by name or number.", "every class", flag="--class")
     out: str = setting("generated", _OPTIONS, "Folder for the pictures.")
-    noise: str = setting("random", _OPTIONS, "Fine detail: random, by the seed; const, the same in each picture; none.")
-    batch: int = setting(16, _OPTIONS, "Pictures at once; random noise takes one.")
+    noise: str = setting(
+        "random",
+        _OPTIONS,
+        "Fine detail: random, by the seed; const, the same in each picture; none.",
+        allowed=Choice(NOISE_MODES),
+    )
+    batch: int = setting(16, _OPTIONS, "Pictures at once; random noise takes one.", allowed=Bounds(1, most=65536))
     device: str = same_as(TrainingConfig, "device", panel=MACHINE)
 
 

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from .._settings import MACHINE, NETWORKS, QUALITY, RESULT, same_as
+from .._settings import MACHINE, NETWORKS, RESULT, same_as, setting
 from ..style.settings import OPTIMIZE, PARTS, STYLE, VIDEO, TransferSettings
 from ..training.config import TrainingConfig
-from ._options import Given, Preview, Quality, options
+from ._options import JPEG, Given, Preview, options
 
 #: the settings that only some methods look at
 _ADAIN = ("alpha", "convention", "decoder")
@@ -61,7 +61,7 @@ class Job:
     ] = dataclasses.field(default_factory=list)
     settings: TransferSettings
     preview: Preview = None
-    quality: Quality = QUALITY
+    quality: int = setting(*JPEG)
     device: str = same_as(TrainingConfig, "device", panel=MACHINE)
 
 

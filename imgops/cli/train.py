@@ -43,7 +43,7 @@ class Job:
     ] = False
 
 
-@options(ranges=True)
+@options()
 def train(job: Job, given: Given) -> None:
     """Train a StyleGAN2 on your pictures.
 

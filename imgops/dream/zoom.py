@@ -159,4 +159,5 @@ def _check(zoom: float, rotate: float) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"zoom_frames: {name} must be a number; got {value!r}")
         if not -bound < value < bound:
-            raise ValueError(f"zoom_frames: {name} must be above {-bound} and below {bound}; got {value}")
+            allowed = "finite" if bound == math.inf else f"above {-bound} and below {bound}"
+            raise ValueError(f"zoom_frames: {name} must be {allowed}; got {value}")

@@ -31,7 +31,8 @@ def gram_matrix(x: Tensor, *, normalization: str = "chw", impl: str | None = Non
 
     Returns:
         A tensor [N, C, C] in the dtype of the sums, float32 (float64 where x is), so that half-precision features
-        cannot overflow it; exactly symmetric. Zero where x has no pixels.
+        cannot overflow it; exactly symmetric. Zero where x has no pixels, as an empty sum is; a mean, which
+        :func:`feature_statistics` begins with, does not exist there.
 
     Raises:
         TypeError: x is no tensor of a supported dtype.

@@ -208,7 +208,8 @@ def layers_of(network: nn.Module, settings: OptimizeSettings) -> tuple[Mapping[s
     """The content and the style layers with their weights, those of the settings or of the kind of network.
 
     Raises:
-        ValueError: none are named, and the network is no VGG; a weight below 0, or all 0.
+        ValueError: none are named, and the network is no VGG; a weight below 0, or all 0; a layer that the network
+            lacks.
     """
     chosen = []
     content = (
@@ -223,6 +224,10 @@ def layers_of(network: nn.Module, settings: OptimizeSettings) -> tuple[Mapping[s
         layers = default if given is None else given
         if not layers or min(layers.values()) < 0 or not 0 < sum(layers.values()) < math.inf:
             raise ValueError(f"style: {kind} must have weights >= 0 that are not all 0; got {dict(layers)}")
+        try:
+            Features(network, list(layers))
+        except ValueError as error:
+            raise ValueError(f"style: {kind}: {error}") from None
         chosen.append(layers)
     return chosen[0], chosen[1]
 

@@ -23,6 +23,9 @@ from .base import ImageDataset
 from .listing import Listing, describe_left_out, list_folder, list_zip
 from .sample_set import SampleSet
 
+#: how many more names a message lists where several pictures are broken
+_SHOWN = 3
+
 
 class ImageFolder(ImageDataset):
     """The pictures of a folder (with its subfolders, linked ones too) or of a zip, in the order of their names.
@@ -90,20 +93,33 @@ class ImageFolder(ImageDataset):
         """Decode every picture once, on a few threads, calling ``progress`` after each.
 
         Raises:
-            DataError: the first picture, by name, that cannot be used.
+            DataError: pictures that cannot be used: how many, the first names, and what is wrong with the first.
         """
 
-        def decode(index: int) -> None:
-            # nothing is returned, or the pictures of a large set would accumulate in memory
-            self.picture(index)
+        def decode(index: int) -> DataError | None:
+            # no picture is returned, or those of a large set would accumulate in memory
+            try:
+                self.picture(index)
+            except DataError as error:
+                return error
+            return None
 
+        broken: list[tuple[str, DataError]] = []
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             try:
-                for _ in pool.map(decode, range(self.count)):
+                for name, error in zip(self.names, pool.map(decode, range(self.count)), strict=True):
                     progress()
+                    if error is not None:
+                        broken.append((name, error))
             finally:
-                # after the first bad picture, or an interrupt, the others need not be read
+                # after an interrupt the others need not be read
                 pool.shutdown(wait=False, cancel_futures=True)
+        if len(broken) == 1:
+            raise broken[0][1]
+        if broken:
+            others = ", ".join(name for name, _ in broken[1 : 1 + _SHOWN]) + ", ..." * (len(broken) > 1 + _SHOWN)
+            total = f"{len(broken):,} of {self.count:,} pictures cannot be used"
+            raise DataError(f"{broken[0][1]}; {total}, {others} too")
 
     def _list(self) -> Listing:
         with reading(str(self.path)):
