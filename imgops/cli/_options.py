@@ -12,7 +12,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from .._settings import QUALITY, RESULT, Bounds, Choice, check, metadata_of, types_of
+from .._settings import MACHINE, QUALITY, RESULT, Bounds, Choice, check, metadata_of, same_as, types_of
+from ..style.settings import TransferSettings
+from ..training.config import TrainingConfig
 
 Job = TypeVar("Job")
 #: {field: its option} of those that a command line names
@@ -216,12 +218,20 @@ Preview = Annotated[
 #: the quality of a JPEG
 JPEG = QUALITY, RESULT, "Of JPEG.", None, Bounds(1, 100)
 
-#: of the trainings of networks for style transfer
+#: the group of the options that name files
 FILES = "Files"
 DATA = "samples:", FILES, "A folder of pictures, or samples: for the free pictures and textures that come along."
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on where the training of --out ended.", rich_help_panel=FILES)
-]
-TrainingPreview = Annotated[
-    str | None, typer.Option(help="A picture file that shows the work as it goes.", rich_help_panel=FILES)
-]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """What the trainings of networks for style transfer have in common."""
+
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the training that --out holds.", rich_help_panel=FILES)
+    ] = False
+    preview: Annotated[
+        str | None, typer.Option(help="A picture file that shows the work as it goes.", rich_help_panel=FILES)
+    ] = None
+    preprocessing: str | None = same_as(TransferSettings, "preprocessing")
+    device: str = same_as(TrainingConfig, "device", panel=MACHINE)

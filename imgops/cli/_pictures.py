@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from types import TracebackType
 
 import torch
 from rich.console import Console
@@ -43,9 +42,7 @@ class Reporter:
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
     def finish(self, picture: Tensor) -> None:

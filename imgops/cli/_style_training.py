@@ -28,11 +28,11 @@ Tell = Callable[[int, int, dict[str, float], Tensor | None], bool]
 
 def train_fast(job: FastJob) -> None:
     """Train a network of one style."""
-    device = choose_device(job.device)
+    device = choose_device(job.run.device)
     _check_out(job.out)
     _tell_left_out(job.data)
-    picture, encoder = read_style(job.style), load_vgg(job.weights, job.preprocessing)
-    with _reporting(job.out, job.preview, job.style) as tell:
+    picture, encoder = read_style(job.style), load_vgg(job.weights, job.run.preprocessing)
+    with _reporting(job.out, job.run.preview, job.style) as tell:
         run_fast(
             picture.pixels,
             job.data,
@@ -40,7 +40,7 @@ def train_fast(job: FastJob) -> None:
             encoder,
             job.settings,
             style_mask=picture.alpha,
-            resume=job.resume,
+            resume=job.run.resume,
             device=device,
             on_step=tell,
         )
@@ -48,14 +48,14 @@ def train_fast(job: FastJob) -> None:
 
 def train_adain(job: AdaINJob) -> None:
     """Train a decoder for any style."""
-    device = choose_device(job.device)
+    device = choose_device(job.run.device)
     _check_out(job.out)
     for source in dict.fromkeys((job.contents, job.styles)):
         _tell_left_out(source)
-    encoder = load_vgg(job.weights, job.preprocessing)
-    with _reporting(job.out, job.preview) as tell:
+    encoder = load_vgg(job.weights, job.run.preprocessing)
+    with _reporting(job.out, job.run.preview) as tell:
         run_adain(
-            job.contents, job.styles, job.out, encoder, job.settings, resume=job.resume, device=device, on_step=tell
+            job.contents, job.styles, job.out, encoder, job.settings, resume=job.run.resume, device=device, on_step=tell
         )
 
 

@@ -10,8 +10,7 @@ import typer
 from .._settings import MACHINE, NETWORKS, same_as, setting
 from ..style.settings import TransferSettings
 from ..style.training_settings import TRAINING, AdaINTraining
-from ..training.config import TrainingConfig
-from ._options import DATA, FILES, Given, Resume, TrainingPreview, options
+from ._options import DATA, FILES, Given, TrainingRun, options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,12 +20,9 @@ class Job:
     out: Annotated[str, typer.Option("--out", "-o", help="The decoder: NAME.safetensors.", rich_help_panel=FILES)]
     contents: str = setting(*DATA)
     styles: str = setting(*DATA)
-    resume: Resume = False
-    preview: TrainingPreview = None
-    settings: AdaINTraining
     weights: str = same_as(TransferSettings, "weights", help="Encoder: default, or a file.")
-    preprocessing: str | None = same_as(TransferSettings, "preprocessing")
-    device: str = same_as(TrainingConfig, "device", panel=MACHINE)
+    run: TrainingRun
+    settings: AdaINTraining
 
 
 @options(FILES, TRAINING, NETWORKS, MACHINE)

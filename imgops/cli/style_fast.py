@@ -10,8 +10,7 @@ import typer
 from .._settings import MACHINE, NETWORKS, same_as, setting
 from ..style.settings import TransferSettings
 from ..style.training_settings import TRAINING, FastTraining
-from ..training.config import TrainingConfig
-from ._options import DATA, FILES, Given, Resume, TrainingPreview, options
+from ._options import DATA, FILES, Given, TrainingRun, options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,12 +20,9 @@ class Job:
     style: Annotated[str, typer.Argument(help="The picture whose style the network learns.")]
     out: Annotated[str, typer.Option("--out", "-o", help="The network: NAME.safetensors.", rich_help_panel=FILES)]
     data: str = setting(*DATA)
-    resume: Resume = False
-    preview: TrainingPreview = None
-    settings: FastTraining
     weights: str = same_as(TransferSettings, "weights", help="Encoder: default, a file, or vgg16.")
-    preprocessing: str | None = same_as(TransferSettings, "preprocessing")
-    device: str = same_as(TrainingConfig, "device", panel=MACHINE)
+    run: TrainingRun
+    settings: FastTraining
 
 
 @options(FILES, TRAINING, NETWORKS, MACHINE)
