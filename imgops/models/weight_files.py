@@ -1,4 +1,4 @@
-"""Weight files: those that ship with the package, what a file holds, and the layout that its keys tell."""
+"""Reads weight files: finds those that ship with the package, tells a file's layout by its keys, and loads it."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from torch import Tensor, nn
 
 #: where a file keeps the weights beside other things, the likeliest first
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weights", "params")
-#: what DataParallel, torch.compile and modules around a network put before all of its keys
+#: prefixes that DataParallel, torch.compile and modules around a network add to all of its keys
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "encoder.", "decoder.")
 #: keys of the parts that encoders leave out: classifiers, and the counters of batch normalization
 _UNUSED = re.compile(r"(classifier|fc|aux1|aux2|AuxLogits)\.|.*\.num_batches_tracked$")
-#: the folder in whose packages the weights lie that ship, each file beside the module that loads it
+#: the folder of the families; a weight file that ships lies in that of the family that loads it
 _MODELS = Path(__file__).parent
 
 
 class Layout(NamedTuple):
-    """A kind of weight file: the network that it is of, and the file's key for each key of the network."""
+    """A kind of weight file: which network it holds, and by which key it holds each of the network's tensors."""
 
     name: str
-    #: the network, and what of its options the weights decide; the others are the caller's
+    #: builds the network; ``options`` are the arguments that the weights decide, the caller may give others
     build: Callable[..., nn.Module]
     options: dict[str, Any]
-    #: None for what such a file does not hold
+    #: the file's key for a key of the network; None for a tensor that such a file does not hold
     file_key: Callable[[str], str | None]
-    #: whether a file with these keys is of this layout, where another has the same ones
+    #: tells a file of this layout from one of another layout with the same keys
     marks: Callable[[Mapping[str, Tensor]], bool] = lambda state: True
-    #: the file's tensors as the network's layers take them
+    #: converts the file's tensors to those that the network has
     prepare: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = lambda state: state
 
 
 def shipped(name: str) -> Path | None:
-    """The file of weights that ships with the package under a name, such as default_encoder; None if it has none.
+    """The path of a weight file that ships with the package, by a name such as default_encoder; None: there is none.
 
     >>> shipped("nothing_of_this_name") is None
     True
@@ -55,11 +55,11 @@ def _shipped_files() -> Iterator[Path]:
 
 
 def find_weights(weights: str | Path, names: Mapping[str, str]) -> Path:
-    """The file that is meant by a path, or by a name that stands for a file of the package.
+    """The path of a weight file that is given as a path, or by a name that stands for a file of the package.
 
     Args:
-        weights: a path, which comes first where there is such a file, or a key of ``names``.
-        names: for each name, what :func:`shipped` knows it by.
+        weights: a path, or a key of ``names``; an existing file of that name takes precedence.
+        names: for each name, the name that :func:`shipped` takes.
 
     Raises:
         ValueError: a name whose file this installation lacks.
@@ -75,7 +75,7 @@ def find_weights(weights: str | Path, names: Mapping[str, str]) -> Path:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file of torch.save or safetensors, by key; nothing in it is executed.
+    """The tensors in a file that torch.save or safetensors wrote, by key; no code in it is executed.
 
     Raises:
         OSError: it cannot be read.
@@ -102,13 +102,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:
         if isinstance(error, (OSError, MemoryError, ImportError)):
             raise
-        # zip, pickle and safetensors each raise their own on a damaged file
+        # on a damaged file zip, pickle and safetensors raise many kinds of exceptions
         raise ValueError(f"{path}: not a file of weights, or a damaged or truncated one") from None
     return _unwrapped(state, str(path))
 
 
 def _unwrapped(state: Any, name: str) -> dict[str, Tensor]:
-    """The tensors of what a file holds, by key, without what a training has put around them."""
+    """The tensors in a loaded object, by key, without the dictionaries and prefixes that a training put around them."""
     while isinstance(state, Mapping) and not _is_state(state):
         inner = {str(key): value for key, value in state.items() if isinstance(value, Mapping) and _has_state(value)}
         known = [key for key in _WRAPPERS if key in inner] or list(inner)
@@ -134,15 +134,15 @@ def _has_state(state: Mapping[Any, Any]) -> bool:
 
 
 def find_layout(state: Mapping[str, Tensor], layouts: Sequence[Layout], name: str) -> Layout:
-    """The layout whose keys those of a file are.
+    """The layout whose keys match those of a file best.
 
     Args:
         state: the file's tensors.
-        layouts: those that it may be of.
-        name: of the file.
+        layouts: the candidates.
+        name: of the file, for messages.
 
     Raises:
-        ValueError: it has less than half of the keys of any.
+        ValueError: the file has fewer than half of the keys of every layout.
     """
 
     def missing(layout: Layout) -> float:
@@ -162,10 +162,10 @@ def find_layout(state: Mapping[str, Tensor], layouts: Sequence[Layout], name: st
 
 
 def load_layout(network: nn.Module, state: Mapping[str, Tensor], layout: Layout, name: str) -> None:
-    """Copy the tensors of a file into a network whose keys are others.
+    """Copy a file's tensors into a network, translating their keys.
 
     Raises:
-        ValueError: a key that is missing, of another shape, or that the network has no place for.
+        ValueError: a key is missing, has another shape, or has no place in the network.
     """
     own, wanted = network.state_dict(), _file_keys(network, layout)
     state = layout.prepare(state)
@@ -182,6 +182,6 @@ def load_layout(network: nn.Module, state: Mapping[str, Tensor], layout: Layout,
 
 
 def _file_keys(network: nn.Module, layout: Layout) -> dict[str, str]:
-    """The network's key for each key of a file."""
+    """The network's key for each key that a file of the layout has."""
     pairs = ((layout.file_key(key), key) for key in network.state_dict() if not key.endswith("num_batches_tracked"))
     return {theirs: ours for theirs, ours in pairs if theirs is not None}

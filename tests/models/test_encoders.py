@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from imgops.models.encoders import googlenet, inception_v3, vgg, weights
-from imgops.models.encoders._layers import Colours, Pool
+from imgops.models.encoders._layers import Colors, Pool
 from imgops.models.encoders.googlenet import GoogLeNet
 from imgops.models.encoders.inception_v3 import InceptionV3
 from imgops.models.encoders.vgg import VGG
@@ -147,7 +147,7 @@ def test_every_layout_gives_the_same_outputs(vgg19, tmp_path):
     for name, path in files.items():
         torch.testing.assert_close(load_encoder(path)(X), vgg19(X), msg=name)
     # AdaIN's has a convolution for the colours, reflection padding and pools that keep the last row
-    colours = Colours("imagenet")
+    colours = Colors("imagenet")
     adain = {"0.weight": colours.weight, "0.bias": colours.bias} | vgg_state(vgg19, ADAIN, "")
     path = saved(adain, tmp_path / "vgg_normalised.pth")
     torch.testing.assert_close(load_encoder(path)(X), plain(colours(X)))
@@ -292,14 +292,14 @@ def test_pools_and_colours():
     assert zeros.grad.isfinite().all()
     rgb = torch.rand(1, 3, 2, 2)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    torch.testing.assert_close(Colours("imagenet")(rgb), (rgb - mean[:, None, None]) / std[:, None, None])
+    torch.testing.assert_close(Colors("imagenet")(rgb), (rgb - mean[:, None, None]) / std[:, None, None])
     bgr = 255 * rgb.flip(1) - torch.tensor([103.939, 116.779, 123.68])[:, None, None]
-    torch.testing.assert_close(Colours("caffe")(rgb), bgr)
-    torch.testing.assert_close(Colours("symmetric")(rgb), 2 * rgb - 1)
-    torch.testing.assert_close(Colours("none")(rgb), rgb)
+    torch.testing.assert_close(Colors("caffe")(rgb), bgr)
+    torch.testing.assert_close(Colors("symmetric")(rgb), 2 * rgb - 1)
+    torch.testing.assert_close(Colors("none")(rgb), rgb)
     for shape in ((1, 1, 2, 2), (3, 2, 2)):
         with pytest.raises(ValueError, match=r"x must be RGB \[N, 3, H, W\]; got"):
-            Colours()(torch.zeros(shape))
+            Colors()(torch.zeros(shape))
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_pools_and_colours():
         (lambda: VGG([1, 0], widths=[4, 4]), "VGG: depth must be >= 1; got 0"),
         (lambda: VGG(pooling="min"), "Pool: pooling must be one of max, average, l2; got 'min'"),
         (lambda: GoogLeNet(padding_mode="mirror"), "GoogLeNet: padding_mode must be one of zeros, reflect"),
-        (lambda: InceptionV3(preprocessing="vgg"), "Colours: preprocessing must be one of imagenet, caffe"),
+        (lambda: InceptionV3(preprocessing="vgg"), "Colors: preprocessing must be one of imagenet, caffe"),
     ],
 )
 def test_bad_options(build, message):
@@ -359,7 +359,7 @@ def test_each_vgg_of_torchvision_is_taken_for_what_it_is(small, name, norms, tmp
     state = {f"features.{key}": value for key, value in theirs.state_dict().items()}
     encoder = load_encoder(saved(state, tmp_path / "a.pth"))
     assert encoder.blocks == VGGS[name]
-    torch.testing.assert_close(encoder(X), theirs(Colours("imagenet")(X)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(encoder(X), theirs(Colors("imagenet")(X)), rtol=1e-4, atol=1e-4)
     gone = list(state)[-1] if not norms else [key for key in state if "running_mean" in key][-1]
     del state[gone]
     with pytest.raises(ValueError, match=rf"\({name}{'_bn' * norms}\): \d keys are missing"):
@@ -382,16 +382,16 @@ def test_vggs_of_caffe_are_known(small, file, more, preprocessing, tmp_path):
     name = "vgg16" if "vgg16" in file else "vgg19"
     state = {f"features.{key}": value for key, value in torchvisions(name).state_dict().items()}
     path = saved(state | more, tmp_path / file)
-    torch.testing.assert_close(load_encoder(path).input.weight, Colours(preprocessing).weight)
+    torch.testing.assert_close(load_encoder(path).input.weight, Colors(preprocessing).weight)
     # who says it is believed
     for chosen in ("caffe", "imagenet"):
-        torch.testing.assert_close(load_encoder(path, preprocessing=chosen).input.bias, Colours(chosen).bias)
+        torch.testing.assert_close(load_encoder(path, preprocessing=chosen).input.bias, Colors(chosen).bias)
 
 
 def test_gatys_names_of_caffes_vgg(vgg19, tmp_path):
     state = {key: value for key, value in vgg19.state_dict().items() if not key.startswith("input.")}
     encoder = load_encoder(saved(state, tmp_path / "vgg_conv.pth"))
-    torch.testing.assert_close(encoder.input.weight, Colours("caffe").weight)
+    torch.testing.assert_close(encoder.input.weight, Colors("caffe").weight)
     torch.testing.assert_close(encoder.conv5_4.weight, vgg19.conv5_4.weight)
 
 
@@ -445,7 +445,7 @@ def test_frames_are_left_out_where_they_are_not_wanted(small, tmp_path):
     assert load_encoder(path, frame=False).conv1_1.padding_mode == "replicate"
     assert load_encoder(path, frame=False, padding_mode="zeros").conv1_1.padding_mode == "zeros"
     assert load_encoder("default").conv1_1.padding_mode == "replicate"
-    colours = Colours("imagenet")
+    colours = Colors("imagenet")
     plain = VGG(19, widths=(8, 16, 32, 64, 64))
     adain = {"0.weight": colours.weight, "0.bias": colours.bias} | vgg_state(plain, ADAIN, "")
     assert load_encoder(saved(adain, tmp_path / "a.pth"), frame=False).conv1_1.padding_mode == "reflect"

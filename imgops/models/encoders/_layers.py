@@ -1,4 +1,4 @@
-"""What the encoders have in common: colours, pools, and a convolution with batch normalisation."""
+"""The layers that encoders share: preparing the colors, pools, convolutions with batch normalization, branches."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ...ops._common import accumulation_dtype
 POOLINGS = ("max", "average", "l2")
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 PADDING_MODES: tuple[PaddingMode, ...] = get_args(PaddingMode)
-#: what is done to RGB in [0, 1] before the first layer
+#: the ways to prepare RGB in [0, 1] for the first convolution
 PREPROCESSINGS = ("imagenet", "caffe", "symmetric", "none")
 
 
-class Colours(nn.Module):
-    """The first step of an encoder: an affine map of each pixel's colours from RGB in [0, 1].
+class Colors(nn.Module):
+    """The first step of an encoder: an affine map of each pixel's colors from RGB in [0, 1].
 
     Args:
         preprocessing: "imagenet" subtracts torchvision's mean and divides by its standard deviation; "caffe" gives
@@ -108,7 +108,7 @@ class Pool(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """Convolution without a bias, batch normalisation with eps 1e-3, and ReLU.
+    """Convolution without a bias, batch normalization with eps 1e-3, and ReLU.
 
     Shapes: x [N, in_channels, H, W] -> [N, out_channels, H', W'] as ``nn.Conv2d``.
     """

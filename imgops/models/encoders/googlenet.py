@@ -1,11 +1,11 @@
-"""GoogLeNet with batch normalisation (Szegedy et al. 2015), without its auxiliary classifiers."""
+"""GoogLeNet with batch normalization (Szegedy et al. 2015), without its auxiliary classifiers."""
 
 from __future__ import annotations
 
 from torch import nn
 
 from ...nn._checks import check_choice
-from ._layers import PADDING_MODES, Branches, Colours, ConvNorm, PaddingMode, Pool
+from ._layers import PADDING_MODES, Branches, Colors, ConvNorm, PaddingMode, Pool
 
 #: input channels; 1x1; 3x3 and what reduces before it; 5x5 and what reduces before it; after the pool
 _BLOCKS = {
@@ -26,7 +26,7 @@ class GoogLeNet(nn.Sequential):
 
     Its layers are ``input``, conv1, pool1, conv2, conv3, pool2, inception_3a, inception_3b, pool3, inception_4a to 4e,
     pool4, inception_5a, inception_5b; those within a block are named like inception_4c.branch2. Called itself it
-    returns the last of them.
+    returns the output of the last.
 
     Args:
         pooling: of the pools between blocks: "max", "average" or "l2" (the root of the mean square). Default "max".
@@ -48,7 +48,7 @@ class GoogLeNet(nn.Sequential):
     ) -> None:
         super().__init__()
         mode = check_choice(type(self).__name__, "padding_mode", padding_mode, PADDING_MODES)
-        self.input = Colours(preprocessing)
+        self.input = Colors(preprocessing)
         self.conv1 = ConvNorm(3, 64, kernel_size=7, stride=2, padding=3, padding_mode=mode)
         self.pool1 = Pool(pooling, 3, 2, ceil_mode=True)
         self.conv2 = ConvNorm(64, 64, kernel_size=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ...nn._checks import check_choice
-from ._layers import PADDING_MODES, Branches, Colours, ConvNorm, PaddingMode, Pool
+from ._layers import PADDING_MODES, Branches, Colors, ConvNorm, PaddingMode, Pool
 
 
 class InceptionV3(nn.Sequential):
@@ -13,7 +13,7 @@ class InceptionV3(nn.Sequential):
 
     Its layers are ``input``, Conv2d_1a_3x3, Conv2d_2a_3x3, Conv2d_2b_3x3, pool1, Conv2d_3b_1x1, Conv2d_4a_3x3, pool2,
     Mixed_5b to Mixed_5d, Mixed_6a to Mixed_6e, Mixed_7a to Mixed_7c; those within a block are named like
-    Mixed_5b.branch1x1. Called itself it returns the last of them.
+    Mixed_5b.branch1x1. Called itself it returns the output of the last.
 
     Args:
         pooling: of pool1 and pool2: "max", "average" or "l2" (the root of the mean square). Default "max".
@@ -43,7 +43,7 @@ class InceptionV3(nn.Sequential):
     ) -> None:
         super().__init__()
         mode = check_choice(type(self).__name__, "padding_mode", padding_mode, PADDING_MODES)
-        self.input = Colours(preprocessing)
+        self.input = Colors(preprocessing)
         self.Conv2d_1a_3x3 = ConvNorm(3, 32, kernel_size=3, stride=2)
         self.Conv2d_2a_3x3 = ConvNorm(32, 32, kernel_size=3)
         self.Conv2d_2b_3x3 = ConvNorm(32, 64, kernel_size=3, padding=1, padding_mode=mode)

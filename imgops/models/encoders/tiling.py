@@ -1,4 +1,4 @@
-"""Large pictures in tiles: what the layers of an encoder see, and tiles whose features are those of the whole."""
+"""Large pictures in tiles: which pixels a layer sees, and tiles whose features equal those of the whole picture."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from ...nn.features import Features, find_layer
-from ._layers import Branches, Colours, ConvNorm, Pool
+from ._layers import Branches, Colors, ConvNorm, Pool
 
-#: layers whose values each come from the same place of the layer before
-_POINTWISE = (Colours, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.BatchNorm2d, nn.Identity, nn.Dropout)
+#: layers whose every value depends on the value at the same place of the layer before, and on no other
+_POINTWISE = (Colors, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.BatchNorm2d, nn.Identity, nn.Dropout)
 
 #: sides of tiles to choose from, in pixels
 TILES = (2048, 1536, 1024, 768, 512, 384, 256, 128)
 
 
 class Field(NamedTuple):
-    """What a value of a layer is made from: the ``stride`` pixels that are its own in each direction, and up to
-    ``reach`` pixels beyond them."""
+    """The pixels that a value of a layer depends on: along each axis the ``stride`` pixels of its own place, and up to
+    ``reach`` pixels beyond them on each side."""
 
     stride: int
     reach: int
@@ -40,17 +40,17 @@ class Tile(NamedTuple):
         return picture[..., top:bottom, left:right]
 
     def core_of(self, features: Tensor, stride: int) -> Tensor:
-        """Of features [..., H', W'] that were computed from the outer rectangle, those of the core, a view."""
+        """The core's part of features [..., H', W'] that were computed from the outer rectangle, a view."""
         rows, columns = (self._span(side, stride) for side in (0, 1))
         return features[..., rows, columns]
 
     def _span(self, side: int, stride: int) -> slice:
         start, end, outer = self.core[side], self.core[side + 2], self.outer[side]
-        # features of the last rows may be one more or less than their share, as the pools round
+        # pools round, so that at the end of the picture there may be a feature more or less than the core's share
         return slice((start - outer) // stride, None if end == self.size[side] else (end - outer) // stride)
 
     def core_in_picture(self, features: Tensor, stride: int) -> Tensor:
-        """Of features [..., H', W'] of the whole picture, those of the core, a view."""
+        """The core's part of features [..., H', W'] of the whole picture, a view."""
         rows, columns = (
             slice(
                 self.core[side] // stride,
@@ -153,8 +153,8 @@ def plan_tiles(height: int, width: int, side: int | None, fields: Sequence[Field
 
 
 def tile_areas(height: int, width: int, side: int | None, fields: Sequence[Field]) -> tuple[int, int]:
-    """Pixels of the largest outer rectangle of :func:`plan_tiles`, and of all of them together. Takes no list of tiles,
-    of which a large picture has millions.
+    """Pixels of the largest outer rectangle of :func:`plan_tiles`, and of all of them together. It makes no list of
+    tiles, which could have millions of entries.
 
     Raises:
         ValueError: a side below the largest stride.
@@ -189,9 +189,8 @@ def _spans(height: int, width: int, side: int | None, fields: Sequence[Field]) -
 
 
 def bytes_per_pixel(network: nn.Module, layers: Sequence[str]) -> float:
-    """Bytes that the gradient of a picture needs for each of its pixels: what the layers up to the deepest of
-    ``layers`` keep for it, counted on a small picture, and twice the largest output among them, in its forward and
-    backward."""
+    """Bytes per pixel that the gradient of a picture takes: the outputs that the layers up to the deepest of ``layers``
+    keep for their backward, measured on a small picture, and twice the largest of them, for the pass that runs."""
     features = Features(network, layers)
     parameter = next(network.parameters(), torch.empty(0))
     side = 128
@@ -200,7 +199,7 @@ def bytes_per_pixel(network: nn.Module, layers: Sequence[str]) -> float:
     def keep(x: Tensor) -> Tensor:
         storage = x.untyped_storage()
         sizes[storage.data_ptr()] = storage.nbytes()
-        # without its graph: a node that keeps its own output would keep itself, for ever
+        # detached, as a node that keeps its own output would keep itself alive for ever
         return x.detach()
 
     own = {tensor.untyped_storage().data_ptr() for tensor in network.state_dict().values()}

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from torch import nn
 
 from ...nn._checks import check_choice, check_size
-from ._layers import PADDING_MODES, Colours, PaddingMode, Pool
+from ._layers import PADDING_MODES, Colors, PaddingMode, Pool
 
-#: convolutions in each block
+#: convolutions in each block, by the depth in the paper's names
 DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
 class VGG(nn.Sequential):
     """Blocks of 3 x 3 convolutions with ReLU, and a pool by 2 after each block.
 
-    Its layers are ``input``, which prepares the colours, and conv1_1, relu1_1, conv1_2, ..., pool1, conv2_1, ...,
-    pool5; ask for some with :class:`~imgops.nn.Features`. Called itself it returns the last of them.
+    Its layers are ``input``, which prepares the colors, and conv1_1, relu1_1, conv1_2, ..., pool1, conv2_1, ...,
+    pool5; ask for some with :class:`~imgops.nn.Features`. Called itself it returns the output of the last.
 
     Args:
         depth: 16, 19, or the number of convolutions in each block. Default 19.
@@ -31,8 +31,8 @@ class VGG(nn.Sequential):
     Shapes: x [N, 3, H, W], RGB in [0, 1], at least 2 pixels a side for each pool -> [N, widths[-1], H / 32, W / 32].
 
     Raises:
-        TypeError, ValueError: an unknown depth, pooling, padding mode or preprocessing, or as many widths as blocks
-            are not given.
+        TypeError, ValueError: an unknown depth, pooling, padding mode or preprocessing, or not as many
+            widths as blocks.
 
     >>> vgg = VGG(16)
     >>> Features(vgg, ["relu2_2"])(torch.rand(1, 3, 32, 32))["relu2_2"].shape
@@ -56,7 +56,7 @@ class VGG(nn.Sequential):
         if not self.blocks or len(self.blocks) != len(self.widths):
             raise ValueError(f"{name}: widths must have one value for each of {len(self.blocks)} blocks; got {widths}")
         check_choice(name, "padding_mode", padding_mode, PADDING_MODES)
-        self.input = Colours(preprocessing)
+        self.input = Colors(preprocessing)
         channels = 3
         for block, (convolutions, width) in enumerate(zip(self.blocks, self.widths, strict=True), 1):
             for i in range(1, convolutions + 1):

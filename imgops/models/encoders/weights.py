@@ -1,4 +1,4 @@
-"""Encoders from the weight files that people have: the network and its layout are told by the keys."""
+"""Loads encoders from the weight files that people have; a file's keys tell its network and its layout."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .googlenet import GoogLeNet
 from .inception_v3 import InceptionV3
 from .vgg import DEPTHS, VGG
 
-#: weights that can be named, downloaded once into the cache of torch.hub; the file's name ends in its SHA-256
+#: weights that are downloaded by name, once, into torch.hub's cache; a file's name ends in the start of its SHA-256
 DOWNLOADS = {
     "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
     "vgg19": "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
     "googlenet": "https://download.pytorch.org/models/googlenet-1378be20.pth",
     "inception_v3": "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
 }
-#: what the names of Caffe's VGGs have that jcjohnson converted, which expect BGR from 0 to 255, and their own keys
+#: what tells Caffe's VGGs, which expect BGR from 0 to 255, from torchvision's: part of the file's name, or a key
 _CAFFE = re.compile(r"00b39a1b|d01eb7cb|caffe", re.IGNORECASE)
 _CAFFE_KEYS = {"classifier.1.weight", "classifier.4.weight"}
 #: the convolutions of each block of torchvision's VGGs
 _VGGS = {**DEPTHS, 13: (2, 2, 2, 2, 2), 11: (1, 1, 2, 2, 2)}
-#: of torchvision's batch normalisation in VGGs
+#: eps of the batch normalization in torchvision's VGGs
 _VGG_EPS = 1e-5
 
 
@@ -40,24 +40,24 @@ def load_encoder(
     preprocessing: str | None = None,
     frame: bool = True,
 ) -> nn.Module:
-    """An encoder with the weights of a file, whose network and layout are told by its keys; in evaluation mode.
+    """Load an encoder from a weight file, whose keys tell the network and the layout; it is in evaluation mode.
 
-    These layouts are known: torchvision's vgg11 to vgg19 (of those with batch normalisation it is multiplied into the
-    convolutions), googlenet and inception_v3; Caffe's VGGs, which expect BGR from 0 to 255, as jcjohnson and Gatys
-    converted them; the normalised VGG-19 of AdaIN (Huang and Belongie 2017), whose first convolution prepares the
-    colours; Inception v3 as of the FID. Classifiers are left out.
+    These layouts are known: torchvision's vgg11 to vgg19 (batch normalization is folded into the convolutions),
+    googlenet and inception_v3; Caffe's VGGs, which expect BGR from 0 to 255, as jcjohnson and Gatys converted them; the
+    normalized VGG-19 of AdaIN (Huang and Belongie 2017), whose first convolution prepares the colors; the Inception v3
+    of the FID. Classifiers are left out.
 
-    torchvision's VGGs and Caffe's have the same keys but for the classifier: without it a file of Caffe's is known by
-    its name (vgg19-d01eb7cb.pth, vgg16-00b39a1b.pth, or one with "caffe" in it), and else must be told by
-    ``preprocessing``.
+    The keys of torchvision's VGGs and of Caffe's differ in the classifier alone. Without it a Caffe file is recognized
+    by its name (vgg19-d01eb7cb.pth, vgg16-00b39a1b.pth, or one with "caffe" in it); one of another name needs
+    ``preprocessing="caffe"``.
 
     Args:
         weights: a file of torch.save or safetensors; "default", a small VGG that ships with the package; or a name in
             :data:`DOWNLOADS`, which is downloaded once into the cache of torch.hub and checked.
-        pooling, padding_mode, preprocessing: as the networks take them; None takes what the weights were trained with.
-        frame: whether zero padding that the weights were trained with stays if no padding_mode is given. False takes
-            "replicate" in its place: features at the edge are then like those of the middle, and what is painted by
-            them gets no frame. The encoder that ships has none in any case. Default True.
+        pooling, padding_mode, preprocessing: arguments of the network; None: as in the training of the weights.
+        frame: whether zero padding that the weights were trained with is kept where no padding_mode is given. False
+            replaces it by "replicate": features at the edge are then like those in the middle, and a picture that is
+            optimized for them gets no frame. The encoder that ships always has "replicate". Default True.
 
     Raises:
         OSError: the file cannot be read, or a download fails.
@@ -84,10 +84,10 @@ def load_encoder(
 
 
 def _download(name: str, url: str) -> dict[str, Tensor]:
-    """The weights at an address, from the cache of torch.hub where they are already.
+    """The weights at an address, downloaded unless torch.hub's cache has them.
 
     Raises:
-        OSError: they cannot be downloaded; says from where, and where a file from elsewhere goes.
+        OSError: they cannot be downloaded; names the address, and the path where a file from elsewhere is looked for.
     """
     try:
         return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
@@ -100,7 +100,7 @@ def _download(name: str, url: str) -> dict[str, Tensor]:
 
 
 def _own_layout(state: Mapping[str, Tensor]) -> list[Layout]:
-    """That of a VGG of any size as this package saves it, if the keys are such."""
+    """The layout of a VGG of any size that has this package's keys; an empty list for other keys."""
     blocks: dict[int, int] = {}
     for key in state:
         if match := re.fullmatch(r"conv(\d+)_(\d+)\.weight", key):
@@ -119,13 +119,13 @@ def _own_layout(state: Mapping[str, Tensor]) -> list[Layout]:
 
 
 def _is_caffes(name: str, state: Mapping[str, Tensor]) -> bool:
-    """Whether a VGG's file is one that was converted from Caffe's, by its name or the places in its classifier."""
+    """Whether a VGG's file was converted from Caffe's, by its name or by the keys of its classifier."""
     return bool(_CAFFE.search(Path(name).name)) or not _CAFFE_KEYS.isdisjoint(state)
 
 
 def _vgg_keys(depth: int, prefix: str, padded: bool, normed: bool = False) -> Callable[[str], str | None]:
-    """The convolutions' places in a sequence that also holds ReLUs, pools and, if ``padded``, paddings, if ``normed``,
-    batch normalisations."""
+    """The file's key for each convolution, by its index in a sequence that also holds ReLUs, pools, paddings (if
+    ``padded``) and batch normalizations (if ``normed``)."""
     places: dict[str, int] = {}
     at = 1 if padded else 0
     for block, convolutions in enumerate(_VGGS[depth], 1):
@@ -134,7 +134,7 @@ def _vgg_keys(depth: int, prefix: str, padded: bool, normed: bool = False) -> Ca
             at += 2 + padded + normed
         at += 1
     if padded:
-        # the first of all is a convolution that prepares the colours
+        # such a sequence begins with a convolution that prepares the colors
         places["input"] = 0
 
     def file_key(key: str) -> str | None:
@@ -149,8 +149,8 @@ def _has_norms(state: Mapping[str, Tensor]) -> bool:
 
 
 def _without_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A VGG's tensors with each batch normalisation multiplied into the convolution before it; where one of its tensors
-    is missing, so are those of the convolution."""
+    """A VGG's tensors with each batch normalization folded into the convolution before it. Where one of its tensors is
+    missing, the convolution is left out, so that loading reports the file as incomplete."""
     folded = dict(state)
     for key, weight in state.items():
         match = re.fullmatch(r"features\.(\d+)\.weight", key)
@@ -191,7 +191,7 @@ LAYOUTS = (
         for n, depth in _VGGS.items()
     ),
     Layout(
-        "AdaIN's normalised vgg19",
+        "AdaIN's normalized vgg19",
         VGG,
         {"depth": 19, "padding_mode": "reflect", "ceil_mode": True},
         _vgg_keys(19, "", True),

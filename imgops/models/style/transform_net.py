@@ -15,7 +15,7 @@ MINIMUM = 5
 
 
 class TransformNet(nn.Module):
-    """Johnson's network with instance normalisation: two steps down, residual blocks, two steps up.
+    """Johnson's network with instance normalization: two steps down, residual blocks, two steps up.
 
     Convolutions have reflection padding; steps up repeat each pixel, then convolve. Its keys are those of the networks
     of fast_neural_style.

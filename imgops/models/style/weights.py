@@ -1,4 +1,4 @@
-"""The networks of feed-forward style transfer from the weight files that people have."""
+"""Loads the networks of feed-forward style transfer from the weight files that people have."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .adain_decoder import AdaINDecoder
 from .transform_net import TransformNet
 
 Network = TypeVar("Network", bound=nn.Module)
-#: prefix of the files of the package's own single-style networks
+#: prefix of the names of the single-style networks that ship
 FAST = "fast_"
 #: keys that files of fast_neural_style from before PyTorch 0.4 hold beside the weights
 _LEGACY = re.compile(r"(res\d+\.)?in\d+\.(running_mean|running_var|num_batches_tracked)")
 
 
 def load_transform_net(weights: str | Path) -> TransformNet:
-    """A network of one style with the weights of a file, as wide and deep as these are; in evaluation mode.
+    """Load a network of one style, as wide and deep as the weights in the file; it is in evaluation mode.
 
     Args:
         weights: a file of torch.save or safetensors, of fast_neural_style or of this package; or the name of one of
@@ -36,7 +36,7 @@ def load_transform_net(weights: str | Path) -> TransformNet:
     FileNotFoundError: [Errno 2] No such file or directory: 'nowhere/mosaic.pth'
     """
     names = {name: FAST + name for name in fast_styles()}
-    # a single word that is not a file was meant as a name
+    # a single word that is no file was meant as a name
     if re.fullmatch(r"[\w-]+", str(weights)) and str(weights) not in names and not Path(weights).exists():
         raise ValueError(
             f"{weights}: neither a file nor a style that ships with imgops ({', '.join(names) or 'there is none'})"
@@ -56,7 +56,7 @@ def fast_styles() -> list[str]:
 
 
 def load_adain_decoder(weights: str | Path) -> AdaINDecoder:
-    """A decoder with the weights of a file; the shape of its encoder is read from the weights; in evaluation mode.
+    """Load a decoder, for the encoder whose shape the weights in the file tell; it is in evaluation mode.
 
     Args:
         weights: a file of torch.save or safetensors, of AdaIN's ``decoder.pth`` (Huang and Belongie 2017) for VGG-19
@@ -102,7 +102,7 @@ def _adain_keys() -> Callable[[str], str | None]:
 
 
 def _size(state: Mapping[str, Tensor], key: str, dim: int, default: int) -> int:
-    """Channels that a convolution has in a file; the default if it is missing or none, which is reported later."""
+    """Channels of a convolution in a file; the default if there is no such convolution, which loading reports later."""
     return state[key].shape[dim] if key in state and state[key].ndim == 4 and state[key].numel() else default
 
 

@@ -68,7 +68,7 @@ class DiscriminatorBlock(nn.Module):
             self.skip = EqualizedConv2d(channels, out_channels, 1, bias=False, down=2, resample_filter=resample_filter)
 
     def reset_parameters(self) -> None:
-        """Initialise the filter, for a block that was made on the meta device."""
+        """Initialize the filter, for a block that was made on the meta device."""
         set_filter(self.resample_filter, self.taps)
 
     def forward(self, x: Tensor | None, img: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -95,7 +95,7 @@ class DiscriminatorEpilogue(nn.Module):
 
     Args:
         in_channels: of the block above, and of the layers here.
-        cmap_dim: size of the mapped label, which the output is projected on; 0 takes none.
+        cmap_dim: size of the mapped label, onto which the output is projected; 0 takes none.
         img_channels, architecture, act: as in :class:`DiscriminatorBlock`.
         mbstd_group_size, mbstd_num_channels: of :class:`imgops.nn.MinibatchStdDev`; 0 channels leave it out.
         resample_filter, conv_clamp: of the 3x3 convolution; see :class:`imgops.nn.EqualizedConv2d`.
@@ -159,14 +159,14 @@ class Discriminator(nn.Module):
         img_channels: 3 for RGB; 1 and 4 work as well.
         channel_base, channel_max: ``min(channel_base / resolution, channel_max)`` channels. Default 32768, 512.
         architecture: "resnet" (default), "skip" or "orig".
-        mbstd_group_size: samples in a group of the minibatch standard deviation; it divides the batch; the batch where
-            that is smaller; None is the batch. Default 4.
+        mbstd_group_size: samples per group of the minibatch standard deviation, which must divide the batch. A batch
+            that is smaller is one group; with None every batch is. Default 4.
         mapping_layers: of the labels' mapping network. Default 8.
         num_fp16_res: how many of the highest resolutions run in half precision (4x4 never does). Default 0.
         half_dtype: torch.float16 (default) or torch.bfloat16. Parameters and logits stay float32.
         half_channels_last: lay the half-precision activations out channels-last. Default False.
-        conv_clamp: limit of the magnitudes that leave a convolution of 3x3, or of 1x1 on the image above 4x4, >= 0, in
-            every precision; None: none. Default 256.
+        conv_clamp: largest magnitude of what a 3x3 convolution, or a 1x1 convolution of the image above 4x4, returns,
+            >= 0, in every precision; None: no limit. Default 256.
         cmap_dim: size of the mapped label; default: the channels at 4x4.
         mbstd_num_channels: feature maps that the minibatch standard deviation adds; 0 leaves it out. Default 1.
         act: activation. Default "lrelu".

@@ -88,7 +88,7 @@ class SynthesisBlock(nn.Module):
             self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, up=2, resample_filter=resample_filter)
 
     def reset_parameters(self) -> None:
-        """Initialise the block's own parameter and buffer, for one that was made on the meta device."""
+        """Initialize the block's own parameter and buffer, for one that was made on the meta device."""
         set_filter(self.resample_filter, self.taps)
         if self.is_first:
             nn.init.normal_(self.const)
@@ -211,8 +211,8 @@ class Generator(nn.Module):
         num_fp16_res: how many of the highest resolutions run in half precision (4x4 never does). Default 0.
         half_dtype: torch.float16 (default) or torch.bfloat16. Parameters and images stay float32.
         half_channels_last: lay the half-precision activations out channels-last. Default False.
-        conv_clamp: limit of the magnitudes that leave a convolution (but the skips of "resnet") or ToRGB, >= 0, in
-            every precision; None: none. Default 256.
+        conv_clamp: largest magnitude of what a convolution (other than a skip of "resnet") or ToRGB returns, >= 0, in
+            every precision; None: no limit. Default 256.
         use_noise: False leaves the layers' noise out. Default True.
         act: activation of the synthesis layers. Default "lrelu".
         resample_filter: taps of the low-pass filter of up-sampling. Default [1, 3, 3, 1].

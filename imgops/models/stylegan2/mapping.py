@@ -11,7 +11,7 @@ from ._common import check_batch, check_labels
 
 
 class MappingNetwork(nn.Module):
-    """Normalised z and embedded, normalised labels, concatenated, through ``num_layers`` layers of leaky ReLU.
+    """Concatenates normalized z and normalized, embedded labels, and maps them by ``num_layers`` layers of leaky ReLU.
 
     Karras et al. 2019, section 2; labels as in Karras et al. 2020 ("ADA"), where the discriminator has one too.
 
@@ -19,7 +19,7 @@ class MappingNetwork(nn.Module):
         z_dim: size of z; 0 maps labels alone, for a discriminator.
         c_dim: size of a label; 0 takes none. One of z_dim and c_dim is above 0.
         w_dim: size of w, of each layer and of the embedded label.
-        num_ws: times that w is repeated, once for each layer that takes it; None gives a bare w and has no average.
+        num_ws: how often w is repeated, once for each layer that takes it; None: w is not repeated, and has no average.
         num_layers: default 8.
         lr_multiplier: of the layers, not of the embedding. Default 0.01.
         w_avg_beta: decay of the running average of w, per update. Default 0.998.
@@ -68,7 +68,7 @@ class MappingNetwork(nn.Module):
             self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def reset_parameters(self) -> None:
-        """Initialise the average, for a network that was made on the meta device."""
+        """Initialize the average, for a network that was made on the meta device."""
         if self.num_ws is not None:
             nn.init.zeros_(self.w_avg)
 
@@ -86,11 +86,11 @@ class MappingNetwork(nn.Module):
         if self.num_ws is None:
             if truncation_psi != 1 or update_w_avg:
                 raise ValueError(
-                    "MappingNetwork: truncation_psi and update_w_avg need an average, which num_ws=None has not"
+                    "MappingNetwork: truncation_psi and update_w_avg need an average; with num_ws=None there is none"
                 )
             return x
         if update_w_avg and self.training:
-            # convert to the average's dtype, for under autocast x has another
+            # under autocast x has another dtype than the average
             self.w_avg.copy_(x.detach().to(self.w_avg.dtype).mean(0).lerp(self.w_avg, self.w_avg_beta))
         w = x[:, None].expand(-1, self.num_ws, -1)
         if truncation_psi == 1:
