@@ -130,7 +130,7 @@ def test_help_is_quick_and_grouped():
     for command in [], ["train"], ["generate"], ["info"], ["demo"]:
         assert "Usage: imgops" in imgops(*command, "--help")[0]
     text, _ = imgops("train", "--help")
-    for panel in "Data", "Run", "Reports", "Networks", "Optimisation":
+    for panel in "Data", "Run", "Reports", "Networks", "Optimization":
         assert f"─ {panel} ─" in text
     code = "import sys; import imgops.cli.app; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

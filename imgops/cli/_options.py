@@ -216,7 +216,7 @@ Preview = Annotated[
     str | None, typer.Option(help="A picture file that shows the work as it goes.", rich_help_panel=RESULT)
 ]
 #: the quality of a JPEG
-JPEG = QUALITY, RESULT, "Of JPEG.", None, Bounds(1, 100)
+JPEG = QUALITY, RESULT, "Quality of a JPEG.", None, Bounds(1, 100)
 
 #: the group of the options that name files
 FILES = "Files"

@@ -44,7 +44,7 @@ class Job:
         typer.Option(
             "--layer",
             "-l",
-            help="What grows: LAYER, LAYER:CHANNEL, either with =WEIGHT; several add up.",
+            help="What grows: LAYER or LAYER:CHANNEL, either with =WEIGHT; several add up.",
             rich_help_panel=DREAM,
             show_default="by the network",
         ),
@@ -56,12 +56,14 @@ class Job:
     fourier: Annotated[
         bool,
         typer.Option(
-            "--fourier", help="Steps in Fourier space, colours decorrelated: for noise.", rich_help_panel=DREAM
+            "--fourier",
+            help="Take the steps in Fourier space, with decorrelated colors: for noise.",
+            rich_help_panel=DREAM,
         ),
     ] = False
     frames: int = setting(1, _ZOOM, "More than 1: a zoom into the dream.", allowed=COUNT)
     zoom: float = setting(
-        ZOOM, _ZOOM, "The share of a frame that has left the next one.", allowed=Bounds(-1, 1, above=True, below=True)
+        ZOOM, _ZOOM, "Share of each frame that the next one leaves out.", allowed=Bounds(-1, 1, above=True, below=True)
     )
     rotate: float = setting(ROTATE, _ZOOM, "Degrees per frame, clockwise.")
     fps: float = setting(15.0, _ZOOM, "Frames per second.", allowed=Bounds(0.01, 1000))
@@ -73,7 +75,7 @@ class Job:
     list_layers: Annotated[
         bool, typer.Option("--list-layers", help="Print the network's layers and exit.", rich_help_panel=NETWORKS)
     ] = False
-    pooling: str | None = setting(None, NETWORKS, "max, average or l2.")
+    pooling: str | None = setting(None, NETWORKS, "Pooling of the network: max, average or l2.")
     preprocessing: str | None = same_as(TransferSettings, "preprocessing")
     device: str = same_as(TrainingConfig, "device", panel=MACHINE)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def info(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
+def info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False) -> None:
     """Say what runs here: versions, and which backends of each op exist on each device; why not, and the remedy."""
     from . import _info as page
 

@@ -31,7 +31,7 @@ class Job:
     styles: Annotated[
         list[str],
         typer.Argument(
-            help="Pictures whose style it gets, mixed; or a folder: one result for each. Networks for fast.",
+            help="Pictures whose styles are mixed; or a folder, for a result in each; networks with --method fast.",
             show_default=False,
         ),
     ] = dataclasses.field(default_factory=list)
@@ -48,14 +48,16 @@ class Job:
     masks: Annotated[
         list[str],
         typer.Option(
-            "--mask", help="Where a style goes, white; once for each style. The rest stays.", rich_help_panel=PARTS
+            "--mask",
+            help="A picture that is white where a style goes; once for each style. The rest stays.",
+            rich_help_panel=PARTS,
         ),
     ] = dataclasses.field(default_factory=list)
     style_masks: Annotated[
         list[str],
         typer.Option(
             "--style-mask",
-            help="The part of a style that counts, white; once for each style.",
+            help="A picture that is white where a style counts; once for each style.",
             rich_help_panel=PARTS,
         ),
     ] = dataclasses.field(default_factory=list)
@@ -72,8 +74,7 @@ def transfer(job: Job, given: Given) -> None:
     Example: imgops style samples:chelsea samples:gravel -o cat.png --size 256
 
     The settings and the seed are kept in the result's metadata. A video that Ctrl-C stopped goes on with the same
-    command. Networks for the methods fast and adain are trained by
-    the commands below; each has its own --help.
+    command. The commands below train networks for the methods fast and adain; each has its own --help.
     """
     from ._pictures import warn_of_idle, warn_of_quality
     from ._style import run

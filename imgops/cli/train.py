@@ -19,12 +19,16 @@ class Job:
     settings: TrainingConfig
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Continue the run in --out; other options come from it.", rich_help_panel="Run"),
+        typer.Option(
+            "--resume",
+            help="Continue the run in --out, with its settings where no other option says otherwise.",
+            rich_help_panel="Run",
+        ),
     ] = False
     config: Annotated[
         str | None,
         typer.Option(
-            help="The config.json of a run or a checkpoint, whose settings are taken; other options come first.",
+            help="The config.json of a run or a checkpoint, whose settings are taken where no option differs.",
             rich_help_panel="Run",
         ),
     ] = None

@@ -56,18 +56,25 @@ class DreamSettings:
     """
 
     # each is planned before those too small for the network are left out
-    octaves: int = setting(4, DREAM, "Sizes, from small to large.", allowed=Bounds(1, most=1000))
+    octaves: int = setting(4, DREAM, "How many sizes, from small to large.", allowed=Bounds(1, most=1000))
     octave_scale: float = setting(1.4, DREAM, "Ratio of each size to the one before.", allowed=Bounds(1, above=True))
-    steps: int = setting(10, DREAM, "At each size.", allowed=Bounds(1))
+    steps: int = setting(10, DREAM, "Steps at each size.", allowed=Bounds(1))
     step_size: float | None = setting(
         None, DREAM, "How strong a step is.", "by the normalization", Bounds(0, above=True)
     )
-    jitter: int = setting(32, DREAM, "Pixels that the picture is moved by.", allowed=Bounds(0, most=65536))
-    normalization: str = setting(
-        "laplacian", DREAM, "Of the gradient: laplacian, mean, std or none.", allowed=Choice(NORMALISATIONS)
+    jitter: int = setting(
+        32, DREAM, "Most pixels that the picture is moved by at each step.", allowed=Bounds(0, most=65536)
     )
-    seed: int = setting(0, RESULT, "Of noise and jitter.", allowed=SEED)
-    tile: int | None = setting(None, MACHINE, "Side of the tiles of large pictures, in pixels.", allowed=Bounds(1))
+    normalization: str = setting(
+        "laplacian",
+        DREAM,
+        "How the gradient is normalized: laplacian, mean, std or none.",
+        allowed=Choice(NORMALISATIONS),
+    )
+    seed: int = setting(0, RESULT, "Seed of noise and jitter.", allowed=SEED)
+    tile: int | None = setting(
+        None, MACHINE, "Side in pixels of the tiles that large pictures are dreamt in.", allowed=Bounds(1)
+    )
     alpha: float | None = setting(
         None,
         DREAM,

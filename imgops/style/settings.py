@@ -30,7 +30,7 @@ NORMALIZATIONS = ("relative", "chw", "hw", "none", "gatys")
 #: how AdaIN takes the statistics of features
 CONVENTIONS = ("pytorch", "lua")
 #: the groups of its options on the help page
-STYLE, OPTIMIZE, PARTS, VIDEO = "Style", "Method optimize", "Parts and colours", "Video"
+STYLE, OPTIMIZE, PARTS, VIDEO = "Style", "Method optimize", "Parts and colors", "Video"
 #: the fewest pixels of the shorter side that the deepest layers of an encoder make something of
 SHORTEST = 32
 #: the longer side of a result whose size is not chosen, if the content is larger
@@ -72,38 +72,52 @@ class OptimizeSettings:
     """
 
     size: int = setting(512, allowed=_RESULT_SIDE)
-    steps: int = setting(150, OPTIMIZE, "At the first size.", allowed=COUNT)
-    later_steps: int = setting(75, OPTIMIZE, "At each larger size.", allowed=COUNT._replace(low=0))
-    first_size: int = setting(128, OPTIMIZE, "Longer side to begin at.", allowed=_RESULT_SIDE)
-    content_weight: float = setting(1.0, OPTIMIZE, "More keeps more of the content.", allowed=Bounds(0))
+    steps: int = setting(150, OPTIMIZE, "Steps at the first size.", allowed=COUNT)
+    later_steps: int = setting(75, OPTIMIZE, "Steps at each larger size.", allowed=COUNT._replace(low=0))
+    first_size: int = setting(
+        128, OPTIMIZE, "Longer side of the first, smallest size, in pixels.", allowed=_RESULT_SIDE
+    )
+    content_weight: float = setting(1.0, OPTIMIZE, "Weight of the content; more keeps more of it.", allowed=Bounds(0))
     content_layers: Mapping[str, float] | None = setting(
-        None, OPTIMIZE, "As relu4_2=1; default for a VGG, by the init."
+        None, OPTIMIZE, "Layers that compare the content, with weights, as relu4_2=1; a VGG has defaults."
     )
-    style_layers: Mapping[str, float] | None = setting(None, OPTIMIZE, "As relu1_1=256,relu2_1=64; default for a VGG.")
-    style_loss: str = setting("gram", OPTIMIZE, "gram or wasserstein.", allowed=Choice(STYLE_LOSSES))
+    style_layers: Mapping[str, float] | None = setting(
+        None, OPTIMIZE, "Layers that compare the style, with weights, as relu1_1=256,relu2_1=64; a VGG has defaults."
+    )
+    style_loss: str = setting(
+        "gram", OPTIMIZE, "How styles are compared: gram or wasserstein.", allowed=Choice(STYLE_LOSSES)
+    )
     normalization: str = setting(
-        "relative", OPTIMIZE, "Of the losses: relative, chw, hw, none or gatys.", allowed=Choice(NORMALIZATIONS)
+        "relative",
+        OPTIMIZE,
+        "What losses are divided by: relative, chw, hw, none or gatys.",
+        allowed=Choice(NORMALIZATIONS),
     )
-    tv_weight: float = setting(5.0, OPTIMIZE, "Smoothness.", allowed=Bounds(0))
-    optimizer: str = setting("adam", OPTIMIZE, "adam or lbfgs.", allowed=Choice(OPTIMIZERS))
+    tv_weight: float = setting(5.0, OPTIMIZE, "Weight of smoothness (total variation).", allowed=Bounds(0))
+    optimizer: str = setting("adam", OPTIMIZE, "Optimizer: adam or lbfgs.", allowed=Choice(OPTIMIZERS))
     lr: float | None = setting(
         None, OPTIMIZE, "Learning rate: 0.02 for adam, 1 for lbfgs.", allowed=Bounds(0, above=True)
     )
     init: str = setting(
         "content",
         OPTIMIZE,
-        "content, noise or style; the last two compare the content at relu2_2.",
+        "What it begins with: content, noise or style; the last two compare the content at relu2_2.",
         allowed=Choice(INITS),
     )
     average: float = setting(
-        0.98, OPTIMIZE, "Decay of the average of the iterates; 0: the last.", allowed=Bounds(0, 1, below=True)
+        0.98,
+        OPTIMIZE,
+        "The result is an average of the iterates with this decay; 0 takes the last one.",
+        allowed=Bounds(0, 1, below=True),
     )
     style_scale: float = setting(
-        1.0, STYLE, "Size of the styles in sizes of the result.", allowed=Bounds(0, above=True)
+        1.0, STYLE, "Size at which the styles are seen, relative to the result's.", allowed=Bounds(0, above=True)
     )
     frame_steps: int = setting(40, VIDEO, "Steps of optimize for each frame after the first.", allowed=COUNT)
-    tile: int | None = setting(None, MACHINE, "Side of the tiles of optimize, in pixels; same result.", allowed=COUNT)
-    seed: int = setting(0, RESULT, "Of the noise of --init noise.", allowed=SEED)
+    tile: int | None = setting(
+        None, MACHINE, "Side in pixels of the tiles that optimize works in; the result is the same.", allowed=COUNT
+    )
+    seed: int = setting(0, RESULT, "Seed of the noise of --init noise.", allowed=SEED)
 
     def __post_init__(self) -> None:
         check(self, "style: ")
@@ -163,10 +177,16 @@ class TransferSettings:
         allowed=Choice(METHODS),
     )
     weights: str = setting("default", NETWORKS, "Encoder: default, a file, or vgg19, vgg16 (downloaded, checked).")
-    decoder: str = setting("default", NETWORKS, "Of adain: default, or a file that goes with --weights.")
-    pooling: str | None = setting(None, NETWORKS, "max, average or l2.", "average with optimize")
+    decoder: str = setting("default", NETWORKS, "Decoder of adain: default, or a file that goes with --weights.")
+    pooling: str | None = setting(
+        None, NETWORKS, "Pooling of the encoder: max, average or l2.", "average with optimize"
+    )
     padding_mode: str | None = setting(
-        None, NETWORKS, "At edges: replicate (no frame), reflect, zeros, circular.", "replicate", flag="--padding"
+        None,
+        NETWORKS,
+        "Padding of the encoder: replicate (draws no frame), reflect, zeros or circular.",
+        "replicate",
+        flag="--padding",
     )
     preprocessing: str | None = setting(
         None,
@@ -177,14 +197,19 @@ class TransferSettings:
     size: int | None = setting(
         None, RESULT, "Longer side in pixels.", f"the picture's, at most {DEFAULT_SIZE}", _RESULT_SIDE
     )
-    alpha: float = setting(1.0, STYLE, "How much of the style, 0 to 1, of the method adain.", allowed=Bounds(0, 1))
-    convention: str = setting("pytorch", STYLE, "Statistics of adain: pytorch or lua.", allowed=Choice(CONVENTIONS))
+    alpha: float = setting(1.0, STYLE, "How much of the style adain gives.", allowed=Bounds(0, 1))
+    convention: str = setting(
+        "pytorch", STYLE, "How adain takes statistics: pytorch or lua.", allowed=Choice(CONVENTIONS)
+    )
     style_weights: tuple[float, ...] | None = setting(None, STYLE, "How much of each style, as 3,1.")
     keep_colours: str | None = setting(
-        None, PARTS, "Keep the content's: luma, coral or histogram.", allowed=Choice(KEEP_COLOURS)
+        None, PARTS, "How the content's colors are kept: luma, coral or histogram.", allowed=Choice(KEEP_COLOURS)
     )
     memory: float | None = setting(
-        None, MACHINE, "As 4GB: optimize works in tiles to stay below; same result.", allowed=Bounds(0, above=True)
+        None,
+        MACHINE,
+        "Memory to stay below, as 4GB: optimize then works in tiles; the result is the same.",
+        allowed=Bounds(0, above=True),
     )
     optimize: OptimizeSettings = dataclasses.field(default_factory=OptimizeSettings)
     device: str = "cpu"

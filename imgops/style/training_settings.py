@@ -43,17 +43,19 @@ class Training:
 
     size: int = setting(256, TRAINING, "Side of the crops in pixels.", allowed=COUNT._replace(low=16))
     zoom: float = setting(2.0, allowed=Bounds(1))
-    batch: int = setting(dataclasses.MISSING, TRAINING, "Crops a step.", allowed=COUNT)
-    steps: int = setting(dataclasses.MISSING, TRAINING, "In all.", allowed=COUNT)
-    minutes: float | None = setting(None, TRAINING, "Stop by then, saved.", allowed=Bounds(0))
+    batch: int = setting(dataclasses.MISSING, TRAINING, "Crops per step.", allowed=COUNT)
+    steps: int = setting(
+        dataclasses.MISSING, TRAINING, "Steps in all, those before a --resume among them.", allowed=COUNT
+    )
+    minutes: float | None = setting(None, TRAINING, "Minutes after which it stops and saves.", allowed=Bounds(0))
     lr: float = setting(dataclasses.MISSING, TRAINING, "Learning rate.", allowed=Bounds(0))
     lr_decay: float = setting(0.0, allowed=Bounds(0))
-    lr_end: float = setting(1.0, TRAINING, "Share of it that is left at the end.", allowed=Bounds(0, 1))
+    lr_end: float = setting(1.0, TRAINING, "Share of the learning rate that is left at the end.", allowed=Bounds(0, 1))
     relative: bool | None
     content_weight: float | None = setting(dataclasses.MISSING, allowed=Bounds(0))
     style_weight: float | None = setting(dataclasses.MISSING, allowed=Bounds(0))
-    tv_weight: float = setting(0.0, TRAINING, "Smoothness.", allowed=Bounds(0))
-    seed: int = setting(0, TRAINING, "Of weights and crops.", allowed=SEED)
+    tv_weight: float = setting(0.0, TRAINING, "Weight of smoothness (total variation).", allowed=Bounds(0))
+    seed: int = setting(0, TRAINING, "Seed of weights and crops.", allowed=SEED)
     save_every: int = setting(500, TRAINING, "Steps between two saves.", allowed=COUNT)
     workers: int = setting(2, allowed=COUNT)
 
@@ -90,15 +92,19 @@ class FastTraining(Training):
     steps: int = 40000
     lr: float = 1e-3
     widths: tuple[int, int, int] = setting((32, 64, 128), TRAINING, "Channels of the network's three sizes.")
-    blocks: int = setting(5, TRAINING, "Its residual blocks.")
+    blocks: int = setting(5, TRAINING, "Residual blocks of the network.")
     style_size: int | None = setting(
         None, TRAINING, "Longer side that the style is seen at.", allowed=COUNT._replace(low=16)
     )
     content_layer: str | None = None
     style_layers: tuple[str, ...] | None = None
     relative: bool | None = None
-    content_weight: float | None = setting(None, TRAINING, "Default: 1; 1e5 with VGG-16.", allowed=Bounds(0))
-    style_weight: float | None = setting(None, TRAINING, "Default: 1; 1e10 with VGG-16.", allowed=Bounds(0))
+    content_weight: float | None = setting(
+        None, TRAINING, "Weight of the content loss.", "1; 1e5 with VGG-16", allowed=Bounds(0)
+    )
+    style_weight: float | None = setting(
+        None, TRAINING, "Weight of the style loss.", "1; 1e10 with VGG-16", allowed=Bounds(0)
+    )
 
     def of_encoder(self, encoder: VGG) -> FastTraining:
         """What None stands for with an encoder.
@@ -145,12 +151,14 @@ class AdaINTraining(Training):
     lr: float = 1e-4
     lr_decay: float = setting(5e-5, TRAINING, "The rate of step i is divided by 1 + this * i.", allowed=Bounds(0))
     relative: bool = True
-    content_weight: float = setting(1.0, TRAINING, "Of the content loss.", allowed=Bounds(0))
-    style_weight: float = setting(10.0, TRAINING, "Of the style loss.", allowed=Bounds(0))
-    identity_weight: float = setting(0.0, TRAINING, "Of the pixels where a crop is its own style.", allowed=Bounds(0))
+    content_weight: float = setting(1.0, TRAINING, "Weight of the content loss.", allowed=Bounds(0))
+    style_weight: float = setting(10.0, TRAINING, "Weight of the style loss.", allowed=Bounds(0))
+    identity_weight: float = setting(
+        0.0, TRAINING, "Weight of the difference of pixels where a crop is its own style.", allowed=Bounds(0)
+    )
     block: int = setting(
         4,
         TRAINING,
-        "Of the encoder, whose features are normalised: 4 for relu4_1; 3 keeps more of the content.",
+        "Block of the encoder whose features are normalized: 4 for relu4_1; 3 keeps more of the content.",
         allowed=Bounds(2, 5),
     )

@@ -66,15 +66,15 @@ class TrainingConfig:
     resolution: int = setting(
         64,
         "Data",
-        "Side of the pictures in pixels; they are centre-cropped and resized to it.",
+        "Side of the pictures in pixels; they are center-cropped and resized to it.",
         allowed=powers_of_two(8, 4096),
     )
-    channels: int = setting(3, "Data", "1 for grey, 3 for RGB, 4 for RGBA.", allowed=Choice((1, 3, 4)))
+    channels: int = setting(3, "Data", "1 for gray, 3 for RGB, 4 for RGBA.", allowed=Choice((1, 3, 4)))
     mirror: bool = setting(False, "Data", "Show each picture flipped left to right as well.")
     labels: str = setting(
         "file",
         "Data",
-        "Classes: by dataset.json, or of a free set, where there are any; by subfolders; or none, as --no-labels.",
+        "Classes: file takes those of dataset.json, or of a free set; folders makes one of each subfolder; or none.",
         allowed=Choice(("file", "folders", "none")),
     )
     workers: int = setting(
@@ -84,29 +84,41 @@ class TrainingConfig:
         allowed=Bounds(0, most=1024),
     )
     kimg: float = setting(1000.0, "Run", "Length: thousands of real images shown.", allowed=KIMG)
-    batch: int = setting(32, "Run", "Images a step.", allowed=SIZE)
+    batch: int = setting(32, "Run", "Images per step.", allowed=SIZE)
     micro_batch: int | None = setting(
-        None, "Run", "Images at once, to save memory; divides --batch.", "the batch", allowed=SIZE
+        None,
+        "Run",
+        "Images that go through the networks at once, to save memory; divides --batch.",
+        "the batch",
+        allowed=SIZE,
     )
     seed: int = setting(0, "Run", "Seed of everything random.", allowed=SEED)
     device: str = setting("auto", "Run", "cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")
     log_kimg: float = setting(1.0, "Reports", "Losses are recorded every so many thousand images.", allowed=KIMG)
-    grid_kimg: float = setting(20.0, "Reports", "A sheet of samples every so many thousand images.", allowed=KIMG)
-    checkpoint_kimg: float = setting(50.0, "Reports", "A checkpoint every so many thousand images.", allowed=KIMG)
-    keep: int = setting(3, "Reports", "How many of the newest checkpoints stay.", allowed=INTERVAL)
+    grid_kimg: float = setting(
+        20.0, "Reports", "A sheet of samples is written every so many thousand images.", allowed=KIMG
+    )
+    checkpoint_kimg: float = setting(
+        50.0, "Reports", "A checkpoint is written every so many thousand images.", allowed=KIMG
+    )
+    keep: int = setting(3, "Reports", "How many of the newest checkpoints are kept.", allowed=INTERVAL)
     z_dim: int = setting(512, "Networks", "Size of the latent z.", allowed=SIZE)
     w_dim: int = setting(512, "Networks", "Size of the intermediate latent w.", allowed=SIZE)
     mapping_layers: int = setting(8, "Networks", "Layers of the mapping networks.", allowed=Bounds(1, most=100))
     channel_base: int | None = setting(
         None,
         "Networks",
-        "A resolution R has channel_base / R channels (a CPU wants fewer: try 1024, and --channel-max 64) ...",
+        "Layers of resolution R have channel_base / R channels (a CPU wants fewer: try 1024, and --channel-max 64) ...",
         f"32768 from {WIDE_FROM} px on, else 16384",
         allowed=Bounds(1, most=2**24),
     )
     channel_max: int = setting(512, "Networks", "... but no more than this.", allowed=SIZE)
-    g_architecture: str = setting("skip", "Networks", "Of the generator.", allowed=ARCHITECTURE)
-    d_architecture: str = setting("resnet", "Networks", "Of the discriminator.", allowed=ARCHITECTURE)
+    g_architecture: str = setting(
+        "skip", "Networks", "How the generator's resolutions are connected.", allowed=ARCHITECTURE
+    )
+    d_architecture: str = setting(
+        "resnet", "Networks", "How the discriminator's resolutions are connected.", allowed=ARCHITECTURE
+    )
     mbstd_group: int = setting(
         4, "Networks", "Images over which the discriminator measures variety; divides the batch.", allowed=SIZE
     )
@@ -122,44 +134,46 @@ class TrainingConfig:
         "How many of the highest resolutions run in half precision; 4 suits a GPU.",
         allowed=Bounds(0, most=16),
     )
-    half_dtype: str = setting("float16", "Networks", "Half precision.", allowed=Choice(("float16", "bfloat16")))
+    half_dtype: str = setting(
+        "float16", "Networks", "Dtype of the layers in half precision.", allowed=Choice(("float16", "bfloat16"))
+    )
     half_channels_last: bool = setting(
         False, "Networks", "Lay images in half precision out channels-last, the layout of tensor cores."
     )
-    g_lr: float = setting(0.002, "Optimisation", "Adam's learning rate for the generator.", allowed=POSITIVE)
-    d_lr: float = setting(0.002, "Optimisation", "Adam's learning rate for the discriminator.", allowed=POSITIVE)
-    beta1: float = setting(0.0, "Optimisation", "Adam's beta1.", allowed=DECAY)
-    beta2: float = setting(0.99, "Optimisation", "Adam's beta2.", allowed=DECAY)
+    g_lr: float = setting(0.002, "Optimization", "Adam's learning rate for the generator.", allowed=POSITIVE)
+    d_lr: float = setting(0.002, "Optimization", "Adam's learning rate for the discriminator.", allowed=POSITIVE)
+    beta1: float = setting(0.0, "Optimization", "Adam's beta1.", allowed=DECAY)
+    beta2: float = setting(0.99, "Optimization", "Adam's beta2.", allowed=DECAY)
     r1_gamma: float | None = setting(
         None,
-        "Optimisation",
+        "Optimization",
         "Weight of the R1 penalty; raise it where training is unstable.",
         "0.0002 resolution^2 / batch",
         allowed=WEIGHT,
     )
-    r1_interval: int = setting(16, "Optimisation", "R1 runs every so many steps.", allowed=INTERVAL)
+    r1_interval: int = setting(16, "Optimization", "R1 runs every so many steps.", allowed=INTERVAL)
     pl_weight: float | None = setting(
         None,
-        "Optimisation",
+        "Optimization",
         "Weight of the path-length penalty.",
         f"2 from {PATH_LENGTH_FROM} px on, else 0",
         allowed=WEIGHT,
     )
-    pl_interval: int = setting(4, "Optimisation", "The path-length penalty runs every so many steps.", allowed=INTERVAL)
+    pl_interval: int = setting(4, "Optimization", "The path-length penalty runs every so many steps.", allowed=INTERVAL)
     pl_decay: float = setting(
-        0.01, "Optimisation", "Part of the new lengths in their running mean, a step.", allowed=SHARE
+        0.01, "Optimization", "Share of the new lengths in their running mean, per step.", allowed=SHARE
     )
     pl_batch_shrink: int = setting(
-        2, "Optimisation", "The path length is measured on this fraction of the batch.", allowed=INTERVAL
+        2, "Optimization", "The path length is measured on this fraction of the batch.", allowed=INTERVAL
     )
     style_mixing: float = setting(
-        0.9, "Optimisation", "Part of the fakes that mix the styles of two latents.", allowed=SHARE
+        0.9, "Optimization", "Share of the generated images that mix the styles of two latents.", allowed=SHARE
     )
     ema_kimg: float = setting(
-        10.0, "Optimisation", "Half-life of the averaged generator, in thousands of images ...", allowed=WEIGHT
+        10.0, "Optimization", "Half-life of the averaged generator, in thousands of images ...", allowed=WEIGHT
     )
     ema_rampup: float | None = setting(
-        0.05, "Optimisation", "... but at most this part of the images shown so far.", allowed=WEIGHT
+        0.05, "Optimization", "... but at most this share of the images shown so far.", allowed=WEIGHT
     )
 
     def __post_init__(self) -> None:
