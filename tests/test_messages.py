@@ -91,9 +91,10 @@ SAID = [
     ("dream c.png --rotate nan --frames 2 -o d.gif", "--rotate must be finite; got nan"),
     ("dream c.png --quality 0", "--quality must be in [1, 100]; got 0"),
     ("dream c.png --quality 1 --quality best", "--quality must be a whole number; got 'best'"),
-    ("dream c.png -l relu2_1:x", "--layer relu2_1:x: 'relu2_1:x' is no objective; write a layer,"),
+    ("dream c.png -l relu2_1:x", "--layer relu2_1:x is no objective; write a layer,"),
     ("dream c.png -l relu2_1:-1", "--layer relu2_1:-1: channel must be >= 0; got -1"),
     ("dream c.png -l relu2_1=0", "--layer relu2_1=0: weight must be finite and other than 0; got 0.0"),
+    ("dream c.png -l relu2_1:3 --guide s.png", "--layer relu2_1:3: an objective with a guide takes a whole layer;"),
     ("dream c.png -l nosuch", "--layer nosuch: VGG has no layer 'nosuch'; it has input, conv1_1, "),
     ("dream c.png -l relu2_1:999", "--layer: channel of layer relu2_1 must be 0 to 47; got 999"),
     ("style c.png s.png --quality 101", "--quality must be in [1, 100]; got 101"),
@@ -137,6 +138,14 @@ def test_a_file_that_cannot_be_used_begins_the_line(arguments, capsys):
     text = said(capsys, *arguments)
     assert text.startswith(("no.", "c.png"))
     assert "Errno" not in text
+
+
+@pytest.mark.parametrize(
+    "line", ["style c.png s.png -o c.png/o.png", "dream c.png -o c.png/o.png", "demo --out c.png", "demo --out c.png/d"]
+)
+def test_a_file_in_the_place_of_a_folder_is_said_to_be_none(line, capsys):
+    assert said(capsys, *line.split()).startswith("c.png")
+    assert said(capsys, *line.split()).endswith("Not a directory")
 
 
 def test_the_name_of_a_file_is_no_setting(capsys):

@@ -24,6 +24,7 @@ from ..style.settings import METHODS, OptimizeSettings, TransferSettings
 from ..style.transfer import Transfer
 from ..training import Trainer, TrainingConfig, image_grid, load_generator, train
 from ..training.grid import png_bytes, seeded_samples
+from ._pictures import make_folder
 from ._quiet import is_quiet
 from ._timing import compare
 
@@ -88,7 +89,7 @@ def run(out: str, seconds: float, seed: int) -> None:
     start = time.monotonic()
     console = Console(highlight=False, quiet=is_quiet())
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     runs = (folder / f"run-{i}" for i in range(1, 1_000_000))
     config = settings(str(next(path for path in runs if not path.exists())), seed).resolve()
     dataset = open_dataset(config.data, config.resolution, seed=seed)

@@ -99,7 +99,9 @@ def _objective(text: str, network: nn.Module, *guide: Any) -> Any:
         objective = parse_objective(text, *guide)
         Features(network, [objective.layer])
     except ValueError as error:
-        raise ValueError(f"--layer {text}: {_without_owner(error)}") from None
+        message, quoted = _without_owner(error), repr(text)
+        rest = message.removeprefix(quoted) if message.startswith(quoted) else f": {message}"
+        raise ValueError(f"--layer {text}{rest}") from None
     return objective
 
 

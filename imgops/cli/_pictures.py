@@ -113,11 +113,23 @@ def check_picture_ending(out: Path) -> None:
         raise ValueError(f"{error}; the name of a new folder ends in /") from None
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it lies in, unless it is there.
+
+    Raises:
+        OSError: it cannot be made; a file in its way is named as no directory.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from None
+
+
 def check_writable(path: Path) -> None:
     """Make the folder of a file that will be written, and raise OSError if the file cannot be."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     trial = scrap_of(path)
     with naming(path):
         trial.touch()
