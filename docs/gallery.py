@@ -14,7 +14,7 @@ from torch import Tensor
 
 from imgops.data.datasets.textures import procedural_texture
 from imgops.data.pictures import read_picture, resize_picture
-from imgops.data.pictures.colors import keep_colours
+from imgops.data.pictures.colors import keep_colors
 from imgops.dream import DreamSettings, GuidedObjective, Objective, default_objectives, dream
 from imgops.models.encoders import load_encoder
 from imgops.style.encoder_training import random_network, sources
@@ -95,7 +95,7 @@ def methods() -> None:
     cat, cup, picture = sample("chelsea"), sample("coffee"), resize_picture(sample("astronaut"), SIZE)
     adain = transferred(cat, [cup], method="adain")
     fast = [
-        ("fast (hubble), in the content's colours", transferred(x, [], ["hubble"], method="fast", keep_colours="coral"))
+        ("fast (hubble), in the content's colours", transferred(x, [], ["hubble"], method="fast", keep_colors="coral"))
         for x in (cat, cup)
     ]
     rows.append([("content", cat), ("style", cup), ("adain", adain), fast[0]])
@@ -119,15 +119,15 @@ def options() -> None:
         [
             [
                 ("optimize", painted),
-                ("--keep-colours luma", keep_colours(painted, resize_picture(x, SIZE), "luma")),
+                ("--keep-colors luma", keep_colors(painted, resize_picture(x, SIZE), "luma")),
                 ("fast (hubble)", transferred(x, [], ["hubble"], **own)),
-                ("--keep-colours coral", transferred(x, [], ["hubble"], keep_colours="coral", **own)),
+                ("--keep-colors coral", transferred(x, [], ["hubble"], keep_colors="coral", **own)),
             ],
             [
                 ("adain, two masks", transferred(x, [s, t], masks=[left, 1 - left], **two)),
                 ("adain --style-weights 1,1", transferred(x, [s, t], style_weights=(1.0, 1.0), **two)),
                 ("adain --alpha 0.5", transferred(x, [t], alpha=0.5, **two)),
-                ("adain --keep-colours coral", transferred(x, [t], keep_colours="coral", **two)),
+                ("adain --keep-colors coral", transferred(x, [t], keep_colors="coral", **two)),
             ],
         ],
     )
@@ -139,7 +139,7 @@ def dreams() -> None:
     x, guide = resize_picture(sample("astronaut"), SIZE), resize_picture(sample("6"), 192)
     usual = default_objectives(network)
     layer = usual[0].layer
-    noise = DreamSettings(parametrisation="fourier", steps=60, octaves=2)
+    noise = DreamSettings(parametrization="fourier", steps=60, octaves=2)
     sheet(
         "dreams",
         [

@@ -8,13 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package whose names stand in modules of it, ``{name: ".module"}``."""
+def lazy_names(package: str, homes: Mapping[str, str], former: Mapping[str, str] | None = None) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package whose names stand in modules of it, ``{name: ".module"}``, some of which go by a
+    former name too, ``{former name: name}``."""
+    present = former or {}
 
     def load(name: str) -> Any:
-        if name not in homes:
+        found = present.get(name, name)
+        if found not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(homes[name], package), name)
+        value = getattr(importlib.import_module(homes[found], package), found)
         # the next time it is there
         setattr(sys.modules[package], name, value)
         return value

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import math
 import numbers
+import operator
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 #: a dataclass of settings
 Settings = TypeVar("Settings", bound=Any)
+#: a function, or a dataclass of settings
+Called = TypeVar("Called", bound=Callable[..., Any])
 
 TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
@@ -85,8 +90,11 @@ SIDE = Bounds(1, most=65536)
 COUNT = Bounds(1, most=2**31 - 1)
 #: of JPEG
 QUALITY = 95
-#: the ways to keep the colours of a content, as :func:`imgops.data.keep_colours` takes them
-KEEP_COLOURS = ("luma", "coral", "histogram")
+#: the ways to keep the colours of a content, as :func:`imgops.data.keep_colors` takes them
+KEEP_COLORS = ("luma", "coral", "histogram")
+#: {former name: present name} of settings. The former ones keep working as keywords and attributes of what
+#: :func:`accept_former_names` decorates, as options and in files (:func:`present_names`)
+FORMER_NAMES = {"keep_colours": "keep_colors", "parametrisation": "parametrization"}
 #: groups of options on the help pages of several commands
 RESULT, NETWORKS, MACHINE = "Result", "Networks", "Machine"
 
@@ -128,6 +136,41 @@ def metadata_of(settings: type, name: str) -> Mapping[str, Any]:
         if field is not None and field.metadata:
             return field.metadata  # type: ignore[no-any-return]
     return {}
+
+
+def present_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings under their present names; ``json.loads`` takes it as ``object_hook`` for a file of settings.
+
+    Where both names are given the former one counts: ``dataclasses.replace`` adds the present one to what it is told.
+
+    >>> present_names({"size": 64, "keep_colours": "luma"})
+    {'size': 64, 'keep_colors': 'luma'}
+    """
+    kept = {name: value for name, value in values.items() if name not in FORMER_NAMES}
+    return kept | {FORMER_NAMES[name]: value for name, value in values.items() if name in FORMER_NAMES}
+
+
+def accept_former_names(called: Called) -> Called:
+    """Let a function or a dataclass of settings be called with former names; give the dataclass their attributes.
+
+    What it returns has ``former_names``, those of :data:`FORMER_NAMES` that it accepts.
+    """
+    parameters = inspect.signature(called).parameters
+    former = {name: present for name, present in FORMER_NAMES.items() if present in parameters}
+    function: Any = called.__init__ if isinstance(called, type) else called  # type: ignore[misc]
+
+    @functools.wraps(function)
+    def translated(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **present_names(kwargs))
+
+    result: Any = translated
+    if isinstance(called, type):
+        result = called
+        called.__init__ = translated  # type: ignore[misc]
+        for name, present in former.items():
+            setattr(called, name, property(operator.attrgetter(present)))
+    result.former_names = former
+    return typing.cast(Called, result)
 
 
 def types_of(settings: type) -> dict[str, Any]:

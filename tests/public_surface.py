@@ -74,7 +74,9 @@ def _parameters(name: str, function: Any) -> Iterator[str]:
         # the address of an object, as of a function, is another in each process
         value = re.sub(r" at 0x\w+", "", repr(parameter.default))
         default = "" if parameter.default is parameter.empty else f" = {value}"
-        yield f"{name}({place if positional else '*'}: {parameter.name}{default})"
+        former = getattr(function, "former_names", {})
+        for word in (parameter.name, *(old for old, new in former.items() if new == parameter.name)):
+            yield f"{name}({place if positional else '*'}: {word}{default})"
 
 
 def _commands(path: str, command: Any) -> Iterator[str]:

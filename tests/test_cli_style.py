@@ -85,7 +85,7 @@ def test_colours_are_kept(folder, tmp_path, method, keep):
     grey = torch.linspace(0, 1, 60).expand(3, 40, 60)
     write_picture(tmp_path / "grey.png", grey)
     style = folder / ("net.safetensors" if method == "fast" else "sea.png")
-    arguments = ("style", tmp_path / "grey.png", style, "--keep-colours", keep)
+    arguments = ("style", tmp_path / "grey.png", style, "--keep-colors", keep)
     imgops(*arguments, "-o", tmp_path / "kept.png", *options(folder, method))
     kept = read_picture(tmp_path / "kept.png").pixels
     imgops("style", tmp_path / "grey.png", style, "-o", tmp_path / "plain.png", *options(folder, method))
@@ -192,7 +192,7 @@ def broken_files(folder, tmp_path):
         ({"more": ["--preview", "{dir}/cat.png"]}, "--preview {dir}/cat.png is one of the sources"),
         ({"more": ["--preview", "{tmp}/results/out.png"]}, "two results would have this name"),
         ({"out": "{dir}/cat.png/out.png"}, "cat.png"),
-        ({"more": ["--keep-colours", "red"]}, "--keep-colours must be luma, coral or histogram"),
+        ({"more": ["--keep-colors", "red"]}, "--keep-colors must be luma, coral or histogram"),
         ({"more": ["--weights", "{tmp}/page.pth"]}, "{tmp}/page.pth: a web page, not weights"),
         ({"more": ["--device", "abacus"]}, "--device must be auto, cpu, cuda or cuda:N; got 'abacus'"),
         ({"more": ["--size", "2"]}, "--size must be 16 or more; got 2"),
@@ -228,7 +228,7 @@ def test_a_command_with_a_slip_is_no_picture():
 def test_options_that_do_nothing_are_told(folder, tmp_path):
     _, stderr = imgops(
         *("style", folder / "cat.png", folder / "net.safetensors", "-o", tmp_path / "out.png", "--size", "48"),
-        *("--method", "fast", "--alpha", "0.5", "--style-layers", "relu1_1", "--seed", "3", "--keep-colours", "luma"),
+        *("--method", "fast", "--alpha", "0.5", "--style-layers", "relu1_1", "--seed", "3", "--keep-colors", "luma"),
     )
     assert stderr == "imgops: warning: --alpha, --style-layers, --seed do nothing with the method fast\n"
     _, stderr = imgops("style", folder / "cat.png", folder / "sea.png", "-o", tmp_path / "two.png", *QUICK)
@@ -339,7 +339,7 @@ def test_a_grey_mask_goes_half_the_way(folder, method, keep):
         weights=str(folder / "enc.safetensors"),
         decoder=str(folder / "dec.safetensors"),
         optimize=optimize,
-        keep_colours=keep,
+        keep_colors=keep,
     )
     fast = method == "fast"
     transfer = Transfer(settings, [str(folder / "net.safetensors")] if fast else [])

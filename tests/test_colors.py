@@ -10,8 +10,8 @@ import torch
 
 import imgops.data.pictures.colors
 from imgops.data import (
-    KEEP_COLOURS,
-    keep_colours,
+    KEEP_COLORS,
+    keep_colors,
     keep_luma,
     match_covariance,
     match_histogram,
@@ -108,7 +108,7 @@ BLACK, WHITE = torch.zeros(3, 6, 7), torch.ones(3, 6, 7)
 ODD = {"grey": GREY, "flat": FLAT, "pixel": PIXEL, "black": BLACK, "white": WHITE}
 
 
-@pytest.mark.parametrize("method", KEEP_COLOURS)
+@pytest.mark.parametrize("method", KEEP_COLORS)
 @pytest.mark.parametrize("ours", [*ODD, "colours"])
 @pytest.mark.parametrize("theirs", [*ODD, "colours"])
 def test_pictures_without_colours_or_size(method, ours, theirs):
@@ -116,9 +116,9 @@ def test_pictures_without_colours_or_size(method, ours, theirs):
     picture, target = pictures[ours], pictures[theirs]
     if method == "luma" and picture.shape != target.shape:
         with pytest.raises(ValueError, match=r"keep_luma: result is \(.*\), content \("):
-            keep_colours(picture, target, method)
+            keep_colors(picture, target, method)
         return
-    kept = keep_colours(picture, target, method)
+    kept = keep_colors(picture, target, method)
     assert kept.shape == picture.shape
     assert kept.dtype == picture.dtype
     assert kept.min() >= 0
@@ -141,15 +141,15 @@ def test_a_grey_picture_takes_no_colour_from_rounding():
 
 def test_dtypes_and_bad_input():
     x = torch.rand(3, 4, 5)
-    for method in KEEP_COLOURS:
-        assert keep_colours(x.half(), x.double(), method).dtype == torch.float16
+    for method in KEEP_COLORS:
+        assert keep_colors(x.half(), x.double(), method).dtype == torch.float16
         for bad in (torch.rand(1, 3, 4, 5), torch.rand(4, 4, 5), torch.zeros(3, 0, 5), torch.zeros(3, 4, 5).byte()):
             with pytest.raises(ValueError, match=r"must be a floating-point \[3, H, W\]; got \("):
-                keep_colours(bad, x, method)
+                keep_colors(bad, x, method)
             with pytest.raises(ValueError, match=r"must be a floating-point \[3, H, W\]; got \("):
-                keep_colours(x, bad, method)
+                keep_colors(x, bad, method)
     with pytest.raises(ValueError, match="method must be one of luma, coral, histogram; got 'lumma'"):
-        keep_colours(x, x, "lumma")
+        keep_colors(x, x, "lumma")
 
 
 def test_examples_run():

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from imgops._settings import Bounds, Choice, check, same_as, setting
+from imgops._settings import FORMER_NAMES, Bounds, Choice, check, same_as, setting
 from imgops.cli._help import Command
 from imgops.cli._options import Given, options
 
@@ -83,6 +83,17 @@ def test_each_value_goes_where_its_option_stands():
     )
     assert (given["size"], given["names"], given["steps"]) == ("--side", "--name", "--steps")
     assert list(given) == ["names", "size", "steps", "widths", "mirror", "rate", "count", "wanted", "place"]
+
+
+def test_an_option_has_its_former_name_too_which_no_page_shows(monkeypatch):
+    monkeypatch.setitem(FORMER_NAMES, "speed", "rate")
+    monkeypatch.setitem(FORMER_NAMES, "flip", "mirror")
+    job, given = run("here", "--speed", "2", "--flip", "--wanted", "x")
+    assert (job.rate, job.inner.mirror, given["rate"], given["mirror"]) == (2.0, True, "--rate", "--mirror")
+    assert not run("here", "--mirror", "--no-flip", "--wanted", "x")[0].inner.mirror
+    text = run("--help")
+    assert "--no-mirror" in text
+    assert not any(word in text for word in ("speed", "flip"))
 
 
 def test_a_range_of_a_base_class_is_checked():

@@ -131,7 +131,7 @@ def _paint(folder: Path, seed: int, device: str, effort: float) -> None:
         fast = method == "fast"
         settings = TransferSettings(
             method=method,
-            keep_colours="coral" if fast else None,
+            keep_colors="coral" if fast else None,
             size=PICTURE_SIZE,
             optimize=optimize,
             device=device,

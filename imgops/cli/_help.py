@@ -101,9 +101,11 @@ def _term(parameter: Any, argument: bool, kinds: dict[str, Any]) -> Text:
     """What is written: names, and the kind of value that follows."""
     if argument:
         return Text(parameter.name.upper() + ("..." if parameter.nargs == -1 else ""), "bold cyan")
-    term = Text(", ".join(sorted(parameter.opts, key=len)), "bold cyan")
+    # of several long names all but the first are former ones
+    short, long = ([n for n in parameter.opts if n.startswith("--") is long] for long in (False, True))
+    term = Text(", ".join([*short, *long[:1]]), "bold cyan")
     if parameter.secondary_opts:
-        return term.append("\n" + ", ".join(parameter.secondary_opts))
+        return term.append("\n" + parameter.secondary_opts[0])
     if not parameter.is_flag:
         term.append(f" {parameter.metavar or KINDS.get(kinds.get(parameter.name), 'TEXT')}", "not bold yellow")
     return term

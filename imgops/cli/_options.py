@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from .._settings import MACHINE, QUALITY, RESULT, Bounds, Choice, check, metadata_of, same_as, types_of
+from .._settings import FORMER_NAMES, MACHINE, QUALITY, RESULT, Bounds, Choice, check, metadata_of, same_as, types_of
 from ..style.settings import TransferSettings
 from ..training.config import TrainingConfig
 
@@ -104,9 +104,9 @@ def _option(name: str, kind: Any, default: Any, said: Mapping[str, Any]) -> tupl
         shown = f"{shown}; {within}"
     elif within:
         help += f" [dim]\\[{within}][/]"
-    flag = said["flag"] or f"--{name.replace('_', '-')}"
+    flags = [said["flag"] or _flag(name), *(_flag(former) for former in FORMER_NAMES if FORMER_NAMES[former] == name)]
     option = typer.Option(
-        f"{flag}/{flag.replace('--', '--no-', 1)}" if kind is bool else flag,
+        *(f"{flag}/{flag.replace('--', '--no-', 1)}" if kind is bool else flag for flag in flags),
         help=help,
         rich_help_panel=said["panel"],
         show_default=shown or False,
@@ -119,6 +119,10 @@ def _range(help: str, allowed: Bounds | Choice | None) -> str:
     if allowed is None or (isinstance(allowed, Choice) and all(str(value) in help for value in allowed.values)):
         return ""
     return allowed.range()
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _panel(parameter: inspect.Parameter) -> Any:

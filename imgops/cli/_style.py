@@ -145,7 +145,7 @@ class _Work:
                 if error.picture is None:
                     raise
                 result, failure = error.picture, error
-            if self.settings.keep_colours is not None and is_grey(result):
+            if self.settings.keep_colors is not None and is_grey(result):
                 result = result[:1]
             reporter.finish(result)
         alpha = None if alpha is None else resize_picture(alpha, max(result.shape[1:]))

@@ -15,6 +15,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from .._settings import present_names
 from ..data.files import naming, write_file
 from ..data.pictures import read_picture, read_settings, write_picture
 from ..data.video import Frame, VideoWriter, read_timed_frames
@@ -56,7 +57,7 @@ class FrameStore:
         job = self.folder / "job.json"
         if self.folder.exists() and not (self.folder.is_dir() and not any(self.folder.iterdir())):
             try:
-                before = dict(json.loads(job.read_text())["imgops"])
+                before = dict(json.loads(job.read_text(), object_hook=present_names)["imgops"])
             except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
                 raise ValueError(
                     f"{self.folder}: is in the way of the frames; move it, or choose another name"

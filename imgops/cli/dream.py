@@ -101,5 +101,5 @@ def dream(job: Job, given: Given) -> None:
         warn_of_idle(given, ("zoom", "rotate", "fps"), "without --frames")
     warn_of_quality(given, job.out)
     if job.fourier:
-        job = dataclasses.replace(job, settings=dataclasses.replace(job.settings, parametrisation="fourier"))
+        job = dataclasses.replace(job, settings=dataclasses.replace(job.settings, parametrization="fourier"))
     work.run(job)

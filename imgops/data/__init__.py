@@ -10,10 +10,10 @@ from .datasets import ImageDataset as ImageDataset
 from .datasets import ImageFolder as ImageFolder
 from .datasets import SampleSet as SampleSet
 from .datasets import open_dataset as open_dataset
-from .pictures import KEEP_COLOURS as KEEP_COLOURS
+from .pictures import KEEP_COLORS as KEEP_COLORS
 from .pictures import Picture as Picture
 from .pictures import fill_hidden as fill_hidden
-from .pictures import keep_colours as keep_colours
+from .pictures import keep_colors as keep_colors
 from .pictures import keep_luma as keep_luma
 from .pictures import match_covariance as match_covariance
 from .pictures import match_histogram as match_histogram
@@ -35,6 +35,7 @@ from .video import read_video_settings as read_video_settings
 from .video import warp as warp
 
 __all__ = [
+    "KEEP_COLORS",
     "KEEP_COLOURS",
     "SAMPLE_SETS",
     "DataError",
@@ -49,6 +50,7 @@ __all__ = [
     "fill_hidden",
     "is_moving",
     "is_video",
+    "keep_colors",
     "keep_colours",
     "keep_luma",
     "match_covariance",
@@ -66,3 +68,7 @@ __all__ = [
     "warp",
     "write_picture",
 ]
+
+# former names
+KEEP_COLOURS = KEEP_COLORS
+keep_colours = keep_colors

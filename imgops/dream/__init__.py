@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from .objectives import Objective as Objective
     from .objectives import parse_objective as parse_objective
     from .octaves import dream as dream
-    from .settings import NORMALISATIONS as NORMALISATIONS
-    from .settings import PARAMETRISATIONS as PARAMETRISATIONS
+    from .settings import NORMALIZATIONS as NORMALISATIONS
+    from .settings import NORMALIZATIONS as NORMALIZATIONS
+    from .settings import PARAMETRIZATIONS as PARAMETRISATIONS
+    from .settings import PARAMETRIZATIONS as PARAMETRIZATIONS
     from .settings import DreamSettings as DreamSettings
     from .video import dream_frames as dream_frames
     from .zoom import zoom_frames as zoom_frames
@@ -28,9 +30,9 @@ _HOMES = {
     "DreamSettings": ".settings",
     "GuidedObjective": ".objectives",
     "Layer": ".layers",
-    "NORMALISATIONS": ".settings",
+    "NORMALIZATIONS": ".settings",
     "Objective": ".objectives",
-    "PARAMETRISATIONS": ".settings",
+    "PARAMETRIZATIONS": ".settings",
     "default_objectives": ".layers",
     "describe_layers": ".layers",
     "dream": ".octaves",
@@ -39,14 +41,17 @@ _HOMES = {
     "zoom_frames": ".zoom",
     "zoom_picture": ".zoom",
 }
+_FORMER = {"NORMALISATIONS": "NORMALIZATIONS", "PARAMETRISATIONS": "PARAMETRIZATIONS"}
 
 __all__ = [
     "DreamSettings",
     "GuidedObjective",
     "Layer",
     "NORMALISATIONS",
+    "NORMALIZATIONS",
     "Objective",
     "PARAMETRISATIONS",
+    "PARAMETRIZATIONS",
     "default_objectives",
     "describe_layers",
     "dream",
@@ -56,4 +61,4 @@ __all__ = [
     "zoom_picture",
 ]
 
-__getattr__ = lazy_names(__name__, _HOMES)
+__getattr__ = lazy_names(__name__, _HOMES, _FORMER)

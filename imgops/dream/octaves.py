@@ -128,7 +128,7 @@ def dreamt(
         base = resample_picture(start, *size)
         # a detail has both signs
         grown = (base + resample(detail, *size)).clamp(0, 1)
-        ascent = ASCENTS[settings.parametrisation](grown, settings.resolved_step_size)
+        ascent = ASCENTS[settings.parametrization](grown, settings.resolved_step_size)
         wanted = None
         if settings.alpha is not None:
             before = gradient(base[None])[0]

@@ -9,7 +9,7 @@ from ..models.encoders.tiling import TILES
 from .gradient import Gradient
 from .settings import DreamSettings
 
-#: pictures in float32 that are in memory at once: those of a step, and what the parametrisation keeps (measured)
+#: pictures in float32 that are in memory at once: those of a step, and what the parametrization keeps (measured)
 _PICTURES = {"pixels": 13, "fourier": 17}
 #: bytes that the program takes beyond what it has before its first estimate (measured)
 _LATER = {"pixels": 25e6, "fourier": 95e6}
@@ -22,8 +22,8 @@ def memory_of(gradient: Gradient, settings: DreamSettings, height: int, width: i
         ValueError: tiles that the layers do not allow.
     """
     area, _ = gradient.tile_areas(height, width, tile)
-    pictures = 12 * _PICTURES[settings.parametrisation] * height * width
-    return program_memory() + _LATER[settings.parametrisation] + pictures + gradient.bytes_per_pixel * area
+    pictures = 12 * _PICTURES[settings.parametrization] * height * width
+    return program_memory() + _LATER[settings.parametrization] + pictures + gradient.bytes_per_pixel * area
 
 
 def check_room(gradient: Gradient, settings: DreamSettings, height: int, width: int) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .._settings import MACHINE, RESULT, SEED, Bounds, Choice, check, setting
+from .._settings import MACHINE, RESULT, SEED, Bounds, Choice, accept_former_names, check, setting
 
 #: the group of its options on the help page
 DREAM = "Dream"
 
 #: what is done to the gradient before a step
-NORMALISATIONS = ("mean", "std", "laplacian", "none")
+NORMALIZATIONS = ("mean", "std", "laplacian", "none")
 #: what a step changes: the pixels, or the Fourier coefficients of decorrelated colours
-PARAMETRISATIONS = ("pixels", "fourier")
+PARAMETRIZATIONS = ("pixels", "fourier")
 #: the default step_size for pixels by the normalisation, and for Fourier coefficients by any
 STEP_SIZES = {"mean": 0.005, "std": 0.007, "laplacian": 0.004, "none": 0.0001}
 FOURIER_STEP_SIZE = 0.03
@@ -20,6 +20,7 @@ FOURIER_STEP_SIZE = 0.03
 ZOOM, ROTATE = 0.05, 0.0
 
 
+@accept_former_names
 @dataclass(frozen=True)
 class DreamSettings:
     """Settings of a dream; plain values, so that ``dataclasses.asdict`` goes into JSON and a picture's metadata.
@@ -30,7 +31,7 @@ class DreamSettings:
         octave_scale: ratio of each size to the one before, above 1. Default 1.4.
         steps: at each size. Default 10.
         step_size: of the pixels, which are in [0, 1]: how far a step moves them per unit of the normalised gradient;
-            or Adam's learning rate for the parametrisation "fourier". Default None: 0.004 for the normalization
+            or Adam's learning rate for the parametrization "fourier". Default None: 0.004 for the normalization
             "laplacian", 0.005 for "mean", 0.007 for "std", 0.0001 for "none", 0.03 for "fourier"; in 4 x 10 steps these
             give a dream in which the picture can still be seen.
         jitter: the picture is rolled by up to so many pixels each way, another number at every step, so that no grid
@@ -44,7 +45,7 @@ class DreamSettings:
         alpha: None, or the constraint: what minimises ``|x - input|^2 / 2`` where the objectives are at least alpha
             times those of the input. A step then climbs only as long as they are less, and always moves back towards
             the input (subgradients of a hinge penalty). Above 1; 1.5 to 3 show. Default None.
-        parametrisation: "pixels", or "fourier": steps of Adam on coefficients that are scaled by 1/f, of colours that
+        parametrization: "pixels", or "fourier": steps of Adam on coefficients that are scaled by 1/f, of colours that
             are decorrelated, through a sigmoid (Olah et al. 2017), which suits pictures from noise. Default "pixels".
 
     Raises:
@@ -69,7 +70,7 @@ class DreamSettings:
         "laplacian",
         DREAM,
         "How the gradient is normalized: laplacian, mean, std or none.",
-        allowed=Choice(NORMALISATIONS),
+        allowed=Choice(NORMALIZATIONS),
     )
     seed: int = setting(0, RESULT, "Seed of noise and jitter.", allowed=SEED)
     tile: int | None = setting(
@@ -81,14 +82,14 @@ class DreamSettings:
         "Stay near the picture, with activations this many times its own.",
         allowed=Bounds(1, above=True),
     )
-    parametrisation: str = setting("pixels", allowed=Choice(PARAMETRISATIONS))
+    parametrization: str = setting("pixels", allowed=Choice(PARAMETRIZATIONS))
 
     def __post_init__(self) -> None:
         check(self, "DreamSettings: ")
 
     @property
     def resolved_step_size(self) -> float:
-        """The step_size, or the default of the parametrisation and the normalisation."""
+        """The step_size, or the default of the parametrization and the normalisation."""
         if self.step_size is not None:
             return self.step_size
-        return FOURIER_STEP_SIZE if self.parametrisation == "fourier" else STEP_SIZES[self.normalization]
+        return FOURIER_STEP_SIZE if self.parametrization == "fourier" else STEP_SIZES[self.normalization]

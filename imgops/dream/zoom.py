@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._settings import accept_former_names
 from ..data.pictures.colors import match_covariance
 from ._state import evaluating, working_picture
 from .gradient import Gradient
@@ -22,6 +23,7 @@ _TAPS = 8
 _AT_ONCE = 2**16
 
 
+@accept_former_names
 def zoom_frames(
     picture: Tensor | None,
     network: nn.Module,
@@ -32,7 +34,7 @@ def zoom_frames(
     rotate: float = ROTATE,
     on_frame: Callable[[int, Tensor], None] | None = None,
     *,
-    keep_colours: bool = True,
+    keep_colors: bool = True,
     size: int | tuple[int, int] | None = None,
     on_step: Callable[[float, Tensor], None] | None = None,
     after: tuple[int, Tensor, Tensor] | None = None,
@@ -45,7 +47,7 @@ def zoom_frames(
         frames: how many, 1 at least. Default 100.
         zoom, rotate: from a frame to the next; see :func:`zoom_picture`. Default 0.05 and 0.
         on_frame: called with the number of each frame, from 0, and the frame [3, H, W], before it is given out.
-        keep_colours: give each frame the mean and covariance of the first one's colours. Otherwise the dream feeds on
+        keep_colors: give each frame the mean and covariance of the first one's colours. Otherwise the dream feeds on
             itself until its colours are all or nothing, within some ten frames. Default True.
         on_step: called after each step with the fraction of all frames that is done, and the picture [3, H', W'].
         after: go on after so many frames: their number, the first and the last of them. Default None: from the first.
@@ -81,7 +83,7 @@ def zoom_frames(
                 frame = dreamt(frame, gradient, settings, settings.seed + i, report)
             if i == 0:
                 first = frame
-            elif keep_colours:
+            elif keep_colors:
                 frame = match_covariance(frame, first)
             if on_frame is not None:
                 on_frame(i, frame)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .._moments import load_optimizer_tensors, optimizer_tensors
+from .._settings import present_names
 from ..data.files import write_file
 from .training_settings import Training
 
@@ -116,7 +117,7 @@ def _load(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, reco
     """Put a state back, and return its step."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            saved = json.loads((file.metadata() or {})["imgops"])
+            saved = json.loads((file.metadata() or {})["imgops"], object_hook=present_names)
             names = file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
         step, version = int(saved.pop("step")), saved.pop("format")

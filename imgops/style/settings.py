@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from .._settings import (
     COUNT,
-    KEEP_COLOURS,
+    KEEP_COLORS,
     MACHINE,
     NETWORKS,
     RESULT,
@@ -16,6 +16,7 @@ from .._settings import (
     SIDE,
     Bounds,
     Choice,
+    accept_former_names,
     check,
     setting,
 )
@@ -139,6 +140,7 @@ class OptimizeSettings:
         return [(size, self.later_steps if i else self.steps) for i, size in enumerate([*sizes, self.size])]
 
 
+@accept_former_names
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransferSettings:
     """Which method, and with what.
@@ -159,7 +161,7 @@ class TransferSettings:
         alpha: of AdaIN, 1 for all of the style, 0 for none. Default 1.
         convention: of AdaIN, "pytorch" or "lua", see :func:`~imgops.style.adain.stylize_adain`. Default "pytorch".
         style_weights: how much of each style; None, the same of each. Default None.
-        keep_colours: "luma" takes only the brightness of the result; "coral" and "histogram" give the styles (of
+        keep_colors: "luma" takes only the brightness of the result; "coral" and "histogram" give the styles (of
             "fast", the result) the content's covariance or histograms of colours first. Default None.
         memory: bytes that the program may take, which chooses tiles for "optimize" (those of "adain" are always of 1024
             pixels, and "fast" has none); None, no limit and no tiles. Default None.
@@ -202,8 +204,8 @@ class TransferSettings:
         "pytorch", STYLE, "How adain takes statistics: pytorch or lua.", allowed=Choice(CONVENTIONS)
     )
     style_weights: tuple[float, ...] | None = setting(None, STYLE, "How much of each style, as 3,1.")
-    keep_colours: str | None = setting(
-        None, PARTS, "How the content's colors are kept: luma, coral or histogram.", allowed=Choice(KEEP_COLOURS)
+    keep_colors: str | None = setting(
+        None, PARTS, "How the content's colors are kept: luma, coral or histogram.", allowed=Choice(KEEP_COLORS)
     )
     memory: float | None = setting(
         None,

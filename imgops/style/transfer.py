@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .._memory import OutOfMemory, naming_remedy
 from ..data.pictures import resize_picture, resized_shape
-from ..data.pictures.colors import is_grey, keep_colours, keep_luma
+from ..data.pictures.colors import is_grey, keep_colors, keep_luma
 from ..data.pictures.formats import picture_suffixes
 from ..data.pictures.samples import PREFIX
 from ..models.encoders.weights import load_encoder
@@ -181,10 +181,10 @@ class Transfer:
             for part, style in zip(style_masks or [None] * len(styles), styles, strict=True)
         ]
         # colours are matched before the transfer where there is a style picture to match
-        before = settings.keep_colours in ("coral", "histogram") and settings.method != "fast"
-        if settings.keep_colours is not None and before:
+        before = settings.keep_colors in ("coral", "histogram") and settings.method != "fast"
+        if settings.keep_colors is not None and before:
             styles = [
-                keep_colours(style, small, settings.keep_colours, part, shown)
+                keep_colors(style, small, settings.keep_colors, part, shown)
                 for style, part in zip(styles, parts, strict=True)
             ]
         device = torch.device(settings.device)
@@ -230,13 +230,13 @@ class Transfer:
 
     def _finished(self, result: Tensor, content: Tensor, shown: Tensor | None) -> Tensor:
         """A result, which may be smaller than it was to be, on the CPU and in the colours that it is to keep."""
-        result, kept = result.float().clamp(0, 1).cpu(), self.settings.keep_colours
+        result, kept = result.float().clamp(0, 1).cpu(), self.settings.keep_colors
         if kept is None:
             return result
         small = resize_to(content.to(result), result)
         shown = None if shown is None else resized(shown, result)
         if kept == "luma" or self.settings.method == "fast":
-            result = keep_colours(result, small, kept, shown, shown)
+            result = keep_colors(result, small, kept, shown, shown)
         # statistics of a network let some colour into grey
         return keep_luma(result, small) if is_grey(small) else result
 

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from .._settings import present_names
 from ..data.files import SCRAP, naming, write_file
 from .config import TrainingConfig
 
@@ -112,7 +113,7 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
     """
     path = checkpoint / CONFIG
     try:
-        meta = json.loads(path.read_text())
+        meta = json.loads(path.read_text(), object_hook=present_names)
         if meta["format"] != FORMAT:
             raise CheckpointError(f"{path}: has format {meta['format']}; this version of imgops reads format {FORMAT}")
         known = {field.name for field in dataclasses.fields(TrainingConfig)}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .._device import choose_device
-from .._settings import SEED, Bounds, Choice, check_types, checked, powers_of_two, setting
+from .._settings import SEED, Bounds, Choice, check_types, checked, powers_of_two, present_names, setting
 
 #: resolution from which on the path length is regularized unless the configuration says otherwise
 PATH_LENGTH_FROM = 256
@@ -196,7 +196,7 @@ class TrainingConfig:
         """
         path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
         try:
-            table = json.loads(path.read_text())
+            table = json.loads(path.read_text(), object_hook=present_names)
             values = dict(table.get("config", table))
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: must be the config.json of a run ({error})") from None

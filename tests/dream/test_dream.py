@@ -64,10 +64,10 @@ def test_public_names_are_there():
 
 
 @pytest.mark.parametrize("normalization", ["mean", "std", "laplacian", "none"])
-@pytest.mark.parametrize("parametrisation", ["pixels", "fourier"])
-def test_a_dream_excites_its_layer(normalization, parametrisation):
-    settings = dataclasses.replace(QUICK, normalization=normalization, parametrisation=parametrisation, steps=5)
-    if normalization == "none" and parametrisation == "pixels":
+@pytest.mark.parametrize("parametrization", ["pixels", "fourier"])
+def test_a_dream_excites_its_layer(normalization, parametrization):
+    settings = dataclasses.replace(QUICK, normalization=normalization, parametrization=parametrization, steps=5)
+    if normalization == "none" and parametrization == "pixels":
         settings = dataclasses.replace(settings, step_size=0.01)
     start, seen = picture(), []
     y = dream(start, small_vgg(), OBJECTIVES, settings, on_step=lambda done, x: seen.append((done, x)))
@@ -263,7 +263,7 @@ def test_bad_types():
         ("seed", -1, "must be 0 or more"),
         ("tile", 0, "must be 1 or more"),
         ("alpha", 1.0, "must be above 1"),
-        ("parametrisation", "wavelets", "must be pixels or fourier"),
+        ("parametrization", "wavelets", "must be pixels or fourier"),
     ],
 )
 def test_settings_out_of_range(name, value, words):
@@ -306,7 +306,7 @@ def test_frames_are_the_dream_of_the_zoom_of_the_frame_before():
     frames = list(
         zoom_frames(
             picture(), small_vgg(), OBJECTIVES, settings, 3, 0.1, 5.0,
-            on_frame=lambda i, frame: seen.append((i, frame)), keep_colours=False, on_step=lambda f, x: done.append(f),
+            on_frame=lambda i, frame: seen.append((i, frame)), keep_colors=False, on_step=lambda f, x: done.append(f),
         )
     )  # fmt: skip
     expected = dream(picture(), small_vgg(), OBJECTIVES, settings)
@@ -328,7 +328,7 @@ def test_colours_are_kept_over_frames():
     # with real ones they would grow from frame to frame
     settings = DreamSettings(octaves=1, steps=3, step_size=0.02, jitter=4)
     for keep in (True, False):
-        first, *_, last = zoom_frames(picture(), small_vgg(), OBJECTIVES, settings, 8, 0.2, keep_colours=keep)
+        first, *_, last = zoom_frames(picture(), small_vgg(), OBJECTIVES, settings, 8, 0.2, keep_colors=keep)
         before, after = (torch.corrcoef(frame.flatten(1)) for frame in (first, last))
         assert bool((last.std((1, 2)) > 1.05 * first.std((1, 2))).all()) != keep
         assert bool((before - after).abs().max() < 0.02) == keep

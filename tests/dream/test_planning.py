@@ -66,7 +66,7 @@ from imgops.models.encoders.weights import load_encoder
 
 network = load_encoder("default", frame=False)
 tile, kind = int(sys.argv[1]) or None, sys.argv[2]
-settings = DreamSettings(octaves=2, steps=2, tile=tile, parametrisation=kind)
+settings = DreamSettings(octaves=2, steps=2, tile=tile, parametrization=kind)
 objectives = default_objectives(network)
 print(planning.memory_of(Gradient(network, objectives), settings, 1024, 1024, tile))
 dream(read_picture("samples:camera").pixels.expand(3, -1, -1), network, objectives, settings, size=1024)

@@ -88,7 +88,7 @@ def test_grey_stays_grey_and_is_written_so(place, method, keep, mode):
     grey.save(place / "grey.png")
     style = "hubble" if method == "fast" else place / "sea.png"
     steps = STEPS if method == "optimize" else ()
-    options = ("--method", method, "--keep-colours", keep, *QUICK, *steps)
+    options = ("--method", method, "--keep-colors", keep, *QUICK, *steps)
     imgops("style", place / "grey.png", style, "-o", place / "out.png", *options)
     assert Image.open(place / "out.png").mode == mode
     # without being asked it gets the style's colours
@@ -101,7 +101,7 @@ def test_a_stopped_transfer_keeps_colours_and_masks():
     torch.manual_seed(0)
     content, style = torch.rand(1, 32, 48).expand(3, -1, -1), torch.rand(3, 32, 32)
     chosen = OptimizeSettings(first_size=48, steps=20)
-    transfer = Transfer(TransferSettings(size=48, keep_colours="luma", optimize=chosen))
+    transfer = Transfer(TransferSettings(size=48, keep_colors="luma", optimize=chosen))
     mask = (torch.arange(48) < 24).float().expand(1, 32, 48)
     seen = []
     result = transfer(content, [style], masks=[mask], on_step=lambda p: seen.append(p) or len(seen) == 2)
@@ -194,7 +194,7 @@ def test_memory_that_runs_out_leaves_the_last_round(place, monkeypatch, failure)
 
     monkeypatch.setattr(Objective, "gradient", gradient)
     arguments = ("style", place / "cat.png", place / "sea.png", "-o", place / "out.png", "--device", "cpu")
-    steps = ("--steps", "2", "--later-steps", "1", "--keep-colours", "luma")
+    steps = ("--steps", "2", "--later-steps", "1", "--keep-colors", "luma")
     monkeypatch.setattr(Transfer, "plan", lambda self, *rest: (self._optimize_settings(rest[0]), 1.0, 1.0))
     message = imgops(*arguments, *steps, "--first-size", "48", "--size", "60", code=2)[1]
     assert "out.png is of 48 x 32 pixels only: at the next size memory ran out; give --memory" in message

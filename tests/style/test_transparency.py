@@ -66,17 +66,17 @@ STYLES = {
     "with a mask": ("style", "{dir}/photo.png", "{cut}", "--style-mask", "{dir}/mask.png", "--method", "adain"),
     "two styles": ("style", "{dir}/photo.png", "{cut}", "{dir}/photo.png", *STEPS),
     "init": ("style", "{dir}/photo.png", "{cut}", "--init", "style", *STEPS),
-    "coral": ("style", "{dir}/photo.png", "{cut}", "--keep-colours", "coral", "--method", "adain"),
-    "histogram": ("style", "{dir}/photo.png", "{cut}", "--keep-colours", "histogram", "--method", "adain"),
+    "coral": ("style", "{dir}/photo.png", "{cut}", "--keep-colors", "coral", "--method", "adain"),
+    "histogram": ("style", "{dir}/photo.png", "{cut}", "--keep-colors", "histogram", "--method", "adain"),
     "guide": ("dream", "{dir}/photo.png", "--guide", "{cut}", "--steps", "2", "--octaves", "1"),
 }
 CONTENTS = {
     "optimize": ("style", "{cut}", "{dir}/photo.png", *STEPS),
     "adain": ("style", "{cut}", "{dir}/photo.png", "--method", "adain"),
     "fast": ("style", "{cut}", "hubble", "--method", "fast"),
-    "luma": ("style", "{cut}", "{dir}/photo.png", "--keep-colours", "luma", "--method", "adain"),
-    "coral": ("style", "{cut}", "{dir}/photo.png", "--keep-colours", "coral", "--method", "adain"),
-    "histogram": ("style", "{cut}", "hubble", "--keep-colours", "histogram", "--method", "fast"),
+    "luma": ("style", "{cut}", "{dir}/photo.png", "--keep-colors", "luma", "--method", "adain"),
+    "coral": ("style", "{cut}", "{dir}/photo.png", "--keep-colors", "coral", "--method", "adain"),
+    "histogram": ("style", "{cut}", "hubble", "--keep-colors", "histogram", "--method", "fast"),
     "dream": ("dream", "{cut}", "--steps", "2", "--octaves", "1"),
 }
 

@@ -1,16 +1,16 @@
 """Single pictures: read, written, resized, in the colors of another; and the free ones that need no download."""
 
-from .colors import KEEP_COLOURS, is_grey, keep_colours, keep_luma, match_covariance, match_histogram
+from .colors import KEEP_COLORS, is_grey, keep_colors, keep_luma, match_covariance, match_histogram
 from .reading import Picture, fill_hidden, read_picture
 from .resizing import resample, resample_picture, resize_picture, resized_shape
 from .writing import picture_format, png_info, read_settings, write_picture
 
 __all__ = [
-    "KEEP_COLOURS",
+    "KEEP_COLORS",
     "Picture",
     "fill_hidden",
     "is_grey",
-    "keep_colours",
+    "keep_colors",
     "keep_luma",
     "match_covariance",
     "match_histogram",

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..._settings import KEEP_COLOURS
+from ..._settings import KEEP_COLORS
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
@@ -19,14 +19,14 @@ _LUMA = (0.299, 0.587, 0.114)
 _FLOOR = 1e-5
 
 
-def keep_colours(
+def keep_colors(
     picture: Tensor,
     content: Tensor,
     method: str,
     weights: Tensor | None = None,
     content_weights: Tensor | None = None,
 ) -> Tensor:
-    """A picture in the colours of a content by one of :data:`KEEP_COLOURS`.
+    """A picture in the colours of a content by one of :data:`KEEP_COLORS`.
 
     "luma" is for the result of a transfer; "coral" and "histogram" for the style picture before the transfer (Gatys et
     al. 2016, "Preserving Color in Neural Artistic Style Transfer"), or for its result.
@@ -36,11 +36,11 @@ def keep_colours(
     Raises:
         ValueError: an unknown method, and what the method raises.
 
-    >>> keep_colours(torch.rand(3, 8, 8), torch.rand(3, 5, 6), "coral").shape
+    >>> keep_colors(torch.rand(3, 8, 8), torch.rand(3, 5, 6), "coral").shape
     torch.Size([3, 8, 8])
     """
-    if method not in KEEP_COLOURS:
-        raise ValueError(f"keep_colours: method must be one of {', '.join(KEEP_COLOURS)}; got {method!r}")
+    if method not in KEEP_COLORS:
+        raise ValueError(f"keep_colors: method must be one of {', '.join(KEEP_COLORS)}; got {method!r}")
     if method == "luma":
         return keep_luma(picture, content)
     match = match_covariance if method == "coral" else match_histogram
@@ -138,7 +138,7 @@ def _shares(name: str, weights: Tensor | None, picture: Tensor) -> Tensor:
         return torch.full((pixels,), 1 / pixels, dtype=torch.float64, device=picture.device)
     if weights.shape != (1, *picture.shape[1:]) or not weights.min() >= 0 or not weights.max() > 0:
         raise ValueError(
-            f"keep_colours: {name} must be {(1, *picture.shape[1:])} as the picture, >= 0 and not 0 all over; got "
+            f"keep_colors: {name} must be {(1, *picture.shape[1:])} as the picture, >= 0 and not 0 all over; got "
             f"{tuple(weights.shape)}"
         )
     shares = weights.to(picture.device).double().flatten()
