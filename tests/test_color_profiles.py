@@ -82,7 +82,7 @@ def test_cmyk_by_its_profile(read, tmp_path):
 @readers
 def test_a_profile_that_cannot_be_used_is_named_and_passed_over(read, profile, tmp_path):
     patches(COLOURS).save(tmp_path / "broken.png", icc_profile=profile)
-    with pytest.warns(UserWarning, match=r"broken\.png: its colour profile is ignored") as told:
+    with pytest.warns(UserWarning, match=r"broken\.png: its color profile is ignored") as told:
         seen = read(tmp_path / "broken.png")
     assert len(str(told[0].message)) < 300
     assert torch.equal((seen[:, 3].T * 255).round(), torch.from_numpy(COLOURS).float())

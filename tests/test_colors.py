@@ -131,7 +131,7 @@ def test_pictures_without_colours_or_size(method, ours, theirs):
 
 
 def test_a_grey_picture_takes_no_colour_from_rounding():
-    """Rounding to 8 bits a channel becomes no coloured noise: 0.31 of the target, 0.85 without the floor."""
+    """Rounding to 8 bits per channel becomes no colored noise: 0.31 of the target, 0.85 without the floor."""
     grey = torch.rand(1, 32, 32, dtype=torch.float64).expand(3, -1, -1)
     noisy = grey + (torch.rand(3, 32, 32, dtype=torch.float64) - 0.5) / 255
     target = soft(1)

@@ -68,7 +68,7 @@ def _naming(begin: str) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        # not a list of types: on damaged bytes a decoder raises whatever its code happens to run into
+        # types are not listed, as on damaged bytes a decoder may raise any exception
         lines = str(error).strip().splitlines()
         reason, room = lines[0] if lines else type(error).__name__, max(_LINE - len(begin) - len(" ()"), _REASON)
         raise DataError(f"{begin} ({reason if len(reason) <= room else reason[: room - 3] + '...'})") from None

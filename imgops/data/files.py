@@ -23,7 +23,7 @@ def scrap_of(path: Path) -> Path:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Make an OSError in the block name this path, whichever internal file failed, or none."""
+    """Make an OSError that the block raises name this path, not an internal file or none."""
     try:
         yield
     except OSError as error:

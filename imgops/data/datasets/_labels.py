@@ -44,8 +44,8 @@ class Classes(NamedTuple):
 def parse_labels(text: bytes, names: Sequence[str], folder: str, shown: str) -> Classes | None:
     """The classes in a table, or None if it says that there are none.
 
-    Their names are those of ``"names"``: a list by the numbers, or an object of numbers and names either way round;
-    without, their numbers.
+    Their names are those of ``"names"`` in the table: a list in the order of the numbers, or an object that maps
+    numbers to names or names to numbers. Without it a class is named by its number.
 
     Args:
         text: the content of ``dataset.json``, in UTF-8 or UTF-16, with or without a byte order mark.
@@ -54,8 +54,8 @@ def parse_labels(text: bytes, names: Sequence[str], folder: str, shown: str) -> 
         shown: the table's path, for messages.
 
     Raises:
-        DataError: the table is no JSON of that form, does not give each picture one class, or its classes are not
-            numbered from 0 without gaps, or have not a name each; names the table and the entry.
+        DataError: the table is no JSON of that form, does not give each picture one class, does not number the classes
+            from 0 without gaps, or does not name each of them; the message names the table and the entry.
     """
     table = _table(text, shown)
     pairs = table["labels"]
@@ -81,7 +81,7 @@ def parse_labels(text: bytes, names: Sequence[str], folder: str, shown: str) -> 
 
 
 def folder_classes(names: Sequence[str], shown: str) -> Classes:
-    """A class for each subfolder, in the order of their names; folders that hold everything are passed through.
+    """A class for each subfolder, in the order of their names; a folder that holds all others is passed through.
 
     Args:
         names: of the pictures, relative to the root.

@@ -1,4 +1,4 @@
-"""The base of every data set: square 8-bit pictures, each with an integer class, or without classes."""
+"""The base of every dataset: square 8-bit pictures, each with an integer class, or all without."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     """Pictures as uint8 [channels, resolution, resolution] with their class (0 where there are no classes).
 
     Args:
-        name: what to call it in messages.
+        name: of the dataset, for messages.
         resolution: side of the pictures in pixels, a power of two from 4 on.
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        channels: 1 (gray), 3 (RGB) or 4 (RGBA).
         mirror: whether each picture also appears flipped left to right, as a second half of the set.
 
     Attributes:
         labels: the class of each picture before mirroring, int64 [count]; None where there are none.
         class_names: a name for each class; empty where there are no classes.
-        left_out: how many other files are not used, by their kind.
+        left_out: how many files of each other kind are not used.
 
     Raises:
         ValueError: a resolution or number of channels that is not allowed.

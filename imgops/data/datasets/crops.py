@@ -24,28 +24,28 @@ from .textures import procedural_texture
 
 #: number of procedural textures among the samples
 TEXTURES = 128
-#: bytes of decoded pictures that are cached
+#: bytes of decoded pictures that are cached at most
 CACHE = 2**28
 
 
 class RandomCrops:
     """Random square crops of pictures of any size, flipped left to right half of the time.
 
-    Crop i is the same for the same seed, pictures and size. A picture is first reduced until its shorter side has
-    ``zoom * size`` pixels; a crop's side is then drawn from 1 / zoom of the shorter side to all of it.
+    Crop i is the same for the same seed, pictures and size. A larger picture is first reduced until its shorter side
+    has ``zoom * size`` pixels; a crop's side is then drawn from 1 / zoom of the shorter side to all of it.
 
     Args:
-        source: a folder, whose pictures and whose subfolders' are taken; or ``samples:``, the free pictures that come
-            with scikit-image and procedural textures.
+        source: a folder, of which all pictures are taken, those in subfolders too; or ``samples:``, the free pictures
+            that come with scikit-image and procedural textures.
         size: side of a crop in pixels, >= 16.
         zoom: >= 1. Default 2.
-        textures: share of the crops that are of textures, of ``samples:``. Default 0.5.
-        seed: which crops are drawn. Default 0.
+        textures: with ``samples:``, the share of crops that are of textures. Default 0.5.
+        seed: decides which crops are drawn. Default 0.
         on_skip: called once per picture that cannot be read and is skipped; None warns.
 
     Raises:
-        DataError: there is no such folder, or no picture in it; when a crop is asked for, none that can be read.
-        ValueError: a size, zoom or share out of range.
+        DataError: there is no such folder, or no picture in it; on access to a crop, no picture can be read.
+        ValueError: size, zoom or textures is out of range.
     """
 
     def __init__(

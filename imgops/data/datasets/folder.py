@@ -53,7 +53,7 @@ class ImageFolder(ImageDataset):
 
     Raises:
         DataError: the path or the pictures are missing, the zip is damaged, or the labels do not match the
-            files; a picture that cannot be read raises it when it is asked for (or by :meth:`check`).
+            files; on access to a picture, and in :meth:`check`, that it cannot be read.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class ImageFolder(ImageDataset):
             return list_zip(self._zip())
 
     def _zip(self) -> zipfile.ZipFile:
-        # a file position is shared across a fork, so each process opens the zip for itself
+        # processes that were forked share the position in an open file, so each opens the zip for itself
         if self._archive is None or self._archive[0] != os.getpid():
             with decoding(str(self.path), "zip"):
                 self._archive = os.getpid(), zipfile.ZipFile(self.path)
@@ -188,7 +188,7 @@ def open_dataset(
         seed: where the crops of a sample set are taken; folders and zips ignore it.
 
     Raises:
-        DataError: nothing usable there; names the file.
+        DataError: there is nothing usable at this place; names the file.
         ValueError: a resolution or number of channels that is not allowed.
         ImportError: a sample set without scikit-image.
     """

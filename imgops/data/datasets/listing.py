@@ -1,4 +1,4 @@
-"""Lists the files of a folder or a zip: those that count, and how many of each other kind are left out."""
+"""Lists the files of a folder or a zip: those that are used, and how many of each other kind are left out."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..pictures.formats import picture_suffixes
 
 #: number of kinds of left-out files that a message names
 _SHOWN = 8
-#: the bit by which a zip marks a name as UTF-8
+#: the flag of a zip entry whose name is UTF-8
 _UTF8 = 0x800
 
 
 class Listing(NamedTuple):
-    """The files by name (with ``/``), each with what it is read by, and how many files of each kind are left out."""
+    """The files by name (with ``/``), each with its path or zip entry, and how many files of each kind are left out."""
 
     files: dict[str, str]
     left_out: Counter[str]

@@ -52,10 +52,10 @@ SAMPLE_SETS: dict[str, tuple[SampleClass, ...]] = {
 
 
 class SampleSet(ImageDataset):
-    """Random square crops of a few pictures, one class a picture; the same for the same seed.
+    """Random square crops of a few pictures, one class per picture; the same for the same seed.
 
-    A crop has the picture's own side (:class:`SampleClass`), or ``resolution`` pixels where that is more, as far
-    as the picture reaches; it is then resized by Lanczos, so that any resolution works.
+    A crop has the side that :class:`SampleClass` gives, or ``resolution`` pixels if that is more, but at most the side
+    of the picture; it is then resized by Lanczos, so that any resolution works.
 
     Args:
         name: a key of :data:`SAMPLE_SETS`.
@@ -63,7 +63,7 @@ class SampleSet(ImageDataset):
         channels: 1, 3 or 4.
         mirror: double the set by flipping left to right.
         use_labels: "file", or True: a class for each picture; "none", or False: no classes.
-        seed: where the crops are taken.
+        seed: decides where the crops are taken.
 
     Raises:
         DataError: there is no such set.
@@ -101,6 +101,6 @@ class SampleSet(ImageDataset):
         which = index % len(self.pictures)
         image = self._images[which]
         side = min(max(self.pictures[which].side, self.resolution), *image.size)
-        # a generator for each index: a crop depends on nothing but the seed and its place in the set
+        # each index has a generator of its own, so that a crop depends on the seed and the index alone
         left, top = np.random.default_rng((self.seed, index)).integers(0, np.subtract(image.size, side) + 1).tolist()
         return to_tensor(image, self.resolution, side, left, top)

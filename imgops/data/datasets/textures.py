@@ -12,7 +12,7 @@ Field = NDArray[np.float64]
 
 
 def procedural_texture(seed: int, size: int = 256) -> Tensor:
-    """A texture in random colours: stripes, bricks, dots, cells, clouds, waves, strokes or rings.
+    """A texture in random colors: stripes, bricks, dots, cells, clouds, waves, strokes or rings.
 
     Args:
         seed: >= 0; each gives another texture, the same on every machine.
@@ -34,14 +34,14 @@ def procedural_texture(seed: int, size: int = 256) -> Tensor:
     field = kind(rng, size)
     low, high = np.quantile(field, [0.01, 0.99])
     field = np.clip((field - low) / max(high - low, 1e-9), 0, 1)
-    # a palette of colours along the field, with hard or soft borders between them
-    colours = rng.uniform(0, 255, (rng.integers(2, 6), 3))
-    at = field * (len(colours) - 1)
+    # a palette of colors along the field, with hard or soft borders between them
+    colors = rng.uniform(0, 255, (rng.integers(2, 6), 3))
+    at = field * (len(colors) - 1)
     if rng.random() < 0.4:
         at = np.round(at)
-    below = np.minimum(at.astype(int), len(colours) - 2)
+    below = np.minimum(at.astype(int), len(colors) - 2)
     share = (at - below)[..., None]
-    pixels = colours[below] * (1 - share) + colours[below + 1] * share
+    pixels = colors[below] * (1 - share) + colors[below + 1] * share
     pixels += rng.normal(0, rng.uniform(0, 12), field.shape)[..., None]
     return torch.from_numpy(np.clip(pixels, 0, 255).astype(np.uint8)).permute(2, 0, 1).contiguous()
 

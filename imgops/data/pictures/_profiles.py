@@ -23,8 +23,8 @@ Transform = Callable[[Image.Image], Image.Image]
 def to_srgb(image: Image.Image, name: str) -> Image.Image:
     """A picture of mode L, RGB or CMYK in sRGB, by the profile in its ``info``: L or RGB.
 
-    Grey stays grey. Without a profile, grey and RGB are sRGB already, and CMYK is converted by Pillow's formula; so it
-    is where the profile is damaged or of another kind of picture, which a warning tells.
+    Gray stays gray. Without a profile gray and RGB are taken for sRGB, and CMYK is converted by Pillow's formula; the
+    same happens, with a warning, where the profile is damaged or of another kind of picture.
     """
     profile = image.info.get("icc_profile")
     if isinstance(profile, bytes) and profile:
@@ -33,16 +33,16 @@ def to_srgb(image: Image.Image, name: str) -> Image.Image:
         except (OSError, ValueError, TypeError, ImportError) as error:
             # PyCMSError is an OSError only in some versions, and its text may have several lines
             reason = " ".join(str(error).split())[:80]
-            warnings.warn(f"{name}: its colour profile is ignored ({reason})", stacklevel=2)
+            warnings.warn(f"{name}: its color profile is ignored ({reason})", stacklevel=2)
         else:
             return transform(image)
     return image.convert("RGB") if image.mode == "CMYK" else image
 
 
-def grey_table(image: Image.Image, name: str) -> np.ndarray | None:
-    """The sRGB values of the levels 0 to 255 of a grey picture by its profile, uint8 [256]; None if they are the same.
+def gray_table(image: Image.Image, name: str) -> np.ndarray | None:
+    """The sRGB values of the levels 0 to 255 of a gray picture by its profile, uint8 [256]; None if they are the same.
 
-    Finer levels lie between them.
+    Values of finer levels are interpolated.
     """
     levels = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     levels.info["icc_profile"] = image.info.get("icc_profile")
@@ -75,11 +75,11 @@ def _transform(profile: bytes, mode: str) -> Transform:
 
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     space = source.profile.xcolor_space.strip()
-    # programs save grey pictures with the profile of their color pictures
+    # some programs save gray pictures with the profile of their color pictures
     used = "RGB" if (mode, space) == ("L", "RGB") else mode
     if space != _SPACES[used]:
         raise ValueError(f"it is for {space}, and the picture is {mode}")
-    # the table of greys is made once and can be exact; other pixels go through LittleCMS's own tables
+    # the table of grays is made once and may be exact; other pixels go through tables that LittleCMS optimizes
     flags = ImageCms.Flags.BLACKPOINTCOMPENSATION | (ImageCms.Flags.NOOPTIMIZE if mode == "L" else 0)
     try:
         built = ImageCms.buildTransform(
@@ -104,9 +104,9 @@ def _transform(profile: bytes, mode: str) -> Transform:
 
 
 def _sample(mode: str) -> Image.Image:
-    """Colors from the whole range, in one row: all greys, or a grid."""
+    """Colors from the whole range, in one row: all grays, or a grid."""
     if mode == "L":
         return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     levels = np.arange(0, 256, 51, dtype=np.uint8)
-    colours = np.stack(np.meshgrid(*[levels] * len(mode), indexing="ij"), -1)
-    return Image.frombytes(mode, (colours.size // len(mode), 1), colours.tobytes())
+    colors = np.stack(np.meshgrid(*[levels] * len(mode), indexing="ij"), -1)
+    return Image.frombytes(mode, (colors.size // len(mode), 1), colors.tobytes())

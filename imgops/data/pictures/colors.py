@@ -1,4 +1,4 @@
-"""A picture in the colours of another: what keeps the content's colours in style transfer."""
+"""Gives a picture the colors of another, by which style transfer keeps those of its content."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..._settings import KEEP_COLORS
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 #: luma of R, G, B (ITU-R BT.601)
-_LUMA = (0.299, 0.587, 0.114)
-#: the least variance by which colours are divided, that of 1/300 of the range: a grey picture's chroma is rounding
+LUMA = (0.299, 0.587, 0.114)
+#: smallest variance to divide by, of a deviation of 1/300 of the range: below it a gray picture's chroma is rounding
 _FLOOR = 1e-5
 
 
@@ -26,7 +26,7 @@ def keep_colors(
     weights: Tensor | None = None,
     content_weights: Tensor | None = None,
 ) -> Tensor:
-    """A picture in the colours of a content by one of :data:`KEEP_COLORS`.
+    """A picture in the colors of a content by one of :data:`KEEP_COLORS`.
 
     "luma" is for the result of a transfer; "coral" and "histogram" for the style picture before the transfer (Gatys et
     al. 2016, "Preserving Color in Neural Artistic Style Transfer"), or for its result.
@@ -48,7 +48,7 @@ def keep_colors(
 
 
 def is_grey(picture: Tensor) -> bool:
-    """Whether a picture [3, H, W] in [0, 1] has no colour that 8 bits would show.
+    """Whether a picture [3, H, W] in [0, 1] has no color that 8 bits would show.
 
     >>> is_grey(torch.rand(1, 4, 5).expand(3, -1, -1))
     True
@@ -59,7 +59,7 @@ def is_grey(picture: Tensor) -> bool:
 def keep_luma(result: Tensor, content: Tensor) -> Tensor:
     """The luma of one picture with the chroma of another (Gatys et al. 2016, section 3.2), in BT.601's YCbCr.
 
-    A colour that would leave [0, 1] is drawn to grey of its luma as far as it must: luma and hue stay.
+    A color that would leave [0, 1] is desaturated just as far as it must be; its luma and hue stay.
 
     Args:
         result, content: [3, H, W], RGB in [0, 1], of one size.
@@ -68,7 +68,7 @@ def keep_luma(result: Tensor, content: Tensor) -> Tensor:
         [3, H, W] in the result's dtype.
 
     Raises:
-        ValueError: no two pictures of one size.
+        ValueError: result or content is no picture, or their sizes differ.
 
     >>> keep_luma(torch.full((3, 1, 1), 0.5), torch.tensor([0.9, 0.5, 0.5])[:, None, None]).flatten()
     tensor([0.7804, 0.3804, 0.3804])
@@ -77,11 +77,11 @@ def keep_luma(result: Tensor, content: Tensor) -> Tensor:
     _check("keep_luma", "content", content)
     if result.shape != content.shape:
         raise ValueError(f"keep_luma: result is {tuple(result.shape)}, content {tuple(content.shape)}")
-    weights = torch.tensor(_LUMA, dtype=torch.float64, device=result.device)
+    weights = torch.tensor(LUMA, dtype=torch.float64, device=result.device)
     given = content.to(result.device).double()
     luma = torch.einsum("c,chw->hw", weights, result.double()).clamp(0, 1)
     chroma = given - torch.einsum("c,chw->hw", weights, given)
-    # the share of the chroma that the luma has room for, above and below; grey has room for all
+    # the largest factor on the chroma that stays in [0, 1], above and below the luma; for gray any does
     tiny = torch.finfo(torch.float64).tiny
     room = torch.minimum((1 - luma) / chroma.amax(0).clamp_min(tiny), luma / (-chroma.amin(0)).clamp_min(tiny))
     return (luma + chroma * room.clamp_max(1)).clamp(0, 1).to(result.dtype)
@@ -90,49 +90,49 @@ def keep_luma(result: Tensor, content: Tensor) -> Tensor:
 def match_covariance(
     picture: Tensor, target: Tensor, weights: Tensor | None = None, target_weights: Tensor | None = None
 ) -> Tensor:
-    """A linear map of a picture's colours that gives them the mean and covariance of the target's, "CORAL".
+    """Map a picture's colors linearly so that they get the mean and covariance of the target's, "CORAL".
 
-    ``Ct^(1/2) Cp^(-1/2) (colour - mean_p) + mean_t`` with symmetric roots (Gatys et al. 2016, section 4.1; Sun et al.
-    2016), in float64. Variances of the picture along its principal colours below 1e-5 are taken for that: a grey
-    picture gets the target's mean and as much of its contrast as it has levels for, and no noise becomes colour.
+    ``Ct^(1/2) Cp^(-1/2) (color - mean_p) + mean_t`` with symmetric roots (Gatys et al. 2016, section 4.1; Sun et al.
+    2016), in float64. Variances of the picture along its principal colors count as 1e-5 where they are smaller, so that
+    the rounding of a gray picture is not amplified to color noise: it gets the target's mean and part of its contrast.
 
     Args:
         picture: [3, H, W], RGB in [0, 1].
         target: [3, H', W'], RGB in [0, 1], of any size.
-        weights, target_weights: how much each pixel of the two counts, [1, H, W] and [1, H', W'] >= 0, such as an
-            alpha; None: all the same.
+        weights, target_weights: the weight of each pixel, [1, H, W] and [1, H', W'] >= 0, such as an alpha; None:
+            all pixels count the same.
 
     Returns:
         [3, H, W] in the picture's dtype, clipped to [0, 1] at the end.
 
     Raises:
-        ValueError: no pictures; weights of another size, or 0 all over.
+        ValueError: picture or target is no picture; weights of another size, negative, or all 0.
 
     >>> match_covariance(torch.rand(3, 4, 4), torch.full((3, 1, 1), 0.25)).unique()
     tensor([0.2500])
     """
     _check("match_covariance", "picture", picture)
     _check("match_covariance", "target", target)
-    colours, mean, covariance = _moments(picture, _shares("weights", weights, picture))
+    colors, mean, covariance = _moments(picture, _shares("weights", weights, picture))
     target = target.to(picture.device)
     _, target_mean, target_covariance = _moments(target, _shares("target_weights", target_weights, target))
     variances, axes = torch.linalg.eigh(covariance)
     whiten = axes / variances.clamp_min(_FLOOR).sqrt() @ axes.T
     variances, axes = torch.linalg.eigh(target_covariance)
-    colour = axes * variances.clamp_min(0).sqrt() @ axes.T
-    moved = colour @ whiten @ (colours - mean) + target_mean
+    color = axes * variances.clamp_min(0).sqrt() @ axes.T
+    moved = color @ whiten @ (colors - mean) + target_mean
     return moved.clamp(0, 1).reshape(picture.shape).to(picture.dtype)
 
 
 def _moments(picture: Tensor, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Its colours [3, HW], their mean [3, 1] and their covariance [3, 3], in float64."""
-    colours = picture.double().flatten(1)
-    mean = (shares * colours).sum(1, keepdim=True)
-    return colours, mean, (shares * (colours - mean)) @ (colours - mean).T
+    """A picture's colors [3, HW], their mean [3, 1] and their covariance [3, 3], in float64."""
+    colors = picture.double().flatten(1)
+    mean = (shares * colors).sum(1, keepdim=True)
+    return colors, mean, (shares * (colors - mean)) @ (colors - mean).T
 
 
 def _shares(name: str, weights: Tensor | None, picture: Tensor) -> Tensor:
-    """The share of each pixel in the whole, [HW] in float64."""
+    """The weight of each pixel, [HW] in float64, with a sum of 1."""
     if weights is None:
         pixels = picture.shape[1] * picture.shape[2]
         return torch.full((pixels,), 1 / pixels, dtype=torch.float64, device=picture.device)
@@ -148,19 +148,19 @@ def _shares(name: str, weights: Tensor | None, picture: Tensor) -> Tensor:
 def match_histogram(
     picture: Tensor, target: Tensor, weights: Tensor | None = None, target_weights: Tensor | None = None
 ) -> Tensor:
-    """Each channel of a picture mapped, growing, to the distribution of the target's channel.
+    """Map each channel of a picture, by an increasing function, to the distribution of the target's channel.
 
     Args:
         picture: [3, H, W], RGB in [0, 1].
         target: [3, H', W'], RGB in [0, 1], of any size.
-        weights, target_weights: how much each pixel of the two counts, [1, H, W] and [1, H', W'] >= 0, such as an
-            alpha; None: all the same.
+        weights, target_weights: the weight of each pixel, [1, H, W] and [1, H', W'] >= 0, such as an alpha; None:
+            all pixels count the same.
 
     Returns:
         [3, H, W] in the picture's dtype, without gradient.
 
     Raises:
-        ValueError: no pictures; weights of another size, or 0 all over.
+        ValueError: picture or target is no picture; weights of another size, negative, or all 0.
 
     >>> match_histogram(torch.rand(3, 4, 4), torch.full((3, 1, 1), 0.25)).unique()
     tensor([0.2500])
@@ -179,9 +179,9 @@ def match_histogram(
 
 
 def _mapped(values: FloatArray, shares: FloatArray, theirs: FloatArray, their_shares: FloatArray) -> FloatArray:
-    """Values each replaced by that of others below which as large a share of them lies."""
+    """Each value replaced by the value of the others that is their quantile at the same share."""
     places = np.unique(values, return_inverse=True)[1]
-    # between two shares that are the same there would be values that do not count
+    # values without weight are left out: their shares would not increase, which interpolation needs
     counted = their_shares > 0
     their_levels, their_places = np.unique(theirs[counted], return_inverse=True)
     below = np.cumsum(np.bincount(places, shares))

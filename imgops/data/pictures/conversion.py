@@ -8,23 +8,23 @@ from PIL import Image
 from torch import Tensor
 
 from .._errors import DataError, decoding
-from ._profiles import grey_table, to_srgb
+from ._profiles import gray_table, to_srgb
 
 #: Pillow's mode for each number of channels that a network may have
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def to_plain(image: Image.Image, name: str) -> Image.Image:
-    """A picture of any mode in sRGB, with 8 bits a channel: L, LA, RGB or RGBA.
+    """A picture of any mode in sRGB, with 8 bits per channel: L, LA, RGB or RGBA.
 
-    16-bit grey keeps its high byte. What the file says of its colours (an ICC profile) is followed; CMYK without a
-    profile, palettes and YCbCr become RGB by Pillow's formulas.
+    16-bit gray keeps its high byte. Colors are converted by the file's ICC profile; CMYK without a profile, palettes
+    and YCbCr become RGB by Pillow's formulas.
 
     Raises:
-        DataError: floating-point pixels, or a mode that has no way to RGB.
+        DataError: the pixels are floating-point numbers, or of a mode that cannot be converted to RGB.
     """
     if image.mode == "F":
-        raise DataError(f"{name}: its pixels are floating-point numbers; convert it to 8 or 16 bits a channel")
+        raise DataError(f"{name}: its pixels are floating-point numbers; convert it to 8 or 16 bits per channel")
     with decoding(name):
         if image.mode == "I;16":
             values, alpha = deep_parts(image)
@@ -41,8 +41,8 @@ def to_plain(image: Image.Image, name: str) -> Image.Image:
 
 
 def to_channels(image: Image.Image, channels: int, name: str) -> Image.Image:
-    """As :func:`to_plain`, as grey (1 channel), RGB (3) or RGBA (4). Transparency is kept with 4 channels, else laid
-    over white.
+    """A picture as of :func:`to_plain` in gray (1 channel), RGB (3) or RGBA (4). With 4 channels transparency is kept,
+    else the picture is laid over white.
 
     Raises:
         DataError: as :func:`to_plain`.
@@ -54,10 +54,10 @@ def to_channels(image: Image.Image, channels: int, name: str) -> Image.Image:
     return image.convert(MODES[channels])
 
 
-def deep_grey(image: Image.Image, name: str) -> tuple[np.ndarray, Image.Image | None]:
+def deep_gray(image: Image.Image, name: str) -> tuple[np.ndarray, Image.Image | None]:
     """A picture of mode "I;16" with all its bits, in sRGB: float32 [H, W] in [0, 1], and its alpha if it has one."""
     values, alpha = deep_parts(image)
-    table = grey_table(_like(np.zeros([1, 1]), image), name)
+    table = gray_table(_like(np.zeros([1, 1]), image), name)
     if table is None:
         return values.astype(np.float32) / 65535, alpha
     return np.interp(values, np.arange(256) * 257, table / 255).astype(np.float32), alpha
@@ -71,10 +71,10 @@ def deep_parts(image: Image.Image) -> tuple[np.ndarray, Image.Image | None]:
 
 
 def _like(values: np.ndarray, image: Image.Image) -> Image.Image:
-    """A grey picture with new values and the color profile of ``image``."""
-    grey = Image.fromarray(values.astype(np.uint8))
-    grey.info["icc_profile"] = image.info.get("icc_profile")
-    return grey
+    """A gray picture with new values and the color profile of ``image``."""
+    gray = Image.fromarray(values.astype(np.uint8))
+    gray.info["icc_profile"] = image.info.get("icc_profile")
+    return gray
 
 
 def _with_alpha(image: Image.Image, alpha: Image.Image | None) -> Image.Image:
@@ -86,7 +86,7 @@ def _with_alpha(image: Image.Image, alpha: Image.Image | None) -> Image.Image:
 
 def to_tensor(image: Image.Image, resolution: int, side: int, left: int, top: int) -> Tensor:
     """The square of ``side`` pixels at (left, top), resized by Lanczos; uint8 [C, resolution, resolution]."""
-    # crop is not used, as it enforces Pillow's limit of pixels
+    # Pillow's crop is not used, as it enforces a limit of pixels
     square = Image.new(image.mode, (side, side))
     square.paste(image, (-left, -top))
     pixels = torch.from_numpy(np.array(square.resize((resolution, resolution), Image.Resampling.LANCZOS)))

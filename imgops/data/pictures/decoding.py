@@ -1,4 +1,4 @@
-"""Reads pictures from files of any format, within a limit of memory; all reading goes through here."""
+"""Decodes pictures of any format within a limit of memory; every picture that is read is decoded here."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .orientation import ignore_exif, read_orientation, upright
 
 #: environment variable: how many GB of memory a picture may take, in place of all that is free
 LIMIT = "IMGOPS_PICTURE_GB"
-#: measured bytes per pixel while a picture is converted to 8 bits: decoded, converted, and laid over white
+#: bytes per pixel that converting to 8 bits was measured to take: decoded, converted, and laid over white
 BYTES = 19
-#: bytes per pixel that a decoder may take, whatever the size of its output
+#: bytes per pixel of the file that a decoder may take, however small its output is
 _COEFFICIENTS = 3
 #: pictures that take more bytes than this are decoded one at a time per process
 _LARGE = 1 << 30
@@ -36,14 +36,14 @@ def load_image(file: IO[bytes], name: str, bytes_per_pixel: int = BYTES, at_leas
     Args:
         file: must be seekable.
         name: of the file, for messages.
-        bytes_per_pixel: the memory that it takes until the caller is done.
-        at_least: a shorter side in pixels that is enough, so that a JPEG need not be decoded in full.
+        bytes_per_pixel: the memory that the caller takes for the picture in all.
+        at_least: how long the shorter side must be in pixels; a JPEG that is larger is not decoded in full.
 
     Returns:
-        A picture in the mode that it was saved in; of integers beyond 8 bits always "I;16", where 65535 is white.
+        A picture in the mode that it was saved in; integers beyond 8 bits become mode "I;16", where 65535 is white.
 
     Raises:
-        DataError: it is no picture, a damaged or truncated one, or too large for the memory; names the file.
+        DataError: the file is no picture, is damaged or truncated, or is too large for the memory; names the file.
     """
     with decoding(name):
         try:
@@ -55,13 +55,13 @@ def load_image(file: IO[bytes], name: str, bytes_per_pixel: int = BYTES, at_leas
 
 
 def open_image(file: IO[bytes]) -> Image.Image:
-    """What ``PIL.Image.open`` gives, to be used within ``decoding``; odd EXIF does not keep an AVIF from opening."""
+    """``PIL.Image.open``, but an AVIF opens even if its EXIF is odd; to be called within ``decoding``."""
     try:
         return Image.open(file)
     except Exception as error:
         file.seek(0)
         content = file.read()
-        # Pillow's plugin fails on odd tags; libavif ignores metadata of kinds that it does not know, so it is renamed
+        # Pillow's plugin fails on odd EXIF tags; renamed to a kind that libavif does not know, they are ignored
         hidden = re.sub(rb"(infe.{8}(?:..)?)Exif", rb"\1none", content, flags=re.DOTALL)
         if content[4:8] == b"ftyp" and hidden != content:
             return open_image(io.BytesIO(hidden))
@@ -73,7 +73,7 @@ def open_image(file: IO[bytes]) -> Image.Image:
 def _begins_as(start: bytes) -> str | None:
     """The format that a file seems to have by its first 16 bytes."""
     for format, (_, accepts) in Image.OPEN.items():
-        # a plugin whose library this Pillow lacks answers with a text
+        # a plugin returns a text, not True, if this Pillow lacks its library
         if accepts is not None and len(start) == 16 and accepts(start) is True:
             return format
     return None
@@ -81,7 +81,7 @@ def _begins_as(start: bytes) -> str | None:
 
 def _decode(file: IO[bytes], name: str, bytes_per_pixel: int, at_least: int | None) -> Image.Image:
     image = open_image(file)
-    # all coefficients of a progressive JPEG are kept, however small it is decoded
+    # a decoder keeps all coefficients of a progressive JPEG, however small its output is
     whole = _COEFFICIENTS * image.width * image.height
     if at_least is not None and image.format in ("JPEG", "MPO"):
         # decode at twice the size, because the resizing that follows filters better than the decoder
@@ -119,7 +119,7 @@ def check_room(needed: int, what: str) -> None:
     """Raise if ``what`` would take more bytes than are free, or than the environment variable allows.
 
     Raises:
-        DataError: it does not fit; says what to do.
+        DataError: it does not fit; the message says what to do.
     """
     # small pictures are not checked, since asking the system takes time
     if needed > _LARGE // 16 and (room := _room()) is not None and needed > room:
@@ -131,7 +131,7 @@ def check_room(needed: int, what: str) -> None:
 
 @contextlib.contextmanager
 def _raised_limit(bytes_per_pixel: int) -> Iterator[None]:
-    """Pillow's own limit of pixels, which its plugins look up, raised temporarily to what fits into memory."""
+    """Raise Pillow's own limit of pixels, which its plugins look up, to what fits into memory."""
     with _ONE_AT_A_TIME:
         before, room = Image.MAX_IMAGE_PIXELS, _room()
         Image.MAX_IMAGE_PIXELS = None if room is None else room // bytes_per_pixel
@@ -142,10 +142,10 @@ def _raised_limit(bytes_per_pixel: int) -> Iterator[None]:
 
 
 def _sixteen_bits(image: Image.Image, name: str) -> Image.Image:
-    """A picture of integers scaled to 16 bits, by the depth that the file tells, or else by its largest value.
+    """A picture of integers, scaled to 16 bits from the depth that the file states, or else from its largest value.
 
     Raises:
-        DataError: values that are negative or beyond 16 bits.
+        DataError: values are negative or beyond 16 bits.
     """
     pixels = np.asarray(image)
     low, high = int(pixels.min()), int(pixels.max())
@@ -161,7 +161,7 @@ def _sixteen_bits(image: Image.Image, name: str) -> Image.Image:
 
 
 def _white(image: Image.Image, highest: int) -> int:
-    """The integer that stands for white."""
+    """The integer that means white."""
     bits = image.tag_v2.get(_BITS, (32,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
     if image.mode == "I" and (bits > 16 or image.format not in ("TIFF", "PNG", "PPM")):
         # a 32-bit container says nothing about the range; its content is a mask, or had 8 or 16 bits

@@ -1,4 +1,4 @@
-"""Which files count as pictures: those of the formats that Pillow can decode here, by the endings of their names."""
+"""Which endings of file names belong to pictures: those of the formats that Pillow can decode here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FEATURES = {"AVIF": "avif", "JPEG": "jpg", "JPEG2000": "jpg_2000", "MPO": "jpg"
 def picture_suffixes() -> frozenset[str]:
     """The endings of names, in lower case with the dot, of the formats that Pillow can decode here.
 
-    Formats that it only writes (PDF) are not among them; one that a plugin adds, as pillow-heif does, is.
+    Formats that it only writes (PDF) are left out; those that a plugin adds, such as pillow-heif's, are included.
     """
     return frozenset(suffix for suffix, format in Image.registered_extensions().items() if _decodes(format))
 

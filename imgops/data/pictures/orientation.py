@@ -1,4 +1,4 @@
-"""The orientation of a picture, read separately from the rest of its metadata, which may be damaged."""
+"""Reads the orientation of a picture apart from the rest of its metadata, which may be damaged."""
 
 from __future__ import annotations
 

@@ -12,16 +12,16 @@ from PIL import Image
 from torch import Tensor
 
 from .._errors import DataError
-from .conversion import deep_grey, to_plain
+from .conversion import deep_gray, to_plain
 from .decoding import load_image
 from .samples import PREFIX, SAMPLES, load_sample
 
-#: measured bytes per pixel that reading takes: decoded, converted, 8-bit and float values, and an alpha
+#: bytes per pixel that reading was measured to take: decoded, converted, 8-bit and float values, and an alpha
 _BYTES = 30
 
 
 class Picture(NamedTuple):
-    """A picture in memory: float32 pixels [3, H, W], RGB in [0, 1]; alpha [1, H, W] if it has one; its source."""
+    """A picture in memory: float32 pixels [3, H, W], RGB in [0, 1]; alpha [1, H, W] or None; the name of its source."""
 
     pixels: Tensor
     alpha: Tensor | None
@@ -35,14 +35,15 @@ def read_picture(source: str | Path) -> Picture:
         source: a path, or ``samples:`` and a name of :data:`SAMPLES`.
 
     Returns:
-        sRGB, by the file's ICC profile if it has one; from grey, palettes, CMYK and transparency too. 16-bit grey keeps
-        all its bits, other 16-bit pictures the high 8. Of 32-bit integers up to 255 that is white, else 65535.
-        Transparent pixels keep their colour, and the alpha stands beside.
+        The picture in sRGB, converted by the file's ICC profile if it has one; gray, palettes and CMYK become RGB.
+        16-bit gray keeps all its bits, other 16-bit pictures their high 8. In a picture of 32-bit integers white is the
+        smallest of 1, 255 and 65535 that no value exceeds. Transparent pixels keep their color, and the alpha is
+        returned beside them.
 
     Raises:
         OSError: the file cannot be opened.
-        DataError: it is no picture, a damaged one, one too large for the memory, or its pixels are floating-point
-            numbers or integers beyond 16 bits; or there is no such sample.
+        DataError: the file is no picture, is damaged, is too large for the memory, or has pixels of floating-point
+            numbers or of integers beyond 16 bits; or there is no such sample.
 
     >>> read_picture("samples:chelsea").pixels.shape
     torch.Size([3, 300, 451])
@@ -59,7 +60,7 @@ def read_picture(source: str | Path) -> Picture:
         file.seek(0)
         image = load_image(file, name, _BYTES)
     if image.mode == "I;16":
-        levels, mask = deep_grey(image, name)
+        levels, mask = deep_gray(image, name)
         return Picture(torch.from_numpy(levels).expand(3, -1, -1).contiguous(), _opacity(mask), name)
     image = to_plain(image, name)
     mask = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
@@ -81,7 +82,7 @@ def fill_hidden(pixels: Tensor, alpha: Tensor | None) -> Tensor:
         alpha: [1, H, W] in [0, 1]; a pixel with 0 is hidden. None: no pixel is.
 
     Returns:
-        [3, H, W]: visible pixels are as they were; if all are hidden, mid-grey.
+        [3, H, W], visible pixels unchanged; mid-gray if all are hidden.
 
     Raises:
         ValueError: an alpha of another size.
@@ -100,11 +101,11 @@ def fill_hidden(pixels: Tensor, alpha: Tensor | None) -> Tensor:
     return torch.where(alpha > 0, pixels, _around(pixels * alpha, alpha)) if not alpha.all() else pixels
 
 
-def _around(coloured: Tensor, alpha: Tensor) -> Tensor:
-    """Colours [3, H, W] from those times alpha: where none are, of windows twice as large, and so on."""
+def _around(weighted: Tensor, alpha: Tensor) -> Tensor:
+    """Colors [3, H, W] from those times alpha; where alpha is 0, they are interpolated from means of larger windows."""
     if not alpha.all():
-        halves = (F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False) for x in (coloured, alpha))
+        halves = (F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False) for x in (weighted, alpha))
         coarse = _around(*halves)
-        far = F.interpolate(coarse[None], coloured.shape[1:], mode="bilinear", align_corners=False)[0]
-        return torch.where(alpha > 0, coloured / alpha.clamp(min=1e-12), far)
-    return coloured / alpha
+        far = F.interpolate(coarse[None], weighted.shape[1:], mode="bilinear", align_corners=False)[0]
+        return torch.where(alpha > 0, weighted / alpha.clamp(min=1e-12), far)
+    return weighted / alpha

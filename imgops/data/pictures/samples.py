@@ -23,9 +23,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-#: what a source starts with that names a sample set
+#: prefix of a source that names a free picture or a set of them, not a file
 PREFIX = "samples:"
-#: free pictures that need no download, by the names that follow ``samples:``
+#: the function of ``skimage.data`` for each name that may follow ``samples:``
 SAMPLES = {
     "astronaut": "astronaut",
     "brick": "brick",
@@ -41,7 +41,7 @@ SAMPLES = {
 
 
 def load_sample(function: str) -> Tensor:
-    """A picture of ``skimage.data`` by the name of its function, uint8 [3, H, W], RGB.
+    """The picture of a function of ``skimage.data``, uint8 [3, H, W], RGB.
 
     Raises:
         ImportError: scikit-image is not installed.
@@ -50,7 +50,7 @@ def load_sample(function: str) -> Tensor:
 
 
 def open_sample(function: str) -> Image.Image:
-    """The picture as Pillow's object, of its own mode; raise ImportError where scikit-image is not installed."""
+    """The picture of a function of ``skimage.data`` in its own mode; raises ImportError without scikit-image."""
     try:
         import skimage.data as pictures
     except ImportError:

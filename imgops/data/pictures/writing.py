@@ -34,18 +34,18 @@ def write_picture(
 ) -> None:
     """Write a picture as PNG, JPEG or TIFF by the ending of its name; the file is whole or absent.
 
-    It says that it is sRGB, but for a grey TIFF, for which there is no profile.
+    The file is marked as sRGB, except a gray TIFF, for which there is no profile.
 
     Args:
         path: ends in .png, .jpg, .jpeg, .tif or .tiff; its folder is made.
-        pixels: [3, H, W] or [1, H, W], RGB or grey in [0, 1]; what is beyond is clipped.
+        pixels: [3, H, W] or [1, H, W], RGB or gray; values beyond [0, 1] are clipped.
         alpha: [1, H, W] in [0, 1], which PNG and TIFF keep; JPEG lays the picture over white.
-        settings: what made the picture, kept as JSON in its metadata: :func:`read_settings` gives it back.
-        quality: of JPEG, 1 to 100. Default 95.
+        settings: what made the picture, stored as JSON in its metadata; :func:`read_settings` returns it.
+        quality: of a JPEG, 1 to 100. Default 95.
 
     Raises:
         OSError: it cannot be written.
-        ValueError: another ending, a shape that is none of a picture, or a quality out of range.
+        ValueError: the path has another ending, the shape is not that of a picture, or the quality is out of range.
     """
     path = Path(path)
     format = picture_format(path)
@@ -60,7 +60,7 @@ def write_picture(
         alpha = alpha.detach().float().cpu()
         pixels = pixels * alpha + (1 - alpha) if format == "JPEG" else torch.cat([pixels, alpha])
     values = (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    # of two channels, grey and alpha
+    # an image of two channels is gray with alpha
     image = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
     buffer = io.BytesIO()
     image.save(buffer, format, **_options(format, image.mode == "L", settings, quality))
@@ -72,7 +72,7 @@ def picture_format(path: str | Path) -> str:
     """Pillow's name of the format that a name's ending asks for.
 
     Raises:
-        ValueError: none that is written.
+        ValueError: no format that is written has this ending.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
@@ -81,7 +81,7 @@ def picture_format(path: str | Path) -> str:
 
 
 def png_info(settings: Mapping[str, Any] | None) -> PngImagePlugin.PngInfo:
-    """What a PNG says beside its pixels: that they are sRGB, and the settings, for :func:`read_settings`."""
+    """The metadata of a PNG: that its pixels are sRGB, and the settings, which :func:`read_settings` returns."""
     info = PngImagePlugin.PngInfo()
     # rendering intent 0: perceptual
     info.add(b"sRGB", b"\0")
@@ -91,15 +91,15 @@ def png_info(settings: Mapping[str, Any] | None) -> PngImagePlugin.PngInfo:
     return info
 
 
-def _options(format: str, grey: bool, settings: Mapping[str, Any] | None, quality: int) -> dict[str, Any]:
-    """What Pillow writes besides the pixels: that they are sRGB, and the settings."""
+def _options(format: str, gray: bool, settings: Mapping[str, Any] | None, quality: int) -> dict[str, Any]:
+    """Pillow's options for writing a picture that is marked as sRGB and holds the settings."""
     if format == "PNG":
         return {"pnginfo": png_info(settings)}
     text = None if settings is None else json.dumps(dict(settings), ensure_ascii=True)
     if format == "TIFF":
         tags = {} if text is None else {_DESCRIPTION: text, _SOFTWARE: "imgops"}
-        # a TIFF compressed by libtiff holds no EXIF; there is no profile for grey
-        return {"compression": "tiff_deflate", "tiffinfo": tags, "icc_profile": None if grey else srgb_profile()}
+        # a TIFF compressed by libtiff holds no EXIF; there is no profile for gray
+        return {"compression": "tiff_deflate", "tiffinfo": tags, "icc_profile": None if gray else srgb_profile()}
     exif = Image.Exif()
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ColorSpace] = 1
     if text is not None:

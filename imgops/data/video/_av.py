@@ -21,7 +21,7 @@ _CONTAINERS = {
     ".mkv": ("matroska", "libx264"),
     ".webm": ("webm", "libvpx-vp9"),
 }
-#: constant quality, hardly distinguishable from the original frames
+#: options for a constant quality that can hardly be told from the original frames
 _OPTIONS = {
     "libx264": {"crf": "17", "preset": "medium"},
     "libvpx-vp9": {"crf": "20", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
@@ -74,8 +74,8 @@ def _frames(container: Any, path: Path) -> Iterator[Any]:
 
 
 def av_info(path: Path) -> tuple[int, int, Fraction, int | None, Fraction, bool]:
-    """(width, height, mean frames a second, about how many frames if that is known, the part of a second that their
-    times are multiples of, whether there is sound).
+    """(width, height, mean frames per second, approximate number of frames if that is known, the fraction of a second
+    that their times are multiples of, whether there is sound).
 
     Raises:
         DataError: as :func:`av_frames`.
@@ -204,7 +204,7 @@ class _Sound:
         try:
             frames = packet.decode()
         except av.FFmpegError:
-            # a moment of silence is better than the loss of the video
+            # a moment of silence is better than losing the whole video
             return
         for frame in frames:
             if frame.pts is not None:

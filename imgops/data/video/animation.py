@@ -25,13 +25,13 @@ ANIMATIONS = {
     ".avif": "AVIF",
     ".avifs": "AVIF",
 }
-#: formats whose other frames are different views of the same picture
+#: formats whose further frames are other views of the same picture
 _VIEWS = ("MPO", "PSD")
-#: duration for which viewers show a frame that says 0, and the shortest that they respect; in hundredths of a second
+#: duration for which viewers show a frame of duration 0, and the shortest that they respect; in 1/100 s
 _UNSAID, _SHORTEST = 10, 2
-#: longest duration for which a GIF can show a frame, in hundredths of a second
+#: longest duration for which a GIF can show a frame, in 1/100 s
 _LONGEST = 65535
-#: times are kept to this fraction of a second at the finest
+#: times are rounded to 1/90000 s at the finest
 _FINEST = 90000
 
 
@@ -79,7 +79,7 @@ def _walk(path: Path) -> Iterator[Image.Image]:
 
 def _upright(image: Image.Image) -> Image.Image:
     if image.mode == "P" and image.palette is None:
-        # Pillow's second frame of a grey GIF
+        # Pillow makes such an image of the second frame of a gray GIF
         image = image.convert("L")
     return upright(image, read_orientation(image))
 
@@ -132,9 +132,9 @@ def animation_comment(path: Path) -> str:
 class GifEncoder:
     """Writes frames to a GIF that repeats forever; they are held in memory, one byte per pixel, until the end.
 
-    Frames begin and end at hundredths of a second, and the rounding does not add up, so the total duration is right.
-    Above 50 frames per second some are left out, as viewers show none for less than 1/50 s. No frame is shown for more
-    than 655 s.
+    Frames begin and end at hundredths of a second; the rounding does not accumulate, so the total duration is right.
+    Above 50 frames per second some are left out, as viewers show no frame for less than 1/50 s. No frame is shown for
+    more than 655 s.
 
     Args:
         path: the file to write.

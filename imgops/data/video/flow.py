@@ -1,4 +1,4 @@
-"""Optical flow between frames of a video, and pictures carried along it."""
+"""Optical flow between frames of a video, and pictures that are moved along it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...ops.displace import displace
+from ..pictures.colors import LUMA
 from ..pictures.resizing import resize_picture
 
-#: luma of R, G, B (ITU-R BT.601)
-_LUMA = (0.299, 0.587, 0.114)
 #: how strongly the flow follows the pictures rather than smoothness: twice scikit-image's default, which loses objects
 #: that move fast before a still background
 _ATTACHMENT = 30
@@ -20,19 +19,19 @@ _ATTACHMENT = 30
 def optical_flow(previous: Tensor, current: Tensor, *, size: int | None = 512) -> Tensor:
     """Where each pixel of a frame was in the frame before: TV-L1 (Zach et al. 2007, by scikit-image) on their luma.
 
-    ``current(p) = previous(p + flow(p))``, so ``warp(previous, flow)`` is the old frame brought to the places of the
-    new one. ``optical_flow(current, previous)`` is the flow the other way, on the pixels of ``previous``.
+    ``current(p) = previous(p + flow(p))``, so ``warp(previous, flow)`` is the previous frame, moved to match the
+    current one. ``optical_flow(current, previous)`` is the flow in the other direction, on the pixels of ``previous``.
 
     Args:
         previous, current: [3, H, W], RGB in [0, 1], of one size.
-        size: larger frames are made this many pixels long for it, and the flow is enlarged: the time grows with the
-            pixels, to some 3 s at 512 and 16 s at 1024. Default 512; None takes all pixels.
+        size: larger frames are reduced to a longer side of this many pixels, and the flow is enlarged; the time grows
+            with the pixels, to some 3 s at 512 and 16 s at 1024. Default 512; None: frames are not reduced.
 
     Returns:
         float32 [2, H, W] in pixels, along x (to the right) and along y (down), on the device of ``current``.
 
     Raises:
-        ValueError: no two pictures of one size, or a size below 16.
+        ValueError: previous or current is no picture, their sizes differ, or size is below 16.
 
     >>> frame = torch.rand(3, 32, 48)
     >>> optical_flow(frame, frame).abs().max().item()
@@ -55,7 +54,7 @@ def optical_flow(previous: Tensor, current: Tensor, *, size: int | None = 512) -
     # do not shrink a strip so far that it becomes a line
     if size is None or size >= longer or size * shorter < 2 * longer:
         size = longer
-    old, new = (_grey(resize_picture(x, size)) for x in (previous, current))
+    old, new = (_luma(resize_picture(x, size)) for x in (previous, current))
     along_y, along_x = optical_flow_tvl1(new, old, attachment=_ATTACHMENT)
     flow = torch.from_numpy(np.stack([along_x, along_y])).float()
     if size < longer:
@@ -65,25 +64,24 @@ def optical_flow(previous: Tensor, current: Tensor, *, size: int | None = 512) -
     return flow.to(current.device)
 
 
-def _grey(picture: Tensor) -> np.ndarray:
-    weights = torch.tensor(_LUMA)
-    return torch.einsum("c,chw->hw", weights, picture.detach().float().cpu()).numpy()
+def _luma(picture: Tensor) -> np.ndarray:
+    return torch.einsum("c,chw->hw", torch.tensor(LUMA), picture.detach().float().cpu()).numpy()
 
 
 def warp(picture: Tensor, flow: Tensor, *, padding_mode: str = "reflection") -> Tensor:
-    """The previous frame's picture brought to the current frame's places: ``out(p) = picture(p + flow(p))``, bilinear.
+    """Move a picture of the previous frame to match the current one: ``out(p) = picture(p + flow(p))``, bilinear.
 
     Args:
-        picture: [C, H, W], floating-point: the previous frame, or what was made of it.
+        picture: [C, H, W], floating-point: the previous frame, or a picture that was made from it.
         flow: [2, H, W] in pixels, of :func:`optical_flow`.
-        padding_mode: what is read beyond the picture, as in :func:`imgops.displace`: "reflection", "border" or
+        padding_mode: how pixels beyond the picture are read, as in :func:`imgops.displace`: "reflection", "border" or
             "zeros". Default "reflection".
 
     Returns:
         [C, H, W] in the picture's dtype.
 
     Raises:
-        TypeError, ValueError: a shape, dtype or device that does not fit, an unknown padding_mode.
+        TypeError, ValueError: the shape, dtype or device does not fit, or padding_mode is unknown.
 
     >>> flow = torch.tensor([1.0, 0.0])[:, None, None].expand(2, 1, 4)
     >>> warp(torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]), flow, padding_mode="zeros")
@@ -97,21 +95,21 @@ def warp(picture: Tensor, flow: Tensor, *, padding_mode: str = "reflection") -> 
 
 
 def occlusion(forward: Tensor, backward: Tensor) -> Tensor:
-    """Which pixels of the current frame were not to be seen in the previous one: where the flows disagree.
+    """Which pixels of the current frame were hidden in the previous one: those where the two flows disagree.
 
-    A pixel that is carried back and forth again should come home. With w the forward flow at the place that the
-    backward flow b leads to, it is occluded where ``|w + b|^2 > 0.01 (|w|^2 + |b|^2) + 0.5``, and where that place is
-    outside the frame. Ruder et al. 2016, equation 4, after Sundaram et al. 2010.
+    A pixel that is moved back and forth again should return to its place. With w the forward flow at the place to which
+    the backward flow b leads, a pixel is occluded where ``|w + b|^2 > 0.01 (|w|^2 + |b|^2) + 0.5``, and where that
+    place is outside the frame. Ruder et al. 2016, equation 4, after Sundaram et al. 2010.
 
     Args:
         forward: [2, H, W] in pixels on the previous frame, ``optical_flow(current, previous)``.
         backward: [2, H, W] in pixels on the current frame, ``optical_flow(previous, current)``.
 
     Returns:
-        bool [1, H, W]: True where a picture warped by ``backward`` shows what is not there.
+        bool [1, H, W]: True where a picture that is warped by ``backward`` is wrong.
 
     Raises:
-        ValueError: no two flows of one size.
+        ValueError: forward and backward are no flows of one size.
 
     >>> still = torch.zeros(2, 2, 3)
     >>> occlusion(still, still)

@@ -81,16 +81,16 @@ def probe_video(path: str | Path) -> VideoInfo:
 
 
 def read_frames(path: str | Path) -> Iterator[Tensor]:
-    """The pixels of :func:`read_timed_frames`, each given once, however long it is shown."""
+    """The pixels of the frames of :func:`read_timed_frames`; each comes once, however long it is shown."""
     return (frame.pixels for frame in read_timed_frames(path))
 
 
 def read_timed_frames(path: str | Path) -> Iterator[Frame]:
     """The frames of a video one by one with their times, a few of them in memory at a time.
 
-    Transparency is laid over white, and frames that have no pixels of
-    their own over the frame before. Videos of 10 or more bits are read in 8; turned ones as a player shows them. Of a
-    truncated video FFmpeg may give what there is without a word.
+    Transparent pixels are laid over white, and a frame that holds only what has changed over the frame before. Videos
+    of 10 or more bits are reduced to 8; a turned video is read as a player shows it. Of a truncated video FFmpeg may
+    read what there is without an error.
 
     Args:
         path: as of :func:`probe_video`.
@@ -99,8 +99,8 @@ def read_timed_frames(path: str | Path) -> Iterator[Frame]:
         An iterator of :class:`Frame`.
 
     Raises:
-        OSError, ValueError, DataError, ImportError: as :func:`probe_video`; damage beyond the first frame when it is
-            come to.
+        OSError, ValueError, DataError, ImportError: as :func:`probe_video`; for damage beyond the first frame when that
+            place is reached.
     """
     path = _check_source(path)
     frames = animation_frames(path) if _by_pillow(path) else _pyav(path).av_frames(path)
@@ -126,27 +126,27 @@ def read_video_settings(path: str | Path) -> dict[str, Any] | None:
 
 
 class VideoWriter:
-    """A video from frames: animated GIF, or H.264 in MP4, MOV and MKV, VP9 in WebM; the file is whole or absent.
+    """Writes frames to a video: an animated GIF, H.264 in MP4, MOV and MKV, or VP9 in WebM.
 
-    It is written beside its place and renamed when the ``with`` block ends; where the block raises, nothing is left.
-    A GIF has up to 256 colours a frame, repeats for ever, and shows at most 50 frames a second: of more, some are left
-    out, so that it lasts as long; of frames that are equal it keeps one, shown for longer. The other kinds hold sides
-    of even length: a last row or column is repeated.
+    The file is written under another name and renamed when the ``with`` block ends, so that it is whole or absent; if
+    the block raises, nothing is left. A GIF has up to 256 colors per frame, repeats forever, and shows at most 50
+    frames per second: further ones are left out, which keeps the duration, and frames that are equal are stored as one
+    that is shown for longer. The other kinds need sides of even length: a last row or column is repeated.
 
     Args:
         path: ends in .gif, .mp4, .mov, .mkv or .webm; its folder is made.
-        fps: frames a second, > 0; the mean where frames are given times of their own.
-        time_base: the part of a second that such times are kept to, as of :class:`VideoInfo`; MKV and WebM keep
-            milliseconds, a GIF hundredths. Default ``1 / fps``.
-        audio_from: a video (or sound file) whose sound is kept, as far as the frames last, without encoding it anew
-            where the container holds its kind; else as AAC, in WebM as Opus, at 48 kHz in stereo at most. A source
-            that has no sound gives none.
-        settings: what made the video, kept as JSON in its metadata: :func:`read_video_settings` gives it back.
+        fps: frames per second, > 0; their mean where frames have durations of their own.
+        time_base: the fraction of a second that such durations are rounded to, as of :class:`VideoInfo`; MKV and WebM
+            round to milliseconds, a GIF to 1/100 s. Default ``1 / fps``.
+        audio_from: a video or sound file whose sound is added, as far as the frames last. It is copied where the
+            container can hold its codec, else encoded as AAC (in WebM as Opus) at 48 kHz in at most two channels. A
+            source without sound adds none.
+        settings: what made the video, stored as JSON in its metadata; :func:`read_video_settings` returns it.
 
     Raises:
         OSError: a file cannot be read or written.
-        ValueError: another ending, no positive fps, sound for a GIF, a first frame that is none, later ones of another
-            size, no frame at the end.
+        ValueError: the path has another ending, fps is not positive, a GIF is given sound, a frame is no picture or has
+            another size than the first, or there is no frame at the end.
         DataError: ``audio_from`` is damaged.
         ImportError: it needs PyAV, which is not installed.
 
@@ -209,12 +209,12 @@ class VideoWriter:
         """Add a frame.
 
         Args:
-            frame: [3, H, W], RGB in [0, 1], of the size of the first; what is beyond is clipped.
-            duration: how long it is shown, s, > 0. Default ``1 / fps``.
+            frame: [3, H, W], RGB, of the size of the first; values beyond [0, 1] are clipped.
+            duration: how long it is shown in seconds, > 0. Default ``1 / fps``.
 
         Raises:
             OSError: it cannot be written.
-            ValueError: another shape, no positive duration, or no ``with`` block around.
+            ValueError: the frame has another shape, its duration is not positive, or there is no ``with`` block around.
         """
         if self._encoder is None:
             raise ValueError("VideoWriter.write: the writer is not open; use it in a with statement")
