@@ -21,13 +21,13 @@ def rgb_profile(primaries: tuple[tuple[float, ...], ...], gamma: float = 2.2) ->
     return _profile(b"mntr", b"RGB ", b"XYZ ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve))
 
 
-def grey_profile(gamma: float) -> bytes:
-    """A profile of grey pictures whose values are light to the power of 1 / gamma."""
+def gray_profile(gamma: float) -> bytes:
+    """A profile of gray pictures whose values are light to the power of 1 / gamma."""
     return _profile(b"mntr", b"GRAY", b"XYZ ", {b"kTRC": _curve(gamma)})
 
 
 def cmyk_profile(inks: dict[str, tuple[float, float, float]]) -> bytes:
-    """A profile of a printer whose full inks, and their overprints by name ("CM"), have these Lab colours; the rest is
+    """A profile of a printer whose full inks, and their overprints by name ("CM"), have these Lab colors; the rest is
     black."""
     table = bytearray()
     for corner in itertools.product((0, 1), repeat=4):
@@ -40,9 +40,9 @@ def cmyk_profile(inks: dict[str, tuple[float, float, float]]) -> bytes:
     return _profile(b"prtr", b"CMYK", b"Lab ", {b"A2B0": lut})
 
 
-def encoded(colours: np.ndarray, primaries: tuple[tuple[float, ...], ...], gamma: float = 2.2) -> np.ndarray:
-    """The values, 0 to 255, by which a profile's space says what sRGB says by ``colours`` [N, 3], 0 to 255."""
-    c = colours / 255
+def encoded(colors: np.ndarray, primaries: tuple[tuple[float, ...], ...], gamma: float = 2.2) -> np.ndarray:
+    """The values, 0 to 255, by which a profile's space says what sRGB says by ``colors`` [N, 3], 0 to 255."""
+    c = colors / 255
     light = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     other = light @ np.array(SRGB) @ np.linalg.inv(np.array(primaries))
     return (other.clip(0, 1) ** (1 / gamma) * 255).round()

@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 
 from imgops.data import read_picture, write_picture
 from tests.picture_files import readers
-from tests.profiles import ADOBE_RGB, DISPLAY_P3, SRGB, cmyk_profile, encoded, grey_profile, rgb_profile
+from tests.profiles import ADOBE_RGB, DISPLAY_P3, SRGB, cmyk_profile, encoded, gray_profile, rgb_profile
 
 COLOURS = np.array(
     [[200, 80, 60], [60, 160, 90], [128, 128, 128], [30, 60, 200], [240, 230, 60], [90, 70, 110], [0, 0, 0], [255] * 3]
@@ -19,14 +19,14 @@ COLOURS = np.array(
 
 
 def patches(values: np.ndarray) -> Image.Image:
-    """A column for each of eight colours."""
+    """A column for each of eight colors."""
     return Image.fromarray(np.repeat(values[None].astype(np.uint8), 8, 0))
 
 
 @pytest.mark.parametrize("primaries", [DISPLAY_P3, ADOBE_RGB, SRGB], ids=["P3", "Adobe RGB", "gamma 2.2"])
 @pytest.mark.parametrize("name", ["a.png", "a.tiff", "a.webp", "a.jpg", "alpha.png"])
 @readers
-def test_colours_are_those_of_the_profile(read, name, primaries, tmp_path):
+def test_colors_are_those_of_the_profile(read, name, primaries, tmp_path):
     image, profile = patches(encoded(COLOURS, primaries)), rgb_profile(primaries)
     image = image.convert("RGBA") if name == "alpha.png" else image
     options = {"quality": 100, "subsampling": 0} if name == "a.jpg" else {"lossless": True} if name == "a.webp" else {}
@@ -45,16 +45,16 @@ def test_an_srgb_profile_changes_nothing(read, tmp_path):
 
 @pytest.mark.parametrize("deep", [False, True])
 @readers
-def test_grey_by_its_profile(read, deep, tmp_path):
+def test_gray_by_its_profile(read, deep, tmp_path):
     levels = np.array([0, 10, 50, 100, 128, 180, 220, 255])
     image = Image.fromarray(np.repeat(levels[None], 8, 0).astype(np.uint16) * 257) if deep else patches(levels)
-    image.save(tmp_path / "a.png", icc_profile=grey_profile(1.0))
+    image.save(tmp_path / "a.png", icc_profile=gray_profile(1.0))
     light = levels / 255
     expected = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     assert np.abs(read(tmp_path / "a.png")[0, 3].numpy() - expected).max() <= 1 / 255
 
 
-def test_grey_with_a_profile_of_colours(tmp_path):
+def test_gray_with_a_profile_of_colors(tmp_path):
     levels = np.array([0, 10, 50, 100, 128, 180, 220, 255])
     patches(levels).save(tmp_path / "a.png")
     patches(levels).save(tmp_path / "b.png", icc_profile=rgb_profile(DISPLAY_P3, 1.0))
@@ -77,7 +77,7 @@ def test_cmyk_by_its_profile(read, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "profile", [b"junk", rgb_profile(DISPLAY_P3)[:200], grey_profile(1.0), rgb_profile(DISPLAY_P3)[:-40]]
+    "profile", [b"junk", rgb_profile(DISPLAY_P3)[:200], gray_profile(1.0), rgb_profile(DISPLAY_P3)[:-40]]
 )
 @readers
 def test_a_profile_that_cannot_be_used_is_named_and_passed_over(read, profile, tmp_path):

@@ -1,4 +1,4 @@
-"""A picture in the colours of another: plain formulas, grey, constant and one-pixel pictures."""
+"""A picture in the colors of another: plain formulas, gray, constant and one-pixel pictures."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from imgops.data import (
 )
 
 LUMA = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
-#: the rows of BT.601's luma and colour differences B - Y, R - Y
+#: the rows of BT.601's luma and color differences B - Y, R - Y
 YCC = torch.stack([LUMA, torch.eye(3, dtype=torch.float64)[2] - LUMA, torch.eye(3, dtype=torch.float64)[0] - LUMA])
 
 
 def moments(picture):
-    """Mean [3] and covariance [3, 3] of the colours of a picture, by numpy."""
-    colours = picture.double().flatten(1).numpy()
-    return colours.mean(1), np.cov(colours, bias=True)
+    """Mean [3] and covariance [3, 3] of the colors of a picture, by numpy."""
+    colors = picture.double().flatten(1).numpy()
+    return colors.mean(1), np.cov(colors, bias=True)
 
 
 def soft(seed, size=(24, 17)):
-    """A picture of correlated colours well inside [0, 1], float64."""
+    """A picture of correlated colors well inside [0, 1], float64."""
     generator = torch.Generator().manual_seed(seed)
     mix = torch.rand(3, 3, dtype=torch.float64, generator=generator) - 0.3
     noise = torch.randn(3, *size, dtype=torch.float64, generator=generator)
@@ -39,7 +39,7 @@ def soft(seed, size=(24, 17)):
 
 
 def test_luma_of_one_and_chroma_of_the_other():
-    """Where no colour leaves the gamut: Y of the result, B - Y and R - Y of the content."""
+    """Where no color leaves the gamut: Y of the result, B - Y and R - Y of the content."""
     result, content = soft(0), soft(1)
     y = torch.einsum("ij,jhw->ihw", YCC, keep_luma(result, content))
     torch.testing.assert_close(y[0], torch.einsum("j,jhw->hw", LUMA, result))
@@ -58,7 +58,7 @@ def test_what_would_leave_the_gamut_keeps_luma_and_hue():
     torch.testing.assert_close(y[1:], factor * wanted[1:])
     assert factor.min() >= 0
     assert factor.max() <= 1 + 1e-12
-    # and 1 wherever the sum is a colour as it is
+    # and 1 wherever the sum is a color as it is
     plain = content + torch.einsum("j,jhw->hw", LUMA, result - content)
     inside = ((plain >= 0) & (plain <= 1)).all(0)
     assert inside.any()
@@ -74,7 +74,7 @@ def test_covariance_and_mean_are_those_of_the_target():
 
 
 def test_the_map_is_made_of_symmetric_roots():
-    """By scipy's matrix square root, on colours that whitening does not leave alone."""
+    """By scipy's matrix square root, on colors that whitening does not leave alone."""
     scipy = pytest.importorskip("scipy.linalg")
     picture, target = soft(2), soft(3)
     (mean, covariance), (to_mean, to_covariance) = moments(picture), moments(target)
@@ -84,7 +84,7 @@ def test_the_map_is_made_of_symmetric_roots():
 
 
 def test_real_pictures_match():
-    """8-bit photographs, where some colours are clipped: mean and deviations are the target's within 0.03."""
+    """8-bit photographs, where some colors are clipped: mean and deviations are the target's within 0.03."""
     picture, target = (resize_picture(read_picture(f"samples:{n}").pixels, 96) for n in ("chelsea", "coffee"))
     for match in (match_covariance, match_histogram):
         ours, theirs = match(picture, target), target
@@ -102,17 +102,17 @@ def test_histograms():
     assert torch.equal(matched.flatten(1).argsort(1), picture.flatten(1).argsort(1))
 
 
-GREY = torch.rand(1, 6, 7).expand(3, -1, -1)
+GRAY = torch.rand(1, 6, 7).expand(3, -1, -1)
 FLAT, PIXEL = torch.full((3, 6, 7), 0.3), torch.tensor([0.2, 0.9, 0.4])[:, None, None]
 BLACK, WHITE = torch.zeros(3, 6, 7), torch.ones(3, 6, 7)
-ODD = {"grey": GREY, "flat": FLAT, "pixel": PIXEL, "black": BLACK, "white": WHITE}
+ODD = {"gray": GRAY, "flat": FLAT, "pixel": PIXEL, "black": BLACK, "white": WHITE}
 
 
 @pytest.mark.parametrize("method", KEEP_COLORS)
-@pytest.mark.parametrize("ours", [*ODD, "colours"])
-@pytest.mark.parametrize("theirs", [*ODD, "colours"])
-def test_pictures_without_colours_or_size(method, ours, theirs):
-    pictures = {**ODD, "colours": torch.rand(3, 6, 7)}
+@pytest.mark.parametrize("ours", [*ODD, "colors"])
+@pytest.mark.parametrize("theirs", [*ODD, "colors"])
+def test_pictures_without_colors_or_size(method, ours, theirs):
+    pictures = {**ODD, "colors": torch.rand(3, 6, 7)}
     picture, target = pictures[ours], pictures[theirs]
     if method == "luma" and picture.shape != target.shape:
         with pytest.raises(ValueError, match=r"keep_luma: result is \(.*\), content \("):
@@ -124,18 +124,18 @@ def test_pictures_without_colours_or_size(method, ours, theirs):
     assert kept.min() >= 0
     assert kept.max() <= 1
     if theirs in ("flat", "pixel", "black", "white") and method != "luma":
-        # a target of one colour gives that colour
+        # a target of one color gives that color
         torch.testing.assert_close(kept, target[:, :1, :1].expand_as(kept))
-    if theirs == "grey" and method != "histogram":
+    if theirs == "gray" and method != "histogram":
         torch.testing.assert_close(kept, kept[:1].expand_as(kept))
 
 
-def test_a_grey_picture_takes_no_colour_from_rounding():
+def test_a_gray_picture_takes_no_color_from_rounding():
     """Rounding to 8 bits per channel becomes no colored noise: 0.31 of the target, 0.85 without the floor."""
-    grey = torch.rand(1, 32, 32, dtype=torch.float64).expand(3, -1, -1)
-    noisy = grey + (torch.rand(3, 32, 32, dtype=torch.float64) - 0.5) / 255
+    gray = torch.rand(1, 32, 32, dtype=torch.float64).expand(3, -1, -1)
+    noisy = gray + (torch.rand(3, 32, 32, dtype=torch.float64) - 0.5) / 255
     target = soft(1)
-    difference = match_covariance(noisy, target) - match_covariance(grey, target)
+    difference = match_covariance(noisy, target) - match_covariance(gray, target)
     assert difference.std() < 0.4 * target.std()
 
 

@@ -15,11 +15,11 @@ from imgops.data.datasets.crops import RandomCrops
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two pictures, one in a subfolder, the other grey; and files that are none."""
+    """Two pictures, one in a subfolder, the other gray; and files that are none."""
     y, x = np.mgrid[:90, :140].astype(np.float32)
     ramp = torch.from_numpy(np.stack([x / 139, y / 89, 0 * x]))
     write_picture(tmp_path / "a" / "ramp.png", ramp)
-    Image.new("L", (70, 64), 200).save(tmp_path / "grey.jpg")
+    Image.new("L", (70, 64), 200).save(tmp_path / "gray.jpg")
     (tmp_path / "notes.txt").write_text("not a picture")
     (tmp_path / ".hidden.png").write_text("")
     return tmp_path

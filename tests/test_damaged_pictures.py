@@ -27,10 +27,10 @@ def written() -> dict[str, bytes]:
     """A small file of every format that Pillow writes and reads here."""
     Image.init()
     y, x = np.mgrid[:24, :32]
-    colour = Image.fromarray(np.stack([x * 8, y * 9, (x * y) % 256], -1).astype(np.uint8))
+    color = Image.fromarray(np.stack([x * 8, y * 9, (x * y) % 256], -1).astype(np.uint8))
     files = {}
     for format in sorted(set(Image.SAVE) & set(Image.OPEN)):
-        for image in (colour, colour.convert("P"), colour.convert("L"), colour.convert("F"), colour.convert("1")):
+        for image in (color, color.convert("P"), color.convert("L"), color.convert("F"), color.convert("1")):
             buffer = io.BytesIO()
             try:
                 image.save(buffer, format)
@@ -38,7 +38,7 @@ def written() -> dict[str, bytes]:
                 continue
             files[format] = buffer.getvalue()
             break
-    files |= {name: encode(colour) for name, encode in VARIANTS.items()}
+    files |= {name: encode(color) for name, encode in VARIANTS.items()}
     return {name: content for name, content in files.items() if name not in ("EPS", "WMF")}
 
 

@@ -18,7 +18,7 @@ from imgops.data import SAMPLE_SETS, DataError, EndlessSampler, ImageFolder, ope
 
 
 def halves(left: tuple[int, ...], right: tuple[int, ...], mode: str = "RGB", size: int = 16) -> Image.Image:
-    """A picture with one colour on the left and one on the right."""
+    """A picture with one color on the left and one on the right."""
     image = Image.new(mode, (size, size), right)
     image.paste(left, (0, 0, size // 2, size))
     return image
@@ -92,7 +92,7 @@ def test_modes(tmp_path, mode, pixel, seen, channels):
     assert (only(tmp_path, channels) == seen).all()
 
 
-def test_centre_crop_and_resize(tmp_path):
+def test_center_crop_and_resize(tmp_path):
     image = Image.new("RGB", (48, 16), RED)
     image.paste(BLUE, (16, 0, 32, 16))
     image.save(tmp_path / "a.png")
@@ -237,7 +237,7 @@ def test_sample_sets(name):
 
 
 def test_sample_sets_at_any_size():
-    # larger than the picture itself, grey and with alpha
+    # larger than the picture itself, gray and with alpha
     assert open_dataset("samples:textures", 1024, 1)[0][0].shape == (1, 1024, 1024)
     assert open_dataset("samples:textures", 8, 4)[3][0].shape == (4, 8, 8)
 

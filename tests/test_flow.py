@@ -16,7 +16,7 @@ MARGIN = 8
 
 
 def turned(picture, degrees):
-    """(the picture turned clockwise about its centre, the flow from the new to the old by the formula)."""
+    """(the picture turned clockwise about its center, the flow from the new to the old by the formula)."""
     height, width = picture.shape[1:]
     y = (torch.arange(height) - (height - 1) / 2)[:, None]
     x = torch.arange(width) - (width - 1) / 2

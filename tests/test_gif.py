@@ -27,7 +27,7 @@ def test_gif_there_and_back(tmp_path):
     for old, new in zip(frames, back, strict=True):
         assert new.dtype == torch.float32
         assert new.shape == old.shape
-        # 256 colours: about as far as a palette of them is from a photograph
+        # 256 colors: about as far as a palette of them is from a photograph
         assert difference(old, new) < 4
     # two frames are further apart than that, so the order is right
     assert difference(frames[0], frames[1]) > 6
@@ -35,8 +35,8 @@ def test_gif_there_and_back(tmp_path):
         assert image.info["loop"] == 0
 
 
-def test_colours_of_a_gif_are_kept_where_there_are_few(tmp_path):
-    """Each frame has a palette of its own: 200 colours in each of 3, all kept to rounding."""
+def test_colors_of_a_gif_are_kept_where_there_are_few(tmp_path):
+    """Each frame has a palette of its own: 200 colors in each of 3, all kept to rounding."""
     generator = torch.Generator().manual_seed(0)
     palettes = torch.randint(0, 256, (3, 3, 200), generator=generator) / 255
     frames = [palette[:, torch.randint(0, 200, (20, 30), generator=generator)] for palette in palettes]
@@ -70,9 +70,9 @@ def test_times_of_a_gif(fps, count, times, tmp_path):
 def test_frames_of_a_gif_are_laid_over_those_before(tmp_path):
     """Sprites on transparency: one kind stays, the other is taken away before the next; against sums by hand."""
     sprites = []
-    for i, colour in enumerate(((255, 0, 0), (0, 255, 0), (0, 0, 255))):
+    for i, color in enumerate(((255, 0, 0), (0, 255, 0), (0, 0, 255))):
         sprite = np.zeros((12, 20, 4), np.uint8)
-        sprite[3 + i : 9 + i, 4 * i : 4 * i + 8] = (*colour, 255)
+        sprite[3 + i : 9 + i, 4 * i : 4 * i + 8] = (*color, 255)
         sprites.append(sprite)
     for disposal, name in ((1, "stay.gif"), (2, "go.gif")):
         first, *rest = map(Image.fromarray, sprites)
@@ -85,7 +85,7 @@ def test_frames_of_a_gif_are_laid_over_those_before(tmp_path):
         assert probe_video(tmp_path / name) == VideoInfo(20, 12, Fraction(3000, 400), 3, False, Fraction(1, 20))
 
 
-def test_still_and_grey_gifs(tmp_path):
+def test_still_and_gray_gifs(tmp_path):
     Image.fromarray(np.full((5, 7), 51, np.uint8)).save(tmp_path / "still.gif")
     (frame,) = read_frames(tmp_path / "still.gif")
     torch.testing.assert_close(frame, torch.full((3, 5, 7), 0.2))

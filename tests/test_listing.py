@@ -17,9 +17,9 @@ from imgops.data.datasets.crops import RandomCrops
 from tests.test_cli import imgops
 
 
-def png(colour: int = 0) -> bytes:
+def png(color: int = 0) -> bytes:
     buffer = io.BytesIO()
-    Image.new("L", (8, 8), colour).save(buffer, "PNG")
+    Image.new("L", (8, 8), color).save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -43,7 +43,7 @@ def test_movies_there_and_back(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", MOVIES)
-def test_colours_of_movies(name, tmp_path):
+def test_colors_of_movies(name, tmp_path):
     """Saturated fields come back as they were: both ways take the same matrix and range."""
     av = pytest.importorskip("av")
     fields = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [0, 0, 0], [0.8, 0.6, 0.4]])

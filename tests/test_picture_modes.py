@@ -18,16 +18,16 @@ RAMP = np.linspace(0, 255, 64).round().reshape(8, 8)
 
 
 def in_mode(mode: str) -> Image.Image:
-    """The grey ramp in a mode that some file is opened in."""
-    grey = Image.fromarray(RAMP.astype(np.uint8))
+    """The gray ramp in a mode that some file is opened in."""
+    gray = Image.fromarray(RAMP.astype(np.uint8))
     first = {"La": "LA", "RGBa": "RGBA", "PA": "P", "LAB": "RGB", "YCbCr": "RGB", "CMYK": "RGB", "HSV": "RGB"}
-    # a palette of greys
-    return grey.convert(first[mode]).convert(mode) if mode in first else grey.convert(mode)
+    # a palette of grays
+    return gray.convert(first[mode]).convert(mode) if mode in first else gray.convert(mode)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "I", "I;16"])
 @readers
-def test_a_grey_ramp_in_every_mode_that_tiff_has(read, mode, tmp_path):
+def test_a_gray_ramp_in_every_mode_that_tiff_has(read, mode, tmp_path):
     levels = {"I": RAMP.astype(np.int32), "I;16": (RAMP * 257).astype(np.uint16)}
     image = Image.fromarray(levels[mode]) if mode in levels else in_mode(mode)
     image.save(tmp_path / "a.tiff")
@@ -84,7 +84,7 @@ def test_a_transparent_level_of_16_bits_is_an_alpha(tmp_path):
     assert ImageFolder(tmp_path, 8, 4)[0][0][3].float().mean() == pytest.approx(127, abs=2)
 
 
-def test_a_palette_with_an_alpha_for_each_colour(tmp_path):
+def test_a_palette_with_an_alpha_for_each_color(tmp_path):
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 200, 100, 50])
     image.putdata([0, 1])

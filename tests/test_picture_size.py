@@ -17,7 +17,7 @@ from tests.picture_files import corner, readers
 
 
 def flat(path: Path, size: tuple[int, int]) -> None:
-    """A PNG of one level of grey, written without its pixels in memory."""
+    """A PNG of one level of gray, written without its pixels in memory."""
     rows, pressed = zlib.compressobj(1), b""
     for _ in range(size[1]):
         pressed += rows.compress(b"\0" + bytes(size[0]))

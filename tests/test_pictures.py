@@ -54,8 +54,8 @@ def test_kinds_of_pictures(tmp_path):
     Image.fromarray(levels).save(tmp_path / "16.png")
     picture = read_picture(tmp_path / "16.png").pixels
     torch.testing.assert_close(picture, torch.from_numpy(levels.astype(np.float32) / 65535).expand(3, 6, 8))
-    Image.fromarray((levels // 256).astype(np.uint8)).save(tmp_path / "grey.png")
-    assert read_picture(tmp_path / "grey.png").pixels.shape == (3, 6, 8)
+    Image.fromarray((levels // 256).astype(np.uint8)).save(tmp_path / "gray.png")
+    assert read_picture(tmp_path / "gray.png").pixels.shape == (3, 6, 8)
     rgb = Image.fromarray((X * 255).byte().permute(1, 2, 0).numpy())
     rgb.convert("P").save(tmp_path / "palette.gif")
     assert read_picture(tmp_path / "palette.gif").pixels.shape == X.shape

@@ -49,7 +49,7 @@ def durations(path):
 
 
 def write_uneven(path, codec="libx264", ticks=90000, sound=None):
-    """A clip of a variable frame rate, made by PyAV alone, of grey frames; with a tone in the time of its third."""
+    """A clip of a variable frame rate, made by PyAV alone, of gray frames; with a tone in the time of its third."""
     import av
 
     with av.open(str(path), "w") as container:

@@ -19,7 +19,7 @@ from .._device import choose_device
 from .._interrupts import interruptible
 from .._memory import OutOfMemory
 from ..data.pictures import Picture, fill_hidden, resize_picture, write_picture
-from ..data.pictures.colors import is_grey
+from ..data.pictures.colors import is_gray
 from ..data.pictures.formats import picture_suffixes
 from ..data.video import is_video, probe_video
 from ..style.objective import resized
@@ -145,7 +145,7 @@ class _Work:
                 if error.picture is None:
                     raise
                 result, failure = error.picture, error
-            if self.settings.keep_colors is not None and is_grey(result):
+            if self.settings.keep_colors is not None and is_gray(result):
                 result = result[:1]
             reporter.finish(result)
         alpha = None if alpha is None else resize_picture(alpha, max(result.shape[1:]))

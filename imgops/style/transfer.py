@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .._memory import OutOfMemory, naming_remedy
 from ..data.pictures import resize_picture, resized_shape
-from ..data.pictures.colors import is_grey, keep_colors, keep_luma
+from ..data.pictures.colors import is_gray, keep_colors, keep_luma
 from ..data.pictures.formats import picture_suffixes
 from ..data.pictures.samples import PREFIX
 from ..models.encoders.weights import load_encoder
@@ -238,7 +238,7 @@ class Transfer:
         if kept == "luma" or self.settings.method == "fast":
             result = keep_colors(result, small, kept, shown, shown)
         # statistics of a network let some colour into grey
-        return keep_luma(result, small) if is_grey(small) else result
+        return keep_luma(result, small) if is_gray(small) else result
 
     def _adain(
         self,

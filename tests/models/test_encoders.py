@@ -44,7 +44,7 @@ GOOGLENET = ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "bra
 
 
 def norm_keys(convolutions):
-    """Keys of convolutions with batch normalisation, in torchvision's order."""
+    """Keys of convolutions with batch normalization, in torchvision's order."""
     parts = (
         "conv.weight",
         *(f"bn.{p}" for p in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")),
@@ -81,7 +81,7 @@ def randomize(network):
 
 
 def values(network):
-    """Tensors of a network in order, without those of its colours."""
+    """Tensors of a network in order, without those of its colors."""
     return [v for k, v in network.state_dict().items() if not k.startswith("input.")]
 
 
@@ -146,11 +146,11 @@ def test_every_layout_gives_the_same_outputs(vgg19, tmp_path):
     }
     for name, path in files.items():
         torch.testing.assert_close(load_encoder(path)(X), vgg19(X), msg=name)
-    # AdaIN's has a convolution for the colours, reflection padding and pools that keep the last row
-    colours = Colors("imagenet")
-    adain = {"0.weight": colours.weight, "0.bias": colours.bias} | vgg_state(vgg19, ADAIN, "")
-    path = saved(adain, tmp_path / "vgg_normalised.pth")
-    torch.testing.assert_close(load_encoder(path)(X), plain(colours(X)))
+    # AdaIN's has a convolution for the colors, reflection padding and pools that keep the last row
+    colors = Colors("imagenet")
+    adain = {"0.weight": colors.weight, "0.bias": colors.bias} | vgg_state(vgg19, ADAIN, "")
+    path = saved(adain, tmp_path / "vgg_normalized.pth")
+    torch.testing.assert_close(load_encoder(path)(X), plain(colors(X)))
     torch.testing.assert_close(load_encoder(files["ours"], padding_mode="reflect").pool1.ceil_mode, False)
     vgg16 = randomize(VGG(16))
     path = saved(vgg_state(vgg16, VGG16), tmp_path / "vgg16.pth")
@@ -281,7 +281,7 @@ def test_keys_that_do_not_fit_are_named(vgg19, change, message, tmp_path):
         load_encoder(saved(state, tmp_path / "vgg19.pth"))
 
 
-def test_pools_and_colours():
+def test_pools_and_colors():
     x = torch.rand(1, 2, 4, 4)
     blocks = x.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
     torch.testing.assert_close(Pool("max")(x), blocks.amax(4))
@@ -445,7 +445,7 @@ def test_frames_are_left_out_where_they_are_not_wanted(small, tmp_path):
     assert load_encoder(path, frame=False).conv1_1.padding_mode == "replicate"
     assert load_encoder(path, frame=False, padding_mode="zeros").conv1_1.padding_mode == "zeros"
     assert load_encoder("default").conv1_1.padding_mode == "replicate"
-    colours = Colors("imagenet")
+    colors = Colors("imagenet")
     plain = VGG(19, widths=(8, 16, 32, 64, 64))
-    adain = {"0.weight": colours.weight, "0.bias": colours.bias} | vgg_state(plain, ADAIN, "")
+    adain = {"0.weight": colors.weight, "0.bias": colors.bias} | vgg_state(plain, ADAIN, "")
     assert load_encoder(saved(adain, tmp_path / "a.pth"), frame=False).conv1_1.padding_mode == "reflect"

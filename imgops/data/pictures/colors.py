@@ -47,10 +47,10 @@ def keep_colors(
     return match(picture, content, weights, content_weights)
 
 
-def is_grey(picture: Tensor) -> bool:
+def is_gray(picture: Tensor) -> bool:
     """Whether a picture [3, H, W] in [0, 1] has no color that 8 bits would show.
 
-    >>> is_grey(torch.rand(1, 4, 5).expand(3, -1, -1))
+    >>> is_gray(torch.rand(1, 4, 5).expand(3, -1, -1))
     True
     """
     return bool((picture.amax(0) - picture.amin(0) < 0.5 / 255).all())
