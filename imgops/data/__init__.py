@@ -1,5 +1,5 @@
-"""Pictures: single ones, the frames of a video, and data sets from a folder, a zip, or a ``samples:`` set that needs no
-download; and what relates two pictures: colors and optical flow."""
+"""Single pictures, videos, and datasets from a folder, a zip, or a ``samples:`` set that needs no download; giving a
+picture the colors of another, and the optical flow between two."""
 
 from __future__ import annotations
 

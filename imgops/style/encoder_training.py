@@ -129,7 +129,7 @@ def _recolored(x: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def trainable(network: VGG) -> nn.Sequential:
-    """The network with batch normalisation after every convolution."""
+    """The network with batch normalization after every convolution."""
     layers: list[tuple[str, nn.Module]] = []
     for name, layer in network.named_children():
         layers.append((name, layer))
@@ -198,8 +198,8 @@ def random_network(train_on: list[Source], rng: np.random.Generator) -> VGG:
 
 @torch.no_grad()
 def retrieval_accuracy(network: nn.Module, test: list[Source], layer: str, views: int = 6) -> float:
-    """How often the crop whose Gram matrix is nearest to a crop's is of the same source: random crops of sources that
-    were not trained on, ``views`` of each; distances are of the matrices' directions."""
+    """The share of random crops, ``views`` of each source of ``test``, whose nearest other crop is of the same source;
+    crops are compared by the directions of their Gram matrices."""
     rng = np.random.default_rng(1)
     features = Features(network, [layer])
     grams = torch.cat([gram_matrix(features(crops(s, views, rng, strong=False))[layer]).flatten(1) for s in test])

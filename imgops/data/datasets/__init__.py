@@ -1,4 +1,4 @@
-"""Data sets: pictures of one size with their classes, and random crops of pictures of any size."""
+"""Datasets: pictures of one size with their classes, and random crops of pictures of any size."""
 
 from .base import ImageDataset
 from .crops import RandomCrops

@@ -56,7 +56,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         raise NotImplementedError
 
     def describe(self) -> str:
-        """Describe the data set in one line: the number of pictures, their classes, and what was left out.
+        """Describe the dataset in one line: the number of pictures, their classes, and what was left out.
 
         >>> open_dataset("samples:textures", 8, mirror=True).describe()
         'samples:textures: 32,768 pictures, each mirrored as well; classes: brick, gravel, retina, wood'

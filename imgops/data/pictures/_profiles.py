@@ -14,7 +14,7 @@ from PIL import Image
 _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 #: a profile that changes no color by more than this, of 255, counts as sRGB: the difference is rounding
 _SAME = 2
-#: number of profiles whose transform is cached; a data set has few
+#: number of profiles whose transform is cached; a dataset has few
 _KEPT = 32
 
 Transform = Callable[[Image.Image], Image.Image]

@@ -81,7 +81,7 @@ def keep_luma(result: Tensor, content: Tensor) -> Tensor:
     given = content.to(result.device).double()
     luma = torch.einsum("c,chw->hw", weights, result.double()).clamp(0, 1)
     chroma = given - torch.einsum("c,chw->hw", weights, given)
-    # the largest factor on the chroma that stays in [0, 1], above and below the luma; for gray any does
+    # the largest factor on the chroma that keeps all channels in [0, 1], those above the luma and those below
     tiny = torch.finfo(torch.float64).tiny
     room = torch.minimum((1 - luma) / chroma.amax(0).clamp_min(tiny), luma / (-chroma.amin(0)).clamp_min(tiny))
     return (luma + chroma * room.clamp_max(1)).clamp(0, 1).to(result.dtype)

@@ -7,7 +7,7 @@ from torch import nn
 from ...nn._checks import check_choice
 from ._layers import PADDING_MODES, Branches, Colors, ConvNorm, PaddingMode, Pool
 
-#: input channels; 1x1; 3x3 and what reduces before it; 5x5 and what reduces before it; after the pool
+#: channels of each block: its input; 1x1; the reduction before 3x3, 3x3; the reduction before 5x5, 5x5; after the pool
 _BLOCKS = {
     "3a": (192, 64, 96, 128, 16, 32, 32),
     "3b": (256, 128, 128, 192, 32, 96, 64),

@@ -190,7 +190,7 @@ def _spans(height: int, width: int, side: int | None, fields: Sequence[Field]) -
 
 def bytes_per_pixel(network: nn.Module, layers: Sequence[str]) -> float:
     """Bytes per pixel that the gradient of a picture takes: the outputs that the layers up to the deepest of ``layers``
-    keep for their backward, measured on a small picture, and twice the largest of them, for the pass that runs."""
+    keep for their backward, measured on a small picture, and twice the largest of them, for the layer that runs."""
     features = Features(network, layers)
     parameter = next(network.parameters(), torch.empty(0))
     side = 128
@@ -199,7 +199,7 @@ def bytes_per_pixel(network: nn.Module, layers: Sequence[str]) -> float:
     def keep(x: Tensor) -> Tensor:
         storage = x.untyped_storage()
         sizes[storage.data_ptr()] = storage.nbytes()
-        # detached, as a node that keeps its own output would keep itself alive for ever
+        # detached, as a node that keeps its own output would keep itself alive forever
         return x.detach()
 
     own = {tensor.untyped_storage().data_ptr() for tensor in network.state_dict().values()}

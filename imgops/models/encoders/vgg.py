@@ -9,7 +9,7 @@ from torch import nn
 from ...nn._checks import check_choice, check_size
 from ._layers import PADDING_MODES, Colors, PaddingMode, Pool
 
-#: convolutions in each block, by the depth in the paper's names
+#: convolutions in each block, by the number in the network's name
 DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 

@@ -1,4 +1,4 @@
-"""From an encoder's features back to a picture (Huang and Belongie 2017)."""
+"""AdaIN's decoder, which turns an encoder's features back into a picture (Huang and Belongie 2017)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class AdaINDecoder(nn.Sequential):
                 f"{name}: two widths at least, and the convolutions of the blocks before the last, are needed; got "
                 f"depth {depth} and widths {tuple(widths)}"
             )
-        #: the encoder's layer whose features are decoded, and the distance of its values in pixels of the picture
+        #: the encoder's layer whose features are decoded, and the spacing of its values in pixels of the picture
         self.layer, self.stride = f"relu{deepest}_1", 2 ** (deepest - 1)
         self._add(f"{deepest}_1", self.widths[-1], self.widths[-2])
         for block in range(deepest - 1, 0, -1):

@@ -90,7 +90,7 @@ class ReflectedConv(nn.Module):
 
 
 class Residual(nn.Module):
-    """x plus two convolutions of it, with nothing after the sum (Gross and Wilber 2016).
+    """x plus two convolutions of it, with no ReLU after the sum (Gross and Wilber 2016).
 
     Shapes: x [N, channels, H, W], at least 2 x 2 pixels -> the same.
     """
