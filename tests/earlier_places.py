@@ -2,6 +2,10 @@
 
 #: for each earlier place, the modules that have the names
 MOVED = {
+    "imgops.data.colours": ["imgops.data.pictures.colors"],
+    "imgops.data.crops": ["imgops.data.datasets.crops"],
+    "imgops.data.samples": ["imgops.data.datasets.sample_set", "imgops.data.pictures.samples"],
+    "imgops.data.textures": ["imgops.data.datasets.textures"],
     "imgops.models.adain_decoder": ["imgops.models.style.adain_decoder"],
     "imgops.models.googlenet": ["imgops.models.encoders.googlenet"],
     "imgops.models.inception_v3": ["imgops.models.encoders.inception_v3"],

@@ -21,6 +21,8 @@ from .pictures import read_picture as read_picture
 from .pictures import read_settings as read_settings
 from .pictures import resize_picture as resize_picture
 from .pictures import write_picture as write_picture
+from .pictures.colors import KEEP_COLOURS as KEEP_COLOURS
+from .pictures.colors import keep_colours as keep_colours
 from .video import Frame as Frame
 from .video import VideoInfo as VideoInfo
 from .video import VideoWriter as VideoWriter
@@ -68,7 +70,3 @@ __all__ = [
     "warp",
     "write_picture",
 ]
-
-# former names
-KEEP_COLOURS = KEEP_COLORS
-keep_colours = keep_colors

@@ -196,3 +196,8 @@ def _check(function: str, name: str, picture: Tensor) -> None:
         raise ValueError(
             f"{function}: {name} must be a floating-point [3, H, W]; got {tuple(picture.shape)} of {picture.dtype}"
         )
+
+
+# former names
+KEEP_COLOURS = KEEP_COLORS
+keep_colours = keep_colors

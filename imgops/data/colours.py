@@ -1,0 +1,3 @@
+"""The earlier place of these names."""
+
+from .pictures.colors import *  # noqa: F403
