@@ -18,6 +18,7 @@ from typing import Any
 import typer.main
 
 from imgops.cli import app
+from tests.earlier_places import MOVED
 
 RECORD = Path(__file__).with_name("public_surface.txt")
 #: packages whose ``__all__`` is public, and the one whose modules are, with what is defined in them
@@ -44,10 +45,10 @@ def _public_modules(package: str) -> Iterator[ModuleType]:
 
 
 def _public_names(module: ModuleType) -> list[str]:
-    """What is defined in a module; where nothing is, what it passes on."""
-    homes = {name: str(getattr(value, "__module__", "")) for name, value in vars(module).items() if name[0] != "_"}
-    own = [name for name, home in homes.items() if home == module.__name__]
-    return own or [name for name, home in homes.items() if home.startswith(MODULES)]
+    """What is defined in a module, or in those that an earlier place passes names on from; and what it exports."""
+    homes = MOVED.get(module.__name__, [module.__name__])
+    defined = [name for name, value in vars(module).items() if getattr(value, "__module__", None) in homes]
+    return [name for name in (*defined, *getattr(module, "__all__", ())) if not name.startswith("_")]
 
 
 def _described(name: str, value: Any) -> Iterator[str]:
