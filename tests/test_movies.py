@@ -37,8 +37,8 @@ def test_movies_there_and_back(name, tmp_path):
         even = torch.cat([old, old[:, -1:]], 1)
         even = torch.cat([even, even[..., -1:]], 2)
         assert difference(even, new) < 6
-        # and no bias
-        assert ((even - new).mean((1, 2)).abs() * 255).max() < 1
+        # and no bias: a wrong range would shift a mean by 10 and more, the encoder by about 1, not the same every time
+        assert ((even - new).mean((1, 2)).abs() * 255).max() < 2
     assert difference(frames[0], frames[1]) > 6
 
 
