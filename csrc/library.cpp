@@ -27,20 +27,21 @@ STABLE_TORCH_LIBRARY(imgops, m) {
       "Tensor? scale, Tensor? noise, str act, float alpha, float gain, float clamp, bool keep) -> (Tensor, Tensor)");
   // gradient of a 3 x 3 convolution of stride 1 or 2 for its weight: dy [N, O, H', W'], x [N, I, H, W] -> [O, I, 3, 3]
   m.def("conv2d_weight_gradient(Tensor dy, Tensor x, int stride, SymInt[] padding) -> Tensor");
-  // (D(clamp(gain * lrelu(U(x + b)))), codes if keep): U up-samples with fu, times up^2, D down-samples with fd; padding
-  // (x0, x1, y0, y1) on the up-sampled image of [Ha, Wa] pixels; codes, uint8 [N, C, ceil(Ha / 4), Wa], hold bit
-  // 2 * (y % 4) of byte y / 4 where the pixel of row y was not positive, the bit after where it was clamped; clamp < 0:
-  // none
+  // (D(clamp(gain * lrelu(U(x + b)))), sign_mask if keep): U up-samples with fu, times up^2, D down-samples with fd;
+  // padding (x0, x1, y0, y1) is on the up-sampled image of [Ha, Wa] pixels; sign_mask, uint8 [N, C, ceil(Ha / 4), Wa],
+  // has bit 2 * (y % 4) of byte y / 4 set where the pixel of row y was not positive, the bit above it where it was
+  // clamped; clamp < 0: no clamp
   m.def(
       "filtered_lrelu(Tensor x, Tensor? fu, Tensor? fd, Tensor? b, int up, int down, SymInt[] padding, float gain, "
       "float slope, float clamp, bool flip_filter, bool keep) -> (Tensor, Tensor)");
-  // D(s * U(x)), s = gain, gain * slope or 0 by the codes; padding_up on the up-sampled image, padding_down on what
+  // D(s * U(x)), s = gain, gain * slope or 0 by the sign mask; padding_up on the up-sampled image, padding_down on what
   // was multiplied; gain_up and gain_down are part of the filters
   m.def(
-      "filtered_lrelu_slopes(Tensor x, Tensor codes, Tensor? fu, Tensor? fd, int up, int down, SymInt[] padding_up, "
+      "filtered_lrelu_slopes(Tensor x, Tensor sign_mask, Tensor? fu, Tensor? fd, int up, int down, SymInt[] "
+      "padding_up, "
       "SymInt[] padding_down, bool flip_filter, float gain_up, float gain_down, float gain, float slope) -> Tensor");
   // sum of squares over the last two of four dimensions
-  m.def("weight_energy(Tensor weight) -> Tensor");
+  m.def("squared_norm(Tensor weight) -> Tensor");
   // (mean, sqrt(variance + eps)) of each plane, [N, C] in the accumulation dtype
   m.def("mean_std(Tensor x, float eps, bool unbiased) -> (Tensor, Tensor)");
   // scale * (x - mean) / sqrt(variance + eps) + bias; scale and bias [N, C]
@@ -73,7 +74,7 @@ STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
   m.impl("filtered_lrelu_slopes", IMGOPS_BOX(&imgops::filtered_lrelu_slopes_cpu));
   m.impl("fused_conv2d", IMGOPS_BOX(&imgops::fused_conv2d_cpu));
   m.impl("conv2d_weight_gradient", IMGOPS_BOX(&imgops::conv2d_weight_gradient_cpu));
-  m.impl("weight_energy", IMGOPS_BOX(&imgops::weight_energy_cpu));
+  m.impl("squared_norm", IMGOPS_BOX(&imgops::squared_norm_cpu));
   m.impl("mean_std", IMGOPS_BOX(&imgops::mean_std_cpu));
   m.impl("adaptive_instance_norm", IMGOPS_BOX(&imgops::adaptive_instance_norm_cpu));
   m.impl("adaptive_instance_norm_backward", IMGOPS_BOX(&imgops::adaptive_instance_norm_backward_cpu));

@@ -23,7 +23,7 @@ from .bias_act import activate, bias_act
 from .upfirdn2d import upfirdn2d
 from .upfirdn2d_kernels import rank_one_kernel, tap
 
-#: rows of the up-sampled image whose two-bit codes (the sign mask) share a byte
+#: rows of the up-sampled image that share a byte of the sign mask, two bits each
 PACKED = 4
 #: sides that a tile of the up-sampled image may have
 SIDES = (32, 64)
@@ -58,7 +58,7 @@ def filtered_lrelu_kernel(
     p_dy,
     p_d_rank_one,
     p_b,  # [C], or None
-    p_codes,  # [N, C, cdiv(high_h, 4), high_w], or None; written by the activation, else read
+    p_sign_mask,  # [N, C, cdiv(high_h, 4), high_w], or None; written by the activation, else read
     p_y,
     planes,
     channels,
@@ -72,10 +72,10 @@ def filtered_lrelu_kernel(
     x_c,
     x_h,
     x_w,
-    codes_n,
-    codes_c,
-    codes_h,
-    codes_w,
+    mask_n,
+    mask_c,
+    mask_h,
+    mask_w,
     y_n,
     y_c,
     y_h,
@@ -158,34 +158,34 @@ def filtered_lrelu_kernel(
         z = tl.dot(b_uy, t, z, input_precision="ieee", out_dtype=ACC_DTYPE)
 
     m_high = ((high_y >= 0) & (high_y < high_h))[:, None] & ((high_x >= 0) & (high_x < high_w))[None, :]
-    p_plane = p_codes
-    if p_codes is not None:
-        p_plane = p_codes + sample * codes_n + channel.to(tl.int64) * codes_c
+    p_plane = p_sign_mask
+    if p_sign_mask is not None:
+        p_plane = p_sign_mask + sample * mask_n + channel.to(tl.int64) * mask_c
     if ACTIVATES:
         a = activate(z, "lrelu", SLOPE, GAIN, -1.0)
-        if p_codes is not None:
-            code = tl.where(z > 0, 0, 1)
+        if p_sign_mask is not None:
+            bits = tl.where(z > 0, 0, 1)
             if CLAMP >= 0:
                 # a NaN has no slope either
-                code = code | tl.where(tl.abs(a) < tl.full((), CLAMP, ACC_DTYPE), 0, 2)
-            code = tl.where(m_high, code, 0)
+                bits = bits | tl.where(tl.abs(a) < tl.full((), CLAMP, ACC_DTYPE), 0, 2)
+            bits = tl.where(m_high, bits, 0)
             shift = 2 * tl.arange(0, 4)[None, :, None]
-            packed = tl.sum(tl.reshape(code, (HY // 4, 4, HX)) << shift, 1)  # [HY / 4, HX]
-            # a tile writes the codes up to where the next tile begins; tiles at the edge write the rest
+            packed = tl.sum(tl.reshape(bits, (HY // 4, 4, HX)) << shift, 1)  # [HY / 4, HX]
+            # a tile writes the mask up to where the next tile begins; tiles at the edge write the rest
             own_y = tl.where(row_block == row_blocks - 1, HY, rows * DOWN)
             own_x = tl.where(col_block == col_blocks - 1, HX, cols * DOWN)
             packed_y = 4 * tl.arange(0, HY // 4)
             m_y = (packed_y < own_y) & (high_y0 + packed_y < high_h)
-            m_code = m_y[:, None] & ((tl.arange(0, HX) < own_x) & (high_x < high_w))[None, :]
-            offset = ((high_y0 + packed_y) // 4).to(tl.int64)[:, None] * codes_h + high_x[None, :] * codes_w
-            tl.store(p_plane + offset, packed.to(tl.uint8), m_code)
+            m_mask = m_y[:, None] & ((tl.arange(0, HX) < own_x) & (high_x < high_w))[None, :]
+            offset = ((high_y0 + packed_y) // 4).to(tl.int64)[:, None] * mask_h + high_x[None, :] * mask_w
+            tl.store(p_plane + offset, packed.to(tl.uint8), m_mask)
         a = activate(a, "linear", 0.0, 1.0, CLAMP)
     else:
-        offset = (high_y // 4).to(tl.int64)[:, None] * codes_h + high_x[None, :] * codes_w
-        code = tl.load(p_plane + offset, m_high, other=0).to(tl.int32) >> (2 * (high_y % 4))[:, None]
+        offset = (high_y // 4).to(tl.int64)[:, None] * mask_h + high_x[None, :] * mask_w
+        bits = tl.load(p_plane + offset, m_high, other=0).to(tl.int32) >> (2 * (high_y % 4))[:, None]
         positive = tl.full((), GAIN, ACC_DTYPE)
-        a = z * tl.where((code & 1) != 0, positive * tl.full((), SLOPE, ACC_DTYPE), positive)
-        a = tl.where((code & 2) != 0, 0.0, a)
+        a = z * tl.where((bits & 1) != 0, positive * tl.full((), SLOPE, ACC_DTYPE), positive)
+        a = tl.where((bits & 2) != 0, 0.0, a)
     a = tl.where(m_high, a, 0.0)
 
     k_x = tl.arange(0, HX)[:, None] - tl.arange(0, OX)[None, :] * DOWN  # [HX, OX]
@@ -235,7 +235,7 @@ class _Axis(NamedTuple):
         for high in sides:
             # the tile also holds the rows between its last output and the next tile
             outputs = (high - self.down_taps + 1) // self.down
-            # a byte of codes must belong to one tile
+            # a byte of the mask must belong to one tile
             while outputs > 0 and outputs * self.down % PACKED:
                 outputs -= 1
             inputs = (high + self.up_taps - 2) // self.up + 1
@@ -308,7 +308,7 @@ class _Call(NamedTuple):
             _Axis(x.shape[2], self.up, self.down, uh, dh, *up[2:], *down[2:]),
         )
 
-    def launch(self, x: Tensor, b: Tensor | None, codes: Tensor | None, y: Tensor, activates: bool) -> bool:
+    def launch(self, x: Tensor, b: Tensor | None, sign_mask: Tensor | None, y: Tensor, activates: bool) -> bool:
         """Run the kernel where a tile of it exists; else return False."""
         ax, ay = self.axes(x)
         # a tile that is large along both axes spills registers, so it is used only if no other tile has an output
@@ -320,8 +320,8 @@ class _Call(NamedTuple):
         planes = x.shape[0] * x.shape[1]
         row_blocks, col_blocks = triton.cdiv(ay.out, ty.outputs), triton.cdiv(ax.out, tx.outputs)
         filtered_lrelu_kernel[(planes * row_blocks * col_blocks,)](
-            x, *fu[:3], *fd[:3], b, codes, y, planes, x.shape[1], ay.size, ax.size, ay.high, ax.high, ay.out, ax.out,
-            *x.stride(), *((0,) * 4 if codes is None else codes.stride()), *y.stride(),
+            x, *fu[:3], *fd[:3], b, sign_mask, y, planes, x.shape[1], ay.size, ax.size, ay.high, ax.high,
+            ay.out, ax.out, *x.stride(), *((0,) * 4 if sign_mask is None else sign_mask.stride()), *y.stride(),
             ax.pad, ay.pad, ax.pad_down, ay.pad_down, ax.lead, ay.lead, ty.outputs, tx.outputs, row_blocks, col_blocks,
             UP=self.up, DOWN=self.down, FUW=ax.up_taps, FUH=ay.up_taps, FDW=ax.down_taps, FDH=ay.down_taps,
             FLIP=self.flip, GAIN_UX=fu.gain_x, GAIN_UY=fu.gain_y, GAIN_DX=fd.gain_x, GAIN_DY=fd.gain_y,
@@ -347,8 +347,8 @@ def _allocate(x: Tensor, call: _Call, form: torch.memory_format) -> Tensor:
     return torch.empty([*x.shape[:2], ay.out, ax.out], dtype=x.dtype, device=x.device, memory_format=form)
 
 
-def _shifts(codes: Tensor) -> Tensor:
-    return (2 * torch.arange(PACKED, device=codes.device)).reshape(1, 1, 1, PACKED, 1)
+def _shifts(sign_mask: Tensor) -> Tensor:
+    return (2 * torch.arange(PACKED, device=sign_mask.device)).reshape(1, 1, 1, PACKED, 1)
 
 
 def filtered_lrelu(
@@ -361,12 +361,12 @@ def filtered_lrelu(
     padding: Sequence[int],
     *rest: Any,
 ) -> tuple[Tensor, Tensor]:
-    """(D(clamp(gain * lrelu(U(x + b)))), codes), in x's dtype, channels-last where x is; codes are [0] unless ``keep``.
+    """(D(clamp(gain * lrelu(U(x + b)))) in x's dtype, sign mask, or [0] unless ``keep``), channels-last where x is.
 
     Shapes: x [N, C, H, W]; b [C] in float32 (float64 where x is); fu and fd [n], [fh, fw] or None. U is
     :func:`~imgops.kernels.upfirdn2d.upfirdn2d` by ``up`` with fu and the gain ``up ** 2``, D by ``down`` with fd;
-    ``padding`` is (x0, x1, y0, y1) on the up-sampled image [Ha, Wa]. Codes, uint8 [N, C, ceil(Ha / 4), Wa], have bit
-    2 * (y % 4) of row y // 4 set where the pixel of row y was not positive, the bit above it where it was clamped.
+    ``padding`` is (x0, x1, y0, y1) on the up-sampled image [Ha, Wa]. The sign mask, uint8 [N, C, ceil(Ha / 4), Wa], has
+    bit 2 * (y % 4) of row y // 4 set where the pixel of row y was not positive, the bit above it where it was clamped.
     ``rest`` is (gain, slope, clamp, flip_filter, keep).
     """
     gain, slope, clamp, flip_filter, keep = rest
@@ -375,32 +375,32 @@ def filtered_lrelu(
     x = x.contiguous(memory_format=form)
     y, (ax, ay) = _allocate(x, call, form), call.axes(x)
     size: Any = [*x.shape[:2], triton.cdiv(ay.high, PACKED), ax.high]
-    codes = torch.empty(size, dtype=torch.uint8, device=x.device, memory_format=form) if keep else None
+    sign_mask = torch.empty(size, dtype=torch.uint8, device=x.device, memory_format=form) if keep else None
     if y.numel() > 0:
         b = None if b is None else b.contiguous()
         with torch.cuda.device_of(x):
-            if not call.launch(x, b, codes, y, True):
+            if not call.launch(x, b, sign_mask, y, True):
                 # the filters are too long for any tile: run each step by itself
                 z = call.up_sample(bias_act(x.to(ACC_DTYPE[x.dtype]), 1, *Epilogue(b)))
                 activation = Epilogue(act="lrelu", alpha=slope, gain=gain, clamp=clamp)
                 y.copy_(call.down_sample(bias_act(z, 1, *activation)))
-                if codes is not None:
-                    codes.copy_(_codes(z, call))
-    return y, y.new_empty([0], dtype=torch.uint8) if codes is None else codes
+                if sign_mask is not None:
+                    sign_mask.copy_(_pack_signs(z, call))
+    return y, y.new_empty([0], dtype=torch.uint8) if sign_mask is None else sign_mask
 
 
-def _codes(z: Tensor, call: _Call) -> Tensor:
-    code = (~(z > 0)).to(torch.uint8)
+def _pack_signs(z: Tensor, call: _Call) -> Tensor:
+    bits = (~(z > 0)).to(torch.uint8)
     if call.clamp >= 0:
         a = bias_act(z, 1, *Epilogue(act="lrelu", alpha=call.slope, gain=call.gain))
-        code |= (~(a.abs() < call.clamp)).to(torch.uint8) << 1
-    code = torch.nn.functional.pad(code, [0, 0, 0, -z.shape[2] % PACKED])
-    return (code.unflatten(2, (-1, PACKED)) << _shifts(code)).sum(3)
+        bits |= (~(a.abs() < call.clamp)).to(torch.uint8) << 1
+    bits = torch.nn.functional.pad(bits, [0, 0, 0, -z.shape[2] % PACKED])
+    return (bits.unflatten(2, (-1, PACKED)) << _shifts(bits)).sum(3)
 
 
 def filtered_lrelu_slopes(
     x: Tensor,
-    codes: Tensor,
+    sign_mask: Tensor,
     fu: Tensor | None,
     fd: Tensor | None,
     up: int,
@@ -409,21 +409,21 @@ def filtered_lrelu_slopes(
     padding_down: Sequence[int],
     *rest: Any,
 ) -> Tensor:
-    """D(s * U(x)) with s = gain, gain * slope or 0 as the codes of :func:`filtered_lrelu` say, channels-last where
-    they are; ``padding_down`` is on the product; ``rest`` is (flip_filter, gain_up, gain_down, gain, slope), the two in
-    the middle of the filters.
+    """D(s * U(x)) with s = gain, gain * slope or 0 as the sign mask of :func:`filtered_lrelu` says, channels-last
+    where that is; ``padding_down`` is on the product; ``rest`` is (flip_filter, gain_up, gain_down, gain, slope), where
+    the filters have gain_up and gain_down.
     """
     call = _Call(fu, fd, up, down, padding_up, padding_down, *rest, -1.0)
     gain, slope = call.gain, call.slope
-    form = dense_format(codes)
+    form = dense_format(sign_mask)
     x = x.contiguous(memory_format=form)
     y = _allocate(x, call, form)
     if y.numel() > 0:
-        codes = codes.contiguous(memory_format=form)
+        sign_mask = sign_mask.contiguous(memory_format=form)
         with torch.cuda.device_of(x):
-            if not call.launch(x, None, codes, y, False):
+            if not call.launch(x, None, sign_mask, y, False):
                 z = call.up_sample(x)
-                code = (codes[:, :, :, None] >> _shifts(codes)).flatten(2, 3)[:, :, : z.shape[2]]
-                slopes = torch.where(code & 1 > 0, gain * slope, gain) * (code & 2 == 0)
+                bits = (sign_mask[:, :, :, None] >> _shifts(sign_mask)).flatten(2, 3)[:, :, : z.shape[2]]
+                slopes = torch.where(bits & 1 > 0, gain * slope, gain) * (bits & 2 == 0)
                 y.copy_(call.down_sample((z * slopes).to(z.dtype)))
     return y

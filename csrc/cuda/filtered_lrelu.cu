@@ -79,7 +79,7 @@ void convert(const Launch& launch, const Tensor& x, const Tensor& y, const Optio
 }
 
 // Run the op step by step, with intermediate images in the accumulation dtype.
-void compose(const Launch& launch, const Problem& q, const Tensor& y, const Tensor& codes, bool coded) {
+void compose(const Launch& launch, const Problem& q, const Tensor& y, const Tensor& sign_mask, bool masked) {
   with_dtype(q.x, [&](auto tag) {
     using T = decltype(tag);
     using A = Accumulate<T>;
@@ -92,7 +92,7 @@ void compose(const Launch& launch, const Problem& q, const Tensor& y, const Tens
     const std::vector<int64_t> packed{size[0], size[1], ceil_div(size[2], kPacked), size[3]};
     const int64_t count = packed[0] * packed[1] * packed[2] * packed[3];
     launch(activated<A>, ceil_div(count, kPointThreads), kWaves, kPointThreads, 0, static_cast<A*>(high.data_ptr()),
-           coded ? static_cast<uint8_t*>(codes.data_ptr()) : nullptr, count, size[1], size[2], size[3],
+           masked ? static_cast<uint8_t*>(sign_mask.data_ptr()) : nullptr, count, size[1], size[2], size[3],
            strides_of(size, last), strides_of(packed, last), last, q.act);
     const Tensor out =
         resample_cuda(high, q.fd, {1, 1}, {q.down, q.down}, q.padding_down, q.flip_filter, q.gain_down, last);
@@ -100,7 +100,7 @@ void compose(const Launch& launch, const Problem& q, const Tensor& y, const Tens
   });
 }
 
-// Returns (output, codes): the codes that were given, new ones where they are wanted, else [0].
+// Returns (output, sign mask): the one that was given, a new one where it is wanted, else [0].
 std::tuple<Tensor, Tensor> run(const Problem& q, const OptionalTensor& given, bool keep) {
   STD_TORCH_CHECK(q.x.dim() == 4 && q.padding_up.size() == 4 && q.padding_down.size() == 4,
                   "imgops::filtered_lrelu: x must be 4-D, padding (x0, x1, y0, y1)");
@@ -121,25 +121,25 @@ std::tuple<Tensor, Tensor> run(const Problem& q, const OptionalTensor& given, bo
   if (given.has_value()) {
     STD_TORCH_CHECK(given->scalar_type() == ScalarType::Byte && shape_of(*given) == packed &&
                         given->get_device_index() == q.x.get_device_index(),
-                    "imgops::filtered_lrelu_slopes: codes must be those of the up-sampled image, uint8, beside x");
+                    "imgops::filtered_lrelu_slopes: sign_mask must be that of the up-sampled image, uint8, beside x");
   }
-  const Tensor codes = given.has_value() ? in_format(*given, q.channels_last)
-                                         : allocate(q.x, keep ? packed : std::vector<int64_t>{0}, ScalarType::Byte,
-                                                    keep && q.channels_last);
-  if (y.numel() == 0) return {y, codes};
-  const bool coded = keep || given.has_value();
+  const Tensor sign_mask = given.has_value() ? in_format(*given, q.channels_last)
+                                             : allocate(q.x, keep ? packed : std::vector<int64_t>{0}, ScalarType::Byte,
+                                                        keep && q.channels_last);
+  if (y.numel() == 0) return {y, sign_mask};
+  const bool masked = keep || given.has_value();
   if (!fits(q, p.fu, p.fd)) {
-    compose(launch, q, y, codes, coded);
-    return {y, codes};
+    compose(launch, q, y, sign_mask, masked);
+    return {y, sign_mask};
   }
   p.x = q.x.data_ptr();
   p.y = y.data_ptr();
-  p.codes = coded ? static_cast<uint8_t*>(codes.data_ptr()) : nullptr;
+  p.sign_mask = masked ? static_cast<uint8_t*>(sign_mask.data_ptr()) : nullptr;
   p.b = pointer<float>(q.b);
   p.dtype = q.x.scalar_type();
   p.x_at = strides_of(shape_of(q.x), q.channels_last);
   p.y_at = strides_of(size, q.channels_last);
-  p.codes_at = strides_of(packed, q.channels_last);
+  p.mask_at = strides_of(packed, q.channels_last);
   p.samples = n;
   p.channels = c;
   p.h = int(q.x.size(2));
@@ -155,7 +155,7 @@ std::tuple<Tensor, Tensor> run(const Problem& q, const OptionalTensor& given, bo
   p.act = q.act;
   p.planes_first = q.channels_last;
   run_pass(launch, q, p);
-  return {y, codes};
+  return {y, sign_mask};
 }
 
 std::tuple<Tensor, Tensor> filtered_lrelu(const Tensor& x, const OptionalTensor& fu, const OptionalTensor& fd,
@@ -180,13 +180,13 @@ std::tuple<Tensor, Tensor> filtered_lrelu(const Tensor& x, const OptionalTensor&
   return run(q, std::nullopt, keep);
 }
 
-Tensor filtered_lrelu_slopes(const Tensor& x, const Tensor& codes, const OptionalTensor& fu, const OptionalTensor& fd,
-                             int64_t up, int64_t down, std::vector<int64_t> padding_up,
+Tensor filtered_lrelu_slopes(const Tensor& x, const Tensor& sign_mask, const OptionalTensor& fu,
+                             const OptionalTensor& fd, int64_t up, int64_t down, std::vector<int64_t> padding_up,
                              std::vector<int64_t> padding_down, bool flip_filter, double gain_up, double gain_down,
                              double gain, double slope) {
   STD_TORCH_CHECK(x.dim() == 4, "imgops::filtered_lrelu_slopes: x must have 4 dimensions; got ", x.dim());
-  // the memory format of an image of one pixel is ambiguous, that of the codes is not
-  const bool last = is_channels_last(codes);
+  // the memory format of an image of one pixel is ambiguous, that of the sign mask is not
+  const bool last = is_channels_last(sign_mask);
   const Problem q{in_format(x, last),
                   fu,
                   fd,
@@ -200,7 +200,7 @@ Tensor filtered_lrelu_slopes(const Tensor& x, const Tensor& codes, const Optiona
                   gain_down,
                   {false, gain, slope, -1.0},
                   last};
-  return std::get<0>(run(q, codes, false));
+  return std::get<0>(run(q, sign_mask, false));
 }
 
 }  // namespace

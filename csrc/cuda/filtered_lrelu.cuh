@@ -1,6 +1,6 @@
 // Shared by the kernels of filtered_lrelu; and the kernels of its steps, which support any factors and filters.
 //
-// Codes (the sign mask): two bits per pixel of the up-sampled image, four rows to a byte. Bit 0 is set where the pixel
+// The sign mask: two bits per pixel of the up-sampled image, four rows to a byte. Bit 0 is set where the pixel
 // was not positive, bit 1 where it was clamped.
 #pragma once
 
@@ -16,7 +16,7 @@ struct Strides {
 };
 
 struct Activation {
-  // true: apply the activation, and write the codes where wanted; false: multiply by the slopes that given codes name
+  // true: apply the activation, and write the sign mask where wanted; false: multiply by the slopes of a given one
   bool activates;
   double gain, slope, clamp;
 };
@@ -34,8 +34,8 @@ struct Slopes {
   __device__ __forceinline__ A of(bool above) const { return above ? positive : negative; }
 };
 
-// Activate kCount values of a column; returns their codes if kCoded, else an unspecified value.
-template <bool kCoded, int kCount, class A>
+// Activate kCount values of a column; returns their bits if kMask, else an unspecified value.
+template <bool kMask, int kCount, class A>
 __device__ __forceinline__ unsigned activate(A (&z)[kCount], const Slopes<A>& s) {
   // separate variables, so that each bit is a constant
   unsigned below = 0, beyond = 0;
@@ -43,7 +43,7 @@ __device__ __forceinline__ unsigned activate(A (&z)[kCount], const Slopes<A>& s)
   for (int j = 0; j < kCount; ++j) {
     const bool above = z[j] > A(0);
     const A a = z[j] * s.of(above);
-    if constexpr (kCoded) {
+    if constexpr (kMask) {
       if (!above) below |= 1u << 2 * j;
       // NaN has no slope either, so it counts as clamped
       if (!(fabs(a) < s.limit)) beyond |= 2u << 2 * j;
@@ -53,13 +53,13 @@ __device__ __forceinline__ unsigned activate(A (&z)[kCount], const Slopes<A>& s)
   return s.clamps ? below | beyond : below;
 }
 
-// Multiply kCount values by the slopes that their codes name.
+// Multiply kCount values by the slopes that their bits name.
 template <int kCount, class A>
-__device__ __forceinline__ void times_slopes(A (&z)[kCount], const Slopes<A>& s, unsigned codes) {
+__device__ __forceinline__ void times_slopes(A (&z)[kCount], const Slopes<A>& s, unsigned sign_mask) {
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    z[j] *= s.of((codes & 1u << 2 * j) == 0);
-    if (codes & 2u << 2 * j) z[j] = A(0);
+    z[j] *= s.of((sign_mask & 1u << 2 * j) == 0);
+    if (sign_mask & 2u << 2 * j) z[j] = A(0);
   }
 }
 
@@ -77,11 +77,11 @@ __global__ void __launch_bounds__(kPointThreads)
   }
 }
 
-// Activate z [N, C, H, W] in place, or multiply it by the slopes; each thread takes the pixels of one byte of codes.
+// Activate z [N, C, H, W] in place, or multiply it by the slopes; each thread takes the pixels of one byte of the mask.
 template <class A>
 __global__ void __launch_bounds__(kPointThreads)
-    activated(A* z, uint8_t* codes, int64_t count, int64_t channels, int64_t h, int64_t w, Strides z_at,
-              Strides codes_at, bool interleaved, Activation act) {
+    activated(A* z, uint8_t* sign_mask, int64_t count, int64_t channels, int64_t h, int64_t w, Strides z_at,
+              Strides mask_at, bool interleaved, Activation act) {
   const Slopes<A> slopes(act);
   const int64_t rows = (h + kPacked - 1) / kPacked, threads = int64_t(gridDim.x) * kPointThreads;
   for (int64_t i = int64_t(blockIdx.x) * kPointThreads + threadIdx.x; i < count; i += threads) {
@@ -90,15 +90,16 @@ __global__ void __launch_bounds__(kPointThreads)
     const int64_t row = pixels % rows, rest = quotient(pixels, rows);
     const int64_t n = interleaved ? rest : quotient(rest, channels), c = (interleaved ? i : rest) % channels;
     A* at = z + n * z_at.n + c * z_at.c + row * kPacked * z_at.h + column * z_at.w;
-    uint8_t* code = codes ? codes + n * codes_at.n + c * codes_at.c + row * codes_at.h + column * codes_at.w : nullptr;
+    uint8_t* bits =
+        sign_mask ? sign_mask + n * mask_at.n + c * mask_at.c + row * mask_at.h + column * mask_at.w : nullptr;
     A part[kPacked];
 #pragma unroll
     for (int j = 0; j < kPacked; ++j) part[j] = row * kPacked + j < h ? at[j * z_at.h] : A(1);
     if (act.activates) {
       const unsigned word = activate<true>(part, slopes), left = unsigned(h - row * kPacked);
-      if (code) *code = uint8_t(left < kPacked ? word & ~(~0u << 2 * left) : word);
+      if (bits) *bits = uint8_t(left < kPacked ? word & ~(~0u << 2 * left) : word);
     } else {
-      times_slopes(part, slopes, *code);
+      times_slopes(part, slopes, *bits);
     }
 #pragma unroll
     for (int j = 0; j < kPacked; ++j) {

@@ -3,15 +3,15 @@
 // registers.
 //
 // The up-sampled image at Y is the sum of x[i] f[k], k = i * up + pad - Y, over the six i that have such a tap. Along
-// x, the positions of a tile start at a multiple of `up` from x[0]. Along y, they start where the codes need them to,
-// and the phase of the first position is a compile-time constant.
+// x, the positions of a tile start at a multiple of `up` from x[0]. Along y, they start at the tile's
+// first output, where a byte of the sign mask begins, and the phase of the first position is a compile-time constant.
 #pragma once
 
 #include "filtered_lrelu.cuh"
 
 namespace imgops {
 
-// taps per phase; threads per block; positions of the up-sampled image that a thread computes at once, whose codes fill
+// taps per phase; threads per block; positions of the up-sampled image that a thread computes at once, whose signs fill
 // a word; the side of the largest 2-D filter
 constexpr int kPhaseTaps = 6, kPassThreads = 256, kRun = 16, kSquare = 2 * kPhaseTaps;
 
@@ -19,11 +19,11 @@ struct FilteredLrelu {
   const void* x;
   void* y;
   // null = not wanted
-  uint8_t* codes;
+  uint8_t* sign_mask;
   // [C]; null = absent
   const float* b;
   ScalarType dtype;
-  Strides x_at, y_at, codes_at;
+  Strides x_at, y_at, mask_at;
   int64_t samples, channels;
   int h, w, high_h, high_w, out_h, out_w, pad_x, pad_y, pad_down_x, pad_down_y;
   Filter fu, fd;
@@ -127,8 +127,8 @@ __device__ __forceinline__ void down_sample(const float* from, int step, const f
   }
 }
 
-// The codes of kRun rows from `row` of the up-sampled image; rows outside the image count as clamped.
-__device__ __forceinline__ unsigned read_codes(const FilteredLrelu& p, const uint8_t* plane, int row, int col) {
+// The bits of kRun rows from `row` of the up-sampled image; rows outside the image count as clamped.
+__device__ __forceinline__ unsigned read_mask(const FilteredLrelu& p, const uint8_t* plane, int row, int col) {
   constexpr unsigned outside = 0xaaaaaaaau;
   if (col < 0 || col >= p.high_w || row >= p.high_h) return outside;
   const int byte = row >> 2, bytes = (p.high_h + kPacked - 1) / kPacked;
@@ -136,7 +136,7 @@ __device__ __forceinline__ unsigned read_codes(const FilteredLrelu& p, const uin
 #pragma unroll
   for (int q = 0; q <= kRun / kPacked; ++q) {
     const bool inside = byte + q >= 0 && byte + q < bytes;
-    part[q] = inside ? plane[(byte + q) * p.codes_at.h + col * p.codes_at.w] : 0xaau;
+    part[q] = inside ? plane[(byte + q) * p.mask_at.h + col * p.mask_at.w] : 0xaau;
   }
   const unsigned low = part[0] | part[1] << 8 | part[2] << 16 | part[3] << 24;
   const int shift = 2 * (row & 3), left = p.high_h - row;
@@ -144,9 +144,9 @@ __device__ __forceinline__ unsigned read_codes(const FilteredLrelu& p, const uin
   return left < kRun ? word | outside << 2 * left : word;
 }
 
-// Write the codes that belong to this tile; its first row is a multiple of four.
-__device__ __forceinline__ void write_codes(const FilteredLrelu& p, uint8_t* plane, int row, int col, int end_row,
-                                            int end_col, unsigned word) {
+// Write the bits that belong to this tile; its first row is a multiple of four.
+__device__ __forceinline__ void write_mask(const FilteredLrelu& p, uint8_t* plane, int row, int col, int end_row,
+                                           int end_col, unsigned word) {
   if (col < 0 || col >= end_col) return;
   const int left = p.high_h - row;
   if (left <= 0) return;
@@ -154,7 +154,7 @@ __device__ __forceinline__ void write_codes(const FilteredLrelu& p, uint8_t* pla
 #pragma unroll
   for (int q = 0; q < kRun / kPacked; ++q) {
     const int at = row + kPacked * q;
-    if (at < end_row) plane[(at / kPacked) * p.codes_at.h + col * p.codes_at.w] = uint8_t(word >> 8 * q);
+    if (at < end_row) plane[(at / kPacked) * p.mask_at.h + col * p.mask_at.w] = uint8_t(word >> 8 * q);
   }
 }
 
@@ -243,8 +243,8 @@ __global__ void __launch_bounds__(kPassThreads, 3) filtered_lrelu_pass(const Fil
       __syncthreads();
     }
 
-    uint8_t* codes = p.codes ? p.codes + n * p.codes_at.n + channel * p.codes_at.c : nullptr;
-    // a tile writes the codes up to where the next tile begins; tiles at the edge write the rest
+    uint8_t* sign_mask = p.sign_mask ? p.sign_mask + n * p.mask_at.n + channel * p.mask_at.c : nullptr;
+    // a tile writes the mask up to where the next tile begins; tiles at the edge write the rest
     const int end_y = tile_y == p.count_y - 1 ? p.high_h : min(p.high_h, high_y + P::kOut * kDown);
     const int end_x = tile_x == p.count_x - 1 ? p.high_w : min(p.high_w, high_x + P::kOut * kDown);
     with_phase<kUp>(phase_y, [&](auto phase) {
@@ -265,10 +265,10 @@ __global__ void __launch_bounds__(kPassThreads, 3) filtered_lrelu_pass(const Fil
         }
         const int row = high_y + run * kRun, col = high_x0 + c;
         if (!p.act.activates) {
-          times_slopes(z, slopes, read_codes(p, codes, row, col));
-        } else if (codes) {
+          times_slopes(z, slopes, read_mask(p, sign_mask, row, col));
+        } else if (sign_mask) {
           const unsigned word = activate<true>(z, slopes);
-          if (col >= high_x) write_codes(p, codes, row, col, end_y, end_x, word);
+          if (col >= high_x) write_mask(p, sign_mask, row, col, end_y, end_x, word);
         } else {
           activate<false>(z, slopes);
         }

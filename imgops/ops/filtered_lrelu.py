@@ -193,7 +193,13 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 
 def _transposed(
-    ops: Any, dy: Tensor, codes: Tensor, fu: Tensor | None, fd: Tensor | None, x_shape: Sequence[int], arguments: Any
+    ops: Any,
+    dy: Tensor,
+    sign_mask: Tensor,
+    fu: Tensor | None,
+    fd: Tensor | None,
+    x_shape: Sequence[int],
+    arguments: Any,
 ) -> Tensor:
     """The transpose of :func:`filtered_lrelu_slopes` with these arguments: the same op, run from its other end."""
     if 0 in x_shape:
@@ -204,17 +210,19 @@ def _transposed(
     before = transposed_padding(high, dy.shape[2:], fd, _ONE, downs, padding_down)
     after = transposed_padding(x_shape[2:], high, fu, ups, _ONE, padding_up)
     return ops.filtered_lrelu_slopes(
-        dy, codes, fd, fu, down, up, before, after, not flip_filter, gain_down, gain_up, gain, slope
+        dy, sign_mask, fd, fu, down, up, before, after, not flip_filter, gain_down, gain_up, gain, slope
     )
 
 
-def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, dcodes: Tensor | None) -> tuple[Any, ...]:
-    codes, fu, fd = ctx.saved_tensors
+def _backward(
+    ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, d_sign_mask: Tensor | None
+) -> tuple[Any, ...]:
+    sign_mask, fu, fd = ctx.saved_tensors
     check_kept("filtered_lrelu", "each step by itself for its filters", not (needs[1] or needs[2]))
-    check_kept("filtered_lrelu", "the codes of the slopes", ctx.keep)
+    check_kept("filtered_lrelu", "the sign mask", ctx.keep)
     dx = db = None
     if dy is not None and (needs[0] or needs[3]):
-        dx = _transposed(ops, dy, codes, fu, fd, ctx.x_shape, ctx.arguments)
+        dx = _transposed(ops, dy, sign_mask, fu, fd, ctx.x_shape, ctx.arguments)
         if needs[3]:
             db = dx.sum([0, 2, 3], dtype=accumulation_dtype(dx.dtype))
     return dx if needs[0] else None, None, None, db, *[None] * 8
@@ -222,7 +230,7 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, dc
 
 def _fake_slopes(
     x: Tensor,
-    codes: Tensor,
+    sign_mask: Tensor,
     fu: Tensor | None,
     fd: Tensor | None,
     up: int,
@@ -233,20 +241,20 @@ def _fake_slopes(
 ) -> Tensor:
     high = resampled_size(x.shape[2:], fu, (up, up), _ONE, padding_up)
     low = resampled_size(high, fd, _ONE, (down, down), padding_down)
-    return x.new_empty([*x.shape[:2], *low]).contiguous(memory_format=dense_format(codes))
+    return x.new_empty([*x.shape[:2], *low]).contiguous(memory_format=dense_format(sign_mask))
 
 
 def _setup_context_slopes(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, codes, fu, fd, *ctx.arguments = inputs
-    ctx.save_for_backward(codes, fu, fd)
+    x, sign_mask, fu, fd, *ctx.arguments = inputs
+    ctx.save_for_backward(sign_mask, fu, fd)
     ctx.x_shape = x.shape
 
 
 def _backward_slopes(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) -> tuple[Any, ...]:
     if needs[2] or needs[3]:
         raise RuntimeError("imgops::filtered_lrelu_slopes: has no gradient for its filters")
-    codes, fu, fd = ctx.saved_tensors
-    dx = _transposed(ops, dy, codes, fu, fd, ctx.x_shape, ctx.arguments) if needs[0] else None
+    sign_mask, fu, fd = ctx.saved_tensors
+    dx = _transposed(ops, dy, sign_mask, fu, fd, ctx.x_shape, ctx.arguments) if needs[0] else None
     return dx, *[None] * 12
 
 
@@ -256,7 +264,7 @@ def _flops(x: Any, fu: Any, fd: Any, b: Any, up: int, down: int, padding: Any, *
 
 def _flops_slopes(
     x: Any,
-    codes: Any,
+    sign_mask: Any,
     fu: Any,
     fd: Any,
     up: int,
@@ -279,7 +287,7 @@ register(
     flops=_flops,
 )
 register(
-    "filtered_lrelu_slopes(Tensor x, Tensor codes, Tensor? fu, Tensor? fd, int up, int down, SymInt[] padding_up, "
+    "filtered_lrelu_slopes(Tensor x, Tensor sign_mask, Tensor? fu, Tensor? fd, int up, int down, SymInt[] padding_up, "
     "SymInt[] padding_down, bool flip_filter, float gain_up, float gain_down, float gain, float slope) -> Tensor",
     fake=_fake_slopes,
     triton="filtered_lrelu",

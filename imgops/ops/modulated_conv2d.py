@@ -29,9 +29,9 @@ from ._common import (
 )
 from .bias_act import activation_arguments
 from .fused_conv2d import fused_resampled_conv2d
+from .squared_norm import squared_norm
 from .upfirdn2d import check_filter, check_padding, filter_size
 from .vendor_conv2d import vendor_resampled_conv2d
-from .weight_energy import weight_energy
 
 
 def modulated_conv2d(
@@ -160,7 +160,7 @@ def resampled_conv2d(
 
     demod = None
     if demodulate and styles is not None:
-        demod = reference.demodulation(weight_energy(backend, weight), styles)
+        demod = reference.demodulation(squared_norm(backend, weight), styles)
     epilogue = Epilogue(bias, demod, noise, *activation)
     if backend == "reference":
         acc_dtype = accumulation_dtype(x.dtype)

@@ -13,23 +13,23 @@ from .upfirdn2d import upfirdn2d
 DEMODULATION_EPS = 1e-8
 
 
-def weight_energy(weight: Tensor) -> Tensor:
+def squared_norm(weight: Tensor) -> Tensor:
     """Sum of weight [O, I, kh, kw] squared over its taps, [O, I]."""
     return weight.square().sum(dim=(2, 3))
 
 
-def demodulation(energy: Tensor, styles: Tensor) -> Tensor:
+def demodulation(squared_norms: Tensor, styles: Tensor) -> Tensor:
     """``d[n, o] = rsqrt(sum over i, kh, kw of (weight[o, i, kh, kw] * styles[n, i])^2 + 1e-8)``, [N, O].
 
-    ``energy`` [O, I] is :func:`weight_energy`; styles [N, I].
+    ``squared_norms`` [O, I] is :func:`squared_norm`; styles [N, I].
     """
-    return torch.rsqrt(styles.square() @ energy.t() + DEMODULATION_EPS)
+    return torch.rsqrt(styles.square() @ squared_norms.t() + DEMODULATION_EPS)
 
 
 def resample_padding(
     padding: tuple[int, int, int, int], filter_size: tuple[int, int], up: int, down: int
 ) -> tuple[int, int, int, int]:
-    """Padding (x0, x1, y0, y1) of the up-sampled image that centres a filter of ``filter_size`` (fw, fh)."""
+    """Padding (x0, x1, y0, y1) of the up-sampled image that centers a filter of ``filter_size`` (fw, fh)."""
     (x0, x1, y0, y1), (fw, fh) = padding, filter_size
     if up > 1:
         x0, x1 = x0 + (fw + up - 1) // 2, x1 + (fw - up) // 2

@@ -233,7 +233,7 @@ def _pictures() -> dict[str, nn.Module]:
 
 def _slopes(
     x: Tensor,
-    codes: Tensor,
+    sign_mask: Tensor,
     fu: Tensor,
     fd: Tensor,
     up: int,
@@ -261,11 +261,11 @@ def _launches(dtype: torch.dtype, channels_last: bool) -> Iterator[s.Launch]:
         arguments = x, fu, fd, b, up, down, padding, 2**0.5, 0.2, 256.0, False, True
         tested = (up, down) == (2, 2)
         yield s.Launch(f"filtered_lrelu {name}", "filtered_lrelu.filtered_lrelu", arguments, tested=tested)
-    codes = s.unread((*LAUNCH_SHAPE[:2], 66, 262), torch.uint8, channels_last)
+    sign_mask = s.unread((*LAUNCH_SHAPE[:2], 66, 262), torch.uint8, channels_last)
     yield s.Launch(
         "filtered_lrelu_slopes up 2, down 2",
         "filtered_lrelu.filtered_lrelu_slopes",
-        (x, codes, short, short, 2, 2, padding, (0, 0, 0, 0), False, 4.0, 1.0, 2**0.5, 0.2),
+        (x, sign_mask, short, short, 2, 2, padding, (0, 0, 0, 0), False, 4.0, 1.0, 2**0.5, 0.2),
     )
 
 

@@ -357,7 +357,7 @@ SHEET = s.Sheet(
             s.values(1, 2, 4, 4), s.values(2, 2, 3, 3), s.values(1, 2), 1, [1, 1, 1, 1], 1, s.values(2), s.values(1, 2),
             s.values(1, 1, 4, 4), "swish", 0.0, 1.3, 4.0, True,
         ),
-        "weight_energy": lambda: (s.values(2, 2, 3, 3),),
+        "squared_norm": lambda: (s.values(2, 2, 3, 3),),
     },
     products={"fused_conv2d": _products, "conv2d_weight_gradient": _weight_products},
     tolerance=s.SEVERAL_ROUNDINGS,

@@ -237,11 +237,11 @@ def test_recorded_filtered_lrelu(ops, case):
     p, a = dict(case.params), case.arrays
     clamp = -1.0 if p.get("clamp") is None else p["clamp"]
     padding, activation = p["padding"], (p["gain"], p["slope"], clamp, p["flip_filter"])
-    y, codes = ops.filtered_lrelu(
+    y, sign_mask = ops.filtered_lrelu(
         a["x"], a.get("fu"), a.get("fd"), a["b"], p["up"], p["down"], padding, *activation, True
     )
     arguments = (p["up"], p["down"], padding, (0,) * 4, p["flip_filter"], p["up"] ** 2, 1.0, p["gain"], p["slope"])
-    dx = _transposed(ops, a["dy"], codes, a.get("fu"), a.get("fd"), a["x"].shape, arguments)
+    dx = _transposed(ops, a["dy"], sign_mask, a.get("fu"), a.get("fd"), a["x"].shape, arguments)
     assert relative_error(y, a["y"]) < 1e-10
     assert relative_error(dx, a["dx"]) < 1e-10
 
@@ -250,11 +250,13 @@ def test_recorded_filtered_lrelu(ops, case):
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("case", FILTERED, ids=[f"{c.shape}-up{c.up}-{c.down_taps}" for c in FILTERED])
 def test_filtered_lrelu(ops, case, channels_last, dtype):
-    """Forward with codes and without, the gradient, and the gradient's, which runs the slopes from their other end."""
+    """Forward with a sign mask and without, the gradient, and the gradient's, which runs from the other end."""
     x, (fu, fd) = image(case.shape, dtype, channels_last), case.filters()
     b = torch.randn(case.shape[1], dtype=acc_dtype(dtype))
     activation = (1.3, 0.2, case.clamp)
-    y, codes = ops.filtered_lrelu(x, fu, fd, b, case.up, case.down, case.padding, *activation, case.flip_filter, True)
+    y, sign_mask = ops.filtered_lrelu(
+        x, fu, fd, b, case.up, case.down, case.padding, *activation, case.flip_filter, True
+    )
     without, none = ops.filtered_lrelu(
         x, fu, fd, b, case.up, case.down, case.padding, *activation, case.flip_filter, False
     )
@@ -271,20 +273,20 @@ def test_filtered_lrelu(ops, case, channels_last, dtype):
     )
     a = (torch.where(z > 0, z, 0.2 * z) * 1.3).abs()
     bits = (z <= 0).int() + 2 * (a >= case.clamp).int() * (case.clamp >= 0)
-    unpacked = torch.stack([codes >> shift & 3 for shift in (0, 2, 4, 6)], 3).flatten(2, 3)
+    unpacked = torch.stack([sign_mask >> shift & 3 for shift in (0, 2, 4, 6)], 3).flatten(2, 3)
     sure = (z.abs() > 1e-5) & ((a - case.clamp).abs() > 1e-5)
     assert torch.equal(unpacked[:, :, : z.shape[2]].int()[sure], bits[sure])
     assert not unpacked[:, :, z.shape[2] :].any()
 
     arguments = (case.up, case.down, case.padding, (0,) * 4, case.flip_filter, case.up**2, 1.0, 1.3, 0.2)
     dy = torch.randn(y.shape).to(dtype)
-    dx = _transposed(ops, dy, codes, fu, fd, x.shape, arguments)
+    dx = _transposed(ops, dy, sign_mask, fu, fd, x.shape, arguments)
     dy64 = dy.double().requires_grad_()
     (dx64,) = torch.autograd.grad(expected, x64, dy64, create_graph=True)
     assert relative_error(dx, dx64) < 2 * TOLERANCE[dtype]
     v = image(case.shape, dtype, channels_last)
     ddy = ops.filtered_lrelu_slopes(
-        v, codes, fu, fd, case.up, case.down, case.padding, (0,) * 4, case.flip_filter, case.up**2, 1.0, 1.3, 0.2
+        v, sign_mask, fu, fd, case.up, case.down, case.padding, (0,) * 4, case.flip_filter, case.up**2, 1.0, 1.3, 0.2
     )
     (ddy64,) = torch.autograd.grad(dx64, dy64, v.double())
     assert relative_error(ddy, ddy64) < 2 * TOLERANCE[dtype]

@@ -78,7 +78,7 @@ def test_agrees_with_reference(case, channels_last, dtype, backend, device):
         x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
     y = imgops.filtered_lrelu(x, fu, fd, b, **case.arguments(), impl=backend)
     with torch.no_grad():
-        # without a gradient to come no codes are written, and nothing else changes
+        # without a gradient to come no sign mask is written, and nothing else changes
         assert torch.equal(imgops.filtered_lrelu(x, fu, fd, b, **case.arguments(), impl=backend), y)
     dy = torch.randn_like(y)
     dx, db = torch.autograd.grad(y, [x, b], dy)
@@ -153,7 +153,7 @@ def test_gradient_of_the_gradient(backend, device):
 @pytest.mark.parametrize(("backend", "device"), backends("filtered_lrelu", fast_only=True))
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_codes(case, channels_last, backend, device):
+def test_sign_mask(case, channels_last, backend, device):
     """Two bits a pixel of the up-sampled image, those that no output needs among them."""
     ops = torch.ops.imgops_triton if backend == "triton" else torch.ops.imgops
     # higher than one band of rows, or tile
@@ -162,14 +162,14 @@ def test_codes(case, channels_last, backend, device):
     x = x.detach().contiguous(memory_format=torch.channels_last) if channels_last else x.detach()
     clamp = -1.0 if case.clamp is None else case.clamp
     arguments = (case.up, case.down, case.padding, 1.3, 0.2, clamp, case.flip_filter)
-    _, codes = ops.filtered_lrelu(x, fu, fd, b.detach(), *arguments, True)
+    _, sign_mask = ops.filtered_lrelu(x, fu, fd, b.detach(), *arguments, True)
     z = imgops.upfirdn2d(
         x + b.detach()[:, None, None], fu, case.up, 1, case.padding, case.flip_filter, case.up**2, impl="reference"
     )
     a = torch.where(z > 0, z, 0.2 * z) * 1.3
     expected = (z <= 0).int() + 2 * (a.abs() >= clamp).int() * (clamp >= 0)
-    assert codes.shape == (*z.shape[:2], (z.shape[2] + 3) // 4, z.shape[3])
-    unpacked = torch.stack([codes >> shift & 3 for shift in (0, 2, 4, 6)], 3).flatten(2, 3)
+    assert sign_mask.shape == (*z.shape[:2], (z.shape[2] + 3) // 4, z.shape[3])
+    unpacked = torch.stack([sign_mask >> shift & 3 for shift in (0, 2, 4, 6)], 3).flatten(2, 3)
     sure = z.abs() > 1e-12
     assert torch.equal(unpacked[:, :, : z.shape[2]].int()[sure], expected[sure])
     assert not unpacked[:, :, z.shape[2] :].any()
@@ -241,7 +241,7 @@ def test_the_number_of_threads_changes_nothing():
 @pytest.mark.parametrize("down", [7, 10**6, 2**57])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_few_of_many_rows_are_kept(down, channels_last):
-    """Steps far beyond the filter and the image, with codes and without."""
+    """Steps far beyond the filter and the image, with a sign mask and without."""
     form = torch.channels_last if channels_last else torch.contiguous_format
     x = torch.randn(1, 3, 50, 20, dtype=torch.float64).contiguous(memory_format=form)
     f = imgops.setup_filter([1, 3, 1])

@@ -14,8 +14,8 @@ import imgops.ops.filtered_lrelu
 import imgops.ops.fused_conv2d
 import imgops.ops.gram_matrix
 import imgops.ops.grid_sample
-import imgops.ops.upfirdn2d
-import imgops.ops.weight_energy  # noqa: F401
+import imgops.ops.squared_norm
+import imgops.ops.upfirdn2d  # noqa: F401
 from imgops.ops._common import STATUSES
 from imgops.ops._registration import SCHEMAS
 

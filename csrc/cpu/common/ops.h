@@ -30,7 +30,7 @@ std::tuple<Tensor, Tensor> filtered_lrelu_cpu(const Tensor& x, const OptionalTen
                                               std::vector<int64_t> padding, double gain, double slope, double clamp,
                                               bool flip_filter, bool keep);
 
-Tensor filtered_lrelu_slopes_cpu(const Tensor& x, const Tensor& codes, const OptionalTensor& fu,
+Tensor filtered_lrelu_slopes_cpu(const Tensor& x, const Tensor& sign_mask, const OptionalTensor& fu,
                                  const OptionalTensor& fd, int64_t up, int64_t down, std::vector<int64_t> padding_up,
                                  std::vector<int64_t> padding_down, bool flip_filter, double gain_up, double gain_down,
                                  double gain, double slope);
@@ -43,7 +43,7 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x, const Tensor& weigh
 
 Tensor conv2d_weight_gradient_cpu(const Tensor& dy, const Tensor& x, int64_t stride, std::vector<int64_t> padding);
 
-Tensor weight_energy_cpu(const Tensor& weight);
+Tensor squared_norm_cpu(const Tensor& weight);
 
 std::tuple<Tensor, Tensor> mean_std_cpu(const Tensor& x, double eps, bool unbiased);
 

@@ -30,7 +30,7 @@ class Problem {
         channels_(x.size(1)) {}
 
   std::vector<int64_t> output_size() const { return {n_, channels_, down_y_.axis.out, down_x_.axis.out}; }
-  std::vector<int64_t> codes_size() const {
+  std::vector<int64_t> mask_size() const {
     return {n_, channels_, (up_y_.axis.out + kPacked - 1) / kPacked, up_x_.axis.out};
   }
 
@@ -83,37 +83,37 @@ std::tuple<Tensor, Tensor> filtered_lrelu_cpu(const Tensor& x_any, const Optiona
   Problem problem(x, fu, fd, up, down, padding, {0, 0, 0, 0}, flip_filter, static_cast<double>(up * up), 1.0);
   const bool last = is_channels_last(x);
   const Tensor y = allocate(x, problem.output_size(), last);
-  const Tensor codes =
-      allocate(x, keep ? problem.codes_size() : std::vector<int64_t>{0}, ScalarType::Byte, last && keep);
-  if (y.numel() == 0) return {y, codes};
+  const Tensor sign_mask =
+      allocate(x, keep ? problem.mask_size() : std::vector<int64_t>{0}, ScalarType::Byte, last && keep);
+  if (y.numel() == 0) return {y, sign_mask};
   FilteredLrelu p;
   p.b = data_of(b);
-  p.codes = keep ? static_cast<uint8_t*>(codes.data_ptr()) : nullptr;
+  p.sign_mask = keep ? static_cast<uint8_t*>(sign_mask.data_ptr()) : nullptr;
   p.gain = gain;
   p.slope = slope;
   p.clamp = clamp;
   problem.run(p, x, y, last);
-  return {y, codes};
+  return {y, sign_mask};
 }
 
-Tensor filtered_lrelu_slopes_cpu(const Tensor& x_any, const Tensor& codes_any, const OptionalTensor& fu,
+Tensor filtered_lrelu_slopes_cpu(const Tensor& x_any, const Tensor& mask_any, const OptionalTensor& fu,
                                  const OptionalTensor& fd, int64_t up, int64_t down, std::vector<int64_t> padding_up,
                                  std::vector<int64_t> padding_down, bool flip_filter, double gain_up, double gain_down,
                                  double gain, double slope) {
   STD_TORCH_CHECK(x_any.dim() == 4, "imgops::filtered_lrelu_slopes: x must have 4 dimensions; got ", x_any.dim());
   STD_TORCH_CHECK(padding_up.size() == 4 && padding_down.size() == 4,
                   "imgops::filtered_lrelu_slopes: paddings must be (x0, x1, y0, y1)");
-  const Tensor codes = dense(codes_any);
-  const bool last = is_channels_last(codes);
+  const Tensor sign_mask = dense(mask_any);
+  const bool last = is_channels_last(sign_mask);
   const Tensor x = in_format(x_any, last);
   Problem problem(x, fu, fd, up, down, padding_up, padding_down, flip_filter, gain_up, gain_down);
-  STD_TORCH_CHECK(codes.scalar_type() == ScalarType::Byte && shape_of(codes) == problem.codes_size(),
-                  "imgops::filtered_lrelu_slopes: codes must be those of the up-sampled image, uint8");
+  STD_TORCH_CHECK(sign_mask.scalar_type() == ScalarType::Byte && shape_of(sign_mask) == problem.mask_size(),
+                  "imgops::filtered_lrelu_slopes: sign_mask must be that of the up-sampled image, uint8");
   const Tensor y = allocate(x, problem.output_size(), last);
   if (y.numel() == 0) return y;
   FilteredLrelu p;
   p.activates = false;
-  p.codes = static_cast<uint8_t*>(codes.data_ptr());
+  p.sign_mask = static_cast<uint8_t*>(sign_mask.data_ptr());
   p.gain = gain;
   p.slope = slope;
   problem.run(p, x, y, last);

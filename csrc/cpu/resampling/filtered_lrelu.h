@@ -8,7 +8,7 @@
 
 namespace imgops {
 
-// rows of the up-sampled image whose codes share a byte, two bits each
+// rows of the up-sampled image whose signs share a byte, two bits each
 constexpr int64_t kPacked = 4;
 // planes that are filtered side by side, a pixel of each next to the others' in a row: no filter then shuffles a vector
 constexpr int64_t kGroup = 16;
@@ -16,7 +16,7 @@ constexpr int64_t kGroup = 16;
 constexpr int64_t kTogether = 4;
 
 // D(s(U(x + b))): U up-samples, D down-samples, and s is a leaky ReLU with gain and clamp, or a product with the slopes
-// of an earlier one by its codes.
+// of an earlier one by its sign mask.
 struct FilteredLrelu {
   int64_t samples = 1, channels = 1;
   // images have their channels innermost
@@ -26,7 +26,7 @@ struct FilteredLrelu {
   const void *in = nullptr, *b = nullptr;
   void* out = nullptr;
   // [samples, channels, ceil(up.y.out / kPacked), up.x.out]; written by the activation where not null, else read
-  uint8_t* codes = nullptr;
+  uint8_t* sign_mask = nullptr;
   bool activates = true;
   double gain = 1, slope = 1, clamp = -1;
   // most input rows that a row of the up-sampled image is made of, and most of its rows that one of the output is
@@ -48,9 +48,9 @@ struct FilteredLrelu {
   struct Layout {
     // [input_rows] of the input; [kTogether] of their sums, between padding; of the up-sampled ones, between padding, the
     // one at hand, or [up_rows] where D has no factors; [up_rows] of those filtered along x; [kTogether] of the output;
-    // bytes of codes, and of those of planes that a group lacks; a group's rows before or after their transposition
-    // (apart, as codes read as floats would be denormal, and slow)
-    int64_t input, input_row, v, v_row, act, act_row, filtered, filtered_row, out, codes, spare_codes, plain, plain_row,
+    // bytes of the mask, and of those of planes that a group lacks; a group's rows before or after their transposition
+    // (apart, as bytes read as floats would be denormal, and slow)
+    int64_t input, input_row, v, v_row, act, act_row, filtered, filtered_row, out, mask, spare_mask, plain, plain_row,
         size;
   };
   Layout layout() const {
@@ -72,8 +72,8 @@ struct FilteredLrelu {
     l.filtered = take(down.separable ? up_rows() * l.filtered_row : 0);
     l.out = take(kTogether * down.x.out * kGroup);
     // a value holds four bytes at least
-    l.codes = take(up.x.out * kGroup / 4);
-    l.spare_codes = take((up.x.out + 3) / 4);
+    l.mask = take(up.x.out * kGroup / 4);
+    l.spare_mask = take((up.x.out + 3) / 4);
     l.plain_row = std::max(up.x.in, down.x.out);
     l.plain = take(kGroup * l.plain_row);
     l.size = at;

@@ -1,6 +1,6 @@
 // Kernels of filtered_lrelu, compiled once an instruction set. The up-sampled image is made a few rows at a time: the
 // input rows under their taps are summed, filtered along x, activated, filtered along x downwards, and kept until output
-// rows have all the rows that they sum. All of them are in cache; only codes are written at the high resolution.
+// rows have all the rows that they sum. All of them are in cache; only the sign mask is written at the high resolution.
 #include "filtered_lrelu.h"
 
 #include "cpu/common/vectors.h"
@@ -13,7 +13,7 @@ namespace {
 template <class A>
 constexpr int64_t kVectors = kGroup / kLanes<A>;
 
-// values that are transposed at once: a vector's, and as many codes as the group has planes
+// values that are transposed at once: a vector's, and as many bytes of the mask as the group has planes
 template <class A>
 constexpr int64_t kTransposed = sizeof(A) == 1 ? kGroup : kLanes<A>;
 
@@ -173,23 +173,23 @@ struct Lrelu {
   static constexpr int64_t L = kLanes<A>;
   using V = typename Vector<A, L>::type;
   using Ints = typename Vector<std::conditional_t<sizeof(A) == 4, int32_t, int64_t>, L>::type;
-  using Codes = typename Vector<uint8_t, L>::type;
+  using Bytes = typename Vector<uint8_t, L>::type;
 
   A slope, gain, hi;
 
-  // z = clamp(gain * lrelu(z)) of n pixels; and the codes into two bits of each byte, `shift` from its lowest
-  template <bool kClamped, bool kCodes>
-  void activate(A* pixels, uint8_t* codes, int shift, int64_t n) const {
+  // z = clamp(gain * lrelu(z)) of n pixels; and its signs into two bits of each byte, `shift` from its lowest
+  template <bool kClamped, bool kMask>
+  void activate(A* pixels, uint8_t* sign_mask, int shift, int64_t n) const {
     const V slopes = V{} + slope, gains = V{} + gain, high = V{} + hi, low = -high;
     const Ints negative = Ints{} + (1 << shift), clamped = Ints{} + (2 << shift), none{};
     V* z = reinterpret_cast<V*>(pixels);
     for (int64_t i = 0; i < n * kVectors<A>; ++i) {
       V y = (z[i] > A(0) ? z[i] : z[i] * slopes) * gains;
-      if constexpr (kCodes) {
-        Ints code = z[i] > A(0) ? none : negative;
+      if constexpr (kMask) {
+        Ints bits = z[i] > A(0) ? none : negative;
         // a NaN has no slope either
-        if constexpr (kClamped) code |= ((y < A(0) ? -y : y) < high) ? none : clamped;
-        reinterpret_cast<Codes*>(codes)[i] |= __builtin_convertvector(code, Codes);
+        if constexpr (kClamped) bits |= ((y < A(0) ? -y : y) < high) ? none : clamped;
+        reinterpret_cast<Bytes*>(sign_mask)[i] |= __builtin_convertvector(bits, Bytes);
       }
       if constexpr (kClamped) {
         // a NaN fails both comparisons and passes through
@@ -200,14 +200,14 @@ struct Lrelu {
     }
   }
 
-  // n pixels times the slopes that their codes name
-  void multiply(A* z, const uint8_t* codes, int shift, int64_t n) const {
+  // n pixels times the slopes that their bits name
+  void multiply(A* z, const uint8_t* sign_mask, int shift, int64_t n) const {
     const A positive = gain, negative = gain * slope;
     const int is_negative = 1 << shift, is_clamped = 2 << shift;
 #pragma omp simd
     for (int64_t i = 0; i < n * kGroup; ++i) {
-      const A y = z[i] * (codes[i] & is_negative ? negative : positive);
-      z[i] = codes[i] & is_clamped ? A(0) : y;
+      const A y = z[i] * (sign_mask[i] & is_negative ? negative : positive);
+      z[i] = sign_mask[i] & is_clamped ? A(0) : y;
     }
   }
 };
@@ -218,8 +218,8 @@ class BandMaker {
 
  public:
   BandMaker(const FilteredLrelu& p, A* scratch)
-      : p_(p), layout_(p.layout()), scratch_(scratch), codes_(reinterpret_cast<uint8_t*>(scratch + layout_.codes)),
-        spare_codes_(reinterpret_cast<uint8_t*>(scratch + layout_.spare_codes)),
+      : p_(p), layout_(p.layout()), scratch_(scratch), mask_(reinterpret_cast<uint8_t*>(scratch + layout_.mask)),
+        spare_mask_(reinterpret_cast<uint8_t*>(scratch + layout_.spare_mask)),
         input_{scratch + layout_.input, p.input_rows(), layout_.input_row},
         act_{scratch + layout_.act, p.down.separable ? 1 : p.up_rows(), layout_.act_row},
         filtered_{scratch + layout_.filtered, p.up_rows(), layout_.filtered_row},
@@ -234,17 +234,17 @@ class BandMaker {
     sample_ = group / groups;
     plane_ = group % groups * kGroup;
     planes_ = p_.planes() - plane_ < kGroup ? p_.planes() - plane_ : kGroup;
-    loaded_ = 0, codes_row_ = -1;
+    loaded_ = 0, mask_row_ = -1;
     for (int64_t c = 0; p_.b && c < kGroup; ++c) {
       b_[c] = c < planes_ ? static_cast<const A*>(p_.b)[(plane_ + c) % p_.channels] : A(0);
     }
     const Axis& ay = p_.down.y;
     const int64_t rows = p_.up.y.out;
-    const bool keeps = p_.activates && p_.codes;
-    // all codes are written once, also those of rows that no output needs
+    const bool keeps = p_.activates && p_.sign_mask;
+    // the whole mask is written once, also for rows that no output needs
     own_end_ = !keeps ? 0 : end == ay.out ? rows : owned_from(end);
     next_ = !keeps || begin == 0 ? 0 : owned_from(begin);
-    // rows between those that outputs need are made for their codes alone
+    // rows between those that outputs need are made for their signs alone
     const int64_t together = !keeps && ay.step > ay.count[0] ? 1 : kTogether;
     for (int64_t oy = begin; oy < end; oy += together) {
       const int64_t some = end - oy < together ? end - oy : together;
@@ -257,7 +257,7 @@ class BandMaker {
   }
 
  private:
-  // the first row that the band of output row oy needs, down to where a byte of codes starts
+  // the first row that the band of output row oy needs, down to where a byte of the mask starts
   int64_t owned_from(int64_t oy) const {
     const int64_t first = p_.down.y.first[0] + oy * p_.down.y.step;
     return first < 0 ? 0 : first < p_.up.y.out ? first / kPacked * kPacked : p_.up.y.out;
@@ -362,41 +362,41 @@ class BandMaker {
     const int64_t n = p_.up.x.out;
     const int shift = static_cast<int>(2 * (y % kPacked));
     if (!p_.activates) {
-      if (codes_row_ != y / kPacked) load_codes(y / kPacked);
-      lrelu_.multiply(act, codes_, shift, n);
+      if (mask_row_ != y / kPacked) load_mask(y / kPacked);
+      lrelu_.multiply(act, mask_, shift, n);
     } else if (y < own_end_) {
-      if (shift == 0) std::memset(codes_, 0, n * kGroup);
-      p_.clamp >= 0 ? lrelu_.template activate<true, true>(act, codes_, shift, n)
-                    : lrelu_.template activate<false, true>(act, codes_, shift, n);
-      if (y % kPacked == kPacked - 1 || y == p_.up.y.out - 1) store_codes(y / kPacked);
+      if (shift == 0) std::memset(mask_, 0, n * kGroup);
+      p_.clamp >= 0 ? lrelu_.template activate<true, true>(act, mask_, shift, n)
+                    : lrelu_.template activate<false, true>(act, mask_, shift, n);
+      if (y % kPacked == kPacked - 1 || y == p_.up.y.out - 1) store_mask(y / kPacked);
     } else {
       p_.clamp >= 0 ? lrelu_.template activate<true, false>(act, nullptr, 0, n)
                     : lrelu_.template activate<false, false>(act, nullptr, 0, n);
     }
   }
 
-  void store_codes(int64_t packed_row) const {
+  void store_mask(int64_t packed_row) const {
     const int64_t h = p_.packed_rows(), w = p_.up.x.out;
-    uint8_t* dst = p_.codes + place(h, w, packed_row);
+    uint8_t* dst = p_.sign_mask + place(h, w, packed_row);
     if (p_.interleaved) {
-      for (int64_t i = 0; i < w; ++i) copy_pixel(codes_ + i * kGroup, dst + i * p_.channels, planes_);
+      for (int64_t i = 0; i < w; ++i) copy_pixel(mask_ + i * kGroup, dst + i * p_.channels, planes_);
     } else {
       uint8_t* to[kGroup];
-      for (int64_t c = 0; c < kGroup; ++c) to[c] = c < planes_ ? dst + c * h * w : spare_codes_;
-      separate(codes_, to, w);
+      for (int64_t c = 0; c < kGroup; ++c) to[c] = c < planes_ ? dst + c * h * w : spare_mask_;
+      separate(mask_, to, w);
     }
   }
 
-  void load_codes(int64_t packed_row) {
-    codes_row_ = packed_row;
+  void load_mask(int64_t packed_row) {
+    mask_row_ = packed_row;
     const int64_t h = p_.packed_rows(), w = p_.up.x.out;
-    const uint8_t* src = p_.codes + place(h, w, packed_row);
+    const uint8_t* src = p_.sign_mask + place(h, w, packed_row);
     if (p_.interleaved) {
-      for (int64_t i = 0; i < w; ++i) copy_pixel(src + i * p_.channels, codes_ + i * kGroup, planes_);
+      for (int64_t i = 0; i < w; ++i) copy_pixel(src + i * p_.channels, mask_ + i * kGroup, planes_);
     } else {
       const uint8_t* from[kGroup];
-      for (int64_t c = 0; c < kGroup; ++c) from[c] = c < planes_ ? src + c * h * w : spare_codes_;
-      interleave<uint8_t>(from, nullptr, codes_, w);
+      for (int64_t c = 0; c < kGroup; ++c) from[c] = c < planes_ ? src + c * h * w : spare_mask_;
+      interleave<uint8_t>(from, nullptr, mask_, w);
     }
   }
 
@@ -452,13 +452,13 @@ class BandMaker {
   const FilteredLrelu& p_;
   const FilteredLrelu::Layout layout_;
   A* scratch_;
-  uint8_t *codes_, *spare_codes_;
+  uint8_t *mask_, *spare_mask_;
   const Ring<A> input_, act_, filtered_;
   const Lrelu<A> lrelu_;
   alignas(64) A b_[kGroup] = {};
-  // of the group at hand; the next row to make; the end of the input rows that are made, and of the rows whose codes the
-  // band writes; the row of bytes in codes_
-  int64_t sample_ = 0, plane_ = 0, planes_ = 0, next_ = 0, loaded_ = 0, own_end_ = 0, codes_row_ = -1;
+  // of the group at hand; the next row to make; the end of the input rows that are made, and of the rows whose signs
+  // the band writes; the row of bytes in mask_
+  int64_t sample_ = 0, plane_ = 0, planes_ = 0, next_ = 0, loaded_ = 0, own_end_ = 0, mask_row_ = -1;
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-"""``weight_energy``, the sums of squares that demodulation needs, in one read of the weights on the CPU."""
+"""``squared_norm``, the sums of squares that demodulation needs, in one read of the weights on the CPU."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..reference import modulated_conv2d as reference
 from ._registration import namespace, register
 
 
-def weight_energy(backend: str, weight: Tensor) -> Tensor:
+def squared_norm(backend: str, weight: Tensor) -> Tensor:
     """Sum over the taps of the squares of weight [O, I, kh, kw], as [O, I]; float32 or float64."""
-    return namespace(backend).weight_energy(weight) if backend == "cpu" else reference.weight_energy(weight)
+    return namespace(backend).squared_norm(weight) if backend == "cpu" else reference.squared_norm(weight)
 
 
 def _fake(weight: Tensor) -> Tensor:
@@ -28,5 +28,5 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], d: Tensor) -> Tensor:
 
 
 register(
-    "weight_energy(Tensor weight) -> Tensor", fake=_fake, triton=None, backward=_backward, setup_context=_setup_context
+    "squared_norm(Tensor weight) -> Tensor", fake=_fake, triton=None, backward=_backward, setup_context=_setup_context
 )
