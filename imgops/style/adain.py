@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from ..nn import Features
 from ..ops.adain import adain, adaptive_instance_norm
 from .settings import CONVENTIONS
 
-#: the fewest pixels a side of a picture
+#: the fewest pixels per side of a picture
 MINIMUM = 16
 #: added to variances
 _EPS = 1e-5
@@ -64,18 +65,89 @@ def stylize_adain(
             stride; a decoder that is not the encoder's, or an encoder without that layer.
     """
     parts = [None] * len(styles) if style_masks is None else list(style_masks)
-    _check(content, styles, alpha, weights, masks, convention, max(MINIMUM, 2 * decoder.stride))
+    check_sides(content.shape, [style.shape for style in styles], decoder)
+    _check(content, styles, alpha, weights, masks, convention)
     _check_parts(styles, parts)
-    features = Features(encoder, [decoder.layer])
-    ceil = _keeps_the_last_row(features, decoder)
-    x = _encode(content, features, tile, decoder, ceil)
-    shares = _shares(x, len(styles), weights, masks, decoder.stride)
-    mixed = x * (1 - alpha * sum(shares, x.new_zeros(())))
-    for style, part, share in zip(styles, parts, shares, strict=True):
-        y = _encode(style, features, tile, decoder, ceil)
-        counted = None if part is None else _at_features(part, y, decoder.stride)
-        mixed += alpha * share * normalized(x, y, convention, counted)
-    return _decode(mixed, decoder, tile, content)
+    adain = AdaINPass(encoder, decoder, tile)
+    encoded = [adain.encode_style(style, part) for style, part in zip(styles, parts, strict=True)]
+    return adain(content, encoded, alpha, weights, masks, convention)
+
+
+class StyleFeatures(NamedTuple):
+    """Features of a style [1, C, H', W'], and how much each position counts, [1, 1, H', W'], or None for all alike."""
+
+    features: Tensor
+    mask: Tensor | None
+
+
+class AdaINPass:
+    """The pass of :func:`stylize_adain` without its checks, so that styles can be encoded once for many contents.
+
+    Args:
+        encoder, decoder, tile: as :func:`stylize_adain` takes them.
+
+    Raises:
+        ValueError: a decoder that is not the encoder's, or an encoder without its layer.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: AdaINDecoder, tile: int | None = None) -> None:
+        self.decoder, self.tile = decoder, tile
+        self.features = Features(encoder, [decoder.layer])
+        self._pools_round_up = _keeps_the_last_row(self.features, decoder)
+
+    @torch.no_grad()
+    def encode_style(self, style: Tensor, mask: Tensor | None = None) -> StyleFeatures:
+        """What a content takes over of a style [3, H, W], whose pixels count as a mask [1, H, W] says."""
+        y = self._encode(style)
+        return StyleFeatures(y, None if mask is None else _at_features(mask, y, self.decoder.stride))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        content: Tensor,
+        styles: Sequence[StyleFeatures],
+        alpha: float,
+        weights: Sequence[float] | None,
+        masks: Sequence[Tensor] | None,
+        convention: str,
+    ) -> Tensor:
+        """The content in the styles; see :func:`stylize_adain`."""
+        x = self._encode(content)
+        shares = _shares(x, len(styles), weights, masks, self.decoder.stride)
+        mixed = x * (1 - alpha * sum(shares, x.new_zeros(())))
+        for style, share in zip(styles, shares, strict=True):
+            mixed += alpha * share * normalized(x, style.features, convention, style.mask)
+        return self._decode(mixed, content)
+
+    def _encode(self, picture: Tensor) -> Tensor:
+        """Features of a picture [3, H, W], computed in tiles: [1, C, ceil(H / stride), ceil(W / stride)]."""
+        decoder, network = self.decoder, self.features.network
+        like, stride = next(decoder.parameters()), decoder.stride
+        taken = next(network.parameters(), like)
+        h, w = (-(-side // stride) for side in picture.shape[1:])
+        x = picture[None]
+        if not self._pools_round_up:
+            # the rows that pools would drop are filled up to a whole stride
+            x = F.pad(x, (0, stride * w - x.shape[3], 0, stride * h - x.shape[2]), mode="reflect")
+        fields = [] if self.tile is None else list(receptive_fields(network, [decoder.layer]).values())
+        whole = like.new_empty(1, decoder.widths[-1], h, w)
+        for part in plan_tiles(x.shape[2], x.shape[3], self.tile, fields):
+            found = self.features(part.cut(x).to(taken))[decoder.layer]
+            part.core_in_picture(whole, stride).copy_(part.core_of(found, stride))
+        return whole
+
+    def _decode(self, x: Tensor, content: Tensor) -> Tensor:
+        """The picture of features [1, C, H', W'], computed in tiles: [3, H, W] as the content."""
+        stride = self.decoder.stride
+        side = None if self.tile is None else self.tile // stride
+        output = torch.empty_like(content)
+        for part in plan_tiles(x.shape[2], x.shape[3], side, [Field(1, self.decoder.halo)]):
+            y = self.decoder(part.cut(x))[0].clamp(0, 1)
+            top, left, bottom, right = (stride * edge for edge in part.core)
+            place = output[:, top:bottom, left:right]
+            top, left = top - stride * part.outer[0], left - stride * part.outer[1]
+            place.copy_(y[:, top : top + place.shape[1], left : left + place.shape[2]])
+        return output
 
 
 def normalized(content: Tensor, style: Tensor, convention: str = "pytorch", style_mask: Tensor | None = None) -> Tensor:
@@ -116,6 +188,20 @@ def _moments(y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     return variance[..., 0, 0], mean[..., 0, 0]
 
 
+def check_sides(content: Sequence[int], styles: Sequence[Sequence[int]], decoder: AdaINDecoder) -> None:
+    """Raise ValueError unless there are styles, and all shapes are those of RGB pictures as large as the decoder needs
+    them."""
+    least = max(MINIMUM, 2 * decoder.stride)
+    if len(styles) == 0:
+        raise ValueError("stylize_adain: styles must have one picture at least")
+    for name, shape in [("content", content), *((f"style {i}", style) for i, style in enumerate(styles, 1))]:
+        if len(shape) != 3 or shape[0] != 3 or min(shape[1:]) < least:
+            raise ValueError(
+                f"stylize_adain: the {name} must be RGB [3, H, W] of at least {least} x {least} pixels; "
+                f"got {tuple(shape)}"
+            )
+
+
 def _check(
     content: Tensor,
     styles: Sequence[Tensor],
@@ -123,16 +209,7 @@ def _check(
     weights: Sequence[float] | None,
     masks: Sequence[Tensor] | None,
     convention: str,
-    least: int,
 ) -> None:
-    if len(styles) == 0:
-        raise ValueError("stylize_adain: styles must have one picture at least")
-    for name, x in [("content", content), *((f"style {i}", style) for i, style in enumerate(styles, 1))]:
-        if x.ndim != 3 or x.shape[0] != 3 or min(x.shape[1:]) < least:
-            raise ValueError(
-                f"stylize_adain: the {name} must be RGB [3, H, W] of at least {least} x {least} pixels; "
-                f"got {tuple(x.shape)}"
-            )
     if not 0 <= alpha <= 1:
         raise ValueError(f"stylize_adain: alpha must be 0 to 1; got {alpha}")
     if weights is not None and (len(weights) != len(styles) or min(weights) < 0 or not 0 < sum(weights) < float("inf")):
@@ -181,23 +258,6 @@ def _keeps_the_last_row(features: Features, decoder: AdaINDecoder) -> bool:
     return bool(probe.shape[2] == 3)
 
 
-def _encode(picture: Tensor, features: Features, tile: int | None, decoder: AdaINDecoder, ceil: bool) -> Tensor:
-    """Features of a picture [3, H, W], computed in tiles: [1, C, ceil(H / stride), ceil(W / stride)]."""
-    like, stride = next(decoder.parameters()), decoder.stride
-    taken = next(features.network.parameters(), like)
-    h, w = (-(-side // stride) for side in picture.shape[1:])
-    x = picture[None]
-    if not ceil:
-        # the rows that pools would drop are filled up to a whole stride
-        x = F.pad(x, (0, stride * w - x.shape[3], 0, stride * h - x.shape[2]), mode="reflect")
-    fields = [] if tile is None else list(receptive_fields(features.network, [decoder.layer]).values())
-    whole = like.new_empty(1, decoder.widths[-1], h, w)
-    for part in plan_tiles(x.shape[2], x.shape[3], tile, fields):
-        found = features(part.cut(x).to(taken))[decoder.layer]
-        part.core_in_picture(whole, stride).copy_(part.core_of(found, stride))
-    return whole
-
-
 def _shares(
     x: Tensor, count: int, weights: Sequence[float] | None, masks: Sequence[Tensor] | None, stride: int
 ) -> list[Tensor]:
@@ -216,17 +276,3 @@ def _shares(
 def _at_features(mask: Tensor, x: Tensor, stride: int) -> Tensor:
     """A mask [1, H, W] for features: of each feature's own pixels the mean, [1, 1, ceil(H / stride), ...]."""
     return F.avg_pool2d(mask[None].to(x), stride, ceil_mode=True, count_include_pad=False)
-
-
-def _decode(x: Tensor, decoder: AdaINDecoder, tile: int | None, content: Tensor) -> Tensor:
-    """The picture of features [1, C, H', W'], computed in tiles: [3, H, W] as the content."""
-    stride = decoder.stride
-    side = None if tile is None else tile // stride
-    output = torch.empty_like(content)
-    for part in plan_tiles(x.shape[2], x.shape[3], side, [Field(1, decoder.halo)]):
-        y = decoder(part.cut(x))[0].clamp(0, 1)
-        top, left, bottom, right = (stride * edge for edge in part.core)
-        place = output[:, top:bottom, left:right]
-        top, left = top - stride * part.outer[0], left - stride * part.outer[1]
-        place.copy_(y[:, top : top + place.shape[1], left : left + place.shape[2]])
-    return output

@@ -227,12 +227,7 @@ def check_pictures(
     if not styles:
         raise ValueError("style: styles must hold one picture at least")
     for name, picture in [("content", content), *((f"styles[{i}]", style) for i, style in enumerate(styles))]:
-        if not isinstance(picture, Tensor) or not picture.is_floating_point():
-            raise TypeError(f"style: {name} must be a floating-point tensor in [0, 1]; got {type(picture).__name__}")
-        if picture.ndim != 3 or picture.shape[0] != 3 or picture.numel() == 0:
-            raise ValueError(f"style: {name} must be [3, H, W] with pixels; got {tuple(picture.shape)}")
-        if not torch.isfinite(picture).all():
-            raise ValueError(f"style: {name} has values that are not finite")
+        check_picture(name, picture)
     for name, values in {named: weights, "masks": masks, "style_masks": style_masks}.items():
         if values is not None and len(values) != len(styles):
             raise ValueError(f"style: {name} must have one for each of the {len(styles)} styles; got {len(values)}")
@@ -242,8 +237,20 @@ def check_pictures(
         for mask in given or ():
             if mask is not None and (mask.ndim != 3 or mask.shape[0] != 1 or mask.numel() == 0):
                 raise ValueError(f"style: {name} must be [1, H, W] each; got {tuple(mask.shape)}")
+            if mask is not None and not torch.isfinite(mask).all():
+                raise ValueError(f"style: one of {name} has values that are not finite")
             if mask is not None and float(mask.max()) <= 0:
                 raise ValueError(f"style: one of {name} is black all over, which leaves nothing")
+
+
+def check_picture(name: str, picture: Tensor) -> None:
+    """Raise TypeError, ValueError unless this is a picture: a tensor of finite floats [3, H, W] with pixels."""
+    if not isinstance(picture, Tensor) or not picture.is_floating_point():
+        raise TypeError(f"style: {name} must be a floating-point tensor in [0, 1]; got {type(picture).__name__}")
+    if picture.ndim != 3 or picture.shape[0] != 3 or picture.numel() == 0:
+        raise ValueError(f"style: {name} must be [3, H, W] with pixels; got {tuple(picture.shape)}")
+    if not torch.isfinite(picture).all():
+        raise ValueError(f"style: {name} has values that are not finite")
 
 
 def _start(init: str, content: Tensor, styles: Sequence[Tensor], generator: torch.Generator) -> Tensor:

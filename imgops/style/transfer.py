@@ -7,35 +7,24 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from .._memory import OutOfMemory, naming_remedy
+from .._memory import naming_remedy
 from ..data.pictures import resize_picture, resized_shape
-from ..data.pictures.colors import is_gray, keep_colors, keep_luma
 from ..data.pictures.formats import picture_suffixes
 from ..data.pictures.samples import PREFIX
 from ..models.encoders.weights import load_encoder
 from ..models.style.adain_decoder import AdaINDecoder
 from ..models.style.transform_net import TransformNet
 from ..models.style.weights import fast_styles, load_adain_decoder, load_transform_net
-from .adain import stylize_adain
-from .fast import stylize_fast
-from .objective import Objective, resize_to, resized
-from .optimization import Mix, Progress, check_pictures, check_size_of, least_size, optimized, ratio_of, style_size
-from .planning import check_room, check_room_in_one_pass, choose_tile, memory_of, work_of
+from .look import REMEDIES, Look
+from .objective import Objective
+from .optimization import Progress, check_pictures, check_size_of, least_size, ratio_of, style_size
+from .planning import check_room, choose_tile, memory_of, work_of
 from .settings import DEFAULT_SIZE, OptimizeSettings, TransferSettings
 
-#: what helps where memory runs out
-_REMEDIES = {
-    "optimize": "give --memory or --tile, which make tiles, or a smaller --size",
-    "adain": "give --memory, which makes tiles, or a smaller --size",
-    "fast": "give a smaller --size; this method has no tiles",
-}
 #: the longer side, at most, of the steps that tell the time
 PROBE_SIZE = 256
-#: pixels a side of the tiles of AdaIN, where memory is limited
-ADAIN_TILE = 1024
 
 
 class Transfer:
@@ -90,7 +79,7 @@ class Transfer:
                 :class:`~imgops.style.objective.Objective` raises.
         """
         check_pictures(content, styles, self.settings.style_weights, named="style_weights")
-        settings = self._optimize_settings(content)
+        settings = self.optimize_settings(content)
         if self.encoder is None:
             raise ValueError("style: there is a plan of the method optimize alone")
         height, width = resized_shape(content, settings.size)
@@ -113,7 +102,12 @@ class Transfer:
         seconds = min(times) * work / (small.shape[1] * small.shape[2])
         return settings, memory_of(self.encoder, settings, height, width), seconds
 
-    def _optimize_settings(self, content: Tensor) -> OptimizeSettings:
+    def optimize_settings(self, content: Tensor) -> OptimizeSettings:
+        """Those of the method "optimize" for a content [3, H, W]: its size, and tiles where the memory asks for them.
+
+        Raises:
+            ValueError: the result does not fit into the memory of the settings.
+        """
         settings = dataclasses.replace(self.settings.optimize, size=self.size_of(content))
         if self.settings.memory is None or self.encoder is None:
             return settings
@@ -150,135 +144,25 @@ class Transfer:
             OutOfMemory: memory ran out; its ``picture`` is what the method "optimize" had finished until then.
             TypeError, ValueError: pictures, masks or weights that do not fit.
         """
-        with naming_remedy(_REMEDIES[self.settings.method]):
-            return self._made(content, styles, masks, style_masks, alpha, init, on_step)
+        return self.prepare(content, styles, masks, style_masks)(content, alpha=alpha, init=init, on_step=on_step)
 
-    def _made(
+    def prepare(
         self,
         content: Tensor,
         styles: Sequence[Tensor],
-        masks: Sequence[Tensor] | None,
-        style_masks: Sequence[Tensor | None] | None,
-        alpha: Tensor | None,
-        init: Tensor | None,
-        on_step: Callable[[Progress], object] | None,
-    ) -> Tensor:
-        settings = self.settings
-        count = len(self.networks) if settings.method == "fast" else len(styles)
-        check_pictures(
-            content, styles or [content] * count, settings.style_weights, masks, style_masks, named="style_weights"
-        )
-        if settings.method == "fast" and styles:
-            raise ValueError("style: the method fast takes no styles, but networks")
-        if style_masks is not None and settings.method == "fast":
-            raise ValueError("style: the method fast takes no style_masks, as its networks are the styles")
-        size = self.size_of(content)
-        self._check_room(content, size)
-        small = resize_picture(content, size)
-        shown = None if alpha is None or not alpha.any() else resized(alpha.clamp(0, 1), small)
-        parts = [
-            None if part is None else resized(part, style).clamp(0, 1)
-            for part, style in zip(style_masks or [None] * len(styles), styles, strict=True)
-        ]
-        # colours are matched before the transfer where there is a style picture to match
-        before = settings.keep_colors in ("coral", "histogram") and settings.method != "fast"
-        if settings.keep_colors is not None and before:
-            styles = [
-                keep_colors(style, small, settings.keep_colors, part, shown)
-                for style, part in zip(styles, parts, strict=True)
-            ]
-        device = torch.device(settings.device)
-        moved = [style.to(device) for style in styles]
-        region: Tensor | None = None
-        if masks is not None:
-            masks = [resize_to(mask.to(small), small).clamp(0, 1).to(device) for mask in masks]
-            total = torch.stack(list(masks)).sum(0)
-            region = total.clamp(max=1).cpu()
-            if settings.method == "adain":
-                # within the region all of it is styled; the pixels are blended once, at the end
-                masks = [mask / total.clamp(min=1e-6) for mask in masks]
-        x = small.to(device)
-        if settings.method == "fast":
-            result = self._fast(x, masks)
-        elif self.encoder is None:
-            raise ValueError("style: the networks are not loaded")
-        elif self.decoder is not None:
-            result = self._adain(self.encoder, self.decoder, x, moved, masks, parts)
-        else:
-            mix = Mix(settings.style_weights or [1.0] * len(styles), masks, parts)
-            try:
-                result = optimized(
-                    content.to(device), moved, self.encoder, self._optimize_settings(content), mix, init, on_step
-                )
-            except OutOfMemory as error:
-                if error.picture is not None:
-                    error.picture = self._finished(error.picture, content, shown)
-                raise
-        result = self._finished(result, content, shown)
-        if region is None or settings.method == "optimize":
-            return result
-        return region * result + (1 - region) * small
+        masks: Sequence[Tensor] | None = None,
+        style_masks: Sequence[Tensor | None] | None = None,
+    ) -> Look:
+        """The styles ready for this content and others of its shape, such as the frames of a video.
 
-    def _check_room(self, content: Tensor, size: int) -> None:
-        height, width = resized_shape(content, size)
-        if self.encoder is not None and self.decoder is None:
-            check_room(self.encoder, self._optimize_settings(content), height, width)
-            return
-        tile = ADAIN_TILE if self.decoder is not None and self.settings.memory is not None else None
-        channels = self.decoder.widths[0] if self.decoder is not None else max(n.widths[0] for n in self.networks)
-        check_room_in_one_pass(height, width, channels, tile, torch.device(self.settings.device))
+        Args:
+            content, styles, masks, style_masks: as a call takes them.
 
-    def _finished(self, result: Tensor, content: Tensor, shown: Tensor | None) -> Tensor:
-        """A result, which may be smaller than it was to be, on the CPU and in the colours that it is to keep."""
-        result, kept = result.float().clamp(0, 1).cpu(), self.settings.keep_colors
-        if kept is None:
-            return result
-        small = resize_to(content.to(result), result)
-        shown = None if shown is None else resized(shown, result)
-        if kept == "luma" or self.settings.method == "fast":
-            result = keep_colors(result, small, kept, shown, shown)
-        # statistics of a network let some colour into grey
-        return keep_luma(result, small) if is_gray(small) else result
-
-    def _adain(
-        self,
-        encoder: nn.Module,
-        decoder: AdaINDecoder,
-        content: Tensor,
-        styles: Sequence[Tensor],
-        masks: Sequence[Tensor] | None,
-        parts: Sequence[Tensor | None],
-    ) -> Tensor:
-        settings, size = self.settings, max(content.shape[1:])
-        small = [resize_picture(style, style_size(style, size, settings.optimize)) for style in styles]
-        return stylize_adain(
-            content,
-            small,
-            encoder,
-            decoder,
-            alpha=settings.alpha,
-            weights=settings.style_weights,
-            masks=masks,
-            style_masks=[
-                None if part is None else resized(part.to(content.device), style).clamp(0, 1)
-                for part, style in zip(parts, small, strict=True)
-            ],
-            convention=settings.convention,
-            tile=None if settings.memory is None else ADAIN_TILE,
-        )
-
-    def _fast(self, content: Tensor, masks: Sequence[Tensor] | None) -> Tensor:
-        """The mean of the networks' pictures, each weighted where its mask says."""
-        weights = self.settings.style_weights or (1.0,) * len(self.networks)
-        shares = [torch.full_like(content[:1], weight) for weight in weights]
-        if masks is not None:
-            # where there is no mask all count, too, for the colours of the whole
-            shares = [share * (mask + 1e-6) for share, mask in zip(shares, masks, strict=True)]
-        whole = torch.stack(shares).sum(0)
-        result = torch.zeros_like(content)
-        for network, share in zip(self.networks, shares, strict=True):
-            result += share / whole * stylize_fast(content, network).clamp(0, 1)
-        return result
+        Raises:
+            TypeError, ValueError: pictures, masks or weights that do not fit.
+        """
+        with naming_remedy(REMEDIES[self.settings.method]):
+            return Look(self, content, styles, masks, style_masks)
 
 
 def load_style_network(name: str) -> TransformNet:

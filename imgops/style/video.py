@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..data.pictures import resize_picture
 from ..data.video.flow import occlusion, optical_flow, warp
+from .look import Look
+from .optimization import check_picture
 from .transfer import Transfer
 
 
@@ -46,11 +48,16 @@ def stylize_frames(
     [torch.Size([3, 24, 32]), torch.Size([3, 24, 32])]
     """
     last = None if before is None else (_sized(before[0], transfer), before[1])
+    look: Look | None = None
     for frame in frames:
         small, init = _sized(frame, transfer), None
         if last is not None and transfer.settings.method == "optimize":
             init = _carried(last[1], last[0], small)
-        result = transfer(small, styles, masks=masks, style_masks=style_masks, init=init)
+        if look is None or look.shape != small.shape:
+            look = transfer.prepare(small, styles, masks, style_masks)
+        else:
+            check_picture("content", small)
+        result = look(small, init=init)
         last = small, result
         yield result
 

@@ -316,6 +316,7 @@ def test_bad_arguments_are_named(network):
         ("weights must be >= 0 and finite, and not all 0", (content, [style]), {"weights": [0]}),
         ("masks must have one for each", (content, [style]), {"masks": [mask, mask]}),
         (r"masks must be \[1, H, W\] each; got \(48, 64\)", (content, [style]), {"masks": [mask[0]]}),
+        ("one of masks has values that are not finite", (content, [style]), {"masks": [torch.nan * mask]}),
         ("one of masks is black", (content, [style]), {"masks": [0 * mask]}),
         ("one of style_masks is black", (content, [style]), {"style_masks": [0 * mask]}),
     ]:

@@ -8,6 +8,7 @@ import torch
 from imgops.data.pictures import resize_picture
 from imgops.data.video.flow import occlusion, optical_flow, warp
 from imgops.style import OptimizeSettings, Transfer, TransferSettings, stylize_frames
+from imgops.style.adain import AdaINPass
 from tests.style.test_optimization import picture
 
 
@@ -64,6 +65,25 @@ def test_other_methods_make_each_frame_by_itself():
     frames = moving(2)
     for frame, result in zip(frames, stylize_frames(frames, transfer, []), strict=True):
         assert torch.equal(result, transfer(resize_picture(frame, 32), []))
+
+
+@pytest.mark.parametrize(("keep", "times"), [(None, 1), ("coral", 3)])
+def test_a_style_is_encoded_once_unless_it_takes_the_colors_of_each_frame(keep, times, monkeypatch):
+    transfer, frames = Transfer(TransferSettings(method="adain", size=32, keep_colors=keep)), moving(3)
+    expected = [transfer(resize_picture(frame, 32), [STYLE]) for frame in frames]
+    encode, seen = AdaINPass.encode_style, []
+    monkeypatch.setattr(AdaINPass, "encode_style", lambda *arguments: seen.append(1) or encode(*arguments))
+    results = list(stylize_frames(frames, transfer, [STYLE]))
+    assert len(seen) == times
+    assert all(map(torch.equal, results, expected))
+
+
+def test_every_frame_is_checked_and_may_have_another_shape():
+    transfer, frames = Transfer(TransferSettings(method="fast", size=32), ["hubble"]), moving(1)
+    frames += [frames[0][:, :40], frames[0].transpose(1, 2)]
+    assert [result.shape[1:] for result in stylize_frames(frames, transfer, [])] == [(24, 32), (20, 32), (32, 24)]
+    with pytest.raises(ValueError, match="content has values that are not finite"):
+        list(stylize_frames([frames[0], frames[0] * torch.nan], transfer, []))
 
 
 def test_frames_are_made_as_they_are_asked_for(optimizing):
