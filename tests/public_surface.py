@@ -57,7 +57,9 @@ def _described(name: str, value: Any) -> Iterator[str]:
         return
     yield from _parameters(name, value)
     if inspect.isclass(value):
-        for public, member in vars(value).items():
+        # a class has what its bases give it, as far as they are ours
+        ours = [base for base in value.__mro__ if base.__module__.startswith("imgops")]
+        for public, member in {name: member for base in reversed(ours) for name, member in vars(base).items()}.items():
             shown = inspect.isfunction(member) or isinstance(member, (property, classmethod))
             if shown and not public.startswith("_"):
                 yield f"{name}.{public}"

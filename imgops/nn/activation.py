@@ -19,8 +19,8 @@ class BiasAct(nn.Module):
     """``clamp(gain * act(x + bias), -clamp, clamp)`` in one pass; see :func:`imgops.bias_act`.
 
     Args:
-        num_features: channels of x, which the bias has a value for, >= 1.
         num_features: channels of x, each of which has its own bias value, >= 1.
+        act: activation, as in :func:`imgops.bias_act`. Default "lrelu".
         alpha: negative slope of "lrelu"; default 0.2. The others ignore it.
         gain: factor after the activation; None is the activation's own. Default None.
         clamp: limit of the output's magnitude, >= 0; None clamps nothing. Default None.

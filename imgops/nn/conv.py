@@ -1,6 +1,8 @@
-"""Convolution with equalised learning rate, with its re-sampling, bias and activation."""
+"""Convolution with equalised learning rate, re-sampled, with bias and activation, and what all convolutions share."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,68 @@ from ._init import set_filter, zero
 from .resample import RESAMPLE_TAPS
 
 
-class EqualizedConv2d(nn.Module):
+class Convolution(nn.Module):
+    """The parameters of a convolution with re-sampling, bias and activation, and the arguments of its call."""
+
+    resample_filter: Tensor | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        bias: bool,
+        act: str,
+        up: int,
+        down: int,
+        resample_filter: tuple[float, ...] | None,
+        conv_clamp: float | None,
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        self.in_channels, self.out_channels, self.kernel_size, self.up, self.down = check_convolution(
+            owner, in_channels, out_channels, kernel_size, up, down
+        )
+        self.act, self.act_gain = act, activation_gain(owner, act)
+        self.conv_clamp = conv_clamp
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.taps = resample_filter
+        self.register_buffer("resample_filter", None if resample_filter is None else setup_filter(resample_filter))
+        self._initialize()
+
+    def _initialize(self) -> None:
+        nn.init.normal_(self.weight)
+        zero(self.bias)
+        if self.resample_filter is not None:
+            set_filter(self.resample_filter, self.taps)
+
+    def reset_parameters(self) -> None:
+        """Initialise the layer's own parameters and buffers, for one that was made on the meta device."""
+        self._initialize()
+
+    def _arguments(self, gain: float) -> dict[str, Any]:
+        """What the convolution takes beside x, the weight and its modulation, for ``gain`` times the output."""
+        return {
+            "bias": self.bias,
+            "act": self.act,
+            "gain": self.act_gain * gain,
+            "clamp": None if self.conv_clamp is None else self.conv_clamp * gain,
+            "up": self.up,
+            "down": self.down,
+            "padding": self.kernel_size // 2,
+            "resample_filter": self.resample_filter,
+            "flip_weight": self.up == 1,
+        }
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, {self.kernel_size}, bias={self.bias is not None}, "
+            f"act={self.act!r}, up={self.up}, down={self.down}, conv_clamp={self.conv_clamp}"
+        )
+
+
+class EqualizedConv2d(Convolution):
     """``clamp(act(conv2d(x, weight / sqrt(in_channels * kernel_size^2)) + bias))``, re-sampled by up or down.
 
     The weight is stored with unit variance and scaled at run time (equalised learning rate, Karras et al. 2018,
@@ -43,8 +106,6 @@ class EqualizedConv2d(nn.Module):
     torch.Size([4, 32, 4, 4])
     """
 
-    resample_filter: Tensor
-
     def __init__(
         self,
         in_channels: int,
@@ -58,45 +119,9 @@ class EqualizedConv2d(nn.Module):
         resample_filter: tuple[float, ...] = RESAMPLE_TAPS,
         conv_clamp: float | None = None,
     ) -> None:
-        super().__init__()
-        owner = type(self).__name__
-        self.in_channels, self.out_channels, self.kernel_size, self.up, self.down = check_convolution(
-            owner, in_channels, out_channels, kernel_size, up, down
-        )
-        self.act, self.act_gain = act, activation_gain(owner, act)
-        self.conv_clamp = conv_clamp
+        super().__init__(in_channels, out_channels, kernel_size, bias, act, up, down, resample_filter, conv_clamp)
         self.weight_gain = (self.in_channels * self.kernel_size**2) ** -0.5
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
-        self.taps = resample_filter
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Initialise the weight, bias and filter, for a layer that was made on the meta device."""
-        nn.init.normal_(self.weight)
-        zero(self.bias)
-        set_filter(self.resample_filter, self.taps)
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         with autocast_off(x) as x:
-            return resampled_conv2d(
-                type(self).__name__,
-                x,
-                self.weight * self.weight_gain,
-                bias=self.bias,
-                act=self.act,
-                gain=self.act_gain * gain,
-                clamp=None if self.conv_clamp is None else self.conv_clamp * gain,
-                up=self.up,
-                down=self.down,
-                padding=self.kernel_size // 2,
-                resample_filter=self.resample_filter,
-                flip_weight=self.up == 1,
-            )
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.in_channels}, {self.out_channels}, {self.kernel_size}, bias={self.bias is not None}, "
-            f"act={self.act!r}, up={self.up}, down={self.down}, conv_clamp={self.conv_clamp}"
-        )
+            return resampled_conv2d(type(self).__name__, x, self.weight * self.weight_gain, **self._arguments(gain))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ..ops.modulated_conv2d import modulated_conv2d
-from ..ops.upfirdn2d import setup_filter
-from ._checks import activation_gain, check_choice, check_convolution, check_size
-from ._init import set_filter, zero
+from ._checks import check_choice, check_size
+from .conv import Convolution
 from .linear import EqualizedLinear
 from .resample import RESAMPLE_TAPS
 
@@ -16,71 +17,19 @@ from .resample import RESAMPLE_TAPS
 NOISE_MODES = ("random", "const", "none")
 
 
-class _ModulatedConv(nn.Module):
-    """What the layers built on a modulated convolution share: parameters, and the call."""
+class _ModulatedConv(Convolution):
+    """What the layers built on a modulated convolution share."""
 
-    resample_filter: Tensor | None
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        bias: bool,
-        act: str,
-        up: int,
-        down: int,
-        resample_filter: tuple[float, ...] | None,
-        conv_clamp: float | None,
-        demodulate: bool,
-    ) -> None:
-        super().__init__()
-        owner = type(self).__name__
-        self.in_channels, self.out_channels, self.kernel_size, self.up, self.down = check_convolution(
-            owner, in_channels, out_channels, kernel_size, up, down
-        )
-        self.act, self.act_gain = act, activation_gain(owner, act)
-        self.conv_clamp, self.demodulate = conv_clamp, demodulate
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
-        self.taps = resample_filter
-        self.register_buffer("resample_filter", None if resample_filter is None else setup_filter(resample_filter))
-        self._initialize()
-
-    def _initialize(self) -> None:
-        nn.init.normal_(self.weight)
-        zero(self.bias)
-        if self.resample_filter is not None:
-            set_filter(self.resample_filter, self.taps)
-
-    def reset_parameters(self) -> None:
-        """Initialise the layer's own parameters and buffers, for one that was made on the meta device."""
-        self._initialize()
+    def __init__(self, *convolution: Any, demodulate: bool) -> None:
+        super().__init__(*convolution)
+        self.demodulate = demodulate
 
     def _convolve(self, x: Tensor, styles: Tensor, noise: Tensor | None, gain: float) -> Tensor:
-        return modulated_conv2d(
-            x,
-            self.weight,
-            styles,
-            noise=noise,
-            bias=self.bias,
-            act=self.act,
-            gain=self.act_gain * gain,
-            clamp=None if self.conv_clamp is None else self.conv_clamp * gain,
-            up=self.up,
-            down=self.down,
-            padding=self.kernel_size // 2,
-            resample_filter=self.resample_filter,
-            demodulate=self.demodulate,
-            flip_weight=self.up == 1,
-        )
+        arguments = self._arguments(gain)
+        return modulated_conv2d(x, self.weight, styles, noise=noise, demodulate=self.demodulate, **arguments)
 
     def extra_repr(self) -> str:
-        return (
-            f"{self.in_channels}, {self.out_channels}, {self.kernel_size}, bias={self.bias is not None}, "
-            f"act={self.act!r}, up={self.up}, down={self.down}, conv_clamp={self.conv_clamp}, "
-            f"demodulate={self.demodulate}"
-        )
+        return f"{super().extra_repr()}, demodulate={self.demodulate}"
 
 
 class ModulatedConv2d(_ModulatedConv):
@@ -132,8 +81,9 @@ class ModulatedConv2d(_ModulatedConv):
         demodulate: bool = True,
     ) -> None:
         super().__init__(
-            in_channels, out_channels, kernel_size, bias, act, up, down, resample_filter, conv_clamp, demodulate
-        )
+            in_channels, out_channels, kernel_size, bias, act, up, down, resample_filter, conv_clamp,
+            demodulate=demodulate,
+        )  # fmt: skip
 
     def forward(self, x: Tensor, styles: Tensor, noise: Tensor | None = None, gain: float = 1.0) -> Tensor:
         return self._convolve(x, styles, noise, gain)
