@@ -167,14 +167,7 @@ def _composition(
 
 
 def _fake(
-    x: Tensor,
-    fu: Tensor | None,
-    fd: Tensor | None,
-    b: Tensor | None,
-    up: int,
-    down: int,
-    padding: Sequence[int],
-    *rest: Any,
+    x: Tensor, fu: Any, fd: Any, b: Any, up: int, down: int, padding: Sequence[int], *rest: Any
 ) -> tuple[Tensor, Tensor]:
     (high_h, high_w), low = sizes(x, fu, fd, up, down, padding)
     form = dense_format(x)
@@ -229,15 +222,7 @@ def _backward(
 
 
 def _fake_slopes(
-    x: Tensor,
-    sign_mask: Tensor,
-    fu: Tensor | None,
-    fd: Tensor | None,
-    up: int,
-    down: int,
-    padding_up: Sequence[int],
-    padding_down: Sequence[int],
-    *args: Any,
+    x: Tensor, sign_mask: Tensor, fu: Any, fd: Any, up: int, down: int, padding_up: Any, padding_down: Any, *rest: Any
 ) -> Tensor:
     high = resampled_size(x.shape[2:], fu, (up, up), _ONE, padding_up)
     low = resampled_size(high, fd, _ONE, (down, down), padding_down)
@@ -272,7 +257,7 @@ def _flops_slopes(
     padding_up: Any,
     padding_down: Any,
     *args: Any,
-    **kwargs: Any,
+    **kw: Any,
 ) -> int:
     return two_resamplings(x, fu, fd, up, padding_up, padding_down)
 

@@ -102,16 +102,9 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor) -> tuple[
 
 
 def _fake_backward(
-    dy: Tensor,
-    x: Tensor | None,
-    positions: Tensor,
-    size: Sequence[int],
-    displaced: bool,
-    padding_mode: str,
-    order: Sequence[int],
-    needs_x: bool,
-    needs_positions: bool,
+    dy: Tensor, x: Tensor | None, positions: Tensor, size: Sequence[int], *rest: Any
 ) -> tuple[Tensor, Tensor]:
+    *_, needs_x, needs_positions = rest
     dx = dy.new_empty(size if needs_x else [0])
     form = dense_format(dy if x is None else x)
     return (
