@@ -66,6 +66,12 @@ def gradients(loss: torch.Tensor, network: torch.nn.Module, names: list[str]) ->
     return dict(zip(names, torch.autograd.grad(loss, [network.get_parameter(n) for n in names]), strict=True))
 
 
+def assert_close(case, **computed):
+    """Against what is recorded of the case by these names."""
+    for name, value in computed.items():
+        assert relative_error(value, case.arrays[name]) < 1e-4, name
+
+
 def assert_close_gradients(actual: dict[str, torch.Tensor], case: Case, prefix: str) -> None:
     """Each to 1e-4 of its own size, and a rounding of the float32 record: 1e-5 of the largest one.
 
@@ -89,12 +95,10 @@ def test_recorded_generator(case, impl):
     with imgops.use_impl(impl):
         w = G.mapping(a["z"], c)
         img = G.synthesis(w, noise_mode="const")
-        assert relative_error(w, a["w"]) < 1e-4
-        assert relative_error(img, a["img"]) < 1e-4
-        assert relative_error(G(a["z"], c, psi, cutoff, noise_mode="const"), a["img_trunc"]) < 1e-4
+        assert_close(case, w=w, img=img, img_trunc=G(a["z"], c, psi, cutoff, noise_mode="const"))
         # the recorded noise is already divided by sqrt(height * width)
         lengths = path_lengths(G, w, img, a["pl_noise"])
-        assert relative_error(lengths, a["pl_lengths"]) < 1e-4
+        assert_close(case, pl_lengths=lengths)
         names = [k[8:] for k in a if k.startswith("pl_grad/")]
         assert_close_gradients(gradients(lengths.sum(), G, names), case, "pl_grad/")
 
@@ -106,9 +110,7 @@ def test_recorded_discriminator(case, impl):
     D = recorded(Discriminator, case)
     with imgops.use_impl(impl):
         logits, img_grad, r1 = r1_penalties(D, a["img"], a.get("c"))
-        assert relative_error(logits, a["logits"]) < 1e-4
-        assert relative_error(img_grad, a["img_grad"]) < 1e-4
-        assert relative_error(r1, a["r1"]) < 1e-4
+        assert_close(case, logits=logits, img_grad=img_grad, r1=r1)
         names = [k[8:] for k in a if k.startswith("r1_grad/")]
         assert_close_gradients(gradients(r1.mean(), D, names), case, "r1_grad/")
 
@@ -118,8 +120,8 @@ def test_recorded_discriminator(case, impl):
 def test_recorded_clamped_networks(case, impl):
     a, c = case.arrays, case.arrays.get("c")
     with imgops.use_impl(impl):
-        assert relative_error(recorded(Generator, case, "G/")(a["z"], c, noise_mode="const"), a["img"]) < 1e-4
-        assert relative_error(recorded(Discriminator, case, "D/")(a["x"], c), a["logits"]) < 1e-4
+        assert_close(case, img=recorded(Generator, case, "G/")(a["z"], c, noise_mode="const"))
+        assert_close(case, logits=recorded(Discriminator, case, "D/")(a["x"], c))
 
 
 @pytest.mark.skipif(not CPU.available, reason=CPU.reason)

@@ -54,7 +54,7 @@ def _problem(shape: s.Shape, device: str, dtype: torch.dtype, acc_dtype: torch.d
     return [s.image(shape, dtype, device), style], lambda backend, x, style: imgops.adain(x, style, impl=backend)
 
 
-def _case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> s.Case:
+def _case(shape: s.Shape, dtype: torch.dtype, channels_last: bool = False) -> s.Case:
     """The features of a content with the statistics of a style's of the same size."""
 
     def make(device: torch.device) -> s.Kwargs:

@@ -49,7 +49,7 @@ def _problem(shape: s.Shape, device: str, dtype: torch.dtype, acc_dtype: torch.d
     return [s.image(shape, dtype, device), *of_planes], call
 
 
-def _case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> s.Case:
+def _case(shape: s.Shape, dtype: torch.dtype, channels_last: bool = False) -> s.Case:
     """StyleGAN1's normalisation, with a scale and a bias per plane."""
 
     def make(device: torch.device) -> s.Kwargs:

@@ -78,7 +78,7 @@ def _problems(dry: bool) -> Iterator[s.Problem]:
         yield s.Problem(name, partial(_problem, shape, act, modulated))
 
 
-def bias_act_case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> s.Case:
+def bias_act_case(shape: s.Shape, dtype: torch.dtype, channels_last: bool = False) -> s.Case:
     """Bias and leaky ReLU, as after each layer of StyleGAN2."""
 
     def make(device: torch.device) -> s.Kwargs:

@@ -134,12 +134,7 @@ def _problems(dry: bool) -> Iterator[s.Problem]:
 
 
 def filtered_case(
-    shape: tuple[int, int, int, int],
-    dtype: torch.dtype,
-    channels_last: bool = False,
-    up: int = 2,
-    down: int = 2,
-    radial: bool = False,
+    shape: s.Shape, dtype: torch.dtype, channels_last: bool = False, up: int = 2, down: int = 2, radial: bool = False
 ) -> s.Case:
     """The nonlinearity of a StyleGAN3 layer, 6 taps a factor; ``radial`` filters down by a 2-D filter, as -R does."""
     taps_up, taps_down = 6 * up, 6 * down

@@ -53,7 +53,7 @@ def feature_cases(op: str, dry: bool, make: Callable[[s.Shape, torch.device], s.
     Half of a symmetric product is counted. Backward: x and dx, and the whole product of the difference and x.
     """
 
-    def case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> s.Case:
+    def case(shape: s.Shape, dtype: torch.dtype, channels_last: bool = False) -> s.Case:
         n, c, h, w = shape
 
         def arguments(device: torch.device) -> s.Kwargs:

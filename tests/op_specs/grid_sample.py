@@ -82,7 +82,7 @@ def displacement(shape: s.Shape, device: str | torch.device) -> Tensor:
 def sampling_cases(op: str, dry: bool, places: str, make: Callable[[s.Shape, torch.device], s.Kwargs]) -> list[s.Case]:
     """Bilinear samples at places some pixels away, which ``make`` gives by the name ``places``."""
 
-    def case(shape: tuple[int, int, int, int], dtype: torch.dtype, channels_last: bool = False) -> s.Case:
+    def case(shape: s.Shape, dtype: torch.dtype, channels_last: bool = False) -> s.Case:
         def arguments(device: torch.device) -> s.Kwargs:
             return {"x": s.image(shape, dtype, device, channels_last), **make(shape, device)}
 

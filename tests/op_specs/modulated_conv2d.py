@@ -154,21 +154,12 @@ def _problem(case: ModulatedConv, device: str, dtype: torch.dtype, acc_dtype: to
     if case.bias:
         operands["bias"] = torch.randn(case.out_channels, device=device, dtype=acc_dtype)
 
+    names = "act", "clamp", "up", "down", "padding", "demodulate", "flip_weight"
+    how: dict[str, Any] = {name: getattr(case, name) for name in names}
+
     def call(backend: str, x: Tensor, *tensors: Tensor) -> Tensor:
         named: dict[str, Any] = dict(zip(operands, tensors, strict=True))
-        return imgops.modulated_conv2d(
-            x,
-            **named,
-            act=case.act,
-            clamp=case.clamp,
-            up=case.up,
-            down=case.down,
-            padding=case.padding,
-            resample_filter=f,
-            demodulate=case.demodulate,
-            flip_weight=case.flip_weight,
-            impl=backend,
-        )
+        return imgops.modulated_conv2d(x, **named, **how, resample_filter=f, impl=backend)
 
     if case.noise:
         size = call("reference", x.to(acc_dtype), *operands.values()).shape[2:]

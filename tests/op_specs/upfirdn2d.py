@@ -117,7 +117,7 @@ def _problems(dry: bool) -> Iterator[s.Problem]:
 
 
 def resample_case(
-    shape: tuple[int, int, int, int],
+    shape: s.Shape,
     dtype: torch.dtype,
     channels_last: bool = False,
     up: int = 1,

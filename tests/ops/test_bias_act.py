@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from backends import TOLERANCE, backends
+from errors import raises_in_one_line
 from golden import relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -183,9 +184,7 @@ X = torch.zeros(2, 3, 4, 4)
     ],
 )
 def test_bad_input(error, match, call):
-    with pytest.raises(error, match=match) as caught:
-        call()
-    assert "\n" not in str(caught.value)
+    raises_in_one_line(error, match, call)
 
 
 @pytest.mark.parametrize(("backend", "device"), backends())
