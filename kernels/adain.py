@@ -100,20 +100,23 @@ def _planes(block, plane, g, planes, ONE: tl.constexpr):
 
 
 @triton.jit
+def _tile(blocks, tiles, planes, pixels, ONE: tl.constexpr, LAST: tl.constexpr, R: tl.constexpr, K: tl.constexpr):
+    """The program's tile: its number in the planes, where its elements lie and which exist, and both of its planes."""
+    pid = tl.program_id(0)
+    block, tile, g = pid % blocks, pid // blocks % tiles, pid // blocks // tiles
+    plane, offset, m = _place(block, tile, g, planes, pixels, LAST, R, K)
+    at, m_plane = _planes(block, plane, g, planes, ONE)
+    return tile, offset, m, at, m_plane
+
+
+@triton.jit
 def moments_kernel(
     p_x,
     p_moments,  # [3, chunks, total]
-    planes,
-    pixels,
-    total,  # groups * planes
-    blocks,
-    chunks,
-    steps,
-    ACC_DTYPE: tl.constexpr,
-    LAST: tl.constexpr,
-    R: tl.constexpr,
-    K: tl.constexpr,
-):
+    planes, pixels, total, blocks, chunks, steps,  # total: groups * planes
+    ACC_DTYPE: tl.constexpr, LAST: tl.constexpr,
+    R: tl.constexpr, K: tl.constexpr,
+):  # fmt: skip
     """Moments of ``steps`` tiles of pixels each."""
     pid = tl.program_id(0)
     block, chunk, g = pid % blocks, pid // blocks % chunks, pid // blocks // chunks
@@ -145,26 +148,12 @@ def adaptive_instance_norm_kernel(
     p_bias,
     p_moments,  # or None, where a tile holds its planes whole
     p_y,
-    planes,
-    pixels,
-    total,  # groups * planes
-    blocks,
-    tiles,
-    chunks,
-    per_chunk,
-    EPS: tl.constexpr,
-    UNBIASED: tl.constexpr,
-    ACC_DTYPE: tl.constexpr,
-    LAST: tl.constexpr,
-    R: tl.constexpr,
-    K: tl.constexpr,
-    CHUNKS: tl.constexpr,
-):
-    pid = tl.program_id(0)
-    block, tile, g = pid % blocks, pid // blocks % tiles, pid // blocks // tiles
+    planes, pixels, total, blocks, tiles, chunks, per_chunk,  # total: groups * planes
+    EPS: tl.constexpr, UNBIASED: tl.constexpr, ACC_DTYPE: tl.constexpr, LAST: tl.constexpr,
+    R: tl.constexpr, K: tl.constexpr, CHUNKS: tl.constexpr,
+):  # fmt: skip
     AXIS: tl.constexpr = 0 if LAST else 1
-    plane, offset, m = _place(block, tile, g, planes, pixels, LAST, R, K)
-    at, m_plane = _planes(block, plane, g, planes, p_moments is not None and not LAST)
+    _, offset, m, at, m_plane = _tile(blocks, tiles, planes, pixels, p_moments is not None and not LAST, LAST, R, K)
     x = tl.load(p_x + offset, m, other=0).to(ACC_DTYPE)
     if p_moments is None:
         mean, rest, m2 = _moments(x, m, pixels, AXIS)
@@ -182,18 +171,10 @@ def adaptive_instance_norm_sums_kernel(
     p_x,
     p_moments,
     p_sums,  # [2, chunks, total]: of dy, and of dy * (x - mean)
-    planes,
-    pixels,
-    total,  # groups * planes
-    blocks,
-    chunks,
-    steps,
-    ACC_DTYPE: tl.constexpr,
-    LAST: tl.constexpr,
-    R: tl.constexpr,
-    K: tl.constexpr,
-    CHUNKS: tl.constexpr,
-):
+    planes, pixels, total, blocks, chunks, steps,  # total: groups * planes
+    ACC_DTYPE: tl.constexpr, LAST: tl.constexpr,
+    R: tl.constexpr, K: tl.constexpr, CHUNKS: tl.constexpr,
+):  # fmt: skip
     pid = tl.program_id(0)
     block, chunk, g = pid % blocks, pid // blocks % chunks, pid // blocks // chunks
     # a tile of one plane: all elements are added
@@ -224,26 +205,12 @@ def adaptive_instance_norm_backward_kernel(
     p_dx,
     p_dscale,
     p_dbias,
-    planes,
-    pixels,
-    total,  # groups * planes
-    blocks,
-    tiles,
-    chunks,
-    per_chunk,
-    EPS: tl.constexpr,
-    UNBIASED: tl.constexpr,
-    ACC_DTYPE: tl.constexpr,
-    LAST: tl.constexpr,
-    R: tl.constexpr,
-    K: tl.constexpr,
-    CHUNKS: tl.constexpr,
-):
-    pid = tl.program_id(0)
-    block, tile, g = pid % blocks, pid // blocks % tiles, pid // blocks // tiles
+    planes, pixels, total, blocks, tiles, chunks, per_chunk,  # total: groups * planes
+    EPS: tl.constexpr, UNBIASED: tl.constexpr, ACC_DTYPE: tl.constexpr, LAST: tl.constexpr,
+    R: tl.constexpr, K: tl.constexpr, CHUNKS: tl.constexpr,
+):  # fmt: skip
     AXIS: tl.constexpr = 0 if LAST else 1
-    plane, offset, m = _place(block, tile, g, planes, pixels, LAST, R, K)
-    at, m_plane = _planes(block, plane, g, planes, p_moments is not None and not LAST)
+    tile, offset, m, at, m_plane = _tile(blocks, tiles, planes, pixels, p_moments is not None and not LAST, LAST, R, K)
     x = tl.load(p_x + offset, m, other=0).to(ACC_DTYPE)
     dy = tl.load(p_dy + offset, m, other=0).to(ACC_DTYPE)
     if p_moments is None:

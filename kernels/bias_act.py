@@ -167,21 +167,11 @@ def bias_act_kernel(
     p_scale,
     p_noise,
     p_y,
-    rows,
-    cols,
-    channels,
-    noise_stride,
-    row_blocks,
-    col_blocks,
-    ACT: tl.constexpr,
-    ALPHA: tl.constexpr,
-    GAIN: tl.constexpr,
-    CLAMP: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,
-    ACC_DTYPE: tl.constexpr,
-    R: tl.constexpr,
-    K: tl.constexpr,
-):
+    rows, cols, channels, noise_stride,
+    row_blocks, col_blocks,
+    ACT: tl.constexpr, ALPHA: tl.constexpr, GAIN: tl.constexpr, CLAMP: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, ACC_DTYPE: tl.constexpr, R: tl.constexpr, K: tl.constexpr,
+):  # fmt: skip
     pid = tl.program_id(0)
     col0 = (pid % col_blocks).to(tl.int64) * K
     g = pid // col_blocks // row_blocks
@@ -217,23 +207,11 @@ def bias_act_backward_kernel(
     p_col_sum,  # [groups, chunks, cols], down a column
     p_row_dot,  # the same of dy * slope * x
     p_col_dot,
-    groups,
-    rows,
-    cols,
-    channels,
-    noise_stride,
-    chunks,
-    col_blocks,
-    steps,
-    ACT: tl.constexpr,
-    ALPHA: tl.constexpr,
-    GAIN: tl.constexpr,
-    CLAMP: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,
-    ACC_DTYPE: tl.constexpr,
-    R: tl.constexpr,
-    K: tl.constexpr,
-):
+    groups, rows, cols, channels, noise_stride,
+    chunks, col_blocks, steps,
+    ACT: tl.constexpr, ALPHA: tl.constexpr, GAIN: tl.constexpr, CLAMP: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, ACC_DTYPE: tl.constexpr, R: tl.constexpr, K: tl.constexpr,
+):  # fmt: skip
     pid = tl.program_id(0)
     col_block = pid % col_blocks
     chunk = pid // col_blocks % chunks

@@ -49,6 +49,32 @@ def _matrix(p_f, k, TAPS: tl.constexpr, FLIP: tl.constexpr, GAIN: tl.constexpr, 
 
 
 @triton.jit
+def _filtered(
+    b_in,  # [I, J]
+    p_fx,
+    p_fy,
+    p_rank_one,
+    k_x,  # [J, X], the tap of each pair of positions
+    k_y,  # [Y, I]
+    FW: tl.constexpr,
+    FH: tl.constexpr,
+    FLIP: tl.constexpr,
+    GAIN_X: tl.constexpr,
+    GAIN_Y: tl.constexpr,
+    ACC_DTYPE: tl.constexpr,
+):
+    """The sum of a filter's products with a tile, [Y, X]."""
+    acc = tl.zeros((k_y.shape[0], k_x.shape[1]), ACC_DTYPE)
+    first, end = _first_and_end(p_rank_one, FH)
+    for r in range(first, end):
+        b_fx = _matrix(p_fx + r * FW, k_x, FW, FLIP, GAIN_X, ACC_DTYPE)
+        b_fy = _matrix(p_fy + r * FH, k_y, FH, FLIP, GAIN_Y, ACC_DTYPE)
+        t = tl.dot(b_in, b_fx, input_precision="ieee", out_dtype=ACC_DTYPE)  # [I, X]
+        acc = tl.dot(b_fy, t, acc, input_precision="ieee", out_dtype=ACC_DTYPE)
+    return acc
+
+
+@triton.jit
 def filtered_lrelu_kernel(
     p_x,
     p_ux,  # [1, FUW], or [1 + FUH, FUW] where the filter may not be of rank one
@@ -60,60 +86,26 @@ def filtered_lrelu_kernel(
     p_b,  # [C], or None
     p_sign_mask,  # [N, C, cdiv(high_h, 4), high_w], or None; written by the activation, else read
     p_y,
-    planes,
-    channels,
-    h,
-    w,
-    high_h,  # of the up-sampled image
-    high_w,
-    out_h,
-    out_w,
-    x_n,
-    x_c,
-    x_h,
-    x_w,
-    mask_n,
-    mask_c,
-    mask_h,
-    mask_w,
-    y_n,
-    y_c,
-    y_h,
-    y_w,
-    pad_x,  # before the up-sampled image
-    pad_y,
-    pad_down_x,  # before what was activated
-    pad_down_y,
-    lead_x,  # inputs that lie before the first, at least
-    lead_y,
-    rows,  # outputs of a tile
-    cols,
-    row_blocks,
-    col_blocks,
-    UP: tl.constexpr,
-    DOWN: tl.constexpr,
-    FUW: tl.constexpr,
-    FUH: tl.constexpr,
-    FDW: tl.constexpr,
-    FDH: tl.constexpr,
-    FLIP: tl.constexpr,
-    GAIN_UX: tl.constexpr,
-    GAIN_UY: tl.constexpr,
-    GAIN_DX: tl.constexpr,
-    GAIN_DY: tl.constexpr,
-    ACTIVATES: tl.constexpr,
-    GAIN: tl.constexpr,
-    SLOPE: tl.constexpr,
-    CLAMP: tl.constexpr,
+    planes, channels, h, w,
+    high_h, high_w,  # of the up-sampled image
+    out_h, out_w,
+    x_n, x_c, x_h, x_w,
+    mask_n, mask_c, mask_h, mask_w,
+    y_n, y_c, y_h, y_w,
+    pad_x, pad_y,  # before the up-sampled image
+    pad_down_x, pad_down_y,  # before what was activated
+    lead_x, lead_y,  # inputs that lie before the first, at least
+    rows, cols,  # outputs of a tile
+    row_blocks, col_blocks,
+    UP: tl.constexpr, DOWN: tl.constexpr,
+    FUW: tl.constexpr, FUH: tl.constexpr, FDW: tl.constexpr, FDH: tl.constexpr, FLIP: tl.constexpr,
+    GAIN_UX: tl.constexpr, GAIN_UY: tl.constexpr, GAIN_DX: tl.constexpr, GAIN_DY: tl.constexpr,
+    ACTIVATES: tl.constexpr, GAIN: tl.constexpr, SLOPE: tl.constexpr, CLAMP: tl.constexpr,
     PLANES_FIRST: tl.constexpr,  # neighbouring programs take one place of neighbouring planes
     ACC_DTYPE: tl.constexpr,
-    IY: tl.constexpr,
-    IX: tl.constexpr,
-    HY: tl.constexpr,
-    HX: tl.constexpr,
-    OY: tl.constexpr,
-    OX: tl.constexpr,
-):
+    IY: tl.constexpr, IX: tl.constexpr, HY: tl.constexpr, HX: tl.constexpr,
+    OY: tl.constexpr, OX: tl.constexpr,
+):  # fmt: skip
     pid = tl.program_id(0)
     if PLANES_FIRST:
         plane = pid % planes
@@ -149,13 +141,7 @@ def filtered_lrelu_kernel(
     high_x = high_x0 + tl.arange(0, HX)
     k_x = in_x[:, None] * UP + pad_x - high_x[None, :]  # [IX, HX]
     k_y = in_y[None, :] * UP + pad_y - high_y[:, None]  # [HY, IY]
-    z = tl.zeros((HY, HX), ACC_DTYPE)
-    first, end = _first_and_end(p_u_rank_one, FUH)
-    for r in range(first, end):
-        b_ux = _matrix(p_ux + r * FUW, k_x, FUW, FLIP, GAIN_UX, ACC_DTYPE)
-        b_uy = _matrix(p_uy + r * FUH, k_y, FUH, FLIP, GAIN_UY, ACC_DTYPE)
-        t = tl.dot(b_x, b_ux, input_precision="ieee", out_dtype=ACC_DTYPE)  # [IY, HX]
-        z = tl.dot(b_uy, t, z, input_precision="ieee", out_dtype=ACC_DTYPE)
+    z = _filtered(b_x, p_ux, p_uy, p_u_rank_one, k_x, k_y, FUW, FUH, FLIP, GAIN_UX, GAIN_UY, ACC_DTYPE)  # [HY, HX]
 
     m_high = ((high_y >= 0) & (high_y < high_h))[:, None] & ((high_x >= 0) & (high_x < high_w))[None, :]
     p_plane = p_sign_mask
@@ -190,13 +176,7 @@ def filtered_lrelu_kernel(
 
     k_x = tl.arange(0, HX)[:, None] - tl.arange(0, OX)[None, :] * DOWN  # [HX, OX]
     k_y = tl.arange(0, HY)[None, :] - tl.arange(0, OY)[:, None] * DOWN  # [OY, HY]
-    y = tl.zeros((OY, OX), ACC_DTYPE)
-    first, end = _first_and_end(p_d_rank_one, FDH)
-    for r in range(first, end):
-        b_dx = _matrix(p_dx + r * FDW, k_x, FDW, FLIP, GAIN_DX, ACC_DTYPE)
-        b_dy = _matrix(p_dy + r * FDH, k_y, FDH, FLIP, GAIN_DY, ACC_DTYPE)
-        t = tl.dot(a, b_dx, input_precision="ieee", out_dtype=ACC_DTYPE)  # [HY, OX]
-        y = tl.dot(b_dy, t, y, input_precision="ieee", out_dtype=ACC_DTYPE)
+    y = _filtered(a, p_dx, p_dy, p_d_rank_one, k_x, k_y, FDW, FDH, FLIP, GAIN_DX, GAIN_DY, ACC_DTYPE)  # [OY, OX]
     out_y = out_y0 + tl.arange(0, OY)
     out_x = out_x0 + tl.arange(0, OX)
     m_out = ((tl.arange(0, OY) < rows) & (out_y < out_h))[:, None] & ((tl.arange(0, OX) < cols) & (out_x < out_w))

@@ -33,45 +33,23 @@ def conv2d_kernel(
     p_b,  # [O], or None
     p_y,
     p_kept,  # u, or None
-    samples,
-    channels,
-    h,
-    w,
-    out_channels,
-    out_h,
-    out_w,
-    x_n,
-    x_c,
-    x_h,
-    x_w,
-    y_n,
-    y_c,
-    y_h,
-    y_w,
-    pad_x,
-    pad_y,
-    noise_stride,
-    grid_h,  # output positions of a phase
-    grid_w,
-    m_blocks,
-    o_blocks,
+    samples, channels, h, w,
+    out_channels, out_h, out_w,
+    x_n, x_c, x_h, x_w,
+    y_n, y_c, y_h, y_w,
+    pad_x, pad_y, noise_stride,
+    grid_h, grid_w,  # output positions of a phase
+    m_blocks, o_blocks,
     STRIDE: tl.constexpr,
     UP: tl.constexpr,  # 1: a convolution; more: the transposed one of this stride
-    KH: tl.constexpr,
-    KW: tl.constexpr,
-    ACT: tl.constexpr,
-    ALPHA: tl.constexpr,
-    GAIN: tl.constexpr,
-    CLAMP: tl.constexpr,
+    KH: tl.constexpr, KW: tl.constexpr,
+    ACT: tl.constexpr, ALPHA: tl.constexpr, GAIN: tl.constexpr, CLAMP: tl.constexpr,
     PER_SAMPLE: tl.constexpr,  # a tile has positions of one sample, else of several small ones
-    INDEX: tl.constexpr,
-    ACC_DTYPE: tl.constexpr,
+    INDEX: tl.constexpr, ACC_DTYPE: tl.constexpr,
     UPCAST: tl.constexpr,  # in the interpreter, whose product of bfloat16 multiplies the bits
     PRECISION: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-    BK: tl.constexpr,
-):
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
     pid = tl.program_id(0)
     # neighboring programs read the same x, and the phases with the most taps start first
     o = pid % o_blocks * BN + tl.arange(0, BN)[None, :]  # [1, BN]

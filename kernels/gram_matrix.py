@@ -24,22 +24,13 @@ def gram_matrix_kernel(
     p_x,
     p_mean,  # [N, C], or None
     p_g,  # [splits, N, C, C]
-    samples,
-    channels,
-    pixels,
-    x_n,
-    x_c,
-    x_p,
-    scale,
-    tiles,
-    steps,  # of BK pixels in a run
-    INDEX: tl.constexpr,
-    ACC_DTYPE: tl.constexpr,
+    samples, channels, pixels,
+    x_n, x_c, x_p,
+    scale, tiles, steps,  # steps of BK pixels in a run
+    INDEX: tl.constexpr, ACC_DTYPE: tl.constexpr,
     UPCAST: tl.constexpr,  # multiply in the accumulation dtype
-    PRECISION: tl.constexpr,
-    B: tl.constexpr,
-    BK: tl.constexpr,
-):
+    PRECISION: tl.constexpr, B: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
     pid = tl.program_id(0)
     tile = pid % tiles
     n = (pid // tiles % samples).to(INDEX)
@@ -88,23 +79,13 @@ def mix_channels_kernel(
     p_mean,  # [N, C], or None
     p_bias,  # [N, C], or None
     p_y,
-    samples,
-    channels,
-    pixels,
-    x_n,
-    x_c,
-    x_p,
-    w_n,
-    w_o,
-    w_i,
+    samples, channels, pixels,
+    x_n, x_c, x_p,
+    w_n, w_o, w_i,
     o_blocks,
-    INDEX: tl.constexpr,
-    ACC_DTYPE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-    BK: tl.constexpr,
-):
+    INDEX: tl.constexpr, ACC_DTYPE: tl.constexpr, PRECISION: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
     pid = tl.program_id(0)
     # neighboring programs read the same pixels
     o = pid % o_blocks * BN + tl.arange(0, BN)[None, :]  # [1, BN]

@@ -90,31 +90,13 @@ def grid_sample_kernel(
     p_x,
     p_positions,
     p_y,
-    channels,
-    in_h,
-    in_w,
-    out_w,
-    out_pixels,
-    x_channel,  # strides of a channel and of a pixel, in x and in y
-    x_pixel,
-    y_channel,
-    y_pixel,
-    stride_n,
-    stride_row,
-    stride_column,
-    stride_axis,
-    pixel_blocks,
-    channel_blocks,
-    DISPLACED: tl.constexpr,
-    PADDING: tl.constexpr,
-    ORDER_X: tl.constexpr,
-    ORDER_Y: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,
-    INDEX: tl.constexpr,
-    ACC_DTYPE: tl.constexpr,
-    P: tl.constexpr,
-    K: tl.constexpr,
-):
+    channels, in_h, in_w, out_w, out_pixels,
+    x_channel, x_pixel, y_channel, y_pixel,  # strides of a channel and of a pixel, in x and in y
+    stride_n, stride_row, stride_column, stride_axis,  # of the positions
+    pixel_blocks, channel_blocks,
+    DISPLACED: tl.constexpr, PADDING: tl.constexpr, ORDER_X: tl.constexpr, ORDER_Y: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, INDEX: tl.constexpr, ACC_DTYPE: tl.constexpr, P: tl.constexpr, K: tl.constexpr,
+):  # fmt: skip
     pid = tl.program_id(0)
     n = (pid // channel_blocks // pixel_blocks).to(INDEX)
     pixel = (pid // channel_blocks % pixel_blocks).to(INDEX) * P + tl.arange(0, P)  # [P]
@@ -146,30 +128,13 @@ def grid_sample_backward_kernel(
     p_dx,  # in the accumulation dtype or in fixed point, 0 to begin with; or None
     p_dpositions,  # or None
     p_unit,  # [] of what dx counts in fixed point, or None
-    channels,
-    in_h,
-    in_w,
-    out_w,
-    out_pixels,
-    x_channel,
-    x_pixel,
-    y_channel,
-    y_pixel,
-    stride_n,
-    stride_row,
-    stride_column,
-    stride_axis,
+    channels, in_h, in_w, out_w, out_pixels,
+    x_channel, x_pixel, y_channel, y_pixel,  # strides of a channel and of a pixel, in x and in y
+    stride_n, stride_row, stride_column, stride_axis,  # of the positions
     pixel_blocks,
-    DISPLACED: tl.constexpr,
-    PADDING: tl.constexpr,
-    ORDER_X: tl.constexpr,
-    ORDER_Y: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,
-    INDEX: tl.constexpr,
-    ACC_DTYPE: tl.constexpr,
-    P: tl.constexpr,
-    K: tl.constexpr,
-):
+    DISPLACED: tl.constexpr, PADDING: tl.constexpr, ORDER_X: tl.constexpr, ORDER_Y: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, INDEX: tl.constexpr, ACC_DTYPE: tl.constexpr, P: tl.constexpr, K: tl.constexpr,
+):  # fmt: skip
     pid = tl.program_id(0)
     n = (pid // pixel_blocks).to(INDEX)
     pixel = (pid % pixel_blocks).to(INDEX) * P + tl.arange(0, P)  # [P]

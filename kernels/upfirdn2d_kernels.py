@@ -112,40 +112,18 @@ def upfirdn2d_kernel(
     p_noise,
     p_y,
     p_kept,
-    planes,
-    channels,
-    h,
-    w,
-    out_h,
-    out_w,
-    lead_x,
-    lead_y,
-    noise_stride,
-    row_blocks,
-    col_blocks,
-    UP_X: tl.constexpr,
-    UP_Y: tl.constexpr,
-    DOWN_X: tl.constexpr,
-    DOWN_Y: tl.constexpr,
-    PHASE_X: tl.constexpr,
-    PHASE_Y: tl.constexpr,
-    FW: tl.constexpr,
-    FH: tl.constexpr,
-    SEPARABLE: tl.constexpr,
+    planes, channels, h, w, out_h, out_w,
+    lead_x, lead_y, noise_stride,
+    row_blocks, col_blocks,
+    UP_X: tl.constexpr, UP_Y: tl.constexpr, DOWN_X: tl.constexpr, DOWN_Y: tl.constexpr,
+    PHASE_X: tl.constexpr, PHASE_Y: tl.constexpr,
+    FW: tl.constexpr, FH: tl.constexpr, SEPARABLE: tl.constexpr,
     LOOP_X: tl.constexpr,  # over the taps along x, of which there are many
-    FLIP: tl.constexpr,
-    GAIN_X: tl.constexpr,
-    GAIN_Y: tl.constexpr,
-    ACT: tl.constexpr,
-    ALPHA: tl.constexpr,
-    GAIN: tl.constexpr,
-    CLAMP: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,
-    ACC_DTYPE: tl.constexpr,
-    ROWS: tl.constexpr,
-    A: tl.constexpr,
-    B: tl.constexpr,
-):
+    FLIP: tl.constexpr, GAIN_X: tl.constexpr, GAIN_Y: tl.constexpr,
+    ACT: tl.constexpr, ALPHA: tl.constexpr, GAIN: tl.constexpr, CLAMP: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, ACC_DTYPE: tl.constexpr,
+    ROWS: tl.constexpr, A: tl.constexpr, B: tl.constexpr,
+):  # fmt: skip
     if p_rank_one is not None:  # noqa: SIM102 -- a kernel's `and` evaluates both sides
         if (tl.load(p_rank_one) != 0) != SEPARABLE:
             return
@@ -190,12 +168,8 @@ def upfirdn2d_kernel(
             for k in tl.static_range(FH):
                 taps_y += (tap(p_fy, k, True, FH, FLIP, GAIN_Y, ACC_DTYPE),)
 
-    b = None
-    scale = None
-    if p_b is not None:
-        b = tl.load(p_b + channel, m_plane, other=0)
-    if p_scale is not None:
-        scale = tl.load(p_scale + plane, m_plane, other=0)
+    b = tl.load(p_b + channel, m_plane, other=0) if p_b is not None else None
+    scale = tl.load(p_scale + plane, m_plane, other=0) if p_scale is not None else None
     start = _start(plane, sample, channel, tl.cast(out_h, tl.int64) * out_w, channels, CHANNELS_LAST) + col * x_step
 
     # the window: input rows filtered along x where SEPARABLE, else the samples under each tap
@@ -259,38 +233,15 @@ def upfirdn2d_loop_kernel(
     p_noise,
     p_y,
     p_kept,
-    planes,
-    channels,
-    h,
-    w,
-    out_h,
-    out_w,
-    fh,
-    fw,
-    f_stride_y,
-    f_stride_x,
-    up_x,
-    up_y,
-    down_x,
-    down_y,
-    phase_x,
-    phase_y,
-    lead_x,
-    lead_y,
-    noise_stride,
-    row_blocks,
-    col_blocks,
-    FLIP: tl.constexpr,
-    GAIN_F: tl.constexpr,
-    ACT: tl.constexpr,
-    ALPHA: tl.constexpr,
-    GAIN: tl.constexpr,
-    CLAMP: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,
-    ACC_DTYPE: tl.constexpr,
-    A: tl.constexpr,
-    B: tl.constexpr,
-):
+    planes, channels, h, w, out_h, out_w,
+    fh, fw, f_stride_y, f_stride_x,
+    up_x, up_y, down_x, down_y,
+    phase_x, phase_y, lead_x, lead_y, noise_stride,
+    row_blocks, col_blocks,
+    FLIP: tl.constexpr, GAIN_F: tl.constexpr,
+    ACT: tl.constexpr, ALPHA: tl.constexpr, GAIN: tl.constexpr, CLAMP: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, ACC_DTYPE: tl.constexpr, A: tl.constexpr, B: tl.constexpr,
+):  # fmt: skip
     """Any filter, tap by tap, one output row per program."""
     if p_rank_one is not None:  # noqa: SIM102 -- a kernel's `and` evaluates both sides
         if tl.load(p_rank_one) != 0:
@@ -321,12 +272,8 @@ def upfirdn2d_loop_kernel(
             tap = (tap * tl.full((), GAIN_F, tap.dtype)).to(ACC_DTYPE)
             m_in = m_plane & m_tap & (first_x + i >= 0) & (first_x + i < w) & (y >= 0) & (y < h)
             acc += tl.load(p_col + (y.to(tl.int64) * w + i) * x_step, m_in, other=0).to(ACC_DTYPE) * tap
-    b = None
-    scale = None
-    if p_b is not None:
-        b = tl.load(p_b + channel, m_plane, other=0)
-    if p_scale is not None:
-        scale = tl.load(p_scale + plane, m_plane, other=0)
+    b = tl.load(p_b + channel, m_plane, other=0) if p_b is not None else None
+    scale = tl.load(p_scale + plane, m_plane, other=0) if p_scale is not None else None
     pixel = row.to(tl.int64) * out_w + col
     noise = None
     if p_noise is not None:

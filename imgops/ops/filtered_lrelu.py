@@ -257,7 +257,7 @@ def _flops_slopes(
     padding_up: Any,
     padding_down: Any,
     *args: Any,
-    **kw: Any,
+    **kwargs: Any,
 ) -> int:
     return two_resamplings(x, fu, fd, up, padding_up, padding_down)
 
