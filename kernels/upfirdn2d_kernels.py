@@ -107,11 +107,8 @@ def upfirdn2d_kernel(
     p_fx,  # [FW], or [FH, FW] where not SEPARABLE, or None for a single tap of 1
     p_fy,  # [FH] where SEPARABLE
     p_rank_one,  # runs only where its flag equals SEPARABLE, or None: runs
-    p_b,
-    p_scale,
-    p_noise,
-    p_y,
-    p_kept,
+    p_b, p_scale, p_noise,
+    p_y, p_kept,
     planes, channels, h, w, out_h, out_w,
     lead_x, lead_y, noise_stride,
     row_blocks, col_blocks,
@@ -228,11 +225,8 @@ def upfirdn2d_loop_kernel(
     p_x,
     p_f,  # [fh, fw], of any strides
     p_rank_one,
-    p_b,
-    p_scale,
-    p_noise,
-    p_y,
-    p_kept,
+    p_b, p_scale, p_noise,
+    p_y, p_kept,
     planes, channels, h, w, out_h, out_w,
     fh, fw, f_stride_y, f_stride_x,
     up_x, up_y, down_x, down_y,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -227,6 +228,22 @@ def label(shape: Shape, dtype: torch.dtype, channels_last: bool, *notes: str) ->
     """The name of a case."""
     layout = "nhwc" if channels_last else "nchw"
     return " ".join(["x".join(map(str, shape)), str(dtype).removeprefix("torch."), layout, *notes])
+
+
+def image_case(
+    op: str,
+    shape: Shape,
+    dtype: torch.dtype,
+    channels_last: bool,
+    make: Callable[[torch.device], Kwargs],
+    differentiable: tuple[str, ...],
+    images: tuple[int, int],
+    flops: tuple[int, int] = (0, 0),
+) -> Case:
+    """A case that moves so many ``images`` of one shape, forward, and forward and backward, and little else."""
+    size = math.prod(shape) * dtype.itemsize
+    name = label(shape, dtype, channels_last)
+    return Case(op, name, make, differentiable, (images[0] * size, images[1] * size), flops, dtype)
 
 
 def product_rate(dtype: torch.dtype) -> str:

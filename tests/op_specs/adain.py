@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -60,10 +59,8 @@ def _case(shape: s.Shape, dtype: torch.dtype, channels_last: bool = False) -> s.
     def make(device: torch.device) -> s.Kwargs:
         return {name: s.image(shape, dtype, device, channels_last) for name in ("content", "style")}
 
-    size = math.prod(shape) * dtype.itemsize
     # forward: content, style, y; backward: dy, content, style and two gradients
-    name = s.label(shape, dtype, channels_last)
-    return s.Case("adain", name, make, ("content", "style"), (3 * size, 8 * size), (0, 0), dtype)
+    return s.image_case("adain", shape, dtype, channels_last, make, ("content", "style"), images=(3, 8))
 
 
 def _cases(dry: bool) -> list[s.Case]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -56,10 +55,9 @@ def _case(shape: s.Shape, dtype: torch.dtype, channels_last: bool = False) -> s.
         of_planes = {name: torch.randn(shape[:2], device=device) for name in ("scale", "bias")}
         return {"x": s.image(shape, dtype, device, channels_last), **of_planes}
 
-    size = math.prod(shape) * dtype.itemsize
+    gradients = ("x", "scale", "bias")
     # forward: x, y; backward: dy, x, dx
-    name, gradients = s.label(shape, dtype, channels_last), ("x", "scale", "bias")
-    return s.Case("adaptive_instance_norm", name, make, gradients, (2 * size, 5 * size), (0, 0), dtype)
+    return s.image_case("adaptive_instance_norm", shape, dtype, channels_last, make, gradients, images=(2, 5))
 
 
 def _cases(dry: bool) -> list[s.Case]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -85,10 +84,8 @@ def bias_act_case(shape: s.Shape, dtype: torch.dtype, channels_last: bool = Fals
         b = torch.randn(shape[1], device=device)
         return {"x": s.image(shape, dtype, device, channels_last), "b": b, "act": "lrelu"}
 
-    size = math.prod(shape) * dtype.itemsize
     # forward: x, y; backward: dy, y, dx
-    name = s.label(shape, dtype, channels_last)
-    return s.Case("bias_act", name, make, ("x", "b"), (2 * size, 5 * size), (0, 0), dtype)
+    return s.image_case("bias_act", shape, dtype, channels_last, make, ("x", "b"), images=(2, 5))
 
 
 def _cases(dry: bool) -> list[s.Case]:
