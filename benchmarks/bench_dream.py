@@ -1,4 +1,4 @@
-"""A step of DeepDream against what one writes first, and the normalisation of its gradient alone."""
+"""A step of DeepDream against what one writes first, and the normalization of its gradient alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from imgops.dream import Objective
 from imgops.dream.gradient import Gradient
-from imgops.dream.normalise import LEVELS, TAPS, laplacian_normalised, normalised
+from imgops.dream.normalize import LEVELS, TAPS, laplacian_normalized, normalized
 from imgops.models.encoders.vgg import VGG
 
 from .comparison import Comparison, names, time_side
@@ -23,7 +23,7 @@ STEP_SIZE = 0.004
 
 
 def eager_laplacian(gradient: Tensor) -> Tensor:
-    """The normalisation by depthwise convolutions, as the notebooks have it."""
+    """The normalization by depthwise convolutions, as the notebooks have it."""
     taps = torch.tensor(TAPS, device=gradient.device)
     kernel = (taps.outer(taps) / 256).expand(3, 1, 5, 5)
     bands, low = [], gradient
@@ -47,7 +47,7 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def step(size: int, device: str = "cpu") -> Comparison:
-    """Gradient, normalisation, step and clamp for one picture."""
+    """Gradient, normalization, step and clamp for one picture."""
     network = VGG(BLOCKS, widths=WIDTHS).to(device).eval()
     truncated = nn.Sequential()
     for name, layer in network.named_children():
@@ -57,7 +57,7 @@ def step(size: int, device: str = "cpu") -> Comparison:
     picture, gradient = torch.rand(1, 3, size, size, device=device), Gradient(network, [Objective(LAYER)])
 
     def imgops() -> Tensor:
-        return (picture + STEP_SIZE * laplacian_normalised(gradient(picture)[1])).clamp(0, 1)
+        return (picture + STEP_SIZE * laplacian_normalized(gradient(picture)[1])).clamp(0, 1)
 
     def moved(x: Tensor) -> Tensor:
         return (picture + STEP_SIZE * eager_laplacian(x.grad)).clamp(0, 1)
@@ -82,10 +82,10 @@ def step(size: int, device: str = "cpu") -> Comparison:
     return Comparison("dream step", f"{LAYER} of the small VGG, 1x3x{size}x{size}", sides)
 
 
-def normalisation(size: int) -> Comparison:
+def normalization(size: int) -> Comparison:
     """The Laplacian pyramid of a gradient and back, each level divided by its root mean square."""
     gradient = torch.randn(1, 3, size, size)
-    sides = {"imgops": lambda: laplacian_normalised(gradient), "eager": lambda: eager_laplacian(gradient)}
+    sides = {"imgops": lambda: laplacian_normalized(gradient), "eager": lambda: eager_laplacian(gradient)}
     return Comparison("laplacian normalisation", f"1x3x{size}x{size}", sides)
 
 
@@ -96,13 +96,13 @@ def update(size: int) -> Comparison:
     def eager() -> Tensor:
         return torch.clamp(picture + STEP_SIZE * (gradient / (gradient.abs().mean() + 1e-8)), 0, 1)
 
-    sides = {"imgops": lambda: (picture + STEP_SIZE * normalised(gradient, "mean")).clamp(0, 1), "eager": eager}
+    sides = {"imgops": lambda: (picture + STEP_SIZE * normalized(gradient, "mean")).clamp(0, 1), "eager": eager}
     return Comparison("dream update", f"1x3x{size}x{size}", sides)
 
 
 def comparisons() -> list[Comparison]:
     """A step and its parts but the gradient, for a small picture and for a larger one."""
-    return [step(256), step(512), update(256), update(512), normalisation(256), normalisation(1024)]
+    return [step(256), step(512), update(256), update(512), normalization(256), normalization(1024)]
 
 
 @pytest.mark.parametrize(("problem", "side"), names(comparisons))

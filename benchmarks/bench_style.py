@@ -1,4 +1,4 @@
-"""A step of style transfer by optimisation: the losses' gradient and Adam's step, with the default encoder's
+"""A step of style transfer by optimization: the losses' gradient and Adam's step, with the default encoder's
 shape and that of VGG-19."""
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def sheet(name: str, rows: Sequence[Sequence[tuple[str, Tensor]]]) -> None:
 
 
 def transferred(content: Tensor, styles: Sequence[Tensor], networks: Sequence[str] = (), **options: object) -> Tensor:
-    """By :class:`imgops.style.Transfer`; ``steps`` and others of the optimisation go there."""
+    """By :class:`imgops.style.Transfer`; ``steps`` and others of the optimization go there."""
     own = {key: options.pop(key) for key in list(options) if key in OptimizeSettings.__dataclass_fields__}
     masks = options.pop("masks", None)
     optimizing = OptimizeSettings(**{"content_weight": CONTENT_WEIGHT, **own})  # type: ignore[arg-type]
@@ -95,7 +95,7 @@ def methods() -> None:
     cat, cup, picture = sample("chelsea"), sample("coffee"), resize_picture(sample("astronaut"), SIZE)
     adain = transferred(cat, [cup], method="adain")
     fast = [
-        ("fast (hubble), in the content's colours", transferred(x, [], ["hubble"], method="fast", keep_colors="coral"))
+        ("fast (hubble), in the content's colors", transferred(x, [], ["hubble"], method="fast", keep_colors="coral"))
         for x in (cat, cup)
     ]
     rows.append([("content", cat), ("style", cup), ("adain", adain), fast[0]])
@@ -109,7 +109,7 @@ def methods() -> None:
 
 
 def options() -> None:
-    """Colours, masks, mixtures."""
+    """Colors, masks, mixtures."""
     x, s, t = sample("chelsea"), sample("retina"), sample("24")
     left = (torch.arange(x.shape[2]) < x.shape[2] / 2).float().expand(1, *x.shape[1:])
     painted = transferred(x, [sample("36")])

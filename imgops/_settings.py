@@ -90,7 +90,7 @@ SIDE = Bounds(1, most=65536)
 COUNT = Bounds(1, most=2**31 - 1)
 #: of JPEG
 QUALITY = 95
-#: the ways to keep the colours of a content, as :func:`imgops.data.keep_colors` takes them
+#: the ways to keep the colors of a content, as :func:`imgops.data.keep_colors` takes them
 KEEP_COLORS = ("luma", "coral", "histogram")
 #: {former name: present name} of settings. The former ones keep working as keywords and attributes of what
 #: :func:`accept_former_names` decorates, as options and in files (:func:`present_names`)

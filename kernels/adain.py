@@ -1,4 +1,4 @@
-"""Adaptive instance normalisation: statistics of planes, the normalisation, and its backward.
+"""Adaptive instance normalization: statistics of planes, the normalization, and its backward.
 
 A tile is [R, K]: planes by pixels, or pixels by channels where channels are innermost in memory (LAST). Values of one
 plane are [R, 1] or [1, K], or scalars where a planar tile is part of a single plane. A plane that fits one tile is read

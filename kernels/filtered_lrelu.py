@@ -101,7 +101,7 @@ def filtered_lrelu_kernel(
     FUW: tl.constexpr, FUH: tl.constexpr, FDW: tl.constexpr, FDH: tl.constexpr, FLIP: tl.constexpr,
     GAIN_UX: tl.constexpr, GAIN_UY: tl.constexpr, GAIN_DX: tl.constexpr, GAIN_DY: tl.constexpr,
     ACTIVATES: tl.constexpr, GAIN: tl.constexpr, SLOPE: tl.constexpr, CLAMP: tl.constexpr,
-    PLANES_FIRST: tl.constexpr,  # neighbouring programs take one place of neighbouring planes
+    PLANES_FIRST: tl.constexpr,  # neighboring programs take one place of neighboring planes
     ACC_DTYPE: tl.constexpr,
     IY: tl.constexpr, IX: tl.constexpr, HY: tl.constexpr, HX: tl.constexpr,
     OY: tl.constexpr, OX: tl.constexpr,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COPY = ROOT / "build" / "sanitize"
-#: checks at every access leave little to optimise, and take the compiler minutes where it tries
+#: checks at every access leave little to optimize, and take the compiler minutes where it tries
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g1 -O1"
 
 

@@ -1,4 +1,4 @@
-"""``imgops style``: pictures, masks, colours, options and its trainings; every error in one line."""
+"""``imgops style``: pictures, masks, colors, options and its trainings; every error in one line."""
 
 from __future__ import annotations
 
@@ -81,17 +81,17 @@ def test_masks_leave_the_rest(folder, tmp_path, method):
 
 @pytest.mark.parametrize("keep", ["luma", "coral", "histogram"])
 @pytest.mark.parametrize("method", ["optimize", "fast", "adain"])
-def test_colours_are_kept(folder, tmp_path, method, keep):
-    grey = torch.linspace(0, 1, 60).expand(3, 40, 60)
-    write_picture(tmp_path / "grey.png", grey)
+def test_colors_are_kept(folder, tmp_path, method, keep):
+    gray = torch.linspace(0, 1, 60).expand(3, 40, 60)
+    write_picture(tmp_path / "gray.png", gray)
     style = folder / ("net.safetensors" if method == "fast" else "sea.png")
-    arguments = ("style", tmp_path / "grey.png", style, "--keep-colors", keep)
+    arguments = ("style", tmp_path / "gray.png", style, "--keep-colors", keep)
     imgops(*arguments, "-o", tmp_path / "kept.png", *options(folder, method))
     kept = read_picture(tmp_path / "kept.png").pixels
-    imgops("style", tmp_path / "grey.png", style, "-o", tmp_path / "plain.png", *options(folder, method))
+    imgops("style", tmp_path / "gray.png", style, "-o", tmp_path / "plain.png", *options(folder, method))
     assert (kept - read_picture(tmp_path / "plain.png").pixels).abs().max() > 0.002
     if keep == "luma" or (keep, method) == ("coral", "fast"):
-        # a grey content stays grey
+        # a gray content stays gray
         assert (kept - kept.mean(0, keepdim=True)).abs().max() < 0.06
 
 
@@ -263,15 +263,15 @@ def test_small_pictures_are_enlarged(folder, tmp_path, method, shape):
 
 
 def striped(first, second, alpha=None):
-    """A mask of two colours, left and right."""
-    colours = torch.tensor([first, second], dtype=torch.float32).T[:, None].repeat_interleave(15, 2)
-    return colours.expand(3, 20, 30), None if alpha is None else striped([alpha[0]] * 3, [alpha[1]] * 3)[0][:1]
+    """A mask of two colors, left and right."""
+    colors = torch.tensor([first, second], dtype=torch.float32).T[:, None].repeat_interleave(15, 2)
+    return colors.expand(3, 20, 30), None if alpha is None else striped([alpha[0]] * 3, [alpha[1]] * 3)[0][:1]
 
 
 @pytest.mark.parametrize(
     ("mask", "left", "said"),
     [
-        (striped([0, 0, 1], [0, 0, 0]), 1, "has colours, of which the largest channel counts"),
+        (striped([0, 0, 1], [0, 0, 0]), 1, "has colors, of which the largest channel counts"),
         (striped([1, 0, 0], [0, 0, 0]), 1, "largest"),
         (striped([0, 1, 1], [0, 0, 0]), 1, "largest"),
         # blue on white: what is white is meant
@@ -329,7 +329,7 @@ def test_a_mask_on_transparency(tmp_path):
 
 @pytest.mark.parametrize("method", ["optimize", "adain", "fast"])
 @pytest.mark.parametrize("keep", [None, "coral"])
-def test_a_grey_mask_goes_half_the_way(folder, method, keep):
+def test_a_gray_mask_goes_half_the_way(folder, method, keep):
     """Half of what a white one changes, or of what it leaves of the style; nothing where it is black."""
     content = read_picture(folder / "cat.png").pixels
     optimize = OptimizeSettings(first_size=32, steps=2, later_steps=1)

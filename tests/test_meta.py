@@ -64,7 +64,7 @@ def test_a_network(name):
 
 
 @pytest.mark.parametrize("name", [*(n for n in CALLS if n not in KEEPERS), *SMALL])
-def test_initialised_afterwards(name):
+def test_initialized_afterwards(name):
     """Like one that was made the usual way: constants the same, what is drawn of the same spread, nothing left out."""
     build = NETWORKS[name][0] if name in NETWORKS else lambda: getattr(imgops.nn, name)(*copy.deepcopy(CALLS[name][0]))
     usual, another = build(), build().state_dict()

@@ -112,7 +112,7 @@ def test_lazy_adam():
     assert isinstance(lazy_adam(0.002, 0, 1, 16)[1][0], float)
 
 
-def test_lazy_adam_reaches_the_optimisers(tmp_path):
+def test_lazy_adam_reaches_the_optimizers(tmp_path):
     trainer = trainer_of(tiny(tmp_path, pl_weight=0.0))
     g, d = (trainer.optimizers[name].param_groups[0] for name in ("G", "D"))
     assert g["lr"] == 0.002
@@ -139,7 +139,7 @@ def test_step_moves_the_average_by_its_formula(tmp_path):
     assert trainer.G.mapping.w_avg.abs().sum() > 0
 
 
-def test_regularisers_take_their_turns(tmp_path):
+def test_regularizers_take_their_turns(tmp_path):
     trainer = trainer_of(tiny(tmp_path))
     batch = batch_of(trainer)
     names = [set(trainer.step(*batch)) & {"r1", "path_length"} for _ in range(4)]
@@ -374,10 +374,10 @@ def test_grid():
     plain = image_grid(images, 3)
     assert plain.size == (24, 16)
     assert plain.getpixel((23, 15)) == (200, 200, 200)
-    labelled = image_grid(images, 3, ["a", "b"], [(0, "real"), (1, "generated")], zoom=2)
-    assert labelled.getpixel((labelled.width - 1, labelled.height - 1)) == (200, 200, 200)
-    assert labelled.width > 48
-    assert labelled.height > 32
+    labeled = image_grid(images, 3, ["a", "b"], [(0, "real"), (1, "generated")], zoom=2)
+    assert labeled.getpixel((labeled.width - 1, labeled.height - 1)) == (200, 200, 200)
+    assert labeled.width > 48
+    assert labeled.height > 32
     assert to_uint8(torch.tensor([-2.0, -1.0, 0.0, 1.0])).tolist() == [0, 0, 128, 255]
     assert torch.equal(seeded_latents([5, 3], 4)[1:], seeded_latents([3], 4))
 

@@ -93,7 +93,7 @@ def generate(clock: Clock, configuration: Configuration, impl: str | None) -> di
 
 
 def train(clock: Clock, configuration: Configuration, impl: str | None) -> dict[str, Any]:
-    """Seconds per 1000 images: steps with neither regulariser, with one, with both, in the proportion they come in."""
+    """Seconds per 1000 images: steps with neither regularizer, with one, with both, in the proportion they come in."""
     device = str(clock.device)
     training = configuration.training(device)
     trainer = Trainer(training)
@@ -103,7 +103,7 @@ def train(clock: Clock, configuration: Configuration, impl: str | None) -> dict[
     _reset_peak(device)
 
     def step(number: int) -> float:
-        # a step runs the regularisers whose interval divides its number
+        # a step runs the regularizers whose interval divides its number
         trainer.steps = number
         if clock.on_gpu:
             torch.cuda.synchronize(device)

@@ -1,7 +1,7 @@
 """Registers, spills, shared memory and instructions of every GPU kernel on every target, with no GPU.
 
 ``python -m benchmarks.gpu.resources`` runs Triton's launchers on representative inputs with each launch turned into a
-compilation: exactly what a GPU of the target would run, the same specialisation of arguments, the same configuration.
+compilation: exactly what a GPU of the target would run, the same specialization of arguments, the same configuration.
 It disassembles these kernels and those of the CUDA extension, and writes build/gpu_resources.json, or with ``--record``
 the one in benchmarks/results. What is launched stands in the fact sheets.
 """

@@ -8,7 +8,7 @@ constexpr int kWaves = 64;
 
 // How memory is cut for the kernels; x is dense in one of the two formats.
 struct Plan {
-  bool columns = false, vectorised = false;
+  bool columns = false, vectorized = false;
   int64_t outer = 1, channels = 1, inner = 1, pieces = 1, per_task = 1;
   int vectors = 1, log_lanes = 0;
   int64_t tasks = 1;
@@ -45,7 +45,7 @@ Plan shape(const Tensor& x, bool channels_last, int64_t dim, bool per_channel, b
 
 // Divide a plan into tasks, for vectors of `width` elements.
 void cut(Plan& p, int width, bool dnoise, int processors) {
-  const int v = p.vectorised ? width : 1;
+  const int v = p.vectorized ? width : 1;
   const int64_t warps = int64_t(processors) * 64;
   if (p.columns) {
     p.log_lanes = log2_ceil(ceil_div(p.channels, v), 5);
@@ -117,7 +117,7 @@ Tensor bias_act(const Tensor& x_, int64_t dim, const OptionalTensor& b, const Op
   with_dtype(x, [&](auto tag) {
     using T = decltype(tag);
     constexpr int width = 16 / sizeof(T);
-    plan.vectorised = vectors_fit<T>(plan, {x.data_ptr(), t.noise.has_value() ? t.noise->data_ptr() : nullptr});
+    plan.vectorized = vectors_fit<T>(plan, {x.data_ptr(), t.noise.has_value() ? t.noise->data_ptr() : nullptr});
     cut(plan, width, false, launch.processors());
     Args<T> p = arguments<T>(plan, t, act_of(act), alpha, gain, clamp);
     p.x = static_cast<const T*>(x.data_ptr());
@@ -130,7 +130,7 @@ Tensor bias_act(const Tensor& x_, int64_t dim, const OptionalTensor& b, const Op
         launch(rows_forward<T, V>, ceil_div(plan.tasks, kThreads >> plan.log_lanes), kWaves, kThreads, 0, p);
       }
     };
-    plan.vectorised ? run(std::integral_constant<int, width>{}) : run(std::integral_constant<int, 1>{});
+    plan.vectorized ? run(std::integral_constant<int, width>{}) : run(std::integral_constant<int, 1>{});
   });
   return out;
 }
@@ -187,7 +187,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(const Tensor& dy_, 
     using A = Accumulate<T>;
     constexpr int width = 16 / sizeof(T);
     const auto address = [](const OptionalTensor& one) { return one.has_value() ? one->data_ptr() : nullptr; };
-    plan.vectorised = vectors_fit<T>(plan, {dy.data_ptr(), address(x), address(y), address(t.noise)});
+    plan.vectorized = vectors_fit<T>(plan, {dy.data_ptr(), address(x), address(y), address(t.noise)});
     cut(plan, width, needs_noise, launch.processors());
     Args<T> p = arguments<T>(plan, t, act_of(act), alpha, gain, clamp);
     p.dy = static_cast<const T*>(dy.data_ptr());
@@ -197,7 +197,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(const Tensor& dy_, 
 
     // partial sums, or the result itself where there is only one
     const int64_t parts = plan.outer * plan.pieces * plan.channels;
-    const int64_t v = plan.vectorised ? width : 1;
+    const int64_t v = plan.vectorized ? width : 1;
     const int64_t noise_parts = plan.columns ? ceil_div(plan.channels, v << plan.log_lanes) : plan.ranges();
     const auto partials = [&](bool needed, const Tensor& out, int64_t size) {
       return !needed || size == out.numel() ? out : allocate(dy, {size}, acc_type);
@@ -222,7 +222,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward(const Tensor& dy_, 
         launch(rows_backward<T, V, false>, blocks, kWaves, kThreads, 0, p);
       }
     };
-    plan.vectorised ? run(std::integral_constant<int, width>{}) : run(std::integral_constant<int, 1>{});
+    plan.vectorized ? run(std::integral_constant<int, width>{}) : run(std::integral_constant<int, 1>{});
 
     const int64_t n = plan.outer, c = plan.channels, s = plan.pieces;
     if (needs_b) {

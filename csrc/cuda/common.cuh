@@ -120,7 +120,7 @@ __device__ __forceinline__ int64_t quotient(int64_t a, int64_t b) {
   return static_cast<int64_t>(static_cast<uint64_t>(a) / static_cast<uint64_t>(b));
 }
 
-// Sum over the `width` neighbouring lanes (a power of two) that the caller belongs to; every lane must call.
+// Sum over the `width` neighboring lanes (a power of two) that the caller belongs to; every lane must call.
 template <class A>
 __device__ __forceinline__ A group_sum(A v, int width) {
   for (int d = width / 2; d > 0; d /= 2) v += __shfl_xor_sync(0xffffffffu, v, d);

@@ -77,8 +77,8 @@ void run_four_taps(const Launch& launch, const Resample<T, T>& p, bool channels_
       s.count = p.samples * s.count_y * s.count_x * (p.channels / V);
       launch(interleaved_four_taps<T, V, kUp, kDown>, ceil_div(s.count, kStripThreads), kWaves, kStripThreads, 0, p, s);
     };
-    const bool vectorised = p.channels % width == 0 && aligned16(p.x);
-    return vectorised ? run(std::integral_constant<int, width>{}) : run(std::integral_constant<int, 1>{});
+    const bool vectorized = p.channels % width == 0 && aligned16(p.x);
+    return vectorized ? run(std::integral_constant<int, width>{}) : run(std::integral_constant<int, 1>{});
   }
   using S = PlanarStrip<kUp, kDown>;
   const int64_t columns = ceil_div(p.out_w - s.out_x, S::kX);

@@ -35,7 +35,7 @@ from .style import Job
 
 #: endings of the files that are networks of styles
 _NETWORKS = (".safetensors", ".pth", ".pt", ".model")
-#: how far colours of a mask may differ that are the same, and below what it is as good as black
+#: how far colors of a mask may differ that are the same, and below what it is as good as black
 _SAME, _FAINT = 0.02, 0.1
 
 
@@ -237,7 +237,7 @@ def _at_most(picture: Tensor, size: int) -> Tensor:
 
 
 def read_style(name: str) -> Picture:
-    """A style: what is hidden of it has the colours around.
+    """A style: what is hidden of it has the colors around.
 
     Raises:
         OSError, ValueError: it cannot be read; nothing of it is visible.
@@ -250,7 +250,7 @@ def read_style(name: str) -> Picture:
 
 def read_mask(name: str, like: Tensor, of: str) -> Tensor:
     """A mask [1, H, W] in [0, 1], whose shape must be that of ``like``: the brightness of a picture where it is opaque;
-    or its alpha, where the colour that shows is the same all over. Of coloured pixels the largest channel counts, or
+    or its alpha, where the color that shows is the same all over. Of colored pixels the largest channel counts, or
     the smallest where the largest is the same all over; both are said.
 
     Raises:
@@ -292,7 +292,7 @@ def _brightness(name: str, picture: Picture) -> Tensor:
         flat = bool(largest.max() - largest.min() <= _SAME) and not plain
         mask = pixels.amin(0, keepdim=True) if flat else mask
         which = "smallest" if flat else "largest"
-        warnings.warn(f"{name}: the mask has colours, of which the {which} channel counts", stacklevel=1)
+        warnings.warn(f"{name}: the mask has colors, of which the {which} channel counts", stacklevel=1)
     return mask if alpha is None else mask * alpha
 
 

@@ -15,7 +15,7 @@ from .objectives import Objective
 
 
 class Layer(NamedTuple):
-    """A layer: its name, the channels of its output, and the pixels between neighbours in that."""
+    """A layer: its name, the channels of its output, and the pixels between neighbors in that."""
 
     name: str
     channels: int

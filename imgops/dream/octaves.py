@@ -12,13 +12,13 @@ from .._settings import SIDE
 from ..data.pictures import resample, resample_picture, resized_shape
 from ._state import evaluating, working_picture
 from .gradient import Gradient
-from .normalise import normalised
+from .normalize import normalized
 from .objectives import GuidedObjective, Objective, check_picture
-from .parametrise import fourier_picture, fourier_spectrum, noise_picture
+from .parametrize import fourier_picture, fourier_spectrum, noise_picture
 from .planning import check_room
 from .settings import DreamSettings
 
-#: how strongly the constraint form draws back to the input, per unit of distance; the normalised gradient is about 1
+#: how strongly the constraint form draws back to the input, per unit of distance; the normalized gradient is about 1
 _NEARNESS = 4.0
 
 
@@ -138,7 +138,7 @@ def dreamt(
             x = ascent.picture
             down, right = torch.randint(-settings.jitter, settings.jitter + 1, (2,), generator=generator).tolist()
             value, slope = gradient(x.roll((down, right), (1, 2))[None])
-            direction = normalised(slope, settings.normalization)[0].roll((-down, -right), (1, 2))
+            direction = normalized(slope, settings.normalization)[0].roll((-down, -right), (1, 2))
             if wanted is not None:
                 direction = (value < wanted) * direction - _NEARNESS * (x - base)
             ascent.step(direction)

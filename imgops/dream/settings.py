@@ -11,9 +11,9 @@ DREAM = "Dream"
 
 #: what is done to the gradient before a step
 NORMALIZATIONS = ("mean", "std", "laplacian", "none")
-#: what a step changes: the pixels, or the Fourier coefficients of decorrelated colours
+#: what a step changes: the pixels, or the Fourier coefficients of decorrelated colors
 PARAMETRIZATIONS = ("pixels", "fourier")
-#: the default step_size for pixels by the normalisation, and for Fourier coefficients by any
+#: the default step_size for pixels by the normalization, and for Fourier coefficients by any
 STEP_SIZES = {"mean": 0.005, "std": 0.007, "laplacian": 0.004, "none": 0.0001}
 FOURIER_STEP_SIZE = 0.03
 #: by default a zoom leaves this share of a frame, and turns it by so many degrees
@@ -30,7 +30,7 @@ class DreamSettings:
             left out. Default 4.
         octave_scale: ratio of each size to the one before, above 1. Default 1.4.
         steps: at each size. Default 10.
-        step_size: of the pixels, which are in [0, 1]: how far a step moves them per unit of the normalised gradient;
+        step_size: of the pixels, which are in [0, 1]: how far a step moves them per unit of the normalized gradient;
             or Adam's learning rate for the parametrization "fourier". Default None: 0.004 for the normalization
             "laplacian", 0.005 for "mean", 0.007 for "std", 0.0001 for "none", 0.03 for "fourier"; in 4 x 10 steps these
             give a dream in which the picture can still be seen.
@@ -38,14 +38,14 @@ class DreamSettings:
             of the network, nor of tiles, shows. Default 32.
         normalization: of the gradient. "mean" divides by its mean absolute value, "std" by its standard deviation;
             "laplacian" brings each level of its Laplacian pyramid to the same size, which strengthens what is smooth;
-            "none" takes the gradient as it is, times the number of pixels and colours. Default "laplacian".
+            "none" takes the gradient as it is, times the number of pixels and colors. Default "laplacian".
         seed: of noise and jitter. Default 0.
         tile: None, or the side in pixels of the tiles that the gradient is computed by, for pictures whose activations
             do not fit in memory. See :class:`~imgops.dream.gradient.Gradient`. Default None.
-        alpha: None, or the constraint: what minimises ``|x - input|^2 / 2`` where the objectives are at least alpha
+        alpha: None, or the constraint: what minimizes ``|x - input|^2 / 2`` where the objectives are at least alpha
             times those of the input. A step then climbs only as long as they are less, and always moves back towards
             the input (subgradients of a hinge penalty). Above 1; 1.5 to 3 show. Default None.
-        parametrization: "pixels", or "fourier": steps of Adam on coefficients that are scaled by 1/f, of colours that
+        parametrization: "pixels", or "fourier": steps of Adam on coefficients that are scaled by 1/f, of colors that
             are decorrelated, through a sigmoid (Olah et al. 2017), which suits pictures from noise. Default "pixels".
 
     Raises:
@@ -89,7 +89,7 @@ class DreamSettings:
 
     @property
     def resolved_step_size(self) -> float:
-        """The step_size, or the default of the parametrization and the normalisation."""
+        """The step_size, or the default of the parametrization and the normalization."""
         if self.step_size is not None:
             return self.step_size
         return FOURIER_STEP_SIZE if self.parametrization == "fourier" else STEP_SIZES[self.normalization]

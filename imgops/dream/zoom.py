@@ -47,8 +47,8 @@ def zoom_frames(
         frames: how many, 1 at least. Default 100.
         zoom, rotate: from a frame to the next; see :func:`zoom_picture`. Default 0.05 and 0.
         on_frame: called with the number of each frame, from 0, and the frame [3, H, W], before it is given out.
-        keep_colors: give each frame the mean and covariance of the first one's colours. Otherwise the dream feeds on
-            itself until its colours are all or nothing, within some ten frames. Default True.
+        keep_colors: give each frame the mean and covariance of the first one's colors. Otherwise the dream feeds on
+            itself until its colors are all or nothing, within some ten frames. Default True.
         on_step: called after each step with the fraction of all frames that is done, and the picture [3, H', W'].
         after: go on after so many frames: their number, the first and the last of them. Default None: from the first.
 
@@ -133,7 +133,7 @@ def zoom_picture(picture: Tensor, zoom: float = ZOOM, rotate: float = ROTATE) ->
 
 
 def _sampled(pixels: Tensor, y: Tensor, x: Tensor, height: int, width: int) -> Tensor:
-    """A picture's colours [height * width, 3] at places y, x [N], in pixels: [N, 3]."""
+    """A picture's colors [height * width, 3] at places y, x [N], in pixels: [N, 3]."""
     rows, shares_y = _taps(y, height)
     columns, shares_x = _taps(x, width)
     index = (rows[:, :, None] * width + columns[:, None]).flatten(1)

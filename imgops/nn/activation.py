@@ -53,7 +53,7 @@ class BiasAct(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise the bias, for a layer that was made on the meta device."""
+        """Initialize the bias, for a layer that was made on the meta device."""
         zero(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,9 +71,9 @@ class FilteredLReLU(nn.Module):
 
     Args:
         num_features: channels of x, each of which has its own bias value, >= 1.
-        up_taps, down_taps: of the low-pass filters, for :func:`imgops.setup_filter`, which normalises them.
+        up_taps, down_taps: of the low-pass filters, for :func:`imgops.setup_filter`, which normalizes them.
         up, down: factors, >= 1. Default 2 and 2.
-        padding: of the up-sampled image, as there; None keeps the image centred, so that with up = down it has its
+        padding: of the up-sampled image, as there; None keeps the image centered, so that with up = down it has its
             size. Default None.
         gain, slope: of the activation. Default sqrt(2) and 0.2.
         clamp: limit of the activation's magnitude, >= 0; None clamps nothing. Default None.
@@ -125,7 +125,7 @@ class FilteredLReLU(nn.Module):
         zero(self.bias)
 
     def reset_parameters(self) -> None:
-        """Initialise the bias and the filters, for a layer that was made on the meta device."""
+        """Initialize the bias and the filters, for a layer that was made on the meta device."""
         zero(self.bias)
         set_filter(self.fu, self.up_taps)
         set_filter(self.fd, self.down_taps)

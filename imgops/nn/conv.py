@@ -1,4 +1,4 @@
-"""Convolution with equalised learning rate, re-sampled, with bias and activation, and what all convolutions share."""
+"""Convolution with equalized learning rate, re-sampled, with bias and activation, and what all convolutions share."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Convolution(nn.Module):
             set_filter(self.resample_filter, self.taps)
 
     def reset_parameters(self) -> None:
-        """Initialise the layer's own parameters and buffers, for one that was made on the meta device."""
+        """Initialize the layer's own parameters and buffers, for one that was made on the meta device."""
         self._initialize()
 
     def _arguments(self, gain: float) -> dict[str, Any]:
@@ -78,13 +78,13 @@ class Convolution(nn.Module):
 class EqualizedConv2d(Convolution):
     """``clamp(act(conv2d(x, weight / sqrt(in_channels * kernel_size^2)) + bias))``, re-sampled by up or down.
 
-    The weight is stored with unit variance and scaled at run time (equalised learning rate, Karras et al. 2018,
+    The weight is stored with unit variance and scaled at run time (equalized learning rate, Karras et al. 2018,
     section 4.1). Zero padding keeps the size. The low-pass filter of the re-sampling, the bias, the activation and
     the clamp run as one pass beside the convolution; see :func:`imgops.modulated_conv2d`.
 
     Args:
         in_channels, out_channels: sizes, >= 1.
-        kernel_size: odd, so that the padding centres it.
+        kernel_size: odd, so that the padding centers it.
         bias: learn a bias, initially 0. Default True.
         act: activation, as in :func:`imgops.bias_act`, with its default gain. Default "linear".
         up: up-sampling factor: convolves (with the weight flipped, as in published networks), then filters. Default 1.

@@ -80,7 +80,7 @@ class ModulatedDisplacement(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise the weight and bias, which are 0 at first, for a layer that was made on the meta device."""
+        """Initialize the weight and bias, which are 0 at first, for a layer that was made on the meta device."""
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
 

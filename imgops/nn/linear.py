@@ -1,4 +1,4 @@
-"""Fully connected layer with equalised learning rate."""
+"""Fully connected layer with equalized learning rate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class EqualizedLinear(nn.Module):
     """``act(x @ weight.T * lr_multiplier / sqrt(in_features) + bias * lr_multiplier)``.
 
     The weight is stored with variance ``1 / lr_multiplier^2`` and scaled at run time, so that Adam's step is the
-    same fraction of it in every layer ("equalised learning rate", Karras et al. 2018, section 4.1); a multiplier
+    same fraction of it in every layer ("equalized learning rate", Karras et al. 2018, section 4.1); a multiplier
     below 1 slows the layer down by that factor.
 
     Args:
@@ -60,7 +60,7 @@ class EqualizedLinear(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise the weight and bias, for a layer that was made on the meta device."""
+        """Initialize the weight and bias, for a layer that was made on the meta device."""
         nn.init.normal_(self.weight, std=1 / self.lr_multiplier)
         if self.bias is not None:
             nn.init.constant_(self.bias, self.bias_init / self.lr_multiplier)

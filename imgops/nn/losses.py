@@ -12,7 +12,7 @@ from ..ops.style_loss import REDUCTIONS
 from ._checks import check_choice, smaller_than
 from .features import Features
 
-#: how features, or neighbouring pixels, are compared
+#: how features, or neighboring pixels, are compared
 DISTANCES = ("l1", "l2")
 
 
@@ -64,7 +64,7 @@ class TotalVariation(nn.Module):
     Shapes: x [N, C, H, W] of at least 2 x 2 pixels -> a scalar, in float32 for pictures in half precision.
 
     Raises:
-        ValueError: an unknown distance; in the forward, a picture without neighbours.
+        ValueError: an unknown distance; in the forward, a picture without neighbors.
 
     >>> TotalVariation("l1")(torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]]))
     tensor(1.)

@@ -54,9 +54,9 @@ class AdaIN(nn.Module):
 
 
 class AdaptiveInstanceNorm2d(nn.Module):
-    """Instance normalisation whose scale and bias a style vector gives (Karras et al. 2019, section 2).
+    """Instance normalization whose scale and bias a style vector gives (Karras et al. 2019, section 2).
 
-    ``(1 + scale) * (x - mean) / sqrt(variance + eps) + bias``, scale and bias an affine map of w with equalised
+    ``(1 + scale) * (x - mean) / sqrt(variance + eps) + bias``, scale and bias an affine map of w with equalized
     learning rate; see :func:`imgops.adaptive_instance_norm`.
 
     Args:
@@ -88,7 +88,7 @@ class AdaptiveInstanceNorm2d(nn.Module):
 
 
 class InstanceNorm2d(nn.Module):
-    """Instance normalisation with a scale and a bias for each channel (Ulyanov et al. 2016), fused.
+    """Instance normalization with a scale and a bias for each channel (Ulyanov et al. 2016), fused.
 
     ``weight * (x - mean) / sqrt(variance + eps) + bias`` with the (biased) statistics of each sample; its state dict is
     that of ``torch.nn.InstanceNorm2d(num_features, affine=True)``.
@@ -115,7 +115,7 @@ class InstanceNorm2d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise the weight to 1 and the bias to 0, for a layer that was made on the meta device."""
+        """Initialize the weight to 1 and the bias to 0, for a layer that was made on the meta device."""
         nn.init.ones_(self.weight)
         nn.init.zeros_(self.bias)
 

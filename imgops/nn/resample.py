@@ -12,12 +12,12 @@ from ..reference.modulated_conv2d import resample_padding
 from ._checks import check_size
 from ._init import set_filter
 
-#: the low-pass filter of StyleGAN2's re-sampling, a binomial; made 2-D and normalised by setup_filter
+#: the low-pass filter of StyleGAN2's re-sampling, a binomial; made 2-D and normalized by setup_filter
 RESAMPLE_TAPS = (1.0, 3.0, 3.0, 1.0)
 
 
 def upsample2d(x: Tensor, f: Tensor | None, up: int = 2) -> Tensor:
-    """[N, C, H, W] -> [N, C, H * up, W * up], filtered by f (see :func:`imgops.upfirdn2d`) and centred on it.
+    """[N, C, H, W] -> [N, C, H * up, W * up], filtered by f (see :func:`imgops.upfirdn2d`) and centered on it.
 
     Keeps the mean where f sums to 1. Raises what upfirdn2d raises.
     """
@@ -27,7 +27,7 @@ def upsample2d(x: Tensor, f: Tensor | None, up: int = 2) -> Tensor:
 
 
 def downsample2d(x: Tensor, f: Tensor | None, down: int = 2) -> Tensor:
-    """[N, C, H, W] -> [N, C, H // down, W // down], filtered by f (see :func:`imgops.upfirdn2d`) and centred on it.
+    """[N, C, H, W] -> [N, C, H // down, W // down], filtered by f (see :func:`imgops.upfirdn2d`) and centered on it.
 
     Keeps the mean where f sums to 1. Raises what upfirdn2d raises.
     """
@@ -52,7 +52,7 @@ class _Resample2d(nn.Module):
         self.register_buffer("f", setup_filter(taps))
 
     def reset_parameters(self) -> None:
-        """Initialise the filter, for a layer that was made on the meta device."""
+        """Initialize the filter, for a layer that was made on the meta device."""
         set_filter(self.f, self.taps)
 
     def extra_repr(self) -> str:
@@ -64,7 +64,7 @@ class FIRUpsample2d(_Resample2d):
 
     Args:
         factor: of height and width, >= 1. Default 2.
-        taps: of the filter, for :func:`imgops.setup_filter`, which normalises them. Default [1, 3, 3, 1].
+        taps: of the filter, for :func:`imgops.setup_filter`, which normalizes them. Default [1, 3, 3, 1].
 
     Shapes: x [N, C, H, W] -> [N, C, H * factor, W * factor] in x's dtype, channels-last where x is; f, a buffer.
 
@@ -85,7 +85,7 @@ class FIRDownsample2d(_Resample2d):
 
     Args:
         factor: of height and width, >= 1. Default 2.
-        taps: of the filter, for :func:`imgops.setup_filter`, which normalises them. Default [1, 3, 3, 1].
+        taps: of the filter, for :func:`imgops.setup_filter`, which normalizes them. Default [1, 3, 3, 1].
 
     Shapes: x [N, C, H, W] -> [N, C, H // factor, W // factor] in x's dtype, channels-last where x is; f, a buffer.
 

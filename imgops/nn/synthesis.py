@@ -35,13 +35,13 @@ class _ModulatedConv(Convolution):
 class ModulatedConv2d(_ModulatedConv):
     """Convolution whose weight each sample scales by its own styles, with noise, bias and activation.
 
-    ``clamp(act(conv2d(x, weight * styles, normalised) + noise + bias))`` (Karras et al. 2020, section 2.2), re-sampled
+    ``clamp(act(conv2d(x, weight * styles, normalized) + noise + bias))`` (Karras et al. 2020, section 2.2), re-sampled
     by up or down, in as few passes as the backend has; see :func:`imgops.modulated_conv2d`. Zero padding keeps the
     size.
 
     Args:
         in_channels, out_channels: sizes, >= 1.
-        kernel_size: odd, so that the padding centres it.
+        kernel_size: odd, so that the padding centers it.
         bias: learn a bias, initially 0. Default True.
         act: activation, as in :func:`imgops.bias_act`, with its default gain. Default "linear".
         up: up-sampling factor: convolves (with the weight flipped, as in published networks), then filters. Default 1.

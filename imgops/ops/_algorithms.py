@@ -76,7 +76,7 @@ def product_pays(backend: str, x: Tensor, weight: Tensor, up: int) -> bool:
 
 @untraced
 def four_taps_pay(x: Tensor, f: Tensor | None, up: Sequence[int], down: Sequence[int], act: str) -> bool:
-    """Whether CUDA C++ resamples better than Triton: by four taps of a planar image, whose neighbours it shuffles."""
+    """Whether CUDA C++ resamples better than Triton: by four taps of a planar image, whose neighbors it shuffles."""
     return (
         f is not None
         and f.shape[0] == f.shape[-1] == 4

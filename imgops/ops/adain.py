@@ -1,4 +1,4 @@
-"""Adaptive instance normalisation, of style transfer (``adain``) and of StyleGAN (``adaptive_instance_norm``)."""
+"""Adaptive instance normalization, of style transfer (``adain``) and of StyleGAN (``adaptive_instance_norm``)."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def _double_backward(
 ) -> tuple[Any, ...]:
     """Gradients of <v, (dx, dscale, dbias)>, in ops that are differentiable themselves.
 
-    With x_hat the normalised x, r = 1 / std, f the variance's divisor, d and v the deviations of dy and vx from their
+    With x_hat the normalized x, r = 1 / std, f the variance's divisor, d and v the deviations of dy and vx from their
     means, p = sum(v * x_hat) and s = sum(d * x_hat): dscale = s, dbias = sum(dy), and
     <vx, dx> = scale * r * (sum(v * d) - p * s / f), which is symmetric in dy and vx.
     """
@@ -205,14 +205,14 @@ def _double_backward(
         freedom = x.shape[2] * x.shape[3] - unbiased
         r = _of_planes(1 / std)
         x_hat = _deviations(x, mean) * r
-        d = _centred(dy.to(acc_dtype))
+        d = _centered(dy.to(acc_dtype))
         s = (d * x_hat).sum([2, 3], keepdim=True)
     if vscale is not None:
         vs = _of_planes(vscale)
         ddy = vs * x_hat if ddy is None else ddy + vs * x_hat
         dx = vs * r * (d - x_hat * (s / freedom))
     if vx is not None:
-        v, k = _centred(vx.to(acc_dtype)), _of_planes(scale) * r
+        v, k = _centered(vx.to(acc_dtype)), _of_planes(scale) * r
         p = (v * x_hat).sum([2, 3], keepdim=True)
         product = (v * d).sum([2, 3], keepdim=True)
         of_dy = k * (v - x_hat * (p / freedom))
@@ -223,7 +223,7 @@ def _double_backward(
     return ddy, None if dx is None else dx.to(x.dtype), dscale, None, None
 
 
-def _centred(t: Tensor) -> Tensor:
+def _centered(t: Tensor) -> Tensor:
     return t - t.mean([2, 3], keepdim=True)
 
 

@@ -12,7 +12,7 @@ from .grid_sample import check_padding_mode, sample
 def displace(x: Tensor, displacement: Tensor, *, padding_mode: str = "border", impl: str | None = None) -> Tensor:
     """``out(p) = x(p + displacement(p))``, bilinear, with the displacement in pixels.
 
-    The same as ``torch.nn.functional.grid_sample`` at a grid of pixel centres plus the displacement, without making
+    The same as ``torch.nn.functional.grid_sample`` at a grid of pixel centers plus the displacement, without making
     that grid. Differentiable to any order with respect to x and displacement; deterministic as :func:`grid_sample` is.
 
     Args:

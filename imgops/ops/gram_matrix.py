@@ -18,9 +18,9 @@ NORMALIZATIONS = ("chw", "hw", "nchw", "none")
 
 
 def gram_matrix(x: Tensor, *, normalization: str = "chw", impl: str | None = None) -> Tensor:
-    """Products of the channels of each sample, summed over its pixels and divided by the normaliser.
+    """Products of the channels of each sample, summed over its pixels and divided by the normalizer.
 
-    ``g[n, i, j] = sum_p x[n, i, p] * x[n, j, p] / normaliser``, the style of an image to Gatys et al. 2016. Only one of
+    ``g[n, i, j] = sum_p x[n, i, p] * x[n, j, p] / normalizer``, the style of an image to Gatys et al. 2016. Only one of
     g[i, j] and g[j, i] is summed, and the gradient is one product. Differentiable to any order.
 
     Args:

@@ -97,7 +97,7 @@ def setup_filter(
         # a sum of 0 is, after rounding, a small number; dividing by it would give noise
         total, rounding = f.sum(), f.numel() * torch.finfo(f.dtype).eps * f.abs().sum()
         if _has_value(total) and total.abs() <= rounding:
-            raise ValueError("imgops.setup_filter: taps that sum to 0 cannot be normalised; pass normalize=False")
+            raise ValueError("imgops.setup_filter: taps that sum to 0 cannot be normalized; pass normalize=False")
         f = f / total
     if flip_filter:
         f = f.flip(list(range(f.ndim)))

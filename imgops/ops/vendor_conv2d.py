@@ -29,7 +29,7 @@ def vendor_resampled_conv2d(
     """The convolution of ``modulated_conv2d``; arguments already checked.
 
     ``weight`` is what ``conv2d`` takes, or ``conv_transpose2d`` with ``up`` > 1 (but for 1 x 1, which never is
-    transposed); ``padding`` is on the up-sampled image, so that the filter is centred.
+    transposed); ``padding`` is on the up-sampled image, so that the filter is centered.
     """
     kh, kw = constant_shape(weight)[2:]
     pointwise = kh == kw == 1

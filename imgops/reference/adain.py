@@ -1,4 +1,4 @@
-"""Adaptive instance normalisation: an image's channels are given other means and standard deviations."""
+"""Adaptive instance normalization: an image's channels are given other means and standard deviations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def mean_std(x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
     """(mean, sqrt(variance + eps)) of the planes of x [N, C, H, W], each [N, C]."""
     pixels = x.shape[2] * x.shape[3]
     mean = x.mean([2, 3])
-    # centred first: torch.var's gradient of the second order cancels badly in float32
+    # centered first: torch.var's gradient of the second order cancels badly in float32
     variance = (x - mean[:, :, None, None]).square().sum([2, 3]) / (pixels - int(unbiased))
     return mean, (variance + eps).sqrt()
 

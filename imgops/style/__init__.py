@@ -1,4 +1,4 @@
-"""Style transfer: by optimisation of the picture, by a network of one style, and by one for all styles.
+"""Style transfer: by optimization of the picture, by a network of one style, and by one for all styles.
 
 Names load on first use, so that the command line can list its options without loading torch.
 """

@@ -52,7 +52,7 @@ def run(
     resume: bool,
     on_step: OnStep | None,
 ) -> int:
-    """Minimise the sum of losses by Adam, and save the network to ``out`` and all that a resumed run needs beside it.
+    """Minimize the sum of losses by Adam, and save the network to ``out`` and all that a resumed run needs beside it.
 
     Args:
         network: where it will be trained.

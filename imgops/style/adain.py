@@ -1,4 +1,4 @@
-"""Style transfer to any style in one pass: adaptive instance normalisation and a decoder (Huang and Belongie 2017)."""
+"""Style transfer to any style in one pass: adaptive instance normalization and a decoder (Huang and Belongie 2017)."""
 
 from __future__ import annotations
 

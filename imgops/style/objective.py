@@ -33,7 +33,7 @@ class Objective:
     Args:
         network: an encoder.
         settings: for the layers, losses, weights and the tile.
-        content: [3, H, W] at the size that is optimised.
+        content: [3, H, W] at the size that is optimized.
 
     Raises:
         ValueError: a layer that the network lacks; tiles through layers whose field is not known.
@@ -177,7 +177,7 @@ class Objective:
         return losses, gradient
 
     def _smoothness(self, tile: Tile, part: Tensor) -> Tensor:
-        """The part of the total variation that is of the pairs of neighbours whose first is in the tile's core, of the
+        """The part of the total variation that is of the pairs of neighbors whose first is in the tile's core, of the
         pixels that the tile cuts out."""
         (height, width), (top, left, bottom, right) = tile.size, tile.core
         top, bottom = top - tile.outer[0], bottom - tile.outer[0]

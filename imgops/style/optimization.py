@@ -1,4 +1,4 @@
-"""Style transfer by optimisation of the picture (Gatys et al. 2016), from small to large, in tiles where it must be."""
+"""Style transfer by optimization of the picture (Gatys et al. 2016), from small to large, in tiles where it must be."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .settings import SHORTEST, OptimizeSettings
 _HISTORY, _LINE_SEARCH = 10, 25
 #: the fewest pixels of the shorter side of a result
 _LEAST = 16
-#: pixels around the result that are optimised with it and cut off, for the network sees its borders in them
+#: pixels around the result that are optimized with it and cut off, for the network sees its borders in them
 MARGIN = 16
 #: half a step of 8 bits
 _GRAIN = 0.5 / 255
@@ -29,7 +29,7 @@ Report = Callable[[int, dict[str, float], Tensor], bool]
 
 
 class Progress(NamedTuple):
-    """Where an optimisation stands: the share of the whole work that is done, the longer side and step of this round,
+    """Where an optimization stands: the share of the whole work that is done, the longer side and step of this round,
     the losses, and the picture as it is, [3, H, W] in [0, 1]."""
 
     share: float
@@ -161,7 +161,7 @@ def _round(
 
 
 def margins(height: int, width: int) -> tuple[int, int]:
-    """The pixels that are optimised above and below a result, and beside it: as many as can be mirrored."""
+    """The pixels that are optimized above and below a result, and beside it: as many as can be mirrored."""
     return min(MARGIN, height - 1), min(MARGIN, width - 1)
 
 

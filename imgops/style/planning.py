@@ -1,4 +1,4 @@
-"""What an optimisation takes before it begins: memory, time, and the tiles that keep within it."""
+"""What an optimization takes before it begins: memory, time, and the tiles that keep within it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def choose_tile(network: nn.Module, settings: OptimizeSettings, height: int, wid
 
 
 def check_room(network: nn.Module, settings: OptimizeSettings, height: int, width: int) -> None:
-    """Raise ValueError if an optimisation needs more memory than there is, with what helps."""
+    """Raise ValueError if an optimization needs more memory than there is, with what helps."""
     device, needed = next(network.parameters()).device, memory_of(network, settings, height, width)
     room = room_on(device)
     if needed <= room:

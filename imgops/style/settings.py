@@ -42,7 +42,7 @@ _RESULT_SIDE = SIDE._replace(low=16)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizeSettings:
-    """How a picture is optimised.
+    """How a picture is optimized.
 
     Args:
         size: longer side of the result in pixels. Default 512.
@@ -162,10 +162,10 @@ class TransferSettings:
         convention: of AdaIN, "pytorch" or "lua", see :func:`~imgops.style.adain.stylize_adain`. Default "pytorch".
         style_weights: how much of each style; None, the same of each. Default None.
         keep_colors: "luma" takes only the brightness of the result; "coral" and "histogram" give the styles (of
-            "fast", the result) the content's covariance or histograms of colours first. Default None.
+            "fast", the result) the content's covariance or histograms of colors first. Default None.
         memory: bytes that the program may take, which chooses tiles for "optimize" (those of "adain" are always of 1024
             pixels, and "fast" has none); None, no limit and no tiles. Default None.
-        optimize: settings of the optimisation; its size is ``size``.
+        optimize: settings of the optimization; its size is ``size``.
         device: "cpu", "cuda", ... Default "cpu".
 
     Raises:

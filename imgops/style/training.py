@@ -84,7 +84,7 @@ def train_fast(
     scales = {layer: _scale(loss.target, settings.relative) for layer, loss in styles.items()}
     features = Features(encoder, list(dict.fromkeys([*settings.style_layers, settings.content_layer])))
     contents, smoothness = Features(encoder, [settings.content_layer]), TotalVariation()
-    network = _new(lambda: _grey(TransformNet(settings.widths, settings.blocks)), settings.seed, device)
+    network = _new(lambda: _gray(TransformNet(settings.widths, settings.blocks)), settings.seed, device)
 
     def losses(x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         x = _laid_out(x, device)
@@ -194,8 +194,8 @@ def _new(build: Callable[[], Network], seed: int, device: str | torch.device) ->
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _grey(network: TransformNet) -> TransformNet:
-    """The network with a first output around mid-grey, in units of 0 to 255, that Adam would take long to reach."""
+def _gray(network: TransformNet) -> TransformNet:
+    """The network with a first output around mid-gray, in units of 0 to 255, that Adam would take long to reach."""
     last = network.deconv3.conv2d
     assert last.bias is not None
     with torch.no_grad():
@@ -205,7 +205,7 @@ def _grey(network: TransformNet) -> TransformNet:
 
 
 def _awake(decoder: AdaINDecoder) -> AdaINDecoder:
-    """The decoder with weights that keep the size of what passes, and a first output around mid-grey."""
+    """The decoder with weights that keep the size of what passes, and a first output around mid-gray."""
     convolutions = [layer for layer in decoder if isinstance(layer, nn.Conv2d)]
     with torch.no_grad():
         for conv in convolutions:

@@ -140,9 +140,9 @@ class AdaINTraining(Training):
 
     Attributes, besides those of :class:`Training`:
         identity_weight: above 0, a quarter of each batch, one crop at least, is its own style, and this is the weight
-            of the mean squared difference of its pixels, from which a short training learns colours soonest.
+            of the mean squared difference of its pixels, from which a short training learns colors soonest.
             Default 0.
-        block: of the encoder, 2 to 5, at whose first ReLU the features are normalised. Default 4, for relu4_1. 3 is
+        block: of the encoder, 2 to 5, at whose first ReLU the features are normalized. Default 4, for relu4_1. 3 is
             quicker to train and keeps more of the content.
     """
 

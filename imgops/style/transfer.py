@@ -133,7 +133,7 @@ class Transfer:
             masks: for each style where it goes, [1, H', W'] in [0, 1]; what they leave stays as it is.
             style_masks: for each style how much its pixels count, [1, H', W'] in [0, 1], or None for all; such as its
                 alpha, whose hidden pixels :func:`~imgops.data.fill_hidden` has filled. Not of the method "fast".
-            alpha: [1, H, W] in [0, 1], how much each pixel of the content counts for the colours that are kept; None,
+            alpha: [1, H, W] in [0, 1], how much each pixel of the content counts for the colors that are kept; None,
                 all the same.
             init, on_step: of the method "optimize", see :func:`~imgops.style.optimization.optimize`.
 

@@ -1,4 +1,4 @@
-"""Sheets of samples as one picture, rows labelled."""
+"""Sheets of samples as one picture, rows labeled."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def image_grid(
         zoom: whole factor by which each pixel is enlarged.
 
     Returns:
-        A Pillow image, grey only where the images are.
+        A Pillow image, gray only where the images are.
     """
     n, channels, height, width = images.shape
     rows, height, width = n // columns, height * zoom, width * zoom

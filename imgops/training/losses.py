@@ -44,7 +44,7 @@ def path_lengths(images: Tensor, w: Tensor) -> Tensor:
 
 
 def lazy_adam(lr: float, beta1: float, beta2: float, interval: int | None) -> tuple[float, tuple[float, float]]:
-    """Adam's (lr, betas) when a regulariser takes one more step every ``interval`` steps; None: no regulariser.
+    """Adam's (lr, betas) when a regularizer takes one more step every ``interval`` steps; None: no regularizer.
 
     Karras et al. 2020, appendix B: with c = k / (k + 1), the k + 1 steps of lr * c and beta^c do what k steps did.
     """

@@ -75,7 +75,7 @@ class Trainer:
         return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, eps=1e-8, fused=True)
 
     def step(self, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Show a batch: a step of G, a step of D, their regularisers where it is their turn, and the average.
+        """Show a batch: a step of G, a step of D, their regularizers where it is their turn, and the average.
 
         Args:
             real: uint8 [batch, C, R, R].

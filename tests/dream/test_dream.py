@@ -319,7 +319,7 @@ def test_frames_are_the_dream_of_the_zoom_of_the_frame_before():
     assert done == pytest.approx([i / 18 for i in range(1, 19)])
 
 
-def test_colours_are_kept_over_frames():
+def test_colors_are_kept_over_frames():
     """With steps of nothing, frames differ by the zoom alone, and mean and deviation stay those of the first."""
     settings = DreamSettings(octaves=1, steps=1, step_size=1e-9)
     first, *_, last = zoom_frames(picture(), small_vgg(), OBJECTIVES, settings, 4, 0.2)
@@ -411,12 +411,12 @@ def test_default_objectives_are_layers_of_their_networks():
         default_objectives(Own())
 
 
-@pytest.mark.parametrize("colour", [1.0, 0.5])
-def test_a_dream_of_a_flat_picture_has_no_frame(colour):
-    """The colours of its border are those of its middle."""
+@pytest.mark.parametrize("color", [1.0, 0.5])
+def test_a_dream_of_a_flat_picture_has_no_frame(color):
+    """The colors of its border are those of its middle."""
     network = load_encoder("default", frame=False)
     settings = DreamSettings(octaves=2)
-    result = dream(torch.full((3, 96, 112), colour), network, default_objectives(network), settings)
+    result = dream(torch.full((3, 96, 112), color), network, default_objectives(network), settings)
     border = torch.ones(96, 112, dtype=torch.bool)
     border[4:-4, 4:-4] = False
     middle = result[:, 16:-16, 16:-16]

@@ -11,9 +11,9 @@ from torch import nn
 
 from imgops.dream import GuidedObjective, Objective, parse_objective
 from imgops.dream.gradient import Gradient
-from imgops.dream.normalise import laplacian_normalised, normalised
+from imgops.dream.normalize import laplacian_normalized, normalized
 from imgops.dream.objectives import guided_density
-from imgops.dream.parametrise import fourier_picture, fourier_spectrum, noise_picture
+from imgops.dream.parametrize import fourier_picture, fourier_spectrum, noise_picture
 from imgops.models.encoders.vgg import VGG
 
 
@@ -85,7 +85,7 @@ def test_the_guide_is_the_feature_with_the_largest_dot_product(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(64, 80), (37, 50), (5, 3)])
-def test_the_laplacian_normalisation_is_that_of_its_formula(size):
+def test_the_laplacian_normalization_is_that_of_its_formula(size):
     g = torch.randn(1, 3, *size, dtype=torch.float64) + 0.2
     taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=torch.float64)
     kernel = (taps[:, None] * taps / 256).expand(3, 1, 5, 5)
@@ -103,15 +103,15 @@ def test_the_laplacian_normalisation_is_that_of_its_formula(size):
     expected = unit(levels[-1])
     for level, lower in zip(levels[-2::-1], levels[:0:-1], strict=True):
         expected = up(expected, level) + unit(level - up(lower, level))
-    torch.testing.assert_close(laplacian_normalised(g), expected, rtol=1e-10, atol=1e-12)
-    assert laplacian_normalised(torch.zeros(1, 3, *size)).count_nonzero() == 0
+    torch.testing.assert_close(laplacian_normalized(g), expected, rtol=1e-10, atol=1e-12)
+    assert laplacian_normalized(torch.zeros(1, 3, *size)).count_nonzero() == 0
 
 
-def test_other_normalisations():
+def test_other_normalizations():
     g = torch.randn(1, 3, 9, 7) * 1e-4
-    assert normalised(g, "mean").abs().mean().item() == pytest.approx(1, rel=1e-5)
-    assert normalised(g, "std").std().item() == pytest.approx(1, rel=1e-5)
-    torch.testing.assert_close(normalised(g, "none"), g * 189)
+    assert normalized(g, "mean").abs().mean().item() == pytest.approx(1, rel=1e-5)
+    assert normalized(g, "std").std().item() == pytest.approx(1, rel=1e-5)
+    torch.testing.assert_close(normalized(g, "none"), g * 189)
 
 
 @pytest.mark.parametrize("width", [6, 7])
@@ -132,8 +132,8 @@ def test_a_spectrum_gives_its_picture_back(size):
 
 def test_noise_has_the_power_of_photographs():
     """The amplitude of a wave falls as 1/f: four times the frequency, a quarter of it."""
-    grey = torch.stack([noise_picture(128, 128, seed).mean(0) for seed in range(8)])
-    amplitude = torch.fft.rfft(grey - grey.mean(), dim=2).abs().square().mean((0, 1)).sqrt()
+    gray = torch.stack([noise_picture(128, 128, seed).mean(0) for seed in range(8)])
+    amplitude = torch.fft.rfft(gray - gray.mean(), dim=2).abs().square().mean((0, 1)).sqrt()
     # of the rows the waves along y add up, and the power along x falls as 1/f alone
     assert amplitude[4:8].mean() / amplitude[16:32].mean() == pytest.approx(2, rel=0.25)
     assert torch.equal(noise_picture(9, 14, 3), noise_picture(9, 14, 3))

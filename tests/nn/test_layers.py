@@ -192,7 +192,7 @@ def test_bad_arguments(build, error, message):
 
 @pytest.mark.parametrize(("up", "down"), [(2, 2), (4, 2), (1, 2), (3, 1), (1, 1)])
 @pytest.mark.parametrize(("up_taps", "down_taps"), [(6, 6), (12, 6), (5, 8), (1, 3)])
-def test_filtered_lrelu_stays_centred(up, down, up_taps, down_taps):
+def test_filtered_lrelu_stays_centered(up, down, up_taps, down_taps):
     """Its size is that of the re-sampled image, and what lies in the middle stays there, to half a pixel."""
     layer = FilteredLReLU(1, [1.0] * up_taps, [1.0] * down_taps, up=up, down=down, slope=1.0, gain=1.0)
     x = torch.zeros(1, 1, 32, 32)

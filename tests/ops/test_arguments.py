@@ -69,9 +69,9 @@ def test_numbers_of_numpy_are_numbers():
         (lambda: imgops.setup_filter([[1, float("inf")]], normalize=False), "taps must be finite"),
         (lambda: imgops.setup_filter([1e39, 1]), "taps must be finite"),
         (lambda: imgops.setup_filter([1, 2], gain=1e39), "gain must fit a float32; got 1e\\+39"),
-        (lambda: imgops.setup_filter([1, -1]), "taps that sum to 0 cannot be normalised"),
+        (lambda: imgops.setup_filter([1, -1]), "taps that sum to 0 cannot be normalized"),
         # a sum that only rounding keeps from 0
-        (lambda: imgops.setup_filter([0.1, 0.2, -0.3]), "taps that sum to 0 cannot be normalised"),
+        (lambda: imgops.setup_filter([0.1, 0.2, -0.3]), "taps that sum to 0 cannot be normalized"),
         (lambda: imgops.upfirdn2d(X, torch.ones(3), gain=-1), "gain must be >= 0 with a separable filter"),
     ],
 )

@@ -19,7 +19,7 @@ from imgops.reference.grid_sample import PADDING_MODES, displaced_positions
 
 
 def displacement_of(n, h, w, device="cpu", reach=3):
-    """Random displacements by pixels, of up to about ``reach`` images, that lead near no pixel's centre."""
+    """Random displacements by pixels, of up to about ``reach`` images, that lead near no pixel's center."""
     whole = torch.stack([torch.randint(-reach * size, reach * size + 1, [n, h, w]) for size in (w, h)], 1)
     return (whole + 0.1 + 0.8 * torch.rand(n, 2, h, w)).double().to(device)
 

@@ -241,10 +241,10 @@ def test_any_shape(shape, order, dtype):
     assert relative_error(imgops.gram_matrix(x), gram) < TOLERANCE[acc_dtype]
     # the loss is of a difference, whose digits may cancel
     difference = (gram - target).norm()
-    cancelled = max(1.0, float((gram.norm() + target.norm()) / difference)) if difference > 0 else 1.0
-    assert relative_error(loss, loss64) < cancelled * TOLERANCE[acc_dtype]
+    canceled = max(1.0, float((gram.norm() + target.norm()) / difference)) if difference > 0 else 1.0
+    assert relative_error(loss, loss64) < canceled * TOLERANCE[acc_dtype]
     (dx,), (dx64,) = torch.autograd.grad(loss, x), torch.autograd.grad(loss64, x64)
-    assert relative_error(dx, dx64) < 2 * cancelled * TOLERANCE[dtype]
+    assert relative_error(dx, dx64) < 2 * canceled * TOLERANCE[dtype]
 
 
 X, T, M = torch.zeros(2, 3, 4, 4), torch.zeros(1, 3, 3), torch.zeros(2, 3)

@@ -25,7 +25,7 @@ LAYOUTS = {
 
 
 def grid_of(n, out_h, out_w, h, w, device="cpu", reach=3):
-    """Random places of an image of h x w and around it, none near a pixel's centre, where the slope jumps."""
+    """Random places of an image of h x w and around it, none near a pixel's center, where the slope jumps."""
 
     def along(size):
         pixel = torch.randint(-reach, size + reach, [n, out_h, out_w]) + 0.1 + 0.8 * torch.rand(n, out_h, out_w)

@@ -185,7 +185,7 @@ def test_export_leaves_the_batch_open(layer, up):
 @pytest.mark.parametrize(("backend", "device"), backends())
 @pytest.mark.parametrize("up", [1, 2])
 def test_float16_does_not_overflow(up, backend, device):
-    """Weights and styles whose product leaves float16 come out right: both are normalised first."""
+    """Weights and styles whose product leaves float16 come out right: both are normalized first."""
     x = torch.randn(2, 8, 6, 6, device=device)
     w, s = torch.randn(4, 8, 3, 3, device=device) * 300, torch.randn(2, 8, device=device) * 300
     f = imgops.setup_filter([1, 3, 3, 1], device=device)

@@ -1,6 +1,6 @@
 """A gradient is None, and no tensor of zeros, where nothing depends on the input: every backend, every order.
 
-To an optimiser None and zero differ: Adam counts a step for the latter.
+To an optimizer None and zero differ: Adam counts a step for the latter.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def test_a_clamped_bias(backend, device):
 
 
 @pytest.mark.parametrize(("backend", "device"), backends(exclude=("triton",)))
-def test_regularised_steps_leave_the_same_gradients_undefined(backend, device):
+def test_regularized_steps_leave_the_same_gradients_undefined(backend, device):
     """A path-length step of StyleGAN2's generator and an R1 step of its discriminator, against the recorded pattern.
 
     The original's path length leaves every ToRGB's bias without a gradient, R1 the bias of the last layer.

@@ -1,4 +1,4 @@
-"""Style transfer by optimisation: losses by their formulas, tiles that change nothing, masks, starts, bad input."""
+"""Style transfer by optimization: losses by their formulas, tiles that change nothing, masks, starts, bad input."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def test_what_the_masks_leave_stays(network):
 
 
 def test_each_mask_gets_its_style(network):
-    """The halves of the picture go to the colours of a red and of a blue style."""
+    """The halves of the picture go to the colors of a red and of a blue style."""
     red, blue = (torch.zeros(3, 40, 40, dtype=torch.float64) for _ in range(2))
     red[0], blue[2] = 1, 1
     left = (torch.arange(64) < 32).double().expand(1, 48, 64)

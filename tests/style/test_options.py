@@ -1,4 +1,4 @@
-"""What options and arguments mean to the commands and methods: folders, networks, dtypes, grey, what does nothing."""
+"""What options and arguments mean to the commands and methods: folders, networks, dtypes, gray, what does nothing."""
 
 from __future__ import annotations
 
@@ -83,21 +83,21 @@ def test_a_slash_or_a_folder_that_is_there_makes_a_folder(place, command, kind):
 @pytest.mark.parametrize("keep", ["luma", "coral", "histogram"])
 @pytest.mark.parametrize("method", ["optimize", "adain", "fast"])
 @pytest.mark.parametrize("mode", ["L", "LA"])
-def test_grey_stays_grey_and_is_written_so(place, method, keep, mode):
-    grey = Image.fromarray(np.arange(40 * 60, dtype=np.uint32).reshape(40, 60).astype(np.uint8)).convert(mode)
-    grey.save(place / "grey.png")
+def test_gray_stays_gray_and_is_written_so(place, method, keep, mode):
+    gray = Image.fromarray(np.arange(40 * 60, dtype=np.uint32).reshape(40, 60).astype(np.uint8)).convert(mode)
+    gray.save(place / "gray.png")
     style = "hubble" if method == "fast" else place / "sea.png"
     steps = STEPS if method == "optimize" else ()
     options = ("--method", method, "--keep-colors", keep, *QUICK, *steps)
-    imgops("style", place / "grey.png", style, "-o", place / "out.png", *options)
+    imgops("style", place / "gray.png", style, "-o", place / "out.png", *options)
     assert Image.open(place / "out.png").mode == mode
-    # without being asked it gets the style's colours
+    # without being asked it gets the style's colors
     if keep == "luma" and mode == "L":
-        imgops("style", place / "grey.png", style, "-o", place / "two.png", "--method", method, *QUICK, *steps)
+        imgops("style", place / "gray.png", style, "-o", place / "two.png", "--method", method, *QUICK, *steps)
         assert Image.open(place / "two.png").mode == "RGB"
 
 
-def test_a_stopped_transfer_keeps_colours_and_masks():
+def test_a_stopped_transfer_keeps_colors_and_masks():
     torch.manual_seed(0)
     content, style = torch.rand(1, 32, 48).expand(3, -1, -1), torch.rand(3, 32, 32)
     chosen = OptimizeSettings(first_size=48, steps=20)
@@ -162,8 +162,8 @@ def test_every_init_finds_the_content(init):
     found = transfer(content, [style])
 
     def structure(picture):
-        grey = picture.mean(0)[None, None]
-        return (F.avg_pool2d(grey, 3, 1, 1) - F.avg_pool2d(grey, 21, 1, 10)).flatten()
+        gray = picture.mean(0)[None, None]
+        return (F.avg_pool2d(gray, 3, 1, 1) - F.avg_pool2d(gray, 21, 1, 10)).flatten()
 
     assert torch.corrcoef(torch.stack([structure(found), structure(content)]))[0, 1] > 0.7
 
@@ -206,12 +206,12 @@ def test_memory_that_runs_out_leaves_the_last_round(place, monkeypatch, failure)
 
 
 @pytest.mark.parametrize("method", ["adain", "fast"])
-@pytest.mark.parametrize("colour", [1.0, 0.5])
-def test_a_flat_picture_stays_flat_to_its_edge(method, colour):
+@pytest.mark.parametrize("color", [1.0, 0.5])
+def test_a_flat_picture_stays_flat_to_its_edge(method, color):
     style = read_picture("samples:coffee").pixels
     for memory in (None, 1e12):
         transfer = Transfer(TransferSettings(method=method, size=75, memory=memory), ["hubble"])
-        result = transfer(torch.full((3, 61, 75), colour), [] if method == "fast" else [style])
+        result = transfer(torch.full((3, 61, 75), color), [] if method == "fast" else [style])
         assert (result - result[:, 30:31, 37:38]).abs().max() < 0.01
 
 
@@ -238,11 +238,11 @@ def test_tiles_take_the_memory_that_was_announced():
     assert 0.85 * peak < announced < 1.15 * peak
 
 
-@pytest.mark.parametrize(("style", "colour", "tile"), [("hubble", 1.0, None), ("coffee", 0.5, 48)])
-def test_the_pattern_on_a_flat_picture_draws_no_frame(style, colour, tile):
-    """Its colours in the four pixels along the border are those of the middle."""
+@pytest.mark.parametrize(("style", "color", "tile"), [("hubble", 1.0, None), ("coffee", 0.5, 48)])
+def test_the_pattern_on_a_flat_picture_draws_no_frame(style, color, tile):
+    """Its colors in the four pixels along the border are those of the middle."""
     chosen = TransferSettings(size=72, optimize=OptimizeSettings(steps=50, tile=tile))
-    result = Transfer(chosen)(torch.full((3, 64, 72), colour), [read_picture(f"samples:{style}").pixels])
+    result = Transfer(chosen)(torch.full((3, 64, 72), color), [read_picture(f"samples:{style}").pixels])
     middle = result[:, 12:-12, 12:-12]
     assert middle.std() > 0.03
     border = torch.ones(64, 72, dtype=torch.bool)

@@ -26,11 +26,11 @@ STEPS = ("--first-size", "48", "--steps", "2")
 
 
 def cut_out(path, hidden, size=(52, 60), edge=0):
-    """A PNG of rough colours, half of it hidden, with an edge of half transparency."""
+    """A PNG of rough colors, half of it hidden, with an edge of half transparency."""
     height, width = size
     generator = torch.Generator().manual_seed(3)
-    colours = F.interpolate(torch.rand(1, 3, 7, 8, generator=generator), size, mode="bilinear")[0]
-    pixels = (colours * 255).byte().permute(1, 2, 0).numpy()
+    colors = F.interpolate(torch.rand(1, 3, 7, 8, generator=generator), size, mode="bilinear")[0]
+    pixels = (colors * 255).byte().permute(1, 2, 0).numpy()
     alpha = np.zeros(size, np.uint8)
     alpha[height // 4 :, : width // 2] = 255
     alpha[height // 4 :, width // 2 : width // 2 + edge] = 128
@@ -48,8 +48,8 @@ def place(tmp_path):
     return tmp_path
 
 
-def of_each_colour(place, command):
-    """The bytes of the picture that a command makes, for each colour of the hidden pixels."""
+def of_each_color(place, command):
+    """The bytes of the picture that a command makes, for each color of the hidden pixels."""
     made = {}
     for hidden in HIDDEN:
         source, out = cut_out(place / "cut.png", hidden, edge=3), place / f"{hidden}-out.png"
@@ -83,14 +83,14 @@ CONTENTS = {
 
 @pytest.mark.parametrize("command", STYLES.values(), ids=STYLES)
 def test_hidden_pixels_of_a_style_or_guide_change_nothing(place, command):
-    made = of_each_colour(place, command)
+    made = of_each_color(place, command)
     assert (made["black"] == made["white"]).all()
     assert (made["black"] == made["lime"]).all()
 
 
 @pytest.mark.parametrize("command", CONTENTS.values(), ids=CONTENTS)
 def test_hidden_pixels_of_a_content_change_nothing_and_alpha_is_kept(place, command):
-    made = of_each_colour(place, command)
+    made = of_each_color(place, command)
     assert (made["black"] == made["white"]).all()
     assert (made["black"] == made["lime"]).all()
     alpha = np.asarray(Image.open(place / "cut.png").resize((48, 42), Image.Resampling.BICUBIC))[..., 3]
@@ -136,12 +136,12 @@ def test_trainings_do_not_see_what_is_hidden(place):
     assert len(crops) == len(states) == 1
 
 
-def test_filled_pixels_have_the_colours_around():
-    colour = torch.tensor([0.2, 0.9, 0.4])[:, None, None]
-    pixels, alpha = colour.expand(3, 37, 50).clone(), torch.ones(1, 37, 50)
+def test_filled_pixels_have_the_colors_around():
+    color = torch.tensor([0.2, 0.9, 0.4])[:, None, None]
+    pixels, alpha = color.expand(3, 37, 50).clone(), torch.ones(1, 37, 50)
     alpha[:, 3:30, 8:47] = 0
     pixels[:, 3:30, 8:47] = 1.0
-    torch.testing.assert_close(fill_hidden(pixels, alpha), colour.expand(3, 37, 50))
+    torch.testing.assert_close(fill_hidden(pixels, alpha), color.expand(3, 37, 50))
     # each side has its own
     pixels, alpha = torch.rand(3, 20, 40), torch.zeros(1, 20, 40)
     alpha[..., :10] = 0.5
@@ -185,7 +185,7 @@ def test_a_style_mask_of_adain_is_that_of_its_features():
 
 
 @pytest.mark.parametrize("match", [match_covariance, match_histogram])
-def test_colours_are_matched_by_what_counts(match):
+def test_colors_are_matched_by_what_counts(match):
     generator = torch.Generator().manual_seed(0)
     picture, target = (torch.rand(3, 12, n, generator=generator, dtype=torch.float64) for n in (10, 14))
     ours, theirs = (torch.arange(n) < 6 for n in (10, 14))

@@ -6,7 +6,7 @@
 namespace imgops {
 namespace IMGOPS_ISA {
 
-// Passed by value: a compiler must know that no row overlaps it before it vectorises.
+// Passed by value: a compiler must know that no row overlaps it before it vectorizes.
 template <class A>
 struct Limits {
   A alpha, gain, lo, hi, stored;

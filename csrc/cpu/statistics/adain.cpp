@@ -1,4 +1,4 @@
-// Adaptive instance normalisation on the CPU: memory layout and tasks.
+// Adaptive instance normalization on the CPU: memory layout and tasks.
 #include "adain.h"
 
 #include <algorithm>

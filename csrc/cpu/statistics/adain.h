@@ -1,4 +1,4 @@
-// What the ops and the kernels of adaptive instance normalisation share.
+// What the ops and the kernels of adaptive instance normalization share.
 #pragma once
 
 #include "cpu/common/storage.h"

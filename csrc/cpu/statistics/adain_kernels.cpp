@@ -1,4 +1,4 @@
-// Kernels of adaptive instance normalisation, compiled once an instruction set. A task owns a plane, or a block of
+// Kernels of adaptive instance normalization, compiled once an instruction set. A task owns a plane, or a block of
 // channels of an interleaved image, whole: its statistics come from one read, and what follows finds it in cache.
 #include <cmath>
 
@@ -33,7 +33,7 @@ struct Moments {
   }
 };
 
-// What a plane is normalised by: x_hat = ((x - m) - rest) * r, with m the mean rounded to A.
+// What a plane is normalized by: x_hat = ((x - m) - rest) * r, with m the mean rounded to A.
 template <class A>
 struct Plane {
   A m;

@@ -1,21 +1,21 @@
-"""Pictures by their Fourier coefficients and decorrelated colours (Olah, Mordvintsev and Schubert 2017)."""
+"""Pictures by their Fourier coefficients and decorrelated colors (Olah, Mordvintsev and Schubert 2017)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-#: the square root of the covariance of colours in photographs (Olah et al. 2017), scaled to a longest column of 1
-_COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
+#: the square root of the covariance of colors in photographs (Olah et al. 2017), scaled to a longest column of 1
+_COLORS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
 #: how far from 0 and 1 the pixels of a given picture begin, whose logits are not to be infinite
 _MARGIN = 1e-3
 
 
 def fourier_picture(spectrum: Tensor, width: int) -> Tensor:
-    """The picture of a spectrum: 1/f scaling, inverse transform, colours, sigmoid.
+    """The picture of a spectrum: 1/f scaling, inverse transform, colors, sigmoid.
 
     Args:
-        spectrum: [3, H, width // 2 + 1, 2], real and imaginary parts; its axis 0 is of decorrelated colours.
+        spectrum: [3, H, width // 2 + 1, 2], real and imaginary parts; its axis 0 is of decorrelated colors.
         width: of the picture in pixels, which the spectrum tells but for one.
 
     Returns:
@@ -24,13 +24,13 @@ def fourier_picture(spectrum: Tensor, width: int) -> Tensor:
     height = spectrum.shape[1]
     scaled = torch.view_as_complex(spectrum) * _scales(height, width, spectrum)
     channels = torch.fft.irfft2(scaled, s=(height, width), norm="ortho")
-    return torch.sigmoid(torch.einsum("ij,jhw->ihw", _colours(spectrum), channels))
+    return torch.sigmoid(torch.einsum("ij,jhw->ihw", _colors(spectrum), channels))
 
 
 def fourier_spectrum(picture: Tensor) -> Tensor:
     """The spectrum [3, H, W // 2 + 1, 2] whose picture is this one [3, H, W], clipped to [0.001, 0.999]."""
     logits = torch.logit(picture, eps=_MARGIN)
-    channels = torch.einsum("ij,jhw->ihw", torch.linalg.inv(_colours(picture)), logits)
+    channels = torch.einsum("ij,jhw->ihw", torch.linalg.inv(_colors(picture)), logits)
     spectrum = torch.fft.rfft2(channels, norm="ortho") / _scales(picture.shape[1], picture.shape[2], picture)
     return torch.view_as_real(spectrum).contiguous()
 
@@ -55,6 +55,6 @@ def _scales(height: int, width: int, like: Tensor) -> Tensor:
     return 1 / (fy.square() + fx.square()).sqrt().clamp(min=1 / max(height, width))
 
 
-def _colours(like: Tensor) -> Tensor:
-    matrix = torch.tensor(_COLOURS, dtype=like.dtype, device=like.device)
+def _colors(like: Tensor) -> Tensor:
+    matrix = torch.tensor(_COLORS, dtype=like.dtype, device=like.device)
     return matrix / matrix.norm(dim=0).max()

@@ -13,13 +13,13 @@ TAPS, LEVELS = (1.0, 4.0, 6.0, 4.0, 1.0), 4
 LEAST = 1e-10
 
 
-def normalised(gradient: Tensor, kind: str) -> Tensor:
+def normalized(gradient: Tensor, kind: str) -> Tensor:
     """A gradient [1, 3, H, W] divided by its size.
 
     Args:
         gradient: of the objective for a picture.
         kind: "mean", of absolute values; "std", the standard deviation; "laplacian", see
-            :func:`laplacian_normalised`; "none" multiplies by the number of values, so that what is left does not
+            :func:`laplacian_normalized`; "none" multiplies by the number of values, so that what is left does not
             depend on the picture's size.
     """
     if kind == "mean":
@@ -27,11 +27,11 @@ def normalised(gradient: Tensor, kind: str) -> Tensor:
     if kind == "std":
         return gradient / gradient.std().clamp(min=LEAST)
     if kind == "laplacian":
-        return laplacian_normalised(gradient)
+        return laplacian_normalized(gradient)
     return gradient * gradient.numel()
 
 
-def laplacian_normalised(gradient: Tensor, levels: int = LEVELS) -> Tensor:
+def laplacian_normalized(gradient: Tensor, levels: int = LEVELS) -> Tensor:
     """Each level of the Laplacian pyramid divided by its root mean square, and the pyramid put together again.
 
     A level is what the 5 x 5 binomial filter, with every second pixel left out, takes away; after the last one what
