@@ -213,7 +213,7 @@ def test_layers_are_listed(folder):
         ((), "PICTURE is missing: a file, samples:NAME or noise (see imgops dream --help)"),
         (("{dir}/cat.png", "-l", "relu4_9"), "has no layer 'relu4_9'; did you mean relu4_"),
         (("{dir}/cat.png", "-l", "relu4_2:99"), "channel of layer relu4_2 must be 0 to 9; got 99"),
-        (("{dir}/cat.png", "-l", "relu4_2=much"), "'relu4_2=much' is no objective"),
+        (("{dir}/cat.png", "-l", "relu4_2=much"), "--layer relu4_2=much is no objective"),
         (
             ("{dir}/cat.png", "--normalization", "max"),
             "--normalization must be mean, std, laplacian or none; got 'max'",

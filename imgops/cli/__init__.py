@@ -14,7 +14,7 @@ __getattr__ = lazy_names(__name__, {"app": ".app"})
 
 
 def main() -> Any:
-    """The entry point of the command ``imgops``; a line names the package that is missing, if one is."""
+    """The entry point of the command ``imgops``. A package that is missing is named in one line."""
     try:
         from .app import app
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Many sources at once: what a folder holds, a name for each result, and the others where one fails."""
+"""Many sources at once: the files of a folder, a name for each result, and going on where one of them fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..data.video import VIDEO_ENDINGS, WRITTEN_ENDINGS, is_moving, is_video, re
 from ..data.video.animation import count_frames
 from ._pictures import check_picture_ending, is_folder
 
-#: what a source that cannot be used raises, or a result that cannot be written; ImportError for want of PyAV
+#: what is raised for a source that cannot be used or a result that cannot be written; ImportError where PyAV is missing
 _FAILURES = (OSError, ValueError, RuntimeError, MemoryError, ImportError)
 #: the exit status where some of several results could not be made
 PARTLY = 1
@@ -31,7 +31,7 @@ def is_file(source: str) -> bool:
 
 
 def find_files(source: str, endings: Collection[str] | None = None) -> list[str]:
-    """The files of a folder, without those of folders inside, or the source itself. What is left out is said.
+    """The files of a folder, without those of folders inside; or the source itself. A warning tells what is left out.
 
     Args:
         source: a file, a folder or a sample.
@@ -65,11 +65,12 @@ def find_files(source: str, endings: Collection[str] | None = None) -> list[str]
 
 
 def without_results(contents: Sequence[str], results: Callable[[Sequence[str]], Sequence[Path]]) -> list[str]:
-    """The contents that are no results of the others, as of an earlier run into the same folder; others are said.
+    """The contents without results of the others, such as those of an earlier run into the same folder, of which a
+    warning tells.
 
     Args:
         contents: the files of a folder.
-        results: where those of such contents go.
+        results: gives the files that the results of such contents are written to.
     """
     made = {os.path.realpath(path) for path in results(contents)}
     kept = [content for content in contents if os.path.realpath(content) not in made]
@@ -79,7 +80,7 @@ def without_results(contents: Sequence[str], results: Callable[[Sequence[str]], 
 
 
 def moves(source: str) -> bool:
-    """Whether a source is a video, or an animation of several frames; one that cannot be read by its name."""
+    """Whether a source is a video or an animation of several frames; of a file that cannot be read the name decides."""
     try:
         return is_file(source) and is_moving(source)
     except OSError:
@@ -87,13 +88,13 @@ def moves(source: str) -> bool:
 
 
 def moving_ending(source: str) -> str:
-    """The ending of a moving result of a moving source: its own where that is written."""
+    """The ending that the result of a moving source gets: the source's own where such files can be written."""
     suffix = Path(source).suffix.lower()
     return suffix if suffix in WRITTEN_ENDINGS else ".mp4" if suffix in VIDEO_ENDINGS else ".gif"
 
 
 def read_still(source: str) -> Picture:
-    """A picture; of a file with several frames or pages the first, which is said.
+    """A picture. Of a file with several frames or pages it is the first, and a warning says so.
 
     Raises:
         OSError, DataError: as of :func:`~imgops.data.pictures.read_picture`.
@@ -105,8 +106,8 @@ def read_still(source: str) -> Picture:
 
 
 def result_names(sources: Sequence[Sequence[str]], tails: Sequence[str]) -> list[str]:
-    """A name for each result: the stems of its sources and a tail; with the sources' endings where two would be the
-    same on a file system that does not tell case, and with a number where that is not enough.
+    """A name for each result: the stems of its sources and a tail. Names that differ in case alone get the sources'
+    endings too, as some file systems do not tell case, and numbers where that is not enough.
 
     >>> result_names([["a.png", "s.png"], ["a.JPG", "s.png"], ["b.png", "s.png"]], [".png"] * 3)
     ['a-png-s.png', 'a-JPG-s.png', 'b-s.png']
@@ -114,7 +115,7 @@ def result_names(sources: Sequence[Sequence[str]], tails: Sequence[str]) -> list
     files = [[Path(part.removeprefix(PREFIX)) for part in parts] for parts in sources]
     plain = ["-".join(file.stem for file in parts) for parts in files]
     count = Counter((name + tail).lower() for name, tail in zip(plain, tails, strict=True))
-    # how many files there are of each stem, among the first ones, the second ones, ...
+    # how often each stem occurs among the first sources, the second ones, and so on
     same = Counter((i, file.stem.lower()) for i, file in {pair for parts in files for pair in enumerate(parts)})
     taken: set[str] = set()
     names = []
@@ -133,9 +134,10 @@ def result_names(sources: Sequence[Sequence[str]], tails: Sequence[str]) -> list
 def result_paths(
     out: str | None, sources: Sequence[Sequence[str]], tails: Sequence[str], here: bool = False
 ) -> list[Path]:
-    """Where the result of each sources goes: that file, into that folder, or under a name here that is not taken; with
-    ``here`` one that may be. In a folder a result of an earlier run is written anew; another file of its name is left
-    alone.
+    """The file of each result: ``out`` itself, a file in the folder ``out``, or one in this folder.
+
+    A file that is there keeps its name, and the result gets a number, unless it is the result of an earlier run in the
+    folder ``out``, which is replaced. With ``here`` files in this folder may be there.
 
     Raises:
         ValueError: one file for several results.
@@ -151,7 +153,7 @@ def result_paths(
 
 
 def _unused(path: Path, replaced: Callable[[Path], bool] = lambda path: False) -> Path:
-    """The path, or one with a number if a file is there, unless that is ``replaced``, or a video to go on with."""
+    """The path, with a number if a file is there that is neither ``replaced`` nor a video that the job goes on with."""
     free = (path.with_stem(f"{path.stem}-{i}") for i in itertools.count(2))
     return next(
         choice
@@ -161,7 +163,7 @@ def _unused(path: Path, replaced: Callable[[Path], bool] = lambda path: False) -
 
 
 def is_result(path: Path) -> bool:
-    """Whether a file was made by a command of imgops, which its metadata tell."""
+    """Whether the metadata of a file tell that a command of imgops made it."""
     try:
         settings = read_video_settings(path) if is_video(path) else read_settings(path)
     except (OSError, ValueError, ImportError):
@@ -175,7 +177,7 @@ def frames_folder(out: Path) -> Path:
 
 
 def check_moving(out: Path, source: str) -> bool:
-    """Whether the result of a source moves. Of an animation that goes into a picture the first frame is taken.
+    """Whether the result of a source moves. An animation may also become a picture, of its first frame.
 
     Raises:
         ValueError: an ending that is not written, or that of a picture for a video.
@@ -190,7 +192,7 @@ def check_moving(out: Path, source: str) -> bool:
 
 
 def make_each(works: Iterator[tuple[str, Callable[[], None]]], count: int, stopped: Callable[[], bool]) -> None:
-    """Do all works, and where one of several fails say why and do the others.
+    """Do all works. Where one of several fails, a warning says why, and the others follow.
 
     Args:
         works: what each result is told by, and what makes it.

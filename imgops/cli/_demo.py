@@ -37,12 +37,12 @@ DRAWING, LEAST = 8.0, 1.0
 REAL, GENERATED = 4, 8
 #: what is painted in what, and what is dreamt; the longer side of each in pixels
 STYLE_PAIR, DREAMT, PICTURE_SIZE = ("samples:coffee", "samples:retina"), "samples:astronaut", 192
-#: the style whose network comes along; it is a dark one, so the content's colours are kept
+#: the style whose network comes with the package; it is dark, so the content's colors are kept
 FAST = "samples:hubble"
 
 
 def settings(out: str, seed: int) -> TrainingConfig:
-    """Settings that learn textures of 32 px within a few minutes of a CPU."""
+    """Settings that learn textures of 32 px within a few minutes on a CPU."""
     return TrainingConfig(
         data="samples:textures",
         out=out,
@@ -52,7 +52,7 @@ def settings(out: str, seed: int) -> TrainingConfig:
         kimg=200.0,
         log_kimg=0.25,
         grid_kimg=2.0,
-        # most of what enters the mapping is the class, which a short run must learn first; noise gives the variety
+        # a short run must learn the classes first, so z is small; the noise inputs give the variety
         z_dim=16,
         w_dim=64,
         mapping_layers=1,
@@ -70,7 +70,7 @@ def settings(out: str, seed: int) -> TrainingConfig:
 
 
 class Row(NamedTuple):
-    """A line of the speed table: what ran, against what, and the milliseconds of each."""
+    """A row of the speed table: what ran, what it is compared with, and the milliseconds of each."""
 
     what: str
     against: str
@@ -110,9 +110,9 @@ def run(out: str, seconds: float, seed: int) -> None:
     (folder / "speed.md").write_text(_markdown(rows, note))
     _print_table(console, rows, note)
     for name, what in (
-        ("style.png", "a picture, a style, results of optimize, fast (of hubble) and adain: imgops style"),
+        ("style.png", "a picture, a style, results of optimize, fast (in the style of hubble) and adain: imgops style"),
         ("dream.png", "a picture, and its dream: imgops dream"),
-        ("samples.png", "real and generated, a class a row"),
+        ("samples.png", "real and generated pictures, a class per row"),
         ("losses.png", "the losses"),
         ("speed.md", "the table above"),
         (Path(config.out).name, "the trained network: imgops generate " + config.out),
@@ -124,7 +124,7 @@ def _paint(folder: Path, seed: int, device: str, effort: float) -> None:
     """Write style.png and dream.png; ``effort`` is the share of the usual steps that are taken."""
     content, style = (read_picture(name).pixels for name in STYLE_PAIR)
     first, later = (max(1, round(count * effort)) for count in (120, 60))
-    # of so small a picture little would be left at the usual weight
+    # at the usual weight little would be left of so small a picture
     optimize = OptimizeSettings(seed=seed, steps=first, later_steps=later, content_weight=4.0)
     shown = [resize_picture(content, PICTURE_SIZE), _cropped(style, content)]
     for method in METHODS:
@@ -155,7 +155,7 @@ def _cropped(style: Tensor, content: Tensor) -> Tensor:
 
 
 def measure_speed(config: TrainingConfig, dataset: ImageDataset, budget: float) -> list[Row]:
-    """The speed table, both sides of a row measured in turns; ``budget`` seconds a row."""
+    """The speed table, both sides of a row measured in turns for ``budget`` seconds."""
     device = torch.device(config.device)
     rows = []
     for what, fused, eager in op_pairs(device):
@@ -168,7 +168,7 @@ def measure_speed(config: TrainingConfig, dataset: ImageDataset, budget: float) 
 
 
 def _stepper(config: TrainingConfig, dataset: ImageDataset) -> Callable[[int, str | None], None]:
-    """A function that trains a network of its own for a step, numbered so that R1 has its turn or not, on a backend."""
+    """A function that trains a network of its own for a step of this number, 0 with R1 and 1 without, on a backend."""
     pictures = [dataset[i] for i in range(config.batch)]
     batch = torch.stack([picture for picture, _ in pictures]), torch.tensor([label for _, label in pictures])
     trainer = Trainer(config, dataset.labels, dataset.class_names)
@@ -182,7 +182,7 @@ def _stepper(config: TrainingConfig, dataset: ImageDataset) -> Callable[[int, st
 
 
 def _choose_threads(config: TrainingConfig, dataset: ImageDataset, budget: float) -> None:
-    """Train on one thread where that is faster: on a busy machine, small layers on many wait for the last of them."""
+    """Train on one thread where that is faster: on a busy machine small layers on many threads wait for the last."""
     step, everyone = _stepper(config, dataset), torch.get_num_threads()
 
     def on(threads: int) -> None:
@@ -194,7 +194,7 @@ def _choose_threads(config: TrainingConfig, dataset: ImageDataset, budget: float
 
 
 def op_pairs(device: torch.device) -> list[tuple[str, Callable[[], Tensor], Callable[[], Tensor]]]:
-    """For each op (what it is, a call of it, the same in plain PyTorch); the last two with their gradients."""
+    """For each op (what runs, a call of it, the same in plain PyTorch); the last two ops with their gradients."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int, grad: bool = False) -> Tensor:
@@ -287,7 +287,7 @@ def _draw_losses(stats: Path, path: Path) -> None:
     for axes, name, label in (upper, "loss_g", "generator"), (upper, "loss_d", "discriminator"), (lower, "r1", "R1"):
         points = [(r["images"] / 1000, r[name]) for r in records if name in r]
         if points:
-            # of one point there is no line to see
+            # a single point has no line that could be seen
             axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < FEW else None)
     upper.set_ylabel("logistic loss")
     lower.set_ylabel("squared gradient on real images")

@@ -44,11 +44,11 @@ from .dream import Job
 NOISE = "noise"
 #: the longer side of a dream from noise, and the largest of one from a picture whose size is not chosen
 DEFAULT_SIZE = 512
-#: the longer side that a guide is looked at in
+#: the longer side at which a guide is seen
 GUIDE_SIZE = 256
-#: pixels of the shorter side of a guide, at least, and of a picture that no layer is too deep for
+#: fewest pixels of the shorter side of a guide; and those of a picture that is large enough for every layer
 GUIDE_SHORTEST, TRUSTED = 80, 128
-#: what the metadata of a result do not tell, or tell by other words
+#: options that the metadata of a result leave out, or tell in other words
 _UNTOLD = ("out", "preview", "layers", "list_layers", "fourier")
 
 
@@ -121,7 +121,7 @@ def _naming_layers() -> Iterator[None]:
 
 
 def _guide(name: str) -> tuple[Tensor, Tensor | None]:
-    """A guide at the size that it is looked at in, and what is visible of it.
+    """A guide at the size at which it is seen, and what is visible of it.
 
     Raises:
         OSError, ValueError: it cannot be read; nothing of it is visible.
@@ -138,7 +138,7 @@ def _guide(name: str) -> tuple[Tensor, Tensor | None]:
 
 
 def _outputs(job: Job, sources: Sequence[str], here: bool = False) -> list[Path]:
-    """Where each dream goes; ``here``: whatever is there.
+    """The file of each dream; with ``here`` one that may be there already.
 
     Raises:
         ValueError: an ending that is not written, or that of a picture for several frames.
@@ -178,7 +178,7 @@ class _Work:
         self.source, self.out, self.began = source, out, time.monotonic()
 
     def make(self) -> None:
-        """A video from a video or for a zoom, or else a picture."""
+        """Make a video, from a video or of a zoom; or else a picture."""
         with naming_remedy("give --tile 512, which makes tiles, or a smaller --size"), _naming_layers():
             if self.source != NOISE and is_video(self.out) and batch.moves(self.source):
                 self._clip()
@@ -188,7 +188,7 @@ class _Work:
                 self._picture()
 
     def _picture(self) -> None:
-        """A picture; if it is stopped, as it is then."""
+        """Make a picture; Ctrl-C ends it as it is then."""
         picture = None if self.source == NOISE else batch.read_still(self.source)
         start = None if picture is None else fill_hidden(picture.pixels, picture.alpha)
         size = self._size(None if start is None else start.shape[1:])
@@ -211,7 +211,7 @@ class _Work:
         self._say(_pixels(result))
 
     def _zoom(self) -> None:
-        """A zoom into the dream of a picture, or of noise."""
+        """Make a zoom into the dream of a picture, or of noise."""
         job, fps = self.job, Fraction(self.job.fps).limit_denominator(1001)
         picture = None if self.source == NOISE else batch.read_still(self.source)
         start = None if picture is None else fill_hidden(picture.pixels, picture.alpha)
@@ -227,7 +227,7 @@ class _Work:
         self._video(Video(self.out, fps, None, None, self._record(size), self._files(), job.frames), results)
 
     def _clip(self) -> None:
-        """The dream of a video, or of an animation; its sound is kept."""
+        """Make the dream of a video or an animation, whose sound is kept."""
         info = probe_video(self.source)
         size = self._size((info.height, info.width))
         sound = self.source if info.has_audio and self.out.suffix.lower() != ".gif" else None
@@ -249,8 +249,8 @@ class _Work:
         return [name for name in (self.source, self.job.guide, self.job.weights) if name is not None]
 
     def _size(self, shape: Sequence[int] | None) -> int:
-        """The longer side of the result of a picture of this (height, width), or of noise: what is asked for; else its
-        own, at most :data:`DEFAULT_SIZE`, but as large as the layers need it."""
+        """The longer side of the result of a picture of this (height, width), or of noise: --size; without it the
+        picture's own, at most :data:`DEFAULT_SIZE`, but as large as the layers need it."""
         if self.job.size is not None or shape is None:
             return self.job.size or DEFAULT_SIZE
         size = min(max(shape), DEFAULT_SIZE)

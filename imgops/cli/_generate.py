@@ -22,10 +22,10 @@ from ..training.checkpoint import find_checkpoint, load_generator
 from ..training.grid import image_grid, png_bytes, seeded_samples, to_pil
 from .generate import Job
 
-#: images in a row of the grid where there is no class to make rows of
+#: images per row of the grid of a network without classes, which else are its rows
 COLUMNS = 8
 GRID = "grid.png"
-#: how many seeds one call takes; its pictures are held in memory for the grid
+#: most seeds of one call, whose pictures are held in memory for the grid
 MOST_SEEDS = 100_000
 
 
@@ -66,7 +66,7 @@ def parse_class(text: str | None, names: list[str], c_dim: int) -> list[int]:
 
 
 def generate(job: Job) -> str:
-    """Write a PNG for each class and seed, and grid.png with a class a row; return a line that says where.
+    """Write a PNG for each class and seed, and grid.png with a class per row; return a line that says where.
 
     A seed gives the same latent for every class, on every device, and with random noise the same noise. The pictures
     tell what made them. Where ``out`` holds those of another checkpoint, truncation or noise, a folder inside is taken.
@@ -109,21 +109,21 @@ def generate(job: Job) -> str:
 def _origin(checkpoint: str, seen: int, trunc: float, noise: str) -> dict[str, Any]:
     """What all pictures of a folder have in common, as their metadata tell it."""
     place = find_checkpoint(checkpoint)
-    # a place may hold another network tomorrow
+    # the same place may hold another network later
     digest = hashlib.sha256((place / "G_ema.safetensors").read_bytes()).hexdigest()
     about = {"checkpoint": str(place), "sha256": digest, "images": seen}
     return {"imgops": __version__, "command": "generate", **about, "truncation": trunc, "noise": noise}
 
 
 def _folder(out: Path, origin: Mapping[str, Any]) -> Path:
-    """The folder itself, or the first one inside, named by what made the pictures, without any of another origin."""
+    """The folder itself, if it has no pictures of another origin; or else a folder inside, named by the origin."""
     inside = f"{Path(origin['checkpoint']).name}-trunc{origin['truncation']:g}-{origin['noise']}"
     numbered = (out / f"{inside}-{i}" for i in itertools.count(2))
     return next(folder for folder in itertools.chain([out, out / inside], numbered) if _fits(folder, origin))
 
 
 def _fits(folder: Path, origin: Mapping[str, Any]) -> bool:
-    """Whether all pictures in a folder that are named like a generator's have this origin."""
+    """Whether all generated pictures in a folder, told by their names, have this origin."""
     for path in [*folder.glob("*seed*.png"), *folder.glob(GRID)]:
         try:
             told = read_settings(path) or {}
@@ -135,7 +135,7 @@ def _fits(folder: Path, origin: Mapping[str, Any]) -> bool:
 
 
 def _file_names(names: Sequence[str]) -> list[str]:
-    """The names of classes without what a file's name cannot have, each once."""
+    """Names of files for the classes: without characters that file systems refuse, and all different."""
     plain = [re.sub(r'[\\/:*?"<>|\x00-\x1f\ud800-\udfff]', "_", name).strip(". ") for name in names]
     alike = Counter(name.casefold() for name in plain)
     return [name if name and alike[name.casefold()] == 1 else f"{k}-{name}".strip("-") for k, name in enumerate(plain)]

@@ -23,7 +23,7 @@ TERMS = 0.4
 
 
 class HelpPage:
-    """Gives a command or a group of them its page; a flag takes no value, what is required says so."""
+    """Gives a command or a group of commands its help page."""
 
     def format_help(self: Any, ctx: Any, formatter: Any) -> None:
         """Print the page."""
@@ -50,10 +50,10 @@ class HelpPage:
 
 
 class Command(HelpPage, TyperCommand):
-    """A command with such a page, whose arguments and options are not empty."""
+    """A command with such a page, which refuses empty arguments and options."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run it, unless a value is "", which a variable of a shell that is not set leaves.
+        """Run it, unless a value is "", which an unset variable of a shell leaves.
 
         Raises:
             ValueError: names the option or argument.
@@ -77,7 +77,7 @@ def _usage(command: Any, ctx: Any) -> str:
 
 
 def _commands(command: Any, ctx: Any) -> list[Any]:
-    """The commands of a group; on the page of the command that is meant where none is named, the others."""
+    """The commands of a group. The command that is meant where none is named shows the others on its page."""
     group = command if hasattr(command, "commands") else getattr(ctx.parent, "command", None)
     if group is None or (group is not command and ctx.info_name):
         return []
@@ -98,7 +98,7 @@ def kinds_of(callback: Any) -> dict[str, Any]:
 
 
 def _term(parameter: Any, argument: bool, kinds: dict[str, Any]) -> Text:
-    """What is written: names, and the kind of value that follows."""
+    """The first column: the names of a parameter, and the kind of value that follows."""
     if argument:
         return Text(parameter.name.upper() + ("..." if parameter.nargs == -1 else ""), "bold cyan")
     # of several long names all but the first are former ones
@@ -112,7 +112,7 @@ def _term(parameter: Any, argument: bool, kinds: dict[str, Any]) -> Text:
 
 
 def _meaning(parameter: Any) -> Text:
-    """What it does, its default and its range, or that it is required."""
+    """The second column: what a parameter does, its default and range, or that it is required."""
     text = Text.from_markup(" ".join((parameter.help or "").split()))
     facts, shown, default = [], parameter.show_default, parameter.default
     if isinstance(shown, str):
@@ -139,7 +139,7 @@ def _first_sentence(help: str | None) -> Text:
 
 
 def _prose(help: str) -> Group:
-    """The paragraphs; a command that is an example has a line of its own."""
+    """The paragraphs of a help text, in which an example of a command has its own line."""
     parts: list[Text] = []
     for paragraph in inspect.cleandoc(help).split("\n\n"):
         text = " ".join(paragraph.split())

@@ -32,12 +32,12 @@ PACKAGES = (
 
 
 def collect() -> dict[str, Any]:
-    """Everything that the page shows, as plain data for JSON.
+    """All facts of the page, as plain data for JSON.
 
     ``ops`` is {op: {device: {"chosen": backend or None, "backends": {backend: {"available", "reason", "remedy"}}}}}.
     """
     with warnings.catch_warnings():
-        # what the warning of a missing extension says stands in the table
+        # the table says what the warning of a missing extension would
         warnings.simplefilter("ignore")
         statuses = _backend.load()
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -46,7 +46,7 @@ def collect() -> dict[str, Any]:
             "imgops": __version__,
             "python": platform.python_version(),
             **{package: _version(package) for package in PACKAGES},
-            # with the build, which the package's metadata may leave out
+            # torch itself tells its build, which the package's metadata may leave out
             "torch": torch.__version__,
             "cuda": torch.version.cuda,
             "hip": torch.version.hip,
@@ -69,7 +69,7 @@ def collect() -> dict[str, Any]:
             }
             for op in _backend.OPS
         },
-        # what a GPU would need stands here even where there is none
+        # what a GPU would need is listed even on a machine without one
         "missing": [
             {"backend": backend, "device": device, "reason": status.reason, "remedy": status.remedy}
             for (backend, device), status in statuses.items()
@@ -88,7 +88,7 @@ def collect() -> dict[str, Any]:
 
 
 def _chosen(op: str, device: str, statuses: dict[tuple[str, str], _backend.Status]) -> str | None:
-    """What a call uses; None where IMGOPS_IMPL asks for a backend that cannot run, which the page explains."""
+    """The backend that a call uses; None where IMGOPS_IMPL asks for one that cannot run, which the page explains."""
     try:
         return _backend.choose(op, device, None, statuses)
     except RuntimeError:
@@ -154,7 +154,7 @@ def show(facts: dict[str, Any]) -> None:
     for heading in ("backend", "device", "reason", "remedy"):
         why.add_column(heading, overflow="fold")
     for row in facts["missing"]:
-        # a backend of one device is not missed on the other
+        # the CPU's backend is not missed on a GPU, nor the other way round
         if (row["backend"], row["device"]) in (("cpu", "cuda"), ("cuda", "cpu")):
             continue
         why.add_row(row["backend"], row["device"], escape(row["reason"]), escape(row["remedy"]))

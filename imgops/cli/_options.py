@@ -1,4 +1,4 @@
-"""Options made of dataclasses: the settings that Python takes, and what a command takes besides."""
+"""Options made of dataclasses: the settings that Python takes too, and what only a command takes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..style.settings import TransferSettings
 from ..training.config import TrainingConfig
 
 Job = TypeVar("Job")
-#: {field: its option} of those that a command line names
+#: {field: its option} of the fields that a command line names
 Given = dict[str, str]
 
 _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
 def options(*panels: str) -> Callable[[Callable[[Any, Given], None]], Callable[..., None]]:
-    """Make a command of a function that takes a dataclass, and which of its fields the command line names.
+    """Make a command of a function of a dataclass, the job, and of the fields that the command line names.
 
     Each field of the dataclass is an option: one that is ``Annotated`` as typer has it, the others as
     :func:`~imgops._settings.setting` says. The fields of a field that is a dataclass itself are options too.
@@ -53,7 +53,7 @@ def options(*panels: str) -> Callable[[Callable[[Any, Given], None]], Callable[.
 
 
 def _parameters(job: type) -> list[inspect.Parameter]:
-    """A parameter of typer's for each option of a dataclass, and of the dataclasses within it."""
+    """The parameters that typer makes options of, for a dataclass and those within it."""
     parameters, kinds = [], types_of(job)
     for field in dataclasses.fields(job):
         kind, default = kinds[field.name], field.default
@@ -80,19 +80,19 @@ def _has_option(job: type, name: str, kind: Any) -> bool:
 
 
 def _of_typer(field: dataclasses.Field[Any], default: Any) -> Any:
-    """A default as a parameter has it: none where it must be given, None for what is made anew each time."""
+    """The default of a parameter: empty where a value must be given, None where a factory makes it."""
     if default is not dataclasses.MISSING:
         return default
     return inspect.Parameter.empty if field.default_factory is dataclasses.MISSING else None
 
 
 def _option(name: str, kind: Any, default: Any, said: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The type of a setting's parameter, with its option, and its default, as a command line has them."""
+    """The type of a setting's parameter, annotated with its option, and its default on the command line."""
     help, shown, allowed = said["help"], said["shown"], said["allowed"]
     if name in _READERS:
         kind, default = str | None, ",".join(map(str, default)) if isinstance(default, tuple) else default
     if default is dataclasses.MISSING:
-        # the command itself asks for it, where it has to
+        # the command itself asks for it where it is needed
         kind, default = kind | None, None
         help += f" [red]\\[required{'' if shown is None else f', {shown}'}][/]"
         shown = None
@@ -115,7 +115,7 @@ def _option(name: str, kind: Any, default: Any, said: Mapping[str, Any]) -> tupl
 
 
 def _range(help: str, allowed: Bounds | Choice | None) -> str:
-    """What the help says of the values that are allowed; nothing where its text names them all."""
+    """What a help page says of the values that are allowed; nothing where the help text names all of them."""
     if allowed is None or (isinstance(allowed, Choice) and all(str(value) in help for value in allowed.values)):
         return ""
     return allowed.range()
@@ -130,7 +130,7 @@ def _panel(parameter: inspect.Parameter) -> Any:
 
 
 def _built(job: type[Job], values: Mapping[str, Any]) -> Job:
-    """The dataclass with the values of its options; what has none is its default."""
+    """The dataclass with the values of its options; a field without an option has its default."""
     made: dict[str, Any] = {}
     kinds = types_of(job)
     for field in dataclasses.fields(typing.cast(Any, job)):

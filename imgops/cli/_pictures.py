@@ -1,4 +1,4 @@
-"""What the commands that make pictures have in common: progress, a preview, the device, and care for the sources."""
+"""What the commands that make pictures have in common: progress, a preview, and checks of where results go."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PREVIEW_SECONDS = 2.0
 
 
 class Reporter:
-    """A bar with the time that is left, on the terminal if there is one, and a preview file that follows the work.
+    """A progress bar with the time that is left, if stderr is a terminal, and a preview file that follows the work.
 
     Args:
         what: the text beside the bar.
@@ -59,14 +59,14 @@ class Reporter:
 
 
 def warn_of_idle(given: Given, idle: Collection[str], why: str) -> None:
-    """Warn of options that were given and do nothing here; ``idle`` are fields, ``why`` ends the sentence."""
+    """Warn of given options that do nothing here: those of the fields ``idle``. ``why`` ends the sentence."""
     flags = [flag for name, flag in given.items() if name in idle]
     if flags:
         warnings.warn(f"{', '.join(flags)} {'does' if len(flags) == 1 else 'do'} nothing {why}", stacklevel=1)
 
 
 def warn_of_quality(given: Given, out: str | None) -> None:
-    """Warn of a quality that was given for a result that has none."""
+    """Warn of a given --quality if the result is no JPEG."""
     if out is None or not out.lower().endswith((".jpg", ".jpeg")):
         warn_of_idle(given, ("quality",), "as only JPEG has one")
 
@@ -80,7 +80,7 @@ class Stopped(Exception):
 
 
 def check_results(outputs: Sequence[Path], preview: str | None, sources: Sequence[str]) -> None:
-    """Make the folders of the results, and see that each can be written, before the work.
+    """Before the work, make the folders of the results and check that each result can be written.
 
     Raises:
         OSError: one cannot be written.
@@ -101,12 +101,12 @@ def check_results(outputs: Sequence[Path], preview: str | None, sources: Sequenc
 
 
 def is_folder(out: str) -> bool:
-    """Whether --out names a folder: one that is there, a name with a slash at its end, or one without an ending."""
+    """Whether --out names a folder: one that exists, a name that ends in a slash, or one without an ending."""
     return out.endswith(("/", os.sep)) or Path(out).is_dir() or not Path(out).suffix
 
 
 def check_picture_ending(out: Path) -> None:
-    """Raise ValueError unless a name's ending is one that pictures are written in."""
+    """Raise ValueError unless pictures are written in files with this name's ending."""
     try:
         picture_format(out)
     except ValueError as error:
@@ -126,7 +126,7 @@ def make_folder(path: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Make the folder of a file that will be written, and raise OSError if the file cannot be."""
+    """Make the folder of a file, and raise OSError if the file cannot be written there."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     make_folder(path.parent)
@@ -137,7 +137,7 @@ def check_writable(path: Path) -> None:
 
 
 def peak_memory() -> str:
-    """The most memory that the process has had, in words."""
+    """The peak memory of the process, in words."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return f"peak memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB on the GPU"
     peak = _memory.peak_memory()

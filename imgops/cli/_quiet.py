@@ -1,4 +1,4 @@
-"""Lines on how the work went, which ``--quiet`` leaves out."""
+"""The option ``--quiet``, which leaves out lines on how the work went."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _QUIET = ContextVar("quiet", default=False)
 
 @contextlib.contextmanager
 def keep_quiet(quiet: bool) -> Iterator[None]:
-    """Within it, if so, :func:`say` says nothing, and nothing reaches stderr: bars, warnings, reports of a training."""
+    """Within it, if ``quiet``, :func:`say` prints nothing, and no bar, warning or report reaches stderr."""
     token = _QUIET.set(quiet)
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere if quiet else sys.stderr):
@@ -25,11 +25,11 @@ def keep_quiet(quiet: bool) -> Iterator[None]:
 
 
 def is_quiet() -> bool:
-    """Whether nothing but errors and what was asked for is to be printed."""
+    """Whether only errors and what was asked for are printed."""
     return _QUIET.get()
 
 
 def say(text: str) -> None:
-    """A line for the user, on stdout, as it is."""
+    """Print a line for the user on stdout, unless ``--quiet`` was given."""
     if not is_quiet():
         typer.echo(text)

@@ -33,9 +33,9 @@ from ._quiet import say
 from ._video import Video, make_video, timed_frames
 from .style import Job
 
-#: endings of the files that are networks of styles
+#: endings of files that hold the network of a style
 _NETWORKS = (".safetensors", ".pth", ".pt", ".model")
-#: how far colors of a mask may differ that are the same, and below what it is as good as black
+#: colors of a mask that differ by no more count as equal; a mask that is never brighter than this counts as black
 _SAME, _FAINT = 0.02, 0.1
 
 
@@ -74,7 +74,7 @@ def _works(
     outputs: Sequence[Path],
     stopped: Callable[[], bool],
 ) -> Iterator[_Work]:
-    """The works, one at a time; those of one choice of styles share what is loaded."""
+    """The works, one at a time. Those in the same styles share networks and pictures."""
     paths = iter(outputs)
     for names in choices:
         choice = _Choice(settings, names, shared)
@@ -83,24 +83,24 @@ def _works(
 
 
 class _Choice:
-    """The styles that are mixed in a result, loaded when they are first asked for."""
+    """The styles that are mixed in a result, loaded on first use."""
 
     def __init__(self, settings: TransferSettings, names: Sequence[str], shared: Transfer | None) -> None:
         self.settings, self.names, self.shared = settings, names, shared
 
     @functools.cached_property
     def transfer(self) -> Transfer:
-        """The method; of "fast" the networks are the styles."""
+        """The transfer; with the method "fast" its networks are the styles."""
         return self.shared or Transfer(self.settings, self.names)
 
     @functools.cached_property
     def styles(self) -> list[Picture]:
-        """The pictures, none of the method "fast"."""
+        """The pictures of the styles; none with the method "fast"."""
         return [] if self.settings.method == "fast" else [read_style(name) for name in self.names]
 
 
 class _Work:
-    """One content in the styles of one choice."""
+    """One content in one choice of styles."""
 
     def __init__(
         self,
@@ -115,21 +115,21 @@ class _Work:
         self.content, self.out = content, out
 
     def name(self, of_several: bool) -> str:
-        """What a failure is told by: the content, and its styles where they are not those of all results."""
+        """The name that a failure is told by: the content, with its styles where there are several choices of them."""
         return f"{self.content} in the style of {', '.join(self.choice.names)}" if of_several else self.content
 
     def make(self) -> None:
-        """A video from what moves, where the result can move; or else a picture."""
+        """Make a video, if the result is one, or else a picture."""
         self.transfer, self.names = self.choice.transfer, self.choice.names
         self.styles, self.alphas = [p.pixels for p in self.choice.styles], [p.alpha for p in self.choice.styles]
         self.video() if is_video(self.out) else self.picture()
 
     def picture(self) -> None:
-        """A picture from a picture; if it is stopped, as it is then."""
+        """Make a picture of a picture; Ctrl-C ends it as it is then."""
         picture = batch.read_still(self.content)
         size = self._size(picture.pixels)
         masks, style_masks = self._masks(picture.pixels)
-        # no more pixels are kept than are used
+        # a large picture is kept no larger than it is used
         pixels = _at_most(fill_hidden(picture.pixels, picture.alpha), size)
         styles = [self._shrunk(style, size) for style in self.styles]
         plan = self._announce(pixels, styles) if self.settings.method == "optimize" else None
@@ -156,8 +156,7 @@ class _Work:
             raise ValueError(f"{self.out} is of {_dimensions(result)} pixels only: at the next size {failure}")
 
     def video(self) -> None:
-        """A video from a video, its sound kept; with the method "optimize" each frame begins at the last one, moved
-        as the picture moves. If it is stopped, the frames until then."""
+        """Make a video of a video, whose sound is kept; Ctrl-C ends it after the frame that is being made."""
         info = probe_video(self.content)
         sound = self.content if info.has_audio and self.out.suffix.lower() != ".gif" else None
         start = time.monotonic()
@@ -177,7 +176,7 @@ class _Work:
         say(f"{self.out}: {made}, {time.monotonic() - start:.0f} s, {peak_memory()}")
 
     def _size(self, content: Tensor) -> int:
-        """The longer side of the result; that it is enlarged without being asked for is said."""
+        """The longer side of the result. A warning says where it is larger than the content without a --size."""
         size, (height, width) = self.transfer.size_of(content), content.shape[1:]
         if self.settings.size is None and size > max(height, width):
             warnings.warn(
@@ -191,7 +190,7 @@ class _Work:
         return _at_most(style, style_size(style, size, self.settings.optimize))
 
     def _masks(self, content: Tensor) -> tuple[list[Tensor] | None, list[Tensor | None] | None]:
-        """The masks of the content and of the styles, which must have their shapes."""
+        """The masks of the content, and those of the styles together with their alphas."""
         masks = [read_mask(name, content, self.content) for name in self.job.masks]
         parts = list(self.alphas)
         for i, name in enumerate(self.job.style_masks):
@@ -210,7 +209,7 @@ class _Work:
         return tell
 
     def _announce(self, content: Tensor, styles: Sequence[Tensor]) -> OptimizeSettings:
-        """Print the estimate of memory and time before the work; the settings with their tile."""
+        """Print the estimate of memory and time before the work; return the settings, with the tiles chosen."""
         settings, memory, seconds = self.transfer.plan(content, styles)
         memory += sum(style.nbytes for style in self.styles)
         tiles = "" if settings.tile is None else f", in tiles of {settings.tile} pixels"
@@ -232,12 +231,12 @@ class _Work:
 
 
 def _at_most(picture: Tensor, size: int) -> Tensor:
-    """The picture with a longer side of ``size`` pixels, if it is larger."""
+    """The picture, resized to a longer side of ``size`` pixels if it is larger."""
     return resize_picture(picture, size) if size < max(picture.shape[1:]) else picture
 
 
 def read_style(name: str) -> Picture:
-    """A style: what is hidden of it has the colors around.
+    """The picture of a style; its hidden pixels get the colors around them.
 
     Raises:
         OSError, ValueError: it cannot be read; nothing of it is visible.
@@ -249,9 +248,11 @@ def read_style(name: str) -> Picture:
 
 
 def read_mask(name: str, like: Tensor, of: str) -> Tensor:
-    """A mask [1, H, W] in [0, 1], whose shape must be that of ``like``: the brightness of a picture where it is opaque;
-    or its alpha, where the color that shows is the same all over. Of colored pixels the largest channel counts, or
-    the smallest where the largest is the same all over; both are said.
+    """A mask [1, H, W] in [0, 1] for the picture ``like`` of the file ``of``, whose shape it must have.
+
+    The mask is how bright a picture is, times its alpha; or its alpha alone, if all visible pixels have one color. In
+    pixels with a color the largest channel counts, or the smallest if the largest is the same everywhere; a warning
+    says which.
 
     Raises:
         OSError, ValueError: it cannot be read; it has another shape, or is black all over.
@@ -259,7 +260,7 @@ def read_mask(name: str, like: Tensor, of: str) -> Tensor:
     picture = batch.read_still(name)
     mask = _brightness(name, picture)
     height, width = like.shape[1:]
-    # the same shape at another size is as good, to a pixel or a hundredth
+    # the same shape at another size will do, to a pixel or a hundredth
     tolerance = max(1.0, 0.01 * min(mask.shape[1:]))
     scale = max(mask.shape[1:]) / max(height, width)
     if max(abs(mask.shape[1] - height * scale), abs(mask.shape[2] - width * scale)) > tolerance:
@@ -278,7 +279,7 @@ def read_mask(name: str, like: Tensor, of: str) -> Tensor:
 
 
 def _brightness(name: str, picture: Picture) -> Tensor:
-    """How white a mask is, [1, H, W]; see :func:`read_mask`."""
+    """The brightness of a mask, [1, H, W]; see :func:`read_mask`."""
     pixels, alpha = picture.pixels, picture.alpha
     shown = pixels.flatten(1) if alpha is None else pixels[:, alpha[0] > 0]
     plain = bool(shown.numel() == 0 or (shown.amax(1) - shown.amin(1)).max() <= _SAME)
@@ -297,7 +298,7 @@ def _brightness(name: str, picture: Picture) -> Tensor:
 
 
 def _style_choices(styles: Sequence[str], endings: Collection[str]) -> list[tuple[str, ...]]:
-    """The styles of each run: all of them together, or each of a folder's by itself."""
+    """The styles of each result: all that are named, together; or each picture of a folder by itself."""
     if len(styles) == 1:
         return [(name,) for name in batch.find_files(styles[0], endings)]
     for name in styles:
@@ -307,7 +308,7 @@ def _style_choices(styles: Sequence[str], endings: Collection[str]) -> list[tupl
 
 
 def _outputs(job: Job, contents: Sequence[str], choices: Sequence[Sequence[str]], here: bool = False) -> list[Path]:
-    """Where each result goes, in the order of the work; ``here``: whatever is there.
+    """The file of each result, in the order of the work; with ``here`` one that may be there already.
 
     Raises:
         ValueError: several results for one file, or an ending that is not written.

@@ -22,7 +22,7 @@ from ._style import read_style
 from .style_adain import Job as AdaINJob
 from .style_fast import Job as FastJob
 
-#: what is told of each step: its number, that of the last, the losses, and a picture if the step is saved
+#: called after each step with its number, the number of the last, the losses, and a picture if the step is saved
 Tell = Callable[[int, int, dict[str, float], Tensor | None], bool]
 
 
@@ -60,13 +60,13 @@ def train_adain(job: AdaINJob) -> None:
 
 
 def _tell_left_out(source: str) -> None:
-    """Warn of the files of a folder that are not trained on, with how many are."""
+    """Warn of the files of a folder that the training leaves out."""
     if (pictures := RandomCrops(source, 16)).left_out:
         warnings.warn(pictures.describe(), stacklevel=1)
 
 
 def load_vgg(weights: str, preprocessing: str | None = None) -> VGG:
-    """The encoder that the networks are trained with, one that draws no frame.
+    """The encoder that the networks are trained with; its padding draws no frame.
 
     Raises:
         ValueError: it is no VGG; what load_encoder raises.
@@ -79,7 +79,7 @@ def load_vgg(weights: str, preprocessing: str | None = None) -> VGG:
 
 @contextmanager
 def _reporting(out: str, preview: str | None, source: str | None = None) -> Iterator[Tell]:
-    """What to tell of each step; Ctrl-C within ends the training after the step that is being taken."""
+    """The function to call after each step. Ctrl-C within ends the training after the step that is being taken."""
     last: tuple[int, int, str] | None = None
     if preview is not None:
         check_results([], preview, [] if source is None else [source])
@@ -101,6 +101,6 @@ def _reporting(out: str, preview: str | None, source: str | None = None) -> Iter
 
 
 def _check_out(out: str) -> None:
-    """Raise before anything is loaded if the network cannot be written."""
+    """Raise OSError, before anything is loaded, if the network cannot be written."""
     if Path(out).suffix == ".safetensors":
         check_writable(Path(out))

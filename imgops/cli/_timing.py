@@ -1,4 +1,4 @@
-"""Two ways of doing the same, timed in turns so that whatever else the machine does falls on both."""
+"""Two functions timed in turns, so that other work of the machine slows both alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def compare(first: Callable[[], object], second: Callable[[], object], budget: float) -> tuple[float, float]:
-    """Median seconds of each, measured in alternation.
+    """Median seconds of two functions, measured in turns.
 
     Args:
         first, second: what to time.
@@ -34,6 +34,6 @@ def _seconds(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
     if torch.cuda.is_available():
-        # kernels run behind the caller's back; the clock waits for them
+        # kernels run asynchronously, so the clock waits for them
         torch.cuda.synchronize()
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""A video made frame by frame, which goes on where it was stopped: until it is whole its frames are kept beside it."""
+"""Videos made frame by frame. A stopped job goes on where it was, as the frames are kept beside the video."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ..data.video import Frame, VideoWriter, read_timed_frames
 from ._batch import frames_folder, is_file
 from ._pictures import Reporter
 
-#: settings that change no pixel
+#: settings that change no pixel, so that a job may go on with others
 _FREE = ("device", "preview", "quality")
 
 
 class Kept(NamedTuple):
-    """What there is of a video: how many frames, and the first and the last of them as they were made, [3, H, W]."""
+    """What is kept of a video: how many frames, and the first and the last of them, [3, H, W], unrounded."""
 
     frames: int
     first: Tensor
@@ -39,7 +39,7 @@ class FrameStore:
 
     Args:
         out: the video.
-        record: what must be the same for the frames to count, JSON.
+        record: what must be the same for the frames to be used again, JSON.
     """
 
     def __init__(self, out: Path, record: Mapping[str, Any]) -> None:
@@ -48,7 +48,7 @@ class FrameStore:
         self.count = 0
 
     def open(self) -> Kept | None:
-        """What is kept of the same job. The frames of another are thrown away, which is said.
+        """What is kept of the same job. A warning tells of frames of another job, which are thrown away.
 
         Raises:
             OSError: the folder cannot be made or read.
@@ -81,12 +81,12 @@ class FrameStore:
                 count, last = int(file.metadata()["count"]), file.get_tensor("frame")
             first = safetensors.torch.load_file(self.folder / "first.safetensors")["frame"]
         except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError):
-            # stopped before its first frame was whole
+            # the job was stopped before its first frame was written
             return None
         return Kept(count, first, last)
 
     def add(self, frame: Frame) -> None:
-        """Keep a frame: as a picture for the video, and as it is to go on from.
+        """Keep a frame: as a picture for the video, and unrounded for the next frame.
 
         Raises:
             OSError: it cannot be written.
@@ -96,7 +96,7 @@ class FrameStore:
         content = {"frame": frame.pixels.detach().cpu().contiguous()}
         if self.count == 1:
             write_file(self.folder / "first.safetensors", safetensors.torch.save(content))
-        # written last: what it counts is there
+        # written last, so that all frames that it counts exist
         write_file(self.folder / "last.safetensors", safetensors.torch.save(content, {"count": str(self.count)}))
 
     def frames(self) -> Iterator[Frame]:
@@ -118,8 +118,8 @@ class Video(NamedTuple):
 
     Attributes:
         out: its file.
-        fps: mean frames a second.
-        time_base: the part of a second that its times are kept to; None: 1 / fps.
+        fps: mean frames per second.
+        time_base: the fraction of a second that times are multiples of; None: 1 / fps.
         audio_from: a video whose sound it gets, or None.
         record: what its metadata tell.
         sources: the files that it is made from.
@@ -141,8 +141,8 @@ def make_video(
     reporter: Reporter,
     stopped: Callable[[], bool],
 ) -> str:
-    """Write a video, going on after the frames of a stopped job that was the same. If it is stopped, it has the frames
-    until then, which are kept for the next time.
+    """Write a video, after the frames that a stopped job of the same kind has left. Ctrl-C ends it after a frame; the
+    frames are then kept for the next time.
 
     Args:
         video: what to write.
@@ -175,7 +175,7 @@ def make_video(
                     break
         reporter.finish(frame.pixels)
     except ValueError:
-        # a source or a setting that cannot be used: there is nothing to go on to
+        # a source or a setting that cannot be used: the job could never go on
         store.remove()
         raise
     height, width = frame.pixels.shape[1:]

@@ -1,4 +1,4 @@
-"""The commands and their options. Each imports what it needs when it runs, so that ``--help`` is quick."""
+"""All commands and what they have in common. A command imports its work when it runs, so that ``--help`` is quick."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from .style_adain import train_adain
 from .style_fast import train_fast
 from .train import train
 
-#: what a mistake of the user, or of the machine, raises; anything else is a mistake of ours and shows its traceback
+#: errors of the user or the machine, told in one line; any other error is ours and shows its traceback
 USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, ImportError, ArithmeticError, MemoryError)
 
-#: how the library begins an error of a setting, with what it is a setting of or without
+#: how the library begins the error of a setting: by its name, after an owner or alone
 _SETTING = re.compile(r"(?:\w+: )?(\w+)(?=[ :])")
 _STACK = re.compile(r"\s*(?:Exception raised from|C\+\+ CapturedTraceback|frame #\d+:)")
 
 
 class DefaultCommand(HelpPage, TyperGroup):
-    """A group whose first command is meant where none is named, and whose help is that command's: ``imgops style A B``
+    """A group that runs its first command where none is named, and shows that command's help: ``imgops style A B``
     beside ``imgops style train-fast``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -60,12 +60,12 @@ class OneLineErrors(HelpPage, TyperGroup):
         given = list(sys.argv[1:] if args is None else args)
         debug, quiet = "--debug" in given, not {"-q", "--quiet"}.isdisjoint(given)
         given = [a for a in given if a not in ("--debug", "-q", "--quiet")]
-        # also from python -m imgops and from a test, where the program's name is another
+        # python -m imgops and tests have another program name
         options |= {"standalone_mode": False, "prog_name": "imgops"}
         errors = sys.stderr
         with warnings.catch_warnings(), keep_quiet(quiet):
             warnings.showwarning = _one_line_warning
-            # Pillow's do not name the file; what matters of them ends in an error that does
+            # Pillow's warnings name no file; where one matters, an error follows that does
             warnings.filterwarnings("ignore", module=r"PIL\.")
             try:
                 code = super().main(given, *rest, **options)
@@ -81,7 +81,7 @@ class OneLineErrors(HelpPage, TyperGroup):
                 else:
                     text = " ".join((_mistake(error, given) if of_typer else self.text_of(error, given)).split())
                 if of_typer or text.partition(" ")[0] in self._words(given) or text.startswith("--"):
-                    # an option or argument is the cause
+                    # the cause is an option or argument
                     text += f" (see {self.named(given)} --help)" if text else ""
                 if text:
                     print(f"imgops: error: {text}", file=errors)
@@ -89,10 +89,10 @@ class OneLineErrors(HelpPage, TyperGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
     def text_of(self, error: Exception, given: Sequence[str]) -> str:
-        """What an error of the command line ``given`` says: a file as it is named, a setting as the option it has."""
+        """The text of an error of the command line ``given``: it names a file as given, and a setting by its option."""
         if isinstance(error, OSError) and error.strerror and error.filename is not None:
             return f"{os.fsdecode(error.filename)}: {error.strerror}"
-        # what follows in a message of torch's is its own stack
+        # torch appends its own stack to some messages
         text = _STACK.split(str(error))[0]
         begins = _SETTING.match(text)
         flags = {p.name: p.opts[0] for p in self._command(given).params if p.opts[0].startswith("--")}
@@ -105,12 +105,12 @@ class OneLineErrors(HelpPage, TyperGroup):
         return text
 
     def _command(self, given: Sequence[str]) -> Any:
-        """The command of a command line; of a group, the one that is meant where none is named."""
+        """The command that a command line names, or of a group the one that is meant where none is named."""
         command = self._path(given)[-1][1]
         return command.get_command(None, "") if isinstance(command, DefaultCommand) else command
 
     def _words(self, given: Sequence[str]) -> list[str]:
-        """The arguments of the command as its page has them, as PICTURE."""
+        """The names of the command's arguments, as on its page: PICTURE."""
         return [p.name.upper() for p in self._command(given).params if p.param_type_name == "argument"]
 
     def named(self, given: Sequence[str]) -> str:
