@@ -1,6 +1,6 @@
 """Fact sheets: of each op one file that says all that its tests, benchmarks and GPU checks need to know of it.
 
-``SHEETS[op]``; see :class:`Sheet` for what stands in one, and docs/design.md for how an op is added.
+``SHEETS[op]``; see :class:`Sheet` for what stands in one, and docs/adding-an-op.md for how an op is added.
 """
 
 from __future__ import annotations
