@@ -1,5 +1,5 @@
-// Every schema of the library, and the registration of its CPU kernels; csrc/cuda registers the CUDA ones. What a
-// gradient works out from sizes is SymInt, which compilers can leave open; they bake a float in, so none comes from sizes.
+// Every schema of the library, and the registration of its CPU kernels; csrc/cuda registers the CUDA ones. Arguments
+// that a gradient computes from sizes are SymInt, never float: compilers can leave a SymInt open, but bake a float in.
 #include "cpu/common/ops.h"
 
 STABLE_TORCH_LIBRARY(imgops, m) {

@@ -4,7 +4,7 @@
 //
 // The up-sampled image at Y is the sum of x[i] f[k], k = i * up + pad - Y, over the six i that have such a tap. Along
 // x, the positions of a tile start at a multiple of `up` from x[0]. Along y, they start at the tile's
-// first output, where a byte of the sign mask begins, and the phase of the first position is a compile-time constant.
+// first output, where a byte of the sign mask begins if it is written; the phase there is a compile-time constant.
 #pragma once
 
 #include "filtered_lrelu.cuh"

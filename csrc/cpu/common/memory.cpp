@@ -1,6 +1,6 @@
-// A cache of the memory of large results. It holds no more than was lately in use at the same time (but for what threads
-// ask for at the same instant), and the kernel may take the pages of what is not in use whenever it is short of memory;
-// their addresses stay taken.
+// A cache of the memory of large results. It holds at most as much as was lately in use at the same time (a little more
+// where threads ask at the same instant). Whenever it is short of memory, the kernel may take the pages of unused
+// blocks; their addresses stay taken.
 #include "memory.h"
 
 #ifdef __linux__
@@ -25,13 +25,13 @@ namespace imgops {
 
 namespace {
 
-// of a huge page, which blocks are made of
+// bytes of a huge page; blocks are whole huge pages
 constexpr size_t kPage = size_t(2) << 20;
 // smaller results stay in the heap, which keeps them mapped
 constexpr size_t kLarge = 4 * kPage;
-// at most so many blocks are kept
+// most blocks that are kept
 constexpr size_t kBlocks = 4096;
-// after so many results the most in use is counted anew
+// after so many results the largest amount in use is counted anew
 constexpr size_t kPeriod = 1024;
 
 bool enabled() {
@@ -44,7 +44,7 @@ bool enabled() {
 
 class Cache {
  public:
-  // It outlives every tensor, as nothing says which dies last.
+  // The cache is never destroyed: a tensor may outlive any static object.
   static Cache& instance() {
     static Cache* const cache = [] {
       pthread_atfork([] { Cache::instance().mutex_.lock(); }, [] { Cache::instance().mutex_.unlock(); },
@@ -82,7 +82,7 @@ class Cache {
   }
 
   void give(void* p, size_t bytes) noexcept {
-    // the kernel may have the pages until something is written to them; if it cannot, they are not kept from it
+    // the kernel may take the pages until something is written to them; if it cannot be told so, the block is freed
     const bool kept = madvise(p, bytes, MADV_FREE) == 0;
     const std::lock_guard<std::mutex> lock(mutex_);
     live_ -= bytes;
@@ -145,7 +145,7 @@ Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, bool chann
   size_t bytes = like.element_size();
   bool fits = true;
   for (const int64_t n : size) fits = fits && !__builtin_mul_overflow(bytes, static_cast<size_t>(n), &bytes);
-  // what does not fit is libtorch's to refuse
+  // libtorch refuses a size that does not fit
   if (!enabled() || !fits || bytes < kLarge || bytes > SIZE_MAX / 2)
     return allocate(like, size, like.scalar_type(), channels_last);
   bytes = (bytes + kPage - 1) / kPage * kPage;
@@ -158,7 +158,7 @@ Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, bool chann
       &handle, aoti_torch_layout_strided(), nullptr, 0,
       [](void* data, void* context) { Cache::instance().give(data, reinterpret_cast<size_t>(context)); },
       reinterpret_cast<void*>(bytes));
-  // after an error nobody knows whether the deleter has run: memory lost is better than memory given twice
+  // after an error it is unknown whether the deleter has run: to lose the memory is better than to give it out twice
   STD_TORCH_CHECK(error == AOTI_TORCH_SUCCESS, "imgops: cannot make a tensor of ", bytes, " bytes");
   return Tensor(handle);
 }

@@ -12,7 +12,7 @@ struct Free {
   void operator()(void* p) const { std::free(p); }
 };
 
-// Memory at the start of a cache line, as vectors are loaded whole.
+// Memory that starts at a cache line: aligned loads of vectors need that.
 inline std::unique_ptr<void, Free> aligned_scratch(size_t bytes) {
   void* p = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
   if (p == nullptr) out_of_memory(bytes);

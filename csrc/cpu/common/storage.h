@@ -1,4 +1,4 @@
-// Half-precision storage and its conversion by rows; free of frameworks, compiled once an instruction set.
+// Half-precision storage and its conversion by rows; free of frameworks, compiled once per instruction set.
 #pragma once
 
 #include <cstdint>
@@ -127,7 +127,7 @@ inline A* row_target(T* dst, A* buffer) {
   }
 }
 
-// Bring the row computed at row_target to dst.
+// Convert the row that was computed at row_target into dst, unless it is there.
 template <class T, class A>
 inline void store_row(T* dst, const A* buffer, int64_t n) {
   if constexpr (sizeof(T) != sizeof(A)) {

@@ -1,4 +1,4 @@
-// What the CPU launchers need of tensors besides imgops/tensors.h.
+// Helpers for tensors that only the CPU launchers need, besides imgops/tensors.h.
 #pragma once
 
 #include "memory.h"

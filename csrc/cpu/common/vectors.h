@@ -1,4 +1,4 @@
-// Vectors of the instruction set, the product of panels that the kernels share, and transposition; compiled once an
+// Vectors of the instruction set, the product of panels that the kernels share, and transposition; compiled once per
 // instruction set.
 #pragma once
 
@@ -27,8 +27,8 @@ template <class A>
 constexpr int64_t kLanes = kBytes / sizeof(A);
 
 // sums[r * row + t] (+)= sum_i left[i * left_row + r] * right[i * right_row + t] for i < n, kRows rows r and the t of
-// `vectors` vectors, all sums in registers; `next`, if any, as much of the left as will be asked for next, comes meanwhile.
-// What was there is added last: sums of sums lose fewer digits than one long sum.
+// `vectors` vectors, all sums in registers; `next`, if any, is the part of the left that comes next, and is prefetched.
+// Earlier sums are added last: sums of sums lose fewer digits than one long sum.
 template <int vectors, int64_t left_row, int64_t right_row, int64_t row, class A>
 inline void multiply(const A* left, const A* right, A* sums, int64_t n, bool add, const A* next) {
   constexpr int64_t lanes = kLanes<A>;
@@ -56,7 +56,7 @@ inline void multiply(const A* left, const A* right, A* sums, int64_t n, bool add
   }
 }
 
-// lanes lane[0], lane[1], ... of a, and after them of b
+// lanes lane[0], lane[1], ... of a followed by b
 template <class A, int64_t n, int64_t... lane>
 inline typename Vector<A, n>::type shuffle(typename Vector<A, n>::type a, typename Vector<A, n>::type b) {
 #ifdef __clang__
@@ -67,7 +67,7 @@ inline typename Vector<A, n>::type shuffle(typename Vector<A, n>::type a, typena
 #endif
 }
 
-// Of two rows, `size` apart, of a matrix in blocks of size * size: swap the blocks off the diagonal.
+// Swap the off-diagonal blocks of size * size in two rows of a matrix, `size` rows apart.
 template <class A, int64_t n, int64_t size, size_t... j>
 inline void swap_blocks(typename Vector<A, n>::type& a, typename Vector<A, n>::type& b, std::index_sequence<j...>) {
   const auto first = shuffle<A, n, (j & size ? n + j - size : j)...>(a, b);
@@ -75,7 +75,7 @@ inline void swap_blocks(typename Vector<A, n>::type& a, typename Vector<A, n>::t
   a = first;
 }
 
-// Transpose an n * n matrix of A, a row a vector, by swapping blocks that double.
+// Transpose an n * n matrix whose rows are vectors A, by swapping blocks of twice the size each time.
 template <class A, int64_t n, int64_t size = 1>
 inline void transpose(typename Vector<A, n>::type (&m)[n]) {
   if constexpr (size < n) {

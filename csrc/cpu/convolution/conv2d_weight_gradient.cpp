@@ -34,7 +34,7 @@ Tensor conv2d_weight_gradient_cpu(const Tensor& dy_any, const Tensor& x_any, int
   p.x = x.data_ptr();
   p.dy = dy.data_ptr();
   p.dweight = dweight.data_ptr();
-  // smaller blocks transform more often, but give every thread one; no sum depends on their size
+  // smaller blocks repeat more transforms, but give every thread a block; no sum depends on their size
   const int64_t threads = torch::stable::get_num_threads();
   while (p.block > kGradientGroup && p.tasks() < threads) p.block /= 2;
   const WinogradGradientKernel kernel = IMGOPS_SELECT(winograd_gradient);

@@ -26,7 +26,7 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   STD_TORCH_CHECK((dtype == DType::f32 || dtype == DType::f64) && weight.scalar_type() == x_any.scalar_type(),
                   "imgops::fused_conv2d: on the CPU x and weight must be both float32 or both float64");
   STD_TORCH_CHECK(weight.size(1) == x_any.size(1), "imgops::fused_conv2d: weight must have x's channels");
-  // the kernel is for planar images; others are rare here, as the library is fast with them
+  // the kernel is for planar images; channels-last ones rarely come here, as oneDNN is fast with them
   const bool last = is_channels_last(x_any);
   const Tensor x = torch::stable::contiguous(x_any);
   Winograd p;

@@ -1,29 +1,29 @@
 // What the ops on 3 x 3 convolutions and their kernels share: Winograd's algorithm (Lavin and Gray 2016).
 //
-// A plain convolution in tiles of 4 x 4 outputs, F(4 x 4, 3 x 3): 36 products a tile and channel in place of 144. One of
-// stride 2 in tiles of 2 x 2 outputs, and a transposed one in tiles of 4 x 4, whose phases have 2 taps or 1 an axis,
-// F(2, 2): 25 in place of 36. The gradient for a weight sums as many products over the tiles. Only the plain one's
-// transforms lose digits; docs/design.md has the figures.
+// A plain convolution in tiles of 4 x 4 outputs, F(4 x 4, 3 x 3): 36 products per tile and channel in place of 144. A
+// convolution of stride 2 runs in tiles of 2 x 2 outputs, and a transposed one in tiles of 4 x 4, whose phases have 2
+// taps or 1 per axis, F(2, 2): 25 products in place of 36. The gradient for a weight sums as many products over the
+// tiles. Only the transforms of the plain convolution lose digits; docs/design.md has the figures.
 #pragma once
 
 #include "cpu/pointwise/bias_act.h"
 
 namespace imgops {
 
-// at most so many tiles are transformed together, three vectors of the widest instruction set; always whole vectors of it
+// most tiles that are transformed together, and of one vector of the widest instruction set; groups are whole vectors
 constexpr int64_t kWinogradTiles = 48, kWinogradLanes = 16;
-// a tile of inputs or outputs as it is, and the row that they are cut from or put together in, for each tile side by side
+// per tile: values of inputs or outputs, and of the row that tiles are cut from or put together in
 constexpr int64_t kUntransformed = 36, kWinogradRow = 5;
 // output channels that a block of transformed weights holds
 constexpr int64_t kWinogradOutputs = 8;
-// at most so many transformed numbers of a tile, those of all its input channels, at a time: they stay in the second-level
-// cache
+// most transformed numbers of a tile, over all its input channels, that are in use at a time: they stay in the
+// second-level cache
 constexpr int64_t kWinogradNumbers = 2304;
 
 // strided and transposed: by 2
 enum class Convolution : int { plain, strided, transposed };
 
-// of the weight's gradient: tiles that are transformed together, channels side by side in memory, and most of a task
+// of the weight's gradient: tiles transformed together, channels side by side in memory, most channels of a task
 constexpr int64_t kGradientTiles = 64, kGradientGroup = 32, kGradientBlock = 128;
 // pixels of the rows that a run of such tiles covers, for as many channels as the widest vector has lanes
 constexpr int64_t kGradientRows = 6, kGradientRow = 4 * kGradientTiles + 2, kGradientLanes = 16;
@@ -63,8 +63,8 @@ struct Winograd {
   int64_t tiles_y() const { return (out_h + tile_size() - 1) / tile_size(); }
   int64_t tiles() const { return samples * tiles_y() * tiles_x(); }
   int64_t output_blocks() const { return (outputs + kWinogradOutputs - 1) / kWinogradOutputs; }
-  // input channels of a block, and blocks: one even without inputs, as it finishes the outputs. Even, as weights are
-  // written in pairs.
+  // input channels of a block (an even number, as weights are written in pairs), and the number of blocks: one even
+  // without inputs, as a block finishes the outputs
   int64_t block_inputs() const {
     const int64_t most = kWinogradNumbers / transformed_inputs() / 2 * 2;
     return inputs < most ? inputs + inputs % 2 : most;
@@ -72,7 +72,8 @@ struct Winograd {
   int64_t input_blocks() const { return inputs > 0 ? (inputs + block_inputs() - 1) / block_inputs() : 1; }
   // output blocks whose sums a thread keeps until all inputs are in
   int64_t kept_blocks() const { return input_blocks() > 1 ? output_blocks() : 1; }
-  // groups of tiles in whole vectors, which differ by one at most, so that as many groups take as long; a group's first tile
+  // groups of tiles, in whole vectors whose number differs by one at most, so that all take equally long; the first
+  // tile of a group
   int64_t vectors() const { return (tiles() + kWinogradLanes - 1) / kWinogradLanes; }
   int64_t groups() const { return (tiles() + kWinogradTiles - 1) / kWinogradTiles; }
   int64_t first_tile(int64_t group) const { return group * vectors() / groups() * kWinogradLanes; }
@@ -104,7 +105,7 @@ struct WinogradGradient {
   int64_t input_blocks() const { return (inputs + block - 1) / block; }
   // a task is a block of outputs with one of inputs
   int64_t tasks() const { return (outputs + block - 1) / block * input_blocks(); }
-  // values of one number of the transformed tiles; not a power of two, lest all numbers share a set of the cache
+  // values of one number of the transformed tiles; not a power of two, as all numbers would share one cache set
   int64_t side() const { return block * kGradientTiles + kGradientGroup; }
   // values of aligned scratch memory that a thread needs
   int64_t scratch() const {

@@ -1,4 +1,4 @@
-// Winograd's transforms along an axis; compiled once an instruction set.
+// Winograd's transforms along an axis; compiled once per instruction set.
 #pragma once
 
 #include "cpu/common/vectors.h"
@@ -18,9 +18,9 @@ struct Plain {
                            kAdjoints = 6;
   static constexpr int64_t kTile[] = {0, 1, 2, 3, 4, 5}, kWeight[] = {0, 1, 2, 3, 4, 5}, kOutput[] = {0, 1, 2, 3, 4, 5};
   static constexpr float a = 0.75f, b = 1.5f, a2 = a * a, b2 = b * b;
-  // of the polynomials through the points: the value at one point of that which is zero at the others
+  // the polynomial that is zero at all points but one: its value at that one
   static constexpr float at_0 = a2 * b2, at_a = 2 * a2 * (a2 - b2), at_b = 2 * b2 * (b2 - a2);
-  // 1 / value, in the type that the vectors A are of
+  // 1 / value, in the type of the elements of A's vectors
   template <class A>
   static constexpr auto over(float value) {
     return decltype(A{}[0] + A{}[0])(1) / value;
@@ -88,9 +88,9 @@ struct Strided {
   }
 };
 
-// Of stride 2, from inputs a - 1, a, a + 1: the even outputs y[0] = d[0] w[2] + d[1] w[0] and y[2] = d[1] w[2] +
-// d[2] w[0] by F(2, 2), the odd ones y[1] = d[1] w[1] and y[3] = d[2] w[1] as they are. It has no adjoint, as its weight's
-// gradient is that of the strided convolution which takes outputs to inputs.
+// Of stride 2, transposed, from inputs a - 1, a, a + 1: the even outputs y[0] = d[0] w[2] + d[1] w[0] and
+// y[2] = d[1] w[2] + d[2] w[0] by F(2, 2), the odd ones y[1] = d[1] w[1] and y[3] = d[2] w[1] as they are.
+// It has no adjoint, as its weight's gradient is that of the strided convolution which takes outputs to inputs.
 struct Transposed {
   static constexpr int64_t kProducts = 5, kInputs = 3, kStep = 2, kPixels = 4, kTransformed = 4, kWeights = 4;
   static constexpr int64_t kTile[] = {0, 1, 2, 1, 3}, kWeight[] = {0, 1, 2, 3, 3};

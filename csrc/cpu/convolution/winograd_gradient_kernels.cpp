@@ -1,4 +1,4 @@
-// Kernels of conv2d_weight_gradient, compiled once an instruction set. For a block of outputs and one of inputs:
+// Kernels of conv2d_weight_gradient, compiled once per instruction set. For a block of outputs and one of inputs:
 // transform some tiles of both, add their products to the sums, and at the end transform the sums back to weights.
 #include <cstring>
 
@@ -25,7 +25,7 @@ class BlockMaker {
   BlockMaker(const WinogradGradient& p, A* scratch)
       : p_(p), inputs_(scratch), outputs_(inputs_ + kTransformed * kTransformed * p.side()),
         sums_(outputs_ + kAdjoints * kAdjoints * p.side()), pixels_(sums_ + kWeights * kWeights * p.block * p.block) {
-    // lanes past the last channel are multiplied too and thrown away: numbers, so that none is slow
+    // lanes past the last channel are multiplied too and thrown away; denormal numbers there would be slow
     std::memset(inputs_, 0, (outputs_ - inputs_ + kAdjoints * kAdjoints * p.side()) * sizeof(A));
   }
 
@@ -47,7 +47,7 @@ class BlockMaker {
   }
 
  private:
-  // where the sum of output o and input i lies among those of a weight's number: [output group][input group][G][G]
+  // where output o and input i are among the sums of one transformed number: [output group][input group][G][G]
   int64_t place(int64_t o, int64_t i) const { return (o / G * (p_.block / G) + i / G) * G * G + o % G * G + i % G; }
 
   static V load_unaligned(const A* p) {

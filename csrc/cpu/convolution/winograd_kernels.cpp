@@ -1,5 +1,5 @@
-// Kernels of fused_conv2d, compiled once an instruction set. For a group of tiles: transform the inputs, multiply by
-// the transformed weights, transform the sums back, finish. Nothing but the output goes to memory.
+// Kernels of fused_conv2d, compiled once per instruction set. For a group of tiles: transform the inputs, multiply by
+// the transformed weights, transform the sums back, finish. Only the output goes to memory.
 #include "winograd.h"
 
 #include "cpu/pointwise/bias_act_rows.h"
@@ -26,7 +26,7 @@ class GroupMaker {
       : p_(p), limits_(p.epilogue, dtype), block_inputs_(p.block_inputs()), tiles_(scratch),
         sums_(tiles_ + kTransformed * kTransformed * block_inputs_ * T), pixels_(sums_ + kSums * p.kept_blocks()),
         row_(pixels_ + kUntransformed * T) {
-    // lanes past the last tile are computed too and thrown away: numbers, so that none is slow
+    // lanes past the last tile are computed too and thrown away; denormal numbers there would be slow
     for (int64_t i = 0; i < kUntransformed * T; ++i) pixels_[i] = 0;
   }
 
@@ -86,7 +86,7 @@ class GroupMaker {
     const int64_t inside = p_.w - x < length ? (p_.w - x > before ? p_.w - x : before) : length;
     const A* src = plane + y * p_.w + x;
     A* row = row_;
-    // the next channel's row, too short for the processor to foresee
+    // prefetch the next channel's row: rows are too short for the processor to prefetch by itself
     for (int64_t k = before; k < inside; k += 64 / sizeof(A)) __builtin_prefetch(src + p_.h * p_.w + k);
     for (int64_t k = 0; k < before; ++k) row[k] = 0;
 #pragma omp simd
@@ -173,7 +173,7 @@ class GroupMaker {
   int64_t first_ = 0, count_ = 0;
 };
 
-// Each 3 x 3 weight transformed along both axes, for the outputs of a block side by side.
+// Transform each 3 x 3 weight along both axes; the outputs of a block lie side by side.
 template <class Axis, class A>
 void transform_weights(const Winograd& p, int64_t begin, int64_t end) {
   constexpr int64_t R = kWinogradOutputs, K = Axis::kWeights;
@@ -186,7 +186,7 @@ void transform_weights(const Winograd& p, int64_t begin, int64_t end) {
     const A* weight = static_cast<const A*>(p.weight) + o * R * s[0];
     A* block = static_cast<A*>(p.transformed) + o * blocks * K * K * inputs * R;
     for (int64_t i = 0; i < p.inputs; i += step) {
-      // past the last stand the first ones, whose sums nobody reads
+      // lanes past the last output hold the first weights again; their sums are never read
       int64_t places[lanes];
       for (int64_t lane = 0; lane < lanes; ++lane) {
         const int64_t output = lane % R, input = lane / R;

@@ -34,7 +34,7 @@ BiasAct layout(const Tensor& x, int64_t dim, bool per_channel, bool per_sample) 
   return p;
 }
 
-// x, in a format in which the channels of dim are either planes or innermost; any dense one where nothing runs along it.
+// x in a memory format where dim is planes or innermost; in any dense one where no operand is indexed along dim.
 Tensor prepared(const Tensor& x, int64_t dim, bool per_channel) {
   const Tensor t = dense(x);
   return is_channels_last(t) && per_channel && dim != 1 ? torch::stable::contiguous(t) : t;
@@ -94,7 +94,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(const Tensor& d
                                                                  const OptionalTensor& noise, std::string act,
                                                                  double alpha, double gain, double clamp, bool needs_b,
                                                                  bool needs_scale, bool needs_noise) {
-  // the gradient takes the format of what was saved, whose memory is dense
+  // the gradient takes the memory format of the saved tensor, which is dense
   const OptionalTensor& saved = x_any.has_value() ? x_any : y_any;
   const bool last = is_channels_last(saved.has_value() ? *saved : dy_any);
   const bool per_channel = b.has_value() || needs_b;

@@ -6,11 +6,12 @@
 
 namespace imgops {
 
-// bias_act on memory laid out as [outer, channels, inner], or [outer, inner, channels] where interleaved.
+// bias_act on memory laid out as [outer, channels, inner], or [outer, inner, channels] where interleaved
+// (channels-last).
 struct BiasAct {
   int64_t outer = 1, channels = 1, inner = 1;
   bool interleaved = false;
-  // each plane (or, interleaved, each run of pixels) is cut into this many chunks of so many elements (pixels)
+  // chunks that each plane (or, interleaved, each run of pixels) is cut into, and elements (pixels) of a chunk
   int64_t chunk = 1, chunks = 1;
   Act act = Act::linear;
   double alpha = 0, gain = 1, clamp = -1;

@@ -1,4 +1,4 @@
-// Kernels of bias_act, compiled once an instruction set; a row is at most kRow elements and stays in L1.
+// Kernels of bias_act, compiled once per instruction set; a row is at most kRow elements and stays in L1.
 #include "bias_act_rows.h"
 
 namespace imgops {
@@ -49,7 +49,8 @@ void forward_row(const A* x, A* y, int64_t n, A s, A b, const A* noise, const Li
   }
 }
 
-// The tasks of a range, one after another: sample, channel and chunk by counting, since planes may be too small for divisions.
+// The tasks of a range, one after another. Sample, channel and chunk are counted, as divisions cost too much for small
+// planes.
 struct Tasks {
   int64_t channels, chunks, o, c, k;
 

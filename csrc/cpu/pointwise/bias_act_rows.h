@@ -1,4 +1,4 @@
-// Rows of bias_act that other kernels end with too; compiled once an instruction set.
+// bias_act by rows, for bias_act itself and for other kernels' epilogues; compiled once per instruction set.
 #pragma once
 
 #include "bias_act.h"
@@ -6,7 +6,7 @@
 namespace imgops {
 namespace IMGOPS_ISA {
 
-// Passed by value: a compiler must know that no row overlaps it before it vectorizes.
+// Passed by value: the compiler vectorizes only if it knows that no row overlaps it.
 template <class A>
 struct Limits {
   A alpha, gain, lo, hi, stored;
@@ -48,7 +48,7 @@ struct Limits {
   }
 };
 
-// One value a channel, or a constant where there is none.
+// One value per channel, or a constant where there is none.
 template <class A>
 inline A at(const void* p, int64_t i, A absent) {
   return p ? static_cast<const A*>(p)[i] : absent;

@@ -1,4 +1,4 @@
-// The parameters of a bias_act, alone or as what another op ends with.
+// The parameters of bias_act, as an op or as the epilogue of another.
 #pragma once
 
 #include "bias_act.h"

@@ -1,6 +1,7 @@
-// Kernels of filtered_lrelu, compiled once an instruction set. The up-sampled image is made a few rows at a time: the
-// input rows under their taps are summed, filtered along x, activated, filtered along x downwards, and kept until output
-// rows have all the rows that they sum. All of them are in cache; only the sign mask is written at the high resolution.
+// Kernels of filtered_lrelu, compiled once per instruction set. The up-sampled image is made a few rows at a time: the
+// input rows under their taps are summed, filtered along x (up), activated, filtered along x (down), and kept until the
+// output rows have all the rows that they sum. These rows are in cache: of the up-sampled image only the sign mask is
+// written to memory.
 #include "filtered_lrelu.h"
 
 #include "cpu/common/vectors.h"
@@ -9,7 +10,7 @@ namespace imgops {
 namespace IMGOPS_ISA {
 namespace {
 
-// vectors of the group's pixels at one place
+// vectors that the group's pixels at one place fill
 template <class A>
 constexpr int64_t kVectors = kGroup / kLanes<A>;
 
@@ -17,8 +18,8 @@ constexpr int64_t kVectors = kGroup / kLanes<A>;
 template <class A>
 constexpr int64_t kTransposed = sizeof(A) == 1 ? kGroup : kLanes<A>;
 
-// dst[i][c] = rows[c][i] + b[c] for n pixels and the whole group; b may be null. What follows each row, the next row of
-// its plane, is asked for.
+// dst[i][c] = rows[c][i] + b[c] for n pixels and the whole group; b may be null. The next row of each plane,
+// which follows in memory, is prefetched.
 template <class A>
 void interleave(const A* const* rows, const A* b, A* dst, int64_t n) {
   constexpr int64_t L = kTransposed<A>;
@@ -42,7 +43,7 @@ void interleave(const A* const* rows, const A* b, A* dst, int64_t n) {
   }
 }
 
-// rows[c][i] = src[i][c], the inverse; what follows each row is asked for likewise
+// rows[c][i] = src[i][c], the inverse; the next rows are prefetched likewise
 template <class A>
 void separate(const A* src, A* const* rows, int64_t n) {
   constexpr int64_t L = kTransposed<A>;
@@ -129,7 +130,7 @@ struct Ring {
   A* end() const { return begin + rows * row_size; }
 };
 
-// A row to be made: dst = sum_j taps[j] * (row j from first, in a ring), for count rows.
+// A row to be computed: dst = sum_j taps[j] * (row j from first, in a ring), for count rows.
 template <class A>
 struct Sum {
   const A *first, *taps;
@@ -154,7 +155,7 @@ inline __attribute__((always_inline)) void sum_vectors(const Ring<A>& ring, cons
   for (int64_t k = 0; k < kCount; ++k) dst[k] = sums[k];
 }
 
-// Sums of rows of n pixels. What several of them read is in the nearest cache for all but the first.
+// Sums of rows of n pixels. Rows that several sums read are in the first-level cache for all but the first.
 template <class A>
 void sum_rows(const Ring<A>& ring, const Sum<A>* sums, int64_t how_many, int64_t n) {
   constexpr int64_t B = 8;
@@ -224,7 +225,7 @@ class BandMaker {
         act_{scratch + layout_.act, p.down.separable ? 1 : p.up_rows(), layout_.act_row},
         filtered_{scratch + layout_.filtered, p.up_rows(), layout_.filtered_row},
         lrelu_{static_cast<A>(p.slope), static_cast<A>(p.gain), static_cast<A>(p.clamp)} {
-    // padding is not written again, and what planes that a group lacks are made of is numbers at first
+    // padding is zeroed only here; planes that a group lacks must hold no denormal numbers, which would be slow
     for (int64_t i = 0; i < layout_.size; ++i) scratch[i] = 0;
   }
 
@@ -244,7 +245,7 @@ class BandMaker {
     // the whole mask is written once, also for rows that no output needs
     own_end_ = !keeps ? 0 : end == ay.out ? rows : owned_from(end);
     next_ = !keeps || begin == 0 ? 0 : owned_from(begin);
-    // rows between those that outputs need are made for their signs alone
+    // rows between those that outputs need are computed for their signs alone
     const int64_t together = !keeps && ay.step > ay.count[0] ? 1 : kTogether;
     for (int64_t oy = begin; oy < end; oy += together) {
       const int64_t some = end - oy < together ? end - oy : together;
@@ -263,12 +264,12 @@ class BandMaker {
     return first < 0 ? 0 : first < p_.up.y.out ? first / kPacked * kPacked : p_.up.y.out;
   }
 
-  // Where row y of the first plane of the group lies in a tensor of planes of [h, w].
+  // The offset of row y of the group's first plane in a tensor of planes of [h, w].
   int64_t place(int64_t h, int64_t w, int64_t y) const {
     return p_.interleaved ? (sample_ * h + y) * w * p_.channels + plane_ : (plane_ * h + y) * w;
   }
 
-  // Row y of the input, with its bias, is in its ring; loaded once.
+  // Bring row y of the input, plus its bias, into its ring; each row is loaded once.
   const A* load_input(int64_t y) {
     const int64_t h = p_.up.y.in, w = p_.up.x.in;
     A* row = input_.row(y);
@@ -292,7 +293,7 @@ class BandMaker {
     return row;
   }
 
-  // n planes' values at one pixel
+  // the values of n planes at one pixel
   template <class X>
   static void copy_pixel(const X* src, X* dst, int64_t n) {
     if (src == dst) return;

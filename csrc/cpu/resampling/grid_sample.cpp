@@ -23,7 +23,7 @@ Padding padding_of(const std::string& name) {
   STD_TORCH_CHECK(false, "imgops::grid_sample: unknown padding_mode '", name, "'");
 }
 
-// All but the images' memory; size is that of x.
+// The plan, all but the pointers to the images; size is that of x.
 GridSample problem(const std::vector<int64_t>& size, const Tensor& like, const Tensor& positions, bool displaced,
                    const std::string& padding_mode, const std::vector<int64_t>& order) {
   STD_TORCH_CHECK(size.size() == 4 && positions.dim() == 4 && positions.size(displaced ? 1 : 3) == 2,
@@ -51,7 +51,7 @@ GridSample problem(const std::vector<int64_t>& size, const Tensor& like, const T
   return p;
 }
 
-// Run the kernel on a number of tasks, each thread with memory for what it packs of x, and for `others` pixels.
+// Run the kernel on a number of tasks; each thread has memory for the pixels of x that it packs, and for `others` more.
 void run(GridSampleKernel kernel, const GridSample& p, DType dtype, int64_t tasks, int64_t others) {
   const int64_t per_task = std::max<int64_t>(1, p.planes() * p.out_h * p.out_w / std::max<int64_t>(tasks, 1));
   const size_t bytes =

@@ -7,7 +7,7 @@
 
 namespace imgops {
 
-// What lies outside of an image: nothing, the border's nearest pixel, or the image reflected about its edges.
+// What an image is outside its edges: zero, its nearest pixel, or its reflection about the edge.
 enum class Padding : int { zeros, border, reflection };
 
 constexpr const char* kPaddingNames[] = {"zeros", "border", "reflection"};
@@ -36,7 +36,7 @@ struct GridSample {
   void* dpositions = nullptr;
 
   int64_t planes() const { return samples * blocks; }
-  // most pixels of x that are packed for a chunk: what reads fewer than a quarter of them reads them where they lie
+  // most pixels of x that are packed for a chunk; a chunk that reads fewer than a quarter of them reads x in place
   int64_t most_packed() const {
     const int64_t most = 4 * rows * out_w + 3;
     return in_h * in_w < most ? in_h * in_w : most;

@@ -1,4 +1,4 @@
-// Kernels of grid_sample and displace, compiled once an instruction set. Vectors run along the channels of a block, so
+// Kernels of grid_sample and displace, compiled once per instruction set. Vectors run along the channels of a block, so
 // that the taps of a pixel are loads in a row and its gradient is a sum into them: nothing is gathered or scattered.
 #include "grid_sample.h"
 

@@ -27,7 +27,7 @@ struct Plan {
     const int64_t common = std::gcd(up, down);
     axis.period = up / common;
     axis.step = down / common;
-    // phases without an output, of which there may be as many as the factor, are left out
+    // phases without an output are left out: there may be as many as the factor
     for (int64_t r = 0; r < std::min(axis.period, axis.out); ++r) {
       // tap 0 of output r lies here in the up-sampled image; its samples are multiples of up
       const int64_t start = r * down - pad0;

@@ -1,4 +1,4 @@
-// Sums of rows, the vertical half of a Resampling; compiled once an instruction set.
+// Sums of rows, the vertical half of a Resampling; compiled once per instruction set.
 #pragma once
 
 #include "cpu/common/storage.h"

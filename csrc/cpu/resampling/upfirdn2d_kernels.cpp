@@ -1,5 +1,5 @@
-// Kernels of upfirdn2d, compiled once an instruction set. Each output row is made whole while it is in cache:
-// the input rows it needs are summed into one row (vertical taps), which is then filtered (horizontal taps).
+// Kernels of upfirdn2d, compiled once per instruction set. Each output row is finished while it is in cache:
+// the input rows that it needs are summed into one row (vertical taps), which is then filtered (horizontal taps).
 #include "upfirdn2d.h"
 
 #include "cpu/pointwise/bias_act_rows.h"
@@ -139,7 +139,7 @@ class RowMaker {
     z_ = out_ + p.x.out * channels_;
   }
 
-  // rows begin to end of a plane; what takes a division is found once for all of them
+  // rows begin to end of a plane; the indices that take a division are computed once for all rows
   void make(int64_t plane, int64_t begin, int64_t end) {
     const BiasAct& e = p_.epilogue;
     sample_ = p_.interleaved ? plane : plane / e.channels;
@@ -154,7 +154,7 @@ class RowMaker {
   void make(int64_t plane, int64_t oy) {
     const int64_t out_width = p_.x.out * channels_, at = (plane * p_.y.out + oy) * out_width;
     T* dst = static_cast<T*>(p_.out) + at;
-    // what is filtered goes to its own tensor, or to scratch where the epilogue makes something else of it
+    // without an epilogue the row is filtered straight into the output, where that has the accumulation type
     A* u = p_.has_epilogue ? out_ : row_target(dst, out_);
     filter(plane, oy, u);
     if (!p_.has_epilogue) return store_row(dst, u, out_width);

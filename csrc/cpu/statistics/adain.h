@@ -5,7 +5,7 @@
 
 namespace imgops {
 
-// Planes [outer, channels] of so many pixels: [outer, channels, pixels], or [outer, pixels, channels] where interleaved.
+// Planes of an image: [outer, channels, pixels], or [outer, pixels, channels] where interleaved (channels-last).
 struct Adain {
   int64_t outer = 1, channels = 1, pixels = 1;
   bool interleaved = false;
@@ -17,7 +17,7 @@ struct Adain {
   const void *scale = nullptr, *bias = nullptr;
   void *dscale = nullptr, *dbias = nullptr, *mean = nullptr, *std = nullptr;
 
-  // channels that one task has: a plane, or two cache lines of floats of every pixel
+  // channels of one task: one plane, or of every pixel two cache lines of floats
   static constexpr int64_t kBlock = 32;
   int64_t blocks() const { return interleaved ? (channels + kBlock - 1) / kBlock : channels; }
   int64_t tasks() const { return outer * blocks(); }

@@ -1,5 +1,6 @@
-// Kernels of adaptive instance normalization, compiled once an instruction set. A task owns a plane, or a block of
-// channels of an interleaved image, whole: its statistics come from one read, and what follows finds it in cache.
+// Kernels of adaptive instance normalization, compiled once per instruction set. A task owns a whole
+// plane, or a block of channels of a channels-last image: statistics come from one read, and the next pass finds the
+// values in cache.
 #include <cmath>
 
 #include "adain.h"
@@ -11,15 +12,16 @@ namespace {
 // elements of a plane that are summed in the accumulation type, before a double takes over
 constexpr int64_t kRow = 2048;
 constexpr int64_t kBlock = Adain::kBlock, kPixels = kRow / kBlock;
-// pixels that a block of channels is asked for ahead: no prefetcher follows from pixel to pixel
+// a block of channels is prefetched so many pixels ahead: no hardware prefetcher follows from pixel to pixel
 constexpr int64_t kAhead = 32;
 
-// of the first row, one value or pixel in so many gives the mean that stands for the row's
+// one value or pixel in so many of the first row gives the mean that is taken for the row's
 constexpr int64_t kSparse = 16;
 
-// Mean and sum of squared deviations, merged chunk by chunk (Chan et al. 1979). Each is read once, about a pivot: the
-// mean of what came before, and for the first that of some of its own values. Where a chunk's mean is far from it, their
-// distance adds to m2 too: as much as it is squared, or of the first a kSparse-th of that, and rounding takes little.
+// Mean and sum of squared deviations, merged chunk by chunk (Chan et al. 1979). A chunk is read once, about a pivot:
+// the mean of the chunks before it, and for the first chunk the mean of some of its own values. Where a chunk's mean is
+// far from its pivot, their squared distance is part of m2 (for the first chunk a kSparse-th of it), so that the
+// digits that cancel are few.
 struct Moments {
   double mean = 0, m2 = 0;
   int64_t n = 0;
@@ -275,7 +277,7 @@ class Interleaved {
  private:
   int64_t width() const { return kWhole ? kBlock : rest_; }
 
-  // The block of a pixel kAhead from the one at `at` will be needed.
+  // Prefetch the block of the pixel kAhead after the one at `at`.
   void ask(const T* at) const {
     const char* block = reinterpret_cast<const char*>(at + kAhead * channels_);
     for (int64_t i = 0; i < kBlock * static_cast<int64_t>(sizeof(T)); i += 64) __builtin_prefetch(block + i);
@@ -287,7 +289,7 @@ class Interleaved {
   A x_buffer_[kBlock], dy_buffer_[kBlock], out_[kBlock];
 };
 
-// f(what has the task's planes, with their moments) for each task
+// Call f for each task with an object that has the task's planes and their moments.
 template <class F>
 void each_task(const Adain& p, DType dtype, int64_t begin, int64_t end, const F& f) {
   with_dtype(dtype, [&](auto type) {

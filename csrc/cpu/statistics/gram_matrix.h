@@ -5,12 +5,12 @@
 
 namespace imgops {
 
-// channels (or pixels) side by side in a panel, and how many rows of it are multiplied at a time: a left and a right one
-// then stay in the first-level cache
+// channels (or pixels) side by side in a panel, and rows of it that are multiplied at a time: so many of a left and a
+// right panel stay in the first-level cache
 constexpr int64_t kPanelWidth = 32, kPanelDepth = 64;
 constexpr int64_t kPanel = kPanelWidth * kPanelDepth;
 
-// Features as `samples` matrices of channels and pixels, planar or (interleaved) with the channels innermost.
+// Features as `samples` matrices of channels and pixels, planar or channels-last (interleaved).
 struct Features {
   int64_t samples = 1, channels = 1, pixels = 1;
   bool interleaved = false;
@@ -21,8 +21,8 @@ struct Features {
   int64_t channel_stride() const { return interleaved ? 1 : pixels; }
   int64_t pixel_stride() const { return interleaved ? channels : 1; }
   int64_t blocks() const { return (channels + kPanelWidth - 1) / kPanelWidth; }
-  // pixels whose products, or whose sum, are added up apart, and chunks of so many: by the shape alone, so that no sum
-  // depends on the number of threads. With many channels a chunk's sums outweigh its pixels, so that it has more.
+  // pixels of a chunk, whose products or sum are added up apart, and chunks: both follow from the shape alone, so that
+  // no sum depends on the number of threads. With many channels a chunk has more pixels, as its sums outweigh them.
   int64_t chunk() const {
     const int64_t few = (1 << 17) / channels, most = few > 2 * channels ? few : 2 * channels;
     return (most + kPanelDepth - 1) / kPanelDepth * kPanelDepth;
@@ -38,7 +38,7 @@ struct GramMatrix {
   void* sums = nullptr;
   // [samples, channels, channels]
   void* out = nullptr;
-  // a chunk's rows are cut into so many tasks of about as many blocks each; at most blocks()
+  // tasks that a chunk's rows are cut into, each of about as many blocks; at most blocks()
   int64_t cuts = 1;
 
   int64_t tiles() const { return x.blocks() * (x.blocks() + 1) / 2; }
@@ -60,7 +60,7 @@ struct ChannelMix {
   const void* bias = nullptr;
   void* y = nullptr;
 
-  // panels that all channels make, one below the other
+  // panels of all channels, one below the other
   int64_t depths() const { return (x.channels + kPanelDepth - 1) / kPanelDepth; }
   int64_t panels_size() const { return x.samples * x.blocks() * depths() * kPanel; }
   // groups of kPanelWidth pixels in a task, whose panels stay in the second-level cache

@@ -1,6 +1,6 @@
-// Kernels of gram_matrix, feature_statistics and mix_channels, compiled once an instruction set. Features are copied into
-// panels, [row][kPanelWidth] in the accumulation type, and those multiplied: by rows of pixels with one another for the
-// Gram matrix, by rows of channels with the weight for the mix.
+// Kernels of gram_matrix, feature_statistics and mix_channels, compiled once per instruction set. Features are copied
+// into panels, [row][kPanelWidth] in the accumulation type, and panels are multiplied: for the Gram matrix rows of
+// pixels with one another, for the mix rows of channels with the weight.
 #include <cmath>
 
 #include "cpu/common/vectors.h"
@@ -27,7 +27,7 @@ void store(A* p, V<A> v) {
   std::memcpy(p, &v, sizeof(v));
 }
 
-// rows lie far apart, where the processor foresees nothing
+// rows that are prefetched ahead: they lie too far apart for the processor's own prefetcher
 constexpr int64_t kAhead = 8;
 
 template <class T>
@@ -37,7 +37,7 @@ void prefetch(const T* p, int64_t n) {
 
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// A matrix of `depth` rows of `width` values, one of the strides 1, less what a row or a column has to subtract (or null).
+// A matrix of `depth` rows of `width` values, one of the strides 1, less a mean for each row or each column (or null).
 template <class T, class A>
 struct Matrix {
   const T* data;
@@ -99,7 +99,7 @@ void pack(const Matrix<T, A>& m, A* dst, int64_t panel, A* buffer) {
   }
 }
 
-// tile[r][W] (+)= the products of rows [depth][W] of two panels, for r < rows; on the diagonal as far as that alone.
+// tile[r][W] (+)= the products of rows [depth][W] of two panels, for r < rows; on the diagonal only up to it.
 template <class A>
 void multiply_panels(const A* left, const A* right, A* tile, int64_t depth, int64_t rows, bool diagonal, bool add) {
   constexpr int64_t L = kLanes<A>;
@@ -156,7 +156,7 @@ template <class T, class A>
 void sum_products(const GramMatrix& p, A* scratch, int64_t begin, int64_t end) {
   const Features& x = p.x;
   A* buffer = scratch + x.blocks() * kPanel;
-  // as many blocks lie above row sqrt(k) as k says
+  // the first r of n block rows have about (r / n)^2 of the blocks on and below the diagonal
   const auto cut = [&](int64_t k) { return std::lround(x.blocks() * std::sqrt(double(k) / p.cuts)); };
   for (int64_t task = begin; task < end; ++task) {
     const int64_t first_row = cut(task % p.cuts), last_row = cut(task % p.cuts + 1), part = task / p.cuts;
@@ -261,7 +261,7 @@ void mix(const ChannelMix& p, A* scratch, int64_t begin, int64_t end) {
   const Features& x = p.x;
   const int64_t depths = p.depths(), blocks = x.blocks(), group = depths * kPanel, channels = x.channels;
   A *tile = scratch, *turned = tile + W * W, *buffer = turned + W * W, *pixels = buffer + kPanel;
-  // lanes past the last channel are turned too and thrown away: numbers, so that none is slow
+  // lanes past the last channel are transposed too and thrown away; denormal numbers there would be slow
   std::memset(tile, 0, W * W * sizeof(A));
   for (int64_t task = begin; task < end; ++task) {
     const int64_t sample = task / p.spans(), first = task % p.spans() * p.groups() * W;
