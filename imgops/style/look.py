@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,9 +15,9 @@ from ..data.pictures import resample_picture, resize_picture, resized_shape
 from ..data.pictures.colors import is_gray, keep_colors, keep_luma
 from .adain import AdaINPass, StyleFeatures, check_sides
 from .fast import stylize_fast
-from .objective import resize_to, resized
-from .optimization import Mix, Progress, check_pictures, optimized, style_size
-from .planning import check_room, check_room_in_one_pass
+from .objective import Objective, resize_to, resized
+from .optimization import Mix, Progress, check_pictures, least_size, optimized, ratio_of, style_size
+from .planning import check_room, check_room_in_one_pass, memory_of, work_of
 from .settings import OptimizeSettings
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ REMEDIES = {
     "adain": "give --memory, which makes tiles, or a smaller --size",
     "fast": "give a smaller --size; this method has no tiles",
 }
+#: the longer side, at most, of the steps that tell the time
+PROBE_SIZE = 256
 #: pixels per side of the tiles of AdaIN, where memory is limited
 ADAIN_TILE = 1024
 
@@ -37,6 +41,11 @@ class Look:
     Args:
         transfer, content, styles, masks, style_masks: as a call of a transfer takes them; of the content the shape and
             dtype count.
+
+    Attributes:
+        shape: of the contents, [3, H, W].
+        size: longer side of the results in pixels.
+        optimize: settings of the method "optimize", its tiles chosen.
 
     Raises:
         TypeError, ValueError: pictures, masks or weights that do not fit.
@@ -65,7 +74,7 @@ class Look:
         self.shape, self.size = content.shape, transfer.size_of(content)
         height, width = resized_shape(content, self.size)
         self._result = torch.Size([3, height, width])
-        self._optimize = self._planned(content, height, width)
+        self.optimize = self._planned(content, height, width)
         #: how much each pixel of a style counts, at the style's size
         self._parts = [
             None if part is None else resized(part, style).clamp(0, 1)
@@ -126,6 +135,29 @@ class Look:
             result = self._finished(result, content, shown)
             return result if self._region is None else self._region * result + (1 - self._region) * small
 
+    def plan(self, content: Tensor) -> tuple[OptimizeSettings, float, float]:
+        """What :meth:`imgops.style.Transfer.plan` says of a content of the shape."""
+        encoder, settings = self.transfer.encoder, self.optimize
+        if encoder is None:
+            raise ValueError("style: the networks are not loaded")
+        height, width = resized_shape(content, self.size)
+        scales = settings.scales(ratio_of(content))
+        side = min(scales[0][0], max(PROBE_SIZE, least_size(content)))
+        small = resize_picture(content, side).to(self.device)
+        objective = Objective(encoder, dataclasses.replace(settings, tile=None), small)
+        objective.set_styles(
+            [resize_picture(s, style_size(s, max(small.shape[1:]), settings)).to(small) for s in self.styles],
+            [1.0] * len(self.styles),
+        )
+        times = []
+        for _ in range(2):
+            start = time.perf_counter()
+            objective.gradient(small)
+            times.append(time.perf_counter() - start)
+        work = sum((steps + 1) * work_of(encoder, settings, height, width, size) for size, steps in scales)
+        seconds = min(times) * work / (small.shape[1] * small.shape[2])
+        return settings, memory_of(encoder, settings, height, width), seconds
+
     def _planned(self, content: Tensor, height: int, width: int) -> OptimizeSettings:
         """The settings of the method "optimize", its tiles chosen; ValueError if any method lacks the memory."""
         encoder, decoder = self.transfer.encoder, self.transfer.decoder
@@ -151,9 +183,7 @@ class Look:
         moved = [style.to(self.device) for style in styles]
         mix = Mix(self.settings.style_weights or [1.0] * len(styles), self._masks, self._parts)
         try:
-            result = optimized(
-                content.to(self.device), moved, self.transfer.encoder, self._optimize, mix, init, on_step
-            )
+            result = optimized(content.to(self.device), moved, self.transfer.encoder, self.optimize, mix, init, on_step)
         except OutOfMemory as error:
             if error.picture is not None:
                 error.picture = self._finished(error.picture, content, shown)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from .._memory import naming_remedy
-from ..data.pictures import resize_picture, resized_shape
+from ..data.pictures import resized_shape
 from ..data.pictures.formats import picture_suffixes
 from ..data.pictures.samples import PREFIX
 from ..models.encoders.weights import load_encoder
@@ -18,13 +17,9 @@ from ..models.style.adain_decoder import AdaINDecoder
 from ..models.style.transform_net import TransformNet
 from ..models.style.weights import fast_styles, load_adain_decoder, load_transform_net
 from .look import REMEDIES, Look
-from .objective import Objective
-from .optimization import Progress, check_pictures, check_size_of, least_size, ratio_of, style_size
-from .planning import check_room, choose_tile, memory_of, work_of
+from .optimization import Progress, check_size_of, least_size
+from .planning import choose_tile
 from .settings import DEFAULT_SIZE, OptimizeSettings, TransferSettings
-
-#: the longer side, at most, of the steps that tell the time
-PROBE_SIZE = 256
 
 
 class Transfer:
@@ -78,29 +73,9 @@ class Transfer:
             ValueError: it does not fit into the memory, that of the settings or that there is; what
                 :class:`~imgops.style.objective.Objective` raises.
         """
-        check_pictures(content, styles, self.settings.style_weights, named="style_weights")
-        settings = self.optimize_settings(content)
-        if self.encoder is None:
+        if self.settings.method != "optimize":
             raise ValueError("style: there is a plan of the method optimize alone")
-        height, width = resized_shape(content, settings.size)
-        check_room(self.encoder, settings, height, width)
-        scales = settings.scales(ratio_of(content))
-        small = resize_picture(content, min(scales[0][0], max(PROBE_SIZE, least_size(content)))).to(
-            self.settings.device
-        )
-        objective = Objective(self.encoder, dataclasses.replace(settings, tile=None), small)
-        objective.set_styles(
-            [resize_picture(style, style_size(style, max(small.shape[1:]), settings)).to(small) for style in styles],
-            [1.0] * len(styles),
-        )
-        times = []
-        for _ in range(2):
-            start = time.perf_counter()
-            objective.gradient(small)
-            times.append(time.perf_counter() - start)
-        work = sum((steps + 1) * work_of(self.encoder, settings, height, width, size) for size, steps in scales)
-        seconds = min(times) * work / (small.shape[1] * small.shape[2])
-        return settings, memory_of(self.encoder, settings, height, width), seconds
+        return self.prepare(content, styles).plan(content)
 
     def optimize_settings(self, content: Tensor) -> OptimizeSettings:
         """Those of the method "optimize" for a content [3, H, W]: its size, and tiles where the memory asks for them.
