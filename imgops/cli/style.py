@@ -48,17 +48,13 @@ class Job:
     masks: Annotated[
         list[str],
         typer.Option(
-            "--mask",
-            help="A picture that is white where a style goes; once for each style. The rest stays.",
-            rich_help_panel=PARTS,
+            "--mask", help="A picture: white goes to a style, black stays; one per style.", rich_help_panel=PARTS
         ),
     ] = dataclasses.field(default_factory=list)
     style_masks: Annotated[
         list[str],
         typer.Option(
-            "--style-mask",
-            help="A picture that is white where a style counts; once for each style.",
-            rich_help_panel=PARTS,
+            "--style-mask", help="A picture: white is what counts of a style; one per style.", rich_help_panel=PARTS
         ),
     ] = dataclasses.field(default_factory=list)
     settings: TransferSettings
