@@ -65,47 +65,47 @@ def test_bad_input(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
-@pytest.mark.parametrize("name", ["a.gif", "a.mp4", "a.webm"])
-def test_what_fails_leaves_what_was_there(name, tmp_path):
-    if name != "a.gif":
+@pytest.fixture(params=["a.gif", "a.mp4", "a.webm"])
+def earlier(request, tmp_path):
+    """What is there where a video will be written."""
+    if request.param != "a.gif":
         pytest.importorskip("av")
-    path = tmp_path / name
+    path = tmp_path / request.param
     path.write_bytes(b"before")
+    return path
+
+
+def test_what_fails_leaves_what_was_there(earlier):
     frames = [torch.rand(3, 16, 16)] * 3
     for bad, message in (
-        ([], rf"{name}: a video needs at least one frame; got none"),
+        ([], rf"{earlier.name}: a video needs at least one frame; got none"),
         ([*frames, torch.rand(3, 16, 18)], r"frame is \(16, 18\) pixels high and wide, the first was \(16, 16\)"),
         ([*frames, torch.rand(1, 16, 16)], r"frame must be \[3, H, W\]; got \(1, 16, 16\)"),
     ):
         with pytest.raises(ValueError, match=message):
-            write(path, bad)
-        assert names(tmp_path) == [name]
-    with pytest.raises(KeyboardInterrupt), VideoWriter(path, 25) as video:  # noqa: PT012
+            write(earlier, bad)
+        assert names(earlier.parent) == [earlier.name]
+    with pytest.raises(KeyboardInterrupt), VideoWriter(earlier, 25) as video:  # noqa: PT012
         video.write(frames[0])
         raise KeyboardInterrupt
-    assert names(tmp_path) == [name]
-    assert path.read_bytes() == b"before"
+    assert names(earlier.parent) == [earlier.name]
+    assert earlier.read_bytes() == b"before"
 
 
-@pytest.mark.parametrize("name", ["a.gif", "a.mp4", "a.webm"])
-def test_a_disk_that_is_full(name, tmp_path):
+def test_a_disk_that_is_full(earlier):
     """A limit on the size of files stands in for the disk."""
-    if name != "a.gif":
-        pytest.importorskip("av")
-    path = tmp_path / name
-    path.write_bytes(b"before")
     frames = torch.rand(8, 3, 96, 96)
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, old[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            write(path, frames)
+            write(earlier, frames)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
         signal.signal(signal.SIGXFSZ, handler)
-    assert names(tmp_path) == [name]
-    assert path.read_bytes() == b"before"
+    assert names(earlier.parent) == [earlier.name]
+    assert earlier.read_bytes() == b"before"
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.gif", "a.mp4", "a.webm"])
