@@ -2,7 +2,7 @@
 # only what changed.
 #
 #   make PYTHON=python3.12 test      which Python the environment is made with
-#   make VENV=../env test            another place for it, or one that is there: pinned packages are added
+#   make VENV=../env test            another place for it, or an environment that exists: pinned packages are added
 #   make TORCH=2.14.1 VENV=../torch214 test
 #                                    another torch than the pinned one, in an environment of its own
 #   make PYTHON=../env/bin/python VENV= gpu
@@ -20,7 +20,7 @@ else
 PY := $(VENV)/bin/python
 STAMPS := $(VENV)/stamps
 endif
-# absent where there is no environment of make's own and PYTHON has none
+# may be missing where VENV is empty: PYTHON need not have it
 CLANG_FORMAT := $(dir $(PY))clang-format
 PACKAGES := $(STAMPS)/packages
 INSTALLED := $(STAMPS)/installed
