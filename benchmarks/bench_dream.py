@@ -90,7 +90,7 @@ def normalization(size: int) -> Comparison:
 
 
 def update(size: int) -> Comparison:
-    """What a step is beside the gradient: to divide by the mean, move and clamp; not fused, as it is so little."""
+    """The part of a step beside the gradient: divide by the mean, move and clamp; too little to be worth fusing."""
     picture, gradient = torch.rand(1, 3, size, size), torch.randn(1, 3, size, size)
 
     def eager() -> Tensor:

@@ -2,7 +2,7 @@
 each op there, and the table of the README.
 
 The page is made of the records in benchmarks/results/: that of ``make bench``, those of ``make gpu``, where there are
-any, and gpu_resources.json. What nobody measured is counted or *predicted*, and says so. A page of your own GPU:
+any, and gpu_resources.json. What was not measured is counted or *predicted*, and says so. A page of your own GPU:
 
     python -m benchmarks.performance --results build/gpu --out page.md
 """
@@ -26,7 +26,7 @@ from .record import BUILD, RESULTS, ROOT, add_out, read, same, wrong_backends
 from .report import README_ROWS, markdown
 
 PAGE, README = ROOT / "docs" / "performance.md", ROOT / "README.md"
-#: what is before and behind the table of the README
+#: the lines before and after the table in the README
 _SPEED = re.compile(
     r"(?<=<!-- speed: written by python -m benchmarks.performance --record -->\n).*?(?=<!-- end)", re.DOTALL
 )
@@ -36,7 +36,7 @@ RATES = {"float32": 67e12, "tf32": 495e12, "float16": 990e12, "bfloat16": 990e12
 #: shares of these that a prediction reckons with, and the seconds that a kernel takes to start
 REACHED_BANDWIDTH, REACHED_RATE, START = 0.85, 0.6, 2e-6
 TARGET = "sm_90"
-#: instructions that its warps issue a second: one multiply-add of 32 lanes each, when it reaches its FLOP/s
+#: instructions that its warps issue per second: one multiply-add of 32 lanes each, when it reaches its FLOP/s
 ISSUED = RATES["float32"] / 64
 
 

@@ -1,4 +1,4 @@
-"""What the GPU harness writes: one JSON a section, kept up to date case by case, and what describes the machine."""
+"""What the GPU harness writes: one JSON per section, kept up to date case by case, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def add_out(parser: argparse.ArgumentParser, kept: Path, default: str) -> None:
 
 
 def output_of(*command: str) -> str | None:
-    """What a command prints, or None where it fails or does not exist."""
+    """The output of a command, or None where it fails or does not exist."""
     try:
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):

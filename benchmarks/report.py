@@ -30,7 +30,7 @@ from tests.op_specs import SHEETS, Comparison
 from .comparison import OBVIOUS, OURS, medians
 from .record import BUILD, RESULTS, ROOT, add_out, machine
 
-#: what is timed beside the ops, each a module of this folder
+#: modules of this folder that time other things than the ops
 MODULES = ("bench_dream", "bench_style", "bench_training")
 #: the record that is kept with the code, and where a run goes unless asked to go there
 KEPT, OUT = RESULTS / "cpu.json", BUILD / "benchmarks" / "cpu.json"

@@ -69,7 +69,7 @@ def interpreting_triton() -> bool:
 
 @cache
 def build_report() -> dict[str, Any]:
-    """What setup.py built and why it did not build the rest; empty where setup.py never ran."""
+    """The report of setup.py: what it built, and why not the rest; empty where setup.py never ran."""
     path = Path(__file__).with_name("_build_report.json")
     return json.loads(path.read_text()) if path.is_file() else {}
 

@@ -1,4 +1,4 @@
-"""The device that a name stands for, and what to say where it is not there."""
+"""The device that a name stands for, and the error where that device is missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ def choose_device(name: str) -> str:
     """The device that ``auto`` stands for, or the one named.
 
     Raises:
-        ValueError: there is no such device here; says which there are.
+        ValueError: there is no such device here; the message lists those that there are.
     """
     # the names of settings are read without torch
     import torch

@@ -71,7 +71,7 @@ def convolution(
 
 
 def finish(x: Tensor, demod: Tensor | None, noise: Tensor | None, bias: Tensor | None) -> Tensor:
-    """What follows a convolution, x its fresh output: demodulation [N, O], noise, bias and :func:`lrelu`."""
+    """The epilogue of a convolution, x its fresh output: demodulation [N, O], noise, bias and :func:`lrelu`."""
     # in place where autograd allows it
     if torch.is_grad_enabled():
         x = x if demod is None else x * demod[:, :, None, None]

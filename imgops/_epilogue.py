@@ -1,4 +1,4 @@
-"""What ends a pass over an image, as one argument: bias, scale, noise, activation, gain and clamp."""
+"""The epilogue of a pass over an image as one argument: bias, scale, noise, activation, gain and clamp."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ class Epilogue(NamedTuple):
         return Epilogue(b, scale, noise, *self[3:])
 
     def contiguous(self) -> Epilogue:
-        """The same with tensors whose memory is contiguous."""
+        """The same with contiguous tensors."""
         b, scale, noise = (None if t is None else t.contiguous() for t in self[:3])
         return Epilogue(b, scale, noise, *self[3:])

@@ -1,4 +1,4 @@
-"""How this copy was installed, and what installs what is missing. Nothing here needs another package."""
+"""How this copy was installed, and the commands that install a missing part. Nothing here needs another package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-#: packages whose modules have another name
+#: {module: its package}, where the names differ
 PACKAGES = {"PIL": "Pillow", "skimage": "scikit-image"}
 
 
@@ -23,7 +23,7 @@ def reinstall_command() -> str:
 
 
 def _source() -> Path | None:
-    """The folder or file that pip installed from, which it writes down; None where it did not."""
+    """The folder or file that pip installed from, as pip recorded it; None without a record."""
     # slow to import, and every start of the command line loads this module
     from importlib import metadata
 
@@ -36,7 +36,7 @@ def _source() -> Path | None:
 
 
 def missing_package(error: ModuleNotFoundError) -> str:
-    """What to tell of a package that is not there: its name and how to install it."""
+    """The message about a package that is missing: its name and how to install it."""
     module = (error.name or str(error)).partition(".")[0]
     package = PACKAGES.get(module, module)
     return f"the package {package} is not installed; install it with: pip install {package}"

@@ -1,4 +1,4 @@
-"""Ctrl-C that ends work where it can end well."""
+"""Ctrl-C that ends work only after the current step."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from types import FrameType
 def interruptible(
     signals: Sequence[signal.Signals] = (signal.SIGINT,), told: str | None = None
 ) -> Iterator[Callable[[], bool]]:
-    """Within it the first signal is noted, which the function that it gives tells; a second one interrupts at once.
+    """Within it the first signal is only noted: the function that it yields then returns True. A second one interrupts
+    at once.
 
     In a thread other than the main one, which gets no signals, nothing is ever noted.
 
     Args:
-        signals: what is noted. Default Ctrl-C alone.
-        told: what the first of them writes to stderr. Default None, nothing.
+        signals: the signals that are noted. Default Ctrl-C alone.
+        told: a text that is written to stderr at the first of them. Default None, nothing.
     """
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():

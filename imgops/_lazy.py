@@ -9,8 +9,8 @@ from typing import Any
 
 
 def lazy_names(package: str, homes: Mapping[str, str], former: Mapping[str, str] | None = None) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package whose names stand in modules of it, ``{name: ".module"}``, some of which go by a
-    former name too, ``{former name: name}``."""
+    """The ``__getattr__`` of a package whose names are in its modules, ``{name: ".module"}``; ``former`` has former
+    ones, ``{former name: name}``."""
     present = former or {}
 
     def load(name: str) -> Any:
@@ -18,7 +18,7 @@ def lazy_names(package: str, homes: Mapping[str, str], former: Mapping[str, str]
         if found not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(homes[found], package), found)
-        # the next time it is there
+        # the next access finds it in the module
         setattr(sys.modules[package], name, value)
         return value
 

@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     import torch
 
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-#: of each version of control groups: the limit, what is taken, and the key of what of that is files that can be dropped
+#: per version of control groups: the files of the limit and of the memory taken, and the key of its droppable pages
 _V2 = ("memory.max", "memory.current", "inactive_file")
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-#: what those say who cannot have memory: PyTorch on the CPU and on a GPU, the kernels of this package, C++
+#: words of the errors of failed allocations: PyTorch's on the CPU and on a GPU, this package's, C++'s
 _WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
 
 
-#: of a program, where it is not known
+#: bytes of the program, where the system does not tell
 _PROGRAM = 450e6
 
 
 class OutOfMemory(MemoryError):
-    """Memory ran out, in words that say what helps; ``picture`` is what there is until then, or None."""
+    """Memory ran out; the message says what helps. ``picture`` is the picture so far, or None."""
 
     picture: Any = None
 
 
 @contextmanager
 def naming_remedy(remedy: str) -> Iterator[None]:
-    """Within it memory that runs out, whoever's, raises :class:`OutOfMemory` with what helps.
+    """Within it any failed allocation raises :class:`OutOfMemory`, whose message names the remedy.
 
     Raises:
         OutOfMemory: memory ran out.
@@ -44,7 +44,7 @@ def naming_remedy(remedy: str) -> Iterator[None]:
         told = isinstance(error, MemoryError) or any(words in str(error).lower() for words in _WORDS)
         if isinstance(error, OutOfMemory) or not told:
             raise
-        # without the error, whose traceback holds all that was in memory
+        # raised outside the handler: the traceback of the error would keep alive all that was in memory
         failure = OutOfMemory(f"memory ran out; {remedy}")
     else:
         return
@@ -54,8 +54,8 @@ def naming_remedy(remedy: str) -> Iterator[None]:
 def free_memory() -> int | None:
     """Bytes that this process may still take without swapping or being killed; None where that is not known.
 
-    The least of what the machine has available, what each control group that the process is in leaves (containers, jobs
-    of a cluster), and what is left of its own limit of addresses (``ulimit -v``).
+    This is the least of the memory that the machine has available, the memory left in each control group of the process
+    (containers, jobs of a cluster), and the rest of its own limit of addresses (``ulimit -v``).
     """
     if sys.platform != "linux":
         return None
@@ -64,7 +64,7 @@ def free_memory() -> int | None:
 
 
 def room_on(device: torch.device) -> float:
-    """Bytes that this process may have in all, what it has taken included; infinite where that is not known."""
+    """Bytes that this process may have in all, including those that it has taken; infinite where that is not known."""
     if device.type == "cuda":
         import torch
 
@@ -83,7 +83,7 @@ def resident_memory() -> int:
 
 
 def peak_memory() -> int | None:
-    """Bytes of memory that this process has had at most; None where the system does not say."""
+    """The most bytes of memory that this process has had; None where the system does not tell."""
     high = _field(_PROC / "self/status", "VmHWM:")
     if high is not None:
         # getrusage would count the memory of the process that started this one
@@ -97,7 +97,7 @@ def peak_memory() -> int | None:
 
 @cache
 def program_memory() -> float:
-    """Bytes of the program with its libraries: what the process has taken when this is first asked, before any work.
+    """Bytes of the program with its libraries: the memory taken when this is first called, before any work.
 
     It differs between builds of PyTorch: with CUDA it is twice that without.
     """
@@ -110,7 +110,7 @@ def _of_machine() -> int | None:
 
 
 def _of_groups() -> Iterator[int | None]:
-    """What each group above the process leaves."""
+    """The bytes that are left in each control group above the process."""
     for line in (_text(_PROC / "self/cgroup") or "").splitlines():
         number, controllers, path = line.split(":", 2)
         if number == "0" and controllers == "":
@@ -120,7 +120,7 @@ def _of_groups() -> Iterator[int | None]:
         else:
             continue
         place = PurePosixPath(path.lstrip("/"))
-        # within a container the path may be that of the host: then the root is the container's
+        # within a container the path may be the host's: then the root is the container's group
         for part in (place, *place.parents):
             yield _of_group(root / part, names)
 

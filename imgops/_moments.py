@@ -9,16 +9,16 @@ from torch import Tensor
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
-    """``{"<prefix>.<number of the parameter>.<name>": tensor}`` of what an optimizer keeps for each parameter."""
+    """``{"<prefix>.<number of the parameter>.<name>": tensor}`` of the optimizer's state for each parameter."""
     state = optimizer.state_dict()["state"]
     return {f"{prefix}.{i}.{name}": value for i, values in state.items() for name, value in values.items()}
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what :func:`optimizer_tensors` gave; tensors of other names are passed over.
+    """Put back what :func:`optimizer_tensors` gave; tensors of other names are ignored.
 
-    What has the shape of its parameter is laid out in memory as the parameter is, so that the same instructions run on
-    it as before.
+    A tensor of the parameter's shape gets the parameter's layout in memory, so that the same instructions run on it as
+    before, and round alike.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}

@@ -1,4 +1,4 @@
-"""What a setting may be, said once: its check, its help and its option are all made of it. Loads no torch."""
+"""Declarations of settings: a check, a help text and an option are all made from one declaration. Loads no torch."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", s
 class Bounds(NamedTuple):
     """The finite numbers from ``low`` to ``high``; ``above`` leaves out ``low`` itself, ``below`` ``high``.
 
-    ``most`` is no part of what a setting means, but the largest that can work at all: without it a slip of the hand, as
-    10**20, would reach an allocator or a C++ integer.
+    ``most`` is not part of a setting's meaning, but the largest value that can work: without it a mistyped 10**20 would
+    reach an allocator or overflow a C++ integer.
     """
 
     low: float
@@ -82,11 +82,11 @@ def powers_of_two(low: int, high: int) -> Choice:
     return Choice(values, f"a power of two from {low} to {high}")
 
 
-#: what torch's and NumPy's generators take
+#: seeds that torch's and NumPy's generators take
 SEED = Bounds(0, most=2**63 - 1)
-#: pixels of a side of a picture, which is planned in tiles, so that the memory alone would not end it soon
+#: pixels of a side of a picture; needed as a picture is planned in tiles, and memory alone would not refuse it early
 SIDE = Bounds(1, most=65536)
-#: what a C++ int takes
+#: counts that a C++ int holds
 COUNT = Bounds(1, most=2**31 - 1)
 #: of JPEG
 QUALITY = 95

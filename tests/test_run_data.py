@@ -165,7 +165,7 @@ def test_a_run_says_what_it_is_at_its_start(tmp_path, capsys):
     assert re.search(r"^data      samples:textures: 32,768 pictures.*brick, gravel, ", opening, re.MULTILINE)
     assert f"networks  8 px, G {sizes[0]:.3g} M and D {sizes[1]:.3g} M parameters" in opening
     ((one, both),) = re.findall(
-        r"^disk      ([\d.]+) MB a checkpoint, ([\d.]+) MB for the 2 that", opening, re.MULTILINE
+        r"^disk      ([\d.]+) MB per checkpoint, ([\d.]+) MB for the 2 that", opening, re.MULTILINE
     )
     assert abs(2 * float(one) - float(both)) < 0.02
     # the speed of the first steps comes before the first record

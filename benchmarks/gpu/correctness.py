@@ -21,7 +21,7 @@ from tests.op_specs import SHEETS, Problem
 
 from .workers import one_line
 
-#: each order of gradient rounds once more, but what is wrong by so much of its size is wrong
+#: each order of gradient rounds once more, but an error of this share of the size is no rounding
 ORDER_FACTOR, MOST = 4.0, 0.3
 RECORDED_TOLERANCE = 1e-10
 
@@ -56,7 +56,7 @@ def derivatives(function: Function, inputs: Sequence[Tensor], seeds: Sequence[Te
 def worst_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """The largest error relative to its tensor's largest element; NaN where a value is NaN, which ``max`` would lose.
 
-    What is zero but for the float64 reference's own rounding is held against the largest of the tensors.
+    A tensor that is zero up to the rounding of the float64 reference is compared with the largest of the tensors.
 
     Raises:
         ValueError: a shape is another.

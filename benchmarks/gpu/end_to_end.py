@@ -29,7 +29,7 @@ class Configuration:
     batch: int
     channel_base: int
     num_fp16_res: int
-    #: of what is in half precision
+    #: for the parts in half precision
     channels_last: bool = False
 
     @property
@@ -75,7 +75,7 @@ def _reset_peak(device: str) -> None:
 
 
 def generate(clock: Clock, configuration: Configuration, impl: str | None) -> dict[str, Any]:
-    """Images a second of the generator in evaluation."""
+    """Images per second of the generator in evaluation mode."""
     torch.manual_seed(0)
     device = str(clock.device)
     _reset_peak(device)
@@ -159,7 +159,7 @@ def picture_steps(dry: bool, device: str) -> list[tuple[str, Callable[[], Compar
 
 
 def steps_of(clock: Clock, make: Callable[[], Comparison]) -> dict[str, Any]:
-    """Steps a second of each side, which agree without TF32; launches count, as they do for a user."""
+    """Steps per second of each side, which agree without TF32; launches count, as they do for a user."""
     torch.manual_seed(0)
     comparison, tf32 = make(), torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False

@@ -28,7 +28,7 @@ class Clock:
         self.on_gpu = self.device.type == "cuda"
 
     def rotation(self, bytes_each: int) -> int:
-        """How many sets of inputs of so many bytes to go through, so that none is still in the L2 when it returns."""
+        """How many sets of inputs of so many bytes to cycle through, so that none is still in the L2 cache."""
         if self.dry or bytes_each == 0:
             return 2
         cache = torch.cuda.get_device_properties(self.device).L2_cache_size if self.on_gpu else 1 << 25
@@ -64,7 +64,7 @@ class Clock:
         torch.cuda.synchronize(self.device)
         times: list[float] = []
         end = time.perf_counter() + budget
-        # five rounds at least, but of what is slow fewer
+        # at least five rounds, but fewer of slow functions
         while not times or time.perf_counter() < (end + 2 if len(times) < 5 else end if len(times) < 500 else 0):
             start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             start.record()

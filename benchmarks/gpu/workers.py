@@ -68,7 +68,7 @@ class _Worker:
             self.channel.send(item)
 
     def result(self) -> tuple[dict[str, Any], bool]:
-        """What came of the item, and whether the process is of no more use."""
+        """The result of the item, and whether the process has become useless."""
         try:
             return self.channel.recv()
         except (EOFError, ConnectionResetError):

@@ -16,7 +16,7 @@ from .objectives import GuidedObjective, Objective
 
 #: pixels around a tile of a network whose layers' fields are not known
 HALO = 128
-#: side in pixels of the pictures that a network is tried with
+#: largest side in pixels of the pictures that a network is tried with
 _TRIAL = 512
 
 
@@ -26,9 +26,9 @@ class Gradient:
     The network is evaluated no further than the deepest of the layers, and gradients of its parameters are not
     computed; it should be in evaluation mode.
 
-    In tiles the objectives are means over the whole picture all the same. Where :func:`receptive_fields` knows what
-    the layers see, the gradient is that of the whole picture, to rounding; for other networks it is approximate: each
-    tile is seen with 128 pixels around it.
+    With tiles, too, the objectives are means over the whole picture. Where :func:`receptive_fields` knows the layers,
+    the gradient is that of the whole picture, to rounding. For other networks it is approximate: each tile is read with
+    128 pixels around it.
 
     Args:
         network: any module that takes pictures [1, 3, H, W].
@@ -61,7 +61,7 @@ class Gradient:
         if tile is not None:
             self.tiles(2 * tile, 2 * tile, tile)
         self.counts: dict[torch.Size, list[int]] = {}
-        #: whether a gradient was other than zero yet
+        #: whether any gradient so far was other than zero
         self.alive = False
 
     def __call__(self, x: Tensor) -> tuple[float, Tensor]:
@@ -117,15 +117,15 @@ class Gradient:
 
     @cached_property
     def bytes_per_pixel(self) -> float:
-        """Bytes of memory for each pixel that the gradient is computed for at once; 0 where that cannot be counted."""
+        """Bytes of memory per pixel that the gradient is computed for at once; 0 where they cannot be counted."""
         try:
             return bytes_per_pixel(self.network, self.layers)
         except (RuntimeError, ValueError):
-            # the network takes no pictures of the size that is counted with
+            # the network does not take pictures of the size that is used to count
             return 0.0
 
     def first_fitting(self, sizes: Sequence[tuple[int, int]], what: str = "picture") -> int:
-        """Which of some sizes (height, width), the last of them the largest, is the first that the network takes.
+        """The index of the first of some sizes (height, width), in growing order, that the network takes.
 
         Raises:
             ValueError: none of them, with the smallest that it takes; an objective's channel that its layer lacks.
@@ -164,7 +164,8 @@ class Gradient:
 
     @torch.no_grad()
     def _error(self, height: int, width: int) -> RuntimeError | ValueError | None:
-        """What the network says to a picture of this size, of which no more is tried than is needed."""
+        """The error of the network for a picture of this size, or None; the picture that it is tried with is at most
+        :data:`_TRIAL` pixels long on each side."""
         try:
             found = self._features(torch.full((1, 3, min(height, _TRIAL), min(width, _TRIAL)), 0.5))
         except (RuntimeError, ValueError) as error:
@@ -175,7 +176,7 @@ class Gradient:
         return None
 
     def smallest_side(self) -> int | None:
-        """Of the squares that the network takes, the smallest; None if it takes none that is tried."""
+        """The side of the smallest square that the network takes; None if it takes none up to :data:`_TRIAL`."""
         low, high = 0, _TRIAL
         if self._error(high, high) is not None:
             return None
@@ -187,7 +188,7 @@ class Gradient:
     @cached_property
     @torch.no_grad()
     def fields(self) -> dict[str, Field]:
-        """What the layers see; of networks of other layers about that."""
+        """The receptive fields of the layers; for networks of unknown layers an approximation."""
         try:
             return receptive_fields(self.network, self.layers)
         except ValueError:

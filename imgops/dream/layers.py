@@ -1,4 +1,4 @@
-"""What a network has to dream with: its layers, and those that it dreams with by default."""
+"""The layers of a network that can be dreamt with, and the default ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .objectives import Objective
 
 
 class Layer(NamedTuple):
-    """A layer: its name, the channels of its output, and the pixels between neighbors in that."""
+    """A layer: its name, the channels of its output, and the pixels of the picture from one position to the next."""
 
     name: str
     channels: int
@@ -27,7 +27,7 @@ def describe_layers(network: nn.Module, size: int = 224) -> list[Layer]:
 
     Args:
         network: any module that takes pictures [1, 3, H, W].
-        size: of the square picture that it is shown, in pixels. Default 224.
+        size: side in pixels of the square picture that it is tried with. Default 224.
 
     Raises:
         ValueError: it cannot take such a picture.
@@ -58,7 +58,7 @@ def describe_layers(network: nn.Module, size: int = 224) -> list[Layer]:
 
 
 def default_objectives(network: nn.Module) -> list[Objective]:
-    """What an encoder of this package dreams with if nothing is asked for: a layer at about two thirds of its depth.
+    """The default objectives of an encoder of this package: a layer at about two thirds of its depth.
 
     Returns:
         inception_4c of GoogLeNet, Mixed_6a of Inception v3, relu4_2 of a VGG (with less than 4 blocks, of its last).

@@ -1,4 +1,4 @@
-"""Gradients brought to one size before a step."""
+"""Normalization of a gradient before a step."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from torch import Tensor
 
 from ..ops.upfirdn2d import setup_filter, transposed_padding, upfirdn2d
 
-#: the filter of the pyramid, along each axis (Burt and Adelson 1983), and how often it is split
+#: the filter of the pyramid, along each axis (Burt and Adelson 1983), and the number of levels split off
 TAPS, LEVELS = (1.0, 4.0, 6.0, 4.0, 1.0), 4
-#: what a size is at least, before something is divided by it
+#: the least magnitude that a gradient is divided by
 LEAST = 1e-10
 
 
 def normalized(gradient: Tensor, kind: str) -> Tensor:
-    """A gradient [1, 3, H, W] divided by its size.
+    """A gradient [1, 3, H, W] divided by its magnitude.
 
     Args:
         gradient: of the objective for a picture.
         kind: "mean", of absolute values; "std", the standard deviation; "laplacian", see
-            :func:`laplacian_normalized`; "none" multiplies by the number of values, so that what is left does not
+            :func:`laplacian_normalized`; "none" multiplies by the number of values, so that the result does not
             depend on the picture's size.
     """
     if kind == "mean":
@@ -34,13 +34,13 @@ def normalized(gradient: Tensor, kind: str) -> Tensor:
 def laplacian_normalized(gradient: Tensor, levels: int = LEVELS) -> Tensor:
     """Each level of the Laplacian pyramid divided by its root mean square, and the pyramid put together again.
 
-    A level is what the 5 x 5 binomial filter, with every second pixel left out, takes away; after the last one what
-    is left is divided likewise. So all scales of a gradient count alike, where its finest would prevail (Mordvintsev
-    2016, the notebook of TensorFlow).
+    A level is the difference between an image and its reduction by the 5 x 5 binomial filter and every second pixel;
+    the last reduction is divided likewise. All scales of a gradient then count alike, where otherwise the finest would
+    prevail (Mordvintsev 2016, the notebook of TensorFlow).
 
     Args:
         gradient: [N, C, H, W]; beyond its edges are zeros.
-        levels: how often it is split. Default 4.
+        levels: levels that are split off. Default 4.
 
     Returns:
         [N, C, H, W].
@@ -58,7 +58,7 @@ def laplacian_normalized(gradient: Tensor, levels: int = LEVELS) -> Tensor:
 
 
 def _expanded(low: Tensor, f: Tensor, shape: torch.Size) -> Tensor:
-    """A level at the size of the one before it: the transpose of the reduction, which keeps means but at edges."""
+    """A level at the size of the one before it: the transpose of the reduction, which keeps means except at edges."""
     padding = transposed_padding(shape[2:], low.shape[2:], f, (1, 1), (2, 2), (2, 2, 2, 2))
     return upfirdn2d(low, f, up=2, padding=padding, gain=4.0)
 

@@ -1,4 +1,4 @@
-"""What a dream makes larger: the activations of a layer, of one of its channels, or those that a guide has."""
+"""What a dream makes larger: the activations of a layer, or of one of its channels, or their likeness to a guide's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Objective:
     Args:
         layer: a name as :class:`~imgops.nn.Features` takes it.
         channel: from 0; None is all of them. Default None.
-        weight: in the sum of several objectives; below 0 for what is to disappear. Default 1.
+        weight: in the sum of several objectives; below 0 to make the activations smaller. Default 1.
 
     Raises:
         TypeError: a layer that is no name, a channel that is no int, a weight that is no number.
@@ -47,7 +47,7 @@ class Objective:
             raise ValueError(f"Objective: channel must be >= 0; got {self.channel}")
 
     def bound(self, features: Callable[[Tensor], dict[str, Tensor]]) -> Callable[[Tensor], Tensor]:
-        """What gives the density, for a network whose features these are."""
+        """The function that gives the density; ``features`` are those of the network."""
         return self.density
 
     def density(self, y: Tensor) -> Tensor:
@@ -71,11 +71,11 @@ class GuidedObjective:
 
     Args:
         layer: a name as :class:`~imgops.nn.Features` takes it.
-        guide: a picture [3, H, W], RGB in [0, 1]; its size, at which the network sees it, is that of the patterns:
-            about 256 pixels is plenty.
+        guide: a picture [3, H, W], RGB in [0, 1]. The network reads it at its own size, which sets the size of the
+            patterns: about 256 pixels is plenty.
         weight: in the sum of several objectives. Default 1.
-        mask: how much of each pixel of the guide is to be seen, [1, H, W] in [0, 1], such as its alpha: places that are
-            less than half visible are no guide, where there are others. None: all of it. Default None.
+        mask: how visible each pixel of the guide is, [1, H, W] in [0, 1], such as its alpha: positions that are less
+            than half visible do not guide, unless all are. None: all of it. Default None.
 
     Raises:
         TypeError: a layer that is no name, a weight that is no number, a guide that is no tensor of floats.
@@ -97,7 +97,7 @@ class GuidedObjective:
             )
 
     def bound(self, features: Callable[[Tensor], dict[str, Tensor]]) -> Callable[[Tensor], Tensor]:
-        """What gives the density, for a network whose features these are; they are computed of the guide once.
+        """The function that gives the density; ``features`` are those of the network, computed for the guide once.
 
         Raises:
             ValueError: the layer's output is no [N, C, H, W].

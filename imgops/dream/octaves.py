@@ -1,4 +1,4 @@
-"""The dream: gradient ascent on a picture at several sizes, whose detail is carried from each to the next."""
+"""The dream: gradient ascent on a picture at several sizes; the detail of each size is carried to the next."""
 
 from __future__ import annotations
 
@@ -74,8 +74,7 @@ def check_settings(settings: DreamSettings | None) -> DreamSettings:
 def starting_picture(
     picture: Tensor | None, gradient: Gradient, settings: DreamSettings, size: int | tuple[int, int] | None
 ) -> Tensor:
-    """The picture, or noise, at the size of the result, for which there is memory; arguments checked as :func:`dream`
-    says."""
+    """The picture, or noise, at the size of the result. Raises as :func:`dream`, also where memory is too small."""
     network = gradient.network
     sides = size if isinstance(size, tuple) else (size,)
     for side in sides:
@@ -119,7 +118,7 @@ def dreamt(
     seed: int,
     on_step: Callable[[float, Tensor], None] | None,
 ) -> Tensor:
-    """The dream of a picture [3, H, W], everything checked but that the network can take it."""
+    """The dream of a picture [3, H, W], all checked except that the network can take it."""
     sizes = octave_sizes(start.shape[1], start.shape[2], settings)
     sizes = sizes[gradient.first_fitting(sizes) :]
     generator = torch.Generator().manual_seed(seed)
@@ -132,7 +131,7 @@ def dreamt(
         wanted = None
         if settings.alpha is not None:
             before = gradient(base[None])[0]
-            # a negative one, of negative weights, is to rise as far
+            # with negative weights the objective may be below 0; it then rises by the same amount
             wanted = before + (settings.alpha - 1) * abs(before)
         for step in range(settings.steps):
             x = ascent.picture

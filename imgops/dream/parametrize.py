@@ -1,4 +1,4 @@
-"""Pictures by their Fourier coefficients and decorrelated colors (Olah, Mordvintsev and Schubert 2017)."""
+"""Pictures as Fourier coefficients of decorrelated colors (Olah, Mordvintsev and Schubert 2017)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 #: the square root of the covariance of colors in photographs (Olah et al. 2017), scaled to a longest column of 1
 _COLORS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
-#: how far from 0 and 1 the pixels of a given picture begin, whose logits are not to be infinite
+#: pixels of a given picture are clipped to this distance from 0 and 1, so that no logit is infinite
 _MARGIN = 1e-3
 
 
@@ -16,7 +16,7 @@ def fourier_picture(spectrum: Tensor, width: int) -> Tensor:
 
     Args:
         spectrum: [3, H, width // 2 + 1, 2], real and imaginary parts; its axis 0 is of decorrelated colors.
-        width: of the picture in pixels, which the spectrum tells but for one.
+        width: of the picture in pixels, as a spectrum has the same size for an even width and the next odd one.
 
     Returns:
         [3, H, width] in (0, 1), real whatever the spectrum.
@@ -49,7 +49,7 @@ def noise_picture(height: int, width: int, seed: int, strength: float = 0.1) -> 
 
 
 def _scales(height: int, width: int, like: Tensor) -> Tensor:
-    """1/f for each coefficient [height, width // 2 + 1], that of the mean as that of the longest wave."""
+    """1/f for each coefficient [height, width // 2 + 1]; the mean has the scale of the longest wave."""
     fy = torch.fft.fftfreq(height, dtype=like.dtype, device=like.device)[:, None]
     fx = torch.fft.rfftfreq(width, dtype=like.dtype, device=like.device)
     return 1 / (fy.square() + fx.square()).sqrt().clamp(min=1 / max(height, width))

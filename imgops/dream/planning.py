@@ -1,4 +1,4 @@
-"""The memory that a dream takes, compared before it begins with what there is."""
+"""The memory that a dream takes, compared with what is free before it begins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..models.encoders.tiling import TILES
 from .gradient import Gradient
 from .settings import DreamSettings
 
-#: pictures in float32 that are in memory at once: those of a step, and what the parametrization keeps (measured)
+#: float32 pictures in memory at once: those of a step, and those that the parametrization keeps (measured)
 _PICTURES = {"pixels": 13, "fourier": 17}
 #: bytes that the program takes beyond what it has before its first estimate (measured)
 _LATER = {"pixels": 25e6, "fourier": 95e6}
@@ -27,7 +27,7 @@ def memory_of(gradient: Gradient, settings: DreamSettings, height: int, width: i
 
 
 def check_room(gradient: Gradient, settings: DreamSettings, height: int, width: int) -> None:
-    """Raise ValueError if a dream of this size needs more memory than there is, with what helps."""
+    """Raise ValueError, with a remedy, if a dream of this size needs more memory than there is."""
     parameter = next(gradient.network.parameters(), torch.empty(0))
     room = room_on(parameter.device)
     needed = memory_of(gradient, settings, height, width, settings.tile)
@@ -40,7 +40,7 @@ def check_room(gradient: Gradient, settings: DreamSettings, height: int, width: 
                 remedy = f"--tile {tile}, which makes tiles, or {remedy}"
                 break
         except ValueError:
-            # a network that takes no tiles
+            # the layers of this network cannot be computed in tiles
             break
     raise ValueError(
         f"dream: {width} x {height} pixels take about {needed / 1e9:.1f} GB of memory, of which there are "

@@ -16,7 +16,7 @@ PARAMETRIZATIONS = ("pixels", "fourier")
 #: the default step_size for pixels by the normalization, and for Fourier coefficients by any
 STEP_SIZES = {"mean": 0.005, "std": 0.007, "laplacian": 0.004, "none": 0.0001}
 FOURIER_STEP_SIZE = 0.03
-#: by default a zoom leaves this share of a frame, and turns it by so many degrees
+#: defaults of a zoom: the share of a frame that leaves the picture, and degrees that it turns
 ZOOM, ROTATE = 0.05, 0.0
 
 
@@ -34,17 +34,17 @@ class DreamSettings:
             or Adam's learning rate for the parametrization "fourier". Default None: 0.004 for the normalization
             "laplacian", 0.005 for "mean", 0.007 for "std", 0.0001 for "none", 0.03 for "fourier"; in 4 x 10 steps these
             give a dream in which the picture can still be seen.
-        jitter: the picture is rolled by up to so many pixels each way, another number at every step, so that no grid
-            of the network, nor of tiles, shows. Default 32.
+        jitter: most pixels that the picture is rolled by each way, at random at every step, so that neither the grid of
+            the network nor that of tiles shows. Default 32.
         normalization: of the gradient. "mean" divides by its mean absolute value, "std" by its standard deviation;
             "laplacian" brings each level of its Laplacian pyramid to the same size, which strengthens what is smooth;
             "none" takes the gradient as it is, times the number of pixels and colors. Default "laplacian".
         seed: of noise and jitter. Default 0.
         tile: None, or the side in pixels of the tiles that the gradient is computed by, for pictures whose activations
             do not fit in memory. See :class:`~imgops.dream.gradient.Gradient`. Default None.
-        alpha: None, or the constraint: what minimizes ``|x - input|^2 / 2`` where the objectives are at least alpha
-            times those of the input. A step then climbs only as long as they are less, and always moves back towards
-            the input (subgradients of a hinge penalty). Above 1; 1.5 to 3 show. Default None.
+        alpha: None, or the constraint form: find the picture that minimizes ``|x - input|^2 / 2`` where the objectives
+            are at least alpha times those of the input. A step then climbs only while they are less, and always moves
+            back to the input (subgradients of a hinge penalty). Above 1; from 1.5 to 3 the dream shows. Default None.
         parametrization: "pixels", or "fourier": steps of Adam on coefficients that are scaled by 1/f, of colors that
             are decorrelated, through a sigmoid (Olah et al. 2017), which suits pictures from noise. Default "pixels".
 

@@ -29,11 +29,11 @@ def dream_frames(
     before: tuple[Tensor, Tensor] | None = None,
     on_step: Callable[[float, Tensor], None] | None = None,
 ) -> Iterator[Tensor]:
-    """The dream of each frame of a video, one at a time, in memory of the last.
+    """The dream of each frame of a video, one at a time, each going on from the last.
 
-    A frame begins with 0.7 of what was dreamt into the frame before, moved as the picture moves (TV-L1 optical flow),
-    where the frame before shows it; its steps are 0.3 as large as those of a single dream. So a dream lives on, and is
-    as strong in every frame.
+    A frame begins with 0.7 of the detail that was dreamt into the frame before, moved as the picture moves (TV-L1
+    optical flow), where the frame before shows that place; its steps are 0.3 as large as those of a single dream. So a
+    dream continues from frame to frame, and is as strong in every one.
 
     Args:
         frames: [3, H, W] of one size, RGB in [0, 1].
@@ -78,7 +78,7 @@ def dream_frames(
 
 
 def _carried(dream: Tensor, before: Tensor, now: Tensor) -> Tensor:
-    """What was dreamt into the frame before at the places of this one; nothing where that did not show them."""
+    """The detail dreamt into the frame before, moved to this frame; zero at places that only this frame shows."""
     backward = optical_flow(before, now)
     hidden = occlusion(optical_flow(now, before), backward)
     return torch.where(hidden, torch.zeros_like(dream), warp(dream, backward.to(dream)))

@@ -1,4 +1,4 @@
-"""A dream that one falls into: each frame is the last one zoomed and turned, and dreamt again."""
+"""A zoom into a dream: each frame is the last one zoomed and turned, and dreamt again."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .objectives import GuidedObjective, Objective, check_picture
 from .octaves import check_settings, dreamt, starting_picture
 from .settings import ROTATE, ZOOM, DreamSettings
 
-#: pixels along each axis that one of a zoomed picture is made of
+#: pixels along each axis that are read for one pixel of a zoomed picture
 _TAPS = 8
-#: pixels that are made at once: their taps take some 50 MB
+#: pixels that are computed at once: their taps take some 50 MB
 _AT_ONCE = 2**16
 
 
@@ -118,7 +118,7 @@ def zoom_picture(picture: Tensor, zoom: float = ZOOM, rotate: float = ROTATE) ->
         return picture
     height, width = picture.shape[1:]
     angle, near = math.radians(rotate), 1 - zoom
-    # places of float32 would be off by what shows where pixels are to be hit
+    # positions in float32 would be visibly wrong where they should fall on pixels
     y = (torch.arange(height, dtype=torch.float64, device=picture.device) - (height - 1) / 2)[:, None]
     x = torch.arange(width, dtype=torch.float64, device=picture.device) - (width - 1) / 2
     from_x = near * (math.cos(angle) * x + math.sin(angle) * y) + (width - 1) / 2
@@ -128,7 +128,7 @@ def zoom_picture(picture: Tensor, zoom: float = ZOOM, rotate: float = ROTATE) ->
         _sampled(pixels, part_y, part_x, height, width)
         for part_y, part_x in zip(from_y.flatten().split(_AT_ONCE), from_x.flatten().split(_AT_ONCE), strict=True)
     ]
-    # what it overshoots at edges would grow from frame to frame
+    # the overshoot at edges would grow from frame to frame
     return torch.cat(parts).T.reshape(picture.shape).clamp(picture.min(), picture.max())
 
 
@@ -148,7 +148,7 @@ def _taps(places: Tensor, size: int) -> tuple[Tensor, Tensor]:
     distance = steps - (places - whole)[:, None]
     shares = torch.sinc(distance) * torch.cos(math.pi * distance / _TAPS)
     shares /= shares.sum(1, keepdim=True)
-    # what the window loses of a ramp, the two nearest make up for
+    # the two nearest taps make up for what the window takes from a ramp
     lost = (shares * distance).sum(1)
     shares[:, _TAPS // 2 - 1] += lost
     shares[:, _TAPS // 2] -= lost

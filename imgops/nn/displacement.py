@@ -85,9 +85,9 @@ class ModulatedDisplacement(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, w: Tensor, state: DisplacementState | None = None) -> tuple[Tensor, DisplacementState]:
-        wide = accumulation_dtype(x.dtype)
+        acc_dtype = accumulation_dtype(x.dtype)
         if state is None:
-            displacement = momentum = x.new_zeros([x.shape[0], 2, *x.shape[2:]], dtype=wide)
+            displacement = momentum = x.new_zeros([x.shape[0], 2, *x.shape[2:]], dtype=acc_dtype)
         else:
             if not isinstance(state, DisplacementState):
                 raise TypeError(
@@ -101,7 +101,7 @@ class ModulatedDisplacement(nn.Module):
         change = modulated_conv2d(
             x, self.weight, styles, bias=self.bias, padding=self.kernel_size // 2, demodulate=False
         )
-        return x, DisplacementState(displacement, momentum + change.to(wide))
+        return x, DisplacementState(displacement, momentum + change.to(acc_dtype))
 
     def _carried(self, field: Tensor, name: str, x: Tensor) -> Tensor:
         """A field of the previous level, resized to the resolution of x and in its pixels."""

@@ -40,7 +40,7 @@ from .upfirdn2d import (
     upfirdn2d,
 )
 
-#: rows whose sign masks share a byte
+#: rows of the up-sampled image that share a byte of the sign mask
 PACKED = 4
 _NO_PADDING, _ONE = (0, 0, 0, 0), (1, 1)
 

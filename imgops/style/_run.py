@@ -1,4 +1,4 @@
-"""A training in steps whose network and state are saved as it goes, and which continues from there bit by bit."""
+"""The loop of a training that saves its network and state as it goes, and can continue from there, bit for bit."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ..data.files import write_file
 from .training_settings import Training
 
 FORMAT = 1
-#: what is told of each step: its number, that of the last, the losses by name, and a picture [3, H, W] of what the
-#: network makes now, at steps that save; a true answer stops the training after the step
+#: called after each step with its number, the number of steps, the losses by name, and, at steps that save, a picture
+#: [3, H, W] that the network makes now; a true answer stops the training
 OnStep = Callable[[int, int, dict[str, float], Tensor | None], bool | None]
 
 
 def state_path(out: Path) -> Path:
-    """Where the state of a training stands whose network is written to ``out``."""
+    """The file of the state of a training that writes its network to ``out``."""
     return out.with_name(out.name + ".state")
 
 
@@ -56,12 +56,12 @@ def run(
 
     Args:
         network: where it will be trained.
-        out: its file. The state is whole in itself and written first, so that whichever of the two is older after a
-            kill, the state is what counts.
-        pace: when it ends and is saved, and the rates.
+        out: its file. The state holds the network too and is written first, so that after a kill a resumed run needs
+            the state alone.
+        pace: when it saves and ends, and the learning rates.
         batches: all batches from a step on.
         losses: of a batch, by name, weighted; and a picture of what the network makes of it.
-        record: what must be the same in a resumed run, JSON.
+        record: JSON that must be the same in a resumed run.
         resume: start from the state.
         on_step: see :data:`OnStep`.
 
@@ -125,7 +125,7 @@ def _load(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, reco
         raise ValueError(f"{path}: not the state of a training, or a damaged one ({error})") from None
     if version != FORMAT:
         raise ValueError(f"{path}: has format {version}; this version of imgops reads format {FORMAT}")
-    # through JSON, which makes lists of tuples
+    # through JSON, which turns tuples into lists
     for name, value in json.loads(json.dumps(record)).items():
         if saved.get(name) != value:
             raise ValueError(f"{path}: was trained with {name} {saved.get(name)!r}; got {value!r}")

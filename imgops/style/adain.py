@@ -41,7 +41,7 @@ def stylize_adain(
     deviation of each style's, are mixed, and decoded.
 
     Args:
-        content: [3, H, W], RGB in [0, 1], at least 16 pixels a side.
+        content: [3, H, W], RGB in [0, 1], at least 16 pixels per side.
         styles: pictures [3, H', W'] likewise, of any sizes.
         encoder: a VGG, as :func:`imgops.models.encoders.load_encoder` gives it.
         decoder: the encoder's, as :func:`imgops.models.style.load_adain_decoder` gives it.
@@ -53,7 +53,7 @@ def stylize_adain(
             for all of it.
         convention: "pytorch" takes unbiased variances plus 1e-5; "lua", as the authors' own networks were trained, a
             biased one plus 1e-5 for the content and an unbiased one for the style. Default "pytorch".
-        tile: pixels a side of the tiles that a large picture is encoded and decoded in; the statistics stay those of
+        tile: pixels per side of the tiles that a large picture is encoded and decoded in; the statistics stay those of
             the whole picture, and the result is the same. None does not tile.
 
     Returns:
@@ -97,7 +97,7 @@ class AdaINPass:
 
     @torch.no_grad()
     def encode_style(self, style: Tensor, mask: Tensor | None = None) -> StyleFeatures:
-        """What a content takes over of a style [3, H, W], whose pixels count as a mask [1, H, W] says."""
+        """The features of a style [3, H, W]; a mask [1, H, W] says how much each of its pixels counts."""
         y = self._encode(style)
         return StyleFeatures(y, None if mask is None else _at_features(mask, y, self.decoder.stride))
 
@@ -127,7 +127,7 @@ class AdaINPass:
         h, w = (-(-side // stride) for side in picture.shape[1:])
         x = picture[None]
         if not self._pools_round_up:
-            # the rows that pools would drop are filled up to a whole stride
+            # pad to a whole stride, as pools would drop the last rows and columns
             x = F.pad(x, (0, stride * w - x.shape[3], 0, stride * h - x.shape[2]), mode="reflect")
         fields = [] if self.tile is None else list(receptive_fields(network, [decoder.layer]).values())
         whole = like.new_empty(1, decoder.widths[-1], h, w)
@@ -169,7 +169,7 @@ def normalized(content: Tensor, style: Tensor, convention: str = "pytorch", styl
     variance, mean = _moments(style, style_mask)
     if convention == "lua":
         return adaptive_instance_norm(content, variance.sqrt() - 1, mean, eps=_EPS)
-    # the content's variance is to be unbiased, as the op does not take it here
+    # this convention takes the content's variance unbiased, unlike the op
     n = content.shape[2] * content.shape[3]
     biased = (n - 1) / n
     scale = ((variance + _EPS) * biased).sqrt()
@@ -182,15 +182,14 @@ def _moments(y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         return torch.var_mean(y, (2, 3))
     total = mask.sum((2, 3), keepdim=True)
     mean = (y * mask).sum((2, 3), keepdim=True) / total
-    # of positions that count 1 this is their number less 1
+    # if all positions count 1, this is their number less 1
     degrees = total - mask.square().sum((2, 3), keepdim=True) / total
     variance = ((y - mean).square() * mask).sum((2, 3), keepdim=True) / degrees.clamp(min=1e-6)
     return variance[..., 0, 0], mean[..., 0, 0]
 
 
 def check_sides(content: Sequence[int], styles: Sequence[Sequence[int]], decoder: AdaINDecoder) -> None:
-    """Raise ValueError unless there are styles, and all shapes are those of RGB pictures as large as the decoder needs
-    them."""
+    """Raise ValueError unless there are styles, and all are RGB pictures of the least size that the decoder takes."""
     least = max(MINIMUM, 2 * decoder.stride)
     if len(styles) == 0:
         raise ValueError("stylize_adain: styles must have one picture at least")
@@ -241,7 +240,7 @@ def _check_parts(styles: Sequence[Tensor], parts: Sequence[Tensor | None]) -> No
 
 
 def _keeps_the_last_row(features: Features, decoder: AdaINDecoder) -> bool:
-    """Whether the encoder's pools round up; that it fits the decoder is checked by the way.
+    """Whether the encoder's pools round up; raises unless the encoder fits the decoder.
 
     Raises:
         ValueError: it does not.
@@ -253,7 +252,7 @@ def _keeps_the_last_row(features: Features, decoder: AdaINDecoder) -> bool:
     if probe.shape[1] != channels or probe.shape[2] not in (2, 3):
         raise ValueError(
             f"stylize_adain: the encoder has {probe.shape[1]} channels at {decoder.layer}, at {side} pixels "
-            f"{probe.shape[2]} a side; the decoder takes {channels}, and 2 or 3; give the decoder of this encoder"
+            f"{probe.shape[2]} per side; the decoder takes {channels}, and 2 or 3; give the decoder of this encoder"
         )
     return bool(probe.shape[2] == 3)
 
@@ -261,7 +260,7 @@ def _keeps_the_last_row(features: Features, decoder: AdaINDecoder) -> bool:
 def _shares(
     x: Tensor, count: int, weights: Sequence[float] | None, masks: Sequence[Tensor] | None, stride: int
 ) -> list[Tensor]:
-    """How much of each feature is of each style: [1, 1, H, W] or scalars, which add up to 1 at most."""
+    """The share of each style in each feature: [1, 1, H, W] or scalars, which add up to at most 1."""
     factors = [x.new_tensor(weight) for weight in weights or [1.0] * count]
     total = sum(factors, x.new_zeros(()))
     if masks is None:
@@ -274,5 +273,5 @@ def _shares(
 
 
 def _at_features(mask: Tensor, x: Tensor, stride: int) -> Tensor:
-    """A mask [1, H, W] for features: of each feature's own pixels the mean, [1, 1, ceil(H / stride), ...]."""
+    """A mask [1, H, W] for features: the mean over each feature's own pixels, [1, 1, ceil(H / stride), ...]."""
     return F.avg_pool2d(mask[None].to(x), stride, ceil_mode=True, count_include_pad=False)

@@ -13,7 +13,7 @@ def stylize_fast(content: Tensor, network: TransformNet) -> Tensor:
     """Paint a picture in the style of a network, in one pass.
 
     Args:
-        content: [3, H, W], RGB in [0, 1], at least 5 pixels a side.
+        content: [3, H, W], RGB in [0, 1], at least 5 pixels per side.
         network: as :func:`imgops.models.style.load_transform_net` gives it.
 
     Returns:

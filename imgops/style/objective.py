@@ -16,10 +16,10 @@ from ..nn import Features
 from .settings import OptimizeSettings
 from .statistics import Style, StyleSums, mix_styles, pixels_of
 
-#: the layers of a VGG that tell content and style, and their weights
+#: the layers of a VGG that content and style are compared at, and their weights
 VGG_CONTENT = {"relu4_2": 1.0}
-#: what tells the content to a picture that does not begin with it: a deep layer is the same for pictures that look
-#: nothing like it
+#: the layer for a picture that does not begin with the content: at a deep layer pictures that look nothing like the
+#: content have the same features
 VGG_CONTENT_TO_FIND = {"relu2_2": 1.0}
 VGG_STYLE = {"relu1_1": 256.0, "relu2_1": 64.0, "relu3_1": 16.0, "relu4_1": 4.0, "relu5_1": 1.0}
 
@@ -50,17 +50,17 @@ class Objective:
         except ValueError:
             if settings.tile is not None:
                 raise
-            # one tile needs none
+            # a single tile needs no receptive fields
             self.fields = {}
         self.tiles = self._plan(content)
         self.styles: list[tuple[dict[str, Style], Tensor | None, float]] = []
         with torch.no_grad():
-            # a core is a view of the tile's features, which need not stay
+            # a core is a view, which would keep all of the tile's features in memory
             self.contents = [
                 {name: y.clone() for name, y in self._see(tile, tile.cut(content), self.content_layers).items()}
                 for tile in self.tiles
             ]
-        #: what the squared differences of each content layer are divided by
+        #: the divisor of the squared differences of each content layer
         self.content_sizes = {name: self._content_size(name) for name in self.content_layers}
 
     def _content_size(self, name: str) -> float:
@@ -74,7 +74,7 @@ class Objective:
         return plan_tiles(height, width, self.settings.tile, list(self.fields.values()))
 
     def _see(self, tile: Tile, part: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
-        """Features of the tile's core, of the pixels that the tile cuts out, in their dtype."""
+        """Features of the tile's core in the dtype of ``pixels``, those that the tile cuts out."""
         x = part[None].contiguous(memory_format=torch.channels_last)
         # a network in half precision computes on a picture that keeps more digits
         found = {name: y.to(part.dtype) for name, y in self.features(x.to(self.dtype)).items()}
@@ -138,12 +138,12 @@ class Objective:
         for style, _, share in self.styles:
             for name, weight in self.style_layers.items():
                 sums, pixels = next(at)
-                # a region may be smaller than a pixel of a deep layer
+                # a region may be smaller than one position of a deep layer
                 losses.append(share * weight / whole * style[name].loss(sums, pixels.clamp(min=1e-6)))
         return torch.stack(losses).sum()
 
     def _content_loss(self, found: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
-        """The part of the content loss that is of one tile."""
+        """One tile's part of the content loss."""
         whole = sum(self.content_layers.values())
         losses = [
             weight / whole / self.content_sizes[name] * F.mse_loss(found[name], targets[name], reduction="sum")

@@ -1,4 +1,4 @@
-"""What an optimization takes before it begins: memory, time, and the tiles that keep within it."""
+"""Estimates before an optimization begins: its memory, its time, and tiles that fit in the memory allowed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .objective import layers_of
 from .optimization import margins
 from .settings import OptimizeSettings
 
-#: pixels of the picture that are in memory at once, in numbers of its size: the content, the picture, its gradient and
-#: average, and what the optimizer keeps and works on
+#: float32 pictures in memory at once: the content, the picture, its gradient and average, and those that the optimizer
+#: keeps and works on
 _PICTURES = {"adam": 9, "lbfgs": 33}
-#: gradients of a step, about
+#: gradients per step, about
 _EVALUATIONS = {"adam": 1.0, "lbfgs": 1.5}
-#: bytes that the program takes beyond what it has before its first estimate; what a picture, and a tile of several,
-#: takes beyond what is counted, as factors (all measured)
+#: bytes that the program takes after its first estimate; the factors by which a whole picture, and one of several
+#: tiles, takes more than is counted (all measured)
 _LATER, _WORKSPACE, _WORKSPACE_OF_TILES = 50e6, 1.5, 2.2
 
 
@@ -37,8 +37,8 @@ def memory_of(network: nn.Module, settings: OptimizeSettings, height: int, width
 
 
 def work_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int, size: int) -> float:
-    """The pixels that a step computes on at a size, of a result of this height and width; in tiles more than there
-    are, for what they share and as each goes forward twice, a third of the work."""
+    """The pixels that a step computes on at a size, for a result of this height and width. Tiles count more than the
+    picture: they overlap, and each goes forward twice, which adds a third of the work."""
     scale = size / max(height, width)
     sides = (max(1, round(side * scale)) for side in (height, width))
     pixels, tile, total = _areas(network, settings, *sides)
@@ -56,7 +56,7 @@ def _areas(network: nn.Module, settings: OptimizeSettings, height: int, width: i
 
 
 def _content_bytes(network: nn.Module, names: Sequence[str]) -> float:
-    """Bytes of the content's features for each pixel."""
+    """Bytes of the content's features per pixel."""
     parameter = next(network.parameters())
     with torch.no_grad():
         found = Features(network, names)(torch.zeros(1, 3, 128, 128, dtype=parameter.dtype, device=parameter.device))
@@ -82,7 +82,7 @@ def choose_tile(network: nn.Module, settings: OptimizeSettings, height: int, wid
 
 
 def check_room(network: nn.Module, settings: OptimizeSettings, height: int, width: int) -> None:
-    """Raise ValueError if an optimization needs more memory than there is, with what helps."""
+    """Raise ValueError, with a remedy, if an optimization needs more memory than there is."""
     device, needed = next(network.parameters()).device, memory_of(network, settings, height, width)
     room = room_on(device)
     if needed <= room:

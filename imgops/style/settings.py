@@ -1,4 +1,4 @@
-"""What style transfer can be told. Loads no torch, so that the command line can list its options soon."""
+"""Every setting of style transfer, with its default, checked. Loads no torch, so that the help is quick."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .._settings import (
 METHODS = ("optimize", "fast", "adain")
 OPTIMIZERS = ("adam", "lbfgs")
 INITS = ("content", "noise", "style")
-#: how a style is told: by the Gram matrix, or by the mean and covariance of a Gaussian
+#: how styles are compared: by their Gram matrices, or by the means and covariances of Gaussians
 STYLE_LOSSES = ("gram", "wasserstein")
 #: what losses are divided by
 NORMALIZATIONS = ("relative", "chw", "hw", "none", "gatys")
@@ -32,7 +32,7 @@ NORMALIZATIONS = ("relative", "chw", "hw", "none", "gatys")
 CONVENTIONS = ("pytorch", "lua")
 #: the groups of its options on the help page
 STYLE, OPTIMIZE, PARTS, VIDEO = "Style", "Method optimize", "Parts and colors", "Video"
-#: the fewest pixels of the shorter side that the deepest layers of an encoder make something of
+#: the fewest pixels of the shorter side from which the deepest layers of an encoder compute something useful
 SHORTEST = 32
 #: the longer side of a result whose size is not chosen, if the content is larger
 DEFAULT_SIZE = 512
@@ -130,7 +130,7 @@ class OptimizeSettings:
 
     def scales(self, ratio: float = 1.0) -> list[tuple[int, int]]:
         """(longer side, steps) of each round, from small to large, of a picture whose longer side is ``ratio`` times
-        its shorter one: that of a narrow picture begins larger, for it must not be a line."""
+        its shorter one; a narrow picture begins larger, so that its shorter side has :data:`SHORTEST` pixels."""
         first = max(self.first_size, math.ceil(SHORTEST * ratio))
         if self.size <= first:
             return [(self.size, self.steps)]
@@ -146,8 +146,8 @@ class TransferSettings:
     """Which method, and with what.
 
     Args:
-        method: "optimize" (Gatys et al. 2016), "fast" (Johnson et al. 2016, a network a style) or "adain" (Huang and
-            Belongie 2017, any style). Default "optimize".
+        method: "optimize" (Gatys et al. 2016), "fast" (Johnson et al. 2016, one network per style) or "adain" (Huang
+            and Belongie 2017, any style). Default "optimize".
         weights: the encoder's, as :func:`~imgops.models.encoders.load_encoder` takes them. Default "default".
         pooling: of the encoder. Default: as its weights were trained, but "average" (Gatys et al. 2016) where the
             method is "optimize".
@@ -163,8 +163,8 @@ class TransferSettings:
         style_weights: how much of each style; None, the same of each. Default None.
         keep_colors: "luma" takes only the brightness of the result; "coral" and "histogram" give the styles (of
             "fast", the result) the content's covariance or histograms of colors first. Default None.
-        memory: bytes that the program may take, which chooses tiles for "optimize" (those of "adain" are always of 1024
-            pixels, and "fast" has none); None, no limit and no tiles. Default None.
+        memory: bytes that the program may take; the tiles of "optimize" follow from it (those of "adain" are always of
+            1024 pixels, and "fast" has none); None, no limit and no tiles. Default None.
         optimize: settings of the optimization; its size is ``size``.
         device: "cpu", "cuda", ... Default "cpu".
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..ops.gram_matrix import gram_matrix
 
-#: variance added to that of every direction, a share of the target's mean variance
+#: variance added in every direction, as a share of the target's mean variance
 _LEAST_VARIANCE = 1e-4
 
 
@@ -57,12 +57,12 @@ class GaussianStyle(NamedTuple):
 
     mean: Tensor
     covariance: Tensor
-    #: of the covariance, with the least variance added
+    #: of the covariance, after the least variance was added
     root: Tensor
     relative: bool = True
 
     def measure(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """[C, C + 1]: sums of products of what features [1, C, H, W] are beyond the target's mean, and sums of it."""
+        """[C, C + 1]: sums of products of the deviations of features [1, C, H, W] from the target's mean, and sums."""
         return _moments(x, mask, self.mean)
 
     def loss(self, measured: Tensor, count: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ _TINY = 1e-30
 
 
 class StyleSums:
-    """What tells the style of a picture, summed over its tiles.
+    """The statistics of a picture's style, summed over its tiles.
 
     Args:
         kind: one of :data:`~imgops.style.settings.STYLE_LOSSES`.
@@ -102,7 +102,7 @@ class StyleSums:
     def add(self, x: Tensor, mask: Tensor | None) -> None:
         """Features [1, C, H, W] of a tile, and a mask [1, 1, H, W] in [0, 1] of what counts of them, or None."""
         if self.pivot is None:
-            # any point that is near the mean keeps the digits of the covariance
+            # about any pivot near the mean the covariance keeps its digits
             self.pivot = x.mean((0, 2, 3))
         # the sums of half-precision features are in float32
         sums = (_products(x, mask) if self.kind == "gram" else _moments(x, mask, self.pivot)).double()

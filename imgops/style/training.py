@@ -42,7 +42,7 @@ def train_fast(
 
     Args:
         style: [3, H, W], RGB in [0, 1].
-        data: what to paint meanwhile, a folder of pictures or ``samples:``; see
+        data: pictures to paint while training, a folder or ``samples:``; see
             :class:`~imgops.data.datasets.RandomCrops`.
         out: the network's file, .safetensors; ``out`` with ``.state`` appended holds what a resumed run needs, and may
             be removed when the network is done.
@@ -53,7 +53,7 @@ def train_fast(
         device: where to train.
         on_step: called after each step with its number, the number of steps, the weighted losses by name, and, when
             the network is saved, [3, H, 2 W]: a crop and what becomes of it. A true answer stops the training.
-        on_skip: told of each picture that cannot be read; None warns.
+        on_skip: called with each picture that cannot be read; None warns.
 
     Returns:
         The network, in evaluation mode.
@@ -133,14 +133,14 @@ def train_adain(
     """
     settings, out, name = settings or AdaINTraining(), Path(out), "train_adain"
     check_out(name, out, resume)
-    # a seed of their own, or contents and styles would be the same crops
+    # another seed, as contents and styles would otherwise be the same crops
     seeds = (2 * settings.seed, 2 * settings.seed + 1)
     places = [
         RandomCrops(data, settings.size, zoom=settings.zoom, textures=textures, seed=seed, on_skip=on_skip)
         for data, textures, seed in ((contents, 0.2, seeds[0]), (styles, 0.7, seeds[1]))
     ]
     encoder = _frozen(encoder, device)
-    # the style is of the first ReLU of each block; the content is compared at the last of them
+    # styles are compared at the first ReLU of each block, the content at the last of these
     layers = [f"relu{block}_1" for block in range(1, settings.block + 1)]
     features, deepest = Features(encoder, layers), layers[-1]
     only, smoothness = Features(encoder, [deepest]), TotalVariation()

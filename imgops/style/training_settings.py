@@ -24,7 +24,7 @@ class Training:
     Attributes:
         size: side of the crops in pixels, >= 16. Default 256.
         zoom: crops have sides from 1 / zoom of a picture's shorter side to all of it. Default 2.
-        batch: crops a step.
+        batch: crops per step.
         steps: in all, of a resumed run too.
         minutes: stop by then, saved; None: no limit.
         lr: Adam's rate.

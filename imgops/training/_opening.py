@@ -31,7 +31,7 @@ def opening(trainer: Trainer, dataset: ImageDataset, out: Path) -> str:
         "device": f"{device_name(trainer.device)}; ops by {chosen}{why}",
         "data": dataset.describe(),
         "networks": f"{config.resolution} px, {' and '.join(parameters)} parameters",
-        "disk": f"{_megabytes(size)} a checkpoint, {kept}",
+        "disk": f"{_megabytes(size)} per checkpoint, {kept}",
     }
     return "\n".join(f"{name:<9} {fact}" for name, fact in facts.items())
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeElapsed
 from rich.table import Column, Table
 from rich.text import Text
 
-#: longest name shown for what is worked on, and the fewest characters to which a text may be shortened
+#: longest name of the work that is shown, and the fewest characters to which a text may be shortened
 NAME, LEAST = 24, 12
 
 

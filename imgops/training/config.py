@@ -22,7 +22,7 @@ CPU_OPTIONS = (
     "--resolution 32 --batch 16 --channel-base 1024 --channel-max 64 "
     "--z-dim 64 --w-dim 64 --mapping-layers 2 --kimg 200"
 )
-#: the key of config.json with what is not a setting: versions, and the backend
+#: the key of config.json under which versions and the backend are recorded, which are no settings
 MADE_BY = "made_by"
 #: settings that may change when a run is continued; the others would make it another run
 CHANGEABLE = (
@@ -186,7 +186,7 @@ class TrainingConfig:
         """Settings for a new run: those of the ``config.json`` of a run or a checkpoint, replaced by the ones given.
 
         Args:
-            path: the file, or the folder that holds it. What it says of versions is passed over.
+            path: the file, or the folder that holds it. What it says about versions is ignored.
             given: settings by their names. A micro-batch in the file that is the whole batch follows it.
 
         Raises:

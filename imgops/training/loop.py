@@ -52,7 +52,7 @@ def train(
     """Train until ``config.kimg`` thousand real images were shown, and return the last checkpoint.
 
     The run's folder gets ``config.json``, ``data-<hash>.json`` (the names of the pictures), ``stats.jsonl`` (a record a
-    line), ``tensorboard/``, ``reals.png``, ``samples/<images>.png`` (fixed latents, one class a row) and
+    line), ``tensorboard/``, ``reals.png``, ``samples/<images>.png`` (fixed latents, one class per row) and
     ``checkpoint-<images>/``. An interrupt (Ctrl-C) or a
     termination signal finishes the step and saves a checkpoint.
 
