@@ -15,7 +15,7 @@ from ._random import Pick, RandomCall, random_image, strided
 from .bias_act import PLANES
 
 #: planes of one block, and of several
-NORMALISED = [*PLANES, (2, 8, 72, 65), (1, 5, 260, 251)]
+NORMALIZED = [*PLANES, (2, 8, 72, 65), (1, 5, 260, 251)]
 
 
 def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
@@ -87,7 +87,7 @@ def compare(
     names: tuple[str, ...],
     goals: tuple = (None, None),
 ) -> list[s.Comparison]:
-    """The rows of a normalisation in one layout; instance_norm's variance is biased, 1.2e-4 apart at 4096 pixels."""
+    """The rows of a normalization in one layout; instance_norm's variance is biased, 1.2e-4 apart at 4096 pixels."""
     name = f"4x256x64x64 {layout}"
     return [
         s.Comparison(op, f"{name} forward", s.forward(forms, kwargs), *goals, tolerance=2e-4),
@@ -132,7 +132,7 @@ SHEET = s.Sheet(
     },
     sized={"adain": s.Call(_run, {"content": "NCHW", "style": "NCOO"}, {})},
     random=_random, forms=FORMS, pictures=_pictures, cases=_cases, launches=_launches, comparisons=_comparisons,
-    problems=s.of_shapes(NORMALISED, _problem),
+    problems=s.of_shapes(NORMALIZED, _problem),
     schemas={"mean_std": lambda: (s.values(2, 2, 3, 2), 1e-5, True)},
     tolerance=s.SEVERAL_ROUNDINGS,
 )  # fmt: skip

@@ -12,7 +12,7 @@ import imgops
 
 from . import _sheet as s
 from ._random import Pick, RandomCall, random_image, strided
-from .adain import FEATURES, LAUNCH_SHAPES, NORMALISED, compare
+from .adain import FEATURES, LAUNCH_SHAPES, NORMALIZED, compare
 
 
 def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
@@ -30,8 +30,8 @@ def _affine(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
 
 def eager(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """The formula."""
-    centred = x - x.mean([2, 3], keepdim=True)
-    x_hat = centred * torch.rsqrt(centred.square().mean([2, 3], keepdim=True) + 1e-8)
+    centered = x - x.mean([2, 3], keepdim=True)
+    x_hat = centered * torch.rsqrt(centered.square().mean([2, 3], keepdim=True) + 1e-8)
     return _affine(x_hat, scale, bias)
 
 
@@ -49,7 +49,7 @@ def _problem(shape: s.Shape, device: str, dtype: torch.dtype, acc_dtype: torch.d
 
 
 def _case(shape: s.Shape, dtype: torch.dtype, channels_last: bool = False) -> s.Case:
-    """StyleGAN1's normalisation, with a scale and a bias per plane."""
+    """StyleGAN1's normalization, with a scale and a bias per plane."""
 
     def make(device: torch.device) -> s.Kwargs:
         of_planes = {name: torch.randn(shape[:2], device=device) for name in ("scale", "bias")}
@@ -105,7 +105,7 @@ SHEET = s.Sheet(
     },
     sized={"adaptive_instance_norm": s.Call(_run, {"x": "NCHW", "scale": "NC", "bias": "NC"}, {})},
     random=_random, forms=FORMS, pictures=_pictures, cases=_cases, launches=_launches, comparisons=_comparisons,
-    problems=s.of_shapes(NORMALISED, _problem),
+    problems=s.of_shapes(NORMALIZED, _problem),
     schemas={
         "adaptive_instance_norm": lambda: (s.values(2, 2, 3, 2), s.values(2, 2), s.values(2, 2), 1e-5, True),
         "adaptive_instance_norm_backward": lambda: (

@@ -23,7 +23,7 @@ from .grid_sample import (
     displaced_grid,
     displacement,
     launches,
-    off_centre,
+    off_center,
     sampling_cases,
 )
 from .grid_sample import eager as eager_grid_sample
@@ -53,7 +53,7 @@ def _problem(shape: s.Shape, mode: str, device: str, dtype: torch.dtype, acc_dty
     def call(backend: str, x: Tensor, displacement: Tensor) -> Tensor:
         return imgops.displace(x, displacement, padding_mode=mode, impl=backend)
 
-    return [s.image(shape, dtype, device), off_centre((n, 2, h, w), 2 * max(h, w), device, acc_dtype)], call
+    return [s.image(shape, dtype, device), off_center((n, 2, h, w), 2 * max(h, w), device, acc_dtype)], call
 
 
 def _problems(dry: bool) -> Iterator[s.Problem]:
@@ -88,7 +88,7 @@ def _pictures() -> dict[str, nn.Module]:
 
 def _call(mode: str) -> s.Call:
     def run(impl: str, x: Tensor, field: Tensor) -> Tensor:
-        # between the centres of pixels, where a sample's slope does not jump
+        # between the centers of pixels, where a sample's slope does not jump
         return imgops.displace(x, field.tanh() * 0.2 + 0.5, padding_mode=mode, impl=impl)
 
     return s.Call(run, {"x": "NCHW", "field": "N2HW"}, {"N": 1, "C": 2, "H": 3, "W": 4}, frozenset({"x"}))

@@ -27,7 +27,7 @@ Side = tuple[Callable[[Tensor, Tensor], Tensor], Tensor]
 
 
 def away_from_pixels(places: Tensor) -> bool:
-    """Whether these positions, in pixels, are between the centres of pixels, where the slope of a sample jumps."""
+    """Whether these positions, in pixels, are between the centers of pixels, where the slope of a sample jumps."""
     places = places.double()
     return bool(((places - places.round()).abs() > 1e-4 + 1e-6 * places.abs()).all())
 
@@ -55,14 +55,14 @@ def displaced_grid(displacement: Tensor) -> Tensor:
     return torch.stack([displacement[:, 0] * (2 / w) + along_x, displacement[:, 1] * (2 / h) + along_y[:, None]], -1)
 
 
-def off_centre(size: s.Shape, most: int, device: str, dtype: torch.dtype) -> Tensor:
+def off_center(size: s.Shape, most: int, device: str, dtype: torch.dtype) -> Tensor:
     """Random numbers in [-most, most + 1] near no whole one, where the slope of bilinear samples jumps."""
     return torch.randint(-most, most + 1, size, device=device).to(dtype) + 0.1 + 0.8 * torch.rand(size, device=device)
 
 
 def _problem(shape: s.Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> s.Made:
     n, _, h, w = shape
-    pixels = (off_centre((n, h + 1, w), side + 2, device, acc_dtype) for side in (w, h))
+    pixels = (off_center((n, h + 1, w), side + 2, device, acc_dtype) for side in (w, h))
     grid = torch.stack([(2 * at + 1) / side - 1 for at, side in zip(pixels, (w, h), strict=True)], -1)
     return [s.image(shape, dtype, device), grid], lambda backend, x, grid: imgops.grid_sample(x, grid, impl=backend)
 
@@ -139,7 +139,7 @@ def _pictures() -> dict[str, nn.Module]:
 
 
 def places(*shape: int) -> Tensor:
-    """Away from the centres of pixels, where the slope jumps: in pixels, and as a grid of an image of 4 x 4."""
+    """Away from the centers of pixels, where the slope jumps: in pixels, and as a grid of an image of 4 x 4."""
     return torch.rand(shape, dtype=torch.float64) * 0.4 + 0.3
 
 
