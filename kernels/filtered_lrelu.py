@@ -27,7 +27,8 @@ from .upfirdn2d_kernels import rank_one_kernel, tap
 PACKED = 4
 #: sides that a tile of the up-sampled image may have
 SIDES = (32, 64)
-#: a tile of twice the side may issue up to this many times the instructions; it has to replace more than as many tiles
+#: a tile of twice the side issues up to this many times the instructions, and so is used only where it replaces more
+#: than this many smaller tiles
 LARGER_TILE = 3
 
 

@@ -13,7 +13,7 @@ from imgops.data import read_picture, write_picture
 from tests.picture_files import readers
 from tests.profiles import ADOBE_RGB, DISPLAY_P3, SRGB, cmyk_profile, encoded, gray_profile, rgb_profile
 
-COLOURS = np.array(
+COLORS = np.array(
     [[200, 80, 60], [60, 160, 90], [128, 128, 128], [30, 60, 200], [240, 230, 60], [90, 70, 110], [0, 0, 0], [255] * 3]
 )
 
@@ -27,20 +27,20 @@ def patches(values: np.ndarray) -> Image.Image:
 @pytest.mark.parametrize("name", ["a.png", "a.tiff", "a.webp", "a.jpg", "alpha.png"])
 @readers
 def test_colors_are_those_of_the_profile(read, name, primaries, tmp_path):
-    image, profile = patches(encoded(COLOURS, primaries)), rgb_profile(primaries)
+    image, profile = patches(encoded(COLORS, primaries)), rgb_profile(primaries)
     image = image.convert("RGBA") if name == "alpha.png" else image
     options = {"quality": 100, "subsampling": 0} if name == "a.jpg" else {"lossless": True} if name == "a.webp" else {}
     image.save(tmp_path / name, icc_profile=profile, **options)
     seen = read(tmp_path / name)[:, 3].T * 255
     # what is not in the profile's words would be up to 30 off
-    assert (seen - torch.from_numpy(COLOURS)).abs().max() <= (6 if name == "a.jpg" else 3)
+    assert (seen - torch.from_numpy(COLORS)).abs().max() <= (6 if name == "a.jpg" else 3)
 
 
 @readers
 def test_an_srgb_profile_changes_nothing(read, tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    patches(COLOURS).save(tmp_path / "a.png", icc_profile=profile)
-    assert torch.equal((read(tmp_path / "a.png")[:, 3].T * 255).round(), torch.from_numpy(COLOURS).float())
+    patches(COLORS).save(tmp_path / "a.png", icc_profile=profile)
+    assert torch.equal((read(tmp_path / "a.png")[:, 3].T * 255).round(), torch.from_numpy(COLORS).float())
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -81,11 +81,11 @@ def test_cmyk_by_its_profile(read, tmp_path):
 )
 @readers
 def test_a_profile_that_cannot_be_used_is_named_and_passed_over(read, profile, tmp_path):
-    patches(COLOURS).save(tmp_path / "broken.png", icc_profile=profile)
+    patches(COLORS).save(tmp_path / "broken.png", icc_profile=profile)
     with pytest.warns(UserWarning, match=r"broken\.png: its color profile is ignored") as told:
         seen = read(tmp_path / "broken.png")
     assert len(str(told[0].message)) < 300
-    assert torch.equal((seen[:, 3].T * 255).round(), torch.from_numpy(COLOURS).float())
+    assert torch.equal((seen[:, 3].T * 255).round(), torch.from_numpy(COLORS).float())
 
 
 @pytest.mark.parametrize(("name", "channels"), [("a.png", 1), ("a.png", 3), ("a.jpg", 1), ("a.jpg", 3), ("a.tiff", 3)])

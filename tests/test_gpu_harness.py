@@ -280,7 +280,7 @@ class TestAttempt:
 
 
 def test_costs_are_counted():
-    """16 x 8 pixels to 32 x 16 with 4 taps: 2 products a tap and pixel, along x on 8 rows and along y on 16."""
+    """16 x 8 pixels to 32 x 16 with 4 taps: 2 products per tap and pixel, along x on 8 rows and along y on 16."""
     case = resample_case((1, 1, 8, 16), torch.float16, up=2, padding=(2, 1))
     assert case.bytes == (2 * (8 * 16 + 16 * 32), 4 * (8 * 16 + 16 * 32))
     assert case.flops[0] == 2 * 2 * (8 * 32 + 16 * 32)

@@ -57,7 +57,7 @@ def test_a_run_is_kept_apart_from_its_data(tmp_path, monkeypatch, data, out, sai
     assert not list(tmp_path.rglob("reals.png"))
 
 
-def test_neighbours_that_only_look_alike_are_apart(tmp_path, monkeypatch):
+def test_neighbors_that_only_look_alike_are_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pictures(tmp_path / "p", "0.png")
     shutil.make_archive("run/p", "zip", "p")
@@ -197,7 +197,7 @@ def slow(monkeypatch, *seconds: float) -> None:
 @pytest.mark.parametrize(
     ("seconds", "kimg", "said", "advice"),
     [
-        # 4 images a step
+        # 4 images per step
         ((40.0, 20.0), 1000.0, "0.1 images/s after the first step: at most about 2,778 hours for 999,996 images", True),
         ((6.0, 2.0, 2.0), 1000.0, "2 images/s after 3 steps: about 139 hours for 999,988 images", True),
         ((6.0, 2.0, 2.0), 1.0, "2 images/s after 3 steps: about 8 minutes for 988 images", False),

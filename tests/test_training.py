@@ -39,7 +39,7 @@ from imgops.training.losses import (
 
 
 def tiny(out: object, **changes: object) -> TrainingConfig:
-    """A run of 8 px and 4 images a step."""
+    """A run of 8 px and 4 images per step."""
     small = {
         "data": "samples:textures",
         "out": str(out),

@@ -25,8 +25,8 @@ def write_sound(path, codec, seconds=0.5, streams=1, pictures=None, start=0):
             video = container.add_stream("libx264", rate=25, width=32, height=32, pix_fmt="yuv420p")
         sounds = [container.add_stream(codec, rate=rate, layout="mono") for _ in range(streams)]
         for i in range(pictures or 0):
-            grey = np.full((32, 32, 3), 100, np.uint8)
-            frame = av.VideoFrame.from_ndarray(grey).reformat(format="yuv420p")
+            gray = np.full((32, 32, 3), 100, np.uint8)
+            frame = av.VideoFrame.from_ndarray(gray).reformat(format="yuv420p")
             frame.pts, frame.time_base = i + 25 * start, Fraction(1, 25)
             container.mux(video.encode(frame))
         if video is not None:

@@ -110,7 +110,7 @@ def test_modules_in_other_dtypes(name, dtype):
     module.to(dtype)
     actual, gradients = evaluated(module, arguments)
     assert_near(actual, expected, TOLERANCE[dtype])
-    # four pixels a plane in the middle of TransformNet: its normalizations multiply what float16 rounds
+    # four pixels per plane in the middle of TransformNet: its normalizations multiply what float16 rounds
     if (name, dtype) != ("TransformNet", torch.float16):
         assert_near(gradients, expected_gradients, 4 * TOLERANCE[dtype])
     assert all(g.dtype == dtype for g in gradients if g is not None)

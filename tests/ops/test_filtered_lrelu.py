@@ -155,7 +155,7 @@ def test_gradient_of_the_gradient(backend, device):
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_sign_mask(case, channels_last, backend, device):
-    """Two bits a pixel of the up-sampled image, those that no output needs among them."""
+    """Two bits per pixel of the up-sampled image, those that no output needs among them."""
     ops = torch.ops.imgops_triton if backend == "triton" else torch.ops.imgops
     # higher than one band of rows, or tile
     shape = (1, case.shape[1] if backend == "cpu" else 1, 70, 9)

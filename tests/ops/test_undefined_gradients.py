@@ -66,8 +66,8 @@ def test_none_where_the_reference_has_none(name, backend, device):
             if g is not None:
                 assert relative_error(g, e) < 1e-8 or (g - e).abs().max() < 1e-12, (chosen, path)
             elif e is not None:
-                # PyTorch has zeros for what a leaky ReLU's kink adds to a gradient of a gradient; the codes of
-                # filtered_lrelu have none, nor has any backend in the third order
+                # PyTorch has zeros for what a leaky ReLU's kink adds to a gradient of a gradient; the sign mask of
+                # filtered_lrelu has none, nor has any backend in the third order
                 assert name.startswith("filtered_lrelu") or path.count(".") == 3, (chosen, path)
                 assert not e.any(), (chosen, path)
 

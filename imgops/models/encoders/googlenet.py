@@ -34,7 +34,7 @@ class GoogLeNet(nn.Sequential):
         preprocessing: what the weights expect of RGB in [0, 1]: "imagenet", "caffe", "symmetric" or "none". Default
             "symmetric", which torchvision's weights have learned.
 
-    Shapes: x [N, 3, H, W], RGB in [0, 1], at least 16 pixels a side -> [N, 1024, about H / 32, W / 32].
+    Shapes: x [N, 3, H, W], RGB in [0, 1], at least 16 pixels per side -> [N, 1024, about H / 32, W / 32].
 
     Raises:
         ValueError: an unknown pooling, padding mode or preprocessing.

@@ -24,7 +24,7 @@ class InceptionV3(nn.Sequential):
         fid: pool within the blocks as the network of the FID does: averages leave out what is beyond the edge, and
             Mixed_7c takes the maximum. Default False.
 
-    Shapes: x [N, 3, H, W], RGB in [0, 1], at least 75 pixels a side -> [N, 2048, about H / 32, W / 32].
+    Shapes: x [N, 3, H, W], RGB in [0, 1], at least 75 pixels per side -> [N, 2048, about H / 32, W / 32].
 
     Raises:
         ValueError: an unknown pooling, padding mode or preprocessing.

@@ -28,7 +28,7 @@ class VGG(nn.Sequential):
             "imagenet".
         ceil_mode: whether pools keep the last row and column of an odd size. Default False.
 
-    Shapes: x [N, 3, H, W], RGB in [0, 1], at least 2 pixels a side for each pool -> [N, widths[-1], H / 32, W / 32].
+    Shapes: x [N, 3, H, W], RGB in [0, 1], at least 2 pixels per side for each pool -> [N, widths[-1], H / 32, W / 32].
 
     Raises:
         TypeError, ValueError: an unknown depth, pooling, padding mode or preprocessing, or not as many

@@ -24,7 +24,7 @@ class TransformNet(nn.Module):
         widths: channels at full, half and quarter size. Default (32, 64, 128).
         blocks: residual blocks. Default 5.
 
-    Shapes: x [N, 3, H, W], RGB in [0, 1], at least 5 pixels a side -> the same, which may exceed [0, 1] a little.
+    Shapes: x [N, 3, H, W], RGB in [0, 1], at least 5 pixels per side -> the same, which may exceed [0, 1] a little.
 
     Raises:
         TypeError, ValueError: a width or a number of blocks that is no int >= 1, or not three widths; in the forward,
