@@ -28,14 +28,7 @@ from imgops.training import (
 )
 from imgops.training import checkpoint as files
 from imgops.training.grid import image_grid, seeded_latents, seeded_samples, to_uint8
-from imgops.training.losses import (
-    discriminator_loss,
-    ema_decay,
-    generator_loss,
-    lazy_adam,
-    path_lengths,
-    r1_penalty,
-)
+from imgops.training.losses import discriminator_loss, ema_decay, generator_loss, lazy_adam, path_lengths, r1_penalty
 
 
 def tiny(out: object, **changes: object) -> TrainingConfig:

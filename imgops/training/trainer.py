@@ -17,14 +17,7 @@ from .._moments import load_optimizer_tensors, optimizer_tensors
 from ..models.stylegan2 import Discriminator, Generator
 from . import checkpoint as files
 from .config import TrainingConfig
-from .losses import (
-    discriminator_loss,
-    ema_decay,
-    generator_loss,
-    lazy_adam,
-    path_lengths,
-    r1_penalty,
-)
+from .losses import discriminator_loss, ema_decay, generator_loss, lazy_adam, path_lengths, r1_penalty
 
 
 class DivergenceError(RuntimeError):
