@@ -56,6 +56,15 @@ def test_odd_numbers_are_refused_by_name_or_train(tmp_path, name):
         ({"micro_batch": "2"}, "micro_batch must be a whole number or nothing; got '2'"),
         ({"g_architecture": "cubist"}, "g_architecture must be skip, resnet or orig; got 'cubist'"),
         ({"channels": 2}, "channels must be 1, 3 or 4; got 2"),
+        ({"batch": 0}, "batch must be 1 or more; got 0"),
+        ({"micro_batch": 3}, "micro_batch must divide the batch of 4; got 3"),
+        ({"batch": 6}, "mbstd_group must divide the (micro-)batch of 6; got 4"),
+        ({"kimg": 0.0}, "kimg must be above 0; got 0.0"),
+        ({"g_lr": math.nan}, "g_lr must be above 0 and finite; got nan"),
+        ({"style_mixing": 2.0}, "style_mixing must be in [0, 1]; got 2.0"),
+        ({"half_dtype": "int8"}, "half_dtype must be float16 or bfloat16; got 'int8'"),
+        ({"device": "abacus"}, "device must be auto, cpu, cuda or cuda:N; got 'abacus'"),
+        ({"r1_gamma": -1.0}, "r1_gamma must be 0 or more; got -1.0"),
     ],
 )
 def test_messages(tmp_path, changes, message):
