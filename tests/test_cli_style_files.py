@@ -15,7 +15,7 @@ from imgops.cli._pictures import Reporter
 from imgops.data.pictures import write_picture
 from imgops.data.pictures.formats import picture_suffixes
 from imgops.data.video import VideoWriter, probe_video, read_frames
-from imgops.style.look import Look
+from imgops.style.prepared import PreparedTransfer
 from tests.style_sources import options, write_sources
 from tests.test_cli import error, imgops
 from tests.videos import UNEVEN, write_uneven
@@ -232,8 +232,8 @@ def test_a_stopped_video_goes_on(folder, tmp_path, monkeypatch, method, result):
         stdout, _ = imgops(*arguments, "-o", out, code=130)
     assert "2 frames of 48 x 32 pixels, stopped (the same command goes on)" in stdout
     assert len(list(read_frames(out))) == 2
-    calls, call = [], Look.__call__
-    monkeypatch.setattr(Look, "__call__", lambda *given, **named: calls.append(1) or call(*given, **named))
+    calls, call = [], PreparedTransfer.__call__
+    monkeypatch.setattr(PreparedTransfer, "__call__", lambda *given, **named: calls.append(1) or call(*given, **named))
     _, stderr = imgops(*arguments, "-o", out)
     assert "goes on after 2 frames of a stopped job" in stderr
     assert len(calls) == 3

@@ -81,14 +81,14 @@ __global__ void __launch_bounds__(kPointThreads)
 template <class A>
 __global__ void __launch_bounds__(kPointThreads)
     activated(A* z, uint8_t* sign_mask, int64_t count, int64_t channels, int64_t h, int64_t w, Strides z_at,
-              Strides mask_at, bool interleaved, Activation act) {
+              Strides mask_at, bool channels_last, Activation act) {
   const Slopes<A> slopes(act);
   const int64_t rows = (h + kPacked - 1) / kPacked, threads = int64_t(gridDim.x) * kPointThreads;
   for (int64_t i = int64_t(blockIdx.x) * kPointThreads + threadIdx.x; i < count; i += threads) {
     // the order in memory is n, row, column, c (channels-last) or n, c, row, column
-    const int64_t lines = interleaved ? quotient(i, channels) : i, column = lines % w, pixels = quotient(lines, w);
+    const int64_t lines = channels_last ? quotient(i, channels) : i, column = lines % w, pixels = quotient(lines, w);
     const int64_t row = pixels % rows, rest = quotient(pixels, rows);
-    const int64_t n = interleaved ? rest : quotient(rest, channels), c = (interleaved ? i : rest) % channels;
+    const int64_t n = channels_last ? rest : quotient(rest, channels), c = (channels_last ? i : rest) % channels;
     A* at = z + n * z_at.n + c * z_at.c + row * kPacked * z_at.h + column * z_at.w;
     uint8_t* bits =
         sign_mask ? sign_mask + n * mask_at.n + c * mask_at.c + row * mask_at.h + column * mask_at.w : nullptr;

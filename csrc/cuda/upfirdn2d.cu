@@ -70,12 +70,13 @@ void run_four_taps(const Launch& launch, const Resample<T, T>& p, bool channels_
   strip_origin<kUp, kDown>(p.pad_x, s.out_x, s.in_x);
   strip_origin<kUp, kDown>(p.pad_y, s.out_y, s.in_y);
   if (channels_last) {
-    s.count_x = ceil_div(p.out_w - s.out_x, kInterleavedX);
-    s.count_y = ceil_div(p.out_h - s.out_y, kInterleavedY<kDown>);
+    s.count_x = ceil_div(p.out_w - s.out_x, kChannelsLastX);
+    s.count_y = ceil_div(p.out_h - s.out_y, kChannelsLastY<kDown>);
     const auto run = [&](auto v) {
       constexpr int V = decltype(v)::value;
       s.count = p.samples * s.count_y * s.count_x * (p.channels / V);
-      launch(interleaved_four_taps<T, V, kUp, kDown>, ceil_div(s.count, kStripThreads), kWaves, kStripThreads, 0, p, s);
+      launch(channels_last_four_taps<T, V, kUp, kDown>, ceil_div(s.count, kStripThreads), kWaves, kStripThreads, 0, p,
+             s);
     };
     const bool vectorized = p.channels % width == 0 && aligned16(p.x);
     return vectorized ? run(std::integral_constant<int, width>{}) : run(std::integral_constant<int, 1>{});

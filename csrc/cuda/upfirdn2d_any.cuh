@@ -20,7 +20,7 @@ inline int64_t tile_values(const Filter& f, const Tiles& t) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(kTileThreads) any_tile(const Resample<T, T> p, const Tiles t, bool interleaved) {
+__global__ void __launch_bounds__(kTileThreads) any_tile(const Resample<T, T> p, const Tiles t, bool channels_last) {
   using A = Accumulate<T>;
   extern __shared__ __align__(16) unsigned char shared[];
   A* fx = reinterpret_cast<A*>(shared);
@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(kTileThreads) any_tile(const Resample<T, T> p,
   A* across = tile + t.in_h * t.in_w * t.c;           // [in_h, w, c], filtered along x
   const bool separable = separate(p.f, taps, fx, fy);
   // distance between adjacent pixels, in channels-last and planar images
-  const int64_t pixel_stride = interleaved ? p.channels : 1;
+  const int64_t pixel_stride = channels_last ? p.channels : 1;
 
   for (int64_t block = blockIdx.x; block < t.count; block += gridDim.x) {
     const int64_t row = quotient(block, t.count_x), group = quotient(row, t.count_y), n = quotient(group, t.count_c);
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kTileThreads) any_tile(const Resample<T, T> p,
     const int x0 = out_x * p.down_x - p.pad_x, y0 = out_y * p.down_y - p.pad_y;
     // the first samples of the tile
     const int in_x = (x0 + first_tap(x0, p.up_x)) / p.up_x, in_y = (y0 + first_tap(y0, p.up_y)) / p.up_y;
-    const int64_t start = interleaved ? n * p.h * p.w * p.channels + channel : (n * p.channels + channel) * p.h * p.w;
+    const int64_t start = channels_last ? n * p.h * p.w * p.channels + channel : (n * p.channels + channel) * p.h * p.w;
     const T* source = p.x + start;
 
     for (int i = threadIdx.x; i < t.in_h * t.in_w * t.c; i += kTileThreads) {
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kTileThreads) any_tile(const Resample<T, T> p,
       }
       const int64_t pixel = int64_t(out_y + r) * p.out_w + out_x + column, pixels = int64_t(p.out_h) * p.out_w;
       const int64_t at =
-          interleaved ? (n * pixels + pixel) * p.channels + channel + c : (n * p.channels + channel) * pixels + pixel;
+          channels_last ? (n * pixels + pixel) * p.channels + channel + c : (n * p.channels + channel) * pixels + pixel;
       if (p.filtered) p.filtered[at] = narrow<T>(sum);
       p.y[at] = narrow<T>(finish(p.epilogue, sum, n, channel + c, p.channels, pixel));
     }
@@ -89,25 +89,25 @@ __global__ void __launch_bounds__(kTileThreads) any_tile(const Resample<T, T> p,
 
 // One thread per output, for filters too large for shared memory; the filter is 2-D, [h, w].
 template <class In, class Out>
-__global__ void __launch_bounds__(kTileThreads) any_output(const Resample<In, Out> p, bool interleaved) {
+__global__ void __launch_bounds__(kTileThreads) any_output(const Resample<In, Out> p, bool channels_last) {
   using A = Accumulate<In>;
   const int64_t pixels = int64_t(p.out_h) * p.out_w, total = p.samples * p.channels * pixels;
   const int64_t threads = int64_t(gridDim.x) * kTileThreads;
   for (int64_t i = int64_t(blockIdx.x) * kTileThreads + threadIdx.x; i < total; i += threads) {
     // the order in memory is n, pixel, c (channels-last) or n, c, pixel
-    const int64_t inner = interleaved ? p.channels : pixels, rest = quotient(i, inner), low = i - rest * inner;
-    const int64_t outer = interleaved ? pixels : p.channels, n = quotient(rest, outer), middle = rest - n * outer;
-    const int64_t pixel = interleaved ? middle : low, c = interleaved ? low : middle;
+    const int64_t inner = channels_last ? p.channels : pixels, rest = quotient(i, inner), low = i - rest * inner;
+    const int64_t outer = channels_last ? pixels : p.channels, n = quotient(rest, outer), middle = rest - n * outer;
+    const int64_t pixel = channels_last ? middle : low, c = channels_last ? low : middle;
     const int out_y = int(quotient(pixel, p.out_w)), out_x = int(pixel - int64_t(out_y) * p.out_w);
     const int x0 = out_x * p.down_x - p.pad_x, y0 = out_y * p.down_y - p.pad_y;
     const int first_x = first_tap(x0, p.up_x), first_y = first_tap(y0, p.up_y);
-    const int64_t plane = interleaved ? n * p.h * p.w * p.channels + c : (n * p.channels + c) * p.h * p.w;
+    const int64_t plane = channels_last ? n * p.h * p.w * p.channels + c : (n * p.channels + c) * p.h * p.w;
     A sum = 0;
     for (int ky = first_y, y = (y0 + first_y) / p.up_y; ky < p.f.h; ky += p.up_y, ++y) {
       if (y < 0 || y >= p.h) continue;
       for (int k = first_x, x = (x0 + first_x) / p.up_x; k < p.f.w; k += p.up_x, ++x) {
         if (x < 0 || x >= p.w) continue;
-        const A sample = widen(p.x[plane + (int64_t(y) * p.w + x) * (interleaved ? p.channels : 1)]);
+        const A sample = widen(p.x[plane + (int64_t(y) * p.w + x) * (channels_last ? p.channels : 1)]);
         sum += filter_tap<A>(p.f, ky * p.f.w + k) * sample;
       }
     }

@@ -175,17 +175,17 @@ __global__ void __launch_bounds__(kStripThreads) planar_four_taps(const Resample
   }
 }
 
-constexpr int kInterleavedX = 2;
+constexpr int kChannelsLastX = 2;
 
 template <int kDown>
-constexpr int kInterleavedY = kDown == 1 ? 4 : 2;
+constexpr int kChannelsLastY = kDown == 1 ? 4 : 2;
 
 // Channels-last: a thread takes V channels; reads are contiguous across threads and shared through the cache.
 template <class T, int V, int kUp, int kDown>
-__global__ void __launch_bounds__(kStripThreads) interleaved_four_taps(const Resample<T, T> p, const Strips s) {
+__global__ void __launch_bounds__(kStripThreads) channels_last_four_taps(const Resample<T, T> p, const Strips s) {
   using A = Accumulate<T>;
   using P = Phases<kUp, kDown>;
-  constexpr int kX = kInterleavedX, kY = kInterleavedY<kDown>, kSamples = P::samples(kX);
+  constexpr int kX = kChannelsLastX, kY = kChannelsLastY<kDown>, kSamples = P::samples(kX);
   __shared__ A shared_taps[16];
   square_taps(p.f, shared_taps);
   A taps[16];

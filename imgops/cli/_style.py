@@ -22,9 +22,9 @@ from ..data.pictures import Picture, fill_hidden, resize_picture, write_picture
 from ..data.pictures.colors import is_gray
 from ..data.pictures.formats import picture_suffixes
 from ..data.video import is_video, probe_video
-from ..style.look import Look
 from ..style.objective import resized
 from ..style.optimization import Progress, ratio_of, style_size
+from ..style.prepared import PreparedTransfer
 from ..style.settings import OptimizeSettings, TransferSettings
 from ..style.transfer import Transfer
 from ..style.video import stylize_frames
@@ -134,13 +134,13 @@ class _Work:
         pixels = _at_most(fill_hidden(picture.pixels, picture.alpha), size)
         styles = [self._shrunk(style, size) for style in self.styles]
         start, failure, alpha = time.monotonic(), None, picture.alpha
-        look = self.transfer.prepare(pixels, styles, masks, style_masks)
-        plan = self._announce(look, pixels) if self.settings.method == "optimize" else None
+        prepared = self.transfer.prepare(pixels, styles, masks, style_masks)
+        plan = self._announce(prepared, pixels) if self.settings.method == "optimize" else None
         seen = None if alpha is None else _at_most(alpha, size)
         del picture
         with Reporter(Path(self.content).name, self.job.preview) as reporter:
             try:
-                result = look(pixels, alpha=seen, on_step=self._tell(reporter))
+                result = prepared(pixels, alpha=seen, on_step=self._tell(reporter))
             except OutOfMemory as error:
                 if error.picture is None:
                     raise
@@ -208,9 +208,9 @@ class _Work:
 
         return tell
 
-    def _announce(self, look: Look, content: Tensor) -> OptimizeSettings:
+    def _announce(self, prepared: PreparedTransfer, content: Tensor) -> OptimizeSettings:
         """Print the estimate of memory and time before the work; return the settings, with the tiles chosen."""
-        settings, memory, seconds = look.plan(content)
+        settings, memory, seconds = prepared.plan(content)
         memory += sum(style.nbytes for style in self.styles)
         tiles = "" if settings.tile is None else f", in tiles of {settings.tile} pixels"
         rounds = len(settings.scales(ratio_of(content)))

@@ -16,9 +16,9 @@ from ..models.encoders.weights import load_encoder
 from ..models.style.adain_decoder import AdaINDecoder
 from ..models.style.transform_net import TransformNet
 from ..models.style.weights import fast_styles, load_adain_decoder, load_transform_net
-from .look import REMEDIES, Look
 from .optimization import Progress, check_size_of, least_size
 from .planning import choose_tile
+from .prepared import REMEDIES, PreparedTransfer
 from .settings import DEFAULT_SIZE, OptimizeSettings, TransferSettings
 
 
@@ -127,7 +127,7 @@ class Transfer:
         styles: Sequence[Tensor],
         masks: Sequence[Tensor] | None = None,
         style_masks: Sequence[Tensor | None] | None = None,
-    ) -> Look:
+    ) -> PreparedTransfer:
         """The styles ready for this content and others of its shape, such as the frames of a video.
 
         Args:
@@ -137,7 +137,7 @@ class Transfer:
             TypeError, ValueError: pictures, masks or weights that do not fit.
         """
         with naming_remedy(REMEDIES[self.settings.method]):
-            return Look(self, content, styles, masks, style_masks)
+            return PreparedTransfer(self, content, styles, masks, style_masks)
 
 
 def load_style_network(name: str) -> TransformNet:

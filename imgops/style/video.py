@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..data.pictures import resize_picture
 from ..data.video.flow import occlusion, optical_flow, warp
-from .look import Look
 from .optimization import check_picture
+from .prepared import PreparedTransfer
 from .transfer import Transfer
 
 
@@ -48,16 +48,16 @@ def stylize_frames(
     [torch.Size([3, 24, 32]), torch.Size([3, 24, 32])]
     """
     last = None if before is None else (_sized(before[0], transfer), before[1])
-    look: Look | None = None
+    prepared: PreparedTransfer | None = None
     for frame in frames:
         small, init = _sized(frame, transfer), None
         if last is not None and transfer.settings.method == "optimize":
             init = _carried(last[1], last[0], small)
-        if look is None or look.shape != small.shape:
-            look = transfer.prepare(small, styles, masks, style_masks)
+        if prepared is None or prepared.shape != small.shape:
+            prepared = transfer.prepare(small, styles, masks, style_masks)
         else:
             check_picture("content", small)
-        result = look(small, init=init)
+        result = prepared(small, init=init)
         last = small, result
         yield result
 

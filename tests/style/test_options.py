@@ -27,8 +27,8 @@ from imgops.style import (
     stylize_adain,
     stylize_fast,
 )
-from imgops.style.look import Look
 from imgops.style.optimization import _start
+from imgops.style.prepared import PreparedTransfer
 from tests.test_cli import error, imgops
 
 QUICK = ("--size", "48", "--device", "cpu")
@@ -196,7 +196,7 @@ def test_memory_that_runs_out_leaves_the_last_round(place, monkeypatch, failure)
     monkeypatch.setattr(Objective, "gradient", gradient)
     arguments = ("style", place / "cat.png", place / "sea.png", "-o", place / "out.png", "--device", "cpu")
     steps = ("--steps", "2", "--later-steps", "1", "--keep-colors", "luma")
-    monkeypatch.setattr(Look, "plan", lambda self, content: (self.optimize, 1.0, 1.0))
+    monkeypatch.setattr(PreparedTransfer, "plan", lambda self, content: (self.optimize, 1.0, 1.0))
     message = imgops(*arguments, *steps, "--first-size", "48", "--size", "60", code=2)[1]
     assert "out.png is of 48 x 32 pixels only: at the next size memory ran out; give --memory" in message
     assert Image.open(place / "out.png").size == (48, 32)

@@ -26,10 +26,11 @@ BiasAct layout(const Tensor& x, int64_t dim, bool per_channel, bool per_sample) 
     p.channels = x.size(dim);
     for (int64_t i = 0; i < dim; ++i) p.outer *= x.size(i);
     for (int64_t i = dim + 1; i < ndim; ++i) p.inner *= x.size(i);
-    p.interleaved = is_channels_last(x) || p.inner == 1;
+    p.channels_last = is_channels_last(x) || p.inner == 1;
     if (p.inner == 1 && !per_sample) std::swap(p.inner, p.outer);
   }
-  p.chunk = std::max<int64_t>(1, std::min(p.inner, p.interleaved ? kChunk / std::max<int64_t>(p.channels, 1) : kChunk));
+  p.chunk =
+      std::max<int64_t>(1, std::min(p.inner, p.channels_last ? kChunk / std::max<int64_t>(p.channels, 1) : kChunk));
   p.chunks = (p.inner + p.chunk - 1) / p.chunk;
   return p;
 }

@@ -6,12 +6,12 @@
 
 namespace imgops {
 
-// bias_act on memory laid out as [outer, channels, inner], or [outer, inner, channels] where interleaved
+// bias_act on memory laid out as [outer, channels, inner], or [outer, inner, channels] where channels-last
 // (channels-last).
 struct BiasAct {
   int64_t outer = 1, channels = 1, inner = 1;
-  bool interleaved = false;
-  // chunks that each plane (or, interleaved, each run of pixels) is cut into, and elements (pixels) of a chunk
+  bool channels_last = false;
+  // chunks that each plane (or, channels-last, each run of pixels) is cut into, and elements (pixels) of a chunk
   int64_t chunk = 1, chunks = 1;
   Act act = Act::linear;
   double alpha = 0, gain = 1, clamp = -1;
@@ -24,7 +24,7 @@ struct BiasAct {
   void *sum_dz = nullptr, *sum_dz_x = nullptr, *dnoise = nullptr;
 
   // forward: planes are independent; backward with dnoise: a chunk of all channels is one task
-  int64_t tasks(bool all_channels) const { return outer * chunks * (interleaved || all_channels ? 1 : channels); }
+  int64_t tasks(bool all_channels) const { return outer * chunks * (channels_last || all_channels ? 1 : channels); }
 };
 
 // out = clamp(gain * act(x * scale + noise + b)) for a range of tasks

@@ -90,7 +90,7 @@ void forward_planar(const BiasAct& p, DType dtype, int64_t begin, int64_t end) {
 }
 
 template <Act act, class T>
-void forward_interleaved(const BiasAct& p, DType dtype, int64_t begin, int64_t end) {
+void forward_channels_last(const BiasAct& p, DType dtype, int64_t begin, int64_t end) {
   using A = typename Accumulate<T>::type;
   const Limits<A> limits(p, dtype);
   A in[kRow], z[kRow], out[kRow];
@@ -107,7 +107,7 @@ void forward_interleaved(const BiasAct& p, DType dtype, int64_t begin, int64_t e
         const A* b = p.b ? static_cast<const A*>(p.b) + c : nullptr;
         T* dst = static_cast<T*>(p.out) + at;
         A* y = row_target(dst, out);
-        pre_activation_interleaved(x, z, n, s, b, noise);
+        pre_activation_channels_last(x, z, n, s, b, noise);
         finish_row<act>(z, y, n, limits);
         store_row(dst, y, n);
       }
@@ -178,7 +178,7 @@ void backward_planar(const BiasAct& p, DType dtype, int64_t begin, int64_t end) 
 }
 
 template <Act act, class T>
-void backward_interleaved(const BiasAct& p, DType dtype, int64_t begin, int64_t end) {
+void backward_channels_last(const BiasAct& p, DType dtype, int64_t begin, int64_t end) {
   using A = typename Accumulate<T>::type;
   const Limits<A> limits(p, dtype);
   const bool needs_z = p.x && !(act == Act::linear && p.clamp < 0);
@@ -201,7 +201,7 @@ void backward_interleaved(const BiasAct& p, DType dtype, int64_t begin, int64_t 
         row.load(p, at, n);
         const A* s = p.scale ? static_cast<const A*>(p.scale) + o * p.channels + c : nullptr;
         const A* b = p.b ? static_cast<const A*>(p.b) + c : nullptr;
-        if (needs_z) pre_activation_interleaved(row.x, row.z_buffer, n, s, b, noise);
+        if (needs_z) pre_activation_channels_last(row.x, row.z_buffer, n, s, b, noise);
         T* dst = static_cast<T*>(p.out) + at;
         A* dx = row_target(dst, row.out);
         A* dz = s ? row.dz : dx;
@@ -229,8 +229,9 @@ template <Act act>
 void dispatch(const BiasAct& p, DType dtype, bool backward, int64_t begin, int64_t end) {
   with_dtype(dtype, [&](auto type) {
     using T = decltype(type);
-    if (p.interleaved) {
-      backward ? backward_interleaved<act, T>(p, dtype, begin, end) : forward_interleaved<act, T>(p, dtype, begin, end);
+    if (p.channels_last) {
+      backward ? backward_channels_last<act, T>(p, dtype, begin, end)
+               : forward_channels_last<act, T>(p, dtype, begin, end);
     } else {
       backward ? backward_planar<act, T>(p, dtype, begin, end) : forward_planar<act, T>(p, dtype, begin, end);
     }

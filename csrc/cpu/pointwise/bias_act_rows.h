@@ -74,7 +74,7 @@ inline void pre_activation_planar(const A* x, A* z, int64_t n, A s, A b, const A
 
 // z of a row of one pixel's channels
 template <class A>
-inline void pre_activation_interleaved(const A* x, A* z, int64_t n, const A* s, const A* b, A noise) {
+inline void pre_activation_channels_last(const A* x, A* z, int64_t n, const A* s, const A* b, A noise) {
   if (s && b) {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) z[i] = x[i] * s[i] + noise + b[i];

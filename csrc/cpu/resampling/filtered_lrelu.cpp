@@ -38,7 +38,7 @@ class Problem {
   // (whether x is channels-last is said apart: an image of one pixel does not show it)
   void run(FilteredLrelu& p, const Tensor& x, const Tensor& out, bool last) {
     const DType dtype = dtype_of(x);
-    p.interleaved = last;
+    p.channels_last = last;
     p.samples = n_;
     p.channels = channels_;
     p.in = x.data_ptr();

@@ -20,7 +20,7 @@ constexpr int64_t kTogether = 4;
 struct FilteredLrelu {
   int64_t samples = 1, channels = 1;
   // images have their channels innermost
-  bool interleaved = false;
+  bool channels_last = false;
   Resampling up, down;
   // [samples, channels, up.y.in, up.x.in], [channels]
   const void *in = nullptr, *b = nullptr;
@@ -34,8 +34,8 @@ struct FilteredLrelu {
   int64_t bands = 1;
 
   // groups are of the planes of all samples, or of the channels of one sample where they are innermost
-  int64_t planes() const { return interleaved ? channels : samples * channels; }
-  int64_t groups() const { return (planes() + kGroup - 1) / kGroup * (interleaved ? samples : 1); }
+  int64_t planes() const { return channels_last ? channels : samples * channels; }
+  int64_t groups() const { return (planes() + kGroup - 1) / kGroup * (channels_last ? samples : 1); }
   int64_t tasks() const { return groups() * bands; }
   int64_t packed_rows() const { return (up.y.out + kPacked - 1) / kPacked; }
 

@@ -266,7 +266,7 @@ class BandMaker {
 
   // The offset of row y of the group's first plane in a tensor of planes of [h, w].
   int64_t place(int64_t h, int64_t w, int64_t y) const {
-    return p_.interleaved ? (sample_ * h + y) * w * p_.channels + plane_ : (plane_ * h + y) * w;
+    return p_.channels_last ? (sample_ * h + y) * w * p_.channels + plane_ : (plane_ * h + y) * w;
   }
 
   // Bring row y of the input, plus its bias, into its ring; each row is loaded once.
@@ -276,7 +276,7 @@ class BandMaker {
     if (y < loaded_) return row;
     loaded_ = y + 1;
     const T* src = static_cast<const T*>(p_.in) + place(h, w, y);
-    if (p_.interleaved) {
+    if (p_.channels_last) {
       for (int64_t i = 0; i < w; ++i) {
         A* pixel = row + i * kGroup;
         const T* at = src + i * p_.channels;
@@ -379,7 +379,7 @@ class BandMaker {
   void store_mask(int64_t packed_row) const {
     const int64_t h = p_.packed_rows(), w = p_.up.x.out;
     uint8_t* dst = p_.sign_mask + place(h, w, packed_row);
-    if (p_.interleaved) {
+    if (p_.channels_last) {
       for (int64_t i = 0; i < w; ++i) copy_pixel(mask_ + i * kGroup, dst + i * p_.channels, planes_);
     } else {
       uint8_t* to[kGroup];
@@ -392,7 +392,7 @@ class BandMaker {
     mask_row_ = packed_row;
     const int64_t h = p_.packed_rows(), w = p_.up.x.out;
     const uint8_t* src = p_.sign_mask + place(h, w, packed_row);
-    if (p_.interleaved) {
+    if (p_.channels_last) {
       for (int64_t i = 0; i < w; ++i) copy_pixel(src + i * p_.channels, mask_ + i * kGroup, planes_);
     } else {
       const uint8_t* from[kGroup];
@@ -432,7 +432,7 @@ class BandMaker {
   void store(int64_t y, const A* out) const {
     const int64_t h = p_.down.y.out, w = p_.down.x.out;
     T* dst = static_cast<T*>(p_.out) + place(h, w, y);
-    if (p_.interleaved) {
+    if (p_.channels_last) {
       for (int64_t i = 0; i < w; ++i) {
         T* at = dst + i * p_.channels;
         __builtin_prefetch(at + w * p_.channels);

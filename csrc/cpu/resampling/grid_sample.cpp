@@ -86,8 +86,8 @@ Tensor grid_sample_cpu(const Tensor& x_any, const Tensor& positions, bool displa
                        std::vector<int64_t> order) {
   const Tensor x = dense(x_any);
   GridSample p = problem(shape_of(x), x, positions, displaced, padding_mode, order);
-  p.interleaved = is_channels_last(x);
-  const Tensor y = allocate(x, {p.samples, p.channels, p.out_h, p.out_w}, p.interleaved);
+  p.channels_last = is_channels_last(x);
+  const Tensor y = allocate(x, {p.samples, p.channels, p.out_h, p.out_w}, p.channels_last);
   if (y.numel() == 0) return y;
   STD_TORCH_CHECK(x.numel() > 0, "imgops::grid_sample: x has no pixels");
   p.x = x.data_ptr();
@@ -104,12 +104,12 @@ std::tuple<Tensor, Tensor> grid_sample_backward_cpu(const Tensor& dy_any, const 
                   "imgops::grid_sample_backward: the gradient of positions needs x");
   const Tensor like = dense(x_any.has_value() ? *x_any : dy_any);
   GridSample p = problem(size, like, positions, displaced, padding_mode, order);
-  p.interleaved = is_channels_last(like);
-  const Tensor dy = in_format(dy_any, p.interleaved);
+  p.channels_last = is_channels_last(like);
+  const Tensor dy = in_format(dy_any, p.channels_last);
   STD_TORCH_CHECK(dy.scalar_type() == like.scalar_type() && (!x_any.has_value() || shape_of(*x_any) == size) &&
                       shape_of(dy) == std::vector<int64_t>({p.samples, p.channels, p.out_h, p.out_w}),
                   "imgops::grid_sample_backward: dy must have the dtype of x and the shape of the samples");
-  const Tensor dx = needs_x ? allocate(dy, size, p.interleaved) : allocate(dy, {0});
+  const Tensor dx = needs_x ? allocate(dy, size, p.channels_last) : allocate(dy, {0});
   const Tensor dpositions = allocate_sums(dy, needs_positions ? shape_of(positions) : std::vector<int64_t>{0});
   if (dy.numel() == 0 || p.in_h * p.in_w == 0) {
     for (Tensor t : {dx, dpositions}) torch::stable::zero_(t);

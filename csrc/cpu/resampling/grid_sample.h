@@ -20,7 +20,7 @@ constexpr int64_t kSamplesAtOnce = 128;
 struct GridSample {
   int64_t samples = 0, channels = 0, in_h = 0, in_w = 0, out_h = 0, out_w = 0;
   // the memory of x and dx, and of y and dy, is [N, H, W, C] rather than [N, C, H, W]
-  bool interleaved = false;
+  bool channels_last = false;
   // positions in the accumulation type, by strides; in pixels from each pixel's own place where displaced
   const void* positions = nullptr;
   int64_t sample_stride = 0, row_stride = 0, column_stride = 0, axis_stride = 0;

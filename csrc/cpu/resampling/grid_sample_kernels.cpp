@@ -160,7 +160,7 @@ struct Image {
   int64_t pixels, channel_stride, pixel_stride, channels;
 
   Image(const GridSample& p, const void* memory, int64_t plane, int64_t sample, int64_t block)
-      : pixels(plane), channel_stride(p.interleaved ? 1 : plane), pixel_stride(p.interleaved ? p.channels : 1) {
+      : pixels(plane), channel_stride(p.channels_last ? 1 : plane), pixel_stride(p.channels_last ? p.channels : 1) {
     const int64_t c = block * p.lanes;
     channels = p.channels - c < p.lanes ? p.channels - c : p.lanes;
     data = const_cast<T*>(static_cast<const T*>(memory)) + sample * p.channels * pixels + c * channel_stride;

@@ -28,12 +28,12 @@ void run(Upfirdn2d& p, const Filter& filter, Plan& x, Plan& y, DType dtype) {
 // Filter x into out; p.epilogue and p.filtered are set by the caller.
 void filter(Upfirdn2d& p, const Tensor& x, const Filter& filter, Plan& plan_x, Plan& plan_y, const Tensor& out) {
   const Axis &ax = plan_x.axis, &ay = plan_y.axis;
-  p.interleaved = is_channels_last(x);
+  p.channels_last = is_channels_last(x);
   p.channels = x.size(1);
-  p.planes = p.interleaved ? x.size(0) : x.size(0) * x.size(1);
+  p.planes = p.channels_last ? x.size(0) : x.size(0) * x.size(1);
   p.in = x.data_ptr();
   p.out = out.data_ptr();
-  const int64_t width = p.interleaved ? p.channels : 1;
+  const int64_t width = p.channels_last ? p.channels : 1;
   p.rows_per_task = std::min(ay.out, std::max<int64_t>(1, kTask / (ax.out * width)));
   p.tasks_per_plane = (ay.out + p.rows_per_task - 1) / p.rows_per_task;
   // the padded row, up to eight converted input rows, the filtered row, the finished one

@@ -7,9 +7,9 @@
 namespace imgops {
 
 struct Upfirdn2d : Resampling {
-  // planes of [in, in] pixels; where interleaved, images of them with the channels innermost
+  // planes of [in, in] pixels; where channels-last, images of them with the channels innermost
   int64_t planes = 1, channels = 1;
-  bool interleaved = false;
+  bool channels_last = false;
   const void* in = nullptr;
   void* out = nullptr;
   // the filtered image before the epilogue; null = not wanted

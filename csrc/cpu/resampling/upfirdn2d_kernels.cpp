@@ -109,7 +109,7 @@ void filter_row(const Axis& axis, const A* taps, const A* v, A* dst, bool add) {
 
 // The same with the channels innermost: every pixel is a vector of them.
 template <class A>
-void filter_row_interleaved(const Axis& axis, int64_t channels, const A* taps, const A* v, A* dst, bool add) {
+void filter_row_channels_last(const Axis& axis, int64_t channels, const A* taps, const A* v, A* dst, bool add) {
   for (int64_t o = 0; o < axis.out; ++o) {
     int64_t q, r;
     split(o, axis.period, q, r);
@@ -128,7 +128,7 @@ class RowMaker {
 
  public:
   RowMaker(const Upfirdn2d& p, DType dtype, A* scratch)
-      : p_(p), limits_(p.epilogue, dtype), channels_(p.interleaved ? p.channels : 1), width_(p.x.in * channels_) {
+      : p_(p), limits_(p.epilogue, dtype), channels_(p.channels_last ? p.channels : 1), width_(p.x.in * channels_) {
     A* row = scratch;
     for (int64_t i = 0; i < p.x.before * channels_; ++i) *row++ = 0;
     v_ = row;
@@ -142,8 +142,8 @@ class RowMaker {
   // rows begin to end of a plane; the indices that take a division are computed once for all rows
   void make(int64_t plane, int64_t begin, int64_t end) {
     const BiasAct& e = p_.epilogue;
-    sample_ = p_.interleaved ? plane : plane / e.channels;
-    if (!p_.interleaved && p_.has_epilogue) {
+    sample_ = p_.channels_last ? plane : plane / e.channels;
+    if (!p_.channels_last && p_.has_epilogue) {
       scale_ = imgops::IMGOPS_ISA::at<A>(e.scale, plane, 1);
       b_ = imgops::IMGOPS_ISA::at<A>(e.b, plane - sample_ * e.channels, 0);
     }
@@ -205,8 +205,8 @@ class RowMaker {
   }
 
   void filter_horizontally(const A* taps, A* u, bool add) {
-    if (p_.interleaved) {
-      filter_row_interleaved(p_.x, channels_, taps, v_, u, add);
+    if (p_.channels_last) {
+      filter_row_channels_last(p_.x, channels_, taps, v_, u, add);
     } else {
       filter_row(p_.x, taps, v_, u, add);
     }
@@ -218,11 +218,12 @@ class RowMaker {
     const int64_t n = p_.x.out;
     const A* noise = e.noise ? static_cast<const A*>(e.noise) + sample_ * e.noise_stride + oy * n : nullptr;
     A* y = row_target(dst, z_);
-    if (p_.interleaved) {
+    if (p_.channels_last) {
       const A* scale = e.scale ? static_cast<const A*>(e.scale) + sample_ * channels_ : nullptr;
       const A* b = static_cast<const A*>(e.b);
       for (int64_t i = 0; i < n; ++i) {
-        pre_activation_interleaved(u + i * channels_, y + i * channels_, channels_, scale, b, noise ? noise[i] : A(0));
+        pre_activation_channels_last(u + i * channels_, y + i * channels_, channels_, scale, b,
+                                     noise ? noise[i] : A(0));
       }
     } else {
       pre_activation_planar(u, y, n, scale_, b_, noise);

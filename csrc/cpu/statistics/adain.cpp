@@ -20,7 +20,7 @@ Adain layout(const Tensor& x, const char* op, double eps, bool unbiased) {
   p.channels = x.size(1);
   p.pixels = x.size(2) * x.size(3);
   STD_TORCH_CHECK(p.pixels > unbiased, "imgops::", op, ": an image of ", p.pixels, " pixels has no such variance");
-  p.interleaved = is_channels_last(x);
+  p.channels_last = is_channels_last(x);
   p.eps = eps;
   p.unbiased = unbiased;
   p.x = x.data_ptr();
@@ -28,7 +28,7 @@ Adain layout(const Tensor& x, const char* op, double eps, bool unbiased) {
 }
 
 void run(AdainKernel kernel, const Adain& p, const Tensor& x) {
-  const int64_t per_task = p.pixels * (p.interleaved ? std::min(p.channels, Adain::kBlock) : 1);
+  const int64_t per_task = p.pixels * (p.channels_last ? std::min(p.channels, Adain::kBlock) : 1);
   const DType dtype = dtype_of(x);
   parallel_for(0, p.tasks(), std::max<int64_t>(1, kGrain / per_task),
                [&](int64_t begin, int64_t end) { kernel(p, dtype, begin, end); });
@@ -52,7 +52,7 @@ Tensor adaptive_instance_norm_cpu(const Tensor& x_any, const Tensor& scale, cons
   Adain p = layout(x, "adaptive_instance_norm", eps, unbiased);
   const OptionalTensor s = operand(scale, x, "scale", p.outer * p.channels),
                        b = operand(bias, x, "bias", p.outer * p.channels);
-  const Tensor y = allocate(x, shape_of(x), p.interleaved);
+  const Tensor y = allocate(x, shape_of(x), p.channels_last);
   p.scale = data_of(s);
   p.bias = data_of(b);
   p.out = y.data_ptr();
@@ -64,11 +64,11 @@ std::tuple<Tensor, Tensor, Tensor> adaptive_instance_norm_backward_cpu(const Ten
                                                                        const Tensor& scale, double eps, bool unbiased) {
   const Tensor x = dense(x_any);
   Adain p = layout(x, "adaptive_instance_norm_backward", eps, unbiased);
-  const Tensor dy = in_format(dy_any, p.interleaved);
+  const Tensor dy = in_format(dy_any, p.channels_last);
   STD_TORCH_CHECK(dy.numel() == x.numel() && dy.scalar_type() == x.scalar_type(),
                   "imgops::adaptive_instance_norm_backward: dy must have the shape and dtype of x");
   const OptionalTensor s = operand(scale, x, "scale", p.outer * p.channels);
-  const Tensor dx = allocate(x, shape_of(x), p.interleaved);
+  const Tensor dx = allocate(x, shape_of(x), p.channels_last);
   const Tensor dscale = allocate_sums(x, {p.outer, p.channels}), dbias = allocate_sums(x, {p.outer, p.channels});
   p.dy = dy.data_ptr();
   p.scale = data_of(s);

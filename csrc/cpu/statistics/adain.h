@@ -5,10 +5,10 @@
 
 namespace imgops {
 
-// Planes of an image: [outer, channels, pixels], or [outer, pixels, channels] where interleaved (channels-last).
+// Planes of an image: [outer, channels, pixels], or [outer, pixels, channels] where channels-last.
 struct Adain {
   int64_t outer = 1, channels = 1, pixels = 1;
-  bool interleaved = false;
+  bool channels_last = false;
   double eps = 0;
   bool unbiased = false;
   const void *x = nullptr, *dy = nullptr;
@@ -19,7 +19,7 @@ struct Adain {
 
   // channels of one task: one plane, or of every pixel two cache lines of floats
   static constexpr int64_t kBlock = 32;
-  int64_t blocks() const { return interleaved ? (channels + kBlock - 1) / kBlock : channels; }
+  int64_t blocks() const { return channels_last ? (channels + kBlock - 1) / kBlock : channels; }
   int64_t tasks() const { return outer * blocks(); }
 };
 

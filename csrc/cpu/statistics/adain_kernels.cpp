@@ -170,9 +170,9 @@ class Planar {
 
 // A block of channels of every pixel of an image; kWhole: as many as a block has, which the compiler then knows.
 template <class T, class A, bool kWhole>
-class Interleaved {
+class ChannelsLast {
  public:
-  Interleaved(const Adain& p, int64_t task) : pixels_(p.pixels), channels_(p.channels) {
+  ChannelsLast(const Adain& p, int64_t task) : pixels_(p.pixels), channels_(p.channels) {
     const int64_t o = task / p.blocks(), c0 = task % p.blocks() * kBlock;
     rest_ = channels_ - c0;
     plane_ = o * channels_ + c0;
@@ -300,12 +300,12 @@ void each_task(const Adain& p, DType dtype, int64_t begin, int64_t end, const F&
         planes.moments(p);
         f(planes);
       };
-      if (!p.interleaved) {
+      if (!p.channels_last) {
         with(Planar<T, A>(p, task));
       } else if (p.channels - task % p.blocks() * kBlock >= kBlock) {
-        with(Interleaved<T, A, true>(p, task));
+        with(ChannelsLast<T, A, true>(p, task));
       } else {
-        with(Interleaved<T, A, false>(p, task));
+        with(ChannelsLast<T, A, false>(p, task));
       }
     }
   });

@@ -18,7 +18,7 @@ Features features(const Tensor& x) {
   f.samples = x.size(0);
   f.channels = x.size(1);
   f.pixels = x.size(2) * x.size(3);
-  f.interleaved = is_channels_last(x);
+  f.channels_last = is_channels_last(x);
   f.data = x.data_ptr();
   return f;
 }

@@ -10,16 +10,16 @@ namespace imgops {
 constexpr int64_t kPanelWidth = 32, kPanelDepth = 64;
 constexpr int64_t kPanel = kPanelWidth * kPanelDepth;
 
-// Features as `samples` matrices of channels and pixels, planar or channels-last (interleaved).
+// Features as `samples` matrices of channels and pixels, planar or channels-last.
 struct Features {
   int64_t samples = 1, channels = 1, pixels = 1;
-  bool interleaved = false;
+  bool channels_last = false;
   const void* data = nullptr;
   // [samples, channels] to subtract, in the accumulation type; null = absent
   const void* mean = nullptr;
 
-  int64_t channel_stride() const { return interleaved ? 1 : pixels; }
-  int64_t pixel_stride() const { return interleaved ? channels : 1; }
+  int64_t channel_stride() const { return channels_last ? 1 : pixels; }
+  int64_t pixel_stride() const { return channels_last ? channels : 1; }
   int64_t blocks() const { return (channels + kPanelWidth - 1) / kPanelWidth; }
   // pixels of a chunk, whose products or sum are added up apart, and chunks: both follow from the shape alone, so that
   // no sum depends on the number of threads. With many channels a chunk has more pixels, as its sums outweigh them.

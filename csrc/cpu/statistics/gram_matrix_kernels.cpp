@@ -128,7 +128,7 @@ void sum_channels(const Features& x, double* sums, A* scratch, int64_t begin, in
     // short sums in the accumulation type, and their sum in float64
     for (int64_t p = first; p < last; p += kPanelDepth) {
       const int64_t n = least(kPanelDepth, last - p);
-      if (!x.interleaved) {
+      if (!x.channels_last) {
         for (int64_t c = 0; c < x.channels; ++c) {
           const A* row = load_row<T, A>(sample + c * x.pixels + p, scratch, n);
           A sum = 0;
@@ -232,7 +232,7 @@ void write_tile(const Features& x, A* tile, A* turned, const A* bias, T* y, int6
       for (int64_t k = 0; k < W; ++k) tile[c * W + k] += bias[c];
     }
   }
-  if (x.interleaved) {
+  if (x.channels_last) {
     for (int64_t c = 0; c < W; c += L) {
       for (int64_t k = 0; k < W; k += L) {
         V<A> block[L];
@@ -244,9 +244,9 @@ void write_tile(const Features& x, A* tile, A* turned, const A* bias, T* y, int6
       }
     }
   }
-  const A* rows = x.interleaved ? turned : tile;
-  const int64_t count = x.interleaved ? pixels : channels, n = x.interleaved ? channels : pixels;
-  const int64_t stride = x.interleaved ? x.pixel_stride() : x.channel_stride();
+  const A* rows = x.channels_last ? turned : tile;
+  const int64_t count = x.channels_last ? pixels : channels, n = x.channels_last ? channels : pixels;
+  const int64_t stride = x.channels_last ? x.pixel_stride() : x.channel_stride();
   for (int64_t r = 0; r < count; ++r) {
     if constexpr (sizeof(T) == sizeof(A)) {
       std::memcpy(y + r * stride, rows + r * W, n * sizeof(A));

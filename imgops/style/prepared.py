@@ -35,7 +35,7 @@ PROBE_SIZE = 256
 ADAIN_TILE = 1024
 
 
-class Look:
+class PreparedTransfer:
     """A transfer in certain styles, for contents of one shape; made by :meth:`imgops.style.Transfer.prepare`.
 
     Args:
