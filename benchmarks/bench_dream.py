@@ -101,7 +101,7 @@ def update(size: int) -> Comparison:
 
 
 def comparisons() -> list[Comparison]:
-    """A step and its parts but the gradient, for a small picture and for a larger one."""
+    """A step, and its parts except the gradient, for a small picture and for a larger one."""
     return [step(256), step(512), update(256), update(512), normalization(256), normalization(1024)]
 
 

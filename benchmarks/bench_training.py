@@ -48,7 +48,7 @@ def _downsample2d(x: Tensor, f: Tensor, down: int = 2) -> Tensor:
 
 @contextmanager
 def eager_layers() -> Iterator[None]:
-    """Within it the layers of ``imgops.nn`` call the fastest eager forms of the ops instead of the fused ones."""
+    """A context in which the layers of ``imgops.nn`` call the fastest eager forms of the ops, not the fused ones."""
     with (
         mock.patch("imgops.nn.conv.resampled_conv2d", _resampled_conv2d),
         mock.patch("imgops.nn.linear.bias_act", _bias_act),
@@ -83,7 +83,7 @@ def comparison(channel_base: int) -> Comparison:
 
 
 def comparisons() -> list[Comparison]:
-    """One for each width of the network."""
+    """One comparison for each width of the network."""
     return [comparison(base) for base in CHANNEL_BASES]
 
 

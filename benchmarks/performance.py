@@ -136,7 +136,7 @@ def short_of_the_goals(kernels: dict[str, dict[str, int]]) -> list[str]:
     for what in (
         f"""`filtered_lrelu`, 85% of the bandwidth: in half precision its arithmetic alone takes longer, 72
         multiply-adds
-        an output at the factors 2 and 2, and a tile computes its borders anew. In CUDA C++
+        per output at the factors 2 and 2, and a tile computes its borders anew. In CUDA C++
         (`csrc/cuda/filtered_lrelu_tile.cuh`), which
         the automatic choice takes for StyleGAN3's filters, the passes of a tile of 32 x 32 outputs add up to about 300
         issued for 32 outputs, counted by hand. Next: fewer instructions to load a tile and to find its
@@ -145,7 +145,7 @@ def short_of_the_goals(kernels: dict[str, dict[str, int]]) -> list[str]:
         ({issued("filtered_lrelu up 2, down 2", "filtered_lrelu_kernel")} issued) most of a tile is border;
         it runs where
         the CUDA extension is not built, and on AMD.""",
-        f"""`upfirdn2d` with 12 taps an axis
+        f"""`upfirdn2d` with 12 taps per axis
         ({issued("upfirdn2d up 2, 12 separable", "upfirdn2d_kernel")} issued up,
         {issued("upfirdn2d down 2, 12 separable", "upfirdn2d_kernel")} down): each thread loads every tap's sample for
         itself. Next: the shuffles of `csrc/cuda/upfirdn2d_four_taps.cuh` for other lengths.""",
@@ -155,7 +155,7 @@ def short_of_the_goals(kernels: dict[str, dict[str, int]]) -> list[str]:
         two samples where rows are even.""",
         f"""`grid_sample` and `displace` of planar images
         ({issued("grid_sample", "grid_sample_kernel")} issued): four taps are four loads of 2 bytes. Next: more
-        channels a thread, which registers allow.""",
+        channels per thread, which registers allow.""",
         """`modulated_conv2d`, planar: loads of one value each, and styles multiplied in every tile; channels-last has
         neither. Next: whichever layout `make gpu` shows to be faster for whole layers as the default of half precision
         (`imgops train --half-channels-last`).""",
@@ -294,10 +294,11 @@ def page(results: Path = RESULTS) -> str:
     else:
         lines += _paragraph("""Nothing yet: no record of a GPU has been committed. The kernels compile for their
             targets, and agree with the reference in Triton's interpreter and in an emulation of CUDA; how fast they are
-            nobody knows. `make gpu` measures for 8 minutes, and then on where it ended; the section "sanitizers" of
-            `python -m benchmarks.gpu` runs the CUDA kernels under compute-sanitizer. Their records belong here.""")
+            nobody knows. `make gpu` measures for 8 minutes, and its next run goes on from there; the section
+            "sanitizers" of `python -m benchmarks.gpu` runs the CUDA kernels under compute-sanitizer. Their
+            records belong here.""")
     lines += ["## Counted for a GPU"]
-    lines += _paragraph(f"""The bytes and FLOPs that each problem cannot do without, each tensor once a pass, and the
+    lines += _paragraph(f"""The bytes and FLOPs that each problem cannot do without, each tensor once per pass, and the
         floor that they set on an H100 by its datasheet: {BANDWIDTH / 1e12:.2f} TB/s, {RATES["float32"] / 1e12:.0f}
         TFLOP/s in float32, {RATES["tf32"] / 1e12:.0f} in dense products in TF32 and {RATES["float16"] / 1e12:.0f} in
         half precision. What is *predicted* is the floor at

@@ -25,7 +25,10 @@ IDENTITY = ("commit", "sources", "device", "driver", "cuda", "torch", "triton", 
 
 
 def add_out(parser: argparse.ArgumentParser, kept: Path, default: str) -> None:
-    """Give a program ``--out PATH`` and ``--record``, which stands for what is kept with the code; None is neither."""
+    """Give a program ``--out PATH`` and ``--record``, which stands for what is kept with the code.
+
+    ``out`` is None where neither is given.
+    """
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--out", type=Path, help=f"where the results go (default {default})")
     kept_name = kept.relative_to(ROOT)
@@ -148,7 +151,7 @@ class Record:
         self._write()
 
     def finish(self, left: list[str]) -> None:
-        """Say which cases were left out for want of time; none is a complete section."""
+        """Say which cases were left out for want of time; where none was, the section is complete."""
         self.data |= {"complete": not left, "left_out": left}
         self._write()
 

@@ -132,8 +132,8 @@ def before(path: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def merged(old: list[dict[str, Any]], new: list[dict[str, Any]], order: list[str]) -> list[dict[str, Any]]:
-    """The rows of both in the problems' order, the new ones in place of the old, and the mean of the layers; problems
-    that there are no more drop out."""
+    """The rows of both in the problems' order, the new ones in place of the old, and the mean of the layers; rows
+    of problems that no longer exist drop out."""
     found = {row["problem"]: row for row in [*old, *new]}
     rows = [found[problem] for problem in order if problem in found]
     layers = [r["ratio"] for r in rows if r["problem"].startswith("modulated_conv2d") and r["goal"] == 1.0]
@@ -149,7 +149,7 @@ def _text(goal: float | None) -> str:
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """The rows for people."""
-    result = Table(title="CPU, medians in ms; ratios: other side / imgops, and what they mean to be")
+    result = Table(title="CPU, medians in ms; ratios: other side / imgops, and their goals")
     for column in ("problem", OURS, "eager forms", "to obvious", "goal", "to fastest", "goal"):
         result.add_column(column, justify="left" if column in ("problem", "eager forms") else "right")
     for row in rows:

@@ -39,7 +39,7 @@ def _place(block, chunk, g, planes, pixels, LAST: tl.constexpr, R: tl.constexpr,
 
 @triton.jit
 def _moments(x, m, count, AXIS: tl.constexpr):
-    """(mean, what rounding left of it, sum of squared deviations) of the ``count`` elements of each plane in a tile."""
+    """(mean, its rounding error, sum of squared deviations) of the ``count`` elements of each plane in a tile."""
     mean = tl.sum(tl.where(m, x, 0), AXIS, keep_dims=True) / count
     d = tl.where(m, x - mean, 0)
     rest = tl.sum(d, AXIS, keep_dims=True) / count
@@ -90,8 +90,7 @@ def _merged(
 
 @triton.jit
 def _planes(block, plane, g, planes, ONE: tl.constexpr):
-    """Where what belongs to the planes of a tile lies, and which of them exist; scalars where the tile has ONE, its
-    own."""
+    """The numbers of a tile's planes among all N * C, and which exist; scalars where the tile is part of ONE plane."""
     if ONE:
         at, m_plane = block.to(tl.int64), True
     else:
@@ -101,7 +100,7 @@ def _planes(block, plane, g, planes, ONE: tl.constexpr):
 
 @triton.jit
 def _tile(blocks, tiles, planes, pixels, ONE: tl.constexpr, LAST: tl.constexpr, R: tl.constexpr, K: tl.constexpr):
-    """The program's tile: its number in the planes, where its elements lie and which exist, and both of its planes."""
+    """The program's tile: its number in its planes, offset and mask of its elements, number and mask of its planes."""
     pid = tl.program_id(0)
     block, tile, g = pid % blocks, pid // blocks % tiles, pid // blocks // tiles
     plane, offset, m = _place(block, tile, g, planes, pixels, LAST, R, K)
@@ -117,7 +116,7 @@ def moments_kernel(
     ACC_DTYPE: tl.constexpr, LAST: tl.constexpr,
     R: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    """Moments of ``steps`` tiles of pixels each."""
+    """Moments of one chunk per program, of ``steps`` tiles of pixels."""
     pid = tl.program_id(0)
     block, chunk, g = pid % blocks, pid // blocks % chunks, pid // blocks // chunks
     AXIS: tl.constexpr = 0 if LAST else 1
@@ -300,7 +299,7 @@ def _plan(x: Tensor, whole: int) -> _Plan:
 
 
 def _partial_moments(x: Tensor, plan: _Plan) -> Tensor:
-    """Each chunk of pixels' mean, what rounding left of it, and sum of squared deviations: [3, chunks, N * C]."""
+    """Each chunk of pixels' mean, its rounding error, and sum of squared deviations: [3, chunks, N * C]."""
     acc_dtype = ACC_DTYPE[x.dtype]
     moments = x.new_empty([3, plan.chunks, plan.total], dtype=acc_dtype)
     with torch.cuda.device_of(x):
@@ -312,7 +311,7 @@ def _partial_moments(x: Tensor, plan: _Plan) -> Tensor:
 
 
 def mean_std(x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
-    """(mean, sqrt(variance + eps)) of the planes of x [N, C, H, W], each [N, C] in float32 (64)."""
+    """(mean, sqrt(variance + eps)) of the planes of x [N, C, H, W], each [N, C] in the accumulation dtype."""
     x = x.contiguous(memory_format=dense_format(x))
     n, c = x.shape[:2]
     acc_dtype = ACC_DTYPE[x.dtype]
@@ -329,7 +328,7 @@ def mean_std(x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
 
 
 def adaptive_instance_norm(x: Tensor, scale: Tensor, bias: Tensor, eps: float, unbiased: bool) -> Tensor:
-    """``scale * (x - mean) / sqrt(variance + eps) + bias``; scale and bias [N, C] in float32 (64)."""
+    """``scale * (x - mean) / sqrt(variance + eps) + bias``; scale and bias [N, C] in the accumulation dtype."""
     form = dense_format(x)
     x, scale, bias = x.contiguous(memory_format=form), scale.contiguous(), bias.contiguous()
     y = torch.empty_like(x, memory_format=form)
@@ -350,7 +349,7 @@ def adaptive_instance_norm(x: Tensor, scale: Tensor, bias: Tensor, eps: float, u
 def adaptive_instance_norm_backward(
     dy: Tensor, x: Tensor, scale: Tensor, eps: float, unbiased: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(dx, dscale, dbias) of :func:`adaptive_instance_norm`, the last two [N, C] in float32 (64)."""
+    """(dx, dscale, dbias) of :func:`adaptive_instance_norm`, the last two [N, C] in the accumulation dtype."""
     form = dense_format(x)
     x, dy, scale = x.contiguous(memory_format=form), dy.contiguous(memory_format=form), scale.contiguous()
     dx, dscale, dbias = torch.empty_like(x, memory_format=form), torch.empty_like(scale), torch.empty_like(scale)

@@ -335,9 +335,9 @@ def bias_act(x: Tensor, dim: int, *epilogue: Any) -> Tensor:
 def bias_act_backward(
     dy: Tensor, x: Tensor | None, y: Tensor | None, dim: int, *epilogue_and_needs: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(dx, db, dscale, dnoise) of :func:`bias_act` in one pass, the last three in float32 (64), [0] where not needed.
+    """(dx, db, dscale, dnoise) of :func:`bias_act` in one pass, the last three in the accumulation dtype.
 
-    After the epilogue come three booleans: whether db, dscale and dnoise are needed.
+    After the epilogue come three booleans: whether db, dscale and dnoise are needed; those that are not are [0].
     The slope comes from x or from y, whichever is given, and is ``gain`` where neither is.
     dnoise is [N, 1, ...], also where one noise was shared by the batch.
     """

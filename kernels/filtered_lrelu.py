@@ -95,7 +95,7 @@ def filtered_lrelu_kernel(
     y_n, y_c, y_h, y_w,
     pad_x, pad_y,  # before the up-sampled image
     pad_down_x, pad_down_y,  # before what was activated
-    lead_x, lead_y,  # inputs that lie before the first, at least
+    lead_x, lead_y,  # at least how many inputs before the first a tile may begin
     rows, cols,  # outputs of a tile
     row_blocks, col_blocks,
     UP: tl.constexpr, DOWN: tl.constexpr,

@@ -181,7 +181,7 @@ def fused_conv2d(
     up: int,
     *epilogue_and_keep: Any,
 ) -> tuple[Tensor, Tensor]:
-    """(y, u) of the module, in x's dtype, channels-last where x is; u is [0] unless the last argument, ``keep``, is.
+    """(y, u) of the module, in x's dtype, channels-last where x is; u is [0] unless ``keep``, the last argument.
 
     Shapes: x [N, I, H, W]; weight [O, I, kh, kw] in x's dtype; styles [N, I] and the epilogue's b [O], scale [N, O] and
     noise [N or 1, 1, H', W'] in float32 (float64 where x is). ``padding`` is (x0, x1, y0, y1), negative ones crop.

@@ -191,8 +191,8 @@ def _products(x: Tensor, mean: Tensor | None, scale: float) -> Tensor:
 def mix_channels(x: Tensor, weight: Tensor, mean: Tensor | None, bias: Tensor | None) -> Tensor:
     """y of the module, in x's shape and dtype, channels-last where x is.
 
-    Shapes: x [N, C, H, W]; weight [N, C, C], mean and bias [N, C], in float32 (float64 where x is), the last two or
-    None.
+    Shapes: x [N, C, H, W]; weight [N, C, C], mean and bias [N, C], in float32 (float64 where x is). mean and bias
+    may be None.
 
     float32 runs as TF32 where ``torch.backends.cuda.matmul.fp32_precision`` says so, as PyTorch's own products do.
     """

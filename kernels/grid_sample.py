@@ -127,7 +127,7 @@ def grid_sample_backward_kernel(
     p_positions,
     p_dx,  # in the accumulation dtype or in fixed point, 0 to begin with; or None
     p_dpositions,  # or None
-    p_unit,  # [] of what dx counts in fixed point, or None
+    p_unit,  # [], the unit of dx in fixed point, or None
     channels, in_h, in_w, out_w, out_pixels,
     x_channel, x_pixel, y_channel, y_pixel,  # strides of a channel and of a pixel, in x and in y
     stride_n, stride_row, stride_column, stride_axis,  # of the positions
@@ -184,7 +184,8 @@ def _strides(channels: int, pixels: int, last: bool) -> tuple[int, int]:
 
 
 def _tile(channels: int, last: bool, most: int) -> tuple[int, int]:
-    """(P, K) for 128 threads: at most one sample per thread, as it keeps much state, and ``most`` channels."""
+    """(P, K) for 128 threads: at most one sample per thread, as it keeps much state, and ``most`` channels, or 32
+    where they are adjacent in memory (``last``)."""
     k = min(triton.next_power_of_2(max(channels, 1)), 32 if last else most)
     return min(1024 // k, 128), k
 
@@ -206,8 +207,9 @@ def _positions(positions: Tensor, displaced: bool) -> tuple[tuple[int, int], tup
 
 
 def grid_sample(x: Tensor, positions: Tensor, displaced: bool, padding_mode: str, order: Sequence[int]) -> Tensor:
-    """x [N, C, H, W] at positions, in x's dtype, channels-last where x is; derivatives of it by ``order``, 0 or 1 each.
+    """x [N, C, H, W] at positions, in x's dtype, channels-last where x is, or their derivative by position.
 
+    ``order`` says which derivative, 0 or 1 along x and y.
     ``positions``, in float32 (float64 where x is), are [N, H', W', 2] with the image's edges at -1 and 1, or
     (``displaced``) [N, 2, H', W'] in pixels from each pixel.
     """

@@ -1,8 +1,8 @@
 """Everything that can be said of imgops on one GPU, within 8 minutes: ``python -m benchmarks.gpu``.
 
 Builds the extensions in place, measures what the card can do, checks every backend against the reference, times every
-op and the models as wholes. One JSON a section, written case by case into build/gpu: what was done before a cut-off is
-kept, and the next run of the same code on the same machine goes on from there. A short table comes last.
+op and the models as wholes. One JSON per section, written case by case into build/gpu: what was done before a cut-off
+is kept, and the next run of the same code on the same machine goes on from there. A short table comes last.
 
     python -m benchmarks.gpu                                        all of it
     python -m benchmarks.gpu --record                               into benchmarks/results, kept with the code
@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
         limit = TOTAL if options.section else (SECTIONS[name][1] or 0) + spare
         until = time.monotonic() + min(limit, end - time.monotonic())
         print(f"{name} ...", flush=True)
-        # what ends itself, as a fault of the GPU makes it, goes on behind it
+        # a section that ended by itself, as after a fault of the GPU, is started again and repeats nothing that it has
         code: int | None = -1
         for _ in range(RESTARTS):
             left = until - time.monotonic()

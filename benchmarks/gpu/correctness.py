@@ -21,7 +21,8 @@ from tests.op_specs import SHEETS, Problem
 
 from .workers import one_line
 
-#: each order of gradient rounds once more, but an error of this share of the size is no rounding
+#: the tolerance grows by the factor with each order of gradient, which rounds more, up to a share of the largest value
+#: that no rounding explains
 ORDER_FACTOR, MOST = 4.0, 0.3
 RECORDED_TOLERANCE = 1e-10
 
@@ -41,7 +42,7 @@ def arrange() -> None:
 
 
 def derivatives(function: Function, inputs: Sequence[Tensor], seeds: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Output, gradients, and gradients of <v, gradients>; ``seeds`` are dy and one v an input."""
+    """Output, gradients, and gradients of <v, gradients>; ``seeds`` are dy and one v per input."""
     inputs = [t.detach().requires_grad_() for t in inputs]
     y = function(*inputs)
     dy = seeds[0].to(y.dtype).requires_grad_()
@@ -74,7 +75,7 @@ def worst_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
 
 
 def tolerances(op: str, dtype: torch.dtype) -> list[float]:
-    """Of the output, its gradients, and their gradients."""
+    """The tolerances of the output, its gradients, and their gradients."""
     return [min(SHEETS[op].tolerance[dtype] * ORDER_FACTOR**order, MOST) for order in range(3)]
 
 

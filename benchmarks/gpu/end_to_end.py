@@ -53,7 +53,7 @@ class Configuration:
 
 
 def configurations(dry: bool) -> tuple[list[Configuration], list[Configuration]]:
-    """Those that the goals name, 256 and 1024 px, and others; each in both layouts."""
+    """The configurations that the goals name, 256 and 1024 px, and others; each in both layouts."""
     if dry:
         return [Configuration(8, 2, 64, 0)], [Configuration(8, 2, 64, 0, True)]
     named = Configuration(256, 32, 16384, 4), Configuration(1024, 8, 32768, 4)
@@ -159,7 +159,7 @@ def picture_steps(dry: bool, device: str) -> list[tuple[str, Callable[[], Compar
 
 
 def steps_of(clock: Clock, make: Callable[[], Comparison]) -> dict[str, Any]:
-    """Steps per second of each side, which agree without TF32; launches count, as they do for a user."""
+    """Steps per second of each side, once checked to agree without TF32; launches count, as they do for a user."""
     torch.manual_seed(0)
     comparison, tf32 = make(), torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False

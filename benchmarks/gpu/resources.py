@@ -80,7 +80,7 @@ class _Driver:
 
 
 def deterministic(call: Callable[[], Any]) -> Any:
-    """The call where PyTorch is to be deterministic."""
+    """The result of the call in PyTorch's deterministic mode."""
     torch.use_deterministic_algorithms(True)
     try:
         return call()
@@ -126,8 +126,8 @@ def resources(launch: Compiled) -> dict[str, int]:
     """What a launch of Triton's takes of the GPU.
 
     ``spills`` counts bytes of stack and local memory on NVIDIA, where what registers do not hold goes; vector registers
-    on AMD. ``loads`` and ``stores`` are the instructions that move global memory, ``wide_...`` those of 16 bytes a
-    thread. On NVIDIA ``issued`` counts the instructions that warps issue for 32 values of the largest tensor, each
+    on AMD. ``loads`` and ``stores`` are the instructions that move global memory, ``wide_...`` those of 16 bytes
+    per thread. On NVIDIA ``issued`` counts the instructions that warps issue for 32 values of the largest tensor, each
     loop run once, and ``loops`` the loops.
     """
     kernel = launch.kernel

@@ -219,7 +219,7 @@ def speed(context: Context) -> None:
     for i, (case, name, form, backward) in enumerate(work):
         compiling = name == "torch.compile"
         if compiling:
-            # it runs a function as it stands that it has compiled eight times
+            # torch.compile leaves a function uncompiled once it has compiled it eight times
             torch.compiler.reset()
         context.attempt(
             f"{case.id}/{directions[backward]}",

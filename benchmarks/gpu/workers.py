@@ -57,7 +57,7 @@ class _Worker:
         self.channel, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, function, initializer), daemon=True)
         self.process.start()
-        # so that its death is the end of the channel
+        # our copy of the process's end: while one is open, the channel does not end with the process
         theirs.close()
         self.item: Any = None
 

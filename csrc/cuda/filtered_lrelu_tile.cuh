@@ -40,7 +40,8 @@ constexpr int ceil_of(int a, int b) { return (a + b - 1) / b; }
 template <int kUp, int kDown, bool kUp2d, bool kDown2d>
 struct Pass {
   static constexpr int kOut = kDown == 4 ? 14 : 32;
-  // positions under a tile's outputs; then with those after the last, and along x those before the first of phase 0
+  // kNeeded: positions that a tile's outputs read. kColumns: with up to kDown - 1 after them, which no output reads but
+  // the sign mask has, and along x up to kUp - 1 before them, as a tile begins on an input.
   static constexpr int kNeeded = (kOut - 1 + kPhaseTaps) * kDown;
   static constexpr int kColumns = kNeeded + kDown - 1 + kUp - 1;
   static constexpr int kRuns = ceil_of(kColumns, kRun), kRows = kRuns * kRun;

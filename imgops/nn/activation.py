@@ -73,8 +73,8 @@ class FilteredLReLU(nn.Module):
         num_features: channels of x, each of which has its own bias value, >= 1.
         up_taps, down_taps: of the low-pass filters, for :func:`imgops.setup_filter`, which normalizes them.
         up, down: factors, >= 1. Default 2 and 2.
-        padding: of the up-sampled image, as there; None keeps the image centered, so that with up = down it has its
-            size. Default None.
+        padding: of the up-sampled image, as in filtered_lrelu; None keeps the image centered, so that with up = down
+            the output has x's size. Default None.
         gain, slope: of the activation. Default sqrt(2) and 0.2.
         clamp: limit of the activation's magnitude, >= 0; None clamps nothing. Default None.
         bias: learn a bias, initially 0. Default True.

@@ -95,8 +95,8 @@ class EqualizedConv2d(Convolution):
     ``forward(x, gain=1)`` gives ``gain`` times the layer's output, in the same pass.
 
     Shapes: x [N, in_channels, H, W] -> [N, out_channels, H * up // down, W * up // down] in x's dtype (under autocast
-    in its dtype; the weight is used in it), channels-last where x is; weight [out_channels, in_channels, kernel_size,
-    kernel_size], bias [out_channels], float32 when built; resample_filter, a buffer.
+    in autocast's), to which the weight is cast; channels-last where x is; weight [out_channels, in_channels,
+    kernel_size, kernel_size], bias [out_channels], float32 when built; resample_filter, a buffer.
 
     Raises:
         TypeError, ValueError: a size that is no int >= 1, an even kernel size, an unknown act, up and down both

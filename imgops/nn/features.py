@@ -65,7 +65,7 @@ class Features(nn.Module):
         return found
 
     def _listen(self, x: Tensor, paths: set[str]) -> dict[str, tuple[Tensor, int]]:
-        """The same for layers anywhere in a network, by hooks; an exception stops it after the last layer."""
+        """Outputs of layers anywhere in a network, likewise, by hooks; an exception stops it after the last layer."""
         found: dict[str, tuple[Tensor, int]] = {}
 
         def keep(path: str, output: Any) -> None:

@@ -40,8 +40,8 @@ class StyleLoss(nn.Module):
 
     Args:
         style: features of the style [N or 1, C, H, W]; only their Gram matrix is kept.
-        normalization: "chw", "hw", "nchw" or "none": the sizes that the sums are divided by; with "nchw" x's and the
-            style's by their own batch. Default "chw".
+        normalization: "chw", "hw", "nchw" or "none": the sizes that the sums are divided by; with "nchw" N is the
+            batch of x for x's sums, that of the style for the style's. Default "chw".
         reduction: "mean", "sum" or "none". Default "mean".
 
     Shapes: x [N, C, H', W'] -> a scalar, or [N] for the reduction "none"; target [N or 1, C, C], a buffer.

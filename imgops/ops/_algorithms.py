@@ -33,20 +33,24 @@ WINOGRAD_CHANNELS = 64
 PRODUCT_CHANNELS, PRODUCT_PIXELS = 512, 256
 #: csrc/cuda/upfirdn2d.cu, run_four_taps: (up, down); csrc/cuda/upfirdn2d_four_taps.cuh, linear_in_pieces
 FOUR_TAPS_FACTORS, LINEAR_IN_PIECES = ((1, 1), (2, 1), (1, 2)), ("linear", "relu", "lrelu")
-#: csrc/cuda/filtered_lrelu_tile.cuh, kPhaseTaps; csrc/cuda/filtered_lrelu.cu, fits: (up, down), swapped by the gradient
+#: csrc/cuda/filtered_lrelu_tile.cuh, kPhaseTaps; csrc/cuda/filtered_lrelu.cu, fits: (up, down) of the forward pass,
+#: which the gradient swaps
 PHASE_TAPS, ONE_PASS_FACTORS = 6, ((2, 2), (4, 2))
 
 
 @untraced
 def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
-    """Whether the CPU kernel of ``fused_conv2d``, by Winograd's algorithm, takes a convolution, which
-    csrc/cpu/convolution/fused_conv2d.cpp checks too, and is as a rule faster than oneDNN."""
+    """Whether a convolution suits the CPU kernel of ``fused_conv2d``, which is Winograd's algorithm.
+
+    The kernel has to take it (csrc/cpu/convolution/fused_conv2d.cpp checks the same), and to be as a rule faster than
+    oneDNN.
+    """
     if weight.shape[2:] != (3, 3) or up > 2 or down > 2 or x.dtype not in (torch.float32, torch.float64):
         return False
     n, _, h, w = x.shape
     # sizes at the lower resolution: a transposed convolution reads it, a strided one writes it
     h, w = h // down, w // down
-    # tiles reach past the edge of a small image; a transposed convolution has a sample more
+    # tiles reach past the edge of a small image; a transposed convolution has a sample more per axis
     tile, more = (TRANSPOSED, 1) if up > 1 else (STRIDED if down > 1 else PLAIN, 0)
     rows, columns = ((size + more + tile.pixels - 1) // tile.pixels for size in (h, w))
     products = tile.products**2 * rows * columns
@@ -56,7 +60,8 @@ def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
 
 
 def winograd_gradient_pays(weight: Tensor) -> bool:
-    """Whether csrc/cpu/convolution/conv2d_weight_gradient.cpp has its gradient, where :func:`winograd_pays`."""
+    """Whether csrc/cpu/convolution/conv2d_weight_gradient.cpp computes the weight's gradient, given that
+    :func:`winograd_pays`."""
     return min(weight.shape[:2]) >= WINOGRAD_CHANNELS
 
 
@@ -76,7 +81,7 @@ def product_pays(backend: str, x: Tensor, weight: Tensor, up: int) -> bool:
 
 @untraced
 def four_taps_pay(x: Tensor, f: Tensor | None, up: Sequence[int], down: Sequence[int], act: str) -> bool:
-    """Whether CUDA C++ resamples better than Triton: by four taps of a planar image, whose neighbors it shuffles."""
+    """Whether CUDA C++ resamples better than Triton: planar images by four taps, for which threads share samples."""
     return (
         f is not None
         and f.shape[0] == f.shape[-1] == 4
@@ -92,9 +97,9 @@ def four_taps_pay(x: Tensor, f: Tensor | None, up: Sequence[int], down: Sequence
 
 @untraced
 def one_cuda_pass_pays(x: Tensor, fu: Tensor | None, fd: Tensor | None, up: int, down: int) -> bool:
-    """Whether ``filtered_lrelu`` is one pass in CUDA C++ for the filters and for those of the gradient: StyleGAN3's.
+    """Whether CUDA C++ runs ``filtered_lrelu`` with these filters, and its gradient, in one pass: StyleGAN3's filters.
 
-    Others it runs step by step, where Triton's one pass is the better.
+    With other filters CUDA C++ runs each step by itself, and Triton's one pass is better.
     """
     taps = [() if f is None else tuple(f.shape) for f in (fu, fd)]
     line = PHASE_TAPS * down

@@ -83,7 +83,7 @@ def dense_format(x: Tensor) -> torch.memory_format:
 
 
 def gradient_wanted(*tensors: Tensor | None) -> bool:
-    """Whether a gradient for one of the tensors may be asked for, so that what it takes must be kept."""
+    """Whether a gradient for one of the tensors may be asked for, so that what it reads must be kept."""
     if not gradients_on():
         return False
     # a tensor from torch.func.vmap does not say that it requires a gradient
@@ -102,13 +102,13 @@ def is_traced() -> bool:
 
 
 def without_autocast(x: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """A context in which products beside x stay in their dtype, where autocast would take them to half precision."""
+    """A context in which products on x's device keep their dtype, where autocast would cast them to half precision."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else contextlib.nullcontext()
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """The dtype that autocast asks for beside x; None where it is off, or the device (meta, say) has none."""
+    """The dtype that autocast asks for on x's device; None where it is off, or the device (meta, say) has none."""
     kind = x.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
@@ -136,7 +136,7 @@ def check_tensor(op: str, name: str, x: Any, ndim: int | None = None) -> None:
 
 @untraced
 def check_operand(op: str, name: str, t: Any, x: Tensor, shape: Sequence[int | tuple[int, ...]]) -> None:
-    """Raise unless t lies beside x and has the shape, where a tuple lists the sizes allowed in its place."""
+    """Raise unless t is on x's device and has the shape, where a tuple lists the sizes allowed in its place."""
     check_tensor(op, name, t, len(shape))
     if t.device != x.device:
         raise ValueError(f"imgops.{op}: {name} must be on x's device {x.device}; got {t.device}")
@@ -150,7 +150,7 @@ def check_operand(op: str, name: str, t: Any, x: Tensor, shape: Sequence[int | t
 
 
 def check_bool(op: str, name: str, value: Any) -> bool:
-    """The boolean, also NumPy's; raise TypeError if it is none: of a number the truth would say nothing."""
+    """The boolean, Python's or NumPy's, as a bool; raise TypeError for all else, as any number would pass for one."""
     # NumPy's booleans are told by name, as NumPy is not imported here
     kind = type(value)
     if kind is not bool and (kind.__module__, kind.__name__) not in (("numpy", "bool"), ("numpy", "bool_")):
@@ -179,9 +179,9 @@ def check_number(op: str, name: str, value: Any, minimum: float | None = None) -
 
 
 def as_int(value: Any) -> Any:
-    """The integer that an integer of Python, NumPy or a tensor without dimensions is; None for all else, as booleans.
+    """The value as an int if it is an integer of Python or NumPy, or a tensor without dimensions that holds one.
 
-    What a compiler leaves open stays open.
+    A size that a compiler leaves open stays open. None stands for all else, booleans among it.
     """
     if type(value) is int or isinstance(value, torch.SymInt):
         return value

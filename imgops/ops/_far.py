@@ -23,7 +23,7 @@ def is_far(up: Sequence[int], down: Sequence[int], padding: Sequence[int]) -> bo
 
 
 class Near(NamedTuple):
-    """A resampling of the part of an image that is read, and the zeros (x0, x1, y0, y1) around what comes of it."""
+    """A resampling of the part of an image that is read, and the zeros (x0, x1, y0, y1) around its result."""
 
     rows: slice
     columns: slice
@@ -37,7 +37,8 @@ class Near(NamedTuple):
 def what_is_read(
     x: Tensor, taps: tuple[int, int], up: Sequence[int], down: Sequence[int], padding: Sequence[int]
 ) -> Near:
-    """The same resampling of x by a filter of so many taps (width, height), without what no output reads."""
+    """A resampling of x by a filter of so many taps (width, height), without the samples that no output reads and the
+    outputs that read none."""
     (fw, fh), (h, w) = taps, x.shape[2:]
     ax, ay = _trimmed(w, fw, up[0], down[0], *padding[:2]), _trimmed(h, fh, up[1], down[1], *padding[2:])
     return Near(
@@ -51,7 +52,7 @@ def what_is_read(
 
 
 class _Axis(NamedTuple):
-    """One axis of a resampling: the samples that it reads, how, and the zeros around what comes of them."""
+    """One axis of a resampling: the samples that it reads, how, and the zeros around its result."""
 
     begin: int
     end: int

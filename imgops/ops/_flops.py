@@ -19,7 +19,7 @@ _FORMULAS: dict[Any, Callable[..., int]] = {}
 
 
 def register_flops(op: torch._ops.OpOverloadPacket, formula: Callable[..., int]) -> None:
-    """Have PyTorch's counter count the op, as soon as the counter is imported: it loads Triton, so not by this."""
+    """Have PyTorch's counter count the op once a program imports the counter; importing it here would load Triton."""
     _FORMULAS[op] = formula
     if counter := sys.modules.get(_COUNTER):
         _hand_over(counter, {op: formula})
@@ -59,12 +59,12 @@ if _COUNTER not in sys.modules:
 
 
 def no_products(*args: Any, **kwargs: Any) -> int:
-    """Of an op without sums of products, whose other arithmetic the counter leaves out, as it does everywhere."""
+    """FLOPs of an op that sums no products: none, as the counter leaves out other arithmetic everywhere."""
     return 0
 
 
 def resampling(x: Sequence[int], f: Sequence[int] | None, up: Sequence[int], padding: Sequence[int]) -> int:
-    """Of a filter over x, up-sampled and padded, for every pixel: the ones that are dropped afterwards too."""
+    """FLOPs of a filter at every pixel of x, up-sampled and padded: those that are dropped afterwards count too."""
     n, c, *size = x
     height, width = _padded(size, up, padding)
     taps = f or (1, 1)
@@ -84,7 +84,7 @@ def two_resamplings(
     padding_up: Sequence[int],
     padding_down: Sequence[int],
 ) -> int:
-    """Of an up-sampling filter and a down-sampling one after it."""
+    """FLOPs of an up-sampling filter and a down-sampling one after it."""
     taps = fu or (1, 1)
     height, width = _padded(x[2:], (up, up), padding_up)
     high = (*x[:2], height - taps[0] + 1, width - taps[-1] + 1)
@@ -92,12 +92,13 @@ def two_resamplings(
 
 
 def convolution(weight: Sequence[int], pixels: Sequence[int]) -> int:
-    """Of a convolution: ``pixels`` [N, C, H, W] are those that the taps meet once each."""
+    """FLOPs of a convolution; each tap is multiplied once per pixel of ``pixels`` [N, C, H, W], its output or, if it is
+    transposed, its input."""
     return 2 * prod(weight) * pixels[0] * prod(pixels[2:])
 
 
 def channel_products(x: Sequence[int], *args: Any, **kwargs: Any) -> int:
-    """Of a product of all channels of x [N, C, H, W] with all, at each pixel."""
+    """FLOPs of the products of all channels of x [N, C, H, W] with all, at each pixel."""
     return 2 * prod(x) * x[1]
 
 

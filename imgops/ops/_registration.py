@@ -1,4 +1,4 @@
-"""The ops with PyTorch: their kernels, fakes and gradients, and how they are called."""
+"""How the ops are registered with PyTorch, with their kernels, fakes and gradients, and how they are called."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def register(
         schema: ``name(Tensor x, ...) -> Tensor``, as in csrc/library.cpp.
         fake: gives empty outputs for inputs without data.
         triton: the module of ``imgops.kernels`` whose function of the op's name is the kernel; None for no kernel.
-        backward: called with the namespace, so that a gradient runs on the backend that ran the forward, ctx, which of
-            the inputs' gradients this pass has a use for, and the outputs' gradients: None of an output that nothing
-            depends on, but not of all. It returns None for an input that nothing depends on, never zeros.
+        backward: called with the namespace, so that a gradient runs on the backend that ran the forward; ctx; which of
+            the inputs' gradients this pass has a use for; and the outputs' gradients, None for an output that nothing
+            depends on. At least one is not None. It returns None for an input that nothing depends on, never zeros.
         setup_context: as ``torch.library.register_autograd`` takes it.
         flops: called with the arguments, shapes in place of tensors, and ``out_shape``. Default: counts none.
     """
@@ -84,10 +84,10 @@ def _lazy_kernel(module: str, name: str) -> Callable[..., Any]:
 
 
 def check_kept(op: str, what: str, kept: bool) -> None:
-    """Raise unless a forward pass kept what its gradient takes; traced where no gradient was wanted it did not."""
+    """Raise unless the forward pass kept what its gradient needs; traced with no gradient wanted, it keeps nothing."""
     if not kept:
         raise RuntimeError(
-            f"imgops::{op}: its gradient takes {what}, which keep=False does not write; no gradient was wanted "
+            f"imgops::{op}: the forward pass did not keep {what}, which the gradient needs; no gradient was wanted "
             f"when it was traced (make_fx, torch.export, torch.jit.trace); trace it with inputs that require a gradient"
         )
 
@@ -169,9 +169,9 @@ def _function(
 def _asked_for(ctx: Any) -> tuple[bool, ...]:
     """Which of the inputs' gradients this pass has a use for.
 
-    ``torch.autograd.grad(y, x, create_graph=True)``, with which every gradient penalty begins, has none for a weight's,
-    and it costs as much as the rest; ``ctx.needs_input_grad`` knows only which inputs require one. PyTorch's own ops
-    ask the engine, by functions that are private: without an answer the gradient is computed.
+    ``torch.autograd.grad(y, x, create_graph=True)``, with which every gradient penalty begins, has no use for a
+    weight's, which costs as much as the rest; ``ctx.needs_input_grad`` knows only which inputs require one. PyTorch's
+    own ops ask the engine, by functions that are private: without an answer the gradient is computed.
     """
     needs = list(ctx.needs_input_grad)
     current_node = getattr(torch._C, "_current_autograd_node", None)

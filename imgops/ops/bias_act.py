@@ -50,8 +50,8 @@ def bias_act(
         dim: the dimension of x that b runs along; ignored without b. Default 1, the channels.
         act: "linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus" or "swish".
         alpha: negative slope of "lrelu"; default 0.2. The others ignore it.
-        gain: factor after the activation; default sqrt(2) for relu, lrelu and swish, else 1 (which keeps the
-            variance of a layer's output, He et al. 2015).
+        gain: factor after the activation; default sqrt(2) for relu, lrelu and swish, which roughly keeps the variance
+            of a layer's output (He et al. 2015), else 1.
         clamp: limit of the output's magnitude, >= 0; None clamps nothing.
         impl: "reference", "cpu", "triton" or "cuda"; None takes the best that is here.
 
@@ -59,7 +59,7 @@ def bias_act(
         A tensor of x's shape and dtype, channels-last where x is.
 
     Raises:
-        TypeError: x or b is no tensor of a supported dtype, or a number is none.
+        TypeError: x or b is no tensor of a supported dtype, or dim, alpha, gain or clamp no number.
         ValueError: b does not fit x, an unknown act, dim out of range, or a clamp below 0.
         RuntimeError: the backend named by ``impl`` cannot run here.
     """
@@ -278,7 +278,7 @@ def _change_of_z(
     vscale: Tensor | None,
     vnoise: Tensor | None,
 ) -> Tensor | None:
-    """The t with <v, (dx, db, dscale, dnoise)> = <t, dy * s>; it broadcasts to dy's shape. None where all of v is."""
+    """The t with <v, (dx, db, dscale, dnoise)> = <t, dy * s>; it broadcasts to dy's shape. None if all of v is None."""
     (has_b, has_scale, has_noise), ndim = ctx.needs, len(ctx.shape)
     t = None
     if vx is not None:
@@ -297,7 +297,7 @@ def _change_of_z(
 def _through_z(
     ctx: Any, needs: tuple[bool, ...], dz: Tensor | None, x: Tensor | None, epilogue: Epilogue
 ) -> tuple[Tensor | None, ...]:
-    """The parts of (dx, dy, db, dscale, dnoise) that the gradient for z gives, where y stands for z if it is saved."""
+    """What the gradient for z adds to those of (x, y, b, scale, noise); y gets it where it was saved in place of x."""
     if dz is None:
         return (None,) * 5
     _, needs_x, needs_y, _, needs_b, needs_scale, needs_noise = needs[:7]

@@ -160,7 +160,7 @@ def _composition(
     clamp: float,
     flip_filter: bool,
 ) -> Tensor:
-    """The same by ops that are differentiable to any order in all their inputs, and take any factor and padding."""
+    """filtered_lrelu by ops that are differentiable to any order in all inputs, and take any factor and padding."""
     z = upfirdn2d(bias_act(x, b, impl=backend), fu, up, 1, padding, flip_filter, float(up**2), impl=backend)
     a = bias_act(z, None, 1, "lrelu", slope, gain, None if clamp < 0 else clamp, impl=backend)
     return upfirdn2d(a, fd, 1, down, 0, flip_filter, impl=backend)
@@ -211,7 +211,7 @@ def _backward(
     ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, d_sign_mask: Tensor | None
 ) -> tuple[Any, ...]:
     sign_mask, fu, fd = ctx.saved_tensors
-    check_kept("filtered_lrelu", "each step by itself for its filters", not (needs[1] or needs[2]))
+    check_kept("filtered_lrelu", "the images that the filters read", not (needs[1] or needs[2]))
     check_kept("filtered_lrelu", "the sign mask", ctx.keep)
     dx = db = None
     if dy is not None and (needs[0] or needs[3]):

@@ -183,7 +183,7 @@ def _weight_gradient(
 def _library_gradients(
     d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int, *, needs_weight: bool
 ) -> Tensor:
-    """Gradient of the convolution for its weight, or for its (modulated) input x, by the library's operator."""
+    """Gradient of the convolution for its weight, or for its (modulated) input x, by PyTorch's operator."""
     x0, x1, y0, y1 = padding
     even = x0 == x1 >= 0 and y0 == y1 >= 0
     padded = x if up > 1 or even else F.pad(x, [x0, x1, y0, y1])

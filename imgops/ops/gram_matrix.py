@@ -13,7 +13,7 @@ from ._common import STATUSES, accumulation_dtype, check_tensor, dense_format, i
 from ._flops import channel_products
 from ._registration import namespace, register
 
-#: what the sums of products are divided by, of the sizes in the name
+#: names of the sizes whose product divides the sums of products
 NORMALIZATIONS = ("chw", "hw", "nchw", "none")
 
 

@@ -1,4 +1,4 @@
-"""``modulated_conv2d``: StyleGAN2's convolution with its noise, bias and activation, and its unmodulated sister."""
+"""``modulated_conv2d``: StyleGAN2's convolution with its noise, bias and activation, and the plain one of layers."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def modulated_conv2d(
         [N, O, H', W'] in x's dtype, with H' = (H * up + 2 * padding - kh) // down + 1 where down divides H.
 
     In float16 with ``demodulate``, weights are first divided by ``sqrt(I kh kw) max|weight|`` and styles by
-    ``max|styles|``, so that no sum overflows; demodulation undoes it, but that its eps of 1e-8 is added to the scaled
-    sum.
+    ``max|styles|``, so that no sum overflows; demodulation undoes both, except that its eps of 1e-8 is added to the
+    scaled sum.
 
     Raises:
         TypeError: wrong types or dtypes.
@@ -99,7 +99,7 @@ def modulated_conv2d(
         acc_dtype = accumulation_dtype(x.dtype)
         weight, styles = weight.to(acc_dtype), styles.to(acc_dtype)
         if x.dtype == torch.float16 and demodulate and weight.numel() > 0:
-            # the clamp keeps a weight or a style of zeros from a division by zero
+            # the clamp avoids a division by zero where all weights or styles are zero
             tiny = torch.finfo(acc_dtype).tiny
             largest = weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=tiny)
             weight = weight / (weight[0].numel() ** 0.5 * largest)
@@ -132,7 +132,8 @@ def resampled_conv2d(
 ) -> Tensor:
     """The convolution behind :func:`modulated_conv2d` and the plain layers of ``imgops.nn`` (``styles`` None).
 
-    ``weight`` is used in x's dtype; called under :func:`autocast_off`. The rest is as there.
+    ``weight`` is used in x's dtype; called under :func:`autocast_off`. The other arguments are those of
+    :func:`modulated_conv2d`.
     """
     up, down = check_int(op, "up", up, 1), check_int(op, "down", down, 1)
     if up > 1 and down > 1:
@@ -212,7 +213,7 @@ def _check_epilogue(
 
 @contextlib.contextmanager
 def autocast_off(x: Tensor) -> Iterator[Tensor]:
-    """x in the dtype that autocast, if it is on, asks for; within, it is off: the dtypes are chosen here."""
+    """A context without autocast, as the op chooses its dtypes; gives x in autocast's dtype, or float64 as it is."""
     dtype = autocast_dtype(x)
     if dtype is None:
         yield x

@@ -123,15 +123,15 @@ def upfirdn2d(
     """Pad, up-sample, filter and down-sample each plane of a batch of images, in one pass.
 
     Up-sampling inserts ``up - 1`` zeros after each sample; then the padding, in samples of that image (a
-    negative one crops); then the filter, by convolution; then every ``down``-th sample is kept. The output
-    is ``(size * up + padding before + padding after - taps + down) // down`` acc_dtype. Differentiable to any
+    negative one crops); then the filter, by convolution; then every ``down``-th sample is kept. The output has
+    ``(size * up + padding before + padding after - taps + down) // down`` samples per axis. Differentiable to any
     order with respect to x and f; the gradient for x is another upfirdn2d. The operator of Karras et al. 2020.
 
     Args:
         x: [N, C, H, W], float64/32/16 or bfloat16, contiguous or channels-last or any other strides.
-        f: filter in any of these dtypes: [fh, fw], or [n] applied along both axes, or None for a single tap of 1; in
-            half precision it is widened first, in float64 it is rounded to the dtype of the sums. A 2-D filter of rank
-            one costs what a separable one does.
+        f: filter in any of these dtypes: [fh, fw], or [n] applied along both axes, or None for a single tap of 1. One
+            in half precision is used in float32; one in float64 is rounded to the accumulation dtype. A 2-D filter of
+            rank one costs what a separable one does.
         up: factor, or (x, y). Default 1.
         down: factor, or (x, y). Default 1.
         padding: p on every side, or (x, y), or (x before, x after, y before, y after). Default 0.

@@ -53,7 +53,7 @@ def modulated_conv2d(
 ) -> Tensor:
     """x [N, I, H, W], weight [O, I, kh, kw], styles [N, I]; the epilogue's scale, [N, O], is the demodulation.
 
-    Scale the input channels by the styles, (up-sample,) convolve, (down-sample,) scale the output
+    Scale the input channels by the styles, (up-sample or) filter, convolve with the stride ``down``, scale the output
     channels by the demodulation: the same product as convolving each sample with its own modulated weight.
     """
     x = x * styles[:, :, None, None]

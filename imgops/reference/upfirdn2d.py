@@ -56,7 +56,7 @@ def upfirdn2d(
 def _gathered(
     x: Tensor, f: Tensor, up: tuple[int, int], down: tuple[int, int], padding: tuple[int, int, int, int]
 ) -> Tensor:
-    """The same from f [fh, fw], which correlates, where each output gathers the samples under its taps."""
+    """The output of :func:`upfirdn2d`: a pixel gathers the samples under the taps of f [fh, fw], which correlates."""
     (x0, x1, y0, y1), (fh, fw) = padding, f.shape
     at_x, k_x, m_x = _places(x.shape[3], fw, up[0], down[0], x0, x1, x.device)
     at_y, k_y, m_y = _places(x.shape[2], fh, up[1], down[1], y0, y1, x.device)

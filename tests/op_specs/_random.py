@@ -33,11 +33,11 @@ class RandomCall(NamedTuple):
     run: Callable[..., Tensor]
     tensors: list[Tensor]
     kinks: tuple[float, ...] = ()
-    #: how many times its last rounding a half-precision result may be off: of results between two passes
+    #: the error that a half-precision result may have, in roundings: above 1 if results between passes are rounded too
     roundings: float = 1
     #: whether what is rounded may be larger than what an activation or a clamp leaves of it
     squashed: bool = False
-    #: whether no value within is so close to a kink that rounding decides on its slope
+    #: whether no intermediate value is so close to a kink that rounding decides on its slope
     smooth: bool = True
 
 

@@ -26,7 +26,7 @@ ONE_ROUNDING = {torch.float64: 1e-12, torch.float32: 4e-6, torch.float16: 2e-3, 
 #: a rounding at each pass, or sums of many terms
 SEVERAL_ROUNDINGS = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 
-#: of cases
+#: the dtypes of cases
 HALF, SINGLE = torch.float16, torch.float32
 #: channels of the pictures that graphs with open sizes take
 CHANNELS = 4
@@ -38,7 +38,8 @@ class Call(NamedTuple):
     """A small call: ``run(impl, **tensors)``, and the shapes of the tensors that it is differentiable by.
 
     A shape is a text such as "NCHW" or "OC33": a letter is one of ``sizes``, a digit itself. ``reads`` names the inputs
-    that the kernels of the backward read and of which the reference keeps a copy or a function.
+    that a backend's backward reads, so that they must not change in place before it, while the reference keeps a copy
+    or a function of them.
     """
 
     run: Callable[..., Tensor | tuple[Tensor, ...]]
@@ -154,7 +155,7 @@ class Comparison:
 class Sheet:
     """The facts of an op, which the generic tests, the benchmarks and the GPU checks iterate over."""
 
-    #: small calls by name, in the forms that take another way through kernels and gradients
+    #: small calls by name, one for each way through kernels and gradients
     calls: dict[str, Call]
     #: calls whose tensors may have any sizes N, C, H, W and O
     sized: dict[str, Call]
@@ -178,7 +179,7 @@ class Sheet:
     products: dict[str, Callable[..., Any]] = field(default_factory=dict)
     #: of a recorded case's arrays and parameters and a backend: the results, by the names that they are recorded under
     recorded: Callable[[dict[str, Tensor], Kwargs, str], dict[str, Tensor]] | None = None
-    #: of results in each dtype
+    #: the largest error of results in each dtype
     tolerance: dict[torch.dtype, float] = field(default_factory=lambda: ONE_ROUNDING)
     #: whether it has kernels in CUDA C++ beside Triton's
     cuda: bool = False
@@ -198,7 +199,7 @@ def image(shape: Shape, dtype: torch.dtype, device: str | torch.device, channels
 
 
 def of_shapes(shapes: Sequence[Shape], make: Callable[..., Made]) -> Callable[[bool], Iterator[Problem]]:
-    """Problems that differ in their shape, which ``make`` takes before what that of a problem takes."""
+    """Problems that differ in their shape; ``make`` takes it first, then what the ``make`` of a problem takes."""
 
     def problems(dry: bool) -> Iterator[Problem]:
         for shape in shapes[: 1 if dry else None]:
@@ -214,7 +215,7 @@ def unread(shape: Shape, dtype: torch.dtype, channels_last: bool) -> Tensor:
 
 
 def no_launches(dtype: torch.dtype, channels_last: bool) -> Iterator[Launch]:
-    """Of an op whose kernels are those of others."""
+    """The launches of an op whose kernels are those of other ops: none."""
     yield from ()
 
 
@@ -247,7 +248,7 @@ def image_case(
 
 
 def product_rate(dtype: torch.dtype) -> str:
-    """Of a product whose operands are of this dtype: float32's is TF32, as PyTorch's convolutions take it."""
+    """The rate of a case whose products are in this dtype: float32 runs as TF32, as in PyTorch's convolutions."""
     return "tf32" if dtype == torch.float32 else str(dtype).removeprefix("torch.")
 
 

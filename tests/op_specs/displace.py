@@ -69,7 +69,7 @@ def _field(shape: s.Shape, device: torch.device) -> s.Kwargs:
 
 
 def _sides(field: Tensor) -> dict[str, Side]:
-    """ "given grid" leaves out making the grid."""
+    """The forms by name, and the positions of each; "eager given grid" leaves out making the grid."""
     grid = displaced_grid(field).requires_grad_()
     field = field.requires_grad_()
     return {

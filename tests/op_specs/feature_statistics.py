@@ -65,7 +65,7 @@ SHEET = s.Sheet(
     random=_random, forms=FORMS, pictures=_pictures, launches=_launches,
     problems=s.of_shapes(FEATURES, _problem),
     cases=lambda dry: feature_cases("feature_statistics", dry),
-    # a part of the rows of styles (benchmarks/bench_style.py)
+    # none: it is not timed on the CPU
     comparisons=list,
     schemas={"feature_statistics": lambda: (s.values(2, 3, 3, 2),)},
     products={"feature_statistics": reference.feature_statistics},

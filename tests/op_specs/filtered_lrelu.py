@@ -73,7 +73,7 @@ def eager(x: Tensor, fu: Tensor, fd: Tensor, b: Tensor, up: int, down: int, padd
 def eager_strided(
     x: Tensor, fu: Tensor, fd: Tensor, b: Tensor, up: int, down: int, padding: list[int], clamp: float
 ) -> Tensor:
-    """The same with filters by strides."""
+    """Each step with the fastest known filter, by strides."""
     return _by(_eager.upfirdn2d, x, fu, fd, b, up, down, padding, clamp)
 
 
@@ -136,7 +136,7 @@ def _problems(dry: bool) -> Iterator[s.Problem]:
 def filtered_case(
     shape: s.Shape, dtype: torch.dtype, channels_last: bool = False, up: int = 2, down: int = 2, radial: bool = False
 ) -> s.Case:
-    """The nonlinearity of a StyleGAN3 layer, 6 taps a factor; ``radial`` filters down by a 2-D filter, as -R does."""
+    """The nonlinearity of a StyleGAN3 layer, with 6 taps per phase; ``radial`` filters down by a 2-D filter, as -R."""
     taps_up, taps_down = 6 * up, 6 * down
     n, c, h, w = shape
     # so that a factor of up / down is left of the size
@@ -216,7 +216,7 @@ def _recorded(a: dict[str, Tensor], params: s.Kwargs, backend: str) -> dict[str,
 
 
 def _pictures() -> dict[str, nn.Module]:
-    # sizes that meet none of a picture's
+    # filters whose sizes are none of the pictures' sizes
     long, taps = imgops.setup_filter([1, 2, 4, 6, 8, 6, 4, 2, 1]), imgops.setup_filter([1, 3, 3, 1])
     return {
         "filtered_lrelu": s.Called(

@@ -56,7 +56,7 @@ def displaced_grid(displacement: Tensor) -> Tensor:
 
 
 def off_center(size: s.Shape, most: int, device: str, dtype: torch.dtype) -> Tensor:
-    """Random numbers in [-most, most + 1] near no whole one, where the slope of bilinear samples jumps."""
+    """Random numbers in [-most, most + 1], away from whole ones, where the slope of bilinear samples jumps."""
     return torch.randint(-most, most + 1, size, device=device).to(dtype) + 0.1 + 0.8 * torch.rand(size, device=device)
 
 
@@ -74,7 +74,7 @@ def _problems(dry: bool) -> Iterator[s.Problem]:
 
 
 def displacement(shape: s.Shape, device: str | torch.device) -> Tensor:
-    """Of a few pixels, smooth: [N, 2, H, W] for an image of this shape."""
+    """A smooth displacement by a few pixels, [N, 2, H, W] for an image of this shape."""
     coarse = torch.randn(shape[0], 2, 8, 8, device=device)
     return 4 * F.interpolate(coarse, size=shape[2:], mode="bicubic", align_corners=False)
 
@@ -139,7 +139,7 @@ def _pictures() -> dict[str, nn.Module]:
 
 
 def places(*shape: int) -> Tensor:
-    """Away from the centers of pixels, where the slope jumps: in pixels, and as a grid of an image of 4 x 4."""
+    """Positions away from the centers of pixels, where the slope jumps: in pixels, and as a grid of a 4 x 4 image."""
     return torch.rand(shape, dtype=torch.float64) * 0.4 + 0.3
 
 

@@ -129,7 +129,7 @@ def eager_grouped(
 
 
 def plain_conv2d(x: Tensor, weight: Tensor, up: int, down: int, padding: int, **_: Any) -> Tensor:
-    """The library's convolution of the same shape, and nothing else: what a modulated one is held against."""
+    """The vendor's convolution of the same shape, and nothing else: what a modulated one is held against."""
     weight = weight.to(x.dtype)
     if up > 1:
         return F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
@@ -138,8 +138,8 @@ def plain_conv2d(x: Tensor, weight: Tensor, up: int, down: int, padding: int, **
 
 def _problem(case: ModulatedConv, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> s.Made:
     if dtype.itemsize == 2:
-        # sums round to half precision here and there: across a kink, where the slope jumps, and in the gradient of few
-        # styles, which demodulation makes nearly cancel
+        # a sum that is rounded between passes may cross a kink, where the slope jumps; and the gradient of few styles,
+        # which demodulation makes nearly cancel, is lost in rounding
         act = "swish" if case.act in ("relu", "lrelu") else case.act
         case = case._replace(act=act, clamp=None, in_channels=case.in_channels + 13)
     f = resample_filter(case.filter_taps, True, device)

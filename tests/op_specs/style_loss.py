@@ -56,7 +56,7 @@ FORMS: dict[str, s.Form] = {"eager": eager, "eager detached": eager_detached}
 
 
 def _comparisons() -> list[s.Comparison]:
-    """The goal is for the form with three products."""
+    """The goal is against "eager", the form with three products."""
     rows, forms = [], {"imgops": imgops.style_loss, **FORMS}
     for channels, side in VGG:
         shape = 1, channels, side, side

@@ -13,7 +13,7 @@ from . import _sheet as s
 from .feature_statistics import eager as eager_statistics
 from .gram_matrix import FEATURES, feature_cases
 
-#: through the square root of a matrix
+#: tolerances of a result through the square root of a matrix
 ROOTS = {torch.float64: 1e-8, torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 
 
@@ -87,7 +87,7 @@ SHEET = s.Sheet(
     random=None,
     problems=s.of_shapes(FEATURES, _problem),
     launches=s.no_launches,
-    # a part of the rows of styles (benchmarks/bench_style.py)
+    # none: it is not timed on the CPU
     comparisons=list,
     tolerance=ROOTS,
 )  # fmt: skip
