@@ -45,7 +45,7 @@ class ModulatedDisplacement(nn.Module):
     ``forward(x, w, state=None)`` -> (moved x, state for the next level); None is the first level, at rest.
 
     Shapes: x [N, in_channels, H, W], w [N, w_dim] -> [N, in_channels, H, W] in x's dtype, channels-last where x is; the
-    fields of the state [N, 2, H, W] in float32, or float64 where x is that, those of the state given of any size;
+    fields of the state [N, 2, H, W] in float32 (float64 where x is), those of the state given of any size;
     weight [2, in_channels, kernel_size, kernel_size], bias [2], float32 when built.
 
     Raises:

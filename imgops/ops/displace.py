@@ -18,7 +18,7 @@ def displace(x: Tensor, displacement: Tensor, *, padding_mode: str = "border", i
     Args:
         x: [N, C, H, W], float64/32/16 or bfloat16, any strides. Arithmetic is in float32 at least.
         displacement: [N, 2, H, W] in any of these dtypes: channel 0 along x (to the right), channel 1 along y (down);
-            taken in float32, or float64 where x is that.
+            taken in float32 (float64 where x is).
         padding_mode: what is read beyond the image: "zeros"; "border", its nearest pixel; "reflection", the image
             reflected about its edges. Default "border". The displacement has no gradient where "border" reads
             outside or on the border's pixels, nor where "reflection" turns. A place that is NaN, or infinite with

@@ -30,7 +30,7 @@ def grid_sample(x: Tensor, grid: Tensor, *, impl: str | None = None) -> Tensor:
     Args:
         x: [N, C, H, W], float64/32/16 or bfloat16, any strides. Arithmetic is in float32 at least.
         grid: [N, H', W', 2] in any of these dtypes, the places to sample as (x, y), with the image's outer edges at -1
-            and 1; taken in float32, or float64 where x is that. A place that is infinite or NaN is outside.
+            and 1; taken in float32 (float64 where x is). A place that is infinite or NaN is outside.
         impl: "reference", "cpu" or "triton"; None takes the best that is here.
 
     Returns:

@@ -1,4 +1,7 @@
-"""``modulated_conv2d``: StyleGAN2's convolution with its noise, bias and activation, and the plain one of layers."""
+"""``modulated_conv2d``: StyleGAN2's convolution with its noise, bias and activation.
+
+``resampled_conv2d`` is the convolution behind it, which the plain layers of ``imgops.nn`` call without styles.
+"""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def _problems(dry: bool) -> Iterator[s.Problem]:
 def filtered_case(
     shape: s.Shape, dtype: torch.dtype, channels_last: bool = False, up: int = 2, down: int = 2, radial: bool = False
 ) -> s.Case:
-    """The nonlinearity of a StyleGAN3 layer, with 6 taps per phase; ``radial`` filters down by a 2-D filter, as -R."""
+    """The nonlinearity of a StyleGAN3 layer, with 6 taps per phase; ``radial``: down by a 2-D filter, StyleGAN3-R's."""
     taps_up, taps_down = 6 * up, 6 * down
     n, c, h, w = shape
     # so that a factor of up / down is left of the size
