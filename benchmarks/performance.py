@@ -82,7 +82,7 @@ def of_triton(kernels: dict[str, dict[str, int]]) -> list[str]:
         groups[kernel, launch.rpartition(", ")[2]].append(used)
     rows = []
     for (kernel, dtype), group in sorted(groups.items()):
-        loads, acc_dtype = (sum(used[name] for used in group) for name in ("loads", "wide_loads"))
+        loads, wide = (sum(used[name] for used in group) for name in ("loads", "wide_loads"))
         stores, wide_stores = (sum(used[name] for used in group) for name in ("stores", "wide_stores"))
         rows.append(
             [
@@ -91,7 +91,7 @@ def of_triton(kernels: dict[str, dict[str, int]]) -> list[str]:
                 _range(used["shared_bytes"] for used in group),
                 _range(used["warps"] for used in group),
                 _range(used["spills"] for used in group),
-                _share(acc_dtype, loads),
+                _share(wide, loads),
                 _share(wide_stores, stores),
                 _range(used["matrix_instructions"] for used in group),
                 _range(used["issued"] for used in group) + " and more" * any(used["loops"] for used in group),

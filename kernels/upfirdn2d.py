@@ -50,7 +50,7 @@ class _Axis(NamedTuple):
         return self.lead * self.up - self.pad
 
     @property
-    def taps_an_output(self) -> int:
+    def taps_per_output(self) -> int:
         return -(-self.taps // self.up)
 
 
@@ -109,7 +109,7 @@ class _Call(NamedTuple):
     ) -> None:
         """Launch the kernel that keeps its window of the input in registers."""
         ax, ay = self.ax, self.ay
-        tx, ty = ax.taps_an_output, ay.taps_an_output
+        tx, ty = ax.taps_per_output, ay.taps_per_output
         loop_x = separable and tx > UNROLLED_TAPS_X
         # the window is in registers: the longer it is, the fewer values a thread can take
         values = 4 if ty <= 6 and (separable or tx * ty <= CHEAP_TAPS) else 2 if ty <= 8 else 1
@@ -178,7 +178,7 @@ def _resample(
 def _launch(call: _Call, f: Tensor | None, gain: float) -> None:
     """Run the resampling by whichever kernels suit the filter."""
     x, ax, ay = call.x, call.ax, call.ay
-    taps = ax.taps_an_output, ay.taps_an_output
+    taps = ax.taps_per_output, ay.taps_per_output
     unrolls = max(ax.up, ax.down, ay.up, ay.down) <= UNROLLED_FACTOR
     fits = unrolls and max(taps) <= UNROLLED_TAPS
     if f is None and not unrolls:

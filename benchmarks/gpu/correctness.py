@@ -84,13 +84,13 @@ def compare(
 ) -> dict[str, Any]:
     """Errors of a function by order of gradient, against the same in float64; the first input is the image, and the
     output's gradient arrives in the image's memory format."""
-    acc_dtype = [t.double() for t in inputs]
-    shape = reference(*acc_dtype).shape
+    exact = [t.double() for t in inputs]
+    shape = reference(*exact).shape
     # all positive: gradients that are sums over pixels would by chance cancel to less than their terms' rounding
     dy = 0.5 + torch.rand(shape, device=inputs[0].device).to(inputs[0].dtype)
     dy = dy.contiguous(memory_format=form) if dy.ndim == 4 else dy
     seeds = [dy, *(0.5 + torch.rand_like(t) for t in inputs)]
-    expected = derivatives(reference, acc_dtype, [s.double() for s in seeds])
+    expected = derivatives(reference, exact, [s.double() for s in seeds])
     actual = derivatives(function, inputs, seeds)
     errors = [worst_error(a, e) for a, e in zip(actual, expected, strict=True)]
     # written so that NaN fails

@@ -150,10 +150,10 @@ def _run(impl: str, x: Tensor, grid: Tensor) -> Tensor:
 def launches(op: str, mode: str, dtype: torch.dtype, channels_last: bool) -> Iterator[s.Launch]:
     """The op and its backward."""
     n, _, h, w = LAUNCH_SHAPE
-    displaced, no_offset = op == "displace", (0, 0)
+    displaced, no_derivative = op == "displace", (0, 0)
     x, at = s.unread(LAUNCH_SHAPE, dtype, channels_last), torch.empty((n, 2, h, w) if displaced else (n, h, w, 2))
-    yield s.Launch(op, "grid_sample.grid_sample", (x, at, displaced, mode, no_offset), tested=not displaced)
-    arguments = x, x, at, x.shape, displaced, "border", no_offset, True, True
+    yield s.Launch(op, "grid_sample.grid_sample", (x, at, displaced, mode, no_derivative), tested=not displaced)
+    arguments = x, x, at, x.shape, displaced, "border", no_derivative, True, True
     backward = s.Launch(f"{op}_backward", "grid_sample.grid_sample_backward", arguments, tested=not displaced)
     yield backward
     if displaced:
