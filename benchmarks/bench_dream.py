@@ -86,7 +86,7 @@ def normalization(size: int) -> Comparison:
     """The Laplacian pyramid of a gradient and back, each level divided by its root mean square."""
     gradient = torch.randn(1, 3, size, size)
     sides = {"imgops": lambda: laplacian_normalized(gradient), "eager": lambda: eager_laplacian(gradient)}
-    return Comparison("laplacian normalisation", f"1x3x{size}x{size}", sides)
+    return Comparison("laplacian normalization", f"1x3x{size}x{size}", sides)
 
 
 def update(size: int) -> Comparison:

@@ -23,6 +23,8 @@ _WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "b
 
 #: bytes of the program, where the system does not tell
 _PROGRAM = 450e6
+#: bytes that CUDA and its libraries take on a GPU, about
+_CUDA_CONTEXT = 500e6
 
 
 class OutOfMemory(MemoryError):
@@ -95,9 +97,17 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def program_memory(device: torch.device) -> float:
+    """Bytes of a device's memory that the program takes beside its tensors.
+
+    On a GPU CUDA's own; what the process holds on the host does not count there.
+    """
+    return _CUDA_CONTEXT if device.type == "cuda" else _before_any_work()
+
+
 @cache
-def program_memory() -> float:
-    """Bytes of the program with its libraries: the memory taken when this is first called, before any work.
+def _before_any_work() -> float:
+    """Bytes of the program with its libraries: the memory taken when this is first called.
 
     It differs between builds of PyTorch: with CUDA it is twice that without.
     """

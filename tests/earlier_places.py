@@ -4,6 +4,8 @@
 MOVED = {
     "imgops.data.colours": ["imgops.data.pictures.colors"],
     "imgops.data.crops": ["imgops.data.datasets.crops"],
+    "imgops.data.flow": ["imgops.data.video.flow"],
+    "imgops.data.folder": ["imgops.data.datasets.folder"],
     "imgops.data.samples": ["imgops.data.datasets.sample_set", "imgops.data.pictures.samples"],
     "imgops.data.textures": ["imgops.data.datasets.textures"],
     "imgops.models.adain_decoder": ["imgops.models.style.adain_decoder"],
@@ -14,5 +16,6 @@ MOVED = {
     "imgops.models.transform_net": ["imgops.models.style.transform_net"],
     "imgops.models.vgg": ["imgops.models.encoders.vgg"],
     "imgops.models.weights": ["imgops.models.encoders.weights", "imgops.models.weight_files"],
+    "imgops.style.arbitrary": ["imgops.style.adain"],
     "imgops.training.encoder": ["imgops.style.encoder_training"],
 }

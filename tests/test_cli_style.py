@@ -122,7 +122,7 @@ def test_a_preview_follows(folder, tmp_path):
 
 
 def test_memory_makes_tiles(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("imgops.style.planning.program_memory", lambda: 450e6)
+    monkeypatch.setattr("imgops.style.planning.program_memory", lambda device: 450e6)
     size = ("--size", "600", "--first-size", "600", "--steps", "1")
     arguments = (
         "style",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from imgops import _memory
 
@@ -85,3 +86,13 @@ def test_the_processs_own():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True"]
+
+
+def test_what_the_host_holds_does_not_count_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(_memory, "resident_memory", lambda: 20 * GB)
+    _memory._before_any_work.cache_clear()
+    try:
+        assert _memory.program_memory(torch.device("cpu")) == 20 * GB
+        assert _memory.program_memory(torch.device("cuda")) < GB
+    finally:
+        _memory._before_any_work.cache_clear()

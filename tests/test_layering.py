@@ -16,7 +16,7 @@ from tests.earlier_places import MOVED
 ROOT = Path(__file__).resolve().parent.parent
 
 #: packages by level, lowest first: a file imports from its own package and from lower levels alone
-PRIVATE = ("_device", "_eager", "_interrupts", "_lazy", "_memory", "_moments", "_settings")
+PRIVATE = ("_device", "_eager", "_interrupts", "_lazy", "_memory", "_optimizer_state", "_settings")
 LEVELS = (
     ("_install", "_epilogue"),
     ("reference", "kernels", "_C", "_C_cuda", "_host", "_backend", *PRIVATE),
@@ -43,7 +43,7 @@ THIRD_PARTY = {
     "_epilogue": {"torch"},
     "_settings": set(),
     "_memory": {"torch"},
-    "_moments": {"torch"},
+    "_optimizer_state": {"torch"},
     "ops": {"torch"},
     "nn": {"torch"},
     "models": {"torch", "safetensors"},

@@ -53,7 +53,7 @@ def imgops_commands(text: str) -> list[str]:
 @pytest.mark.parametrize(("page", "examples", "shapes_shown"), EXAMPLES)
 def test_examples_run(page, examples, shapes_shown):
     code = blocks((ROOT / page).read_text(), "python")
-    assert len(code) == examples
+    assert len(code) == examples, "the page's first number in EXAMPLES"
     names: dict[str, object] = {}
     shapes = []
     for block in code:
@@ -64,7 +64,7 @@ def test_examples_run(page, examples, shapes_shown):
             name = assigned[1] if assigned else name
             if promised:
                 shapes.append((str(list(names[name].shape)), promised[1]))
-    assert len(shapes) == shapes_shown
+    assert len(shapes) == shapes_shown, "the page's second number in EXAMPLES"
     assert [actual for actual, _ in shapes] == [promised for _, promised in shapes]
 
 

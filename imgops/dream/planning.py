@@ -23,7 +23,8 @@ def memory_of(gradient: Gradient, settings: DreamSettings, height: int, width: i
     """
     area, _ = gradient.tile_areas(height, width, tile)
     pictures = 12 * _PICTURES[settings.parametrization] * height * width
-    return program_memory() + _LATER[settings.parametrization] + pictures + gradient.bytes_per_pixel * area
+    device = next(gradient.network.parameters(), torch.empty(0)).device
+    return program_memory(device) + _LATER[settings.parametrization] + pictures + gradient.bytes_per_pixel * area
 
 
 def check_room(gradient: Gradient, settings: DreamSettings, height: int, width: int) -> None:

@@ -42,7 +42,6 @@ class Convolution(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.taps = resample_filter
         self.register_buffer("resample_filter", None if resample_filter is None else setup_filter(resample_filter))
-        self._initialize()
 
     def _initialize(self) -> None:
         nn.init.normal_(self.weight)
@@ -121,6 +120,7 @@ class EqualizedConv2d(Convolution):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, bias, act, up, down, resample_filter, conv_clamp)
         self.weight_gain = (self.in_channels * self.kernel_size**2) ** -0.5
+        self.reset_parameters()
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         with autocast_off(x) as x:

@@ -23,6 +23,8 @@ class _ModulatedConv(Convolution):
     def __init__(self, *convolution: Any, demodulate: bool) -> None:
         super().__init__(*convolution)
         self.demodulate = demodulate
+        # not reset_parameters, which in a subclass resets what is not made yet
+        self._initialize()
 
     def _convolve(self, x: Tensor, styles: Tensor, noise: Tensor | None, gain: float) -> Tensor:
         arguments = self._arguments(gain)

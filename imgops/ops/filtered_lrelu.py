@@ -120,6 +120,7 @@ def filtered_lrelu(
         with without_autocast(x):
             y = reference.filtered_lrelu(x.to(acc_dtype), fu, fd, b, up, down, pads, **settings)
             return y.to(x.dtype)
+    # gain, slope, clamp and flip_filter, in the order of the schema
     return namespace(backend).filtered_lrelu(x, fu, fd, b, up, down, pads, *settings.values(), gradient_wanted(x, b))[0]
 
 

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from .._moments import load_optimizer_tensors, optimizer_tensors
+from .._optimizer_state import load_optimizer_tensors, optimizer_tensors
 from .._settings import present_names
 from ..data.files import write_file
 from .training_settings import Training

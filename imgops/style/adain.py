@@ -68,9 +68,9 @@ def stylize_adain(
     check_sides(content.shape, [style.shape for style in styles], decoder)
     _check(content, styles, alpha, weights, masks, convention)
     _check_parts(styles, parts)
-    adain = AdaINPass(encoder, decoder, tile)
-    encoded = [adain.encode_style(style, part) for style, part in zip(styles, parts, strict=True)]
-    return adain(content, encoded, alpha, weights, masks, convention)
+    adain_pass = AdaINPass(encoder, decoder, tile)
+    encoded = [adain_pass.encode_style(style, part) for style, part in zip(styles, parts, strict=True)]
+    return adain_pass(content, encoded, alpha, weights, masks, convention)
 
 
 class StyleFeatures(NamedTuple):

@@ -33,7 +33,8 @@ def memory_of(network: nn.Module, settings: OptimizeSettings, height: int, width
     content = _content_bytes(network, list(content_layers)) * pixels
     pictures = 12 * _PICTURES[settings.optimizer] * pixels
     workspace = _WORKSPACE if tile == pixels else _WORKSPACE_OF_TILES
-    return program_memory() + _LATER + pictures + content + workspace * bytes_per_pixel(network, names) * tile
+    program = program_memory(next(network.parameters()).device)
+    return program + _LATER + pictures + content + workspace * bytes_per_pixel(network, names) * tile
 
 
 def work_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int, size: int) -> float:

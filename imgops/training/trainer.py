@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import __version__
-from .._moments import load_optimizer_tensors, optimizer_tensors
+from .._optimizer_state import load_optimizer_tensors, optimizer_tensors
 from ..models.stylegan2 import Discriminator, Generator
 from . import checkpoint as files
 from .config import TrainingConfig

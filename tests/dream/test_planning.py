@@ -21,7 +21,7 @@ def test_a_dream_beyond_the_memory_is_told_before_the_work(tmp_path, monkeypatch
     assert "dream: 40000 x 40000 pixels take about" in message
     assert message.endswith("GB; give a smaller --size")
     # what fits in tiles says so
-    monkeypatch.setattr(planning, "program_memory", lambda: 425e6)
+    monkeypatch.setattr(planning, "program_memory", lambda device: 425e6)
     monkeypatch.setattr(planning, "room_on", lambda device: 1.5e9)
     command = ("dream", "samples:camera", "-o", out, "--size", "1500", "--device", "cpu")
     message = error(*command)
@@ -32,7 +32,7 @@ def test_a_dream_beyond_the_memory_is_told_before_the_work(tmp_path, monkeypatch
 
 def test_in_python_too_and_in_every_frame(monkeypatch):
     network = VGG((1,), widths=(8,)).eval()
-    monkeypatch.setattr(planning, "program_memory", lambda: 425e6)
+    monkeypatch.setattr(planning, "program_memory", lambda device: 425e6)
     monkeypatch.setattr(planning, "room_on", lambda device: 0.46e9)
     with pytest.raises(ValueError, match=r"dream: 400 x 300 pixels take about 0\.5 GB of memory"):
         dream(torch.rand(3, 30, 40), network, [Objective("relu1_1")], size=400)
@@ -51,7 +51,7 @@ class OfOneSize(nn.Module):
 
 
 def test_of_networks_that_cannot_be_counted_the_pictures_are(monkeypatch):
-    monkeypatch.setattr(planning, "program_memory", lambda: 425e6)
+    monkeypatch.setattr(planning, "program_memory", lambda device: 425e6)
     gradient = Gradient(nn.Sequential(OfOneSize()), [Objective("0")])
     assert planning.memory_of(gradient, DreamSettings(), 1000, 1000, None) == 450e6 + 12e6 * 13
 

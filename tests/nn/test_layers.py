@@ -116,6 +116,14 @@ def test_minibatch_deviation_of_one_sample_has_a_gradient():
     assert x.grad.isfinite().all()
 
 
+def test_a_subclass_initializes_as_it_likes():
+    class Zero(imgops.nn.EqualizedConv2d):
+        def reset_parameters(self):
+            torch.nn.init.zeros_(self.weight)
+
+    assert not Zero(2, 3, 3).weight.any()
+
+
 def test_to_rgb_is_a_modulated_pointwise_convolution():
     layer = ToRGB(6, 3, 5).double()
     torch.nn.init.normal_(layer.bias)

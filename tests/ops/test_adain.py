@@ -50,8 +50,8 @@ def test_agrees_with_reference(shape, layout, dtype, backend, device):
     scale, bias = torch.randn(2, *shape[:2], device=device).to(dtype)
     for op, inputs in ((imgops.adain, [content, style]), (imgops.adaptive_instance_norm, [content, scale, bias])):
         results = []
-        for run, acc_dtype in ((backend, False), ("reference", True)):
-            leaves = [t.detach().double() if acc_dtype else t.detach() for t in inputs]
+        for run, in_float64 in ((backend, False), ("reference", True)):
+            leaves = [t.detach().double() if in_float64 else t.detach() for t in inputs]
             leaves = [t.requires_grad_() for t in leaves]
             y = op(*leaves, impl=run)
             results.append([y, *torch.autograd.grad(y, leaves, dy.to(y.dtype))])
@@ -91,13 +91,13 @@ def test_statistics_do_not_cancel(channels_last, backend, device):
     tolerance = 2e-3 if backend == "reference" else 3e-6
     assert relative_error(y, expected) < tolerance
     results = []
-    for output, acc_dtype in ((y, False), (expected, True)):
-        dy = dy.double() if acc_dtype else dy
+    for output, in_float64 in ((y, False), (expected, True)):
+        dy = dy.double() if in_float64 else dy
         (dx,) = torch.autograd.grad(output, x, dy, create_graph=True)
         (d2x,) = torch.autograd.grad(dx.pow(2).sum(), x)
-        style = x.detach().double() if acc_dtype else x.detach()
+        style = x.detach().double() if in_float64 else x.detach()
         style.requires_grad_()
-        moved = imgops.adain(dy, style, impl="reference" if acc_dtype else backend)
+        moved = imgops.adain(dy, style, impl="reference" if in_float64 else backend)
         results.append((dx, d2x, torch.autograd.grad(moved, style, dy)[0]))
     for actual, wanted, times in zip(*results, (1, 3, 1), strict=True):
         assert relative_error(actual, wanted) < times * tolerance

@@ -66,10 +66,10 @@ def test_random_calls(op, data):
 def _errors(pick: Draws, call: RandomCall, dtype: torch.dtype) -> list[tuple[float, float]]:
     """(error, what is allowed) of the output and, where it is smooth, of each gradient."""
     leaves = [t.detach().requires_grad_() for t in call.tensors]
-    acc_dtype = [t.detach().double().requires_grad_() for t in call.tensors]
+    exact = [t.detach().double().requires_grad_() for t in call.tensors]
     half = dtype in (torch.float16, torch.bfloat16)
     tolerance = 4 * TOLERANCE[dtype] * (call.roundings if half else 4 if call.squashed else 1)
-    y, expected = call.run(None, *leaves), call.run("reference", *acc_dtype)
+    y, expected = call.run(None, *leaves), call.run("reference", *exact)
     assert y.dtype in (dtype, accumulation_dtype(dtype))
     errors = [(relative_error(y, expected), tolerance)]
     margin = 0.05 * call.roundings if half else 1e-4
@@ -78,7 +78,7 @@ def _errors(pick: Draws, call: RandomCall, dtype: torch.dtype) -> list[tuple[flo
         return errors
     dy = strided(pick, tuple(y.shape), y.dtype)
     gradients = torch.autograd.grad(y, leaves, dy)
-    wanted = torch.autograd.grad(expected, acc_dtype, dy.double())
+    wanted = torch.autograd.grad(expected, exact, dy.double())
     largest = max((float(t.abs().max()) for t in (dy, *wanted) if t.numel() > 0), default=0.0)
     for t, g, e in zip(leaves, gradients, wanted, strict=True):
         assert g.dtype == t.dtype

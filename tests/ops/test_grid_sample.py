@@ -39,9 +39,9 @@ def grid_of(n, out_h, out_w, h, w, device="cpu", reach=3):
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 @pytest.mark.parametrize("channels", [3, 37])
 def test_agrees_with_reference(channels, layout, dtype, backend, device):
-    acc_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    in_float64 = torch.float64 if dtype == torch.float64 else torch.float32
     x = LAYOUTS[layout](torch.randn(2, channels, 9, 6, device=device).to(dtype)).requires_grad_()
-    grid = grid_of(2, 5, 7, 9, 6, device).to(acc_dtype).requires_grad_()
+    grid = grid_of(2, 5, 7, 9, 6, device).to(in_float64).requires_grad_()
     dy = LAYOUTS[layout](torch.randn(2, channels, 5, 7, device=device).to(dtype))
     y = imgops.grid_sample(x, grid, impl=backend)
     dx, dgrid = torch.autograd.grad(y, [x, grid], dy)
@@ -49,10 +49,10 @@ def test_agrees_with_reference(channels, layout, dtype, backend, device):
     inputs = x64, grid64 = [t.detach().double().requires_grad_() for t in (x, grid)]
     y64 = imgops.grid_sample(x64, grid64, impl="reference")
     dx64, dgrid64 = torch.autograd.grad(y64, inputs, dy.double())
-    assert (y.dtype, dx.dtype, dgrid.dtype) == (dtype, dtype, acc_dtype)
+    assert (y.dtype, dx.dtype, dgrid.dtype) == (dtype, dtype, in_float64)
     assert relative_error(y, y64) < TOLERANCE[dtype]
     assert relative_error(dx, dx64) < TOLERANCE[dtype]
-    assert relative_error(dgrid, dgrid64) < 10 * TOLERANCE[acc_dtype]
+    assert relative_error(dgrid, dgrid64) < 10 * TOLERANCE[in_float64]
     if layout == "channels_last":
         assert y.is_contiguous(memory_format=torch.channels_last)
         assert backend == "reference" or dx.is_contiguous(memory_format=torch.channels_last)
@@ -190,11 +190,11 @@ def test_any_shape(shape, size, data, dtype, reach):
     x = x.permute(order).contiguous().permute([order.index(i) for i in range(4)]).to(dtype).requires_grad_()
     grid = grid_of(n, *size, h, w, reach=reach).requires_grad_()
     dy = torch.randn(n, c, *size).to(dtype)
-    acc_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    in_float64 = torch.float64 if dtype == torch.float64 else torch.float32
     y = imgops.grid_sample(x, grid)
     dx, dgrid = torch.autograd.grad(y, [x, grid], dy)
     # the places as the backend has them
-    x64, grid64 = x.detach().double().requires_grad_(), grid.detach().to(acc_dtype).double().requires_grad_()
+    x64, grid64 = x.detach().double().requires_grad_(), grid.detach().to(in_float64).double().requires_grad_()
     expected = imgops.grid_sample(x64, grid64, impl="reference")
     assert relative_error(y, expected) < 3 * TOLERANCE[dtype]
     for actual, wanted in zip((dx, dgrid), torch.autograd.grad(expected, [x64, grid64], dy.double()), strict=True):
@@ -248,13 +248,13 @@ def test_bad_input(error, match, call):
 
 @pytest.mark.parametrize(("backend", "device"), backends("grid_sample", exclude=("triton",)))
 def test_second_order_in_half_precision(backend, device):
-    """A acc_dtype image's slopes leave the range of a half before they are multiplied."""
+    """The slopes of a wide image leave the range of a half before they are multiplied."""
     x = (torch.randn(1, 1, 8, 2048, device=device) * 200).half().requires_grad_()
     grid = (torch.rand(1, 4, 5, 2, device=device) - 0.5).requires_grad_()
     dy, v = torch.randn(1, 1, 4, 5, device=device).mul(1e-3).half(), torch.randn(1, 4, 5, 2, device=device) * 1e-3
     results = []
-    for run, acc_dtype in ((backend, False), ("reference", True)):
-        leaves = [t.detach().double() if acc_dtype else t.detach() for t in (x, grid, dy)]
+    for run, in_float64 in ((backend, False), ("reference", True)):
+        leaves = [t.detach().double() if in_float64 else t.detach() for t in (x, grid, dy)]
         leaves = [t.requires_grad_() for t in leaves]
         y = imgops.grid_sample(*leaves[:2], impl=run)
         (dgrid,) = torch.autograd.grad(y, leaves[1], leaves[2], create_graph=True)

@@ -98,9 +98,9 @@ def test_agrees_with_reference(case, channels_last, dtype, sized, backend, devic
     tensors = {k: t.to(dtype) for k, t in tensors.items()}
     if channels_last:
         tensors["x"] = tensors["x"].contiguous(memory_format=torch.channels_last)
-    acc_dtype = {k: t.double().requires_grad_() for k, t in tensors.items()}
+    exact = {k: t.double().requires_grad_() for k, t in tensors.items()}
     tensors = {k: t.requires_grad_() for k, t in tensors.items()}
-    y, y64 = run(tensors, kwargs, backend), run(acc_dtype, kwargs, "reference")
+    y, y64 = run(tensors, kwargs, backend), run(exact, kwargs, "reference")
     assert y.dtype == dtype
     assert y.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     # the library's convolution rounds its result, and its inputs, to half precision
@@ -109,7 +109,7 @@ def test_agrees_with_reference(case, channels_last, dtype, sized, backend, devic
     if dtype in (torch.float64, torch.float32):
         dy = torch.randn_like(y)
         actual = torch.autograd.grad(y, list(tensors.values()), dy)
-        expected = torch.autograd.grad(y64, list(acc_dtype.values()), dy.double())
+        expected = torch.autograd.grad(y64, list(exact.values()), dy.double())
         errors = {k: relative_error(g, e) for k, g, e in zip(tensors, actual, expected, strict=True)}
         assert max(errors.values()) < 10 * tolerance, errors
 

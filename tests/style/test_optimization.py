@@ -269,7 +269,7 @@ def test_each_mask_gets_its_style(network):
 
 def test_memory_chooses_the_tile(network, monkeypatch):
     """Less memory, smaller tiles; too little is refused with what it would take."""
-    monkeypatch.setattr(planning, "program_memory", lambda: 450e6)
+    monkeypatch.setattr(planning, "program_memory", lambda device: 450e6)
     chosen = settings()
     whole = memory_of(network, chosen, 3000, 4000)
     assert choose_tile(network, chosen, 3000, 4000, whole) is None

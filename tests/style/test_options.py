@@ -177,7 +177,7 @@ def test_memory_that_is_not_there_is_told_before_the_work(place, monkeypatch):
         assert "GB; give a smaller --size" in message
     assert "pixels take about" in error(*common, "hubble", "--method", "fast")
     # what fits in tiles says so
-    monkeypatch.setattr(planning, "program_memory", lambda: 450e6)
+    monkeypatch.setattr(planning, "program_memory", lambda device: 450e6)
     monkeypatch.setattr(planning, "room_on", lambda device: 1.5e9)
     message = error("style", place / "cat.png", place / "sea.png", "-o", place / "out.png", "--size", "2000")
     assert "GB, which makes tiles, or a smaller --size" in message

@@ -7,13 +7,21 @@
 namespace imgops {
 namespace {
 
-template <class A>
-void squared_norms(const A* w, A* out, int64_t taps, int64_t begin, int64_t end) {
+// kTaps is `taps` where that is known when compiled, so that the sum is unrolled; else 0.
+template <int kTaps, class A>
+void sum_squares(const A* w, A* out, int64_t taps, int64_t begin, int64_t end) {
+  const int64_t count = kTaps > 0 ? kTaps : taps;
   for (int64_t i = begin; i < end; ++i) {
     A sum = 0;
-    for (int64_t k = 0; k < taps; ++k) sum += w[i * taps + k] * w[i * taps + k];
+    for (int64_t k = 0; k < count; ++k) sum += w[i * count + k] * w[i * count + k];
     out[i] = sum;
   }
+}
+
+template <class A>
+void squared_norms(const Tensor& w, const Tensor& out, int64_t taps, int64_t begin, int64_t end) {
+  const auto run = taps == 9 ? sum_squares<9, A> : sum_squares<0, A>;
+  run(static_cast<const A*>(w.data_ptr()), static_cast<A*>(out.data_ptr()), taps, begin, end);
 }
 
 }  // namespace
@@ -26,15 +34,9 @@ Tensor squared_norm_cpu(const Tensor& weight) {
   const Tensor w = torch::stable::contiguous(weight);
   const Tensor out = allocate(w, {w.size(0), w.size(1)});
   const int64_t taps = w.size(2) * w.size(3);
-  parallel_for(
-      0, out.numel(), std::max<int64_t>(1, 16384 / std::max<int64_t>(taps, 1)), [&](int64_t begin, int64_t end) {
-        if (is_double) {
-          squared_norms(static_cast<const double*>(w.data_ptr()), static_cast<double*>(out.data_ptr()), taps, begin,
-                        end);
-        } else {
-          squared_norms(static_cast<const float*>(w.data_ptr()), static_cast<float*>(out.data_ptr()), taps, begin, end);
-        }
-      });
+  const auto run = is_double ? squared_norms<double> : squared_norms<float>;
+  parallel_for(0, out.numel(), std::max<int64_t>(1, 16384 / std::max<int64_t>(taps, 1)),
+               [&](int64_t begin, int64_t end) { run(w, out, taps, begin, end); });
   return out;
 }
 

@@ -1,0 +1,3 @@
+"""The earlier place of these names."""
+
+from .video.flow import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""The earlier place of these names."""
+
+from .adain import *  # noqa: F403
