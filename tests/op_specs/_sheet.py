@@ -208,6 +208,11 @@ def of_shapes(shapes: Sequence[Shape], make: Callable[..., Made]) -> Callable[[b
     return problems
 
 
+def cases_of(small: Case, *cases: Case) -> Callable[[bool], list[Case]]:
+    """The small case for a dry run, all others otherwise."""
+    return lambda dry: [small] if dry else list(cases)
+
+
 def unread(shape: Shape, dtype: torch.dtype, channels_last: bool) -> Tensor:
     """An image for a launch, whose memory nothing reads."""
     form = torch.channels_last if channels_last else torch.contiguous_format

@@ -63,15 +63,13 @@ def _case(shape: s.Shape, dtype: torch.dtype, channels_last: bool = False) -> s.
     return s.image_case("adain", shape, dtype, channels_last, make, ("content", "style"), images=(3, 8))
 
 
-def _cases(dry: bool) -> list[s.Case]:
-    if dry:
-        return [_case((1, 2, 6, 6), s.SINGLE)]
-    return [
-        _case((8, 512, 64, 64), s.SINGLE),
-        _case((8, 512, 64, 64), s.HALF),
-        _case((8, 512, 64, 64), s.HALF, channels_last=True),
-        _case((8, 64, 512, 512), s.HALF),
-    ]
+_CASES = s.cases_of(
+    _case((1, 2, 6, 6), s.SINGLE),
+    _case((8, 512, 64, 64), s.SINGLE),
+    _case((8, 512, 64, 64), s.HALF),
+    _case((8, 512, 64, 64), s.HALF, channels_last=True),
+    _case((8, 64, 512, 512), s.HALF),
+)
 
 
 #: of make bench: relu4_1 of a picture of 512 x 512, with half of its channels
@@ -131,7 +129,7 @@ SHEET = s.Sheet(
         )
     },
     sized={"adain": s.Call(_run, {"content": "NCHW", "style": "NCOO"}, {})},
-    random=_random, forms=FORMS, pictures=_pictures, cases=_cases, launches=_launches, comparisons=_comparisons,
+    random=_random, forms=FORMS, pictures=_pictures, cases=_CASES, launches=_launches, comparisons=_comparisons,
     problems=s.of_shapes(NORMALIZED, _problem),
     schemas={"mean_std": lambda: (s.values(2, 2, 3, 2), 1e-5, True)},
     tolerance=s.SEVERAL_ROUNDINGS,

@@ -60,10 +60,11 @@ def _case(shape: s.Shape, dtype: torch.dtype, channels_last: bool = False) -> s.
     return s.image_case("adaptive_instance_norm", shape, dtype, channels_last, make, gradients, images=(2, 5))
 
 
-def _cases(dry: bool) -> list[s.Case]:
-    if dry:
-        return [_case((1, 2, 6, 6), s.SINGLE)]
-    return [_case((16, 128, 128, 128), s.HALF), _case((4, 32, 1024, 1024), s.HALF, channels_last=True)]
+_CASES = s.cases_of(
+    _case((1, 2, 6, 6), s.SINGLE),
+    _case((16, 128, 128, 128), s.HALF),
+    _case((4, 32, 1024, 1024), s.HALF, channels_last=True),
+)
 
 
 FORMS: dict[str, s.Form] = {"eager": eager, "eager instance_norm": eager_instance_norm}
@@ -104,7 +105,7 @@ SHEET = s.Sheet(
         )
     },
     sized={"adaptive_instance_norm": s.Call(_run, {"x": "NCHW", "scale": "NC", "bias": "NC"}, {})},
-    random=_random, forms=FORMS, pictures=_pictures, cases=_cases, launches=_launches, comparisons=_comparisons,
+    random=_random, forms=FORMS, pictures=_pictures, cases=_CASES, launches=_launches, comparisons=_comparisons,
     problems=s.of_shapes(NORMALIZED, _problem),
     schemas={
         "adaptive_instance_norm": lambda: (s.values(2, 2, 3, 2), s.values(2, 2), s.values(2, 2), 1e-5, True),

@@ -88,16 +88,14 @@ def bias_act_case(shape: s.Shape, dtype: torch.dtype, channels_last: bool = Fals
     return s.image_case("bias_act", shape, dtype, channels_last, make, ("x", "b"), images=(2, 5))
 
 
-def _cases(dry: bool) -> list[s.Case]:
-    if dry:
-        return [bias_act_case((2, 4, 9, 7), s.SINGLE)]
-    return [
-        bias_act_case((16, 64, 256, 256), s.HALF),
-        bias_act_case((16, 64, 256, 256), s.HALF, channels_last=True),
-        bias_act_case((16, 512, 32, 32), s.HALF),
-        bias_act_case((4, 32, 1024, 1024), s.HALF),
-        bias_act_case((4, 64, 512, 512), s.SINGLE),
-    ]
+_CASES = s.cases_of(
+    bias_act_case((2, 4, 9, 7), s.SINGLE),
+    bias_act_case((16, 64, 256, 256), s.HALF),
+    bias_act_case((16, 64, 256, 256), s.HALF, channels_last=True),
+    bias_act_case((16, 512, 32, 32), s.HALF),
+    bias_act_case((4, 32, 1024, 1024), s.HALF),
+    bias_act_case((4, 64, 512, 512), s.SINGLE),
+)
 
 
 FORMS = {"eager": eager, "eager in place": _eager.bias_act}
@@ -177,7 +175,7 @@ SHEET = s.Sheet(
             lambda impl, x, b: imgops.bias_act(x, b, act="lrelu", clamp=2, impl=impl), {"x": "NCHW", "b": "C"}, {}
         ),
     },
-    random=_random, forms=FORMS, pictures=_pictures, problems=_problems, cases=_cases, launches=_launches,
+    random=_random, forms=FORMS, pictures=_pictures, problems=_problems, cases=_CASES, launches=_launches,
     comparisons=_comparisons, recorded=_recorded,
     schemas={
         "bias_act": lambda: (s.values(2, 3, 2, 2), 1, s.values(3), s.values(2, 3), s.values(2, 1, 2, 2), *_ACT),

@@ -103,7 +103,7 @@ SHEET = s.Sheet(
     calls={f"displace-{mode}": _call(mode) for mode in ("zeros", "border")},
     sized={"displace": s.Call(_sized, {"x": "NCHW", "field": "N2HW"}, {})},
     random=_random, forms=FORMS, pictures=_pictures, problems=_problems,
-    cases=lambda dry: sampling_cases("displace", dry, "displacement", _field),
+    cases=sampling_cases("displace", "displacement", _field),
     launches=partial(launches, "displace", "reflection"),
     comparisons=lambda: compare("displace", _sides),
 )  # fmt: skip

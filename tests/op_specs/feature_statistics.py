@@ -64,7 +64,7 @@ SHEET = s.Sheet(
     sized={"feature_statistics": s.Call(_run, {"x": "NCHW"}, {})},
     random=_random, forms=FORMS, pictures=_pictures, launches=_launches,
     problems=s.of_shapes(FEATURES, _problem),
-    cases=lambda dry: feature_cases("feature_statistics", dry),
+    cases=feature_cases("feature_statistics"),
     # none: it is not timed on the CPU
     comparisons=list,
     schemas={"feature_statistics": lambda: (s.values(2, 3, 3, 2),)},

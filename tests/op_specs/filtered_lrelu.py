@@ -168,17 +168,15 @@ def filtered_case(
     return s.Case("filtered_lrelu", name, make, ("x", "b"), *costs, dtype, "float32")
 
 
-def _cases(dry: bool) -> list[s.Case]:
-    if dry:
-        return [filtered_case((1, 2, 8, 8), s.SINGLE)]
-    return [
-        filtered_case((4, 512, 36, 36), s.SINGLE),
-        filtered_case((4, 512, 148, 148), s.HALF, up=4),
-        filtered_case((4, 256, 276, 276), s.HALF),
-        filtered_case((4, 256, 276, 276), s.HALF, channels_last=True),
-        filtered_case((4, 256, 276, 276), s.HALF, radial=True),
-        filtered_case((4, 32, 1044, 1044), s.HALF),
-    ]
+_CASES = s.cases_of(
+    filtered_case((1, 2, 8, 8), s.SINGLE),
+    filtered_case((4, 512, 36, 36), s.SINGLE),
+    filtered_case((4, 512, 148, 148), s.HALF, up=4),
+    filtered_case((4, 256, 276, 276), s.HALF),
+    filtered_case((4, 256, 276, 276), s.HALF, channels_last=True),
+    filtered_case((4, 256, 276, 276), s.HALF, radial=True),
+    filtered_case((4, 32, 1044, 1044), s.HALF),
+)
 
 
 FORMS: dict[str, s.Form] = {"eager": eager, "eager strided": eager_strided}
@@ -269,7 +267,7 @@ _REST = (2, 2, [3, 2, 2, 3], 1.3, 0.2, 2.0, False)
 SHEET = s.Sheet(
     calls={"filtered_lrelu": _call(filters=False), "filtered_lrelu-filters": _call(filters=True)},
     sized={"filtered_lrelu": s.Call(_sized, {"x": "NCHW", "b": "C"}, {})},
-    random=_random, forms=FORMS, pictures=_pictures, problems=_problems, cases=_cases, launches=_launches,
+    random=_random, forms=FORMS, pictures=_pictures, problems=_problems, cases=_CASES, launches=_launches,
     comparisons=_comparisons, recorded=_recorded,
     schemas={
         "filtered_lrelu": lambda: (s.values(1, 2, 5, 4), _TAPS, _TAPS, s.values(2), *_REST, True),

@@ -47,7 +47,9 @@ def _problem(shape: s.Shape, device: str, dtype: torch.dtype, acc_dtype: torch.d
     return [s.image(shape, dtype, device)], lambda backend, x: imgops.gram_matrix(x, normalization="hw", impl=backend)
 
 
-def feature_cases(op: str, dry: bool, make: Callable[[s.Shape, torch.device], s.Kwargs] | None = None) -> list[s.Case]:
+def feature_cases(
+    op: str, make: Callable[[s.Shape, torch.device], s.Kwargs] | None = None
+) -> Callable[[bool], list[s.Case]]:
     """Second-order statistics of VGG's features at 512 px and the losses on them; ``make`` adds arguments beside x.
 
     Half of a symmetric product is counted. Backward: x and dx, and the whole product of the difference and x.
@@ -66,16 +68,15 @@ def feature_cases(op: str, dry: bool, make: Callable[[s.Shape, torch.device], s.
         rate = "float32" if dtype == torch.float32 else s.product_rate(dtype)
         return s.Case(op, s.label(shape, dtype, channels_last), arguments, ("x",), *costs, dtype, rate)
 
-    if dry:
-        return [case((1, 4, 6, 6), torch.float32)]
-    return [
+    return s.cases_of(
+        case((1, 4, 6, 6), torch.float32),
         case((1, 64, 512, 512), torch.float32),
         # sums of the squares of so many pixels are beyond float16
         case((1, 64, 512, 512), torch.bfloat16),
         case((1, 256, 128, 128), torch.bfloat16),
         case((1, 512, 64, 64), torch.float32),
         case((1, 512, 64, 64), torch.bfloat16, channels_last=True),
-    ]
+    )
 
 
 FORMS: dict[str, s.Form] = {"eager": eager, "eager blocks": eager_blocks}
@@ -118,7 +119,7 @@ SHEET = s.Sheet(
     sized={"gram_matrix": s.Call(_run, {"x": "NCHW"}, {})},
     random=_random, forms=FORMS, pictures=_pictures, launches=_launches, comparisons=_comparisons,
     problems=s.of_shapes(FEATURES, _problem),
-    cases=lambda dry: feature_cases("gram_matrix", dry),
+    cases=feature_cases("gram_matrix"),
     schemas={
         "gram_matrix": lambda: (s.values(2, 3, 3, 2), "chw"),
         "mix_channels": lambda: (s.values(2, 3, 3, 2), s.values(2, 3, 3), s.values(2, 3), s.values(2, 3)),

@@ -79,7 +79,9 @@ def displacement(shape: s.Shape, device: str | torch.device) -> Tensor:
     return 4 * F.interpolate(coarse, size=shape[2:], mode="bicubic", align_corners=False)
 
 
-def sampling_cases(op: str, dry: bool, places: str, make: Callable[[s.Shape, torch.device], s.Kwargs]) -> list[s.Case]:
+def sampling_cases(
+    op: str, places: str, make: Callable[[s.Shape, torch.device], s.Kwargs]
+) -> Callable[[bool], list[s.Case]]:
     """Bilinear samples at places some pixels away, which ``make`` gives by the name ``places``."""
 
     def case(shape: s.Shape, dtype: torch.dtype, channels_last: bool = False) -> s.Case:
@@ -92,13 +94,12 @@ def sampling_cases(op: str, dry: bool, places: str, make: Callable[[s.Shape, tor
         bytes = 2 * pixels + where, 5 * pixels + 3 * where
         return s.Case(op, s.label(shape, dtype, channels_last), arguments, ("x", places), bytes, (0, 0), dtype)
 
-    if dry:
-        return [case((1, 2, 8, 8), torch.float32)]
-    return [
+    return s.cases_of(
+        case((1, 2, 8, 8), torch.float32),
         case((16, 3, 256, 256), torch.float32),
         case((16, 64, 128, 128), torch.float16),
         case((16, 64, 128, 128), torch.float16, channels_last=True),
-    ]
+    )
 
 
 def _grid(shape: s.Shape, device: torch.device) -> s.Kwargs:
@@ -174,7 +175,7 @@ SHEET = s.Sheet(
     },
     sized={"grid_sample": s.Call(_run, {"x": "NCHW", "grid": "NOO2"}, {})},
     random=_random, forms=FORMS, pictures=_pictures, problems=_problems,
-    cases=lambda dry: sampling_cases("grid_sample", dry, "grid", _grid),
+    cases=sampling_cases("grid_sample", "grid", _grid),
     launches=partial(launches, "grid_sample", "zeros"),
     comparisons=lambda: compare("grid_sample", _sides),
     schemas={

@@ -215,19 +215,17 @@ def modulated_case(
     return s.Case("modulated_conv2d", name, make, gradients, *costs, dtype, s.product_rate(dtype))
 
 
-def _cases(dry: bool) -> list[s.Case]:
-    if dry:
-        return [modulated_case(1, 4, 3, 8, s.SINGLE, up=2)]
-    return [
-        modulated_case(16, 512, 512, 32, s.HALF),
-        modulated_case(16, 512, 512, 32, s.HALF, channels_last=True),
-        modulated_case(16, 128, 128, 128, s.HALF),
-        modulated_case(16, 128, 64, 128, s.HALF, up=2),
-        modulated_case(16, 128, 64, 128, s.HALF, channels_last=True, up=2),
-        modulated_case(4, 64, 32, 512, s.HALF, up=2),
-        modulated_case(4, 32, 32, 1024, s.HALF),
-        modulated_case(16, 512, 512, 16, s.SINGLE),
-    ]
+_CASES = s.cases_of(
+    modulated_case(1, 4, 3, 8, s.SINGLE, up=2),
+    modulated_case(16, 512, 512, 32, s.HALF),
+    modulated_case(16, 512, 512, 32, s.HALF, channels_last=True),
+    modulated_case(16, 128, 128, 128, s.HALF),
+    modulated_case(16, 128, 64, 128, s.HALF, up=2),
+    modulated_case(16, 128, 64, 128, s.HALF, channels_last=True, up=2),
+    modulated_case(4, 64, 32, 512, s.HALF, up=2),
+    modulated_case(4, 32, 32, 1024, s.HALF),
+    modulated_case(16, 512, 512, 16, s.SINGLE),
+)
 
 
 MODULATED = {"eager": _eager.modulated_conv2d, "eager grouped": eager_grouped}
@@ -340,7 +338,7 @@ SHEET = s.Sheet(
         "modulated_conv2d, up": _sized(up=2),
         "modulated_conv2d, down": _sized(down=2),
     },
-    random=_random, forms=FORMS, pictures=_pictures, problems=_problems, cases=_cases, launches=_launches,
+    random=_random, forms=FORMS, pictures=_pictures, problems=_problems, cases=_CASES, launches=_launches,
     comparisons=_comparisons, recorded=_recorded,
     schemas={
         "conv2d_weight_gradient": lambda: (s.values(1, 2, 4, 4), s.values(1, 2, 4, 4), 1, [1, 1, 1, 1]),

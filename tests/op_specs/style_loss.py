@@ -80,7 +80,7 @@ SHEET = s.Sheet(
     sized={"style_loss": s.Call(_run, {"x": "NCHW", "target": "NCC"}, {})},
     random=_random, forms=FORMS, pictures=_pictures, comparisons=_comparisons,
     problems=s.of_shapes(FEATURES, _problem),
-    cases=lambda dry: feature_cases("style_loss", dry, _target),
+    cases=feature_cases("style_loss", _target),
     launches=s.no_launches,
     tolerance=s.SEVERAL_ROUNDINGS,
 )  # fmt: skip

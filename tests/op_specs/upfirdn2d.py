@@ -153,19 +153,17 @@ def resample_case(
     )
 
 
-def _cases(dry: bool) -> list[s.Case]:
-    if dry:
-        return [resample_case((1, 3, 8, 8), s.SINGLE, up=2, padding=(2, 1))]
-    return [
-        resample_case((16, 3, 128, 128), s.SINGLE, up=2, padding=(2, 1)),
-        resample_case((16, 64, 257, 257), s.HALF),
-        resample_case((16, 64, 257, 257), s.HALF, channels_last=True),
-        resample_case((16, 64, 256, 256), s.HALF, down=2),
-        resample_case((16, 64, 256, 256), s.HALF, channels_last=True, down=2),
-        resample_case((16, 64, 128, 128), s.HALF, up=2, padding=(2, 1)),
-        resample_case((4, 32, 1025, 1025), s.HALF),
-        resample_case((4, 128, 148, 148), s.HALF, up=2, taps=12, padding=(6, 5)),
-    ]
+_CASES = s.cases_of(
+    resample_case((1, 3, 8, 8), s.SINGLE, up=2, padding=(2, 1)),
+    resample_case((16, 3, 128, 128), s.SINGLE, up=2, padding=(2, 1)),
+    resample_case((16, 64, 257, 257), s.HALF),
+    resample_case((16, 64, 257, 257), s.HALF, channels_last=True),
+    resample_case((16, 64, 256, 256), s.HALF, down=2),
+    resample_case((16, 64, 256, 256), s.HALF, channels_last=True, down=2),
+    resample_case((16, 64, 128, 128), s.HALF, up=2, padding=(2, 1)),
+    resample_case((4, 32, 1025, 1025), s.HALF),
+    resample_case((4, 128, 148, 148), s.HALF, up=2, taps=12, padding=(6, 5)),
+)
 
 
 #: [1, 3, 3, 1], of one axis
@@ -235,7 +233,7 @@ SHEET = s.Sheet(
             lambda impl, x, f: imgops.upfirdn2d(x, f, down=2, padding=4, impl=impl), {"x": "NCHW", "f": "32"}, {}
         ),
     },
-    random=_random, forms=FORMS, pictures=_pictures, problems=_problems, cases=_cases, launches=_launches,
+    random=_random, forms=FORMS, pictures=_pictures, problems=_problems, cases=_CASES, launches=_launches,
     comparisons=_comparisons, recorded=_recorded,
     schemas={
         "upfirdn2d": lambda: (s.values(1, 2, 4, 3), _TAPS.double(), *_FACTORS, False, 0.7),

@@ -52,7 +52,7 @@ def _gaussian(shape: s.Shape, device: torch.device) -> s.Kwargs:
 def _cases(dry: bool) -> list[s.Case]:
     # most of the work is in the roots of matrices, which the host waits for
     uncounted = {"bytes": (0, 0), "flops": (0, 0), "rate": "float32", "graph": False}
-    return [replace(case, **uncounted) for case in feature_cases("wasserstein_loss", dry, _gaussian)]
+    return [replace(case, **uncounted) for case in feature_cases("wasserstein_loss", _gaussian)(dry)]
 
 
 def _pictures() -> dict[str, nn.Module]:
