@@ -29,7 +29,15 @@ class Epilogue(NamedTuple):
 
     def to(self, dtype: torch.dtype) -> Epilogue:
         """The same with its tensors in a dtype."""
-        b, scale, noise = (None if t is None else t.to(dtype) for t in self[:3])
+        b, scale, noise = self.b, self.scale, self.noise
+        # in the dtype already, as most are: three conversions that do nothing would take a tenth of a small call
+        if (
+            (b is None or b.dtype == dtype)
+            and (scale is None or scale.dtype == dtype)
+            and (noise is None or noise.dtype == dtype)
+        ):
+            return self
+        b, scale, noise = (None if t is None else t.to(dtype) for t in (b, scale, noise))
         return Epilogue(b, scale, noise, *self[3:])
 
     def contiguous(self) -> Epilogue:

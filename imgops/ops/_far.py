@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ._common import known, untraced
@@ -19,7 +20,10 @@ FAR = 1024
 
 def is_far(up: Sequence[int], down: Sequence[int], padding: Sequence[int]) -> bool:
     """Whether a factor or padding is so large that zeros or crops may be all that a pass reads."""
-    return any(known(n > FAR) for n in (*up, *down)) or any(known(p > FAR) or known(-p > FAR) for p in padding)
+    if torch.compiler.is_compiling():
+        return any(known(n > FAR) for n in (*up, *down, *padding, *(-p for p in padding)))
+    # asked on every call, however small
+    return max(*up, *down, *padding) > FAR or min(padding) < -FAR
 
 
 class Near(NamedTuple):
