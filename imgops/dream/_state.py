@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..models.encoders.efficientnet_lite import EfficientNetLite
 from ..models.encoders.googlenet import GoogLeNet
 from ..models.encoders.inception_v3 import InceptionV3
 from ..models.encoders.vgg import VGG
@@ -31,7 +32,7 @@ def like_network(x: Tensor, network: nn.Module) -> Tensor:
     if parameter is not None:
         x = x.to(parameter)
     # other networks may take a view of what they compute, which this layout does not allow
-    if isinstance(network, (VGG, GoogLeNet, InceptionV3)):
+    if isinstance(network, (VGG, EfficientNetLite, GoogLeNet, InceptionV3)):
         x = x.contiguous(memory_format=torch.channels_last)
     return x
 

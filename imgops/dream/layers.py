@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..models.encoders.efficientnet_lite import EfficientNetLite
 from ..models.encoders.googlenet import GoogLeNet
 from ..models.encoders.inception_v3 import InceptionV3
 from ..models.encoders.vgg import VGG
@@ -61,7 +62,8 @@ def default_objectives(network: nn.Module) -> list[Objective]:
     """The default objectives of an encoder of this package: a layer at about two thirds of its depth.
 
     Returns:
-        inception_4c of GoogLeNet, Mixed_6a of Inception v3, relu4_2 of a VGG (with less than 4 blocks, of its last).
+        inception_4c of GoogLeNet, Mixed_6a of Inception v3, relu4_2 of a VGG (with less than 4 blocks, of its last),
+        the first block of the last stage but one of an EfficientNet-Lite.
 
     Raises:
         ValueError: a network of another kind.
@@ -73,6 +75,8 @@ def default_objectives(network: nn.Module) -> list[Objective]:
         return [Objective("inception_4c")]
     if isinstance(network, InceptionV3):
         return [Objective("Mixed_6a")]
+    if isinstance(network, EfficientNetLite):
+        return [Objective(f"blocks_{sum(network.stages[:-2])}")]
     if isinstance(network, VGG):
         block = min(4, len(network.blocks))
         return [Objective(f"relu{block}_{min(2, network.blocks[block - 1])}")]

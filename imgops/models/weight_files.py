@@ -16,7 +16,7 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weigh
 #: prefixes that DataParallel, torch.compile and modules around a network add to all of its keys
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "encoder.", "decoder.")
 #: keys of the parts that encoders leave out: classifiers, and the counters of batch normalization
-_UNUSED = re.compile(r"(classifier|fc|aux1|aux2|AuxLogits)\.|.*\.num_batches_tracked$")
+_UNUSED = re.compile(r"(classifier|_?fc|aux1|aux2|AuxLogits)\.|.*\.num_batches_tracked$")
 #: the folder of the families; a weight file that ships lies in that of the family that loads it
 _MODELS = Path(__file__).parent
 

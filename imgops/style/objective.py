@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.pictures import resample_picture
+from ..models.encoders.efficientnet_lite import EfficientNetLite
 from ..models.encoders.tiling import Tile, plan_tiles, receptive_fields
 from ..models.encoders.vgg import VGG
 from ..nn import Features
@@ -22,6 +24,27 @@ VGG_CONTENT = {"relu4_2": 1.0}
 #: content have the same features
 VGG_CONTENT_TO_FIND = {"relu2_2": 1.0}
 VGG_STYLE = {"relu1_1": 256.0, "relu2_1": 64.0, "relu3_1": 16.0, "relu4_1": 4.0, "relu5_1": 1.0}
+
+
+class _Defaults(NamedTuple):
+    """The layers of a kind of network for the content, for a content that is to be found, and for the style."""
+
+    content: Mapping[str, float]
+    content_to_find: Mapping[str, float]
+    style: Mapping[str, float]
+
+
+def _defaults(network: nn.Module) -> _Defaults | None:
+    if isinstance(network, VGG):
+        find = VGG_CONTENT_TO_FIND if _has(network, VGG_CONTENT_TO_FIND) else VGG_CONTENT
+        return _Defaults(VGG_CONTENT, find, VGG_STYLE)
+    if isinstance(network, EfficientNetLite):
+        # a stage's second block, the first one of its resolution with a skip connection
+        place = [sum(network.stages[:stage]) + 1 for stage in range(6)]
+        style = {"conv_stem": 1.0, "blocks_0": 1.0, f"blocks_{place[1]}": 1.0, f"blocks_{place[2]}": 1.0}
+        style |= {f"blocks_{place[3]}": 0.5, f"blocks_{place[4]}": 0.5}
+        return _Defaults({f"blocks_{place[3]}": 1.0}, {f"blocks_{place[1]}": 1.0}, style)
+    return None
 
 
 class Objective:
@@ -212,15 +235,14 @@ def layers_of(network: nn.Module, settings: OptimizeSettings) -> tuple[Mapping[s
             lacks.
     """
     chosen = []
-    content = (
-        VGG_CONTENT if settings.init == "content" or not _has(network, VGG_CONTENT_TO_FIND) else VGG_CONTENT_TO_FIND
-    )
+    defaults = _defaults(network) or _Defaults({}, {}, {})
+    content = defaults.content if settings.init == "content" else defaults.content_to_find
     for kind, given, default in (
         ("content_layers", settings.content_layers, content),
-        ("style_layers", settings.style_layers, VGG_STYLE),
+        ("style_layers", settings.style_layers, defaults.style),
     ):
-        if given is None and not isinstance(network, VGG):
-            raise ValueError(f"style: {kind} must be named for a network that is no VGG; got {type(network).__name__}")
+        if given is None and not default:
+            raise ValueError(f"style: {kind} must be named for this network; got {type(network).__name__}")
         layers = default if given is None else given
         if not layers or min(layers.values()) < 0 or not 0 < sum(layers.values()) < math.inf:
             raise ValueError(f"style: {kind} must have weights >= 0 that are not all 0; got {dict(layers)}")

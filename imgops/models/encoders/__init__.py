@@ -1,8 +1,9 @@
 """Encoders, whose features style transfer and dreams compare: networks for classification, less their classifiers."""
 
+from .efficientnet_lite import EfficientNetLite
 from .googlenet import GoogLeNet
 from .inception_v3 import InceptionV3
 from .vgg import VGG
 from .weights import load_encoder
 
-__all__ = ["VGG", "GoogLeNet", "InceptionV3", "load_encoder"]
+__all__ = ["VGG", "EfficientNetLite", "GoogLeNet", "InceptionV3", "load_encoder"]

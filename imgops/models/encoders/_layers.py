@@ -15,7 +15,7 @@ POOLINGS = ("max", "average", "l2")
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 PADDING_MODES: tuple[PaddingMode, ...] = get_args(PaddingMode)
 #: the ways to prepare RGB in [0, 1] for the first convolution
-PREPROCESSINGS = ("imagenet", "caffe", "symmetric", "none")
+PREPROCESSINGS = ("imagenet", "caffe", "symmetric", "lite", "none")
 
 
 class Colors(nn.Module):
@@ -23,7 +23,8 @@ class Colors(nn.Module):
 
     Args:
         preprocessing: "imagenet" subtracts torchvision's mean and divides by its standard deviation; "caffe" gives
-            BGR in [0, 255] less its mean; "symmetric" maps to [-1, 1]; "none" changes nothing.
+            BGR in [0, 255] less its mean; "symmetric" maps to [-1, 1]; "lite" subtracts 127/255 and divides by 128/255;
+            "none" changes nothing.
 
     Shapes: x [N, 3, H, W] -> the same; weight [3, 3, 1, 1] and bias [3] are buffers.
 
@@ -52,6 +53,8 @@ class Colors(nn.Module):
             weight, bias = 255 * torch.eye(3).flip(0), -torch.tensor([103.939, 116.779, 123.68])
         elif self.preprocessing == "symmetric":
             weight, bias = 2 * weight, bias - 1
+        elif self.preprocessing == "lite":
+            weight, bias = weight * (255 / 128), bias - 127 / 128
         self.weight.copy_(weight[:, :, None, None])
         self.bias.copy_(bias)
 
@@ -107,6 +110,13 @@ class Pool(nn.Module):
         return f"{self.kind}, {self.size}, {self.stride}, padding={self.padding}, ceil_mode={self.ceil_mode}"
 
 
+def set_pooling(network: nn.Module, kind: str) -> None:
+    """Change the kind of all pools of a network."""
+    for layer in network.modules():
+        if isinstance(layer, Pool):
+            layer.kind = kind
+
+
 class ConvNorm(nn.Module):
     """Convolution without a bias, batch normalization with eps 1e-3, and ReLU.
 
@@ -135,3 +145,45 @@ class Branches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([branch(x) for branch in self.children()], 1)
+
+
+class Residual(nn.Sequential):
+    """A sequence whose input is added to its output.
+
+    Shapes: x [N, C, H, W] -> the same.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+class PaddedConv2d(nn.Conv2d):
+    """Convolution with as much padding before as behind, or less: along each axis ``pads``, in pixels.
+
+    Shapes: x [N, in_channels, H, W] -> [N, out_channels, (H + sum(pads) - kernel_size) // stride + 1, ...].
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        pads: tuple[int, int],
+        padding_mode: PaddingMode,
+        **convolution: Any,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding_mode=padding_mode, **convolution)
+        self.pads = pads
+
+    def forward(self, x: Tensor) -> Tensor:
+        before, behind = self.pads
+        if before == behind and self.padding_mode == "zeros":
+            return F.conv2d(x, self.weight, self.bias, self.stride, before, self.dilation, self.groups)
+        if behind > 0:
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            x = F.pad(x, (before, behind, before, behind), mode)
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, pads={self.pads}"

