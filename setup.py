@@ -287,7 +287,7 @@ if __name__ == "__main__":
         license="Apache-2.0",
         python_requires=">=3.10",
         packages=[*find_packages(str(ROOT), include=["imgops", "imgops.*"]), "imgops.kernels"],
-        package_data={"imgops": ["py.typed", "models/*/*.safetensors"]},
+        package_data={"imgops": ["py.typed", "models/*/*.safetensors", "models/*/*.txt"]},
         # a top-level package named kernels would collide with another project's
         package_dir={"imgops.kernels": "kernels"},
         ext_modules=[Extension(f"imgops.{n}", sources=[], optional=True) for n in ("_C", "_host", "_C_cuda")],

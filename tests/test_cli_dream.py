@@ -14,9 +14,11 @@ from PIL import Image
 from imgops.cli._pictures import Reporter
 from imgops.data.pictures import read_picture, read_settings, resize_picture, write_picture
 from imgops.data.video import VideoWriter, probe_video, read_frames, read_timed_frames
-from imgops.dream import DreamSettings, Objective, dream, dream_frames
+from imgops.dream import DreamSettings, Objective, default_objectives, dream, dream_frames
+from imgops.dream.parametrize import noise_picture
 from imgops.models.encoders.vgg import VGG
 from imgops.models.encoders.weights import load_encoder
+from tests.models.test_efficientnet_lite import made
 from tests.test_cli import error, imgops
 
 QUICK = ("--size", "48", "--octaves", "2", "--steps", "2", "--jitter", "4", "--device", "cpu")
@@ -64,6 +66,53 @@ def test_the_same_seed_gives_the_same_file(folder, tmp_path):
 def test_other_ways(folder, tmp_path, more):
     imgops("dream", folder / "cat.png", "-o", tmp_path / "dream.jpg", *more, *options(folder))
     assert read_settings(tmp_path / "dream.jpg")["command"] == "dream"
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory) -> Path:
+    """A file of EfficientNet-Lite0's layout, with random weights."""
+    path = tmp_path_factory.mktemp("classifier") / "lite.pth"
+    torch.save(made(0), path)
+    return path
+
+
+def test_a_class_by_its_name(classifier, tmp_path):
+    out = tmp_path / "cat.png"
+    imgops("dream", "noise", "--class", "Tabby", "-c", "7=0.5", "-o", out, *QUICK, "--weights", classifier)
+    assert read_settings(out)["objectives"] == [["classifier", 281, 1.0], ["classifier", 7, 0.5]]
+    network = load_encoder(classifier, classifier=True)
+    before, after = (
+        network(x[None])[0] @ torch.eye(1000)[281] for x in (noise_picture(48, 48, 0), read_picture(out).pixels)
+    )
+    assert after > before
+
+
+def test_a_class_beside_a_guide(classifier, folder, tmp_path):
+    out = tmp_path / "cat.png"
+    arguments = ("dream", folder / "cat.png", "--class", "tabby", "--guide", folder / "sea.png", "-o", out)
+    imgops(*arguments, *QUICK, "--weights", classifier)
+    layer = default_objectives(load_encoder(classifier))[0].layer
+    assert [one[:2] for one in read_settings(out)["objectives"]] == [[layer, None], ["classifier", 281]]
+
+
+def test_classes_are_listed():
+    stdout, _ = imgops("dream", "--list-classes")
+    assert stdout.splitlines()[281] == "281 tabby, tabby cat"
+    assert len(stdout.splitlines()) == 1000
+
+
+def test_classes_that_a_network_lacks(classifier, folder, tmp_path):
+    arguments = ("dream", folder / "cat.png", "-o", tmp_path / "x.png", *QUICK, "--weights")
+    assert "has no classifier, which classes need" in error(*arguments, folder / "enc.safetensors", "--class", "tabby")
+    assert "--class: no class is called 'taby'; close names are tabby" in error(*arguments, classifier, "-c", "taby")
+    state = made(0)
+    state |= {"_fc.weight": state["_fc.weight"][:9], "_fc.bias": state["_fc.bias"][:9]}
+    torch.save(state, tmp_path / "nine.pth")
+    nine = (*arguments, tmp_path / "nine.pth", "--class")
+    assert "--class tabby: the network has 9 classes, not ImageNet's; give a number" in error(*nine, "tabby")
+    assert "--class: number must be 0 to 8; got 9" in error(*nine, "9")
+    imgops(*nine, "8")
+    assert "of the picture as a whole; leave out tile" in error(*arguments, classifier, "-c", "tabby", "--tile", "64")
 
 
 def test_options_that_do_nothing_are_told(folder, tmp_path):

@@ -24,14 +24,17 @@ from .._memory import naming_remedy
 from ..data.pictures import fill_hidden, resize_picture, write_picture
 from ..data.video import Frame, is_video, probe_video
 from ..dream import (
+    ClassObjective,
     default_objectives,
     describe_layers,
     dream,
     dream_frames,
+    parse_class,
     parse_objective,
     zoom_frames,
 )
 from ..dream.gradient import least_size
+from ..models.encoders.classes import class_names
 from ..models.encoders.weights import load_encoder
 from ..nn import Features
 from . import _batch as batch
@@ -48,8 +51,10 @@ DEFAULT_SIZE = 512
 GUIDE_SIZE = 256
 #: fewest pixels of the shorter side of a guide; and those of a picture that is large enough for every layer
 GUIDE_SHORTEST, TRUSTED = 80, 128
+#: the options that errors of objectives are about
+_OPTIONS = {"Objective": "--layer", "GuidedObjective": "--layer", "ClassObjective": "--class"}
 #: options that the metadata of a result leave out, or tell in other words
-_UNTOLD = ("out", "preview", "layers", "list_layers", "fourier")
+_UNTOLD = ("out", "preview", "layers", "classes", "list_layers", "list_classes", "fourier")
 
 
 def list_layers(weights: str) -> None:
@@ -61,6 +66,12 @@ def list_layers(weights: str) -> None:
     for layer in describe_layers(network):
         table.add_row(layer.name, str(layer.channels), str(layer.stride))
     Console().print(table)
+
+
+def list_classes() -> None:
+    """Print the classes of ImageNet by their numbers, with all of their names."""
+    for number, names in enumerate(class_names()):
+        print(f"{number:3} {', '.join(names)}")
 
 
 def run(job: Job) -> None:
@@ -75,13 +86,22 @@ def run(job: Job) -> None:
     sources = batch.without_results(sources, lambda files: _outputs(job, files, here=True))
     outputs = _outputs(job, sources)
     check_results(outputs, job.preview, [*sources, *([] if job.guide is None else [job.guide])])
-    network = load_encoder(job.weights, pooling=job.pooling, preprocessing=job.preprocessing, frame=False)
+    classes = [_class(text) for text in job.classes]
+    network = load_encoder(
+        job.weights,
+        pooling=job.pooling,
+        preprocessing=job.preprocessing,
+        frame=False,
+        classifier=bool(classes),
+    )
+    if classes:
+        _check_names(job.classes, network)
     network.to(choose_device(job.device))
     guide = () if job.guide is None else _guide(job.guide)
-    objectives: Sequence[Any] = [_objective(text, network, *guide) for text in job.layers]
-    if not objectives:
+    objectives: Sequence[Any] = [_objective(text, network, *guide) for text in job.layers] + classes
+    if not objectives or (job.guide is not None and not job.layers):
         chosen = default_objectives(network)
-        objectives = chosen if job.guide is None else [parse_objective(one.layer, *guide) for one in chosen]
+        objectives = chosen if job.guide is None else [parse_objective(one.layer, *guide) for one in chosen] + classes
     with interruptible() as stopped:
         works = [
             _Work(job, network, objectives, source, out, stopped) for source, out in zip(sources, outputs, strict=True)
@@ -105,19 +125,42 @@ def _objective(text: str, network: nn.Module, *guide: Any) -> Any:
     return objective
 
 
+def _class(text: str) -> ClassObjective:
+    """What ``--class`` asks for.
+
+    Raises:
+        ValueError: there is no such class; names the option.
+    """
+    try:
+        return parse_class(text)
+    except ValueError as error:
+        raise ValueError(f"--class: {_without_owner(error)}") from None
+
+
+def _check_names(texts: Sequence[str], network: nn.Module) -> None:
+    """Raise ValueError where a class is named of a network whose classes are others than ImageNet's."""
+    layers = network.get_submodule("classifier").modules()
+    *_, count = (layer.out_features for layer in layers if isinstance(layer, nn.Linear))
+    named = [text for text in texts if not text.partition("=")[0].strip().isdecimal()]
+    if named and count != len(class_names()):
+        raise ValueError(f"--class {named[0]}: the network has {count} classes, not ImageNet's; give a number")
+
+
 def _without_owner(error: ValueError) -> str:
-    return str(error).removeprefix("Guided").removeprefix("Objective: ")
+    owner, _, message = str(error).partition(": ")
+    return message if owner in _OPTIONS else str(error)
 
 
 @contextlib.contextmanager
-def _naming_layers() -> Iterator[None]:
+def _naming_options() -> Iterator[None]:
     """Begin the errors of objectives by their option."""
     try:
         yield
     except ValueError as error:
-        if (what := _without_owner(error)) == str(error):
+        owner, _, message = str(error).partition(": ")
+        if owner not in _OPTIONS:
             raise
-        raise ValueError(f"--layer: {what}") from None
+        raise ValueError(f"{_OPTIONS[owner]}: {message}") from None
 
 
 def _guide(name: str) -> tuple[Tensor, Tensor | None]:
@@ -179,7 +222,7 @@ class _Work:
 
     def make(self) -> None:
         """Make a video, from a video or of a zoom; or else a picture."""
-        with naming_remedy("give --tile 512, which makes tiles, or a smaller --size"), _naming_layers():
+        with naming_remedy("give --tile 512, which makes tiles, or a smaller --size"), _naming_options():
             if self.source != NOISE and is_video(self.out) and batch.moves(self.source):
                 self._clip()
             elif is_video(self.out):
@@ -267,7 +310,10 @@ class _Work:
 
     def _record(self, size: int) -> dict[str, Any]:
         """What the result's metadata tell."""
-        layers = [[one.layer, getattr(one, "channel", None), one.weight] for one in self.objectives]
+        layers = [
+            [one.layer, one.number if isinstance(one, ClassObjective) else getattr(one, "channel", None), one.weight]
+            for one in self.objectives
+        ]
         told = {k: v for k, v in dataclasses.asdict(self.job).items() if k not in _UNTOLD}
         network = type(self.network).__name__
         told |= {"picture": self.source, "size": size}

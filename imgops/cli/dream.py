@@ -49,6 +49,15 @@ class Job:
             show_default="by the network",
         ),
     ] = dataclasses.field(default_factory=list)
+    classes: Annotated[
+        list[str],
+        typer.Option(
+            "--class",
+            "-c",
+            help="What is to be seen: a class of ImageNet by name or number, either with =WEIGHT; several add up.",
+            rich_help_panel=DREAM,
+        ),
+    ] = dataclasses.field(default_factory=list)
     guide: str | None = setting(None, DREAM, "A picture whose patterns are dreamt.")
     settings: DreamSettings
     preview: Preview = None
@@ -76,6 +85,9 @@ class Job:
     list_layers: Annotated[
         bool, typer.Option("--list-layers", help="Print the network's layers and exit.", rich_help_panel=NETWORKS)
     ] = False
+    list_classes: Annotated[
+        bool, typer.Option("--list-classes", help="Print the classes of ImageNet and exit.", rich_help_panel=NETWORKS)
+    ] = False
     pooling: str | None = setting(None, NETWORKS, "Pooling of the network: max, average or l2.")
     preprocessing: str | None = same_as(TransferSettings, "preprocessing")
     device: str = same_as(TrainingConfig, "device", panel=MACHINE)
@@ -95,6 +107,9 @@ def dream(job: Job, given: Given) -> None:
 
     if job.list_layers:
         work.list_layers(job.weights)
+        return
+    if job.list_classes:
+        work.list_classes()
         return
     if job.picture is None:
         raise ValueError("PICTURE is missing: a file, samples:NAME or noise")

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from .layers import Layer as Layer
     from .layers import default_objectives as default_objectives
     from .layers import describe_layers as describe_layers
+    from .objectives import ClassObjective as ClassObjective
     from .objectives import GuidedObjective as GuidedObjective
     from .objectives import Objective as Objective
+    from .objectives import parse_class as parse_class
     from .objectives import parse_objective as parse_objective
     from .octaves import dream as dream
     from .settings import NORMALIZATIONS as NORMALISATIONS
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from .zoom import zoom_picture as zoom_picture
 
 _HOMES = {
+    "ClassObjective": ".objectives",
     "DreamSettings": ".settings",
     "GuidedObjective": ".objectives",
     "Layer": ".layers",
@@ -37,6 +40,7 @@ _HOMES = {
     "describe_layers": ".layers",
     "dream": ".octaves",
     "dream_frames": ".video",
+    "parse_class": ".objectives",
     "parse_objective": ".objectives",
     "zoom_frames": ".zoom",
     "zoom_picture": ".zoom",
@@ -44,6 +48,7 @@ _HOMES = {
 _FORMER = {"NORMALISATIONS": "NORMALIZATIONS", "PARAMETRISATIONS": "PARAMETRIZATIONS"}
 
 __all__ = [
+    "ClassObjective",
     "DreamSettings",
     "GuidedObjective",
     "Layer",
@@ -56,6 +61,7 @@ __all__ = [
     "describe_layers",
     "dream",
     "dream_frames",
+    "parse_class",
     "parse_objective",
     "zoom_frames",
     "zoom_picture",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..models.encoders.tiling import Field, Tile, bytes_per_pixel, plan_tiles, receptive_fields, tile_areas
 from ..nn import Features
 from ._state import evaluating, like_network
-from .objectives import GuidedObjective, Objective
+from .objectives import AnyObjective, ClassObjective, GuidedObjective, Objective
 
 #: pixels around a tile of a network whose layers' fields are not known
 HALO = 128
@@ -41,13 +41,9 @@ class Gradient:
             stride, or of layers whose output is no [N, C, H, W].
     """
 
-    def __init__(
-        self, network: nn.Module, objectives: Sequence[Objective | GuidedObjective], tile: int | None = None
-    ) -> None:
-        if isinstance(objectives, (Objective, GuidedObjective)) or not all(
-            isinstance(objective, (Objective, GuidedObjective)) for objective in objectives
-        ):
-            raise TypeError("dream: objectives must be a list of Objective or GuidedObjective")
+    def __init__(self, network: nn.Module, objectives: Sequence[AnyObjective], tile: int | None = None) -> None:
+        if isinstance(objectives, AnyObjective) or not all(isinstance(one, AnyObjective) for one in objectives):
+            raise TypeError("dream: objectives must be a list of Objective, GuidedObjective or ClassObjective")
         if not objectives:
             raise ValueError("dream: objectives must have one at least; default_objectives has one for each encoder")
         self.network, self.objectives, self.tile = network, list(objectives), tile
@@ -128,7 +124,8 @@ class Gradient:
         """The index of the first of some sizes (height, width), in growing order, that the network takes.
 
         Raises:
-            ValueError: none of them, with the smallest that it takes; an objective's channel that its layer lacks.
+            ValueError: none of them, with the smallest that it takes; a channel or a class of an objective that its
+                layer lacks.
         """
         error = None
         for i, size in enumerate(sizes):
@@ -171,7 +168,7 @@ class Gradient:
         except (RuntimeError, ValueError) as error:
             return error
         for objective in self.objectives:
-            if isinstance(objective, Objective):
+            if not isinstance(objective, GuidedObjective):
                 objective.density(found[objective.layer])
         return None
 
@@ -196,13 +193,14 @@ class Gradient:
             for name, y in self._features(torch.full((1, 3, _TRIAL, _TRIAL), 0.5)).items():
                 if y.ndim != 4 or y.numel() == 0:
                     raise ValueError(
-                        f"dream: tiles need layers of [N, C, H, W]; {name} gives {tuple(y.shape)}"
+                        f"dream: tiles need layers of [N, C, H, W]; {name} gives {tuple(y.shape)}, of the picture as a "
+                        "whole; leave out tile"
                     ) from None
                 fields[name] = Field(max(1, round(_TRIAL / y.shape[2])), HALO)
             return fields
 
 
-def least_size(network: nn.Module, objectives: Sequence[Objective | GuidedObjective], height: int, width: int) -> int:
+def least_size(network: nn.Module, objectives: Sequence[AnyObjective], height: int, width: int) -> int:
     """The longer side, in pixels, of the smallest picture in the shape of this one that a network takes for these
     objectives; 1 if it takes none that is tried.
 
@@ -218,6 +216,8 @@ def _longer(shorter: int, height: int, width: int) -> int:
     return math.ceil(shorter * max(height, width) / min(height, width))
 
 
-def _text(objective: Objective | GuidedObjective) -> str:
+def _text(objective: AnyObjective) -> str:
+    if isinstance(objective, ClassObjective):
+        return f"class {objective.number}"
     channel = objective.channel if isinstance(objective, Objective) else None
     return objective.layer if channel is None else f"channel {channel} of {objective.layer}"

@@ -1,4 +1,5 @@
-"""What a dream makes larger: the activations of a layer, or of one of its channels, or their likeness to a guide's."""
+"""What a dream makes larger: the activations of a layer, or of one of its channels, their likeness to a guide's, or the
+logit of a class."""
 
 from __future__ import annotations
 
@@ -7,11 +8,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..models.encoders.classes import find_class
 
 #: dot products that are held at once in the search for guides, a bound on memory
 _PRODUCTS = 1 << 24
@@ -113,6 +116,57 @@ class GuidedObjective:
         return partial(guided_density, guide=found)
 
 
+@dataclass(frozen=True)
+class ClassObjective:
+    """The logit of a class, which grows with what shows the class; its probability would grow as well by what shows no
+    other one.
+
+    Args:
+        number: of the class, from 0; :func:`~imgops.models.encoders.find_class` finds those of ImageNet by name.
+        weight: in the sum of several objectives. Default 1.
+        layer: the one whose output is [N, classes]. Default "classifier", as ``load_encoder(..., classifier=True)``
+            names it.
+
+    Raises:
+        TypeError: a number that is no int, a weight that is no number, a layer that is no name.
+        ValueError: a number below 0, a weight that is 0 or not finite.
+
+    >>> ClassObjective(2).density(torch.tensor([[0.5, 1.5, 2.5]]))
+    tensor([[2.5000]])
+    """
+
+    number: int
+    weight: float = 1.0
+    layer: str = "classifier"
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if isinstance(self.number, bool) or not isinstance(self.number, int):
+            raise TypeError(f"ClassObjective: number must be an int; got {self.number!r}")
+        if self.number < 0:
+            raise ValueError(f"ClassObjective: number must be >= 0; got {self.number}")
+
+    def bound(self, features: Callable[[Tensor], dict[str, Tensor]]) -> Callable[[Tensor], Tensor]:
+        """The function that gives the density; ``features`` are those of the network."""
+        return self.density
+
+    def density(self, y: Tensor) -> Tensor:
+        """Of logits [N, classes] the class's [N, 1].
+
+        Raises:
+            ValueError: the layer's output is no [N, classes], or there is no such class.
+        """
+        if y.ndim != 2:
+            raise ValueError(f"ClassObjective: layer {self.layer} must give [N, classes]; it gives {tuple(y.shape)}")
+        if self.number >= y.shape[1]:
+            raise ValueError(f"ClassObjective: number must be 0 to {y.shape[1] - 1}; got {self.number}")
+        return y[:, self.number : self.number + 1]
+
+
+#: what :func:`~imgops.dream.dream` takes
+AnyObjective: TypeAlias = Objective | GuidedObjective | ClassObjective
+
+
 def guided_density(y: Tensor, guide: Tensor) -> Tensor:
     """The products whose sum over the channels is the largest dot product with a guide's features.
 
@@ -161,6 +215,24 @@ def parse_objective(text: str, guide: Tensor | None = None, mask: Tensor | None 
     return GuidedObjective(match["layer"], guide, weight, mask)
 
 
+def parse_class(text: str) -> ClassObjective:
+    """A class of ImageNet as the command line has it: a name or a number, with or without ``=weight``.
+
+    Raises:
+        ValueError: there is no such class, with the closest names, or several are called so; a weight that is no
+            number, 0 or not finite.
+
+    >>> parse_class("tabby cat=2")
+    ClassObjective(number=281, weight=2.0, layer='classifier')
+    """
+    name, _, weight = text.partition("=")
+    try:
+        number = float(weight or 1)
+    except ValueError:
+        raise ValueError(f"{text!r} is no class; write a name or a number, or either with =WEIGHT") from None
+    return ClassObjective(find_class(name), number)
+
+
 def check_picture(owner: str, name: str, picture: Any) -> None:
     """Raise TypeError, ValueError unless this is a picture: a tensor of floats [3, H, W] with pixels."""
     if not isinstance(picture, Tensor) or not picture.is_floating_point():
@@ -170,7 +242,7 @@ def check_picture(owner: str, name: str, picture: Any) -> None:
         raise ValueError(f"{owner}: {name} must be RGB [3, H, W]; got shape {list(picture.shape)}")
 
 
-def _check(objective: Objective | GuidedObjective) -> None:
+def _check(objective: AnyObjective) -> None:
     owner = type(objective).__name__
     if not isinstance(objective.layer, str):
         raise TypeError(f"{owner}: layer must be the name of a layer; got {objective.layer!r}")

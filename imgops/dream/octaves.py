@@ -13,7 +13,7 @@ from ..data.pictures import resample, resample_picture, resized_shape
 from ._state import evaluating, working_picture
 from .gradient import Gradient
 from .normalize import normalized
-from .objectives import GuidedObjective, Objective, check_picture
+from .objectives import AnyObjective, check_picture
 from .parametrize import fourier_picture, fourier_spectrum, noise_picture
 from .planning import check_room
 from .settings import DreamSettings
@@ -25,7 +25,7 @@ _NEARNESS = 4.0
 def dream(
     picture: Tensor | None,
     network: nn.Module,
-    objectives: Sequence[Objective | GuidedObjective],
+    objectives: Sequence[AnyObjective],
     settings: DreamSettings | None = None,
     *,
     size: int | tuple[int, int] | None = None,

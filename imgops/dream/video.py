@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..data.video.flow import occlusion, optical_flow, warp
 from ._state import evaluating, working_picture
 from .gradient import Gradient
-from .objectives import GuidedObjective, Objective
+from .objectives import AnyObjective
 from .octaves import check_settings, dreamt, starting_picture
 from .settings import DreamSettings
 
@@ -22,7 +22,7 @@ _CARRIED = 0.7
 def dream_frames(
     frames: Iterable[Tensor],
     network: nn.Module,
-    objectives: Sequence[Objective | GuidedObjective],
+    objectives: Sequence[AnyObjective],
     settings: DreamSettings | None = None,
     *,
     size: int | None = None,

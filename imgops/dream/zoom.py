@@ -13,7 +13,7 @@ from .._settings import accept_former_names
 from ..data.pictures.colors import match_covariance
 from ._state import evaluating, working_picture
 from .gradient import Gradient
-from .objectives import GuidedObjective, Objective, check_picture
+from .objectives import AnyObjective, check_picture
 from .octaves import check_settings, dreamt, starting_picture
 from .settings import ROTATE, ZOOM, DreamSettings
 
@@ -27,7 +27,7 @@ _AT_ONCE = 2**16
 def zoom_frames(
     picture: Tensor | None,
     network: nn.Module,
-    objectives: Sequence[Objective | GuidedObjective],
+    objectives: Sequence[AnyObjective],
     settings: DreamSettings | None = None,
     frames: int = 100,
     zoom: float = ZOOM,

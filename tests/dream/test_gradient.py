@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from imgops.dream import GuidedObjective, Objective, parse_objective
+from imgops.dream import ClassObjective, GuidedObjective, Objective, parse_class, parse_objective
 from imgops.dream.gradient import Gradient
 from imgops.dream.normalize import laplacian_normalized, normalized
 from imgops.dream.objectives import guided_density
@@ -158,6 +158,47 @@ def test_objectives_as_the_command_line_has_them(text, objective):
 def test_what_is_no_objective(text):
     with pytest.raises(ValueError, match="is no objective; write a layer"):
         parse_objective(text)
+
+
+def test_the_objective_of_a_class_is_its_logit():
+    network = VGG((1, 1), widths=(4, 6), classes=5).double().eval()
+    x = torch.rand(1, 3, 20, 28, dtype=torch.float64, requires_grad=True)
+    objectives = [ClassObjective(3), ClassObjective(1, -0.5), Objective("relu1_1", weight=2.0)]
+    first = network.relu1_1(network.conv1_1(network.input(x)))
+    found = network(x)[0, 3] - 0.5 * network(x)[0, 1] + first.square().mean()
+    value, gradient = Gradient(network, objectives)(x.detach())
+    assert value == pytest.approx(found.item(), rel=1e-12)
+    torch.testing.assert_close(gradient, torch.autograd.grad(found, x)[0], rtol=1e-10, atol=1e-14)
+
+
+def test_classes_as_the_command_line_has_them():
+    assert parse_class("tabby") == ClassObjective(281)
+    assert parse_class("Tabby cat=-0.5") == ClassObjective(281, -0.5)
+    assert parse_class("7=2") == ClassObjective(7, 2.0)
+    for text, words in (
+        ("tabby=much", "'tabby=much' is no class; write a name or a number"),
+        ("tabby=0", "weight must be finite and other than 0"),
+        ("taby", "no class is called 'taby'; close names are tabby"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            parse_class(text)
+
+
+def test_classes_out_of_range():
+    network = VGG((1, 1), widths=(4, 6), classes=5).eval()
+    with pytest.raises(ValueError, match=r"ClassObjective: number must be 0 to 4; got 5"):
+        Gradient(network, [ClassObjective(5)]).first_fitting([(16, 16)])
+    with pytest.raises(ValueError, match=r"layer relu2_1 must give \[N, classes\]; it gives \(1, 6, 8, 8\)"):
+        Gradient(network, [ClassObjective(1, layer="relu2_1")]).first_fitting([(16, 16)])
+    with pytest.raises(ValueError, match=r"classifier gives \(1, 5\), of the picture as a whole; leave out tile"):
+        Gradient(network, [ClassObjective(1)], tile=64)
+    with pytest.raises(ValueError, match="has no layer 'classifier'"):
+        Gradient(small_vgg(), [ClassObjective(1)])
+    with pytest.raises(ValueError, match="ClassObjective: number must be >= 0; got -1"):
+        ClassObjective(-1)
+    for number in (True, "tabby", 1.0):
+        with pytest.raises(TypeError, match="ClassObjective: number must be an int"):
+            ClassObjective(number)
 
 
 def test_objectives_out_of_range():

@@ -1,4 +1,5 @@
-"""The layers that encoders share: preparing the colors, pools, convolutions with batch normalization, branches."""
+"""The layers that encoders share: preparing the colors, pools, convolutions with batch normalization, branches, the
+classifier."""
 
 from __future__ import annotations
 
@@ -145,6 +146,16 @@ class Branches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([branch(x) for branch in self.children()], 1)
+
+
+class Classifier(nn.Linear):
+    """Logits of classes: the mean of all positions, and a linear layer.
+
+    Shapes: x [N, in_features, H, W] -> [N, out_features].
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mean((2, 3)))
 
 
 class Residual(nn.Sequential):

@@ -30,6 +30,8 @@ def _key(key: str) -> str | None:
     layer, *rest = key.split(".")
     if layer == "input":
         return None
+    if layer == "classifier":
+        return f"_fc.{rest[0]}"
     if layer in _ENDS:
         return _within(_ENDS[layer], rest)
     return f"_blocks.{layer.removeprefix('blocks_')}.{_within(_PARTS[rest[0]], rest[1:])}"
@@ -43,6 +45,8 @@ def _timm_key(variant: int) -> Callable[[str], str | None]:
         layer, *rest = key.split(".")
         if layer == "input":
             return None
+        if layer == "classifier":
+            return key
         if layer in _TIMM_ENDS:
             return _within(_TIMM_ENDS[layer], rest)
         place = places[int(layer.removeprefix("blocks_"))]

@@ -1,5 +1,4 @@
-"""EfficientNet-Lite 0 to 4 without their classifiers: EfficientNet (Tan and Le 2019) with ReLU6 and no squeeze and
-excitation."""
+"""EfficientNet-Lite 0 to 4: EfficientNet (Tan and Le 2019) with ReLU6 and no squeeze and excitation."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 from ...nn._checks import check_choice, check_size
-from ._layers import PADDING_MODES, Colors, PaddedConv2d, PaddingMode, Residual
+from ._layers import PADDING_MODES, Classifier, Colors, PaddedConv2d, PaddingMode, Residual
 
 
 class _Scale(NamedTuple):
@@ -67,6 +66,8 @@ class EfficientNetLite(nn.Sequential):
             as in the training, where a side of even size got more behind than before. Default "zeros".
         preprocessing: what the weights expect of RGB in [0, 1]: "lite" (from 127/255, in units of 128/255), "imagenet",
             "caffe", "symmetric" or "none". Default "lite".
+        classes: of a classifier, which is then the last layer, ``classifier``, and gives logits [N, classes]; 0: none.
+            Default 0.
 
     Shapes: x [N, 3, H, W], RGB in [0, 1], at least 32 pixels per side -> [N, 1280, about H / 32, W / 32].
 
@@ -77,7 +78,14 @@ class EfficientNetLite(nn.Sequential):
     torch.Size([1, 40, 8, 8])
     """
 
-    def __init__(self, variant: int = 0, *, padding_mode: PaddingMode = "zeros", preprocessing: str = "lite") -> None:
+    def __init__(
+        self,
+        variant: int = 0,
+        *,
+        padding_mode: PaddingMode = "zeros",
+        preprocessing: str = "lite",
+        classes: int = 0,
+    ) -> None:
         super().__init__()
         name = type(self).__name__
         self.variant = check_size(name, "variant", variant, 0, len(SCALES) - 1)
@@ -96,6 +104,8 @@ class EfficientNetLite(nn.Sequential):
                 self.add_module(f"blocks_{number}", block)
                 channels, side, number = width, -(-side // stride), number + 1
         self.conv_head = _conv_norm(channels, _HEAD, 1, 1, padding_mode, side)
+        if check_size(name, "classes", classes, 0):
+            self.classifier = Classifier(_HEAD, classes)
 
 
 def blocks_of(variant: int) -> list[int]:

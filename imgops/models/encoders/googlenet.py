@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from ...nn._checks import check_choice
-from ._layers import PADDING_MODES, Branches, Colors, ConvNorm, PaddingMode, Pool
+from ...nn._checks import check_choice, check_size
+from ._layers import PADDING_MODES, Branches, Classifier, Colors, ConvNorm, PaddingMode, Pool
 
 #: channels of each block: its input; 1x1; the reduction before 3x3, 3x3; the reduction before 5x5, 5x5; after the pool
 _BLOCKS = {
@@ -33,6 +33,8 @@ class GoogLeNet(nn.Sequential):
         padding_mode: "zeros", "reflect", "replicate" or "circular", at the edges of the convolutions. Default "zeros".
         preprocessing: what the weights expect of RGB in [0, 1]: "imagenet", "caffe", "symmetric", "lite" or "none".
             Default "symmetric", which torchvision's weights have learned.
+        classes: of a classifier, which is then the last layer, ``classifier``, and gives logits [N, classes]; 0: none.
+            Default 0.
 
     Shapes: x [N, 3, H, W], RGB in [0, 1], at least 16 pixels per side -> [N, 1024, about H / 32, W / 32].
 
@@ -44,7 +46,12 @@ class GoogLeNet(nn.Sequential):
     """
 
     def __init__(
-        self, *, pooling: str = "max", padding_mode: PaddingMode = "zeros", preprocessing: str = "symmetric"
+        self,
+        *,
+        pooling: str = "max",
+        padding_mode: PaddingMode = "zeros",
+        preprocessing: str = "symmetric",
+        classes: int = 0,
     ) -> None:
         super().__init__()
         mode = check_choice(type(self).__name__, "padding_mode", padding_mode, PADDING_MODES)
@@ -60,6 +67,8 @@ class GoogLeNet(nn.Sequential):
                 self.pool3 = Pool(pooling, 3, 2, ceil_mode=True)
             elif name == "4e":
                 self.pool4 = Pool(pooling, 2, 2, ceil_mode=True)
+        if check_size(type(self).__name__, "classes", classes, 0):
+            self.classifier = Classifier(1024, classes)
 
 
 class Inception(Branches):

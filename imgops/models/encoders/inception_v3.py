@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from ...nn._checks import check_choice
-from ._layers import PADDING_MODES, Branches, Colors, ConvNorm, PaddingMode, Pool
+from ...nn._checks import check_choice, check_size
+from ._layers import PADDING_MODES, Branches, Classifier, Colors, ConvNorm, PaddingMode, Pool
 
 
 class InceptionV3(nn.Sequential):
@@ -23,6 +23,8 @@ class InceptionV3(nn.Sequential):
             Default "symmetric", which both torchvision's weights and those of the FID have learned.
         fid: pool within the blocks as the network of the FID does: averages leave out what is beyond the edge, and
             Mixed_7c takes the maximum. Default False.
+        classes: of a classifier, which is then the last layer, ``classifier``, and gives logits [N, classes]; 0: none.
+            Default 0.
 
     Shapes: x [N, 3, H, W], RGB in [0, 1], at least 75 pixels per side -> [N, 2048, about H / 32, W / 32].
 
@@ -40,6 +42,7 @@ class InceptionV3(nn.Sequential):
         padding_mode: PaddingMode = "zeros",
         preprocessing: str = "symmetric",
         fid: bool = False,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         mode = check_choice(type(self).__name__, "padding_mode", padding_mode, PADDING_MODES)
@@ -64,6 +67,8 @@ class InceptionV3(nn.Sequential):
         self.Mixed_7a = _D(mode)
         self.Mixed_7b = _E(1280, mode, inside)
         self.Mixed_7c = _E(2048, mode, inside, "max" if fid else "average")
+        if check_size(type(self).__name__, "classes", classes, 0):
+            self.classifier = Classifier(2048, classes)
 
 
 def _branch(channels: int, mode: str, *steps: tuple[int, tuple[int, int], int]) -> nn.Sequential:

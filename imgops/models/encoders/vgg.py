@@ -1,7 +1,8 @@
-"""VGG-16 and VGG-19 without their classifiers (Simonyan and Zisserman 2015), and smaller networks of their shape."""
+"""VGG-16 and VGG-19 (Simonyan and Zisserman 2015), and smaller networks of their shape."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import nn
@@ -11,6 +12,8 @@ from ._layers import PADDING_MODES, Colors, PaddingMode, Pool
 
 #: convolutions in each block, by the number in the network's name
 DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+#: channels within the classifier, and positions along each axis that it is given
+_HIDDEN, _POSITIONS = 4096, 7
 
 
 class VGG(nn.Sequential):
@@ -27,6 +30,8 @@ class VGG(nn.Sequential):
         preprocessing: what the weights expect of RGB in [0, 1]: "imagenet", "caffe", "symmetric", "lite" or "none".
             Default "imagenet".
         ceil_mode: whether pools keep the last row and column of an odd size. Default False.
+        classes: of a classifier, which is then the last layer, ``classifier``, and gives logits [N, classes]; 0: none.
+            Default 0.
 
     Shapes: x [N, 3, H, W], RGB in [0, 1], at least 2 pixels per side for each pool -> [N, widths[-1], H / 32, W / 32].
 
@@ -48,6 +53,7 @@ class VGG(nn.Sequential):
         padding_mode: PaddingMode = "zeros",
         preprocessing: str = "imagenet",
         ceil_mode: bool = False,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -65,6 +71,16 @@ class VGG(nn.Sequential):
                 self.add_module(f"relu{block}_{i}", nn.ReLU())
                 channels = width
             self.add_module(f"pool{block}", Pool(pooling, ceil_mode=ceil_mode))
+        if check_size(name, "classes", classes, 0):
+            self.classifier = _classifier(channels, classes)
+
+
+def _classifier(channels: int, classes: int) -> nn.Sequential:
+    """Three linear layers over means of 7 x 7 parts of the picture; without dropout, which is for training alone."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict(pool=nn.AdaptiveAvgPool2d(_POSITIONS), flat=nn.Flatten())
+    layers |= {"fc6": nn.Linear(channels * _POSITIONS**2, _HIDDEN), "relu6": nn.ReLU()}
+    layers |= {"fc7": nn.Linear(_HIDDEN, _HIDDEN), "relu7": nn.ReLU(), "fc8": nn.Linear(_HIDDEN, classes)}
+    return nn.Sequential(layers)
 
 
 def blocks_of(owner: str, depth: int | Sequence[int]) -> tuple[int, ...]:

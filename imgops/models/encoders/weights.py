@@ -36,6 +36,9 @@ SHIPPED = {"embedded": "default_encoder", "default": "default_encoder"}
 #: what tells Caffe's VGGs, which expect BGR from 0 to 255, from torchvision's: part of the file's name, or a key
 _CAFFE = re.compile(r"00b39a1b|d01eb7cb|caffe", re.IGNORECASE)
 _CAFFE_KEYS = {"classifier.1.weight", "classifier.4.weight"}
+#: the layers of a VGG's classifier in torchvision's files, and in Caffe's where they differ
+_VGG_CLASSIFIER = {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}
+_CAFFE_CLASSIFIER = {"classifier.1": "classifier.0", "classifier.4": "classifier.3"}
 #: the convolutions of each block of torchvision's VGGs
 _VGGS = {**DEPTHS, 13: (2, 2, 2, 2, 2), 11: (1, 1, 2, 2, 2)}
 #: eps of the batch normalization in torchvision's VGGs
@@ -49,6 +52,7 @@ def load_encoder(
     padding_mode: str | None = None,
     preprocessing: str | None = None,
     frame: bool = True,
+    classifier: bool = False,
 ) -> nn.Module:
     """Load an encoder from a weight file, whose keys tell the network and the layout; it is in evaluation mode.
 
@@ -56,7 +60,7 @@ def load_encoder(
     those that it took from TensorFlow (tf_efficientnet_lite0 to 4); torchvision's vgg11 to vgg19 (batch normalization
     is folded into the convolutions), googlenet and inception_v3; Caffe's VGGs, which expect BGR from 0 to 255, as
     jcjohnson and Gatys converted them; the normalized VGG-19 of AdaIN (Huang and Belongie 2017), whose first
-    convolution prepares the colors; the Inception v3 of the FID. Classifiers are left out.
+    convolution prepares the colors; the Inception v3 of the FID.
 
     The keys of torchvision's VGGs and of Caffe's differ in the classifier alone. Without it a Caffe file is recognized
     by its name (vgg19-d01eb7cb.pth, vgg16-00b39a1b.pth, or one with "caffe" in it); one of another name needs
@@ -72,13 +76,15 @@ def load_encoder(
         frame: whether zero padding that the weights were trained with is kept where no padding_mode is given. False
             replaces it by "replicate": features at the edge are then like those in the middle, and a picture that is
             optimized for them gets no frame. The encoder that ships always has "replicate". Default True.
+        classifier: whether the network ends in its classifier, a layer "classifier" of logits [N, classes], those of
+            ImageNet in the order of :func:`~imgops.models.encoders.class_names`. Default False.
 
     Raises:
         OSError: the file cannot be read, or a download fails.
         ModuleNotFoundError: the package of a name in :data:`PACKAGES` is not installed; says what installs it.
         ValueError: it is neither a file nor a name; it is no file of weights, or of no known layout; a key that is
-            missing or of another shape, named; an unknown pooling, padding mode or preprocessing, or the pooling of a
-            network without pools.
+            missing or of another shape, named; an unknown pooling, padding mode or preprocessing, the pooling of a
+            network without pools, or the classifier of a file that has none.
 
     >>> load_encoder("nowhere/vgg19.pth")
     Traceback (most recent call last):
@@ -94,6 +100,8 @@ def load_encoder(
     chosen = {"pooling": pooling, "padding_mode": padding_mode, "preprocessing": preprocessing}
     if pooling is not None and layout.build is EfficientNetLite:
         raise ValueError(f"pooling has no effect on {layout.name}, which has no pools; leave it out; got {pooling!r}")
+    if classifier:
+        options["classes"] = _classes(state, layout, str(weights))
     network = layout.build(**options | {key: value for key, value in chosen.items() if value is not None})
     load_layout(network, state, layout, f"{weights} ({layout.name})")
     return network.eval().requires_grad_(False)
@@ -117,6 +125,22 @@ def _read(weights: str | Path) -> dict[str, Tensor]:
             names = ", ".join(["embedded", *PACKAGES, *DOWNLOADS])
             raise ValueError(f"{name}: neither a file nor a name of weights ({names})")
     return read_weights(find_weights(weights, SHIPPED))
+
+
+def _classes(state: Mapping[str, Tensor], layout: Layout, name: str) -> int:
+    """How many classes the classifier of a file tells apart.
+
+    Raises:
+        ValueError: it has no classifier.
+    """
+    key = layout.file_key("classifier.fc8.weight" if layout.build is VGG else "classifier.weight")
+    last = state.get(key or "")
+    if last is None or last.ndim != 2:
+        raise ValueError(
+            f"{name} ({layout.name}) has no classifier, which classes need; efficientnet-lite2 and torchvision's files "
+            "have one"
+        )
+    return len(last)
 
 
 def is_installed(name: str) -> bool:
@@ -198,10 +222,23 @@ def _vgg_keys(depth: int, prefix: str, padded: bool, normed: bool = False) -> Ca
         places["input"] = 0
 
     def file_key(key: str) -> str | None:
-        layer, parameter = key.split(".")
+        layer, *_, parameter = key.split(".")
+        if layer == "classifier":
+            return f"{_VGG_CLASSIFIER[key.split('.')[1]]}.{parameter}"
         return f"{prefix}{places[layer]}.{parameter}" if layer in places else None
 
     return file_key
+
+
+def _as_torchvisions(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A VGG's tensors, those of a classifier from Caffe under torchvision's keys."""
+    if _CAFFE_KEYS.isdisjoint(state):
+        return dict(state)
+    renamed = {}
+    for key, value in state.items():
+        layer, _, parameter = key.rpartition(".")
+        renamed[f"{_CAFFE_CLASSIFIER.get(layer, layer)}.{parameter}"] = value
+    return renamed
 
 
 def _has_norms(state: Mapping[str, Tensor]) -> bool:
@@ -230,12 +267,15 @@ def _without_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _googlenet_key(key: str) -> str | None:
-    return None if key.startswith("input.") else key.replace("inception_", "inception")
+    if key.startswith("input."):
+        return None
+    return key.replace("classifier.", "fc.").replace("inception_", "inception")
 
 
 def _inception_key(key: str) -> str | None:
     if key.startswith("input."):
         return None
+    key = key.replace("classifier.", "fc.")
     # branches of one convolution have no number, those of several count from 1
     key = re.sub(r"(branch1x1|Mixed_6a\.branch3x3)\.0\.", r"\1.", key).replace("branch_pool.1.", "branch_pool.")
     return re.sub(r"\.(\d)\.(?:([ab])\.)?(?=conv|bn)", lambda m: f"_{int(m[1]) + 1}{m[2] or ''}.", key)
@@ -243,7 +283,14 @@ def _inception_key(key: str) -> str | None:
 
 LAYOUTS = (
     *(
-        Layout(f"vgg{n}", VGG, {"depth": depth}, _vgg_keys(n, "features.", False), lambda state: not _has_norms(state))
+        Layout(
+            f"vgg{n}",
+            VGG,
+            {"depth": depth},
+            _vgg_keys(n, "features.", False),
+            lambda state: not _has_norms(state),
+            _as_torchvisions,
+        )
         for n, depth in _VGGS.items()
     ),
     *(
