@@ -99,7 +99,7 @@ def methods() -> None:
         for x in (cat, cup)
     ]
     rows.append([("content", cat), ("style", cup), ("adain", adain), fast[0]])
-    network = load_encoder("default")
+    network = load_encoder("embedded")
     dreamt = dream(picture, network, default_objectives(network))
     rows.append([("picture", picture), ("dream", dreamt), ("content", cup), fast[1]])
     for title, picture in (cell for row in rows for cell in row):
@@ -135,7 +135,7 @@ def options() -> None:
 
 def dreams() -> None:
     """Dreams of a picture and of noise."""
-    network = load_encoder("default", frame=False)
+    network = load_encoder("embedded", frame=False)
     x, guide = resize_picture(sample("astronaut"), SIZE), resize_picture(sample("6"), 192)
     usual = default_objectives(network)
     layer = usual[0].layer
@@ -162,7 +162,7 @@ def dreams() -> None:
 def encoder() -> None:
     """The default encoder beside the same network with random weights."""
     torch.manual_seed(0)
-    trained, random = load_encoder("default"), random_network(sources()[0], np.random.default_rng(0))
+    trained, random = load_encoder("embedded"), random_network(sources()[0], np.random.default_rng(0))
     x, s = sample("chelsea"), sample("6")
     settings = OptimizeSettings(size=SIZE)
     painted = [optimize(x, [s], network, settings) for network in (trained, random)]

@@ -162,7 +162,7 @@ def test_a_video_is_dreamt_with_its_times(folder, tmp_path, result):
 
 def test_a_dream_moves_with_its_video_and_is_as_strong_in_every_frame():
     """Beside dreams of which each forgets the last."""
-    network = load_encoder("default")
+    network = load_encoder("embedded")
     wide = resize_picture(read_picture("samples:coffee").pixels, 64)
     frames = [wide[:, :, 3 * i : 3 * i + 48].contiguous() for i in range(5)]
     settings, objectives = DreamSettings(octaves=2, steps=4, jitter=4), [Objective("relu3_1")]

@@ -19,7 +19,7 @@ from .. import _backend, _eager, bias_act, modulated_conv2d, setup_filter, upfir
 from ..data import ImageDataset, open_dataset
 from ..data.pictures import read_picture, resample_picture, resize_picture, write_picture
 from ..dream import DreamSettings, default_objectives, dream
-from ..models.encoders.weights import load_encoder
+from ..models.encoders.weights import default_weights, load_encoder
 from ..style.settings import METHODS, OptimizeSettings, TransferSettings
 from ..style.transfer import Transfer
 from ..training import Trainer, TrainingConfig, image_grid, load_generator, train
@@ -138,7 +138,7 @@ def _paint(folder: Path, seed: int, device: str, effort: float) -> None:
         )
         shown.append(Transfer(settings, [FAST] if fast else [])(content, [] if fast else [style]))
     write_picture(folder / "style.png", torch.cat(shown, 2), settings={"command": "demo", "seed": seed})
-    network = load_encoder("default").to(device)
+    network = load_encoder(default_weights(), frame=False).to(device)
     picture = resize_picture(read_picture(DREAMT).pixels, PICTURE_SIZE)
     dreaming = DreamSettings(seed=seed, steps=max(1, round(10 * effort)))
     dreamt = dream(picture, network, default_objectives(network), dreaming).cpu()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +36,7 @@ from ..dream import (
 )
 from ..dream.gradient import least_size
 from ..models.encoders.classes import class_names
-from ..models.encoders.weights import load_encoder
+from ..models.encoders.weights import default_weights, load_encoder
 from ..nn import Features
 from . import _batch as batch
 from ._pictures import Reporter, Stopped, check_results, peak_memory
@@ -59,6 +60,7 @@ _UNTOLD = ("out", "preview", "layers", "classes", "list_layers", "list_classes",
 
 def list_layers(weights: str) -> None:
     """Print the layers of an encoder that can be dreamt with."""
+    weights = default_weights() if weights == "default" else weights
     network = load_encoder(weights)
     table = Table(title=escape(f"{type(network).__name__} ({weights})"))
     for column in ("layer", "channels", "stride"):
@@ -87,6 +89,9 @@ def run(job: Job) -> None:
     outputs = _outputs(job, sources)
     check_results(outputs, job.preview, [*sources, *([] if job.guide is None else [job.guide])])
     classes = [_class(text) for text in job.classes]
+    if job.weights == "default":
+        layers = [re.split("[:=]", text)[0].strip() for text in job.layers]
+        job = dataclasses.replace(job, weights=default_weights(layers, job.pooling))
     network = load_encoder(
         job.weights,
         pooling=job.pooling,

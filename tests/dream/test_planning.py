@@ -14,19 +14,21 @@ from imgops.dream.gradient import Gradient
 from imgops.models.encoders.vgg import VGG
 from tests.test_cli import error
 
+EMBEDDED = ("--device", "cpu", "--weights", "embedded")
+
 
 def test_a_dream_beyond_the_memory_is_told_before_the_work(tmp_path, monkeypatch):
     out = tmp_path / "out.png"
-    message = error("dream", "samples:camera", "-o", out, "--size", "40000", "--device", "cpu")
+    message = error("dream", "samples:camera", "-o", out, "--size", "40000", *EMBEDDED)
     assert "dream: 40000 x 40000 pixels take about" in message
     assert message.endswith("GB; give a smaller --size")
     # what fits in tiles says so
     monkeypatch.setattr(planning, "program_memory", lambda device: 425e6)
     monkeypatch.setattr(planning, "room_on", lambda device: 1.5e9)
-    command = ("dream", "samples:camera", "-o", out, "--size", "1500", "--device", "cpu")
+    command = ("dream", "samples:camera", "-o", out, "--size", "1500", *EMBEDDED)
     message = error(*command)
     assert "; give --tile 768, which makes tiles, or a smaller --size" in message
-    assert "; give a smaller --size" in error(*command[:4], "--size", "4000", *command[-2:])
+    assert "; give a smaller --size" in error(*command[:4], "--size", "4000", *EMBEDDED)
     assert not out.exists()
 
 
@@ -64,7 +66,7 @@ from imgops.dream import DreamSettings, default_objectives, dream, planning
 from imgops.dream.gradient import Gradient
 from imgops.models.encoders.weights import load_encoder
 
-network = load_encoder("default", frame=False)
+network = load_encoder("embedded", frame=False)
 tile, kind = int(sys.argv[1]) or None, sys.argv[2]
 settings = DreamSettings(octaves=2, steps=2, tile=tile, parametrization=kind)
 objectives = default_objectives(network)

@@ -74,7 +74,7 @@ def test_the_encoder_of_the_package():
     path = shipped("default_encoder")
     assert path is not None
     assert path.stat().st_size <= 4e6
-    network = load_encoder("default")
+    network = load_encoder("embedded")
     assert (network.blocks, network.widths) == (encoder.BLOCKS, encoder.WIDTHS)
     train_on, few = (
         [encoder._source(procedural_texture(first + i)) for i in range(24)] for first in (0, encoder.TEXTURES)

@@ -32,7 +32,9 @@ from imgops.style.prepared import PreparedTransfer
 from tests.test_cli import error, imgops
 
 QUICK = ("--size", "48", "--device", "cpu")
-STEPS = ("--first-size", "48", "--steps", "2")
+STEPS = ("--first-size", "48", "--steps", "2", "--weights", "embedded")
+
+DREAM = ("--octaves", "1", "--steps", "1", "--weights", "embedded")
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def test_a_slash_or_a_folder_that_is_there_makes_a_folder(place, command, kind):
     out = place / "dir.v2"
     if kind == "there":
         out.mkdir()
-    rest = (place / "sea.png", "--method", "adain") if command == "style" else ("--steps", "1", "--octaves", "1")
+    rest = (place / "sea.png", "--method", "adain") if command == "style" else DREAM
     imgops(command, place / "cat.png", *rest, "-o", f"{out}/" if kind == "new" else out, *QUICK)
     assert [path.name for path in out.iterdir()] == ["cat-sea.png" if command == "style" else "cat-dream.png"]
     message = error(command, place / "cat.png", *rest, "-o", place / "dir.v3", *QUICK)
@@ -102,7 +104,7 @@ def test_a_stopped_transfer_keeps_colors_and_masks():
     torch.manual_seed(0)
     content, style = torch.rand(1, 32, 48).expand(3, -1, -1), torch.rand(3, 32, 32)
     chosen = OptimizeSettings(first_size=48, steps=20)
-    transfer = Transfer(TransferSettings(size=48, keep_colors="luma", optimize=chosen))
+    transfer = Transfer(TransferSettings(weights="embedded", size=48, keep_colors="luma", optimize=chosen))
     mask = (torch.arange(48) < 24).float().expand(1, 32, 48)
     seen = []
     result = transfer(content, [style], masks=[mask], on_step=lambda p: seen.append(p) or len(seen) == 2)
@@ -149,7 +151,7 @@ def test_what_is_no_network_or_missing_is_named(place):
             ("style", "hubble", "--method", "fast", "--preprocessing", "caffe"),
             "--preprocessing does nothing with the me",
         ),
-        (("dream", "--steps", "1", "--octaves", "1", "--quality", "80"), "--quality does nothing as only JPEG has one"),
+        (("dream", *DREAM, "--quality", "80"), "--quality does nothing as only JPEG has one"),
     ],
 )
 def test_what_does_nothing_is_told(place, command, told):
@@ -162,7 +164,8 @@ def test_what_does_nothing_is_told(place, command, told):
 @pytest.mark.parametrize("init", ["noise", "style"])
 def test_every_init_finds_the_content(init):
     content, style = (resize_picture(read_picture(f"samples:{name}").pixels, 72) for name in ("chelsea", "coffee"))
-    transfer = Transfer(TransferSettings(size=72, optimize=OptimizeSettings(init=init, first_size=72)))
+    chosen = OptimizeSettings(init=init, first_size=72)
+    transfer = Transfer(TransferSettings(weights="embedded", size=72, optimize=chosen))
     found = transfer(content, [style])
 
     def structure(picture):
@@ -174,15 +177,17 @@ def test_every_init_finds_the_content(init):
 
 def test_memory_that_is_not_there_is_told_before_the_work(place, monkeypatch):
     common = ("style", place / "cat.png", "-o", place / "out.png", "--size", "40000", "--device", "cpu")
-    for rest in (("sea.png",), ("sea.png", "--method", "adain")):
-        message = error(*common, place / rest[0], *rest[1:])
+    embedded = ("--weights", "embedded")
+    for method in ("optimize", "adain"):
+        message = error(*common, place / "sea.png", "--method", method, *embedded)
         assert "40000 x 26667 pixels take about" in message
         assert "GB; give a smaller --size" in message
     assert "pixels take about" in error(*common, "hubble", "--method", "fast")
     # what fits in tiles says so
     monkeypatch.setattr(planning, "program_memory", lambda device: 450e6)
     monkeypatch.setattr(planning, "room_on", lambda device: 1.5e9)
-    message = error("style", place / "cat.png", place / "sea.png", "-o", place / "out.png", "--size", "2000")
+    arguments = (place / "cat.png", place / "sea.png", "-o", place / "out.png", "--size", "2000", *embedded)
+    message = error("style", *arguments)
     assert "GB, which makes tiles, or a smaller --size" in message
     assert not (place / "out.png").exists()
 
@@ -198,7 +203,7 @@ def test_memory_that_runs_out_leaves_the_last_round(place, monkeypatch, failure)
 
     monkeypatch.setattr(Objective, "gradient", gradient)
     arguments = ("style", place / "cat.png", place / "sea.png", "-o", place / "out.png", "--device", "cpu")
-    steps = ("--steps", "2", "--later-steps", "1", "--keep-colors", "luma")
+    steps = ("--steps", "2", "--later-steps", "1", "--keep-colors", "luma", "--weights", "embedded")
     monkeypatch.setattr(PreparedTransfer, "plan", lambda self, content: (self.optimize, 1.0, 1.0))
     message = imgops(*arguments, *steps, "--first-size", "48", "--size", "60", code=2)[1]
     assert "out.png is of 48 x 32 pixels only: at the next size memory ran out; give --memory" in message
@@ -226,7 +231,7 @@ from imgops.data import read_picture, resize_picture
 from imgops.style import OptimizeSettings, Transfer, TransferSettings, planning
 
 settings = OptimizeSettings(size=512, first_size=512, steps=2, tile=256, style_loss="wasserstein")
-transfer = Transfer(TransferSettings(size=512, optimize=settings))
+transfer = Transfer(TransferSettings(weights="embedded", size=512, optimize=settings))
 content = resize_picture(read_picture("samples:chelsea").pixels, 512)
 print(planning.memory_of(transfer.encoder, settings, *content.shape[1:]))
 transfer(content, [read_picture("samples:hubble").pixels])
@@ -245,7 +250,7 @@ def test_tiles_take_the_memory_that_was_announced():
 @pytest.mark.parametrize(("style", "color", "tile"), [("hubble", 1.0, None), ("coffee", 0.5, 48)])
 def test_the_pattern_on_a_flat_picture_draws_no_frame(style, color, tile):
     """Its colors in the four pixels along the border are those of the middle."""
-    chosen = TransferSettings(size=72, optimize=OptimizeSettings(steps=50, tile=tile))
+    chosen = TransferSettings(weights="embedded", size=72, optimize=OptimizeSettings(steps=50, tile=tile))
     result = Transfer(chosen)(torch.full((3, 64, 72), color), [read_picture(f"samples:{style}").pixels])
     middle = result[:, 12:-12, 12:-12]
     assert middle.std() > 0.03
@@ -266,6 +271,7 @@ def test_rows_and_columns_that_are_even_begin_with_noise():
 
 def test_tiles_of_a_side_give_the_same_picture(place):
     common = ("style", place / "cat.png", place / "sea.png", "--size", "160", "--first-size", "160", "--steps", "3")
+    common += ("--weights", "embedded")
     whole = imgops(*common, "-o", place / "whole.png")[0]
     tiled = imgops(*common, "--tile", "64", "-o", place / "tiled.png")[0]
     assert "in tiles" not in whole
@@ -288,12 +294,13 @@ def test_a_command_stays_within_the_memory_that_it_is_given(tmp_path, size, more
     """``more``: GB beyond what the program takes with its network, which differs between builds of PyTorch."""
     loaded = (
         "from imgops._memory import resident_memory; from imgops.style import Transfer, TransferSettings; "
-        "Transfer(TransferSettings()); print(resident_memory())"
+        "Transfer(TransferSettings(weights='embedded')); print(resident_memory())"
     )
     program = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout
     memory = int(program) / 1e9 + more
     style = [sys.executable, "-m", "imgops", "style", "samples:chelsea", "samples:coffee", "-o", tmp_path / "out.png"]
     short = ["--first-size", size // 2, "--steps", 1, "--later-steps", 1, "--device", "cpu"]
+    short += ["--weights", "embedded"]
     command = [*style, "--size", size, "--memory", f"{memory:.2f}GB", *short]
     said = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True).stdout
     announced, peak = (float(re.search(pattern, said)[1]) for pattern in (r"and (\S+) GB", r"peak memory (\S+) GB"))
@@ -304,6 +311,7 @@ def test_a_command_stays_within_the_memory_that_it_is_given(tmp_path, size, more
 @pytest.mark.parametrize("options", [("--content-weight", "1e300"), ("--lr", "1e38", "--optimizer", "lbfgs")])
 def test_losses_that_are_not_finite_are_told(place, options):
     common = ("style", place / "cat.png", place / "sea.png", "--size", "48", "--steps", "4", "-o", place / "black.png")
+    common += ("--weights", "embedded")
     assert "losses are not finite" in imgops(*common, *options, code=2)[1]
     assert not (place / "black.png").exists()
 

@@ -21,7 +21,7 @@ def moving(count: int = 3) -> list[torch.Tensor]:
 @pytest.fixture(scope="module")
 def optimizing() -> Transfer:
     optimize = OptimizeSettings(first_size=32, steps=4, later_steps=2, frame_steps=2, style_layers={"relu2_1": 1.0})
-    return Transfer(TransferSettings(size=40, optimize=optimize))
+    return Transfer(TransferSettings(weights="embedded", size=40, optimize=optimize))
 
 
 STYLE = picture(2, 40, 40).float()

@@ -22,7 +22,8 @@ from tests.test_cli import error, imgops
 
 HIDDEN = {"black": (0, 0, 0), "white": (255, 255, 255), "lime": (0, 255, 0)}
 QUICK = ("--size", "48", "--device", "cpu")
-STEPS = ("--first-size", "48", "--steps", "2")
+STEPS = ("--first-size", "48", "--steps", "2", "--weights", "embedded")
+DREAM = ("--steps", "2", "--octaves", "1", "--weights", "embedded")
 
 
 def cut_out(path, hidden, size=(52, 60), edge=0):
@@ -68,7 +69,7 @@ STYLES = {
     "init": ("style", "{dir}/photo.png", "{cut}", "--init", "style", *STEPS),
     "coral": ("style", "{dir}/photo.png", "{cut}", "--keep-colors", "coral", "--method", "adain"),
     "histogram": ("style", "{dir}/photo.png", "{cut}", "--keep-colors", "histogram", "--method", "adain"),
-    "guide": ("dream", "{dir}/photo.png", "--guide", "{cut}", "--steps", "2", "--octaves", "1"),
+    "guide": ("dream", "{dir}/photo.png", "--guide", "{cut}", *DREAM),
 }
 CONTENTS = {
     "optimize": ("style", "{cut}", "{dir}/photo.png", *STEPS),
@@ -77,7 +78,7 @@ CONTENTS = {
     "luma": ("style", "{cut}", "{dir}/photo.png", "--keep-colors", "luma", "--method", "adain"),
     "coral": ("style", "{cut}", "{dir}/photo.png", "--keep-colors", "coral", "--method", "adain"),
     "histogram": ("style", "{cut}", "hubble", "--keep-colors", "histogram", "--method", "fast"),
-    "dream": ("dream", "{cut}", "--steps", "2", "--octaves", "1"),
+    "dream": ("dream", "{cut}", *DREAM),
 }
 
 

