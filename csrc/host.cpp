@@ -25,6 +25,7 @@ std::map<std::string, bool> cpu_features() {
   features["avx512bw"] = __builtin_cpu_supports("avx512bw");
   features["avx512vl"] = __builtin_cpu_supports("avx512vl");
   features["avx512dq"] = __builtin_cpu_supports("avx512dq");
+  features["amx"] = imgops::detect_amx();
 #endif
   return features;
 }
@@ -69,7 +70,7 @@ PYBIND11_MODULE(_host, m) {
         "The instruction sets that the kernels ask about, and whether this CPU has each.");
   m.def(
       "simd_level", [] { return imgops::kCapabilityNames[static_cast<int>(imgops::cpu_capability())]; },
-      "The instruction set in use: baseline, avx2 or avx512; IMGOPS_SIMD may lower it.");
+      "The instruction set in use: baseline, avx2, avx512 or amx; IMGOPS_SIMD may lower it.");
   m.def("build_info", &build_info, "The compiler, the C++ standard and the instruction sets built.");
   m.def("rank_one_factors", &rank_one_factors, py::arg("f"),
         "(column, row) with f = outer(column, row) to float32 precision, or None: whether a 2-D filter runs as a "

@@ -57,6 +57,8 @@ STABLE_TORCH_LIBRARY(imgops, m) {
   m.def("feature_statistics(Tensor x) -> (Tensor, Tensor)");
   // weight [N, C, C] times x - mean, plus bias, for each pixel of x [N, C, H, W]; mean and bias [N, C]
   m.def("mix_channels(Tensor x, Tensor weight, Tensor? mean, Tensor? bias) -> Tensor");
+  // (cosine similarity [N, Q] of the vectors of x [N, C, Q] to the nearest of y [N or 1, C, K], index [N, Q] of that)
+  m.def("nearest_neighbor(Tensor x, Tensor y) -> (Tensor, Tensor)");
   // bilinear samples of x at positions: [N, H', W', 2] with the image's edges at -1 and 1, or, displaced, [N, 2, H', W']
   // in pixels from each pixel; differentiated for the position order = (0 or 1 times along x, 0 or 1 along y)
   m.def("grid_sample(Tensor x, Tensor positions, bool displaced, str padding_mode, int[] order) -> Tensor");
@@ -81,6 +83,7 @@ STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
   m.impl("gram_matrix", IMGOPS_BOX(&imgops::gram_matrix_cpu));
   m.impl("feature_statistics", IMGOPS_BOX(&imgops::feature_statistics_cpu));
   m.impl("mix_channels", IMGOPS_BOX(&imgops::mix_channels_cpu));
+  m.impl("nearest_neighbor", IMGOPS_BOX(&imgops::nearest_neighbor_cpu));
   m.impl("grid_sample", IMGOPS_BOX(&imgops::grid_sample_cpu));
   m.impl("grid_sample_backward", IMGOPS_BOX(&imgops::grid_sample_backward_cpu));
   m.impl("upfirdn2d_bias_act", IMGOPS_BOX(&imgops::upfirdn2d_bias_act_cpu));

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .ops.gram_matrix import gram_matrix as gram_matrix
     from .ops.grid_sample import grid_sample as grid_sample
     from .ops.modulated_conv2d import modulated_conv2d as modulated_conv2d
+    from .ops.nearest_neighbor import nearest_neighbor as nearest_neighbor
     from .ops.style_loss import style_loss as style_loss
     from .ops.style_loss import wasserstein_loss as wasserstein_loss
     from .ops.upfirdn2d import setup_filter as setup_filter
@@ -37,6 +38,7 @@ _HOMES = {
     "gram_matrix": ".ops.gram_matrix",
     "grid_sample": ".ops.grid_sample",
     "modulated_conv2d": ".ops.modulated_conv2d",
+    "nearest_neighbor": ".ops.nearest_neighbor",
     "setup_filter": ".ops.upfirdn2d",
     "style_loss": ".ops.style_loss",
     "upfirdn2d": ".ops.upfirdn2d",

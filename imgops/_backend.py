@@ -35,6 +35,7 @@ OPS = (
     "gram_matrix",
     "grid_sample",
     "modulated_conv2d",
+    "nearest_neighbor",
     "style_loss",
     "upfirdn2d",
     "wasserstein_loss",
@@ -47,6 +48,7 @@ WITHOUT_CUDA = (
     "feature_statistics",
     "gram_matrix",
     "grid_sample",
+    "nearest_neighbor",
     "style_loss",
     "wasserstein_loss",
 )

@@ -188,8 +188,8 @@ class Sheet:
 
 
 def as_tuple(y: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The outputs of an op that may have one or several."""
-    return y if isinstance(y, tuple) else (y,)
+    """The outputs of an op that may have one or several; an index, which has no gradient, is left out."""
+    return tuple(t for t in y if t.is_floating_point()) if isinstance(y, tuple) else (y,)
 
 
 def image(shape: Shape, dtype: torch.dtype, device: str | torch.device, channels_last: bool = False) -> Tensor:

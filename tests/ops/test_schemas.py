@@ -14,6 +14,7 @@ import imgops.ops.filtered_lrelu
 import imgops.ops.fused_conv2d
 import imgops.ops.gram_matrix
 import imgops.ops.grid_sample
+import imgops.ops.nearest_neighbor
 import imgops.ops.squared_norm
 import imgops.ops.upfirdn2d  # noqa: F401
 from imgops.ops._common import STATUSES

@@ -4,11 +4,30 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "amx.h"
+
+#ifdef IMGOPS_AMX
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace imgops {
 
-enum class Capability : int { baseline, avx2, avx512 };
+// amx: AVX-512, and the tiles of AMX for kernels that ask for them by uses_amx()
+enum class Capability : int { baseline, avx2, avx512, amx };
 
-constexpr const char* kCapabilityNames[] = {"baseline", "avx2", "avx512"};
+constexpr const char* kCapabilityNames[] = {"baseline", "avx2", "avx512", "amx"};
+
+// Whether the CPU multiplies tiles of bfloat16, and the system lets this process: it must ask once.
+inline bool detect_amx() {
+#ifdef IMGOPS_AMX
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+         syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
 
 inline Capability detect_capability() {
 #ifdef IMGOPS_X86
@@ -16,7 +35,7 @@ inline Capability detect_capability() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  if (avx2 && avx512) return Capability::avx512;
+  if (avx2 && avx512) return detect_amx() ? Capability::amx : Capability::avx512;
   if (avx2) return Capability::avx2;
 #endif
   return Capability::baseline;
@@ -35,10 +54,12 @@ inline Capability cpu_capability() {
   return chosen;
 }
 
+inline bool uses_amx() { return cpu_capability() == Capability::amx; }
+
 #ifdef IMGOPS_X86
 // The kernel of the chosen instruction set.
 #define IMGOPS_SELECT(kernel)                                         \
-  (cpu_capability() == Capability::avx512 ? &::imgops::avx512::kernel \
+  (cpu_capability() >= Capability::avx512 ? &::imgops::avx512::kernel \
    : cpu_capability() == Capability::avx2 ? &::imgops::avx2::kernel   \
                                           : &::imgops::baseline::kernel)
 #else

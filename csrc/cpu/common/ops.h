@@ -58,6 +58,8 @@ std::tuple<Tensor, Tensor> feature_statistics_cpu(const Tensor& x);
 
 Tensor mix_channels_cpu(const Tensor& x, const Tensor& weight, const OptionalTensor& mean, const OptionalTensor& bias);
 
+std::tuple<Tensor, Tensor> nearest_neighbor_cpu(const Tensor& x, const Tensor& y);
+
 Tensor grid_sample_cpu(const Tensor& x, const Tensor& positions, bool displaced, std::string padding_mode,
                        std::vector<int64_t> order);
 

@@ -2,13 +2,9 @@
 #pragma once
 
 #include "cpu/common/storage.h"
+#include "panel_size.h"
 
 namespace imgops {
-
-// channels (or pixels) side by side in a panel, and rows of it that are multiplied at a time: so many of a left and a
-// right panel stay in the first-level cache
-constexpr int64_t kPanelWidth = 32, kPanelDepth = 64;
-constexpr int64_t kPanel = kPanelWidth * kPanelDepth;
 
 // Features as `samples` matrices of channels and pixels, planar or channels-last.
 struct Features {
