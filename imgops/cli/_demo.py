@@ -3,6 +3,7 @@ small network trained within minutes."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import time
@@ -18,7 +19,7 @@ from torch import Tensor
 from .. import _backend, _eager, bias_act, modulated_conv2d, setup_filter, upfirdn2d, use_impl
 from ..data import ImageDataset, open_dataset
 from ..data.pictures import read_picture, resample_picture, resize_picture, write_picture
-from ..dream import DreamSettings, default_objectives, dream
+from ..dream import DreamSettings, default_objectives, dream, resolved_settings
 from ..models.encoders.weights import default_weights, load_encoder
 from ..style.settings import METHODS, OptimizeSettings, TransferSettings
 from ..style.transfer import Transfer
@@ -140,8 +141,10 @@ def _paint(folder: Path, seed: int, device: str, effort: float) -> None:
     write_picture(folder / "style.png", torch.cat(shown, 2), settings={"command": "demo", "seed": seed})
     network = load_encoder(default_weights(), frame=False).to(device)
     picture = resize_picture(read_picture(DREAMT).pixels, PICTURE_SIZE)
-    dreaming = DreamSettings(seed=seed, steps=max(1, round(10 * effort)))
-    dreamt = dream(picture, network, default_objectives(network), dreaming).cpu()
+    objectives = default_objectives(network)
+    dreaming = resolved_settings(DreamSettings(seed=seed), network, objectives)
+    dreaming = dataclasses.replace(dreaming, steps=max(1, round(dreaming.steps * effort)))
+    dreamt = dream(picture, network, objectives, dreaming).cpu()
     write_picture(folder / "dream.png", torch.cat([picture, dreamt], 2), settings={"command": "demo", "seed": seed})
 
 

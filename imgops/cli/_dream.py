@@ -32,6 +32,7 @@ from ..dream import (
     dream_frames,
     parse_class,
     parse_objective,
+    resolved_settings,
     zoom_frames,
 )
 from ..dream.gradient import least_size
@@ -320,6 +321,7 @@ class _Work:
             for one in self.objectives
         ]
         told = {k: v for k, v in dataclasses.asdict(self.job).items() if k not in _UNTOLD}
+        told["settings"] = dataclasses.asdict(resolved_settings(self.job.settings, self.network, self.objectives))
         network = type(self.network).__name__
         told |= {"picture": self.source, "size": size}
         return {"imgops": __version__, "command": "dream", "network": network, "objectives": layers, **told}

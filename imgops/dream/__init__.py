@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .layers import Layer as Layer
     from .layers import default_objectives as default_objectives
     from .layers import describe_layers as describe_layers
+    from .looks import resolved_settings as resolved_settings
     from .objectives import ClassObjective as ClassObjective
     from .objectives import GuidedObjective as GuidedObjective
     from .objectives import Objective as Objective
@@ -42,6 +43,7 @@ _HOMES = {
     "dream_frames": ".video",
     "parse_class": ".objectives",
     "parse_objective": ".objectives",
+    "resolved_settings": ".looks",
     "zoom_frames": ".zoom",
     "zoom_picture": ".zoom",
 }
@@ -63,6 +65,7 @@ __all__ = [
     "dream_frames",
     "parse_class",
     "parse_objective",
+    "resolved_settings",
     "zoom_frames",
     "zoom_picture",
 ]

@@ -63,7 +63,7 @@ def default_objectives(network: nn.Module) -> list[Objective]:
 
     Returns:
         inception_4c of GoogLeNet, Mixed_6a of Inception v3, relu4_2 of a VGG (with less than 4 blocks, of its last),
-        the first block of the last stage but one of an EfficientNet-Lite.
+        the last block but one of the fifth stage of an EfficientNet-Lite.
 
     Raises:
         ValueError: a network of another kind.
@@ -76,7 +76,7 @@ def default_objectives(network: nn.Module) -> list[Objective]:
     if isinstance(network, InceptionV3):
         return [Objective("Mixed_6a")]
     if isinstance(network, EfficientNetLite):
-        return [Objective(f"blocks_{sum(network.stages[:-2])}")]
+        return [Objective(f"blocks_{sum(network.stages[:-2]) - 2}")]
     if isinstance(network, VGG):
         block = min(4, len(network.blocks))
         return [Objective(f"relu{block}_{min(2, network.blocks[block - 1])}")]

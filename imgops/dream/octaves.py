@@ -12,11 +12,13 @@ from .._settings import SIDE
 from ..data.pictures import resample, resample_picture, resized_shape
 from ._state import evaluating, working_picture
 from .gradient import Gradient
+from .looks import Resolved, resolved_settings
 from .normalize import normalized
 from .objectives import AnyObjective, check_picture
-from .parametrize import fourier_picture, fourier_spectrum, noise_picture
+from .parametrize import fourier_picture, fourier_spectrum, natural_colors, noise_picture
 from .planning import check_room
 from .settings import DreamSettings
+from .views import random_view, view_size
 
 #: how strongly the constraint form draws back to the input, per unit of distance; the normalized gradient is about 1
 _NEARNESS = 4.0
@@ -57,22 +59,29 @@ def dream(
     >>> dream(torch.rand(3, 48, 64), network, [Objective("1")], DreamSettings(steps=2), size=32).shape
     torch.Size([3, 24, 32])
     """
-    settings = check_settings(settings)
     with evaluating(network):
-        gradient = Gradient(network, objectives, settings.tile)
-        start = starting_picture(picture, gradient, settings, size)
-        return dreamt(start, gradient, settings, settings.seed, on_step)
+        gradient, chosen = prepared(network, objectives, settings)
+        start = starting_picture(picture, gradient, chosen, size)
+        return dreamt(start, gradient, chosen, chosen.seed, on_step)
 
 
-def check_settings(settings: DreamSettings | None) -> DreamSettings:
-    """The settings, or the default ones."""
+def prepared(
+    network: nn.Module, objectives: Sequence[AnyObjective], settings: DreamSettings | None
+) -> tuple[Gradient, Resolved]:
+    """The gradient of the objectives, and the settings with what suits the network where they are None.
+
+    Raises:
+        TypeError, ValueError: as of :func:`dream`.
+    """
     if settings is not None and not isinstance(settings, DreamSettings):
         raise TypeError(f"dream: settings must be DreamSettings; got {type(settings).__name__}")
-    return settings or DreamSettings()
+    settings = settings or DreamSettings()
+    gradient = Gradient(network, objectives, settings.tile)
+    return gradient, resolved_settings(settings, network, gradient.objectives)
 
 
 def starting_picture(
-    picture: Tensor | None, gradient: Gradient, settings: DreamSettings, size: int | tuple[int, int] | None
+    picture: Tensor | None, gradient: Gradient, settings: Resolved, size: int | tuple[int, int] | None
 ) -> Tensor:
     """The picture, or noise, at the size of the result. Raises as :func:`dream`, also where memory is too small."""
     network = gradient.network
@@ -101,10 +110,10 @@ def starting_picture(
     return resample_picture(picture, height, width)
 
 
-def octave_sizes(height: int, width: int, settings: DreamSettings) -> list[tuple[int, int]]:
+def octave_sizes(height: int, width: int, settings: Resolved) -> list[tuple[int, int]]:
     """(height, width) of each octave, the smallest first.
 
-    >>> octave_sizes(200, 100, DreamSettings(octaves=3, octave_scale=2))
+    >>> octave_sizes(200, 100, Resolved(octaves=3, octave_scale=2))
     [(50, 25), (100, 50), (200, 100)]
     """
     scales = [settings.octave_scale**-i for i in reversed(range(settings.octaves))]
@@ -114,13 +123,13 @@ def octave_sizes(height: int, width: int, settings: DreamSettings) -> list[tuple
 def dreamt(
     start: Tensor,
     gradient: Gradient,
-    settings: DreamSettings,
+    settings: Resolved,
     seed: int,
     on_step: Callable[[float, Tensor], None] | None,
 ) -> Tensor:
     """The dream of a picture [3, H, W], all checked except that the network can take it."""
     sizes = octave_sizes(start.shape[1], start.shape[2], settings)
-    sizes = sizes[gradient.first_fitting(sizes) :]
+    sizes = sizes[gradient.first_fitting([view_size(*size, settings) for size in sizes]) :]
     generator = torch.Generator().manual_seed(seed)
     x, detail = start, start.new_zeros(3, 1, 1)
     for octave, size in enumerate(sizes):
@@ -135,9 +144,12 @@ def dreamt(
             wanted = before + (settings.alpha - 1) * abs(before)
         for step in range(settings.steps):
             x = ascent.picture
-            down, right = torch.randint(-settings.jitter, settings.jitter + 1, (2,), generator=generator).tolist()
-            value, slope = gradient(x.roll((down, right), (1, 2))[None])
-            direction = normalized(slope, settings.normalization)[0].roll((-down, -right), (1, 2))
+            with torch.enable_grad():
+                seen = x[None].detach().requires_grad_()
+                view = random_view(seen, settings, generator)
+            value, slope = gradient(view.detach())
+            (direction,) = torch.autograd.grad(view, seen, normalized(slope, settings.normalization))
+            direction = natural_colors(direction[0], settings.natural_colors)
             if wanted is not None:
                 direction = (value < wanted) * direction - _NEARNESS * (x - base)
             ascent.step(direction)

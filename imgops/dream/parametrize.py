@@ -48,6 +48,18 @@ def noise_picture(height: int, width: int, seed: int, strength: float = 0.1) -> 
     return fourier_picture(torch.randn(3, height, width // 2 + 1, 2, generator=generator) * strength, width)
 
 
+def natural_colors(direction: Tensor, share: float) -> Tensor:
+    """A direction [3, H, W] with a share of it multiplied by the covariance of colors in photographs, which keeps gray
+    as large as it is and shrinks the other colors the more the rarer they are."""
+    if share == 0:
+        return direction
+    colors = _colors(direction)
+    covariance = colors @ colors.T
+    # the sum of a row is what becomes of gray
+    covariance = covariance / covariance.sum(1).mean()
+    return torch.lerp(direction, torch.einsum("ij,jhw->ihw", covariance, direction), share)
+
+
 def _scales(height: int, width: int, like: Tensor) -> Tensor:
     """1/f for each coefficient [height, width // 2 + 1]; the mean has the scale of the longest wave."""
     fy = torch.fft.fftfreq(height, dtype=like.dtype, device=like.device)[:, None]

@@ -7,7 +7,8 @@ import torch
 from .._memory import program_memory, room_on
 from ..models.encoders.tiling import TILES
 from .gradient import Gradient
-from .settings import DreamSettings
+from .looks import Resolved
+from .views import view_size
 
 #: float32 pictures in memory at once: those of a step, and those that the parametrization keeps (measured)
 _PICTURES = {"pixels": 13, "fourier": 17}
@@ -15,19 +16,19 @@ _PICTURES = {"pixels": 13, "fourier": 17}
 _LATER = {"pixels": 25e6, "fourier": 95e6}
 
 
-def memory_of(gradient: Gradient, settings: DreamSettings, height: int, width: int, tile: int | None) -> float:
+def memory_of(gradient: Gradient, settings: Resolved, height: int, width: int, tile: int | None) -> float:
     """Bytes that the program takes at most for a dream of this size, estimated: the pictures', the tile's, its own.
 
     Raises:
         ValueError: tiles that the layers do not allow.
     """
-    area, _ = gradient.tile_areas(height, width, tile)
+    area, _ = gradient.tile_areas(*view_size(height, width, settings), tile)
     pictures = 12 * _PICTURES[settings.parametrization] * height * width
     device = next(gradient.network.parameters(), torch.empty(0)).device
     return program_memory(device) + _LATER[settings.parametrization] + pictures + gradient.bytes_per_pixel * area
 
 
-def check_room(gradient: Gradient, settings: DreamSettings, height: int, width: int) -> None:
+def check_room(gradient: Gradient, settings: Resolved, height: int, width: int) -> None:
     """Raise ValueError, with a remedy, if a dream of this size needs more memory than there is."""
     parameter = next(gradient.network.parameters(), torch.empty(0))
     room = room_on(parameter.device)

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from ..data.video.flow import occlusion, optical_flow, warp
 from ._state import evaluating, working_picture
-from .gradient import Gradient
 from .objectives import AnyObjective
-from .octaves import check_settings, dreamt, starting_picture
+from .octaves import dreamt, prepared, starting_picture
 from .settings import DreamSettings
 
 #: the share of the last frame's dream that the next one begins with; its own steps make up for the rest
@@ -54,23 +53,22 @@ def dream_frames(
     >>> [frame.shape for frame in frames]
     [torch.Size([3, 24, 32]), torch.Size([3, 24, 32])]
     """
-    settings = check_settings(settings)
     with evaluating(network):
-        gradient = Gradient(network, objectives, settings.tile)
-    later = dataclasses.replace(settings, step_size=settings.resolved_step_size * (1 - _CARRIED))
+        gradient, chosen = prepared(network, objectives, settings)
+    later = dataclasses.replace(chosen, intensity=chosen.intensity * (1 - _CARRIED))
 
     def run() -> Iterator[Tensor]:
         last = None
         if before is not None:
             with evaluating(network):
-                last = starting_picture(before[0], gradient, settings, size), working_picture(before[1], network)
+                last = starting_picture(before[0], gradient, chosen, size), working_picture(before[1], network)
         for frame in frames:
             with evaluating(network):
-                start = small = starting_picture(frame, gradient, settings, size)
+                start = small = starting_picture(frame, gradient, chosen, size)
             if last is not None:
                 start = (small + _CARRIED * _carried(last[1] - last[0], last[0], small)).clamp(0, 1)
             with evaluating(network):
-                result = dreamt(start, gradient, settings if last is None else later, settings.seed, on_step)
+                result = dreamt(start, gradient, chosen if last is None else later, chosen.seed, on_step)
             last = small, result
             yield result
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from .._settings import accept_former_names
 from ..data.pictures.colors import match_covariance
 from ._state import evaluating, working_picture
-from .gradient import Gradient
 from .objectives import AnyObjective, check_picture
-from .octaves import check_settings, dreamt, starting_picture
+from .octaves import dreamt, prepared, starting_picture
 from .settings import ROTATE, ZOOM, DreamSettings
+from .views import view_size
 
 #: pixels along each axis that are read for one pixel of a zoomed picture
 _TAPS = 8
@@ -59,16 +59,15 @@ def zoom_frames(
     Raises:
         TypeError, ValueError: as of :func:`imgops.dream.dream`; frames, zoom or rotate out of range.
     """
-    settings = check_settings(settings)
     if isinstance(frames, bool) or not isinstance(frames, int):
         raise TypeError(f"zoom_frames: frames must be an int; got {frames!r}")
     if frames < 1:
         raise ValueError(f"zoom_frames: frames must be >= 1; got {frames}")
     _check(zoom, rotate)
     with evaluating(network):
-        gradient = Gradient(network, objectives, settings.tile)
-        start = starting_picture(picture, gradient, settings, size)
-        gradient.first_fitting([(start.shape[1], start.shape[2])])
+        gradient, chosen = prepared(network, objectives, settings)
+        start = starting_picture(picture, gradient, chosen, size)
+        gradient.first_fitting([view_size(start.shape[1], start.shape[2], chosen)])
 
     def run() -> Iterator[Tensor]:
         begin, first, frame = (0, start, start) if after is None else after
@@ -80,7 +79,7 @@ def zoom_frames(
             if on_step is not None:
                 report = lambda done, x, i=i: on_step((i + done) / frames, x)  # noqa: E731
             with evaluating(network):
-                frame = dreamt(frame, gradient, settings, settings.seed + i, report)
+                frame = dreamt(frame, gradient, chosen, chosen.seed + i, report)
             if i == 0:
                 first = frame
             elif keep_colors:

@@ -26,6 +26,7 @@ from imgops.dream import (
     zoom_picture,
 )
 from imgops.dream.gradient import Gradient
+from imgops.dream.looks import Resolved
 from imgops.dream.octaves import octave_sizes
 from imgops.models.encoders.googlenet import GoogLeNet
 from imgops.models.encoders.inception_v3 import InceptionV3
@@ -52,7 +53,8 @@ def value(x, network=None):
 
 @pytest.mark.parametrize("module", [f"imgops.dream.{m.name}" for m in pkgutil.iter_modules(imgops.dream.__path__)])
 def test_examples_run(module):
-    failed, _ = doctest.testmod(importlib.import_module(module), extraglobs={"torch": torch})
+    names = {"torch": torch, "nn": nn, "Objective": Objective}
+    failed, _ = doctest.testmod(importlib.import_module(module), extraglobs=names)
     assert failed == 0
 
 
@@ -207,7 +209,7 @@ def test_octaves_too_small_are_left_out_and_a_picture_too_small_is_said():
         picture(16, 40), small_vgg(), [Objective("pool3")], settings, on_step=lambda done, x: sizes.append(x.shape[1])
     )
     assert sizes == [8, 16]
-    assert octave_sizes(16, 40, settings)[0] == (2, 5)
+    assert octave_sizes(16, 40, Resolved(octaves=4, octave_scale=2))[0] == (2, 5)
     with pytest.raises(ValueError, match="layer pool3 needs a picture of 8 x 8 pixels at least; got 7 x 40"):
         dream(picture(7, 40), small_vgg(), [Objective("pool3")], settings)
     with pytest.raises(ValueError, match="pool3 needs a guide of 8 x 8 pixels at least; got 7 x 9"):

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from imgops.dream import DreamSettings, Objective, dream, dream_frames, planning
+from imgops.dream import Objective, dream, dream_frames, planning
 from imgops.dream.gradient import Gradient
+from imgops.dream.looks import Resolved
 from imgops.models.encoders.vgg import VGG
 from tests.test_cli import error
 
@@ -55,20 +56,21 @@ class OfOneSize(nn.Module):
 def test_of_networks_that_cannot_be_counted_the_pictures_are(monkeypatch):
     monkeypatch.setattr(planning, "program_memory", lambda device: 425e6)
     gradient = Gradient(nn.Sequential(OfOneSize()), [Objective("0")])
-    assert planning.memory_of(gradient, DreamSettings(), 1000, 1000, None) == 450e6 + 12e6 * 13
+    assert planning.memory_of(gradient, Resolved(), 1000, 1000, None) == 450e6 + 12e6 * 13
 
 
 _MEASURED = """
 import sys
 from imgops._memory import peak_memory
 from imgops.data import read_picture
-from imgops.dream import DreamSettings, default_objectives, dream, planning
+from imgops.dream import default_objectives, dream, planning
 from imgops.dream.gradient import Gradient
+from imgops.dream.looks import Resolved
 from imgops.models.encoders.weights import load_encoder
 
 network = load_encoder("embedded", frame=False)
 tile, kind = int(sys.argv[1]) or None, sys.argv[2]
-settings = DreamSettings(octaves=2, steps=2, tile=tile, parametrization=kind)
+settings = Resolved(octaves=2, steps=2, tile=tile, parametrization=kind)
 objectives = default_objectives(network)
 print(planning.memory_of(Gradient(network, objectives), settings, 1024, 1024, tile))
 dream(read_picture("samples:camera").pixels.expand(3, -1, -1), network, objectives, settings, size=1024)

@@ -198,7 +198,7 @@ def test_layers_by_default():
     assert list(content) == ["blocks_8"]
     assert list(style) == ["conv_stem", "blocks_0", "blocks_2", "blocks_5", "blocks_8", "blocks_12"]
     assert list(layers_of(network, OptimizeSettings(init="noise"))[0]) == ["blocks_2"]
-    assert [objective.layer for objective in default_objectives(network)] == ["blocks_15"]
+    assert [objective.layer for objective in default_objectives(network)] == ["blocks_13"]
 
 
 def test_names_of_the_published_layers():
