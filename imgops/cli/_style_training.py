@@ -31,7 +31,8 @@ def train_fast(job: FastJob) -> None:
     device = choose_device(job.run.device)
     _check_out(job.out)
     _tell_left_out(job.data)
-    picture, encoder = read_style(job.style), load_vgg(job.weights, job.run.preprocessing)
+    picture = read_style(job.style)
+    encoder = load_encoder(job.weights, preprocessing=job.run.preprocessing, frame=False)
     with _reporting(job.out, job.run.preview, job.style) as tell:
         run_fast(
             picture.pixels,
@@ -53,9 +54,18 @@ def train_adain(job: AdaINJob) -> None:
     for source in dict.fromkeys((job.contents, job.styles)):
         _tell_left_out(source)
     encoder = load_vgg(job.weights, job.run.preprocessing)
+    loss_encoder = None if job.loss_weights is None else load_encoder(job.loss_weights, frame=False)
     with _reporting(job.out, job.run.preview) as tell:
         run_adain(
-            job.contents, job.styles, job.out, encoder, job.settings, resume=job.run.resume, device=device, on_step=tell
+            job.contents,
+            job.styles,
+            job.out,
+            encoder,
+            job.settings,
+            loss_encoder=loss_encoder,
+            resume=job.run.resume,
+            device=device,
+            on_step=tell,
         )
 
 

@@ -21,6 +21,9 @@ class Job:
     contents: str = setting(*DATA)
     styles: str = setting(*DATA)
     weights: str = same_as(TransferSettings, "weights", help="Encoder: default, or a file.")
+    loss_weights: str | None = setting(
+        None, NETWORKS, "Another encoder for the losses, as efficientnet-lite2.", "the one that is decoded"
+    )
     run: TrainingRun
     settings: AdaINTraining
 

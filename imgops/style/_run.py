@@ -20,6 +20,8 @@ from ..data.files import write_file
 from .training_settings import Training
 
 FORMAT = 1
+#: settings that states of earlier versions lack, and what those versions did
+_EARLIER = {"precision": "float32"}
 #: called after each step with its number, the number of steps, the losses by name, and, at steps that save, a picture
 #: [3, H, W] that the network makes now; a true answer stops the training
 OnStep = Callable[[int, int, dict[str, float], Tensor | None], bool | None]
@@ -78,11 +80,13 @@ def run(
     out.parent.mkdir(parents=True, exist_ok=True)
     deadline = math.inf if pace.minutes is None else time.monotonic() + 60 * pace.minutes
     stopped = step >= pace.steps
+    device = next(network.parameters()).device.type
     source = batches(step)
     while not stopped:
         for group in optimizer.param_groups:
             group["lr"] = pace.rate(step)
-        parts, picture = losses(next(source))
+        with torch.autocast(device, torch.bfloat16, enabled=pace.precision == "bfloat16"):
+            parts, picture = losses(next(source))
         total = torch.stack(list(parts.values())).sum()
         optimizer.zero_grad()
         total.backward()
@@ -127,8 +131,8 @@ def _load(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, reco
         raise ValueError(f"{path}: has format {version}; this version of imgops reads format {FORMAT}")
     # through JSON, which turns tuples into lists
     for name, value in json.loads(json.dumps(record)).items():
-        if saved.get(name) != value:
-            raise ValueError(f"{path}: was trained with {name} {saved.get(name)!r}; got {value!r}")
+        if (then := saved.get(name, _EARLIER.get(name))) != value:
+            raise ValueError(f"{path}: was trained with {name} {then!r}; got {value!r}")
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     load_optimizer_tensors(optimizer, "optimizer", tensors)
     return step

@@ -26,7 +26,7 @@ VGG_CONTENT_TO_FIND = {"relu2_2": 1.0}
 VGG_STYLE = {"relu1_1": 256.0, "relu2_1": 64.0, "relu3_1": 16.0, "relu4_1": 4.0, "relu5_1": 1.0}
 
 
-class _Defaults(NamedTuple):
+class DefaultLayers(NamedTuple):
     """The layers of a kind of network for the content, for a content that is to be found, and for the style."""
 
     content: Mapping[str, float]
@@ -34,16 +34,17 @@ class _Defaults(NamedTuple):
     style: Mapping[str, float]
 
 
-def _defaults(network: nn.Module) -> _Defaults | None:
+def default_layers(network: nn.Module) -> DefaultLayers | None:
+    """The layers of a VGG or an EfficientNet-Lite; None of another network, whose user has to choose."""
     if isinstance(network, VGG):
         find = VGG_CONTENT_TO_FIND if _has(network, VGG_CONTENT_TO_FIND) else VGG_CONTENT
-        return _Defaults(VGG_CONTENT, find, VGG_STYLE)
+        return DefaultLayers(VGG_CONTENT, find, VGG_STYLE)
     if isinstance(network, EfficientNetLite):
         # a stage's second block, the first one of its resolution with a skip connection
         place = [sum(network.stages[:stage]) + 1 for stage in range(6)]
         style = {"conv_stem": 1.0, "blocks_0": 1.0, f"blocks_{place[1]}": 1.0, f"blocks_{place[2]}": 1.0}
         style |= {f"blocks_{place[3]}": 0.5, f"blocks_{place[4]}": 0.5}
-        return _Defaults({f"blocks_{place[3]}": 1.0}, {f"blocks_{place[1]}": 1.0}, style)
+        return DefaultLayers({f"blocks_{place[3]}": 1.0}, {f"blocks_{place[1]}": 1.0}, style)
     return None
 
 
@@ -235,7 +236,7 @@ def layers_of(network: nn.Module, settings: OptimizeSettings) -> tuple[Mapping[s
             lacks.
     """
     chosen = []
-    defaults = _defaults(network) or _Defaults({}, {}, {})
+    defaults = default_layers(network) or DefaultLayers({}, {}, {})
     content = defaults.content if settings.init == "content" else defaults.content_to_find
     for kind, given, default in (
         ("content_layers", settings.content_layers, content),

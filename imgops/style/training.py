@@ -19,7 +19,9 @@ from ..models.style.adain_decoder import AdaINDecoder
 from ..models.style.transform_net import TransformNet
 from ..nn import Features, StyleLoss, TotalVariation
 from ..ops.adain import adain
+from ..ops.gram_matrix import gram_matrix
 from ._run import OnStep, check_out, run
+from .objective import default_layers
 from .training_settings import AdaINTraining, FastTraining, Training
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -29,7 +31,7 @@ def train_fast(
     style: Tensor,
     data: str | Path,
     out: str | Path,
-    encoder: VGG,
+    encoder: nn.Module,
     settings: FastTraining | None = None,
     *,
     style_mask: Tensor | None = None,
@@ -46,7 +48,7 @@ def train_fast(
             :class:`~imgops.data.datasets.RandomCrops`.
         out: the network's file, .safetensors; ``out`` with ``.state`` appended holds what a resumed run needs, and may
             be removed when the network is done.
-        encoder: a VGG, whose features the losses are on.
+        encoder: a VGG or an EfficientNet-Lite, whose features the losses are on.
         settings: None takes :class:`FastTraining`'s defaults.
         style_mask: how much each pixel of the style counts, [1, H, W] in [0, 1], such as its alpha; None: all the same.
         resume: go on from ``out``'s state, bit by bit on the CPU as if never stopped.
@@ -75,25 +77,28 @@ def train_fast(
     crops = RandomCrops(data, settings.size, zoom=settings.zoom, seed=settings.seed, on_skip=on_skip)
     settings = settings.of_encoder(encoder)
     encoder = _frozen(encoder, device)
-    assert settings.style_layers is not None
-    assert settings.content_layer is not None
+    layers, content_layer = settings.style_layers, settings.content_layer
+    assert layers is not None
+    assert content_layer is not None
+    weights = layers if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
     style = style if settings.style_size is None else resize_picture(style, settings.style_size)
     with torch.no_grad():
-        found = Features(encoder, settings.style_layers)(style[None].float().to(device))
+        found = Features(encoder, list(weights))(style[None].float().to(device))
     styles = {layer: StyleLoss(_counted(y, style_mask)) for layer, y in found.items()}
     scales = {layer: _scale(loss.target, settings.relative) for layer, loss in styles.items()}
-    features = Features(encoder, list(dict.fromkeys([*settings.style_layers, settings.content_layer])))
-    contents, smoothness = Features(encoder, [settings.content_layer]), TotalVariation()
+    features = Features(encoder, list(dict.fromkeys([*weights, content_layer])))
+    contents, smoothness = Features(encoder, [content_layer]), TotalVariation()
     network = _new(lambda: _gray(TransformNet(settings.widths, settings.blocks)), settings.seed, device)
 
     def losses(x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         x = _laid_out(x, device)
-        y = network(x)
-        ours = features(y)
+        y = network(x).float()
+        ours = _floats(features(y))
         with torch.no_grad():
-            target = contents(x)[settings.content_layer]
-        content = F.mse_loss(ours[settings.content_layer], target) / _scale(target, settings.relative)
-        style = sum((loss(ours[layer]) / scales[layer] for layer, loss in styles.items()), x.new_zeros(()))
+            target = contents(x)[content_layer].float()
+        content = F.mse_loss(ours[content_layer], target) / _scale(target, settings.relative)
+        compared = (weights[layer] * loss(ours[layer]) / scales[layer] for layer, loss in styles.items())
+        style = sum(compared, x.new_zeros(()))
         parts = _weighted(settings, content, style, smoothness(y))
         return parts, torch.cat([x[0], y[0].detach().clamp(0, 1)], 2)
 
@@ -111,6 +116,7 @@ def train_adain(
     encoder: VGG,
     settings: AdaINTraining | None = None,
     *,
+    loss_encoder: nn.Module | None = None,
     resume: bool = False,
     device: str | torch.device = "cpu",
     on_step: OnStep | None = None,
@@ -122,6 +128,9 @@ def train_adain(
         contents, styles: folders of pictures or ``samples:``; see :class:`~imgops.data.datasets.RandomCrops`.
         encoder: a VGG of ``settings.block`` blocks at least, which the decoder is to mirror.
         settings: None takes :class:`AdaINTraining`'s defaults.
+        loss_encoder: another encoder, a VGG or an EfficientNet-Lite, that the losses are on: the Gram matrices of the
+            layers that :func:`~imgops.style.optimize` compares the style at, and its content layer, of which each
+            channel has mean 0 and variance 1. None takes ``encoder`` and the paper's losses. Default None.
         out, resume, device, on_skip: as of :func:`train_fast`.
         on_step: as of :func:`train_fast`; its picture, [3, H, 3 W], is a content, a style and what becomes of them.
 
@@ -140,10 +149,14 @@ def train_adain(
         for data, textures, seed in ((contents, 0.2, seeds[0]), (styles, 0.7, seeds[1]))
     ]
     encoder = _frozen(encoder, device)
-    # styles are compared at the first ReLU of each block, the content at the last of these
-    layers = [f"relu{block}_1" for block in range(1, settings.block + 1)]
-    features, deepest = Features(encoder, layers), layers[-1]
+    deepest = f"relu{settings.block}_1"
     only, smoothness = Features(encoder, [deepest]), TotalVariation()
+    compare: _PaperLosses | _PerceptualLosses
+    if loss_encoder is None:
+        compare = _PaperLosses(encoder, settings)
+    else:
+        loss_encoder = _frozen(loss_encoder, device)
+        compare = _PerceptualLosses(loss_encoder)
     # crops that are their own style
     own = max(1, settings.batch // 4)
     network = _new(
@@ -155,20 +168,11 @@ def train_adain(
         if settings.identity_weight:
             s[:own] = x[:own]
         with torch.no_grad():
-            wanted = features(s)
-            target = adain(only(x)[deepest], wanted[deepest])
-            statistics = {layer: _statistics(y) for layer, y in wanted.items()}
-        y = network(target, x.shape[2:])
-        ours = features(y)
-        content = F.mse_loss(ours[deepest], target) / _scale(target, settings.relative)
-        style = sum(
-            (
-                F.mse_loss(a, b) / _scale(b, settings.relative)
-                for layer in layers
-                for a, b in zip(_statistics(ours[layer]), statistics[layer], strict=True)
-            ),
-            x.new_zeros(()),
-        )
+            wanted = compare.of_style(s)
+            seen = wanted[deepest] if deepest in wanted else only(s)[deepest]
+            target = adain(only(x)[deepest].float(), seen.float())
+        y = network(target, x.shape[2:]).float()
+        content, style = compare(y, x, target, wanted)
         parts = _weighted(settings, content, style, smoothness(y))
         if settings.identity_weight:
             difference = F.mse_loss(y[:own], x[:own]) / _scale(x[:own], settings.relative)
@@ -179,10 +183,71 @@ def train_adain(
         return zip(*(crops.batches(settings.batch, step, settings.workers) for crops in places), strict=True)
 
     record = _record(
-        "adain", settings, {"contents": str(contents), "styles": str(styles)}, list(encoder.state_dict().values())
+        "adain",
+        settings,
+        {"contents": str(contents), "styles": str(styles)},
+        [
+            tensor
+            for network in (encoder, loss_encoder)
+            if network is not None
+            for tensor in network.state_dict().values()
+        ],
     )
     run(network, out, settings, batches, losses, record, resume=resume, on_step=on_step)
     return network.eval().requires_grad_(False)
+
+
+class _PaperLosses:
+    """The losses of Huang and Belongie 2017: of the content at the layer that is decoded, to the target; of the style
+    of the means and standard deviations of the first ReLU of each block up to there."""
+
+    def __init__(self, encoder: nn.Module, settings: AdaINTraining) -> None:
+        self.layers, self.relative = [f"relu{block}_1" for block in range(1, settings.block + 1)], settings.relative
+        self.of_style = Features(encoder, self.layers)
+
+    def __call__(self, y: Tensor, x: Tensor, target: Tensor, style: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Content and style loss of pictures y, of the contents x and the styles whose features are given."""
+        ours = _floats(self.of_style(y))
+        content = F.mse_loss(ours[self.layers[-1]], target) / _scale(target, self.relative)
+        compared = (
+            F.mse_loss(a, b) / _scale(b, self.relative)
+            for layer in self.layers
+            for a, b in zip(_statistics(ours[layer]), _statistics(style[layer].float()), strict=True)
+        )
+        return content, sum(compared, y.new_zeros(()))
+
+
+class _PerceptualLosses:
+    """The losses of :func:`imgops.style.optimize`, in the features of any encoder that has default layers; the content
+    of normalized features, as the style changes brightness, contrast and colors."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        layers = default_layers(encoder)
+        if layers is None:
+            raise ValueError(
+                f"train_adain: loss_encoder must be a VGG or an EfficientNet-Lite; got {type(encoder).__name__}"
+            )
+        (self.content,), self.weights = layers.content, layers.style
+        self.of_style, self.of_content = Features(encoder, list(self.weights)), Features(encoder, [self.content])
+        self.features = Features(encoder, list(dict.fromkeys([*self.weights, self.content])))
+
+    def __call__(self, y: Tensor, x: Tensor, target: Tensor, style: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Content and style loss of pictures y, of the contents x and the styles whose features are given."""
+        ours = _floats(self.features(y))
+        with torch.no_grad():
+            wanted = F.instance_norm(self.of_content(x)[self.content].float())
+        content = F.mse_loss(F.instance_norm(ours[self.content]), wanted)
+        parts = []
+        for layer, weight in self.weights.items():
+            gram, goal = (gram_matrix(features.float()) for features in (ours[layer], style[layer]))
+            size = goal.square().mean((1, 2)).clamp(min=1e-24)
+            parts.append(weight * ((gram - goal).square().mean((1, 2)) / size).mean())
+        return content, torch.stack(parts).sum()
+
+
+def _floats(features: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Features in the losses' precision."""
+    return {name: y.float() for name, y in features.items()}
 
 
 def _new(build: Callable[[], Network], seed: int, device: str | torch.device) -> Network:
@@ -216,7 +281,7 @@ def _awake(decoder: AdaINDecoder) -> AdaINDecoder:
     return decoder
 
 
-def _frozen(encoder: VGG, device: str | torch.device) -> VGG:
+def _frozen(encoder: Network, device: str | torch.device) -> Network:
     """A copy of the encoder, where the training is."""
     encoder = copy.deepcopy(encoder).eval().requires_grad_(False).to(device)
     return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

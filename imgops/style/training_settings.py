@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .._settings import COUNT, SEED, Bounds, check, setting
+from .._settings import COUNT, SEED, Bounds, Choice, check, setting
 
 if TYPE_CHECKING:
-    from ..models.encoders.vgg import VGG
+    from torch import nn
 
 #: the group of its options on the help page
 TRAINING = "Training"
+#: what convolutions are computed in
+PRECISIONS = ("float32", "bfloat16")
 #: settings that a resumed run may change
 _FREE = {"steps", "minutes", "save_every", "workers"}
 
@@ -36,6 +39,8 @@ class Training:
         seed: of the weights at first and of the crops. Default 0.
         save_every: steps between two saves. Default 500.
         workers: threads that read pictures. Default 2.
+        precision: "bfloat16" computes convolutions in it, weights, statistics and losses staying in float32, which is
+            quicker where the processor or GPU multiplies in it. Default "float32".
 
     Raises:
         TypeError, ValueError: one that is out of range.
@@ -58,6 +63,12 @@ class Training:
     seed: int = setting(0, TRAINING, "Seed of weights and crops.", allowed=SEED)
     save_every: int = setting(500, TRAINING, "Steps between two saves.", allowed=COUNT)
     workers: int = setting(2, allowed=COUNT)
+    precision: str = setting(
+        "float32",
+        TRAINING,
+        "What convolutions compute in: float32 or bfloat16, quicker on most new processors.",
+        allowed=Choice(PRECISIONS),
+    )
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -82,8 +93,9 @@ class FastTraining(Training):
     Attributes, besides those of :class:`Training`:
         widths, blocks: of the network, see :class:`~imgops.models.style.TransformNet`.
         style_size: the style picture's longer side in pixels; None leaves it as it is.
-        content_layer, style_layers: of the encoder; None takes the last ReLU of each of the first four blocks, and that
-            of the second for the content: of VGG-16 relu1_2, relu2_2, relu3_3, relu4_3 and relu2_2.
+        content_layer, style_layers: of the encoder, the latter names or {name: weight}; None takes, of a VGG, the last
+            ReLU of each of the first four blocks, and that of the second for the content: of VGG-16 relu1_2, relu2_2,
+            relu3_3, relu4_3 and relu2_2; of an EfficientNet-Lite those of :class:`~imgops.style.OptimizeSettings`.
         relative: None: unless the encoder is VGG-16.
         content_weight, style_weight: None takes 1e5 and 1e10, Johnson's; where losses are relative, 1 and 1.
     """
@@ -97,7 +109,7 @@ class FastTraining(Training):
         None, TRAINING, "Longer side that the style is seen at.", allowed=COUNT._replace(low=16)
     )
     content_layer: str | None = None
-    style_layers: tuple[str, ...] | None = None
+    style_layers: tuple[str, ...] | Mapping[str, float] | None = None
     relative: bool | None = None
     content_weight: float | None = setting(
         None, TRAINING, "Weight of the content loss.", "1; 1e5 with VGG-16", allowed=Bounds(0)
@@ -106,30 +118,40 @@ class FastTraining(Training):
         None, TRAINING, "Weight of the style loss.", "1; 1e10 with VGG-16", allowed=Bounds(0)
     )
 
-    def of_encoder(self, encoder: VGG) -> FastTraining:
+    def of_encoder(self, encoder: nn.Module) -> FastTraining:
         """What None stands for with an encoder.
 
         Raises:
-            ValueError: a layer that it lacks.
+            ValueError: a layer that it lacks, or none given for a network that has no default ones.
         """
         # here, so that the command line can list its options without loading torch
-        from ..models.encoders.vgg import DEPTHS
+        from ..models.encoders.vgg import DEPTHS, VGG
         from ..nn import Features
+        from .objective import default_layers
 
-        last = [f"relu{block}_{count}" for block, count in enumerate(encoder.blocks[:4], 1)]
-        layers = tuple(last) if self.style_layers is None else self.style_layers
-        content = last[min(1, len(last) - 1)] if self.content_layer is None else self.content_layer
+        vgg16 = False
+        layers, content = self.style_layers, self.content_layer
+        if isinstance(encoder, VGG):
+            last = [f"relu{block}_{count}" for block, count in enumerate(encoder.blocks[:4], 1)]
+            layers, content = layers or tuple(last), content or last[min(1, len(last) - 1)]
+            vgg16 = encoder.blocks == DEPTHS[16] and encoder.widths == (64, 128, 256, 512, 512)
+        elif (usual := default_layers(encoder)) is not None:
+            layers, content = layers or usual.style, content or next(iter(usual.content))
+        if layers is None or content is None:
+            raise ValueError(
+                "FastTraining: content_layer and style_layers must be given with an encoder that is neither a VGG nor "
+                f"an EfficientNet-Lite; got {type(encoder).__name__}"
+            )
         Features(encoder, [*layers, content])
-        vgg16 = encoder.blocks == DEPTHS[16] and encoder.widths == (64, 128, 256, 512, 512)
         relative = not vgg16 if self.relative is None else self.relative
-        weights = (1.0, 1.0) if relative else (1e5, 1e10)
+        usual_weights = (1.0, 1.0) if relative else (1e5, 1e10)
         return dataclasses.replace(
             self,
             style_layers=layers,
             content_layer=content,
             relative=relative,
-            content_weight=weights[0] if self.content_weight is None else self.content_weight,
-            style_weight=weights[1] if self.style_weight is None else self.style_weight,
+            content_weight=usual_weights[0] if self.content_weight is None else self.content_weight,
+            style_weight=usual_weights[1] if self.style_weight is None else self.style_weight,
         )
 
 

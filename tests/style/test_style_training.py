@@ -12,11 +12,13 @@ import torch
 import torch.nn.functional as F
 
 from imgops.data.datasets.crops import RandomCrops
+from imgops.models.encoders.efficientnet_lite import EfficientNetLite
 from imgops.models.encoders.vgg import VGG
 from imgops.models.style.weights import load_adain_decoder, load_transform_net
 from imgops.nn import Features
 from imgops.style import _run
 from imgops.style._run import state_path
+from imgops.style.adain import normalized
 from imgops.style.training import train_adain, train_fast
 from imgops.style.training_settings import AdaINTraining, FastTraining
 
@@ -29,6 +31,19 @@ def small_vgg():
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return VGG((1, 2, 1, 1), widths=(4, 5, 6, 7))
+
+
+def small_lite():
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = EfficientNetLite(0)
+        norms = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+        # without these statistics, features of random weights shrink from layer to layer
+        for norm in norms:
+            norm.momentum = 1.0
+        with torch.no_grad():
+            network(torch.rand(4, 3, 64, 64))
+        return network.eval()
 
 
 def fast(out, settings=FAST, **options):
@@ -161,6 +176,78 @@ def test_the_losses_of_adain_are_huangs(tmp_path):
     assert told[0]["style"] == pytest.approx(10 * style.item(), rel=1e-4)
 
 
+def test_the_losses_may_be_on_another_encoder(tmp_path):
+    """Those of optimize, against plain formulas, on the first batch and the first decoder."""
+    told, encoder, other = [], small_vgg(), small_lite()
+    settings = dataclasses.replace(ADAIN, size=32, content_weight=2.0, style_weight=3.0, steps=1, lr=0.0)
+    decoder = adain(
+        tmp_path / "a.safetensors", settings, loss_encoder=other, on_step=lambda *step: told.append(step[2])
+    )
+    x, s = (
+        next(RandomCrops("samples:", 32, textures=textures, seed=seed).batches(2))
+        for textures, seed in ((0.2, 0), (0.7, 1))
+    )
+    content, style = (Features(encoder, ["relu4_1"])(z)["relu4_1"] for z in (x, s))
+    weights = {"conv_stem": 1, "blocks_0": 1, "blocks_2": 1, "blocks_4": 1, "blocks_6": 0.5, "blocks_9": 0.5}
+    features = Features(other, list(weights))
+    ours, wanted = features(decoder(normalized(content, style))), features(s)
+
+    def gram(z):
+        return torch.einsum("nchw,ndhw->ncd", z, z)
+
+    def standard(z):
+        return (z - z.mean((2, 3), keepdim=True)) / (z.var((2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
+
+    shares = [
+        weight * (gram(a) - gram(b)).square().sum() / gram(b).square().sum()
+        for name, weight in weights.items()
+        for a, b in zip(ours[name][:, None], wanted[name][:, None], strict=True)
+    ]
+    assert told[0]["style"] == pytest.approx(3 * sum(shares).item() / 2, rel=1e-3)
+    difference = F.mse_loss(standard(ours["blocks_6"]), standard(features(x)["blocks_6"]))
+    assert told[0]["content"] == pytest.approx(2 * difference.item(), rel=1e-3)
+
+
+def test_an_encoder_without_default_layers_is_refused(tmp_path):
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
+    with pytest.raises(ValueError, match="loss_encoder must be a VGG or an EfficientNet-Lite; got Sequential"):
+        adain(tmp_path / "a.safetensors", loss_encoder=network)
+    with pytest.raises(ValueError, match=r"content_layer and style_layers must be given .* got Sequential"):
+        train_fast(STYLE, "samples:", tmp_path / "a.safetensors", network, FAST)
+    given = dataclasses.replace(FAST, content_layer="0", style_layers={"0": 2.0})
+    train_fast(STYLE, "samples:", tmp_path / "a.safetensors", network, given)
+
+
+def test_bfloat16_trains_too(tmp_path):
+    settings = dataclasses.replace(ADAIN, size=32, precision="bfloat16", steps=40, content_weight=0.1, lr=1e-2)
+    totals = []
+    network = adain(
+        tmp_path / "a.safetensors", settings, on_step=lambda step, steps, losses, _: totals.append(losses["total"])
+    )
+    assert all(p.dtype == torch.float32 for p in network.parameters())
+    assert sum(totals[-10:]) < 0.9 * sum(totals[:10])
+    adain(tmp_path / "c.safetensors", dataclasses.replace(settings, steps=2), loss_encoder=small_lite())
+    out = tmp_path / "b.safetensors"
+    with pytest.raises(ValueError, match="FastTraining: precision must be float32 or bfloat16; got 'half'"):
+        dataclasses.replace(FAST, precision="half")
+    fast(out, dataclasses.replace(FAST, precision="bfloat16"))
+    with pytest.raises(ValueError, match="was trained with precision 'bfloat16'; got 'float32'"):
+        fast(out, FAST, resume=True)
+
+
+def test_a_state_of_a_version_without_precision_is_resumed(tmp_path):
+    out = tmp_path / "a.safetensors"
+    fast(out, on_step=lambda step, *rest: step == 2)
+    with safetensors.safe_open(state_path(out), framework="pt") as file:
+        record = json.loads(file.metadata()["imgops"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del record["precision"]
+    safetensors.torch.save_file(tensors, state_path(out), {"imgops": json.dumps(record)})
+    steps = []
+    fast(out, resume=True, on_step=lambda step, *rest: steps.append(step))
+    assert steps == [3, 4]
+
+
 def test_some_crops_are_their_own_style(tmp_path):
     told, encoder = [], small_vgg()
     settings = dataclasses.replace(ADAIN, batch=4, steps=1, lr=0.0, identity_weight=3.0)
@@ -187,6 +274,9 @@ def test_rates_and_defaults():
     assert other.style_layers == ("relu1_1", "relu2_2", "relu3_1", "relu4_1")
     assert other.relative
     assert other.style_weight == 7
+    lite = FastTraining().of_encoder(small_lite())
+    assert lite.content_layer == "blocks_6"
+    assert list(lite.style_layers) == ["conv_stem", "blocks_0", "blocks_2", "blocks_4", "blocks_6", "blocks_9"]
 
 
 def test_a_time_limit_ends_the_run_saved(tmp_path):
