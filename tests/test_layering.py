@@ -46,7 +46,7 @@ THIRD_PARTY = {
     "_optimizer_state": {"torch"},
     "ops": {"torch"},
     "nn": {"torch"},
-    "models": {"torch", "safetensors"},
+    "models": {"torch", "safetensors", "timm"},
     "data": {"torch", "numpy", "PIL", "skimage", "av"},
 }
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from .._device import choose_device
 from .._interrupts import interruptible
 from ..data.datasets.crops import RandomCrops
-from ..models.encoders.vgg import VGG
 from ..models.encoders.weights import load_encoder
 from ..style.training import train_adain as run_adain
 from ..style.training import train_fast as run_fast
@@ -53,7 +52,7 @@ def train_adain(job: AdaINJob) -> None:
     _check_out(job.out)
     for source in dict.fromkeys((job.contents, job.styles)):
         _tell_left_out(source)
-    encoder = load_vgg(job.weights, job.run.preprocessing)
+    encoder = load_encoder(job.weights, preprocessing=job.run.preprocessing, frame=False)
     loss_encoder = None if job.loss_weights is None else load_encoder(job.loss_weights, frame=False)
     with _reporting(job.out, job.run.preview) as tell:
         run_adain(
@@ -73,18 +72,6 @@ def _tell_left_out(source: str) -> None:
     """Warn of the files of a folder that the training leaves out."""
     if (pictures := RandomCrops(source, 16)).left_out:
         warnings.warn(pictures.describe(), stacklevel=1)
-
-
-def load_vgg(weights: str, preprocessing: str | None = None) -> VGG:
-    """The encoder that the networks are trained with; its padding draws no frame.
-
-    Raises:
-        ValueError: it is no VGG; what load_encoder raises.
-    """
-    network = load_encoder(weights, preprocessing=preprocessing, frame=False)
-    if not isinstance(network, VGG):
-        raise ValueError(f"--weights must be a VGG's for this training; {weights} is of {type(network).__name__}")
-    return network
 
 
 @contextmanager

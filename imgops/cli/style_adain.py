@@ -20,7 +20,9 @@ class Job:
     out: Annotated[str, typer.Option("--out", "-o", help="The decoder: NAME.safetensors.", rich_help_panel=FILES)]
     contents: str = setting(*DATA)
     styles: str = setting(*DATA)
-    weights: str = same_as(TransferSettings, "weights", help="Encoder: default, or a file.")
+    weights: str = same_as(
+        TransferSettings, "weights", help="Encoder: embedded, the default; efficientnet-lite2; or as of imgops style."
+    )
     loss_weights: str | None = setting(
         None, NETWORKS, "Another encoder for the losses, as efficientnet-lite2.", "the one that is decoded"
     )

@@ -37,9 +37,9 @@ class DefaultLayers(NamedTuple):
     style: Mapping[str, float]
 
 
-def default_layers(network: nn.Module) -> DefaultLayers:
-    """The layers of a VGG or an EfficientNet-Lite; of another network those that its attributes name, or the last of
-    each stride up to 16. They are empty where none can be told."""
+def default_layers(network: nn.Module) -> DefaultLayers | None:
+    """The layers of a VGG or an EfficientNet-Lite; of another network those that its attributes ``content_layers`` and
+    ``style_layers`` name, or the last of each stride up to 16. None where none can be told."""
     if isinstance(network, VGG):
         find = VGG_CONTENT_TO_FIND if _has(network, VGG_CONTENT_TO_FIND) else VGG_CONTENT
         return DefaultLayers(VGG_CONTENT, find, VGG_STYLE)
@@ -52,7 +52,7 @@ def default_layers(network: nn.Module) -> DefaultLayers:
     return _by_stride(network)
 
 
-def _by_stride(network: nn.Module) -> DefaultLayers:
+def _by_stride(network: nn.Module) -> DefaultLayers | None:
     """What another network names in its attributes, or else the last layer of each stride."""
     content, style = (getattr(network, name, None) for name in ("content_layers", "style_layers"))
     if content is not None and style is not None:
@@ -60,9 +60,9 @@ def _by_stride(network: nn.Module) -> DefaultLayers:
     try:
         layers = layers_by_stride(network)
     except ValueError:
-        layers = {}
+        return None
     if not layers:
-        return DefaultLayers(content or {}, content or {}, style or {})
+        return None
     deepest, middle = (max((s for s in layers if s <= most), default=min(layers)) for most in DEEPEST)
     found = {name: 1.0 for stride, name in layers.items() if stride <= deepest}
     alone = [{layers[stride]: 1.0} if content is None else content for stride in (deepest, middle)]
@@ -258,7 +258,7 @@ def layers_of(network: nn.Module, settings: OptimizeSettings) -> tuple[Mapping[s
             network lacks.
     """
     chosen = []
-    defaults = default_layers(network)
+    defaults = default_layers(network) or DefaultLayers({}, {}, {})
     content = defaults.content if settings.init == "content" else defaults.content_to_find
     for kind, given, default in (
         ("content_layers", settings.content_layers, content),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..data.datasets.crops import RandomCrops
 from ..data.pictures import resize_picture
+from ..models.encoders.probing import layers_by_stride
 from ..models.encoders.vgg import VGG
 from ..models.style.adain_decoder import AdaINDecoder
 from ..models.style.transform_net import TransformNet
@@ -25,6 +26,8 @@ from .objective import default_layers
 from .training_settings import AdaINTraining, FastTraining, Training
 
 Network = TypeVar("Network", bound=nn.Module)
+#: channels at the full size of a decoder for another encoder than a VGG; half the size has twice as many
+NARROWEST = 32
 
 
 def train_fast(
@@ -48,7 +51,7 @@ def train_fast(
             :class:`~imgops.data.datasets.RandomCrops`.
         out: the network's file, .safetensors; ``out`` with ``.state`` appended holds what a resumed run needs, and may
             be removed when the network is done.
-        encoder: a VGG or an EfficientNet-Lite, whose features the losses are on.
+        encoder: whose features the losses are on; see :func:`~imgops.models.encoders.load_encoder`.
         settings: None takes :class:`FastTraining`'s defaults.
         style_mask: how much each pixel of the style counts, [1, H, W] in [0, 1], such as its alpha; None: all the same.
         resume: go on from ``out``'s state, bit by bit on the CPU as if never stopped.
@@ -113,7 +116,7 @@ def train_adain(
     contents: str | Path,
     styles: str | Path,
     out: str | Path,
-    encoder: VGG,
+    encoder: nn.Module,
     settings: AdaINTraining | None = None,
     *,
     loss_encoder: nn.Module | None = None,
@@ -126,9 +129,10 @@ def train_adain(
 
     Args:
         contents, styles: folders of pictures or ``samples:``; see :class:`~imgops.data.datasets.RandomCrops`.
-        encoder: a VGG of ``settings.block`` blocks at least, which the decoder is to mirror.
+        encoder: which the decoder is to mirror: a VGG of ``settings.block`` blocks at least, or another with a layer of
+            that block's stride.
         settings: None takes :class:`AdaINTraining`'s defaults.
-        loss_encoder: another encoder, a VGG or an EfficientNet-Lite, that the losses are on: the Gram matrices of the
+        loss_encoder: another encoder, that the losses are on: the Gram matrices of the
             layers that :func:`~imgops.style.optimize` compares the style at, and its content layer, of which each
             channel has mean 0 and variance 1. None takes ``encoder`` and the paper's losses. Default None.
         out, resume, device, on_skip: as of :func:`train_fast`.
@@ -149,19 +153,18 @@ def train_adain(
         for data, textures, seed in ((contents, 0.2, seeds[0]), (styles, 0.7, seeds[1]))
     ]
     encoder = _frozen(encoder, device)
-    deepest = f"relu{settings.block}_1"
+    layers = _decoded_layers(encoder, settings.block)
+    deepest = layers[-1]
     only, smoothness = Features(encoder, [deepest]), TotalVariation()
     compare: _PaperLosses | _PerceptualLosses
     if loss_encoder is None:
-        compare = _PaperLosses(encoder, settings)
+        compare = _PaperLosses(encoder, layers, settings.relative)
     else:
         loss_encoder = _frozen(loss_encoder, device)
         compare = _PerceptualLosses(loss_encoder)
     # crops that are their own style
     own = max(1, settings.batch // 4)
-    network = _new(
-        lambda: _awake(AdaINDecoder(encoder.blocks, widths=encoder.widths[: settings.block])), settings.seed, device
-    )
+    network = _new(lambda: _awake(_decoder(encoder, layers, settings.block)), settings.seed, device)
 
     def losses(pair: tuple[Tensor, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         x, s = (_laid_out(crops, device) for crops in pair)
@@ -197,12 +200,41 @@ def train_adain(
     return network.eval().requires_grad_(False)
 
 
+def _decoded_layers(encoder: nn.Module, block: int) -> list[str]:
+    """The layers that the paper's losses compare, the last of which is decoded: of a VGG the first ReLU of each block,
+    of another encoder the last layer of each stride up to that block's.
+
+    Raises:
+        ValueError: it has no layer of that stride.
+    """
+    if isinstance(encoder, VGG):
+        return [f"relu{i}_1" for i in range(1, block + 1)]
+    found, stride = layers_by_stride(encoder), 2 ** (block - 1)
+    if stride not in found:
+        raise ValueError(
+            f"train_adain: block {block} needs a layer of stride {stride}; {type(encoder).__name__} has "
+            f"{', '.join(f'{name} of {key}' for key, name in found.items()) or 'none'}"
+        )
+    return [name for key, name in found.items() if key <= stride]
+
+
+def _decoder(encoder: nn.Module, layers: Sequence[str], block: int) -> AdaINDecoder:
+    """The decoder of the last of these layers."""
+    if isinstance(encoder, VGG):
+        return AdaINDecoder(encoder.blocks, widths=encoder.widths[:block])
+    like = next(encoder.parameters())
+    channels = Features(encoder, layers[-1:])(like.new_zeros(1, 3, 64, 64))[layers[-1]].shape[1]
+    # the channels within other encoders are too few to paint with
+    widths = [NARROWEST * 2**i for i in range(block - 1)]
+    return AdaINDecoder([2] * (block - 1), widths=[*widths, channels], layer=layers[-1])
+
+
 class _PaperLosses:
     """The losses of Huang and Belongie 2017: of the content at the layer that is decoded, to the target; of the style
-    of the means and standard deviations of the first ReLU of each block up to there."""
+    of the means and standard deviations of all layers up to there."""
 
-    def __init__(self, encoder: nn.Module, settings: AdaINTraining) -> None:
-        self.layers, self.relative = [f"relu{block}_1" for block in range(1, settings.block + 1)], settings.relative
+    def __init__(self, encoder: nn.Module, layers: Sequence[str], relative: bool) -> None:
+        self.layers, self.relative = layers, relative
         self.of_style = Features(encoder, self.layers)
 
     def __call__(self, y: Tensor, x: Tensor, target: Tensor, style: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -224,10 +256,8 @@ class _PerceptualLosses:
     def __init__(self, encoder: nn.Module) -> None:
         layers = default_layers(encoder)
         if layers is None:
-            raise ValueError(
-                f"train_adain: loss_encoder must be a VGG or an EfficientNet-Lite; got {type(encoder).__name__}"
-            )
-        (self.content,), self.weights = layers.content, layers.style
+            raise ValueError(f"train_adain: loss_encoder must have layers to compare at; got {type(encoder).__name__}")
+        self.content, self.weights = next(iter(layers.content)), layers.style
         self.of_style, self.of_content = Features(encoder, list(self.weights)), Features(encoder, [self.content])
         self.features = Features(encoder, list(dict.fromkeys([*self.weights, self.content])))
 

@@ -95,7 +95,7 @@ class FastTraining(Training):
         style_size: the style picture's longer side in pixels; None leaves it as it is.
         content_layer, style_layers: of the encoder, the latter names or {name: weight}; None takes, of a VGG, the last
             ReLU of each of the first four blocks, and that of the second for the content: of VGG-16 relu1_2, relu2_2,
-            relu3_3, relu4_3 and relu2_2; of an EfficientNet-Lite those of :class:`~imgops.style.OptimizeSettings`.
+            relu3_3, relu4_3 and relu2_2; of others those of :class:`~imgops.style.OptimizeSettings`.
         relative: None: unless the encoder is VGG-16.
         content_weight, style_weight: None takes 1e5 and 1e10, Johnson's; where losses are relative, 1 and 1.
     """
@@ -139,8 +139,8 @@ class FastTraining(Training):
             layers, content = layers or usual.style, content or next(iter(usual.content))
         if layers is None or content is None:
             raise ValueError(
-                "FastTraining: content_layer and style_layers must be given with an encoder that is neither a VGG nor "
-                f"an EfficientNet-Lite; got {type(encoder).__name__}"
+                "FastTraining: content_layer and style_layers must be given with this encoder, whose layers cannot be "
+                f"told; got {type(encoder).__name__}"
             )
         Features(encoder, [*layers, content])
         relative = not vgg16 if self.relative is None else self.relative
@@ -164,8 +164,8 @@ class AdaINTraining(Training):
         identity_weight: above 0, a quarter of each batch, one crop at least, is its own style, and this is the weight
             of the mean squared difference of its pixels, from which a short training learns colors soonest.
             Default 0.
-        block: of the encoder, 2 to 5, at whose first ReLU the features are normalized. Default 4, for relu4_1. 3 is
-            quicker to train and keeps more of the content.
+        block: of a VGG, 2 to 5, at whose first ReLU the features are normalized. Default 4, for relu4_1. 3 is quicker
+            to train and keeps more of the content. Of another encoder the last layer of the same stride, 8 for 4.
     """
 
     batch: int = 8

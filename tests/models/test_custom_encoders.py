@@ -168,6 +168,11 @@ def test_commands_take_it(place):
     imgops(
         "dream", "cat.png", *quick, "--steps", "1", "--octaves", "1", "--weights", "own_net.py:prepared", "-l", "body"
     )
+    train = ("style", "train-adain", "--weights", "own_net:make", "--block", "3", "-o", "decoder.safetensors")
+    imgops(*train, "--size", "16", "--batch", "2", "--steps", "1", "--device", "cpu")
+    adain = ("style", "cat.png", "cat.png", *quick, "--method", "adain", "--decoder", "decoder.safetensors")
+    imgops(*adain, "--weights", "own_net:make")
+    assert "VGG has no layer 'skip'" in error(*adain)
     style = ("style", "cat.png", "cat.png", *quick, "--weights")
     for name, told in {
         "own_net:made": "own_net has no function made; it has Net, seeded, make, ",

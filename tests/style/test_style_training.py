@@ -10,16 +10,18 @@ import pytest
 import safetensors
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from imgops.data.datasets.crops import RandomCrops
 from imgops.models.encoders.efficientnet_lite import EfficientNetLite
 from imgops.models.encoders.vgg import VGG
+from imgops.models.style.adain_decoder import AdaINDecoder
 from imgops.models.style.weights import load_adain_decoder, load_transform_net
 from imgops.nn import Features
 from imgops.style import _run
 from imgops.style._run import state_path
-from imgops.style.adain import normalized
-from imgops.style.training import train_adain, train_fast
+from imgops.style.adain import normalized, stylize_adain
+from imgops.style.training import _awake, train_adain, train_fast
 from imgops.style.training_settings import AdaINTraining, FastTraining
 
 STYLE = torch.rand(3, 40, 48)
@@ -208,14 +210,56 @@ def test_the_losses_may_be_on_another_encoder(tmp_path):
     assert told[0]["content"] == pytest.approx(2 * difference.item(), rel=1e-3)
 
 
+def test_a_decoder_mirrors_any_encoder(tmp_path):
+    out, encoder, told = tmp_path / "a.safetensors", small_lite(), []
+    settings = dataclasses.replace(ADAIN, size=32, steps=1, content_weight=2.0, style_weight=3.0)
+    network = train_adain("samples:", "samples:", out, encoder, settings, on_step=lambda *step: told.append(step[2]))
+    assert (network.layer, network.stride, network.widths) == ("blocks_4", 8, (32, 64, 128, 40))
+    loaded = load_adain_decoder(out)
+    assert (loaded.layer, loaded.stride, loaded.widths) == (network.layer, network.stride, network.widths)
+    content, style = torch.rand(3, 72, 101), torch.rand(3, 64, 80)
+    result = stylize_adain(content, [style], encoder, loaded)
+    assert result.shape == content.shape
+    torch.testing.assert_close(stylize_adain(content, [style], encoder, network), result)
+    torch.testing.assert_close(stylize_adain(content, [style], encoder, loaded, tile=32), result, rtol=0, atol=2e-4)
+    torch.save(network.state_dict(), tmp_path / "a.pth")
+    assert load_adain_decoder(tmp_path / "a.pth").layer == "blocks_4"
+    # the losses are the paper's, at the last layer of each stride
+    features = Features(encoder, ["blocks_0", "blocks_2", "blocks_4"])
+    x, s = (
+        next(RandomCrops("samples:", 32, zoom=2, textures=textures, seed=seed).batches(2))
+        for textures, seed in ((0.2, 0), (0.7, 1))
+    )
+    wanted = features(s)
+    target = normalized(features(x)["blocks_4"], wanted["blocks_4"])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        ours = features(_awake(AdaINDecoder([2, 2, 2], widths=(32, 64, 128, 40)))(target))
+    assert told[0]["content"] == pytest.approx(
+        2 * (F.mse_loss(ours["blocks_4"], target) / target.square().mean()).item(), rel=1e-3
+    )
+    compared = [
+        F.mse_loss(statistic(ours[name]), statistic(y)) / statistic(y).square().mean()
+        for name, y in wanted.items()
+        for statistic in (lambda z: z.mean((2, 3)), lambda z: (z.var((2, 3)) + 1e-5).sqrt())
+    ]
+    assert told[0]["style"] == pytest.approx(3 * sum(compared).item(), rel=1e-3)
+    with pytest.raises(ValueError, match="block 4 needs a layer of stride 8; Sequential has 0 of 2"):
+        train_adain("samples:", "samples:", tmp_path / "b.safetensors", nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1)), ADAIN)
+
+
 def test_an_encoder_without_default_layers_is_refused(tmp_path):
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
-    with pytest.raises(ValueError, match="loss_encoder must be a VGG or an EfficientNet-Lite; got Sequential"):
+    network = torch.nn.Sequential(torch.nn.Flatten())
+    with pytest.raises(ValueError, match="loss_encoder must have layers to compare at; got Sequential"):
         adain(tmp_path / "a.safetensors", loss_encoder=network)
     with pytest.raises(ValueError, match=r"content_layer and style_layers must be given .* got Sequential"):
         train_fast(STYLE, "samples:", tmp_path / "a.safetensors", network, FAST)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
     given = dataclasses.replace(FAST, content_layer="0", style_layers={"0": 2.0})
     train_fast(STYLE, "samples:", tmp_path / "a.safetensors", network, given)
+    # by the stride of its layer
+    train_fast(STYLE, "samples:", tmp_path / "b.safetensors", network, FAST)
+    adain(tmp_path / "c.safetensors", loss_encoder=network)
 
 
 def test_bfloat16_trains_too(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ...nn._checks import check_size, smaller_than
@@ -11,7 +12,8 @@ from ..encoders.vgg import blocks_of
 
 
 class AdaINDecoder(nn.Sequential):
-    """The mirror of a VGG from its layer relu4_1, or the first ReLU of another block, to the picture.
+    """The mirror of a VGG from its layer relu4_1, or the first ReLU of another block, to the picture; or of another
+    encoder from any layer.
 
     Each convolution has the name of the encoder's convolution that it mirrors, with input and output channels swapped
     and reflection padding: conv4_1, relu4_1, up3, conv3_4, relu3_4, ..., up1, conv1_2, relu1_2, conv1_1. Where the
@@ -21,6 +23,8 @@ class AdaINDecoder(nn.Sequential):
         depth: of the encoder: 16, 19, or the convolutions of each block. Default 19.
         widths: channels of the encoder's blocks up to the one that is started from: four of them for relu4_1, three
             for relu3_1. Default (64, 128, 256, 512).
+        layer: of another encoder than a VGG, the layer that is started from: its channels are ``widths[-1]``, and its
+            stride is 2 with two widths, 4 with three, and so on. Weight files hold its name. Default None.
 
     Shapes: x [N, widths[-1], H, W], at least 2 x 2, and size, (height, width) of the picture, at most (stride * H,
     stride * W), stride 8 for relu4_1, to which the output is cropped; None leaves it whole -> [N, 3, *size], RGB about
@@ -34,7 +38,15 @@ class AdaINDecoder(nn.Sequential):
     torch.Size([1, 3, 21, 30])
     """
 
-    def __init__(self, depth: int | Sequence[int] = 19, *, widths: Sequence[int] = (64, 128, 256, 512)) -> None:
+    layer_name: Tensor
+
+    def __init__(
+        self,
+        depth: int | Sequence[int] = 19,
+        *,
+        widths: Sequence[int] = (64, 128, 256, 512),
+        layer: str | None = None,
+    ) -> None:
         super().__init__()
         name = type(self).__name__
         self.widths = tuple(check_size(name, "widths", n) for n in widths)
@@ -46,7 +58,10 @@ class AdaINDecoder(nn.Sequential):
                 f"depth {depth} and widths {tuple(widths)}"
             )
         #: the encoder's layer whose features are decoded, and the spacing of its values in pixels of the picture
-        self.layer, self.stride = f"relu{deepest}_1", 2 ** (deepest - 1)
+        self.layer, self.stride = layer or f"relu{deepest}_1", 2 ** (deepest - 1)
+        if layer is not None:
+            # a tensor, so that it is in files of every format
+            self.register_buffer("layer_name", torch.tensor(list(layer.encode()), dtype=torch.uint8))
         self._add(f"{deepest}_1", self.widths[-1], self.widths[-2])
         for block in range(deepest - 1, 0, -1):
             self.add_module(f"up{block}", nn.Upsample(scale_factor=2, mode="nearest"))

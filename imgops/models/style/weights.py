@@ -78,11 +78,20 @@ def load_adain_decoder(weights: str | Path) -> AdaINDecoder:
     # the first convolution of a decoder block has the output channels of the encoder's block before
     widths = [_size(state, f"conv{block + 1}_1.weight", 0, 64) for block in range(1, deepest)]
     widths.append(_size(state, f"conv{deepest}_1.weight", 1, 512))
+    layer = {"layer": _text(state["layer_name"], str(weights))} if "layer_name" in state else {}
     layouts = [
         Layout("AdaIN's decoder", AdaINDecoder, {}, _adain_keys()),
-        Layout("imgops AdaIN decoder", AdaINDecoder, {"depth": blocks, "widths": widths}, lambda key: key),
+        Layout("imgops AdaIN decoder", AdaINDecoder, {"depth": blocks, "widths": widths} | layer, lambda key: key),
     ]
     return _load(AdaINDecoder, state, layouts, str(weights))
+
+
+def _text(codes: Tensor, name: str) -> str:
+    """The text whose bytes a tensor holds."""
+    try:
+        return bytes(codes.tolist()).decode()
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: layer_name must hold the bytes of a text; got {codes.dtype}") from None
 
 
 def _adain_keys() -> Callable[[str], str | None]:
