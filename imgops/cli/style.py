@@ -18,7 +18,7 @@ _ADAIN = ("alpha", "convention", "decoder")
 _ENCODERS = ("weights", "pooling", "padding_mode", "preprocessing", "memory", "style_scale")
 _OPTIMIZATION = (
     "steps", "later_steps", "first_size", "content_weight", "content_layers", "style_layers", "style_loss",
-    "normalization", "tv_weight", "optimizer", "lr", "init", "average", "frame_steps", "seed", "tile",
+    "normalization", "tv_weight", "smoothing", "optimizer", "lr", "init", "average", "frame_steps", "seed", "tile",
 )  # fmt: skip
 IDLE = {"optimize": _ADAIN, "adain": _OPTIMIZATION, "fast": (*_ADAIN, *_ENCODERS, *_OPTIMIZATION)}
 

@@ -17,7 +17,7 @@ from ..models.encoders.tiling import Tile, plan_tiles, receptive_fields
 from ..models.encoders.vgg import VGG
 from ..nn import Features
 from .settings import OptimizeSettings
-from .statistics import Style, StyleSums, mix_styles, pixels_of
+from .statistics import Style, StyleSums, mix_styles, pixels_of, smoothed
 
 #: the layers of a VGG that content and style are compared at, and their weights
 VGG_CONTENT = {"relu4_2": 1.0}
@@ -123,6 +123,8 @@ class Objective:
         x = part[None].contiguous(memory_format=torch.channels_last)
         # a network in half precision computes on a picture that keeps more digits
         found = {name: y.to(part.dtype) for name, y in self.features(x.to(self.dtype)).items()}
+        if self.settings.smoothing:
+            found = {name: smoothed(y) for name, y in found.items()}
         if not self.fields:
             return {name: found[name] for name in names}
         return {name: tile.core_of(found[name], self.fields[name].stride) for name in names}

@@ -62,6 +62,9 @@ class OptimizeSettings:
             every encoder; "chw", "hw", "none" and "gatys" are those of :class:`~imgops.style.statistics.GramStyle`,
             with the content's mean squared difference as it is. Default "relative".
         tv_weight: of the total variation. Default 5.
+        smoothing: whether the softmax of each layer is compared in its place, as Wang et al. (2021) advise for networks
+            with skip connections, whose activations have peaks. It looks at whole layers, so that there are no tiles.
+            It did not help EfficientNet-Lite. Default False.
         style_scale: size of the styles in sizes of the result. Default 1.
         init: "content", "noise" or "style". Default "content".
         average: decay of the average of iterates that is the result, 0 for the last one. Default 0.98.
@@ -100,6 +103,9 @@ class OptimizeSettings:
         allowed=Choice(NORMALIZATIONS),
     )
     tv_weight: float = setting(5.0, OPTIMIZE, "Weight of smoothness (total variation).", allowed=Bounds(0))
+    smoothing: bool = setting(
+        False, OPTIMIZE, "Compare softmaxes of layers, for some networks with skip connections; not in tiles."
+    )
     optimizer: str = setting("adam", OPTIMIZE, "Optimizer: adam or lbfgs.", allowed=Choice(OPTIMIZERS))
     lr: float | None = setting(
         None, OPTIMIZE, "Learning rate: 0.02 for adam, 1 for lbfgs.", allowed=Bounds(0, above=True)
@@ -127,6 +133,8 @@ class OptimizeSettings:
 
     def __post_init__(self) -> None:
         check(self, "style: ")
+        if self.smoothing and self.tile is not None:
+            raise ValueError(f"style: smoothing looks at whole layers and takes no tile; got tile {self.tile}")
         if self.size * self.style_scale > SIDE.most:
             most = SIDE.most / self.size
             raise ValueError(

@@ -144,6 +144,16 @@ def mix_styles(styles: Sequence[Style], weights: Sequence[float]) -> Style:
     return gaussian_style(mean, mix([style.covariance for style in gaussians]), gaussians[0].relative)
 
 
+def smoothed(y: Tensor) -> Tensor:
+    """The softmax of a layer [1, C, H, W] over all of its values (Wang et al. 2021), times its positions, so that it is
+    of the same size in pictures of any size.
+
+    >>> smoothed(torch.zeros(1, 4, 2, 3)).unique()
+    tensor([0.2500])
+    """
+    return y.flatten(1).softmax(1).view_as(y) * (y.shape[2] * y.shape[3])
+
+
 def pixels_of(x: Tensor, mask: Tensor | None) -> Tensor:
     """Pixels of features [1, C, H, W], each counted as much as the mask says: a scalar."""
     return x.new_tensor(float(x.shape[2] * x.shape[3])) if mask is None else mask.sum()

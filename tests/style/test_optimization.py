@@ -13,6 +13,7 @@ from torch import nn
 import imgops
 from imgops.data.pictures import read_picture
 from imgops.models.encoders.vgg import VGG
+from imgops.nn import Features
 from imgops.style import planning
 from imgops.style.objective import Objective
 from imgops.style.optimization import extend, optimize
@@ -133,6 +134,22 @@ def test_the_gradient_is_that_of_the_losses(network, kind, tile):
         above, below = (sum(made.gradient(x + sign * step * d)[0].values()) for sign in (1, -1))
         assert (above - below) / (2 * step) == pytest.approx(float((gradient * d).sum()), rel=1e-4, abs=1e-7)
     assert set(losses) == {"style", "content", "tv"}
+
+
+def test_smoothing_compares_softmaxes(network):
+    options = {"normalization": "hw", "tv_weight": 0.0, "content_weight": 3.0}
+    x = picture(7, 50, 61)
+
+    def softmax(z):
+        y = Features(network, ["relu3_1"])(z[None])["relu3_1"]
+        return y.exp() / y.exp().sum() * y.shape[2] * y.shape[3]
+
+    losses = objective(network, settings(smoothing=True, **options)).gradient(x)[0]
+    expected = 3 * (softmax(x) - softmax(picture(1, 50, 61))).square().mean()
+    assert losses["content"] == pytest.approx(expected.item(), rel=1e-6)
+    assert losses["style"] != pytest.approx(objective(network, settings(**options)).gradient(x)[0]["style"], rel=0.01)
+    with pytest.raises(ValueError, match="smoothing looks at whole layers and takes no tile; got tile 64"):
+        settings(smoothing=True, tile=64)
 
 
 @pytest.mark.parametrize("kind", ["gram", "wasserstein"])
