@@ -50,6 +50,11 @@ STABLE_TORCH_LIBRARY(imgops, m) {
   m.def(
       "adaptive_instance_norm_backward(Tensor dy, Tensor x, Tensor scale, float eps, bool unbiased) "
       "-> (Tensor, Tensor, Tensor)");
+  // (alpha * m + (1 - alpha) * x, with the pixels of m by rank the quantiles of y's; if keep, the pixels of x [N, C, H W]
+  // and of y from small to large, int32)
+  m.def("efdm(Tensor x, Tensor y, float alpha, bool keep) -> (Tensor, Tensor, Tensor)");
+  // the last dimension from small to large, NaNs last, and where each number came from, int32
+  m.def("sort_rows(Tensor x) -> (Tensor, Tensor)");
   // x x^T over the pixels of x [N, C, H, W], divided by the sizes named: "chw", "hw", "nchw" or "none" -> [N, C, C], in
   // the accumulation dtype
   m.def("gram_matrix(Tensor x, str normalization) -> Tensor");
@@ -80,6 +85,8 @@ STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
   m.impl("mean_std", IMGOPS_BOX(&imgops::mean_std_cpu));
   m.impl("adaptive_instance_norm", IMGOPS_BOX(&imgops::adaptive_instance_norm_cpu));
   m.impl("adaptive_instance_norm_backward", IMGOPS_BOX(&imgops::adaptive_instance_norm_backward_cpu));
+  m.impl("efdm", IMGOPS_BOX(&imgops::efdm_cpu));
+  m.impl("sort_rows", IMGOPS_BOX(&imgops::sort_rows_cpu));
   m.impl("gram_matrix", IMGOPS_BOX(&imgops::gram_matrix_cpu));
   m.impl("feature_statistics", IMGOPS_BOX(&imgops::feature_statistics_cpu));
   m.impl("mix_channels", IMGOPS_BOX(&imgops::mix_channels_cpu));

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .ops.adain import adaptive_instance_norm as adaptive_instance_norm
     from .ops.bias_act import bias_act as bias_act
     from .ops.displace import displace as displace
+    from .ops.efdm import efdm as efdm
     from .ops.filtered_lrelu import filtered_lrelu as filtered_lrelu
     from .ops.gram_matrix import feature_statistics as feature_statistics
     from .ops.gram_matrix import gram_matrix as gram_matrix
@@ -33,6 +34,7 @@ _HOMES = {
     "adaptive_instance_norm": ".ops.adain",
     "bias_act": ".ops.bias_act",
     "displace": ".ops.displace",
+    "efdm": ".ops.efdm",
     "feature_statistics": ".ops.gram_matrix",
     "filtered_lrelu": ".ops.filtered_lrelu",
     "gram_matrix": ".ops.gram_matrix",

@@ -52,6 +52,10 @@ Tensor adaptive_instance_norm_cpu(const Tensor& x, const Tensor& scale, const Te
 std::tuple<Tensor, Tensor, Tensor> adaptive_instance_norm_backward_cpu(const Tensor& dy, const Tensor& x,
                                                                        const Tensor& scale, double eps, bool unbiased);
 
+std::tuple<Tensor, Tensor, Tensor> efdm_cpu(const Tensor& x, const Tensor& y, double alpha, bool keep);
+
+std::tuple<Tensor, Tensor> sort_rows_cpu(const Tensor& x);
+
 Tensor gram_matrix_cpu(const Tensor& x, std::string normalization);
 
 std::tuple<Tensor, Tensor> feature_statistics_cpu(const Tensor& x);
