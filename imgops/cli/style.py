@@ -14,7 +14,7 @@ from ..training.config import TrainingConfig
 from ._options import JPEG, Given, Preview, options
 
 #: the settings that only some methods look at
-_ADAIN = ("alpha", "convention", "decoder")
+_ADAIN = ("alpha", "convention", "decoder", "statistics")
 _ENCODERS = ("weights", "pooling", "padding_mode", "preprocessing", "memory", "style_scale")
 _OPTIMIZATION = (
     "steps", "later_steps", "first_size", "content_weight", "content_layers", "style_layers", "style_loss",

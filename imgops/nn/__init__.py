@@ -6,12 +6,13 @@ from .displacement import DisplacementState, ModulatedDisplacement
 from .features import Features
 from .linear import EqualizedLinear
 from .losses import ContentLoss, PerceptualLoss, TotalVariation
-from .norm import AdaIN, AdaptiveInstanceNorm2d, InstanceNorm2d, MinibatchStdDev, minibatch_stddev, pixel_norm
+from .norm import EFDM, AdaIN, AdaptiveInstanceNorm2d, InstanceNorm2d, MinibatchStdDev, minibatch_stddev, pixel_norm
 from .resample import FIRDownsample2d, FIRUpsample2d, downsample2d, upsample2d
-from .style import GramMatrix, StyleLoss
+from .style import GramMatrix, SlicedWassersteinLoss, StyleLoss
 from .synthesis import ModulatedConv2d, SynthesisLayer, ToRGB
 
 __all__ = [
+    "EFDM",
     "AdaIN",
     "AdaptiveInstanceNorm2d",
     "BiasAct",
@@ -29,6 +30,7 @@ __all__ = [
     "ModulatedConv2d",
     "ModulatedDisplacement",
     "PerceptualLoss",
+    "SlicedWassersteinLoss",
     "StyleLoss",
     "SynthesisLayer",
     "ToRGB",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..ops._common import accumulation_dtype, check_tensor, untraced
 from ..ops.adain import adain, adaptive_instance_norm
+from ..ops.efdm import efdm
 from ._checks import check_size
 from .linear import EqualizedLinear
 
@@ -51,6 +52,34 @@ class AdaIN(nn.Module):
 
     def extra_repr(self) -> str:
         return f"eps={self.eps}, unbiased={self.unbiased}"
+
+
+class EFDM(nn.Module):
+    """Give the content's channels the values of the style's, by rank; see :func:`imgops.efdm`.
+
+    Args:
+        alpha: how much of the style's values, from 0, the content itself, to 1. Default 1.
+
+    Shapes: content [N, C, H, W], style [N or 1, C, H', W'] -> [N, C, H, W] in the content's dtype. The gradient for the
+    content is that of the result.
+
+    Raises:
+        in the forward, what efdm raises.
+
+    >>> content, style = torch.randn(2, 8, 16, 16), torch.randn(1, 8, 24, 20)
+    >>> EFDM()(content, style).shape
+    torch.Size([2, 8, 16, 16])
+    """
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.alpha = alpha
+
+    def forward(self, content: Tensor, style: Tensor) -> Tensor:
+        return efdm(content, style, alpha=self.alpha)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}"
 
 
 class AdaptiveInstanceNorm2d(nn.Module):

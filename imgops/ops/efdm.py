@@ -77,9 +77,11 @@ def _check(x: Tensor, y: Tensor) -> None:
             raise ValueError(f"imgops.efdm: {name} must have at least 1 pixel; got shape {list(t.shape)}")
 
 
-def sort_rows(backend: str, x: Tensor) -> Tensor:
-    """x [..., K] with its last dimension from small to large, as ``torch.sort`` has it; differentiable to any order."""
-    return x.sort(dim=-1, stable=True).values if backend == "reference" else namespace(backend).sort_rows(x)[0]
+def sort_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x [..., K] with its last dimension from small to large, differentiable to any order, and where each value came
+    from: as ``torch.sort``, stable, by the backend that efdm takes."""
+    backend = _backend.choose("efdm", x.device.type, None, STATUSES)
+    return x.sort(dim=-1, stable=True) if backend == "reference" else namespace(backend).sort_rows(x)
 
 
 def _fake(x: Tensor, y: Tensor, alpha: float, keep: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,5 @@
-"""Style transfer to any style in one pass: adaptive instance normalization and a decoder (Huang and Belongie 2017)."""
+"""Style transfer to any style in one pass: adaptive instance normalization and a decoder (Huang and Belongie 2017), or
+exact feature distribution matching in the normalization's place (Zhang et al. 2022)."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from ..models.encoders.tiling import Field, plan_tiles, receptive_fields
 from ..models.style.adain_decoder import AdaINDecoder
 from ..nn import Features
 from ..ops.adain import adain, adaptive_instance_norm
-from .settings import CONVENTIONS
+from ..ops.efdm import efdm
+from .settings import CONVENTIONS, check_statistics
+from .statistics import sort_by_weight
 
 #: the fewest pixels per side of a picture
 MINIMUM = 16
@@ -34,6 +37,7 @@ def stylize_adain(
     style_masks: Sequence[Tensor | None] | None = None,
     convention: str = "pytorch",
     tile: int | None = None,
+    statistics: str = "moments",
 ) -> Tensor:
     """Give a picture the style of others, in one pass.
 
@@ -55,22 +59,26 @@ def stylize_adain(
             biased one plus 1e-5 for the content and an unbiased one for the style. Default "pytorch".
         tile: pixels per side of the tiles that a large picture is encoded and decoded in; the statistics stay those of
             the whole picture, and the result is the same. None does not tile.
+        statistics: "moments" matches means and standard deviations; "efdm" gives the features the style's values by
+            rank, those of the whole picture, one channel after another. Default "moments".
 
     Returns:
         [3, H, W], RGB in [0, 1], with the content's dtype and device.
 
     Raises:
         ValueError: no style; a picture that is not RGB or is too small; alpha, weights or masks out of range or of
-            another number or size; a style mask that is 0 all over; an unknown convention; a tile below the decoder's
-            stride; a decoder that is not the encoder's, or an encoder without that layer.
+            another number or size; a style mask that is 0 all over; an unknown convention or statistics, or "efdm" with
+            the convention "lua"; a tile below the decoder's stride; a decoder that is not the encoder's, or an encoder
+            without that layer.
     """
     parts = [None] * len(styles) if style_masks is None else list(style_masks)
     check_sides(content.shape, [style.shape for style in styles], decoder)
-    _check(content, styles, alpha, weights, masks, convention)
+    _check(content, styles, alpha, weights, masks)
+    check_statistics("stylize_adain", statistics, convention)
     _check_parts(styles, parts)
     adain_pass = AdaINPass(encoder, decoder, tile)
     encoded = [adain_pass.encode_style(style, part) for style, part in zip(styles, parts, strict=True)]
-    return adain_pass(content, encoded, alpha, weights, masks, convention)
+    return adain_pass(content, encoded, alpha, weights, masks, convention, statistics)
 
 
 class StyleFeatures(NamedTuple):
@@ -113,13 +121,18 @@ class AdaINPass:
         weights: Sequence[float] | None,
         masks: Sequence[Tensor] | None,
         convention: str,
+        statistics: str,
     ) -> Tensor:
         """The content in the styles; see :func:`stylize_adain`."""
         x = self._encode(content)
         shares = _shares(x, len(styles), weights, masks, self.decoder.stride)
         mixed = x * (1 - alpha * sum(shares, x.new_zeros(())))
         for style, share in zip(styles, shares, strict=True):
-            mixed += alpha * share * normalized(x, style.features, convention, style.mask)
+            if statistics == "efdm":
+                styled = matched(x, style.features, style.mask)
+            else:
+                styled = normalized(x, style.features, convention, style.mask)
+            mixed += alpha * share * styled
         return self._decode(mixed, content)
 
     def _encode(self, picture: Tensor) -> Tensor:
@@ -179,6 +192,23 @@ def normalized(content: Tensor, style: Tensor, convention: str = "pytorch", styl
     return adaptive_instance_norm(content, scale - 1, mean, eps=_EPS * biased)
 
 
+def matched(content: Tensor, style: Tensor, style_mask: Tensor | None = None) -> Tensor:
+    """Features [1, C, H, W] of a content with the values of a style's [1, C, H', W'] by rank; see :func:`imgops.efdm`.
+
+    Args:
+        style_mask: how much each of the style's positions counts, [1, 1, H', W'] >= 0 and not 0 all over; None: all
+            the same.
+
+    >>> matched(torch.randn(1, 8, 6, 6), torch.randn(1, 8, 9, 5)).shape
+    torch.Size([1, 8, 6, 6])
+    """
+    if style_mask is None:
+        return efdm(content, style)
+    pixels = content.shape[2] * content.shape[3]
+    places = (torch.arange(pixels, device=style.device, dtype=torch.float64) + 0.5)[None] / pixels
+    return efdm(content, sort_by_weight(style[0].flatten(1), style_mask.flatten()).at(places)[None, :, None])
+
+
 def _moments(y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Unbiased variance and mean [N, C] of features, each position counted as much as a mask says."""
     if mask is None:
@@ -210,7 +240,6 @@ def _check(
     alpha: float,
     weights: Sequence[float] | None,
     masks: Sequence[Tensor] | None,
-    convention: str,
 ) -> None:
     if not 0 <= alpha <= 1:
         raise ValueError(f"stylize_adain: alpha must be 0 to 1; got {alpha}")
@@ -227,8 +256,6 @@ def _check(
                 )
             if not (mask.min() >= 0 and mask.max() <= 1):
                 raise ValueError(f"stylize_adain: mask {i} must be in [0, 1]")
-    if convention not in CONVENTIONS:
-        raise ValueError(f"stylize_adain: convention must be one of {', '.join(CONVENTIONS)}; got {convention!r}")
 
 
 def _check_parts(styles: Sequence[Tensor], parts: Sequence[Tensor | None]) -> None:

@@ -17,7 +17,7 @@ from ..models.encoders.tiling import Tile, plan_tiles, receptive_fields
 from ..models.encoders.vgg import VGG
 from ..nn import Features
 from .settings import OptimizeSettings
-from .statistics import Style, StyleSums, mix_styles, pixels_of, smoothed
+from .statistics import Directions, Style, StyleSums, mix_styles, pixels_of, smoothed
 
 #: the layers of a VGG that content and style are compared at, and their weights
 VGG_CONTENT = {"relu4_2": 1.0}
@@ -105,6 +105,8 @@ class Objective:
                 {name: y.clone() for name, y in self._see(tile, tile.cut(content), self.content_layers).items()}
                 for tile in self.tiles
             ]
+        # L-BFGS compares the losses of steps, which must then be the same function
+        self.directions = Directions(settings.seed, fixed=settings.optimizer == "lbfgs")
         #: the divisor of the squared differences of each content layer
         self.content_sizes = {name: self._content_size(name) for name in self.content_layers}
 
@@ -152,7 +154,8 @@ class Objective:
     def _describe(self, style: Tensor, part: Tensor | None) -> dict[str, Style]:
         mask = None if part is None else resized(part, style).clamp(0, 1)
         settings = self.settings
-        sums = {name: StyleSums(settings.style_loss, settings.normalization) for name in self.style_layers}
+        kind, normalization = settings.style_loss, settings.normalization
+        sums = {name: StyleSums(kind, normalization, self.directions) for name in self.style_layers}
         for tile in self._plan(style):
             for name, y in self._see(tile, tile.cut(style), self.style_layers).items():
                 sums[name].add(y, self._mask_at(tile, mask, name, y))

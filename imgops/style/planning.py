@@ -20,6 +20,8 @@ from .settings import OptimizeSettings
 _PICTURES = {"adam": 9, "lbfgs": 33}
 #: gradients per step, about
 _EVALUATIONS = {"adam": 1.0, "lbfgs": 1.5}
+#: what the loss that sorts takes, in sizes of the features that it compares
+_SORTED = 6
 #: bytes that the program takes after its first estimate; the factors by which a whole picture, and one of several
 #: tiles, takes more than is counted (all measured)
 _LATER, _WORKSPACE, _WORKSPACE_OF_TILES = 50e6, 1.5, 2.2
@@ -32,6 +34,8 @@ def memory_of(network: nn.Module, settings: OptimizeSettings, height: int, width
     pixels, tile, _ = _areas(network, settings, height, width)
     content = _content_bytes(network, list(content_layers)) * pixels
     pictures = 12 * _PICTURES[settings.optimizer] * pixels
+    if settings.style_loss == "sliced":
+        content += _SORTED * _content_bytes(network, list(style_layers)) * pixels
     workspace = _WORKSPACE if tile == pixels else _WORKSPACE_OF_TILES
     program = program_memory(next(network.parameters()).device)
     return program + _LATER + pictures + content + workspace * bytes_per_pixel(network, names) * tile
@@ -72,6 +76,12 @@ def choose_tile(network: nn.Module, settings: OptimizeSettings, height: int, wid
     """
     if memory_of(network, dataclasses.replace(settings, tile=None), height, width) <= memory:
         return None
+    if settings.style_loss == "sliced":
+        least = memory_of(network, settings, height, width)
+        raise ValueError(
+            f"style: memory must be at least {least / 1e9:.1f} GB for {width} x {height} pixels with the style_loss "
+            f"'sliced', which has no tiles; got {memory / 1e9:.3g} GB; a smaller --size needs less"
+        )
     for tile in TILES:
         if memory_of(network, dataclasses.replace(settings, tile=tile), height, width) <= memory:
             return tile
@@ -89,7 +99,8 @@ def check_room(network: nn.Module, settings: OptimizeSettings, height: int, widt
     if needed <= room:
         return
     remedy = "give a smaller --size"
-    if memory_of(network, dataclasses.replace(settings, tile=TILES[-1]), height, width) <= room:
+    tiles = settings.style_loss != "sliced"
+    if tiles and memory_of(network, dataclasses.replace(settings, tile=TILES[-1]), height, width) <= room:
         remedy = f"give --memory {max(0.1, 0.9 * room / 1e9):.1f}GB, which makes tiles, or a smaller --size"
     raise ValueError(_too_much(height, width, needed, room, remedy))
 

@@ -131,7 +131,10 @@ class PreparedTransfer:
             else:
                 encoded = self._encode(self._adain, styles) if self._matched else self._encoded
                 weights, masks = self.settings.style_weights, self._masks
-                result = self._adain(x, encoded, self.settings.alpha, weights, masks, self.settings.convention)
+                settings = self.settings
+                result = self._adain(
+                    x, encoded, settings.alpha, weights, masks, settings.convention, settings.statistics
+                )
             result = self._finished(result, content, shown)
             return result if self._region is None else self._region * result + (1 - self._region) * small
 

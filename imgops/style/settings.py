@@ -24,12 +24,15 @@ from .._settings import (
 METHODS = ("optimize", "fast", "adain")
 OPTIMIZERS = ("adam", "lbfgs")
 INITS = ("content", "noise", "style")
-#: how styles are compared: by their Gram matrices, or by the means and covariances of Gaussians
-STYLE_LOSSES = ("gram", "wasserstein")
+#: how styles are compared: by their Gram matrices, by the means and covariances of Gaussians, or by all of their
+#: features' distribution, along random directions
+STYLE_LOSSES = ("gram", "wasserstein", "sliced")
 #: what losses are divided by
 NORMALIZATIONS = ("relative", "chw", "hw", "none", "gatys")
 #: how AdaIN takes the statistics of features
 CONVENTIONS = ("pytorch", "lua")
+#: what the features of AdaIN take from a style: means and deviations, or all values by rank
+STATISTICS = ("moments", "efdm")
 #: the groups of its options on the help page
 STYLE, OPTIMIZE, PARTS, VIDEO = "Style", "Method optimize", "Parts and colors", "Video"
 #: the fewest pixels of the shorter side from which the deepest layers of an encoder compute something useful
@@ -57,7 +60,9 @@ class OptimizeSettings:
             a deep layer does not lead back to the content), and relu1_1 to relu5_1 with weights 256, 64, 16, 4, 1, of a
             VGG; of an EfficientNet-Lite the stem and the second blocks of its stages; of another network what it names
             itself (:mod:`~imgops.models.encoders.custom`), or the last layer of each stride up to 16.
-        style_loss: "gram", or "wasserstein" for the Wasserstein-2 distance of means and covariances. Default "gram".
+        style_loss: "gram"; "wasserstein" for the Wasserstein-2 distance of means and covariances; or "sliced" for that
+            of whole distributions along random directions (Heitz et al. 2021), as many as a layer has channels: new
+            ones in each step with Adam, the same in all with L-BFGS, which compares steps. Default "gram".
         normalization: of the losses. "relative" divides by the target's own size, so that weights mean the same with
             every encoder; "chw", "hw", "none" and "gatys" are those of :class:`~imgops.style.statistics.GramStyle`,
             with the content's mean squared difference as it is. Default "relative".
@@ -69,8 +74,8 @@ class OptimizeSettings:
         init: "content", "noise" or "style". Default "content".
         average: decay of the average of iterates that is the result, 0 for the last one. Default 0.98.
         tile: side of the tiles that the gradient is computed in, in pixels; None takes the picture as one. Default
-            None.
-        seed: of the noise. Default 0.
+            None. "sliced" has none, as it sorts the features of the whole.
+        seed: of the noise, and of the directions of "sliced". Default 0.
 
     Raises:
         TypeError, ValueError: a value out of range, named.
@@ -94,7 +99,7 @@ class OptimizeSettings:
         "Layers that compare the style, with weights, as relu1_1=256,relu2_1=64; default: as above.",
     )
     style_loss: str = setting(
-        "gram", OPTIMIZE, "How styles are compared: gram or wasserstein.", allowed=Choice(STYLE_LOSSES)
+        "gram", OPTIMIZE, "How styles are compared: gram, wasserstein or sliced.", allowed=Choice(STYLE_LOSSES)
     )
     normalization: str = setting(
         "relative",
@@ -129,12 +134,16 @@ class OptimizeSettings:
     tile: int | None = setting(
         None, MACHINE, "Side in pixels of the tiles that optimize works in; the result is the same.", allowed=COUNT
     )
-    seed: int = setting(0, RESULT, "Seed of the noise of --init noise.", allowed=SEED)
+    seed: int = setting(0, RESULT, "Seed of --init noise, and of --style-loss sliced.", allowed=SEED)
 
     def __post_init__(self) -> None:
         check(self, "style: ")
         if self.smoothing and self.tile is not None:
             raise ValueError(f"style: smoothing looks at whole layers and takes no tile; got tile {self.tile}")
+        if self.style_loss == "sliced" and self.tile is not None:
+            raise ValueError(
+                f"style: tile must be None where style_loss is 'sliced', which sorts the whole; got {self.tile}"
+            )
         if self.size * self.style_scale > SIDE.most:
             most = SIDE.most / self.size
             raise ValueError(
@@ -175,6 +184,9 @@ class TransferSettings:
             shorter than 16. Default None.
         alpha: of AdaIN, 1 for all of the style, 0 for none. Default 1.
         convention: of AdaIN, "pytorch" or "lua", see :func:`~imgops.style.adain.stylize_adain`. Default "pytorch".
+        statistics: what AdaIN's features take from a style's: "moments", their means and standard deviations, or
+            "efdm", all their values by rank (Zhang et al. 2022), which needs the convention "pytorch". Default
+            "moments".
         style_weights: how much of each style; None, the same of each. Default None.
         keep_colors: "luma" takes only the brightness of the result; "coral" and "histogram" give the styles (of
             "fast", the result) the content's covariance or histograms of colors first. Default None.
@@ -224,6 +236,12 @@ class TransferSettings:
     convention: str = setting(
         "pytorch", STYLE, "How adain takes statistics: pytorch or lua.", allowed=Choice(CONVENTIONS)
     )
+    statistics: str = setting(
+        "moments",
+        STYLE,
+        "What adain takes from a style: moments (mean and deviation), or efdm (every value, by rank).",
+        allowed=Choice(STATISTICS),
+    )
     style_weights: tuple[float, ...] | None = setting(None, STYLE, "How much of each style, as 3,1.")
     keep_colors: str | None = setting(
         None, PARTS, "How the content's colors are kept: luma, coral or histogram.", allowed=Choice(KEEP_COLORS)
@@ -239,3 +257,13 @@ class TransferSettings:
 
     def __post_init__(self) -> None:
         check(self, "style: ")
+        check_statistics("style", self.statistics, self.convention)
+
+
+def check_statistics(caller: str, statistics: str, convention: str) -> None:
+    """Raise ValueError unless AdaIN has these statistics and this convention, and both go together."""
+    for name, value, allowed in (("statistics", statistics, STATISTICS), ("convention", convention, CONVENTIONS)):
+        if value not in allowed:
+            raise ValueError(f"{caller}: {name} must be one of {', '.join(allowed)}; got {value!r}")
+    if statistics == "efdm" and convention != "pytorch":
+        raise ValueError(f"{caller}: convention must be 'pytorch' where statistics is 'efdm'; got {convention!r}")

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..nn.style import random_directions
+from ..ops.efdm import sort_rows
 from ..ops.gram_matrix import gram_matrix
 
 #: variance added in every direction, as a share of the target's mean variance
@@ -81,26 +83,126 @@ class GaussianStyle(NamedTuple):
         return distance.to(measured.dtype)
 
 
-Style = GramStyle | GaussianStyle
+class Directions:
+    """Random directions, those of a seed: new ones each time, or always the same."""
+
+    def __init__(self, seed: int, fixed: bool = False) -> None:
+        self.seed, self.fixed = seed, fixed
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def draw(self, like: Tensor) -> Tensor:
+        """As many as the features [C, pixels] have channels: [C, C]."""
+        if self.fixed:
+            self.generator.manual_seed(self.seed)
+        return random_directions(len(like), len(like), self.generator).to(like)
+
+
+class Target(NamedTuple):
+    """Features [C, pixels] of a style, how much each pixel counts (None: all alike), and the share among others."""
+
+    features: Tensor
+    weights: Tensor | None
+    share: float = 1.0
+
+
+class SlicedStyle(NamedTuple):
+    """A style by the distribution of its features; the loss is the squared sliced Wasserstein-2 distance (Heitz et al.
+    2021), its mean over random directions, divided by the target's mean square along them if ``relative``.
+
+    Of several targets the quantiles are averaged: along each direction that is their Wasserstein barycenter.
+    """
+
+    targets: tuple[Target, ...]
+    relative: bool
+    directions: Directions
+
+    def measure(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Features [1, C, H, W] as [C, H W]; with a mask [1, 1, H, W] there is a last row of how much each counts."""
+        return (x if mask is None else torch.cat([x, mask], 1))[0].flatten(1)
+
+    def loss(self, measured: Tensor, count: Tensor) -> Tensor:
+        """The loss of what was measured of the whole picture, over ``count`` pixels."""
+        channels = len(self.targets[0].features)
+        x, weights = measured[:channels], measured[channels:].flatten() if len(measured) > channels else None
+        directions = self.directions.draw(x)
+        projected = sort_by_weight(directions @ x, weights)
+        wanted = sum(
+            target.share * sort_by_weight(directions @ target.features, target.weights).at(projected.places)
+            for target in self.targets
+        )
+        distance = ((projected.values - wanted).square() * projected.shares).sum() / channels
+        if self.relative:
+            energy = sum(target.share * _mean_square(target) for target in self.targets)
+            distance = distance / (energy / channels).clamp(min=_TINY)  # type: ignore[union-attr]
+        return distance
+
+
+class Quantiles(NamedTuple):
+    """Sorted rows [R, M], the place in [0, 1] of each value, in the middle of its weight, and its share of all weights,
+    [R or 1, M or 1]."""
+
+    values: Tensor
+    places: Tensor
+    shares: Tensor
+
+    def at(self, places: Tensor) -> Tensor:
+        """The values at other places [R or 1, K], linear between two: [R, K]."""
+        # rows that share their places are looked up once
+        rows, count = max(len(self.places), len(places)), self.values.shape[1]
+        own, places = (t.to(self.places).expand(rows, -1).contiguous() for t in (self.places, places))
+        above = torch.searchsorted(own, places).clamp(max=count - 1)
+        below = (above - 1).clamp(min=0)
+        start, end = own.gather(1, below), own.gather(1, above)
+        along = ((places - start) / (end - start).clamp(min=_TINY)).clamp(0, 1).to(self.values.dtype)
+        low, high = (self.values.gather(1, at.expand(len(self.values), -1)) for at in (below, above))
+        return low.lerp(high, along)
+
+
+def sort_by_weight(rows: Tensor, weights: Tensor | None) -> Quantiles:
+    """The quantiles of rows [R, M] whose columns count as much as the weights [M] >= 0 say, not all 0; None: alike."""
+    if weights is None:
+        count = rows.shape[1]
+        places = (torch.arange(count, device=rows.device, dtype=torch.float64) + 0.5)[None] / count
+        return Quantiles(sort_rows(rows)[0], places, rows.new_full((1, 1), 1 / count))
+    # columns of no weight have no place
+    counted = weights > 0
+    values, order = sort_rows(rows[:, counted])
+    shares = (weights[counted].double() / weights.sum(dtype=torch.float64))[order.long()]
+    return Quantiles(values, shares.cumsum(1) - shares / 2, shares.to(rows.dtype))
+
+
+def _mean_square(target: Target) -> Tensor:
+    squares = target.features.square().sum(0)
+    return squares.mean() if target.weights is None else (squares * target.weights).sum() / target.weights.sum()
+
+
+Style = GramStyle | GaussianStyle | SlicedStyle
 _TINY = 1e-30
 
 
 class StyleSums:
-    """The statistics of a picture's style, summed over its tiles.
+    """The statistics of a picture's style, summed over its tiles; the kind "sliced" has a single one.
 
     Args:
         kind: one of :data:`~imgops.style.settings.STYLE_LOSSES`.
         normalization: one of :data:`~imgops.style.settings.NORMALIZATIONS`.
+        directions: of the kind "sliced".
     """
 
-    def __init__(self, kind: str, normalization: str) -> None:
-        self.kind, self.normalization = kind, normalization
+    def __init__(self, kind: str, normalization: str, directions: Directions | None = None) -> None:
+        self.kind, self.normalization, self.directions = kind, normalization, directions
+        self.target: Target | None = None
         self.pivot: Tensor | None = None
         self.sums: Tensor | None = None
         self.pixels: Tensor | None = None
 
     def add(self, x: Tensor, mask: Tensor | None) -> None:
         """Features [1, C, H, W] of a tile, and a mask [1, 1, H, W] in [0, 1] of what counts of them, or None."""
+        if self.kind == "sliced":
+            weights = None if mask is None or not mask.any() else mask.flatten()
+            # a view would keep the features of the margins in memory
+            self.target = Target(x[0].flatten(1).clone(), weights)
+            return
         if self.pivot is None:
             # about any pivot near the mean the covariance keeps its digits
             self.pivot = x.mean((0, 2, 3))
@@ -112,6 +214,8 @@ class StyleSums:
 
     def style(self) -> Style:
         """The style of all that was added."""
+        if self.target is not None and self.directions is not None:
+            return SlicedStyle((self.target,), self.normalization == "relative", self.directions)
         if self.sums is None or self.pixels is None or self.pivot is None:
             raise ValueError("StyleSums: nothing was added")
         means = self.sums / self.pixels.clamp(min=1e-6).double()
@@ -136,6 +240,11 @@ def mix_styles(styles: Sequence[Style], weights: Sequence[float]) -> Style:
     def mix(values: Sequence[Tensor]) -> Tensor:
         return sum((share * value for share, value in zip(shares, values, strict=True)), torch.zeros_like(values[0]))
 
+    sliced = [style for style in styles if isinstance(style, SlicedStyle)]
+    if sliced:
+        pairs = zip(sliced, shares, strict=True)
+        targets = (target._replace(share=share * target.share) for one, share in pairs for target in one.targets)
+        return sliced[0]._replace(targets=tuple(targets))
     grams = [style for style in styles if isinstance(style, GramStyle)]
     if grams:
         return GramStyle(mix([style.energy for style in grams]), grams[0].normalization)

@@ -8,11 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import imgops
 import imgops.style.adain
 from imgops.models.encoders.vgg import VGG
 from imgops.models.style.adain_decoder import AdaINDecoder
 from imgops.nn import Features
-from imgops.style.adain import normalized, stylize_adain
+from imgops.style.adain import matched, normalized, stylize_adain
 
 WIDTHS = (3, 4, 5, 6)
 
@@ -142,6 +143,42 @@ def test_the_result_is_of_the_contents_kind():
     torch.testing.assert_close(output, stylize_adain(CONTENT, [STYLE], ENCODER, DECODER), rtol=1e-4, atol=1e-5)
 
 
+def test_efdm_takes_the_style_s_values():
+    """Whole, in part, mixed, and in tiles; features of one size get exactly the style's."""
+    x, y, z = (features(picture) for picture in (CONTENT, STYLE, OTHER))
+    torch.testing.assert_close(
+        stylize_adain(CONTENT, [STYLE], ENCODER, DECODER, statistics="efdm"), decoded(imgops.efdm(x, y))
+    )
+    same = features(torch.rand_like(CONTENT))
+    torch.testing.assert_close(matched(x, same).flatten(2).sort(-1).values, same.flatten(2).sort(-1).values)
+    half = stylize_adain(CONTENT, [STYLE], ENCODER, DECODER, statistics="efdm", alpha=0.4)
+    torch.testing.assert_close(half, decoded(imgops.efdm(x, y, alpha=0.4)))
+    arguments = {"weights": [3, 1], "statistics": "efdm"}
+    mixed = stylize_adain(CONTENT, [STYLE, OTHER], ENCODER, DECODER, **arguments)
+    torch.testing.assert_close(mixed, decoded(0.75 * imgops.efdm(x, y) + 0.25 * imgops.efdm(x, z)))
+    # tiles smaller than the picture
+    torch.testing.assert_close(stylize_adain(CONTENT, [STYLE, OTHER], ENCODER, DECODER, tile=16, **arguments), mixed)
+
+
+def test_a_mask_counts_values_as_often_as_it_says():
+    """A mask of ones and zeros is a crop; one of a single weight is none; doubled values count twice."""
+    x, y = torch.randn(2, 1, 3, 6, 8, dtype=torch.float64)
+    mask = torch.zeros(1, 1, 6, 8, dtype=torch.float64)
+    mask[..., :5] = 0.5
+    torch.testing.assert_close(matched(x, y, mask), matched(x, y[..., :5]))
+    torch.testing.assert_close(matched(x, y, torch.full_like(mask, 0.2)), matched(x, y))
+    mask[..., 1:] = 0
+    mask[..., :1, 0] = 0.7
+    one = matched(x, y, mask * (torch.arange(6)[:, None] == 0))
+    torch.testing.assert_close(one, y[..., :1, :1].expand_as(x))
+    # a weight moves the median, and no value leaves the range
+    heavy = torch.where(y[:, :1] > 0, 3.0, 1.0)
+    weighted = matched(x, y, heavy)[0, 0]
+    assert weighted.median() > matched(x, y)[0, 0].median()
+    assert y[0, 0].min() <= weighted.min()
+    assert weighted.max() <= y[0, 0].max()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -155,6 +192,11 @@ def test_the_result_is_of_the_contents_kind():
         ({"masks": [torch.ones(1, 40, 40)]}, r"mask 1 must be \(1, 40, 56\) as the content is; got \(1, 40, 40\)"),
         ({"masks": [torch.full((1, 40, 56), 2.0)]}, r"mask 1 must be in \[0, 1\]"),
         ({"convention": "tf"}, "convention must be one of pytorch, lua; got 'tf'"),
+        ({"statistics": "sums"}, "statistics must be one of moments, efdm; got 'sums'"),
+        (
+            {"statistics": "efdm", "convention": "lua"},
+            "convention must be 'pytorch' where statistics is 'efdm'",
+        ),
         ({"tile": 7}, "tile must be >= 8"),
         (
             {"decoder": AdaINDecoder((1, 1, 1), widths=(3, 4, 5, 7))},
@@ -172,4 +214,4 @@ def test_bad_input(change, message):
 
 def test_examples_run():
     failed, tried = doctest.testmod(imgops.style.adain, extraglobs={"torch": torch})
-    assert (failed, tried) == (0, 1)
+    assert (failed, tried) == (0, 2)

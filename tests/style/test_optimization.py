@@ -19,7 +19,7 @@ from imgops.style.objective import Objective
 from imgops.style.optimization import extend, optimize
 from imgops.style.planning import choose_tile, memory_of
 from imgops.style.settings import OptimizeSettings
-from imgops.style.statistics import StyleSums, mix_styles
+from imgops.style.statistics import Directions, StyleSums, mix_styles
 
 CONTENT, STYLE = {"relu3_1": 1.0}, {"relu1_1": 4.0, "relu2_1": 2.0, "relu3_1": 1.0}
 
@@ -42,7 +42,7 @@ def settings(**changes):
 
 
 def describe_style(tiles, kind, normalization):
-    sums = StyleSums(kind, normalization)
+    sums = StyleSums(kind, normalization, Directions(0, fixed=True) if kind == "sliced" else None)
     for x, mask in tiles:
         sums.add(x, mask)
     return sums.style()
@@ -89,7 +89,7 @@ def test_the_gaussian_loss_is_that_of_the_op(relative):
     torch.testing.assert_close(actual, expected, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["gram", "wasserstein"])
+@pytest.mark.parametrize("kind", ["gram", "wasserstein", "sliced"])
 def test_a_mask_counts_pixels_as_often_as_it_says(kind):
     """A mask of ones and zeros is a crop."""
     x, y = torch.randn(2, 1, 5, 6, 8, dtype=torch.float64)
@@ -103,6 +103,54 @@ def test_a_mask_counts_pixels_as_often_as_it_says(kind):
     torch.testing.assert_close(
         masked.loss(masked.measure(x, mask), pixels), cropped.loss(cropped.measure(x[..., :5], None), pixels)
     )
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_the_sliced_loss_is_that_of_the_module(relative):
+    """Where pixels count differently, sorted copies of them say so, too; a region without pixels has no loss."""
+    x, y = torch.randn(2, 1, 5, 6, 8, dtype=torch.float64) + 1
+    style = describe_style([(y[..., :7], None)], "sliced", "relative" if relative else "hw")
+    divisor = y[..., :7].square().mean() if relative else 1
+    module = imgops.nn.SlicedWassersteinLoss(y[..., :7], seed=0)
+    torch.testing.assert_close(Directions(0, fixed=True).draw(x[0].flatten(1)), module.fixed)
+    count = torch.tensor(48.0)
+    torch.testing.assert_close(style.loss(style.measure(x, None), count), module(x) / divisor)
+    # the same picture twice, and each pixel for half
+    twice = style.loss(style.measure(torch.cat([x, x], 3), None), count)
+    alike = style.loss(style.measure(x, torch.full((1, 1, 6, 8), 0.5, dtype=torch.float64)), count)
+    torch.testing.assert_close(alike, module(x) / divisor)
+    torch.testing.assert_close(twice, alike, rtol=0.1, atol=0)
+    assert style.loss(style.measure(x, torch.zeros(1, 1, 6, 8, dtype=torch.float64)), count) == 0
+
+
+def test_directions_are_new_in_each_step_but_of_one_seed():
+    like = torch.zeros(4, 9)
+    first, second = Directions(3), Directions(3)
+    a, b = first.draw(like), first.draw(like)
+    assert not torch.equal(a, b)
+    assert torch.equal(a, second.draw(like))
+    assert torch.equal(b, second.draw(like))
+    fixed = Directions(3, fixed=True)
+    assert torch.equal(fixed.draw(like), a)
+    assert torch.equal(fixed.draw(like), a)
+    torch.testing.assert_close(a.norm(dim=1), torch.ones(4))
+
+
+def test_a_sliced_mixture_is_a_barycenter():
+    """Along a line the quantiles of two uniform distributions mix; the loss of that mixture itself is 0."""
+    y = torch.linspace(-1, 1, 81, dtype=torch.float64).view(1, 1, 9, 9)
+    styles = [describe_style([(scale * y + shift, None)], "sliced", "hw") for scale, shift in ((1, 0), (3, 4))]
+    mixed = mix_styles(styles, [3, 1])
+    own = (1.5 * y + 1).flip(2)
+    assert mixed.loss(mixed.measure(own, None), torch.tensor(81.0)) < 1e-12
+    assert styles[0].loss(styles[0].measure(own, None), torch.tensor(81.0)) > 0.1
+
+
+def test_sliced_has_no_tiles(network):
+    with pytest.raises(ValueError, match="style: tile must be None where style_loss is 'sliced'"):
+        settings(style_loss="sliced", tile=64)
+    with pytest.raises(ValueError, match=r"style: memory must be .* with the style_loss 'sliced', which has no tiles"):
+        choose_tile(network, settings(style_loss="sliced"), 4000, 3000, 1e9)
 
 
 @pytest.mark.parametrize("kind", ["gram", "wasserstein"])
@@ -122,11 +170,12 @@ def objective(network, chosen, masks=None, size=(50, 61)):
     return result
 
 
-@pytest.mark.parametrize("tile", [None, 24])
-@pytest.mark.parametrize("kind", ["gram", "wasserstein"])
+@pytest.mark.parametrize(
+    ("kind", "tile"), [("gram", None), ("gram", 24), ("wasserstein", None), ("wasserstein", 24), ("sliced", None)]
+)
 def test_the_gradient_is_that_of_the_losses(network, kind, tile):
     """Against differences of the losses along random directions."""
-    made = objective(network, settings(style_loss=kind, tile=tile))
+    made = objective(network, settings(style_loss=kind, tile=tile, optimizer="lbfgs"))
     x, step = picture(4, 50, 61), 1e-6
     losses, gradient = made.gradient(x)
     direction = torch.randn(3, 3, 50, 61, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
