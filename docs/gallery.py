@@ -15,7 +15,7 @@ from torch import Tensor
 from imgops.data.datasets.textures import procedural_texture
 from imgops.data.pictures import read_picture, resize_picture
 from imgops.data.pictures.colors import keep_colors
-from imgops.dream import DreamSettings, GuidedObjective, Objective, default_objectives, dream
+from imgops.dream import DreamSettings, GuidedObjective, Objective, default_objectives, dream, parse_class
 from imgops.models.encoders import load_encoder
 from imgops.style.encoder_training import random_network, sources
 from imgops.style.optimization import optimize
@@ -134,26 +134,34 @@ def options() -> None:
 
 
 def dreams() -> None:
-    """Dreams of a picture and of noise."""
-    network = load_encoder("embedded", frame=False)
-    x, guide = resize_picture(sample("astronaut"), SIZE), resize_picture(sample("6"), 192)
+    """Dreams of pictures by layer and intensity, towards a guide, and of noise by class."""
+    network = load_encoder("efficientnet-lite2", frame=False, classifier=True)
+    x, cat, cup = (resize_picture(sample(name), SIZE) for name in ("astronaut", "chelsea", "coffee"))
     usual = default_objectives(network)
-    layer = usual[0].layer
-    noise = DreamSettings(parametrization="fourier", steps=60, octaves=2)
+    guided = GuidedObjective(usual[0].layer, resize_picture(sample("coffee"), 192))
+    tabby, flamingo, daisy = (
+        default_objectives(network, [parse_class(name)]) for name in ("tabby", "flamingo", "daisy")
+    )
     sheet(
         "dreams",
         [
             [
                 ("samples:astronaut", x),
-                ("imgops dream samples:astronaut", dream(x, network, usual)),
-                ("--layer relu3_2", dream(x, network, [Objective("relu3_2")])),
-                ("--layer relu5_2", dream(x, network, [Objective("relu5_2")])),
+                ("--layer blocks_5", dream(x, network, [Objective("blocks_5")])),
+                ("--layer blocks_9", dream(x, network, [Objective("blocks_9")])),
+                ("--layer blocks_13 (the default)", dream(x, network, usual)),
             ],
             [
-                ("--guide (a texture)", dream(x, network, [GuidedObjective(layer, guide)])),
-                ("--alpha 2", dream(x, network, usual, DreamSettings(alpha=2.0))),
-                ("noise --fourier", dream(None, network, usual, noise, size=SIZE)),
-                ("noise --fourier -l relu4_1:10", dream(None, network, [Objective("relu4_1", 10)], noise, size=SIZE)),
+                ("samples:chelsea", dream(cat, network, usual)),
+                ("--intensity 0.3", dream(cat, network, usual, DreamSettings(intensity=0.3))),
+                ("--guide samples:coffee", dream(cat, network, [guided])),
+                ("samples:coffee", dream(cup, network, usual)),
+            ],
+            [
+                ('noise --class "tabby"', dream(None, network, tabby, size=SIZE)),
+                ('noise --class "flamingo"', dream(None, network, flamingo, size=SIZE)),
+                ('noise --class "daisy"', dream(None, network, daisy, size=SIZE)),
+                ("noise", dream(None, network, usual, size=SIZE)),
             ],
         ],
     )

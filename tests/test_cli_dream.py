@@ -61,7 +61,17 @@ def test_the_same_seed_gives_the_same_file(folder, tmp_path):
     assert a.shape == (3, 48, 48)
 
 
-@pytest.mark.parametrize("more", [("--fourier",), ("--alpha", "2"), ("--normalization", "mean"), ("--tile", "32")])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--fourier",),
+        ("--alpha", "2"),
+        ("--normalization", "mean"),
+        ("--tile", "32"),
+        ("--intensity", "0.5", "--natural-colors", "1"),
+        ("--tile", "32", "--padding", "6", "--random-scale", "0.1", "--random-rotation", "5"),
+    ],
+)
 def test_other_ways(folder, tmp_path, more):
     imgops("dream", folder / "cat.png", "-o", tmp_path / "dream.jpg", *more, *options(folder))
     assert read_settings(tmp_path / "dream.jpg")["command"] == "dream"
@@ -78,9 +88,10 @@ def classifier(tmp_path_factory) -> Path:
 def test_a_class_by_its_name(classifier, tmp_path):
     out = tmp_path / "cat.png"
     imgops("dream", "noise", "--class", "Tabby", "-c", "7=0.5", "-o", out, *QUICK, "--weights", classifier)
-    assert read_settings(out)["objectives"] == [["classifier", 281, 1.0], ["classifier", 7, 0.5]]
+    beside = ["blocks_9", None, 0.5]
+    assert read_settings(out)["objectives"] == [["classifier", 281, 1.0], ["classifier", 7, 0.5], beside]
     network = load_encoder(classifier, frame=False, classifier=True)
-    objectives = [ClassObjective(281), ClassObjective(7, 0.5)]
+    objectives = [ClassObjective(281), ClassObjective(7, 0.5), Objective("blocks_9", weight=0.5)]
     expected = dream(None, network, objectives, DreamSettings(octaves=2, steps=2, jitter=4), size=48)
     assert (read_picture(out).pixels - expected).abs().max() < 0.6 / 255
     # what was chosen by eye is told, and that the picture was seen at random sizes and angles
@@ -92,7 +103,7 @@ def test_a_class_beside_a_guide(classifier, folder, tmp_path):
     arguments = ("dream", folder / "cat.png", "--class", "tabby", "--guide", folder / "sea.png", "-o", out)
     imgops(*arguments, *QUICK, "--weights", classifier)
     layer = default_objectives(load_encoder(classifier))[0].layer
-    assert [one[:2] for one in read_settings(out)["objectives"]] == [[layer, None], ["classifier", 281]]
+    assert [one[:2] for one in read_settings(out)["objectives"]] == [["classifier", 281], [layer, None]]
 
 
 def test_classes_are_listed():

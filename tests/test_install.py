@@ -146,6 +146,7 @@ def test_wheel_holds_what_it_should(wheel):
         *(f"imgops/kernels/{p.name}" for p in (ROOT / "kernels").glob("*.py")),
         *(str(p.relative_to(ROOT)) for p in (ROOT / "imgops").rglob("*.py")),
         "imgops/models/encoders/default_encoder.safetensors",
+        "imgops/models/encoders/imagenet_classes.txt",
         *(f"imgops/models/style/{name}.safetensors" for name in ("default_adain", "fast_hubble")),
     ):
         assert name in names

@@ -104,10 +104,12 @@ def run(job: Job) -> None:
         _check_names(job.classes, network)
     network.to(choose_device(job.device))
     guide = () if job.guide is None else _guide(job.guide)
-    objectives: Sequence[Any] = [_objective(text, network, *guide) for text in job.layers] + classes
-    if not objectives or (job.guide is not None and not job.layers):
-        chosen = default_objectives(network)
-        objectives = chosen if job.guide is None else [parse_objective(one.layer, *guide) for one in chosen] + classes
+    layers = job.layers
+    if job.guide is not None and not layers:
+        layers = [one.layer for one in default_objectives(network)]
+    objectives: Sequence[Any] = [*classes, *(_objective(text, network, *guide) for text in layers)]
+    if not layers:
+        objectives = default_objectives(network, classes)
     with interruptible() as stopped:
         works = [
             _Work(job, network, objectives, source, out, stopped) for source, out in zip(sources, outputs, strict=True)

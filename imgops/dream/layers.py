@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from ..models.encoders.efficientnet_lite import EfficientNetLite
@@ -9,17 +11,25 @@ from ..models.encoders.googlenet import GoogLeNet
 from ..models.encoders.inception_v3 import InceptionV3
 from ..models.encoders.probing import Layer, describe_layers
 from ..models.encoders.vgg import VGG
-from .objectives import Objective
+from .objectives import AnyObjective, ClassObjective, Objective
 
 __all__ = ["Layer", "default_objectives", "describe_layers"]
 
+#: the weight of the default layer beside a class
+_BESIDE_CLASS = 0.5
 
-def default_objectives(network: nn.Module) -> list[Objective]:
+
+def default_objectives(network: nn.Module, classes: Sequence[ClassObjective] = ()) -> list[AnyObjective]:
     """The default objectives of an encoder of this package: a layer at about two thirds of its depth.
+
+    Args:
+        classes: what is to be seen. Default none.
 
     Returns:
         inception_4c of GoogLeNet, Mixed_6a of Inception v3, relu4_2 of a VGG (with less than 4 blocks, of its last),
-        the last block but one of the fifth stage of an EfficientNet-Lite.
+        the last block but one of the fifth stage of an EfficientNet-Lite. With classes these alone; of an
+        EfficientNet-Lite the layer too, at half its weight: the logit of a class alone gives grain, the layer gives
+        shapes.
 
     Raises:
         ValueError: a network of another kind.
@@ -27,13 +37,20 @@ def default_objectives(network: nn.Module) -> list[Objective]:
     >>> default_objectives(VGG(16))
     [Objective(layer='relu4_2', channel=None, weight=1.0)]
     """
+    if classes and not isinstance(network, EfficientNetLite):
+        return list(classes)
+    layer = _default_layer(network)
+    return [*classes, Objective(layer, weight=_BESIDE_CLASS)] if classes else [Objective(layer)]
+
+
+def _default_layer(network: nn.Module) -> str:
     if isinstance(network, GoogLeNet):
-        return [Objective("inception_4c")]
+        return "inception_4c"
     if isinstance(network, InceptionV3):
-        return [Objective("Mixed_6a")]
+        return "Mixed_6a"
     if isinstance(network, EfficientNetLite):
-        return [Objective(f"blocks_{sum(network.stages[:-2]) - 2}")]
+        return f"blocks_{sum(network.stages[:-2]) - 2}"
     if isinstance(network, VGG):
         block = min(4, len(network.blocks))
-        return [Objective(f"relu{block}_{min(2, network.blocks[block - 1])}")]
+        return f"relu{block}_{min(2, network.blocks[block - 1])}"
     raise ValueError(f"{type(network).__name__} has no layer to dream with by default; name one in an Objective")

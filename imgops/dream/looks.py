@@ -37,7 +37,7 @@ class Look:
 #: of an EfficientNet-Lite
 LITE = Look(2.5, {"steps": 20, "natural_colors": 0.8})
 #: of a class
-CLASS = Look(2.5, {"steps": 40, "natural_colors": 0.8, "padding": 12, "random_scale": 0.15, "random_rotation": 10.0})
+CLASS = Look(2.0, {"steps": 40, "natural_colors": 0.8, "padding": 12, "random_scale": 0.15, "random_rotation": 10.0})
 
 
 def look_of(network: nn.Module, objectives: Sequence[AnyObjective]) -> Look:

@@ -16,6 +16,7 @@ import imgops.dream
 from imgops.data import read_picture, resize_picture
 from imgops.data.pictures import resample
 from imgops.dream import (
+    ClassObjective,
     DreamSettings,
     GuidedObjective,
     Objective,
@@ -28,6 +29,7 @@ from imgops.dream import (
 from imgops.dream.gradient import Gradient
 from imgops.dream.looks import Resolved
 from imgops.dream.octaves import octave_sizes
+from imgops.models.encoders.efficientnet_lite import EfficientNetLite
 from imgops.models.encoders.googlenet import GoogLeNet
 from imgops.models.encoders.inception_v3 import InceptionV3
 from imgops.models.encoders.vgg import VGG
@@ -409,6 +411,9 @@ def test_default_objectives_are_layers_of_their_networks():
     assert found == ["inception_4c", "Mixed_6a", "relu4_2", "relu2_1"]
     for network, layer in zip(networks, found, strict=True):
         network.get_submodule(layer)
+    cat = ClassObjective(281)
+    assert [default_objectives(network, [cat]) for network in networks] == [[cat]] * 4
+    assert default_objectives(EfficientNetLite(2), [cat]) == [cat, Objective("blocks_13", weight=0.5)]
     with pytest.raises(ValueError, match="Own has no layer to dream with by default"):
         default_objectives(Own())
 
