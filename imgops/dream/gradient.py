@@ -49,6 +49,11 @@ class Gradient:
         self.network, self.objectives, self.tile = network, list(objectives), tile
         self.layers = [objective.layer for objective in self.objectives]
         self.names = ", ".join(dict.fromkeys(self.layers))
+        #: {whether it is that of classes: the sum of the weights' magnitudes} of each kind of objective
+        self.kinds: dict[bool, float] = {}
+        for one in self.objectives:
+            kind = isinstance(one, ClassObjective)
+            self.kinds[kind] = self.kinds.get(kind, 0.0) + abs(one.weight)
         self.features = Features(network, self.layers)
         for objective in self.objectives:
             if isinstance(objective, GuidedObjective):
@@ -61,7 +66,13 @@ class Gradient:
         self.alive = False
 
     def __call__(self, x: Tensor) -> tuple[float, Tensor]:
-        """The objective of a picture [1, 3, H, W], and its gradient.
+        """The objective of a picture [1, 3, H, W], and its gradient. Raises as :meth:`apart`."""
+        value, gradients = self.apart(x)
+        return value, gradients.sum(0)
+
+    def apart(self, x: Tensor) -> tuple[float, Tensor]:
+        """The objective of a picture [1, 3, H, W], and the gradients [K, 1, 3, H, W] of its kinds: of the classes, of
+        the layers, of either where there is one alone.
 
         Raises:
             ValueError: activations or a gradient that are not finite; layers that pass no gradient, or one that is zero
@@ -69,31 +80,33 @@ class Gradient:
         """
         tiles = self.tiles(x.shape[2], x.shape[3], self.tile)
         counts = self._count(x, tiles) if len(tiles) > 1 else None
-        gradient, value = torch.zeros_like(x), 0.0
+        gradients, value = x.new_zeros(len(self.kinds), *x.shape), 0.0
         for tile in tiles:
             with torch.enable_grad():
                 part = tile.cut(x).detach().requires_grad_()
-                total = part.new_zeros(())
+                totals = {kind: part.new_zeros(()) for kind in self.kinds}
                 for i, (objective, density) in enumerate(zip(self.objectives, self._parts(part, tile), strict=True)):
                     term = objective.weight / (counts[i] if counts else density.numel()) * density.sum().to(x.dtype)
                     if not torch.isfinite(term):
                         raise ValueError(f"dream: the activations of layer {objective.layer} are not finite")
-                    total = total + term
-            if not total.requires_grad:
-                raise ValueError(f"dream: layer {self.names} passes no gradient to the picture")
-            tile.cut(gradient).add_(torch.autograd.grad(total, part)[0])
-            value += float(total.detach())
+                    kind = isinstance(objective, ClassObjective)
+                    totals[kind] = totals[kind] + term
+            for gradient, total in zip(gradients, totals.values(), strict=True):
+                if not total.requires_grad:
+                    raise ValueError(f"dream: layer {self.names} passes no gradient to the picture")
+                tile.cut(gradient).add_(torch.autograd.grad(total, part, retain_graph=len(totals) > 1)[0])
+                value += float(total.detach())
         # the sum shows both NaN and infinity, for a tenth of the time
-        if not torch.isfinite(gradient.sum()):
+        if not torch.isfinite(gradients.sum()):
             raise ValueError(f"dream: the gradient of layer {self.names} is not finite")
         if not self.alive:
-            self.alive = bool(gradient.any())
+            self.alive = bool(gradients.any())
         if not self.alive:
             raise ValueError(
                 f"dream: nothing in the picture excites {', '.join(map(_text, self.objectives))}, so there is no way "
                 "to more of it; ask for the layer before the ReLU, another channel, or begin with another picture"
             )
-        return value, gradient
+        return value, gradients
 
     def tiles(self, height: int, width: int, side: int | None) -> list[Tile]:
         """The tiles of a picture, with cores of that side; None makes one.

@@ -147,8 +147,8 @@ def dreamt(
             with torch.enable_grad():
                 seen = x[None].detach().requires_grad_()
                 view = random_view(seen, settings, generator)
-            value, slope = gradient(view.detach())
-            (direction,) = torch.autograd.grad(view, seen, normalized(slope, settings.normalization))
+            value, slopes = gradient.apart(view.detach())
+            (direction,) = torch.autograd.grad(view, seen, _balanced(slopes, gradient, settings.normalization))
             direction = natural_colors(direction[0], settings.natural_colors)
             if wanted is not None:
                 direction = (value < wanted) * direction - _NEARNESS * (x - base)
@@ -158,6 +158,19 @@ def dreamt(
         x = ascent.picture
         detail = x - base
     return x
+
+
+def _balanced(slopes: Tensor, gradient: Gradient, normalization: str) -> Tensor:
+    """The normalized sum [1, 3, H, W] of the gradients of :meth:`Gradient.apart`. Those of a class and of layers grow
+    by different powers of what is seen, so that each is normalized by itself and counts by its weights."""
+    if normalization == "none" or len(slopes) == 1:
+        return normalized(slopes.sum(0), normalization)
+    most = max(gradient.kinds.values())
+    parts = [
+        weight / most * normalized(slope, normalization)
+        for slope, weight in zip(slopes, gradient.kinds.values(), strict=True)
+    ]
+    return torch.stack(parts).sum(0)
 
 
 class Ascent(Protocol):

@@ -171,6 +171,21 @@ def test_the_objective_of_a_class_is_its_logit():
     torch.testing.assert_close(gradient, torch.autograd.grad(found, x)[0], rtol=1e-10, atol=1e-14)
 
 
+def test_the_gradients_of_classes_and_of_layers_are_told_apart():
+    network = VGG((1, 1), widths=(4, 6), classes=5).double().eval()
+    x = torch.rand(1, 3, 20, 28, dtype=torch.float64)
+    layers, classes = [Objective("relu1_1", weight=-2.0), Objective("relu2_1")], [ClassObjective(3, 0.5)]
+    both = Gradient(network, [layers[0], *classes, layers[1]])
+    assert both.kinds == {False: 3.0, True: 0.5}
+    value, (of_layers, of_classes) = both.apart(x)
+    expected = Gradient(network, layers)(x), Gradient(network, classes)(x)
+    assert value == pytest.approx(expected[0][0] + expected[1][0], rel=1e-12)
+    torch.testing.assert_close(of_layers, expected[0][1])
+    torch.testing.assert_close(of_classes, expected[1][1])
+    torch.testing.assert_close(both(x)[1], of_layers + of_classes)
+    assert len(Gradient(network, layers).apart(x)[1]) == 1
+
+
 def test_classes_as_the_command_line_has_them():
     assert parse_class("tabby") == ClassObjective(281)
     assert parse_class("Tabby cat=-0.5") == ClassObjective(281, -0.5)

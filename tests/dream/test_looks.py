@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from imgops.dream import ClassObjective, DreamSettings, Objective, default_objectives, dream, resolved_settings
+from imgops.dream.gradient import Gradient
 from imgops.dream.looks import Resolved
 from imgops.dream.parametrize import natural_colors
 from imgops.dream.views import random_view
@@ -154,6 +155,24 @@ def test_a_dream_with_views_excites_its_class(parametrization):
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert network(first[None])[0, 2] > network(picture()[None])[0, 2]
+
+
+@pytest.mark.parametrize("normalization", ["mean", "none"])
+def test_a_class_and_a_layer_count_by_their_weights(normalization):
+    """However much larger the gradient of one is; without a normalization they are summed as they are."""
+    network, start = small_vgg(classes=5).double(), picture().double()
+    of_class, of_layer = ClassObjective(2), Objective("relu2_1", weight=0.5)
+    settings = DreamSettings(
+        octaves=1, steps=1, jitter=0, padding=0, random_scale=0.0, random_rotation=0.0, natural_colors=0.0,
+        normalization=normalization, step_size=1e-3,
+    )  # fmt: skip
+    slopes = [Gradient(network, [one])(start[None])[1][0] for one in (of_class, of_layer)]
+    if normalization == "mean":
+        direction = slopes[0] / slopes[0].abs().mean() + 0.5 * slopes[1] / slopes[1].abs().mean()
+    else:
+        direction = (slopes[0] + slopes[1]) * start.numel()
+    expected = (start + 1e-3 * direction).clamp(0, 1)
+    torch.testing.assert_close(dream(start, network, [of_class, of_layer], settings), expected)
 
 
 def test_views_in_tiles_are_those_of_the_whole():
