@@ -148,10 +148,10 @@ def _class(text: str) -> ClassObjective:
 def _check_names(texts: Sequence[str], network: nn.Module) -> None:
     """Raise ValueError where a class is named of a network whose classes are others than ImageNet's."""
     layers = network.get_submodule("classifier").modules()
-    *_, count = (layer.out_features for layer in layers if isinstance(layer, nn.Linear))
+    counts = [layer.out_features for layer in layers if isinstance(layer, nn.Linear)]
     named = [text for text in texts if not text.partition("=")[0].strip().isdecimal()]
-    if named and count != len(class_names()):
-        raise ValueError(f"--class {named[0]}: the network has {count} classes, not ImageNet's; give a number")
+    if named and counts and counts[-1] != len(class_names()):
+        raise ValueError(f"--class {named[0]}: the network has {counts[-1]} classes, not ImageNet's; give a number")
 
 
 def _without_owner(error: ValueError) -> str:

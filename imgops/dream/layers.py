@@ -28,7 +28,7 @@ def default_objectives(network: nn.Module, classes: Sequence[ClassObjective] = (
     Returns:
         inception_4c of GoogLeNet, Mixed_6a of Inception v3, relu4_2 of a VGG (with less than 4 blocks, of its last),
         the last block but one of the fifth stage of an EfficientNet-Lite. With classes these alone; of an
-        EfficientNet-Lite the layer too, at half its weight: the logit of a class alone gives grain, the layer gives
+        EfficientNet-Lite the layer too, with a weight of 0.5: the logit of a class alone gives grain, the layer gives
         shapes.
 
     Raises:
