@@ -133,8 +133,8 @@ def train_adain(
             that block's stride.
         settings: None takes :class:`AdaINTraining`'s defaults.
         loss_encoder: another encoder, that the losses are on: the Gram matrices of the
-            layers that :func:`~imgops.style.optimize` compares the style at, and its content layer, of which each
-            channel has mean 0 and variance 1. None takes ``encoder`` and the paper's losses. Default None.
+            layers that :func:`~imgops.style.optimize` compares the style at, the means and standard deviations of the
+            colors, and, each channel with mean 0 and variance 1, the layer that the content is found by from noise. None takes ``encoder`` and the paper's losses. Default None.
         out, resume, device, on_skip: as of :func:`train_fast`.
         on_step: as of :func:`train_fast`; its picture, [3, H, 3 W], is a content, a style and what becomes of them.
 
@@ -251,15 +251,23 @@ class _PaperLosses:
 
 class _PerceptualLosses:
     """The losses of :func:`imgops.style.optimize`, in the features of any encoder that has default layers; the content
-    of normalized features, as the style changes brightness, contrast and colors."""
+    of normalized features, as the style changes brightness, contrast and colors. The style's colors, on which features
+    depend little, are compared by their means and standard deviations."""
+
+    #: the name of a style's pixels among its features, and the weight of their loss
+    pixels, color_weight = "pixels", 5.0
 
     def __init__(self, encoder: nn.Module) -> None:
         layers = default_layers(encoder)
         if layers is None:
             raise ValueError(f"train_adain: loss_encoder must have layers to compare at; got {type(encoder).__name__}")
-        self.content, self.weights = next(iter(layers.content)), layers.style
-        self.of_style, self.of_content = Features(encoder, list(self.weights)), Features(encoder, [self.content])
+        self.content, self.weights = next(iter(layers.content_to_find)), layers.style
+        self.style_features, self.of_content = Features(encoder, list(self.weights)), Features(encoder, [self.content])
         self.features = Features(encoder, list(dict.fromkeys([*self.weights, self.content])))
+
+    def of_style(self, s: Tensor) -> dict[str, Tensor]:
+        """What the styles s are compared by."""
+        return self.style_features(s) | {self.pixels: s}
 
     def __call__(self, y: Tensor, x: Tensor, target: Tensor, style: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Content and style loss of pictures y, of the contents x and the styles whose features are given."""
@@ -267,7 +275,8 @@ class _PerceptualLosses:
         with torch.no_grad():
             wanted = F.instance_norm(self.of_content(x)[self.content].float())
         content = F.mse_loss(F.instance_norm(ours[self.content]), wanted)
-        parts = []
+        colors = zip(_statistics(y), _statistics(style[self.pixels]), strict=True)
+        parts = [self.color_weight * F.mse_loss(a, b) / _scale(b, True) for a, b in colors]
         for layer, weight in self.weights.items():
             gram, goal = (gram_matrix(features.float()) for features in (ours[layer], style[layer]))
             size = goal.square().mean((1, 2)).clamp(min=1e-24)

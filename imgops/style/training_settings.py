@@ -95,7 +95,8 @@ class FastTraining(Training):
         style_size: the style picture's longer side in pixels; None leaves it as it is.
         content_layer, style_layers: of the encoder, the latter names or {name: weight}; None takes, of a VGG, the last
             ReLU of each of the first four blocks, and that of the second for the content: of VGG-16 relu1_2, relu2_2,
-            relu3_3, relu4_3 and relu2_2; of others those of :class:`~imgops.style.OptimizeSettings`.
+            relu3_3, relu4_3 and relu2_2; of others those that :func:`~imgops.style.optimize` takes where it begins with
+            noise.
         relative: None: unless the encoder is VGG-16.
         content_weight, style_weight: None takes 1e5 and 1e10, Johnson's; where losses are relative, 1 and 1.
     """
@@ -136,7 +137,7 @@ class FastTraining(Training):
             layers, content = layers or tuple(last), content or last[min(1, len(last) - 1)]
             vgg16 = encoder.blocks == DEPTHS[16] and encoder.widths == (64, 128, 256, 512, 512)
         elif (usual := default_layers(encoder)) is not None:
-            layers, content = layers or usual.style, content or next(iter(usual.content))
+            layers, content = layers or usual.style, content or next(iter(usual.content_to_find))
         if layers is None or content is None:
             raise ValueError(
                 "FastTraining: content_layer and style_layers must be given with this encoder, whose layers cannot be "

@@ -205,8 +205,10 @@ def test_the_losses_may_be_on_another_encoder(tmp_path):
         for name, weight in weights.items()
         for a, b in zip(ours[name][:, None], wanted[name][:, None], strict=True)
     ]
-    assert told[0]["style"] == pytest.approx(3 * sum(shares).item() / 2, rel=1e-3)
-    difference = F.mse_loss(standard(ours["blocks_6"]), standard(features(x)["blocks_6"]))
+    pixels = [((z.mean((2, 3)), z.std((2, 3)))) for z in (decoder(normalized(content, style)), s)]
+    colors = sum(5 * F.mse_loss(a, b) / b.square().mean() for a, b in zip(*pixels, strict=True))
+    assert told[0]["style"] == pytest.approx(3 * (sum(shares) / 2 + colors).item(), rel=1e-3)
+    difference = F.mse_loss(standard(ours["blocks_2"]), standard(features(x)["blocks_2"]))
     assert told[0]["content"] == pytest.approx(2 * difference.item(), rel=1e-3)
 
 
@@ -319,7 +321,7 @@ def test_rates_and_defaults():
     assert other.relative
     assert other.style_weight == 7
     lite = FastTraining().of_encoder(small_lite())
-    assert lite.content_layer == "blocks_6"
+    assert lite.content_layer == "blocks_2"
     assert list(lite.style_layers) == ["conv_stem", "blocks_0", "blocks_2", "blocks_4", "blocks_6", "blocks_9"]
 
 
