@@ -7,43 +7,82 @@ import csv
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from imgops.data.datasets.textures import procedural_texture
+from imgops.models.encoders.efficientnet_lite import EfficientNetLite
 from imgops.models.encoders.weights import load_encoder
 from imgops.models.weight_files import shipped
 from imgops.nn import Features
 from imgops.style import encoder_training as encoder
 
 
+def untrained():
+    return EfficientNetLite(2, classes=1000)
+
+
 @pytest.fixture
-def few(monkeypatch):
+def few(monkeypatch, tmp_path):
+    """A folder with a picture for each use, few textures, and a teacher of random weights."""
     monkeypatch.setattr(encoder, "TEXTURES", 12)
     monkeypatch.setattr(encoder, "TEST_TEXTURES", 6)
     monkeypatch.setattr(encoder, "SAMPLE_SETS", {})
-    # which takes a minute
-    monkeypatch.setattr(torch, "compile", lambda model: model)
+    torch.manual_seed(0)
+    monkeypatch.setattr(encoder, "load_encoder", lambda name, **options: untrained().eval().requires_grad_(False))
+    for use in ("contents", "styles", "stamps"):
+        (tmp_path / use).mkdir()
+        pixels = procedural_texture(40).permute(1, 2, 0).numpy()
+        alpha = np.full((*pixels.shape[:2], 1), 128, np.uint8)
+        Image.fromarray(np.concatenate([pixels, alpha], 2)).save(tmp_path / use / "a.png")
+    return tmp_path
 
 
 def test_two_steps(few, tmp_path):
     out, log = tmp_path / "encoder.safetensors", tmp_path / "log.csv"
-    encoder.train(out, log, steps=2, batch=16, seed=0)
+    encoder.train(few, out, log, steps=2, batch=8, seed=0)
     assert out.stat().st_size < 4e6
     network = load_encoder(out)
     assert network.blocks == encoder.BLOCKS
     assert network.widths == encoder.WIDTHS
     # each channel's mean is 1 over what it was trained on
-    train, _ = encoder.sources()
-    x = torch.cat([encoder.crops(source, 8, np.random.default_rng(3)) for source in train])
+    x = encoder.views(encoder.sources(few), 64, np.random.default_rng(3))
     means = Features(network, ["relu3_1"])(x)["relu3_1"].mean((0, 2, 3))
     assert 0.7 < means.median() < 1.4
     rows = list(csv.DictReader(log.open()))
     assert rows[0]["step"] == "2"
+    assert all(float(rows[0][name]) > 0 for name in [*encoder.LAYERS, "classes"])
     assert {row["step"] for row in rows[1:]} == {f"relu{block}_1" for block in range(1, 6)}
-    assert all(0 <= float(row["accuracy"]) <= 1 for row in rows)
+    assert all(0 <= float(row[score]) <= 1 for row in rows[1:] for score in ("retrieval", "random"))
+
+
+def test_the_student_learns_what_the_teacher_sees(few):
+    """On the same few crops, so that a few steps show it."""
+    x = encoder.views(encoder.sources(few), 8, np.random.default_rng(0))
+    teacher = encoder.Teacher(iter([x]))
+    features, classes = teacher(x)
+    for y in features.values():
+        torch.testing.assert_close(y.mean((0, 2, 3)), torch.zeros(y.shape[1]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(classes.exp().sum(1), torch.ones(8))
+    student = encoder.Student(encoder.trainable(encoder.new_network()), teacher, 1000)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=2e-3)
+    totals = []
+    for _ in range(12):
+        total = torch.stack(list(encoder.differences(student(x), (features, classes)).values())).sum()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(float(total.detach()))
+    assert totals[-1] < 0.8 * totals[0]
+
+
+def test_what_is_transparent_shows_a_texture(few):
+    pixels = encoder._before_texture(few / "stamps" / "a.png", 7).float()
+    ground, picture = procedural_texture(7).float(), procedural_texture(40).float()
+    assert (pixels - (ground + (picture - ground) * 128 / 255)).abs().mean() < 12
 
 
 def test_folding_changes_nothing_but_the_scale(few):
-    train, _ = encoder.sources()
+    train = encoder.sources(few)["textures"]
     body = encoder.trainable(encoder.new_network())
     rng = np.random.default_rng(0)
     x = torch.cat([encoder.crops(source, 4, rng) for source in train])
