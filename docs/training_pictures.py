@@ -2,8 +2,8 @@
 
 ``python docs/training_pictures.py FOLDER`` downloads the Debian packages of docs/training-pictures.csv, which names the
 license of each picture, with apt-get; it needs Debian or a system that has its packages. The pictures become files of
-FOLDER/contents, FOLDER/styles and FOLDER/stamps (objects before a transparent ground), and of FOLDER/test-contents and
-FOLDER/test-styles, on which nothing is trained.
+FOLDER/contents, FOLDER/styles and FOLDER/stamps (objects before a transparent ground), of FOLDER/test-contents and
+FOLDER/test-styles, on which nothing is trained, and of FOLDER/gallery, which docs/gallery.py uses besides.
 """
 
 from __future__ import annotations
@@ -60,6 +60,9 @@ def collect(out: Path) -> None:
             name = path.parts[-4] if "contents" in path.parts else path.stem
             image = ImageOps.exif_transpose(Image.open(path))
             image = image.convert("RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB")
+            if image.mode == "RGBA":
+                # drawings lie on a page that is empty around them
+                image = image.crop(image.getchannel("A").getbbox())
             image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
             (out / picture.use).mkdir(parents=True, exist_ok=True)
             image.save(out / picture.use / f"{name}.png")
