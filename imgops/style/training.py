@@ -132,9 +132,10 @@ def train_adain(
         encoder: which the decoder is to mirror: a VGG of ``settings.block`` blocks at least, or another with a layer of
             that block's stride.
         settings: None takes :class:`AdaINTraining`'s defaults.
-        loss_encoder: another encoder, that the losses are on: the Gram matrices of the
-            layers that :func:`~imgops.style.optimize` compares the style at, the means and standard deviations of the
-            colors, and, each channel with mean 0 and variance 1, the layer that the content is found by from noise. None takes ``encoder`` and the paper's losses. Default None.
+        loss_encoder: another encoder, that the losses are on: the Gram matrices of the layers that
+            :func:`~imgops.style.optimize` compares the style at; the means and standard deviations of the colors; and,
+            each channel with mean 0 and variance 1, the layer that the content is found by from noise. None takes
+            ``encoder`` and the paper's losses. Default None.
         out, resume, device, on_skip: as of :func:`train_fast`.
         on_step: as of :func:`train_fast`; its picture, [3, H, 3 W], is a content, a style and what becomes of them.
 
