@@ -2,8 +2,9 @@
 
 ``python docs/training_pictures.py FOLDER`` downloads the Debian packages of docs/training-pictures.csv, which names the
 license of each picture, with apt-get; it needs Debian or a system that has its packages. The pictures become files of
-FOLDER/contents, FOLDER/styles and FOLDER/stamps (objects before a transparent ground), of FOLDER/test-contents and
-FOLDER/test-styles, on which nothing is trained, and of FOLDER/gallery, which docs/gallery.py uses besides.
+FOLDER/contents, FOLDER/styles, FOLDER/patterns (gray textures) and FOLDER/stamps (objects before a transparent ground),
+of FOLDER/test-contents and FOLDER/test-styles, on which nothing is trained, and of FOLDER/gallery, which
+docs/gallery.py uses besides.
 """
 
 from __future__ import annotations

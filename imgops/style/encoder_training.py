@@ -52,7 +52,9 @@ TEXTURES, TEST_TEXTURES = 256, 128
 HELD_OUT = 0.3
 #: a place whose pixels have a smaller standard deviation shows too little to be a class
 FLAT = 0.05
-#: how much of a batch each folder of pictures gets, and samples and textures
+#: the folders of docs/training_pictures.py that are trained on
+FOLDERS = {"contents": ("contents",), "styles": ("styles", "patterns"), "stamps": ("stamps",)}
+#: how much of a batch these get, and samples and textures
 SHARES = {"contents": 0.3, "styles": 0.2, "stamps": 0.2, "samples": 0.15, "textures": 0.15}
 #: the share of crops that another one is blended with
 BLENDED = 0.3
@@ -85,9 +87,10 @@ def sources(pictures: Path) -> dict[str, list[Source]]:
         OSError: one of its folders is missing.
     """
     found = {}
-    for share in ("contents", "styles", "stamps"):
-        names = list_folder(pictures / share).pictures()
-        found[share] = [_source(_before_texture(pictures / share / name, i), side=VIEW) for i, name in enumerate(names)]
+    for share, folders in FOLDERS.items():
+        paths = [pictures / folder / name for folder in folders for name in list_folder(pictures / folder).pictures()]
+        paths.sort(key=lambda path: path.name)
+        found[share] = [_source(_before_texture(path, i), side=VIEW) for i, path in enumerate(paths)]
     samples = [load_sample(function) for function in _samples()]
     tops = [(0, 0, pixels.shape[2], int(pixels.shape[1] * (1 - HELD_OUT))) for pixels in samples]
     found["samples"] = [_source(pixels, top, VIEW) for pixels, top in zip(samples, tops, strict=True)]

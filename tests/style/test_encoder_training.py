@@ -25,11 +25,12 @@ def untrained():
 def few(monkeypatch, tmp_path):
     """A folder with a picture for each use, few textures, and a teacher of random weights."""
     monkeypatch.setattr(encoder, "TEXTURES", 12)
+    monkeypatch.setattr(encoder, "VIEW", 64)
     monkeypatch.setattr(encoder, "TEST_TEXTURES", 6)
     monkeypatch.setattr(encoder, "SAMPLE_SETS", {})
     torch.manual_seed(0)
     monkeypatch.setattr(encoder, "load_encoder", lambda name, **options: untrained().eval().requires_grad_(False))
-    for use in ("contents", "styles", "stamps"):
+    for use in ("contents", "styles", "patterns", "stamps"):
         (tmp_path / use).mkdir()
         pixels = procedural_texture(40).permute(1, 2, 0).numpy()
         alpha = np.full((*pixels.shape[:2], 1), 128, np.uint8)
