@@ -28,8 +28,6 @@ SIZE = 256
 GAP, LINE = 6, 18
 #: the mean luma that a picture may have to lead, and the standard deviation that it must have
 LIGHT, CONTRAST = (0.25, 0.75), 0.12
-#: of the content's loss: of so small a picture little would be left at the usual weight of 1
-CONTENT_WEIGHT = 4.0
 #: the contents and styles of the picture that leads
 PAIRS = (("camera", "retina"), ("coffee", "33"))
 
@@ -80,7 +78,7 @@ def transferred(content: Tensor, styles: Sequence[Tensor], networks: Sequence[st
     """By :class:`imgops.style.Transfer`; ``steps`` and others of the optimization go there."""
     own = {key: options.pop(key) for key in list(options) if key in OptimizeSettings.__dataclass_fields__}
     masks = options.pop("masks", None)
-    optimizing = OptimizeSettings(**{"content_weight": CONTENT_WEIGHT, **own})  # type: ignore[arg-type]
+    optimizing = OptimizeSettings(**own)  # type: ignore[arg-type]
     settings = TransferSettings(size=SIZE, optimize=optimizing, **options)  # type: ignore[arg-type]
     return Transfer(settings, networks)(content, styles, masks=masks)  # type: ignore[arg-type]
 

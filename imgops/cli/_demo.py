@@ -125,8 +125,7 @@ def _paint(folder: Path, seed: int, device: str, effort: float) -> None:
     """Write style.png and dream.png; ``effort`` is the share of the usual steps that are taken."""
     content, style = (read_picture(name).pixels for name in STYLE_PAIR)
     first, later = (max(1, round(count * effort)) for count in (120, 60))
-    # at the usual weight little would be left of so small a picture
-    optimize = OptimizeSettings(seed=seed, steps=first, later_steps=later, content_weight=4.0)
+    optimize = OptimizeSettings(seed=seed, steps=first, later_steps=later)
     shown = [resize_picture(content, PICTURE_SIZE), _cropped(style, content)]
     for method in METHODS:
         fast = method == "fast"
