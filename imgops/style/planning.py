@@ -20,8 +20,8 @@ from .settings import OptimizeSettings
 _PICTURES = {"adam": 9, "lbfgs": 33}
 #: gradients per step, about
 _EVALUATIONS = {"adam": 1.0, "lbfgs": 1.5}
-#: what the loss that sorts takes, in sizes of the features that it compares
-_SORTED = 6
+#: what the loss that sorts takes at most, in sizes of the features that it compares (measured: 7 to 10)
+_SORTED = 10
 #: bytes that the program takes after its first estimate; the factors by which a whole picture, and one of several
 #: tiles, takes more than is counted (all measured)
 _LATER, _WORKSPACE, _WORKSPACE_OF_TILES = 50e6, 1.5, 2.2

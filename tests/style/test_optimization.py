@@ -358,7 +358,7 @@ def test_memory_chooses_the_tile(network, monkeypatch):
         ({"size": 8}, "size must be 16 or more; got 8"),
         ({"steps": 0}, "steps must be 1 or more"),
         ({"optimizer": "sgd"}, "optimizer must be adam or lbfgs; got 'sgd'"),
-        ({"style_loss": "mmd"}, "style_loss must be gram or wasserstein"),
+        ({"style_loss": "mmd"}, "style_loss must be gram, wasserstein or sliced"),
         ({"normalization": "n"}, "normalization must be relative, chw, hw, none or gatys"),
         ({"init": "black"}, "init must be content, noise or style"),
         ({"lr": 0.0}, "lr must be above 0"),
