@@ -179,7 +179,7 @@ def broken_files(folder, tmp_path):
         ({"more": ["--mask", "{tmp}/nowhere.png"]}, "No such file"),
         ({"more": ["--content-layers", "relu4_9"]}, "VGG has no layer 'relu4_9'; did you mean relu4_"),
         ({"more": ["--style-layers", "relu1_1=x"]}, "--style-layers takes layers like"),
-        ({"more": ["--method", "magic"]}, "--method must be optimize, fast or adain; got 'magic'"),
+        ({"more": ["--method", "magic"]}, "--method must be optimize, nnst, fast or adain; got 'magic'"),
         ({"more": ["--style-weights", "1,2"]}, "weights must have one for each of the 1 styles; got 2"),
         (
             {"more": ["--mask", "{dir}/cat.png", "--mask", "{dir}/cat.png"]},
@@ -187,7 +187,7 @@ def broken_files(folder, tmp_path):
         ),
         (
             {"style": "{dir}/net.safetensors", "more": ["--method", "fast", "--style-mask", "{dir}/sea.png"]},
-            "--style-mask is for the methods optimize and adain",
+            "--style-mask is for the methods optimize, nnst and adain",
         ),
         ({"more": ["--preview", "{dir}/cat.png"]}, "--preview {dir}/cat.png is one of the sources"),
         ({"more": ["--preview", "{tmp}/results/out.png"]}, "two results would have this name"),

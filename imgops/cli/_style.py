@@ -23,8 +23,8 @@ from ..data.pictures.colors import is_gray
 from ..data.pictures.formats import picture_suffixes
 from ..data.video import is_video, probe_video
 from ..style.objective import resized
-from ..style.optimization import Progress, ratio_of, style_size
-from ..style.prepared import PreparedTransfer
+from ..style.optimization import Progress, style_size
+from ..style.prepared import DESCENDING, PreparedTransfer
 from ..style.settings import OptimizeSettings, TransferSettings
 from ..style.transfer import Transfer
 from ..style.video import stylize_frames
@@ -50,7 +50,9 @@ def run(job: Job) -> None:
     settings = dataclasses.replace(job.settings, device=choose_device(job.device))
     fast = settings.method == "fast"
     if job.style_masks and fast:
-        raise ValueError("--style-mask is for the methods optimize and adain; the networks of fast are whole styles")
+        raise ValueError(
+            "--style-mask is for the methods optimize, nnst and adain; the networks of fast are whole styles"
+        )
     contents = batch.find_files(job.content)
     choices = _style_choices(job.styles, _NETWORKS if fast else picture_suffixes())
     for option, names in (("--mask", job.masks), ("--style-mask", job.style_masks)):
@@ -135,7 +137,7 @@ class _Work:
         styles = [self._shrunk(style, size) for style in self.styles]
         start, failure, alpha = time.monotonic(), None, picture.alpha
         prepared = self.transfer.prepare(pixels, styles, masks, style_masks)
-        plan = self._announce(prepared, pixels) if self.settings.method == "optimize" else None
+        plan = self._announce(prepared, pixels) if self.settings.method in DESCENDING else None
         seen = None if alpha is None else _at_most(alpha, size)
         del picture
         with Reporter(Path(self.content).name, self.job.preview) as reporter:
@@ -213,7 +215,7 @@ class _Work:
         settings, memory, seconds = prepared.plan(content)
         memory += sum(style.nbytes for style in self.styles)
         tiles = "" if settings.tile is None else f", in tiles of {settings.tile} pixels"
-        rounds = len(settings.scales(ratio_of(content)))
+        rounds = len(prepared.scales(content))
         what = f"{settings.size} pixels in {rounds} round{'s' if rounds > 1 else ''}"
         say(f"{what}{tiles}: about {_duration(seconds)} and {memory / 1e9:.1f} GB")
         return settings
@@ -221,7 +223,9 @@ class _Work:
     def _record(self, size: int, plan: OptimizeSettings | None) -> dict[str, Any]:
         """What the result's metadata tell."""
         settings = dataclasses.asdict(self.transfer.settings) | {"size": size}
-        if self.settings.method != "optimize":
+        if self.settings.method != "nnst":
+            del settings["nnst"]
+        if self.settings.method not in DESCENDING:
             del settings["optimize"]
         elif plan is not None:
             settings["optimize"] = dataclasses.asdict(plan)

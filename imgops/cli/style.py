@@ -1,4 +1,4 @@
-"""``imgops style``: pictures, folders and videos in the style of others, by any of the three methods."""
+"""``imgops style``: pictures, folders and videos in the style of others, by any of the four methods."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .._settings import MACHINE, NETWORKS, RESULT, same_as, setting
+from ..style.nnst_settings import NNST
 from ..style.settings import OPTIMIZE, PARTS, STYLE, VIDEO, TransferSettings
 from ..training.config import TrainingConfig
 from ._options import JPEG, Given, Preview, options
@@ -16,11 +17,21 @@ from ._options import JPEG, Given, Preview, options
 #: the settings that only some methods look at
 _ADAIN = ("alpha", "convention", "decoder", "statistics")
 _ENCODERS = ("weights", "pooling", "padding_mode", "preprocessing", "memory", "style_scale")
+_NNST = (
+    "smallest", "scale_steps", "final_steps", "content_share", "hypercolumn_layers", "patches", "rotations",
+)  # fmt: skip
+#: what optimize has in common with nnst, and what it has not
+_DESCENT = ("frame_steps", "tile")
 _OPTIMIZATION = (
     "steps", "later_steps", "first_size", "content_weight", "content_layers", "style_layers", "style_loss",
-    "normalization", "tv_weight", "smoothing", "optimizer", "lr", "init", "average", "frame_steps", "seed", "tile",
+    "normalization", "tv_weight", "smoothing", "optimizer", "lr", "init", "average", "seed",
 )  # fmt: skip
-IDLE = {"optimize": _ADAIN, "adain": _OPTIMIZATION, "fast": (*_ADAIN, *_ENCODERS, *_OPTIMIZATION)}
+IDLE = {
+    "optimize": (*_ADAIN, *_NNST),
+    "nnst": (*_ADAIN, *_OPTIMIZATION),
+    "adain": (*_OPTIMIZATION, *_DESCENT, *_NNST),
+    "fast": (*_ADAIN, *_ENCODERS, *_OPTIMIZATION, *_DESCENT, *_NNST),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +74,7 @@ class Job:
     device: str = same_as(TrainingConfig, "device", panel=MACHINE)
 
 
-@options(RESULT, STYLE, PARTS, OPTIMIZE, VIDEO, NETWORKS, MACHINE)
+@options(RESULT, STYLE, PARTS, OPTIMIZE, NNST, VIDEO, NETWORKS, MACHINE)
 def transfer(job: Job, given: Given) -> None:
     """Give a picture, a folder of them or a video the style of other pictures.
 

@@ -1,4 +1,5 @@
-"""Style transfer: by optimization of the picture, by a network of one style, and by one for all styles.
+"""Style transfer: by optimization of the picture, to statistics of the styles or to their nearest parts, by a network
+of one style, and by one for all styles.
 
 Names load on first use, so that the command line can list its options without loading torch.
 """
@@ -12,6 +13,8 @@ from .._lazy import lazy_names
 if TYPE_CHECKING:
     from .adain import stylize_adain as stylize_adain
     from .fast import stylize_fast as stylize_fast
+    from .nnst import stylize_nnst as stylize_nnst
+    from .nnst_settings import NNSTSettings as NNSTSettings
     from .objective import Objective as Objective
     from .optimization import Progress as Progress
     from .optimization import optimize as optimize
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AdaINTraining": ".training_settings",
     "FastTraining": ".training_settings",
+    "NNSTSettings": ".nnst_settings",
     "Objective": ".objective",
     "OptimizeSettings": ".settings",
     "Progress": ".optimization",
@@ -36,6 +40,7 @@ _HOMES = {
     "stylize_adain": ".adain",
     "stylize_fast": ".fast",
     "stylize_frames": ".video",
+    "stylize_nnst": ".nnst",
     "train_adain": ".training",
     "train_fast": ".training",
 }

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .._memory import OutOfMemory, naming_remedy
 from ..data.pictures import resize_picture
+from .nnst_settings import NNSTSettings
 from .objective import Objective, resize_to, resized
 from .settings import SHORTEST, OptimizeSettings
 
@@ -100,12 +101,46 @@ def optimized(
     on_step: Callable[[Progress], object] | None,
 ) -> Tensor:
     """What :func:`optimize` makes of pictures, weights, masks and a size that were checked."""
-    parameter = next(network.parameters())
-    like = parameter.new_empty((), dtype=torch.float64 if parameter.dtype == torch.float64 else torch.float32)
-    content, styles = content.to(like), [style.to(like) for style in styles]
-    init = None if init is None else init.to(like)
+    content, *styles = as_network(network, [content, *styles])
+    init = None if init is None else as_network(network, [init])[0]
     generator = torch.Generator().manual_seed(settings.seed)
     scales = settings.scales(ratio_of(content)) if init is None else [(settings.size, settings.frame_steps)]
+
+    def one_round(size: int, steps: int, before: Tensor | None, report: Report) -> tuple[Tensor, bool]:
+        def start(small: Tensor) -> Tensor:
+            return _start(settings.init, small, styles, generator) if before is None else resize_to(before, small)
+
+        return _round(network, settings, content, styles, size, steps, start, report, mix)
+
+    return in_rounds(scales, content, init, mix.masks, one_round, on_step)
+
+
+def as_network(network: nn.Module, pictures: Sequence[Tensor]) -> list[Tensor]:
+    """Pictures on a network's device, in float64 where it computes in that, else in float32."""
+    parameter = next(network.parameters())
+    like = parameter.new_empty((), dtype=torch.float64 if parameter.dtype == torch.float64 else torch.float32)
+    return [picture.to(like) for picture in pictures]
+
+
+def in_rounds(
+    scales: Sequence[tuple[int, int]],
+    content: Tensor,
+    init: Tensor | None,
+    masks: Sequence[Tensor] | None,
+    one_round: Callable[[int, int, Tensor | None, Report], tuple[Tensor, bool]],
+    on_step: Callable[[Progress], object] | None,
+) -> Tensor:
+    """The result of the last of several rounds, or of the one that was stopped, where the masks are.
+
+    Args:
+        scales: longer side and steps of each round.
+        content, init, masks, on_step: as :func:`optimize` takes them.
+        one_round: called with the longer side, the steps, the picture of the round before, or None, and what is to be
+            told of each step; returns a picture and whether it was stopped.
+
+    Raises:
+        OutOfMemory: memory ran out; its ``picture`` is the result of the last round, if one was finished.
+    """
     # the work of a step goes with the pixels
     total = sum(size**2 * steps for size, steps in scales)
     done, result = 0.0, init
@@ -114,22 +149,19 @@ def optimized(
         def report(step: int, losses: dict[str, float], picture: Tensor, done: float = done, size: int = size) -> bool:
             return bool(on_step and on_step(Progress((done + size**2 * step) / total, size, step, losses, picture)))
 
-        def start(small: Tensor, before: Tensor | None = result) -> Tensor:
-            return _start(settings.init, small, styles, generator) if before is None else resize_to(before, small)
-
         try:
             with naming_remedy("give --memory or --tile, which make tiles, or a smaller --size"):
-                result, stopped = _round(network, settings, content, styles, size, steps, start, report, mix)
+                result, stopped = one_round(size, steps, result, report)
         except OutOfMemory as error:
             if error.picture is None and result is not init and result is not None:
-                error.picture = _within(mix.masks, result, content)
+                error.picture = _within(masks, result, content)
             raise
         if stopped:
             break
         done += size**2 * steps
     if result is None:
         raise ValueError("style: there is no step to take")
-    return _within(mix.masks, result, content)
+    return _within(masks, result, content)
 
 
 def _round(
@@ -154,10 +186,10 @@ def _round(
     )
 
     def report_result(step: int, losses: dict[str, float], picture: Tensor) -> bool:
-        return report(step, losses, _cropped(picture, small))
+        return report(step, losses, cropped(picture, small))
 
     result, stopped = _descend(objective, extend(start(small)), settings, steps, report_result)
-    return _cropped(result, small).contiguous(), stopped
+    return cropped(result, small).contiguous(), stopped
 
 
 def margins(height: int, width: int) -> tuple[int, int]:
@@ -171,7 +203,7 @@ def extend(picture: Tensor) -> Tensor:
     return F.pad(picture[None], (columns, columns, rows, rows), mode="reflect")[0]
 
 
-def _cropped(picture: Tensor, like: Tensor) -> Tensor:
+def cropped(picture: Tensor, like: Tensor) -> Tensor:
     """What :func:`extend` made of a picture of a size, without the margins, a view."""
     height, width = like.shape[1:]
     rows, columns = margins(height, width)
@@ -208,7 +240,7 @@ def least_size(content: Tensor) -> int:
     return math.ceil(_LEAST * ratio_of(content))
 
 
-def style_size(style: Tensor, size: int, settings: OptimizeSettings) -> int:
+def style_size(style: Tensor, size: int, settings: OptimizeSettings | NNSTSettings) -> int:
     """The longer side that a style is looked at in, for a result of a size."""
     return max(round(size * settings.style_scale), math.ceil(SHORTEST * ratio_of(style)))
 

@@ -27,13 +27,14 @@ _SORTED = 10
 _LATER, _WORKSPACE, _WORKSPACE_OF_TILES = 50e6, 1.5, 2.2
 
 
-def memory_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int) -> float:
-    """Bytes that the program takes at most, estimated: the picture's, the tile's and its own."""
+def memory_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int, kept: float = 0) -> float:
+    """Bytes that the program takes at most, estimated: the picture's, the tile's and its own; ``kept``: the bytes per
+    pixel that a method keeps beside these."""
     content_layers, style_layers = layers_of(network, settings)
     names = list(dict.fromkeys([*content_layers, *style_layers]))
     pixels, tile, _ = _areas(network, settings, height, width)
     content = _content_bytes(network, list(content_layers)) * pixels
-    pictures = 12 * _PICTURES[settings.optimizer] * pixels
+    pictures = (12 * _PICTURES[settings.optimizer] + kept) * pixels
     if settings.style_loss == "sliced":
         content += _SORTED * _content_bytes(network, list(style_layers)) * pixels
     workspace = _WORKSPACE if tile == pixels else _WORKSPACE_OF_TILES
@@ -68,39 +69,43 @@ def _content_bytes(network: nn.Module, names: Sequence[str]) -> float:
     return sum(y.nbytes for y in found.values()) / 128**2
 
 
-def choose_tile(network: nn.Module, settings: OptimizeSettings, height: int, width: int, memory: float) -> int | None:
+def choose_tile(
+    network: nn.Module, settings: OptimizeSettings, height: int, width: int, memory: float, kept: float = 0
+) -> int | None:
     """The side of the largest tiles with which the program stays within ``memory`` bytes; None if it needs none.
+    ``kept``: see :func:`memory_of`.
 
     Raises:
         ValueError: the picture does not fit with the smallest tiles either.
     """
-    if memory_of(network, dataclasses.replace(settings, tile=None), height, width) <= memory:
+    if memory_of(network, dataclasses.replace(settings, tile=None), height, width, kept) <= memory:
         return None
     if settings.style_loss == "sliced":
-        least = memory_of(network, settings, height, width)
+        least = memory_of(network, settings, height, width, kept)
         raise ValueError(
             f"style: memory must be at least {least / 1e9:.1f} GB for {width} x {height} pixels with the style_loss "
             f"'sliced', which has no tiles; got {memory / 1e9:.3g} GB; a smaller --size needs less"
         )
     for tile in TILES:
-        if memory_of(network, dataclasses.replace(settings, tile=tile), height, width) <= memory:
+        if memory_of(network, dataclasses.replace(settings, tile=tile), height, width, kept) <= memory:
             return tile
-    least = memory_of(network, dataclasses.replace(settings, tile=TILES[-1]), height, width)
+    least = memory_of(network, dataclasses.replace(settings, tile=TILES[-1]), height, width, kept)
     raise ValueError(
         f"style: memory must be at least {least / 1e9:.1f} GB for {width} x {height} pixels, in smallest tiles; got "
         f"{memory / 1e9:.3g} GB; a smaller --size needs less"
     )
 
 
-def check_room(network: nn.Module, settings: OptimizeSettings, height: int, width: int) -> None:
-    """Raise ValueError, with a remedy, if an optimization needs more memory than there is."""
-    device, needed = next(network.parameters()).device, memory_of(network, settings, height, width)
+def check_room(network: nn.Module, settings: OptimizeSettings, height: int, width: int, kept: float = 0) -> None:
+    """Raise ValueError, with a remedy, if an optimization needs more memory than there is; ``kept``: see
+    :func:`memory_of`."""
+    device, needed = next(network.parameters()).device, memory_of(network, settings, height, width, kept)
     room = room_on(device)
     if needed <= room:
         return
     remedy = "give a smaller --size"
     tiles = settings.style_loss != "sliced"
-    if tiles and memory_of(network, dataclasses.replace(settings, tile=TILES[-1]), height, width) <= room:
+    if tiles and memory_of(network, dataclasses.replace(settings, tile=TILES[-1]), height, width, kept) <= room:
         remedy = f"give --memory {max(0.1, 0.9 * room / 1e9):.1f}GB, which makes tiles, or a smaller --size"
     raise ValueError(_too_much(height, width, needed, room, remedy))
 

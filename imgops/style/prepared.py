@@ -15,6 +15,8 @@ from ..data.pictures import resample_picture, resize_picture, resized_shape
 from ..data.pictures.colors import is_gray, keep_colors, keep_luma
 from .adain import AdaINPass, StyleFeatures, check_sides
 from .fast import stylize_fast
+from .nnst import neighbored
+from .nnst_settings import NNSTSettings
 from .objective import Objective, resize_to, resized
 from .optimization import Mix, Progress, check_pictures, least_size, optimized, ratio_of, style_size
 from .planning import check_room, check_room_in_one_pass, memory_of, work_of
@@ -26,9 +28,12 @@ if TYPE_CHECKING:
 #: what helps where memory runs out
 REMEDIES = {
     "optimize": "give --memory or --tile, which make tiles, or a smaller --size",
+    "nnst": "give --memory or --tile, which make tiles, or a smaller --size",
     "adain": "give --memory, which makes tiles, or a smaller --size",
     "fast": "give a smaller --size; this method has no tiles",
 }
+#: the methods that make a picture step by step, by gradient descent
+DESCENDING = ("optimize", "nnst")
 #: the longer side, at most, of the steps that tell the time
 PROBE_SIZE = 256
 #: pixels per side of the tiles of AdaIN, where memory is limited
@@ -45,7 +50,7 @@ class PreparedTransfer:
     Attributes:
         shape: of the contents, [3, H, W].
         size: longer side of the results in pixels.
-        optimize: settings of the method "optimize", its tiles chosen.
+        optimize: settings of the method "optimize", its tiles chosen; with "nnst" the layers are its own.
 
     Raises:
         TypeError, ValueError: pictures, masks or weights that do not fit.
@@ -123,7 +128,7 @@ class PreparedTransfer:
                     keep_colors(style, small, self.settings.keep_colors, part, shown)
                     for style, part in zip(styles, self._parts, strict=True)
                 ]
-            if self.settings.method == "optimize":
+            if self.settings.method in DESCENDING:
                 return self._optimized(content, styles, shown, init, on_step)
             x = small.to(self.device)
             if self._adain is None:
@@ -144,7 +149,7 @@ class PreparedTransfer:
         if encoder is None:
             raise ValueError("style: the networks are not loaded")
         height, width = resized_shape(content, self.size)
-        scales = settings.scales(ratio_of(content))
+        scales = self.scales(content)
         side = min(scales[0][0], max(PROBE_SIZE, least_size(content)))
         small = resize_picture(content, side).to(self.device)
         objective = Objective(encoder, dataclasses.replace(settings, tile=None), small)
@@ -159,14 +164,25 @@ class PreparedTransfer:
             times.append(time.perf_counter() - start)
         work = sum((steps + 1) * work_of(encoder, settings, height, width, size) for size, steps in scales)
         seconds = min(times) * work / (small.shape[1] * small.shape[2])
-        return settings, memory_of(encoder, settings, height, width), seconds
+        return settings, memory_of(encoder, settings, height, width, self.transfer.kept), seconds
+
+    def scales(self, content: Tensor) -> list[tuple[int, int]]:
+        """(longer side, steps) of each round of the methods "optimize" and "nnst" for a content."""
+        settings = self.nnst if self.settings.method == "nnst" else self.optimize
+        return settings.scales(ratio_of(content))
+
+    @property
+    def nnst(self) -> NNSTSettings:
+        """Settings of the method "nnst", its tiles chosen."""
+        same = {name: getattr(self.optimize, name) for name in ("size", "tile", "style_scale", "frame_steps")}
+        return dataclasses.replace(self.settings.nnst, **same)
 
     def _planned(self, content: Tensor, height: int, width: int) -> OptimizeSettings:
         """The settings of the method "optimize", its tiles chosen; ValueError if any method lacks the memory."""
         encoder, decoder = self.transfer.encoder, self.transfer.decoder
         if encoder is not None and decoder is None:
             settings = self.transfer.optimize_settings(content)
-            check_room(encoder, settings, height, width)
+            check_room(encoder, settings, height, width, self.transfer.kept)
             return settings
         tile = ADAIN_TILE if decoder is not None and self.settings.memory is not None else None
         channels = max(n.widths[0] for n in self.transfer.networks) if decoder is None else decoder.widths[0]
@@ -185,8 +201,12 @@ class PreparedTransfer:
             raise ValueError("style: the networks are not loaded")
         moved = [style.to(self.device) for style in styles]
         mix = Mix(self.settings.style_weights or [1.0] * len(styles), self._masks, self._parts)
+        x, encoder = content.to(self.device), self.transfer.encoder
         try:
-            result = optimized(content.to(self.device), moved, self.transfer.encoder, self.optimize, mix, init, on_step)
+            if self.settings.method == "nnst":
+                result = neighbored(x, moved, encoder, self.nnst, mix, init, on_step)
+            else:
+                result = optimized(x, moved, encoder, self.optimize, mix, init, on_step)
         except OutOfMemory as error:
             if error.picture is not None:
                 error.picture = self._finished(error.picture, content, shown)

@@ -20,8 +20,9 @@ from .._settings import (
     check,
     setting,
 )
+from .nnst_settings import NNSTSettings
 
-METHODS = ("optimize", "fast", "adain")
+METHODS = ("optimize", "nnst", "fast", "adain")
 OPTIMIZERS = ("adam", "lbfgs")
 INITS = ("content", "noise", "style")
 #: how styles are compared: by their Gram matrices, by the means and covariances of Gaussians, or by all of their
@@ -130,9 +131,12 @@ class OptimizeSettings:
     style_scale: float = setting(
         1.0, STYLE, "Size at which the styles are seen, relative to the result's.", allowed=Bounds(0, above=True)
     )
-    frame_steps: int = setting(40, VIDEO, "Steps of optimize for each frame after the first.", allowed=COUNT)
+    frame_steps: int = setting(40, VIDEO, "Steps of optimize and nnst for each frame after the first.", allowed=COUNT)
     tile: int | None = setting(
-        None, MACHINE, "Side in pixels of the tiles that optimize works in; the result is the same.", allowed=COUNT
+        None,
+        MACHINE,
+        "Side in pixels of the tiles that optimize and nnst work in; the result is the same.",
+        allowed=COUNT,
     )
     seed: int = setting(0, RESULT, "Seed of --init noise, and of --style-loss sliced.", allowed=SEED)
 
@@ -168,8 +172,8 @@ class TransferSettings:
     """Which method, and with what.
 
     Args:
-        method: "optimize" (Gatys et al. 2016), "fast" (Johnson et al. 2016, one network per style) or "adain" (Huang
-            and Belongie 2017, any style). Default "optimize".
+        method: "optimize" (Gatys et al. 2016), "nnst" (Kolkin et al. 2022), "fast" (Johnson et al. 2016, one network
+            per style) or "adain" (Huang and Belongie 2017, any style). Default "optimize".
         weights: the encoder's, as :func:`~imgops.models.encoders.load_encoder` takes them; "default" takes what
             :func:`~imgops.models.encoders.default_weights` says, but with the method "adain" the embedded encoder,
             whose decoder ships. Default "default".
@@ -190,9 +194,11 @@ class TransferSettings:
         style_weights: how much of each style; None, the same of each. Default None.
         keep_colors: "luma" takes only the brightness of the result; "coral" and "histogram" give the styles (of
             "fast", the result) the content's covariance or histograms of colors first. Default None.
-        memory: bytes that the program may take; the tiles of "optimize" follow from it (those of "adain" are always of
-            1024 pixels, and "fast" has none); None, no limit and no tiles. Default None.
+        memory: bytes that the program may take; the tiles of "optimize" and "nnst" follow from it (those of "adain" are
+            always of 1024 pixels, and "fast" has none); None, no limit and no tiles. Default None.
         optimize: settings of the optimization; its size is ``size``.
+        nnst: settings of the method "nnst"; their size is ``size``, and ``tile``, ``style_scale`` and ``frame_steps``
+            those of ``optimize``.
         device: "cpu", "cuda", ... Default "cpu".
 
     Raises:
@@ -202,7 +208,8 @@ class TransferSettings:
     method: str = setting(
         "optimize",
         STYLE,
-        "optimize: the best, slow. adain: any style at once. fast: a network for each style.",
+        "optimize: the best, slow. nnst: takes textures over as they are, slow. adain: any style at once. fast: a "
+        "network for each style.",
         allowed=Choice(METHODS),
     )
     weights: str = setting(
@@ -249,10 +256,11 @@ class TransferSettings:
     memory: float | None = setting(
         None,
         MACHINE,
-        "Memory to stay below, as 4GB: optimize then works in tiles; the result is the same.",
+        "Memory to stay below, as 4GB: optimize and nnst then work in tiles; the result is the same.",
         allowed=Bounds(0, above=True),
     )
     optimize: OptimizeSettings = dataclasses.field(default_factory=OptimizeSettings)
+    nnst: NNSTSettings = dataclasses.field(default_factory=NNSTSettings)
     device: str = "cpu"
 
     def __post_init__(self) -> None:

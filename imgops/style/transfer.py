@@ -1,4 +1,4 @@
-"""The three methods of style transfer behind one call, with their networks loaded once."""
+"""The four methods of style transfer behind one call, with their networks loaded once."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from ..models.style.adain_decoder import AdaINDecoder
 from ..models.style.transform_net import TransformNet
 from ..models.style.weights import fast_styles, load_adain_decoder, load_transform_net
 from .adain import AdaINPass
+from .hypercolumns import bytes_to_match
+from .neighbor_objective import hypercolumn_layers
 from .optimization import Progress, check_size_of, least_size
 from .planning import choose_tile
-from .prepared import REMEDIES, PreparedTransfer
+from .prepared import DESCENDING, REMEDIES, PreparedTransfer
 from .settings import DEFAULT_SIZE, OptimizeSettings, TransferSettings
 
 
@@ -47,16 +49,16 @@ class Transfer:
         if settings.method == "fast":
             self.networks = [load_style_network(name).to(settings.device) for name in networks]
             return
-        optimizes = settings.method == "optimize"
+        descends = settings.method in DESCENDING
         self.settings = settings = _with_encoder(settings)
         self.encoder = load_encoder(
             settings.weights,
             pooling=settings.pooling,
-            padding_mode=settings.padding_mode or ("replicate" if optimizes else None),
+            padding_mode=settings.padding_mode or ("replicate" if descends else None),
             preprocessing=settings.preprocessing,
             frame=False,
         )
-        if optimizes and settings.pooling is None:
+        if settings.method == "optimize" and settings.pooling is None:
             # Gatys et al. 2016
             set_pooling(self.encoder, "average")
         self.encoder.to(settings.device)
@@ -73,6 +75,13 @@ class Transfer:
                     "NAME.safetensors) and give it as --decoder NAME.safetensors"
                 ) from None
 
+    @property
+    def kept(self) -> float:
+        """Bytes per pixel that the method "nnst" keeps beside what any optimization does; 0 of the others."""
+        if self.settings.method != "nnst" or self.encoder is None:
+            return 0.0
+        return bytes_to_match(self.encoder, hypercolumn_layers(self.encoder, self.settings.nnst))
+
     def size_of(self, content: Tensor) -> int:
         """The longer side of the result for a content [3, H, W]; one that is too small is enlarged, unless a size is
         set.
@@ -85,27 +94,32 @@ class Transfer:
         return max(min(max(content.shape[1:]), DEFAULT_SIZE), least_size(content))
 
     def plan(self, content: Tensor, styles: Sequence[Tensor]) -> tuple[OptimizeSettings, float, float]:
-        """For the method "optimize": its settings for a content, tiles chosen, and the bytes and seconds that it will
-        take, estimated from two small steps.
+        """For the methods "optimize" and "nnst": the settings of the optimization for a content, tiles chosen, and the
+        bytes and seconds that it will take, estimated from two small steps.
 
         Raises:
             ValueError: it does not fit into the memory, that of the settings or that there is; what
                 :class:`~imgops.style.objective.Objective` raises.
         """
-        if self.settings.method != "optimize":
-            raise ValueError("style: there is a plan of the method optimize alone")
+        if self.settings.method not in DESCENDING:
+            raise ValueError("style: there is a plan of the methods optimize and nnst alone")
         return self.prepare(content, styles).plan(content)
 
     def optimize_settings(self, content: Tensor) -> OptimizeSettings:
         """Those of the method "optimize" for a content [3, H, W]: its size, and tiles where the memory asks for them.
+        With the method "nnst" its layers are those of the hypercolumns.
 
         Raises:
             ValueError: the result does not fit into the memory of the settings.
         """
         settings = dataclasses.replace(self.settings.optimize, size=self.size_of(content))
+        if self.settings.method == "nnst" and self.encoder is not None:
+            layers = hypercolumn_layers(self.encoder, self.settings.nnst)
+            settings = dataclasses.replace(settings, content_layers=layers, style_layers=layers, style_loss="gram")
         if self.settings.memory is None or self.encoder is None:
             return settings
-        tile = choose_tile(self.encoder, settings, *resized_shape(content, settings.size), self.settings.memory)
+        height, width = resized_shape(content, settings.size)
+        tile = choose_tile(self.encoder, settings, height, width, self.settings.memory, self.kept)
         return settings if tile is None else dataclasses.replace(settings, tile=min(tile, settings.tile or tile))
 
     def __call__(
@@ -129,13 +143,13 @@ class Transfer:
                 alpha, whose hidden pixels :func:`~imgops.data.fill_hidden` has filled. Not of the method "fast".
             alpha: [1, H, W] in [0, 1], how much each pixel of the content counts for the colors that are kept; None,
                 all the same.
-            init, on_step: of the method "optimize", see :func:`~imgops.style.optimization.optimize`.
+            init, on_step: of the methods "optimize" and "nnst", see :func:`~imgops.style.optimization.optimize`.
 
         Returns:
             [3, H'', W''] in [0, 1] on the CPU.
 
         Raises:
-            OutOfMemory: memory ran out; its ``picture`` is what the method "optimize" had finished until then.
+            OutOfMemory: memory ran out; its ``picture`` is what was finished until then.
             TypeError, ValueError: pictures, masks or weights that do not fit.
         """
         return self.prepare(content, styles, masks, style_masks)(content, alpha=alpha, init=init, on_step=on_step)
@@ -163,7 +177,10 @@ def _with_encoder(settings: TransferSettings) -> TransferSettings:
     """The settings with the encoder that "default" stands for."""
     if settings.weights != "default":
         return settings
-    layers = [*(settings.optimize.content_layers or ()), *(settings.optimize.style_layers or ())]
+    if settings.method == "nnst":
+        layers = [*(settings.nnst.hypercolumn_layers or ())]
+    else:
+        layers = [*(settings.optimize.content_layers or ()), *(settings.optimize.style_layers or ())]
     weights = "embedded" if settings.method == "adain" else default_weights(layers, settings.pooling)
     return dataclasses.replace(settings, weights=weights)
 

@@ -1,5 +1,4 @@
-"""A video in a style: each frame of the method "optimize" begins with the last one's result, moved as the picture
-moves."""
+"""A video in a style: each frame of "optimize" and "nnst" begins with the last one's result, moved along."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from ..data.pictures import resize_picture
 from ..data.video.flow import occlusion, optical_flow, warp
 from .optimization import check_picture
-from .prepared import PreparedTransfer
+from .prepared import DESCENDING, PreparedTransfer
 from .transfer import Transfer
 
 
@@ -26,9 +25,10 @@ def stylize_frames(
 ) -> Iterator[Tensor]:
     """Each frame of a video in the styles, one at a time.
 
-    With the method "optimize" (Ruder et al. 2016) the first frame is made as a picture is, and each other begins with
-    the result of the frame before, moved as the picture moves (TV-L1 optical flow), where the frame before shows it,
-    and with its own content elsewhere; it takes ``frame_steps`` steps. The other methods make each frame by itself.
+    With the methods "optimize" and "nnst" (Ruder et al. 2016) the first frame is made as a picture is, and each other
+    begins with the result of the frame before, moved as the picture moves (TV-L1 optical flow), where the frame before
+    shows it, and with its own content elsewhere; it takes ``frame_steps`` steps. The other methods make each frame by
+    itself.
 
     Args:
         frames: [3, H, W] of one size, RGB in [0, 1].
@@ -51,7 +51,7 @@ def stylize_frames(
     prepared: PreparedTransfer | None = None
     for frame in frames:
         small, init = _sized(frame, transfer), None
-        if last is not None and transfer.settings.method == "optimize":
+        if last is not None and transfer.settings.method in DESCENDING:
             init = _carried(last[1], last[0], small)
         if prepared is None or prepared.shape != small.shape:
             prepared = transfer.prepare(small, styles, masks, style_masks)

@@ -59,8 +59,10 @@ def of_each_color(place, command):
     return made
 
 
+NNST = ("--smallest", "24", "--scale-steps", "2", "--final-steps", "1", "--weights", "embedded")
 STYLES = {
     "optimize": ("style", "{dir}/photo.png", "{cut}", *STEPS),
+    "nnst": ("style", "{dir}/photo.png", "{cut}", "--method", "nnst", *NNST),
     "wasserstein": ("style", "{dir}/photo.png", "{cut}", "--style-loss", "wasserstein", *STEPS),
     "adain": ("style", "{dir}/photo.png", "{cut}", "--method", "adain"),
     "lua": ("style", "{dir}/photo.png", "{cut}", "--method", "adain", "--convention", "lua"),
@@ -73,6 +75,7 @@ STYLES = {
 }
 CONTENTS = {
     "optimize": ("style", "{cut}", "{dir}/photo.png", *STEPS),
+    "nnst": ("style", "{cut}", "{dir}/photo.png", "--method", "nnst", *NNST),
     "adain": ("style", "{cut}", "{dir}/photo.png", "--method", "adain"),
     "fast": ("style", "{cut}", "hubble", "--method", "fast"),
     "luma": ("style", "{cut}", "{dir}/photo.png", "--keep-colors", "luma", "--method", "adain"),
