@@ -238,13 +238,19 @@ class PreparedTransfer:
         return result
 
     def _finished(self, result: Tensor, content: Tensor, shown: Tensor | None) -> Tensor:
-        """A result, which may be smaller than it was to be, on the CPU and in the colors that it is to keep."""
-        result, kept = result.float().clamp(0, 1).cpu(), self.settings.keep_colors
-        if kept is None:
-            return result
+        """A result, which may be smaller than it was to be, on the CPU, in the colors that it is to keep, and laid over
+        the content."""
+        result = result.float().clamp(0, 1).cpu()
         small = resize_to(content.to(result), result)
-        shown = None if shown is None else resized(shown, result)
-        if kept == "luma" or self.settings.method == "fast":
+        if self.settings.keep_colors is not None:
+            result = self._recolored(result, small, None if shown is None else resized(shown, result))
+        # at 1 the result itself, not a rounded sum
+        return result if self.settings.strength == 1 else torch.lerp(small, result, self.settings.strength)
+
+    def _recolored(self, result: Tensor, small: Tensor, shown: Tensor | None) -> Tensor:
+        """The result in the colors of the content at its size."""
+        kept = self.settings.keep_colors
+        if kept == "luma" or (kept is not None and self.settings.method == "fast"):
             result = keep_colors(result, small, kept, shown, shown)
         # statistics of a network let some color into gray
         return keep_luma(result, small) if is_gray(small) else result

@@ -186,6 +186,8 @@ class TransferSettings:
         decoder: of AdaIN, a file, or "default" for the one that goes with the embedded encoder. Default "default".
         size: longer side of the result in pixels; None takes the content's, at most 512, but so many that no side is
             shorter than 16. Default None.
+        strength: of any method, from 0, the content, to 1, the result: how opaquely this lies over the content. What is
+            painted stays the same; ``content_weight``, ``content_share`` and ``alpha`` change that. Default 1.
         alpha: of AdaIN, 1 for all of the style, 0 for none. Default 1.
         convention: of AdaIN, "pytorch" or "lua", see :func:`~imgops.style.adain.stylize_adain`. Default "pytorch".
         statistics: what AdaIN's features take from a style's: "moments", their means and standard deviations, or
@@ -238,6 +240,9 @@ class TransferSettings:
     )
     size: int | None = setting(
         None, RESULT, "Longer side in pixels.", f"the picture's, at most {DEFAULT_SIZE}", _RESULT_SIDE
+    )
+    strength: float = setting(
+        1.0, STYLE, "How opaquely the result lies over the content, with any method.", allowed=Bounds(0, 1)
     )
     alpha: float = setting(1.0, STYLE, "How much of the style adain gives.", allowed=Bounds(0, 1))
     convention: str = setting(

@@ -27,8 +27,10 @@ from imgops.style import (
     stylize_adain,
     stylize_fast,
 )
+from imgops.style.nnst_settings import NNSTSettings
 from imgops.style.optimization import _start
 from imgops.style.prepared import PreparedTransfer
+from imgops.style.settings import METHODS
 from tests.test_cli import error, imgops
 
 QUICK = ("--size", "48", "--device", "cpu")
@@ -68,6 +70,34 @@ def test_an_encoder_may_be_of_any_dtype(dtype):
         found = stylize_adain(content, [style], encoder.to(kinds[0]), decoder.to(kinds[1]))
         assert (found.dtype, found.shape) == (torch.float32, content.shape)
     assert stylize_fast(content.to(dtype), TransformNet((2, 3, 4), 1).to(dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("keep_colors", [None, "luma"])
+def test_strength_lays_any_methods_result_over_the_content(place, method, keep_colors):
+    torch.manual_seed(0)
+    content, style = torch.rand(3, 40, 60), torch.rand(3, 48, 48)
+    fast = method == "fast"
+
+    def painted(strength):
+        settings = TransferSettings(
+            method=method,
+            weights="embedded",
+            size=48,
+            strength=strength,
+            keep_colors=keep_colors,
+            optimize=OptimizeSettings(steps=1, first_size=48),
+            nnst=NNSTSettings(smallest=48, scale_steps=1, final_steps=0),
+        )
+        networks, styles = ([str(place / "net.safetensors")], []) if fast else ([], [style])
+        return Transfer(settings, networks)(content, styles)
+
+    whole, small = painted(1.0), resize_picture(content, 48)
+    assert (whole - small).abs().max() > 0.01
+    torch.testing.assert_close(painted(0.25), small + 0.25 * (whole - small))
+    assert torch.equal(painted(0.0), small)
+    with pytest.raises(ValueError, match=r"style: strength must be in \[0, 1\]; got 1\.5"):
+        painted(1.5)
 
 
 @pytest.mark.parametrize("command", ["style", "dream"])
