@@ -1,4 +1,7 @@
-"""The pictures of docs/pictures.md, made anew from free ones: python docs/gallery.py [NAME ...]."""
+"""The pictures of docs/pictures.md, made anew from free ones: python docs/gallery.py PICTURES [NAME ...].
+
+docs/training_pictures.py fills the folder PICTURES.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from imgops.data.datasets.textures import procedural_texture
-from imgops.data.pictures import read_picture, resize_picture
+from imgops.data.pictures import fill_hidden, read_picture, resize_picture
 from imgops.data.pictures.colors import keep_colors
 from imgops.dream import DreamSettings, GuidedObjective, Objective, default_objectives, dream, parse_class
-from imgops.models.encoders import load_encoder
-from imgops.style.encoder_training import random_network, sources
+from imgops.models.encoders import default_weights, load_encoder
+from imgops.style.encoder_training import held_out_sources, random_network
 from imgops.style.optimization import optimize
 from imgops.style.settings import OptimizeSettings
 from imgops.style.transfer import Transfer, TransferSettings
@@ -28,15 +31,20 @@ SIZE = 256
 GAP, LINE = 6, 18
 #: the mean luma that a picture may have to lead, and the standard deviation that it must have
 LIGHT, CONTRAST = (0.25, 0.75), 0.12
+#: a drawing by Enrique, openclipart.org, public domain
+ROOM = "gallery/van_gogh_s_room_enrique__01.png"
 #: the contents and styles of the picture that leads
-PAIRS = (("camera", "retina"), ("coffee", "33"))
+PAIRS = (("chelsea", ROOM), ("coffee", "33"))
+#: the folder of the pictures that are no samples
+pictures = Path()
 
 
 def sample(name: str) -> Tensor:
-    """The middle square of a sample, or of a procedural texture by its seed."""
+    """The middle square of a sample, of a file of the folder of pictures, or of a procedural texture by its seed."""
     if name.isdigit():
         return procedural_texture(int(name)).float() / 255
-    pixels = read_picture(f"samples:{name}").pixels
+    picture = read_picture(pictures / name if name.endswith(".png") else f"samples:{name}")
+    pixels = fill_hidden(picture.pixels, picture.alpha)
     side = min(pixels.shape[1:])
     top, left = ((length - side) // 2 for length in pixels.shape[1:])
     return pixels[:, top : top + side, left : left + side]
@@ -84,22 +92,20 @@ def transferred(content: Tensor, styles: Sequence[Tensor], networks: Sequence[st
 
 
 def methods() -> None:
-    """Contents and styles by the three methods, and a dream; it leads the README."""
+    """Contents and styles by each method, and a dream; it leads the README."""
     rows = []
     for content, style in PAIRS:
         x, s = sample(content), sample(style)
-        row = [("content", x), ("style", s), ("optimize", transferred(x, [s]))]
-        rows.append([*row, ("adain", transferred(x, [s], method="adain"))])
+        made = [(method, transferred(x, [s], method=method)) for method in ("optimize", "nnst", "adain")]
+        rows.append([("content", x), ("style", s), *made])
     cat, cup, picture = sample("chelsea"), sample("coffee"), resize_picture(sample("astronaut"), SIZE)
-    adain = transferred(cat, [cup], method="adain")
-    fast = [
-        ("fast (hubble), in the content's colors", transferred(x, [], ["hubble"], method="fast", keep_colors="coral"))
-        for x in (cat, cup)
-    ]
-    rows.append([("content", cat), ("style", cup), ("adain", adain), fast[0]])
-    network = load_encoder("embedded")
-    dreamt = dream(picture, network, default_objectives(network))
-    rows.append([("picture", picture), ("dream", dreamt), ("content", cup), fast[1]])
+    fast = transferred(cup, [], ["hubble"], method="fast", keep_colors="coral")
+    network = load_encoder(default_weights(), frame=False)
+    objectives = default_objectives(network)
+    dreamt = [dream(resize_picture(x, SIZE), network, objectives) for x in (cat, picture)]
+    rows.append(
+        [("style", sample("hubble")), ("fast", fast), ("picture", picture), ("dream", dreamt[1]), ("dream", dreamt[0])]
+    )
     for title, picture in (cell for row in rows for cell in row):
         if title not in ("content", "style", "picture"):
             check_light(title, picture)
@@ -168,7 +174,7 @@ def dreams() -> None:
 def encoder() -> None:
     """The default encoder beside the same network with random weights."""
     torch.manual_seed(0)
-    trained, random = load_encoder("embedded"), random_network(sources()[0], np.random.default_rng(0))
+    trained, random = load_encoder("embedded"), random_network(held_out_sources(), np.random.default_rng(0))
     x, s = sample("chelsea"), sample("6")
     settings = OptimizeSettings(size=SIZE)
     painted = [optimize(x, [s], network, settings) for network in (trained, random)]
@@ -186,5 +192,8 @@ def encoder() -> None:
 SHEETS = {"methods": methods, "options": options, "dreams": dreams, "encoder": encoder}
 
 if __name__ == "__main__":
-    for chosen in sys.argv[1:] or SHEETS:
+    if len(sys.argv) < 2:
+        sys.exit("usage: python docs/gallery.py PICTURES [NAME ...]")
+    pictures = Path(sys.argv[1])
+    for chosen in sys.argv[2:] or SHEETS:
         SHEETS[chosen]()

@@ -95,7 +95,7 @@ SAID = [
     ("dream c.png -l relu2_1:-1", "--layer relu2_1:-1: channel must be >= 0; got -1"),
     ("dream c.png -l relu2_1=0", "--layer relu2_1=0: weight must be finite and other than 0; got 0.0"),
     ("dream c.png -l relu2_1:3 --guide s.png", "--layer relu2_1:3: an objective with a guide takes a whole layer;"),
-    ("dream c.png -l nosuch", "--layer nosuch: VGG has no layer 'nosuch'; it has input, conv1_1, "),
+    ("dream c.png -l nosuch --weights embedded", "--layer nosuch: VGG has no layer 'nosuch'; it has input, conv1_1, "),
     ("dream c.png -l relu2_1:999", "--layer: channel of layer relu2_1 must be 0 to 47; got 999"),
     ("style c.png s.png --quality 101", "--quality must be in [1, 100]; got 101"),
     ("style c.png s.png --lr fast", "--lr must be a number; got 'fast'"),
@@ -103,7 +103,10 @@ SAID = [
         "style c.png s.png --size 32 --content-layers relu9_9",
         "--content-layers: VGG has no layer 'relu9_9'; did you mean",
     ),
-    ("style c.png s.png --size 32 --style-layers x=1", "--style-layers: VGG has no layer 'x'; it has input, "),
+    (
+        "style c.png s.png --size 32 --style-layers x=1 --weights embedded",
+        "--style-layers: VGG has no layer 'x'; it has input, ",
+    ),
     ("style train-fast", "STYLE is missing: the picture whose style the network learns"),
     ("style train-adain", "--out is missing: the decoder: NAME.safetensors"),
     (

@@ -36,7 +36,7 @@ NETWORKS = {
 }  # fmt: skip
 SMALL = [name for name in NETWORKS if name not in ("GoogLeNet", "InceptionV3")]
 #: made of a tensor or a network, which they keep
-KEEPERS = {"ContentLoss", "StyleLoss", "Features", "PerceptualLoss"}
+KEEPERS = {"ContentLoss", "SlicedWassersteinLoss", "StyleLoss", "Features", "PerceptualLoss"}
 
 
 def shapes(outputs):

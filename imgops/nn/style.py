@@ -115,8 +115,8 @@ class SlicedWassersteinLoss(nn.Module):
         self.directions = check_size(name, "directions", style.shape[1] if directions is None else directions)
         self.seed = seed
         generator = None if seed is None else torch.Generator().manual_seed(seed)
-        fixed = None if seed is None else random_directions(self.directions, style.shape[1], generator)
-        self.register_buffer("fixed", fixed, persistent=False)
+        # no buffer, which a module in half precision would round
+        self.fixed = None if seed is None else random_directions(self.directions, style.shape[1], generator)
         self.reduction = check_choice(name, "reduction", reduction, REDUCTIONS)
         self.register_buffer("target", style.detach())
 

@@ -103,7 +103,10 @@ def _backward(
 ) -> tuple[Tensor | None, ...]:
     x_order, y_order = ctx.saved_tensors
     dy = None
-    if needs[1]:
+    if needs[1] and dout.shape[0] == 0:
+        # without a sample of x the order of y was not looked for
+        dy = dout.new_zeros(ctx.y_shape)
+    elif needs[1]:
         check_kept("efdm", "the order of the pixels", ctx.keep)
         # what each quantile gets, then each sorted value
         of_ranks = ctx.alpha * dout.flatten(2).to(accumulation_dtype(dout.dtype)).gather(2, x_order.long())

@@ -46,6 +46,8 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...]]] = {
     "ModulatedDisplacement": (lambda: imgops.nn.ModulatedDisplacement(4, 5), (X, W)),
     "PerceptualLoss": (lambda: imgops.nn.PerceptualLoss(NETWORK, ["1"]), (X, X.flip(0))),
     "StyleLoss": (lambda: imgops.nn.StyleLoss(X[:1]), (X,)),
+    "EFDM": (imgops.nn.EFDM, (X, X[:1, :, :3] + 1)),
+    "SlicedWassersteinLoss": (lambda: imgops.nn.SlicedWassersteinLoss(X[:1], 5, seed=0), (X,)),
     "SynthesisLayer": (lambda: imgops.nn.SynthesisLayer(4, 3, 5, 16, up=2), (X, W, "const")),
     "ToRGB": (lambda: imgops.nn.ToRGB(4, 3, 5), (X, W)),
     "TotalVariation": (imgops.nn.TotalVariation, (X,)),
