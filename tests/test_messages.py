@@ -107,6 +107,14 @@ SAID = [
         "style c.png s.png --size 32 --style-layers x=1 --weights embedded",
         "--style-layers: VGG has no layer 'x'; it has input, ",
     ),
+    (
+        "style c.png s.png --size 32 --method nnst --hypercolumn-layers x=1 --weights embedded",
+        "--hypercolumn-layers: VGG has no layer 'x'; it has input, ",
+    ),
+    (
+        "style c.png s.png --size 32 --method nnst --hypercolumn-layers relu1_1=much",
+        "--hypercolumn-layers takes layers like relu1_1=256,relu2_1=64; got 'relu1_1=much'",
+    ),
     ("style train-fast", "STYLE is missing: the picture whose style the network learns"),
     ("style train-adain", "--out is missing: the decoder: NAME.safetensors"),
     (

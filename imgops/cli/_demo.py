@@ -111,7 +111,7 @@ def run(out: str, seconds: float, seed: int) -> None:
     (folder / "speed.md").write_text(_markdown(rows, note))
     _print_table(console, rows, note)
     for name, what in (
-        ("style.png", "a picture, a style, results of optimize, fast (in the style of hubble) and adain: imgops style"),
+        ("style.png", "a picture, a style, results of optimize, nnst, fast (hubble) and adain: imgops style"),
         ("dream.png", "a picture, and its dream: imgops dream"),
         ("samples.png", "real and generated pictures, a class per row"),
         ("losses.png", "the losses"),

@@ -210,6 +210,7 @@ def parse_widths(name: str, text: str) -> tuple[int, ...]:
 #: what reads the settings whose options are text
 _READERS: dict[str, Callable[[str, str], Any]] = {
     "content_layers": parse_layers,
+    "hypercolumn_layers": parse_layers,
     "memory": parse_bytes,
     "style_layers": parse_layers,
     "style_weights": parse_numbers,
