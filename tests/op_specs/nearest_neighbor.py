@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -55,8 +56,16 @@ def _vectors(shape: s.Shape, dtype: torch.dtype, device: str | torch.device = "c
     return [torch.randn(n, c, count, device=device).to(dtype) for count in (queries, keys)]
 
 
+def _of_features(impl: str | None, x: Tensor, y: Tensor) -> Tensor:
+    """The pixels of features x [N, C, H, W] as queries."""
+    return _run(impl, x.flatten(2), y)
+
+
 def _problem(shape: s.Shape, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> s.Made:
-    return _vectors(shape, dtype, device), _run
+    """Features [N, C, H, W] and K keys of a shape (N, C, H, W, K)."""
+    n, c, *_, keys = shape
+    x, y = s.image(shape[:4], dtype, device), s.image((n, c, keys), dtype, device)
+    return [x, y], _of_features
 
 
 def _case(shape: s.Shape, dtype: torch.dtype) -> s.Case:
@@ -103,10 +112,7 @@ def _launches(dtype: torch.dtype, channels_last: bool) -> Iterator[s.Launch]:
 
 
 def _pictures() -> dict[str, nn.Module]:
-    def run(x: Tensor, y: Tensor) -> Tensor:
-        return imgops.nearest_neighbor(x.flatten(2), y)[0]
-
-    return {"nearest_neighbor": s.Called(run, y=torch.randn(1, s.CHANNELS, 9))}
+    return {"nearest_neighbor": s.Called(partial(_of_features, None), y=torch.randn(1, s.CHANNELS, 9))}
 
 
 SHEET = s.Sheet(
@@ -120,7 +126,7 @@ SHEET = s.Sheet(
         "nearest_neighbor, keys for all": s.Call(_run, {"x": "NCH", "y": "1CO"}, {}),
     },
     random=_random, forms=FORMS, pictures=_pictures, cases=_CASES, launches=_launches, comparisons=_comparisons,
-    problems=s.of_shapes([(2, 5, 7, 6), (1, 70, 99, 150), (3, 33, 40, 31)], _problem),
+    problems=s.of_shapes([(2, 5, 7, 3, 6), (1, 70, 9, 11, 150), (3, 33, 5, 8, 31)], _problem),
     schemas={"nearest_neighbor": lambda: (s.values(2, 4, 5), s.values(2, 4, 6))},
     products={"nearest_neighbor": lambda x, y: x.mT @ y},
     tolerance=s.SEVERAL_ROUNDINGS,

@@ -61,7 +61,7 @@ struct Pass {
   A *sorted, *matched;
   Key* keys;
 
-  Pass(const Efdm& p, void* scratch) : p(p) {
+  Pass(const Efdm& efdm, void* scratch) : p(efdm) {
     const int64_t n = p.most_pixels();
     a = static_cast<Keyed<Key>*>(scratch);
     b = a + n;

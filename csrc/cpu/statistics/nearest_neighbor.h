@@ -49,8 +49,8 @@ struct NearestNeighbor {
   // bytes of aligned scratch memory that a thread needs, for values of the accumulation type of `item` bytes
   int64_t pack_scratch(int64_t item) const { return kPanelWidth * (depth() + kPanelDepth) * item; }
   int64_t search_scratch(int64_t item) const {
-    const int64_t vectors = kPanelWidth * depth() * span;
-    return pack_scratch(item) + vectors * (screened ? item + 2 : item) +
+    const int64_t values = kPanelWidth * depth() * span;
+    return pack_scratch(item) + values * (screened ? item + 2 : item) +
            chunk(item) * kPanelWidth * kPanelWidth * item + span * kPanelWidth * item * 2;
   }
 };
