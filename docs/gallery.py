@@ -1,6 +1,12 @@
-"""The pictures of docs/pictures.md, made anew from free ones: python docs/gallery.py PICTURES [NAME ...].
+"""The pictures of docs/pictures.md and docs/gallery.md, made anew from free ones.
 
-docs/training_pictures.py fills the folder PICTURES.
+``python docs/gallery.py PICTURES [NAME ...]``; docs/training_pictures.py fills the folder PICTURES. The sheets of 6
+contents in 6 styles keep each result in PICTURES/results, and take it from there the next time. They stand beside
+results of the networks of before, which are in the history::
+
+    git show 81bc505:imgops/models/encoders/default_encoder.safetensors > PICTURES/before/encoder.safetensors
+    git show 81bc505:imgops/models/style/default_adain.safetensors > PICTURES/before/decoder.safetensors
+    git show 81bc505:imgops/models/style/fast_hubble.safetensors > PICTURES/before/fast.safetensors
 """
 
 from __future__ import annotations
@@ -16,12 +22,13 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from imgops.data.datasets.textures import procedural_texture
-from imgops.data.pictures import fill_hidden, read_picture, resize_picture
+from imgops.data.pictures import fill_hidden, read_picture, resize_picture, write_picture
 from imgops.data.pictures.colors import keep_colors
 from imgops.dream import DreamSettings, GuidedObjective, Objective, default_objectives, dream, parse_class
 from imgops.models.encoders import default_weights, load_encoder
 from imgops.style.encoder_training import held_out_sources, random_network
 from imgops.style.optimization import optimize
+from imgops.style.presets import PRESETS, with_preset
 from imgops.style.settings import OptimizeSettings
 from imgops.style.transfer import Transfer, TransferSettings
 
@@ -35,6 +42,25 @@ LIGHT, CONTRAST = (0.25, 0.75), 0.12
 ROOM = "gallery/van_gogh_s_room_enrique__01.png"
 #: the contents and styles of the picture that leads
 PAIRS = (("chelsea", ROOM), ("coffee", "33"), ("camera", "retina"))
+#: of the sheets of each method, by their titles
+CONTENTS = {
+    "cat": "chelsea",
+    "cup": "coffee",
+    "astronaut": "astronaut",
+    "flower": "contents/flower.png",
+    "pagoda": "test-contents/china.png",
+    "mountains": "contents/picosdeeuropa_by_Aitzol_Berasategi.png",
+}
+STYLES = {
+    "room": ROOM,
+    "lozenges": "test-styles/licorice-l.png",
+    "strings": "test-styles/string.png",
+    "gravel": "gravel",
+    "brick": "brick",
+    "hubble": "hubble",
+}
+#: the side of a picture on these sheets
+SMALL = 160
 #: the folder of the pictures that are no samples
 pictures = Path()
 
@@ -65,16 +91,18 @@ def check_light(title: str, picture: Tensor) -> None:
         )
 
 
-def sheet(name: str, rows: Sequence[Sequence[tuple[str, Tensor]]]) -> None:
-    """Pictures in rows, each in a square cell with its title above."""
-    width = max(len(row) for row in rows) * (SIZE + GAP) - GAP
-    image = Image.new("RGB", (width, len(rows) * (SIZE + LINE + GAP) - GAP), "white")
+def sheet(name: str, rows: Sequence[Sequence[tuple[str, Tensor]]], side: int = SIZE) -> None:
+    """Pictures in rows, each in a square cell with its title above; an empty one leaves its cell blank."""
+    width = max(len(row) for row in rows) * (side + GAP) - GAP
+    image = Image.new("RGB", (width, len(rows) * (side + LINE + GAP) - GAP), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(12)
     for y, row in enumerate(rows):
         for x, (title, picture) in enumerate(row):
-            small = resize_picture(picture, SIZE)
-            left, top = x * (SIZE + GAP), y * (SIZE + LINE + GAP)
+            left, top = x * (side + GAP), y * (side + LINE + GAP)
             draw.text((left, top + 2), title, "black", font)
+            if picture.numel() == 0:
+                continue
+            small = resize_picture(picture, side)
             pixels = (small.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
             image.paste(Image.fromarray(np.ascontiguousarray(pixels)), (left, top + LINE))
     FOLDER.mkdir(exist_ok=True)
@@ -116,6 +144,87 @@ def nnst() -> None:
         x, s = sample(content), sample(style)
         rows.append([("content", x), ("style", s), ("nnst", transferred(x, [s], method="nnst"))])
     sheet("nnst", rows)
+
+
+def result(folder: str, content: str, style: str, **given: object) -> Tensor:
+    """A content in a style, made unless this folder of PICTURES/results has it, by :func:`transferred`."""
+    file = pictures / "results" / folder / f"{content}-{style}.png"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        made = transferred(sample(CONTENTS[content]), **given)  # type: ignore[arg-type]
+        write_picture(file, made)
+    return read_picture(file).pixels
+
+
+def all_pairs(method: str, **before: object) -> None:
+    """Each content in each style by a method; below each, where there were other networks before, by those."""
+    empty = ("", torch.empty(0))
+    rows = [[empty, *((name, sample(style)) for name, style in STYLES.items())]]
+    for content in CONTENTS:
+        x = sample(CONTENTS[content])
+        cells = [result(method, content, name, styles=[sample(s)], method=method) for name, s in STYLES.items()]
+        rows.append([(content, x), *(("", cell) for cell in cells)])
+        if before:
+            given = {"method": method, **before}
+            old = [result(f"{method} before", content, name, styles=[sample(s)], **given) for name, s in STYLES.items()]
+            rows.append([empty, *(("before", cell) for cell in old)])
+    sheet(f"{method}-all", rows, SMALL)
+
+
+def presets() -> None:
+    """Contents in styles by each preset."""
+    rows = []
+    for content, style in (("cat", "strings"), ("pagoda", "room"), ("flower", "lozenges")):
+        x, s = sample(CONTENTS[content]), sample(STYLES[style])
+        made = []
+        for name in PRESETS:
+            settings = with_preset(TransferSettings(size=SIZE), name)
+            made.append((f"--preset {name}", Transfer(settings)(x, [s])))
+        rows.append([(content, x), (style, s), *made])
+    sheet("presets", rows)
+
+
+def large() -> None:
+    """A print of 2048 pixels, in tiles, and a part of it at its own size."""
+    file = pictures / "results" / "print.png"
+    content, style = (read_picture(pictures / name).pixels for name in (CONTENTS["mountains"], STYLES["strings"]))
+    if not file.exists():
+        settings = TransferSettings(size=2048, memory=4e9, optimize=OptimizeSettings(style_scale=0.5))
+        write_picture(file, Transfer(settings)(content, [style]))
+    whole = read_picture(file).pixels
+    top, left = (length // 3 for length in whole.shape[1:])
+    part = whole[:, top : top + 3 * SIZE, left : left + 3 * SIZE]
+    height, width = whole.shape[1:]
+    sheet("print", [[(f"{width} x {height} pixels", whole), ("a part of it", part)]], 3 * SIZE)
+
+
+def optimize_all() -> None:
+    """6 contents in 6 styles by optimize."""
+    all_pairs("optimize", weights=str(pictures / "before" / "encoder.safetensors"), content_weight=1.0)
+
+
+def nnst_all() -> None:
+    """6 contents in 6 styles by nnst."""
+    all_pairs("nnst")
+
+
+def adain_all() -> None:
+    """6 contents in 6 styles by adain."""
+    before = pictures / "before"
+    all_pairs("adain", weights=str(before / "encoder.safetensors"), decoder=str(before / "decoder.safetensors"))
+
+
+def fast_all() -> None:
+    """6 contents in the style whose network comes along, by fast."""
+    titled, own = [], {"styles": [], "method": "fast"}
+    for title, method, network, more in (
+        ("before", "fast before", str(pictures / "before" / "fast.safetensors"), {}),
+        ("hubble", "fast", "hubble", {}),
+        ("coral", "fast coral", "hubble", {"keep_colors": "coral"}),
+    ):
+        cells = [result(method, content, "hubble", networks=[network], **own, **more) for content in CONTENTS]
+        titled.append([(title, cell) for cell in cells])
+    sheet("fast-all", [[(content, sample(name)) for content, name in CONTENTS.items()], *titled], SMALL)
 
 
 def options() -> None:
@@ -195,7 +304,11 @@ def encoder() -> None:
     )
 
 
-SHEETS = {"methods": methods, "nnst": nnst, "options": options, "dreams": dreams, "encoder": encoder}
+SHEETS = {
+    "methods": methods, "nnst": nnst, "options": options, "dreams": dreams, "encoder": encoder,
+    "presets": presets, "print": large, "optimize-all": optimize_all, "nnst-all": nnst_all,
+    "adain-all": adain_all, "fast-all": fast_all,
+}  # fmt: skip
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:

@@ -47,7 +47,7 @@ def losses(results: Iterable[tuple[Tensor, Tensor, Tensor]]) -> tuple[float, flo
     judge = load_encoder(JUDGE, frame=False)
     found = []
     for content, style, result in results:
-        objective = Objective(judge, OptimizeSettings(size=SIDE), content)
+        objective = Objective(judge, OptimizeSettings(size=SIDE, content_weight=1.0), content)
         objective.set_styles([style], [1.0])
         parts, _ = objective.gradient(result.clamp(0, 1))
         found.append((parts["content"], parts["style"]))

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from .._settings import MACHINE, NETWORKS, RESULT, same_as, setting
+from .._settings import MACHINE, NETWORKS, RESULT, Choice, same_as, setting
 from ..style.nnst_settings import NNST
+from ..style.presets import PRESETS, with_preset
 from ..style.settings import OPTIMIZE, PARTS, STYLE, VIDEO, TransferSettings
 from ..training.config import TrainingConfig
 from ._options import JPEG, Given, Preview, options
@@ -30,7 +31,7 @@ IDLE = {
     "optimize": (*_ADAIN, *_NNST),
     "nnst": (*_ADAIN, *_OPTIMIZATION),
     "adain": (*_OPTIMIZATION, *_DESCENT, *_NNST),
-    "fast": (*_ADAIN, *_ENCODERS, *_OPTIMIZATION, *_DESCENT, *_NNST),
+    "fast": (*_ADAIN, *_ENCODERS, *_OPTIMIZATION, *_DESCENT, *_NNST, "preset"),
 }
 
 
@@ -68,6 +69,13 @@ class Job:
             "--style-mask", help="A picture: white is what counts of a style; one per style.", rich_help_panel=PARTS
         ),
     ] = dataclasses.field(default_factory=list)
+    preset: str | None = setting(
+        None,
+        STYLE,
+        "A look: faithful keeps the content, painterly paints it with parts of the style, bold lets go of it; options "
+        "given beside it count.",
+        allowed=Choice(tuple(PRESETS)),
+    )
     settings: TransferSettings
     preview: Preview = None
     quality: int = setting(*JPEG)
@@ -86,14 +94,17 @@ def transfer(job: Job, given: Given) -> None:
     from ._pictures import warn_of_idle, warn_of_quality
     from ._style import run
 
+    if job.preset is not None:
+        job = dataclasses.replace(job, settings=with_preset(job.settings, job.preset, given))
     method, weights = job.settings.method, job.settings.weights
     names = _networks(job.styles, weights, given) if method == "fast" else job.styles
     if not names:
         raise ValueError(f"STYLES is missing: {'a network' if method == 'fast' else 'a picture or samples:NAME'}")
     idle = [name for name in IDLE[method] if name != "weights" or names != [weights]]
     warn_of_idle(given, idle, f"with the method {method}")
-    if method == "optimize" and job.settings.optimize.init != "noise":
-        warn_of_idle(given, ("seed",), "without --init noise")
+    chance = job.settings.optimize.init == "noise" or job.settings.optimize.style_loss == "sliced"
+    if method == "optimize" and not chance:
+        warn_of_idle(given, ("seed",), "without --init noise or --style-loss sliced")
     warn_of_quality(given, job.out)
     run(dataclasses.replace(job, styles=names))
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .objective import Objective as Objective
     from .optimization import Progress as Progress
     from .optimization import optimize as optimize
+    from .presets import with_preset as with_preset
     from .settings import OptimizeSettings as OptimizeSettings
     from .settings import TransferSettings as TransferSettings
     from .training import train_adain as train_adain
@@ -43,6 +44,7 @@ _HOMES = {
     "stylize_nnst": ".nnst",
     "train_adain": ".training",
     "train_fast": ".training",
+    "with_preset": ".presets",
 }
 
 __all__ = [*_HOMES]

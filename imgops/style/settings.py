@@ -56,7 +56,7 @@ class OptimizeSettings:
         frame_steps: from a given picture, at the full size alone: of the frames of a video after the first. Default 40.
         optimizer: "adam" or "lbfgs". Default "adam".
         lr: learning rate. Default 0.02 for Adam, 1 for L-BFGS.
-        content_weight: of the content loss, the style's being 1. Default 1.
+        content_weight: of the content loss, the style's being 1. Default 0.3.
         content_layers, style_layers: {layer: weight}; None takes relu4_2 (relu2_2 where the init is not "content", for
             a deep layer does not lead back to the content), and relu1_1 to relu5_1 with weights 256, 64, 16, 4, 1, of a
             VGG; of an EfficientNet-Lite the stem and the second blocks of its stages; of another network what it names
@@ -88,7 +88,7 @@ class OptimizeSettings:
     first_size: int = setting(
         128, OPTIMIZE, "Longer side of the first, smallest size, in pixels.", allowed=_RESULT_SIDE
     )
-    content_weight: float = setting(1.0, OPTIMIZE, "Weight of the content; more keeps more of it.", allowed=Bounds(0))
+    content_weight: float = setting(0.3, OPTIMIZE, "Weight of the content; more keeps more of it.", allowed=Bounds(0))
     content_layers: Mapping[str, float] | None = setting(
         None,
         OPTIMIZE,

@@ -171,11 +171,17 @@ def objective(network, chosen, masks=None, size=(50, 61)):
 
 
 @pytest.mark.parametrize(
-    ("kind", "tile"), [("gram", None), ("gram", 24), ("wasserstein", None), ("wasserstein", 24), ("sliced", None)]
+    ("kind", "more"),
+    [
+        (kind, more)
+        for kind in ("gram", "wasserstein", "sliced")
+        for more in ({}, {"tile": 24}, {"smoothing": True})
+        if (kind, more) != ("sliced", {"tile": 24})
+    ],
 )
-def test_the_gradient_is_that_of_the_losses(network, kind, tile):
+def test_the_gradient_is_that_of_the_losses(network, kind, more):
     """Against differences of the losses along random directions."""
-    made = objective(network, settings(style_loss=kind, tile=tile, optimizer="lbfgs"))
+    made = objective(network, settings(style_loss=kind, optimizer="lbfgs", **more))
     x, step = picture(4, 50, 61), 1e-6
     losses, gradient = made.gradient(x)
     direction = torch.randn(3, 3, 50, 61, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -174,7 +174,10 @@ def test_what_is_no_network_or_missing_is_named(place):
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        (("style", "sea.png", *STEPS, "--seed", "3"), "--seed does nothing without --init noise"),
+        (
+            ("style", "sea.png", *STEPS, "--seed", "3"),
+            "--seed does nothing without --init noise or --style-loss sliced",
+        ),
         (("style", "sea.png", *STEPS, "--quality", "80"), "--quality does nothing as only JPEG has one"),
         (("style", "sea.png", "--method", "adain", "--init", "noise"), "--init does nothing with the method adain"),
         (

@@ -60,11 +60,13 @@ def test_masks_are_for_every_frame(optimizing):
         assert difference[:, 22:].max() < 1e-5
 
 
-def test_other_methods_make_each_frame_by_itself():
-    transfer = Transfer(TransferSettings(method="fast", size=32), ["hubble"])
-    frames = moving(2)
-    for frame, result in zip(frames, stylize_frames(frames, transfer, []), strict=True):
-        assert torch.equal(result, transfer(resize_picture(frame, 32), []))
+@pytest.mark.parametrize("method", ["fast", "adain", "efdm"])
+def test_other_methods_make_each_frame_by_itself(method):
+    more = {"method": "adain", "statistics": "efdm"} if method == "efdm" else {"method": method}
+    transfer = Transfer(TransferSettings(size=32, **more), ["hubble"] if method == "fast" else [])
+    frames, styles = moving(2), [] if method == "fast" else [STYLE]
+    for frame, result in zip(frames, stylize_frames(frames, transfer, styles), strict=True):
+        assert torch.equal(result, transfer(resize_picture(frame, 32), styles))
 
 
 @pytest.mark.parametrize(("keep", "times"), [(None, 1), ("coral", 3)])
