@@ -263,6 +263,16 @@ def test_layers_are_listed(folder):
     assert row.split("│")[2].strip() == "10"
 
 
+@pytest.mark.parametrize("more", [(), ("--guide", "samples:camera")])
+def test_an_own_network_needs_a_layer(tmp_path, more):
+    own = tmp_path / "own.py"
+    own.write_text("from torch import nn\n\n\ndef network():\n    return nn.Sequential(nn.Conv2d(3, 4, 3))\n")
+    arguments = ("dream", "samples:camera", *more, "-o", tmp_path / "out.png", *QUICK, "--weights", f"{own}:network")
+    message = error(*arguments)
+    assert "--layer is missing: Sequential has none to dream with by default; --list-layers prints all" in message
+    imgops(*arguments, "--layer", "0")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

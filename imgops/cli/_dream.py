@@ -106,15 +106,29 @@ def run(job: Job) -> None:
     guide = () if job.guide is None else _guide(job.guide)
     layers = job.layers
     if job.guide is not None and not layers:
-        layers = [one.layer for one in default_objectives(network)]
+        layers = [one.layer for one in _usual(network)]
     objectives: Sequence[Any] = [*classes, *(_objective(text, network, *guide) for text in layers)]
     if not layers:
-        objectives = default_objectives(network, classes)
+        objectives = _usual(network, classes)
     with interruptible() as stopped:
         works = [
             _Work(job, network, objectives, source, out, stopped) for source, out in zip(sources, outputs, strict=True)
         ]
         batch.make_each(((work.source, work.make) for work in works), len(works), stopped)
+
+
+def _usual(network: nn.Module, classes: Sequence[ClassObjective] = ()) -> list[Any]:
+    """What is dreamt without ``--layer``.
+
+    Raises:
+        ValueError: the network is none of this package's; names the option.
+    """
+    try:
+        return default_objectives(network, classes)
+    except ValueError:
+        raise ValueError(
+            f"--layer is missing: {type(network).__name__} has none to dream with by default; --list-layers prints all"
+        ) from None
 
 
 def _objective(text: str, network: nn.Module, *guide: Any) -> Any:
