@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._settings import accept_former_names
-from ..data.pictures.colors import match_covariance
 from ._state import evaluating, working_picture
 from .objectives import AnyObjective, check_picture
 from .octaves import dreamt, prepared, starting_picture
+from .scales import match_scales
 from .settings import ROTATE, ZOOM, DreamSettings
 from .views import view_size
 
@@ -47,8 +47,9 @@ def zoom_frames(
         frames: how many, 1 at least. Default 100.
         zoom, rotate: from a frame to the next; see :func:`zoom_picture`. Default 0.05 and 0.
         on_frame: called with the number of each frame, from 0, and the frame [3, H, W], before it is given out.
-        keep_colors: give each frame the mean and covariance of the first one's colors. Otherwise the dream feeds on
-            itself until its colors are all or nothing, within some ten frames. Default True.
+        keep_colors: give each frame the mean of the first one's colors, and their covariance at each scale: the zoom
+            takes what is fine, and the dream feeds on itself until its colors are all or nothing, within some ten
+            frames. Default True.
         on_step: called after each step with the fraction of all frames that is done, and the picture [3, H', W'].
         after: go on after so many frames: their number, the first and the last of them. Default None: from the first.
 
@@ -83,7 +84,7 @@ def zoom_frames(
             if i == 0:
                 first = frame
             elif keep_colors:
-                frame = match_covariance(frame, first)
+                frame = match_scales(frame, first)
             if on_frame is not None:
                 on_frame(i, frame)
             yield frame

@@ -353,19 +353,23 @@ def test_a_zoom_draws_no_cross_through_the_middle(side, zoom, rotate):
     assert frame.std() > 0.75 * 12**-0.5
 
 
+@pytest.mark.parametrize("encoder", ["efficientnet-lite2", "embedded"])
 @pytest.mark.parametrize("name", ["astronaut", "camera"])
-def test_twenty_frames_stay_as_rich_and_as_sharp(name):
+def test_twenty_frames_stay_as_rich_and_as_sharp(name, encoder):
     def measures(frame):
-        saturation = ((frame.amax(0) - frame.amin(0)) / frame.amax(0).clamp_min(0.01)).mean()
-        return torch.stack([saturation, frame.std(), frame.diff(dim=2).square().mean().sqrt()])
+        chroma = frame.amax(0) - frame.amin(0)
+        saturation = (chroma / frame.amax(0).clamp_min(0.01)).mean()
+        return torch.stack([saturation, chroma.mean(), frame.std(), frame.diff(dim=2).square().mean().sqrt()])
 
     start = resize_picture(read_picture(f"samples:{name}").pixels, 64)
-    network, settings = load_encoder("efficientnet-lite2", frame=False), DreamSettings(octaves=2, steps=4)
+    network, settings = load_encoder(encoder, frame=False), DreamSettings(octaves=2, steps=4)
     first, *_, last = zoom_frames(start, network, default_objectives(network), settings, 20)
-    saturation, contrast, sharpness = (measures(last) / measures(first)).tolist()
-    assert 0.6 < saturation < 1.2
+    saturation, chroma, contrast, sharpness = (measures(last) / measures(first)).tolist()
+    assert 0.8 < chroma < 1.25
+    # the embedded encoder colors what is nearly black of a gray picture, and black is most saturated
+    assert (encoder, name) == ("embedded", "camera") or 0.75 < saturation < 1.2
     assert 0.95 < contrast < 1.05
-    assert 0.4 < sharpness < 1.5
+    assert 0.65 < sharpness < 1.5
 
 
 def test_a_zoom_goes_on_after_any_frame():
