@@ -120,11 +120,11 @@ def transferred(content: Tensor, styles: Sequence[Tensor], networks: Sequence[st
 
 
 def methods() -> None:
-    """Contents and styles by three methods, and a dream; it leads the README."""
+    """Contents and styles by each method, and a dream; it leads the README."""
     rows = []
     for content, style in PAIRS:
         x, s = sample(content), sample(style)
-        made = [(method, transferred(x, [s], method=method)) for method in ("optimize", "adain")]
+        made = [(method, transferred(x, [s], method=method)) for method in ("optimize", "nnst", "adain")]
         rows.append([("content", x), ("style", s), *made])
     cup, picture = sample("coffee"), resize_picture(sample("astronaut"), SIZE)
     network = load_encoder(default_weights(), frame=False)
