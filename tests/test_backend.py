@@ -224,7 +224,7 @@ def test_every_instruction_set_agrees_with_the_reference(tmp_path):
     # a gradient sums what was rounded on the way, so that a half-precision one is off by more than one rounding, and
     # one in float32 by what two of Winograd's convolutions add
     tolerance = {torch.float64: 1e-11, torch.float32: 3e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
-    for level in ("baseline", "avx2", "avx512", "amx"):
+    for level in ("baseline", "avx2", "avx512", "vnni", "amx"):
         actual = every_op(tmp_path / level, IMGOPS_IMPL="cpu", IMGOPS_SIMD=level)
         assert len(actual) == len(expected) > 100
         for a, e in zip(actual, expected, strict=True):
@@ -238,7 +238,7 @@ def test_instruction_set_is_lowered_and_never_raised():
 
     best = host.simd_level()
     code = "import imgops._host as h; print(h.simd_level())"
-    levels = ["baseline", "avx2", "avx512", "amx"]
+    levels = ["baseline", "avx2", "avx512", "vnni", "amx"]
     for level in levels:
         lower = min(level, best, key=levels.index)
         assert python(code, IMGOPS_SIMD=level).stdout.strip() == lower

@@ -17,7 +17,7 @@ from . import _sheet as s
 from ._random import Pick, RandomCall, strided
 
 #: channels, queries and keys of make bench: hypercolumns of pictures of 256 to 512 pixels
-HYPERCOLUMNS = ((128, 4096, 4096), (512, 4096, 4096), (1024, 4096, 4096), (512, 16384, 4096))
+HYPERCOLUMNS = ((128, 4096, 4096), (512, 4096, 4096), (1024, 4096, 4096), (2048, 4096, 4096), (512, 16384, 4096))
 
 
 def _run(impl: str | None, x: Tensor, y: Tensor) -> Tensor:

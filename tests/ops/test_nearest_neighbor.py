@@ -11,6 +11,7 @@ import torch
 from backends import backends
 from errors import raises_in_one_line
 from golden import relative_error
+from memory_growth import memory_growth
 
 import imgops
 from imgops.ops._common import STATUSES
@@ -49,12 +50,29 @@ def test_agrees_with_the_reference(shape, dtype, vectors_last, backend, device):
 
 
 @FAST
-def test_keys_that_half_precision_cannot_tell_apart(backend, device):
-    """The kernel that looks at the keys in bfloat16 first compares those again in float32 that could be the nearest."""
-    y = torch.randn(1, 96, 1, device=device) + 1e-3 * torch.randn(1, 96, 150, device=device)
-    x = y[:, :, 7:140:3] + 1e-5
+@pytest.mark.parametrize("keys", [150, 3000])
+def test_keys_that_a_screen_cannot_tell_apart(keys, backend, device):
+    """The kernels that look at the keys in bfloat16 or bytes first compare those again in float32 that could be the
+    nearest: here all of a block, and in the chunks after one where the screen ruled out none without looking."""
+    if device == "cpu" and backend == "triton" and keys > 1000:
+        pytest.skip("takes long in the interpreter")
+    y = torch.randn(1, 96, 1, device=device) + 1e-3 * torch.randn(1, 96, keys, device=device)
+    x = y[:, :, 7 : keys - 10 : keys // 50] + 1e-5
     _, index = imgops.nearest_neighbor(x, y, impl=backend)
-    assert index[0].tolist() == list(range(7, 140, 3))
+    assert index[0].tolist() == list(range(7, keys - 10, keys // 50))
+
+
+@FAST
+def test_a_channel_that_stands_out(backend, device):
+    """Of bytes it would take the whole range."""
+    x, y = features(1, 200, 40, device=device), features(1, 200, 90, device=device)
+    for t in (x, y):
+        t[:, 5] *= 300
+        t[:, 100, ::3] = 50
+    similarity, index = imgops.nearest_neighbor(x, y, impl=backend)
+    every = similarities(x, y)
+    torch.testing.assert_close(similarity.double(), every.max(2).values, rtol=0, atol=2e-6)
+    assert (every.gather(2, index[..., None])[..., 0] >= every.max(2).values - 2e-6).all()
 
 
 @EVERY
@@ -120,25 +138,23 @@ def test_the_index_has_no_gradient_and_the_keys_of_all_samples_have_one(backend,
         torch.testing.assert_close(actual, wanted)
 
 
-MEMORY = """
-import torch, imgops
-from imgops._memory import peak_memory
-x, y = torch.randn(2, 1, 16, 12288)
-imgops.nearest_neighbor(x[:, :, :64], y[:, :, :64], impl="cpu")
-before = peak_memory()
-imgops.nearest_neighbor(x, y, impl="cpu")
-print(peak_memory() - before)
-"""
-
-
 @pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, reason="the CPU extension is not built")
 @pytest.mark.parametrize("level", ["avx2", "amx"])
 def test_memory_does_not_grow_with_the_similarities(level):
     """All of them would be 576 MiB; what the kernels keep is about the keys once or twice."""
-    environment = {**os.environ, "IMGOPS_SIMD": level, "OMP_NUM_THREADS": "2"}
-    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 8 * 2**20
+    small = 'x, y = torch.randn(2, 1, 16, 12288); imgops.nearest_neighbor(x[:, :, :64], y[:, :, :64], impl="cpu")'
+    assert memory_growth(small, 'imgops.nearest_neighbor(x, y, impl="cpu")', IMGOPS_SIMD=level) < 8 * 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, reason="the CPU extension is not built")
+@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512", "vnni"])
+def test_every_instruction_set(level):
+    """The tests above, but for those of gradients, as the kernels of lesser CPUs pass them: each screens in its way."""
+    words = "cpu-cpu and (agrees or apart or stands_out or equals or direction or beyond)"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", words]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "IMGOPS_SIMD": level})
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@
 
 namespace imgops {
 
-// amx: AVX-512, and the tiles of AMX for kernels that ask for them by uses_amx()
-enum class Capability : int { baseline, avx2, avx512, amx };
+// vnni: AVX-512, and its products of bytes for kernels that ask for them by uses_vnni(); amx: the same, and the tiles of
+// AMX, by uses_amx()
+enum class Capability : int { baseline, avx2, avx512, vnni, amx };
 
-constexpr const char* kCapabilityNames[] = {"baseline", "avx2", "avx512", "amx"};
+constexpr const char* kCapabilityNames[] = {"baseline", "avx2", "avx512", "vnni", "amx"};
 
 // Whether the CPU multiplies tiles of bfloat16, and the system lets this process: it must ask once.
 inline bool detect_amx() {
@@ -35,7 +36,8 @@ inline Capability detect_capability() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  if (avx2 && avx512) return detect_amx() ? Capability::amx : Capability::avx512;
+  if (avx2 && avx512 && __builtin_cpu_supports("avx512vnni")) return detect_amx() ? Capability::amx : Capability::vnni;
+  if (avx2 && avx512) return Capability::avx512;
   if (avx2) return Capability::avx2;
 #endif
   return Capability::baseline;
@@ -53,6 +55,8 @@ inline Capability cpu_capability() {
   }();
   return chosen;
 }
+
+inline bool uses_vnni() { return cpu_capability() >= Capability::vnni; }
 
 inline bool uses_amx() { return cpu_capability() == Capability::amx; }
 

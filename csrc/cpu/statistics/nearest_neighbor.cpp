@@ -14,6 +14,9 @@
 namespace imgops {
 namespace {
 
+// channels up to which the sums of products of bytes fit into 32 bits
+constexpr int64_t kMostBytes = 1 << 16;
+
 // t [N, C, count], read in place where the vectors lie side by side by channel or one after the other
 Tensor readable(const Tensor& t) { return t.stride(1) == 1 || t.stride(2) == 1 ? t : torch::stable::contiguous(t); }
 
@@ -49,18 +52,24 @@ std::tuple<Tensor, Tensor> nearest_neighbor_cpu(const Tensor& x_any, const Tenso
   p.keys = vectors_of(y);
   p.channels = x.size(1);
   const DType dtype = dtype_of(x);
-  p.screened = uses_amx() && dtype != DType::f64;
+  p.vnni = uses_vnni();
+  if (dtype != DType::f64 && uses_amx()) {
+    p.screen = Screen::tiles;
+  } else if (dtype != DType::f64 && cpu_capability() >= Capability::avx2 && p.channels <= kMostBytes) {
+    p.screen = Screen::bytes;
+  }
   p.similarity = similarity.data_ptr();
   p.index = static_cast<int64_t*>(index.data_ptr());
   const int64_t item = similarity.element_size(), blocks = p.keys.samples * p.keys.blocks();
   const int64_t values = blocks * kPanelWidth * p.depth();
   const auto vectors = aligned_scratch(values * item);
-  const auto rounded = aligned_scratch(p.screened ? values * sizeof(uint16_t) : 0);
-  std::vector<float> errors(blocks);
+  const auto rounded = aligned_scratch(values * p.rounded_item());
+  std::vector<float> errors(blocks * kPanelWidth), scales(errors.size());
   std::vector<int64_t> undefined(blocks);
   p.vectors = vectors.get();
-  p.rounded = static_cast<uint16_t*>(rounded.get());
+  p.rounded = rounded.get();
   p.errors = errors.data();
+  p.scales = scales.data();
   p.undefined = undefined.data();
   const auto pack = IMGOPS_SELECT(pack_keys);
   parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
@@ -69,7 +78,7 @@ std::tuple<Tensor, Tensor> nearest_neighbor_cpu(const Tensor& x_any, const Tenso
   });
 
   const int64_t threads = torch::stable::get_num_threads(), all = p.queries.samples * p.queries.blocks();
-  p.span = std::clamp<int64_t>(all / threads, 1, 16);
+  p.span = std::clamp<int64_t>(all / threads, 1, kLongestSpan);
   const auto search = IMGOPS_SELECT(search_keys);
   parallel_for(0, p.tasks(), 1, [&](int64_t begin, int64_t end) {
     const auto scratch = aligned_scratch(p.search_scratch(item));

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "nearest_neighbor_bytes.h"
+#include "nearest_neighbor_candidates.h"
 #include "nearest_neighbor_tiles.h"
 #include "panels.h"
 
@@ -13,8 +15,6 @@ namespace {
 
 // rows of panels that are multiplied at a time, which stay in the first-level cache
 constexpr int64_t kSteps = 128;
-
-enum class State : int { zero, defined, undefined };
 
 // A block of vectors of sample n, scaled to length 1, in panel[depth][W]: zero past the channels and the vectors, and
 // where a vector is zero or holds a NaN or an infinity. scratch: kPanel values.
@@ -79,74 +79,34 @@ void transpose_panel(const A* panel, int64_t depth, A* vectors) {
   }
 }
 
-template <class A>
-A dot(const A* a, const A* b, int64_t depth) {
-  constexpr int64_t L = kLanes<A>;
-  V<A> sums[2] = {};
-  for (int64_t i = 0; i < depth; i += 2 * L) {
-    sums[0] += load(a + i) * load(b + i);
-    sums[1] += load(a + i + L) * load(b + i + L);
-  }
-  sums[0] += sums[1];
-  A sum = 0;
-  for (int64_t k = 0; k < L; ++k) sum += sums[0][k];
-  return sum;
-}
-
-// The nearest key found so far.
-template <class A>
-struct Best {
-  A similarity;
-  int64_t index;
-};
-
-// Take over the nearest of the chunk's keys, where it is nearer. products[block][W][W]: row `query` of each block holds
-// the products with its keys, each off by at most `slack`; vectors: the keys one by one, unless the products are exact.
-template <class A>
-void choose(const A* products, int64_t query, int64_t first_key, int64_t keys, A slack, const A* unit, const A* vectors,
-            int64_t depth, Best<A>& best) {
-  A largest[W], most = -2;
-  const int64_t blocks = (keys + W - 1) / W;
-  for (int64_t b = 0; b < blocks; ++b) {
-    const A* row = products + (b * W + query) * W;
-    const int64_t n = least(W, keys - b * W);
-    A top = -2;
-#pragma omp simd reduction(max : top)
-    for (int64_t j = 0; j < n; ++j) top = row[j] > top ? row[j] : top;
-    largest[b] = top;
-    most = top > most ? top : most;
-  }
-  const A threshold = most - 2 * slack > best.similarity - slack ? most - 2 * slack : best.similarity - slack;
-  for (int64_t b = 0; b < blocks; ++b) {
-    if (largest[b] < threshold) continue;
-    const A* row = products + (b * W + query) * W;
-    for (int64_t j = 0; j < least(W, keys - b * W); ++j) {
-      if (row[j] < threshold) continue;
-      const A similarity = vectors ? dot(unit, vectors + (b * W + j) * depth, depth) : row[j];
-      // of equals the first is kept
-      if (similarity > best.similarity) best = {similarity, first_key + b * W + j};
-    }
-  }
-}
-
 // Scratch memory of a task, one part after the other.
 template <class A>
 struct Work {
-  A *panel, *buffer, *products, *units, *slack;
+  A *panel, *buffer, *products, *units;
   State* states;
-  uint16_t* rounded;
+  // screened: of each query, and the queries rounded
+  Rounded of;
+  uint8_t* rounded;
 
   Work(void* scratch, const NearestNeighbor& p) {
-    const int64_t block = W * p.depth();
-    buffer = static_cast<A*>(scratch);
+    const int64_t block = W * p.depth(), queries = p.span * W;
+    rounded = static_cast<uint8_t*>(scratch);
+    buffer = reinterpret_cast<A*>(rounded + p.span * block * p.rounded_item());
     panel = buffer + kPanel;
     products = panel + block;
     units = products + p.chunk(sizeof(A)) * W * W;
-    slack = units + p.span * block;
-    states = reinterpret_cast<State*>(slack + p.span * W);
-    rounded = reinterpret_cast<uint16_t*>(slack + 2 * p.span * W);
+    states = reinterpret_cast<State*>(units + p.span * block);
+    of.errors = reinterpret_cast<float*>(states + queries);
+    of.scales = of.errors + queries;
+    of.sums = reinterpret_cast<int32_t*>(of.scales + queries);
   }
+  Rounded of_block(int64_t b) const { return {of.scales + b * W, of.errors + b * W, of.sums + b * W}; }
 };
+
+// The blocks of rounded vectors, from one on.
+inline uint8_t* blocks_from(void* rounded, int64_t block, const NearestNeighbor& p) {
+  return static_cast<uint8_t*>(rounded) + block * W * p.depth() * p.rounded_item();
+}
 
 template <class T, class A>
 void pack(const NearestNeighbor& p, A* scratch, int64_t begin, int64_t end) {
@@ -154,7 +114,7 @@ void pack(const NearestNeighbor& p, A* scratch, int64_t begin, int64_t end) {
   for (int64_t task = begin; task < end; ++task) {
     const int64_t first = task % p.keys.blocks() * W;
     A* vectors = static_cast<A*>(p.vectors) + task * block;
-    A* panel = p.screened ? scratch + kPanel : vectors;
+    A* panel = p.screened() ? scratch + kPanel : vectors;
     State states[W];
     unit_panel<T>(p.keys, task / p.keys.blocks(), first, p.channels, depth, panel, scratch, states);
     p.undefined[task] = p.keys.count;
@@ -162,32 +122,44 @@ void pack(const NearestNeighbor& p, A* scratch, int64_t begin, int64_t end) {
       if (states[j] == State::undefined) p.undefined[task] = first + j;
     }
     if constexpr (sizeof(A) == sizeof(float)) {
-      if (!p.screened) continue;
-      float errors[W] = {}, largest = 0;
-      round_keys(panel, depth, p.rounded + task * block, errors);
-      for (int64_t j = 0; j < W; ++j) largest = errors[j] > largest ? errors[j] : largest;
-      p.errors[task] = largest;
+      if (!p.screened()) continue;
       transpose_panel(panel, depth, vectors);
+      float* errors = p.errors + task * W;
+      uint8_t* rounded = blocks_from(p.rounded, task, p);
+      if (p.screen == Screen::tiles) {
+        round_keys(panel, depth, reinterpret_cast<uint16_t*>(rounded), errors);
+      } else {
+        int32_t sums[W];
+        mix_channels(panel, depth);
+        round_to_bytes(panel, depth, p.key_levels(), p.key_levels() + 1, W, rounded,
+                       {p.scales + task * W, errors, sums});
+      }
+      // past the last key nothing is known
+      for (int64_t j = p.keys.count - first; j < W; ++j) errors[j] = 4;
     }
   }
 }
 
-// The queries of a task: panels, or, screened, the vectors one by one, the same rounded, and how far products are off.
+// The queries of a task: panels, or, screened, the vectors one by one, and the same rounded.
 template <class T, class A>
 void prepare_queries(const NearestNeighbor& p, const Work<A>& work, int64_t sample, int64_t first, int64_t blocks) {
   const int64_t depth = p.depth(), block = W * depth;
   for (int64_t b = 0; b < blocks; ++b) {
-    A* panel = p.screened ? work.panel : work.units + b * block;
+    A* panel = p.screened() ? work.panel : work.units + b * block;
     State states[W];
     unit_panel<T>(p.queries, sample, (first + b) * W, p.channels, depth, panel, work.buffer, states);
-    for (int64_t j = 0; j < W; ++j) {
-      work.states[b * W + j] = states[j];
-      work.slack[b * W + j] = 0;
-    }
+    for (int64_t j = 0; j < W; ++j) work.states[b * W + j] = states[j];
     if constexpr (sizeof(A) == sizeof(float)) {
-      if (!p.screened) continue;
-      transpose_panel(panel, depth, work.units + b * block);
-      round_queries(work.units + b * block, depth, work.rounded + b * block, work.slack + b * W);
+      if (!p.screened()) continue;
+      float* vectors = work.units + b * block;
+      uint8_t* rounded = blocks_from(work.rounded, b, p);
+      transpose_panel(panel, depth, vectors);
+      if (p.screen == Screen::tiles) {
+        round_queries(vectors, depth, reinterpret_cast<uint16_t*>(rounded), work.of.errors + b * W);
+      } else {
+        mix_channels(panel, depth);
+        round_to_bytes(panel, depth, p.kQueryLevels, 0, kRows, rounded, work.of_block(b));
+      }
     }
   }
 }
@@ -198,8 +170,15 @@ void multiply_keys(const NearestNeighbor& p, const Work<A>& work, int64_t query_
                    int64_t blocks) {
   const int64_t depth = p.depth(), block = W * depth;
   if constexpr (sizeof(A) == sizeof(float)) {
-    if (p.screened) {
-      multiply_tiles(work.rounded + query_block * block, p.rounded + key_block * block, work.products, depth, blocks);
+    if (p.screened()) {
+      const uint8_t *left = blocks_from(work.rounded, query_block, p), *right = blocks_from(p.rounded, key_block, p);
+      if (p.screen == Screen::tiles) {
+        multiply_tiles(reinterpret_cast<const uint16_t*>(left), reinterpret_cast<const uint16_t*>(right), work.products,
+                       depth, blocks);
+      } else {
+        multiply_bytes(left, work.of_block(query_block), right, p.scales + key_block * W, p.vnni, p.key_levels() + 1,
+                       depth, blocks, work.products);
+      }
       return;
     }
   }
@@ -212,11 +191,14 @@ void multiply_keys(const NearestNeighbor& p, const Work<A>& work, int64_t query_
   }
 }
 
+// chunks for which a block of queries is not screened again, after one where that ruled out no block of keys
+constexpr int kUnscreened = 3;
+
 template <class T, class A>
 void search(const NearestNeighbor& p, void* scratch, int64_t begin, int64_t end) {
   const int64_t depth = p.depth(), key_blocks = p.keys.blocks(), chunk = p.chunk(sizeof(A)), queries = p.queries.count;
   const Work<A> work(scratch, p);
-  const TileConfiguration configuration(p.screened);
+  const TileConfiguration configuration(p.screen == Screen::tiles);
   for (int64_t task = begin; task < end; ++task) {
     const int64_t sample = task / p.spans(), first = task % p.spans() * p.span;
     const int64_t blocks = least(p.span, p.queries.blocks() - first), count = least(blocks * W, queries - first * W);
@@ -229,26 +211,30 @@ void search(const NearestNeighbor& p, void* scratch, int64_t begin, int64_t end)
       index[q] = 0;
     }
     int64_t undefined = p.keys.count;
+    int unscreened[kLongestSpan] = {};
     for (int64_t k = 0; k < key_blocks; k += chunk) {
-      const int64_t n = least(chunk, key_blocks - k), keys = least(n * W, p.keys.count - k * W);
-      const int64_t at = key_sample * key_blocks + k;
-      A error = 0;
-      for (int64_t b = 0; b < n; ++b) {
-        undefined = least(undefined, p.undefined[at + b]);
-        if (p.screened && p.errors[at + b] > error) error = static_cast<A>(p.errors[at + b]);
-      }
-      const A* vectors = p.screened ? static_cast<const A*>(p.vectors) + at * W * depth : nullptr;
+      const int64_t n = least(chunk, key_blocks - k), at = key_sample * key_blocks + k;
+      for (int64_t b = 0; b < n; ++b) undefined = least(undefined, p.undefined[at + b]);
+      const KeyChunk<A> keys{static_cast<const A*>(p.vectors) + at * W * depth, p.errors + at * W, k * W,
+                             least(n * W, p.keys.count - k * W)};
       for (int64_t b = 0; b < blocks; ++b) {
-        multiply_keys(p, work, b, at, n);
-        for (int64_t q = b * W; q < least((b + 1) * W, count); ++q) {
-          if (work.states[q] != State::defined) continue;
-          // what rounding took off the query, off the key, and what the sum of the products lost
-          const A slack = p.screened ? work.slack[q] * (1 + error) + error + A(depth) * A(1.2e-7) : A(0);
-          Best<A> best{similarity[q], index[q]};
-          choose(work.products, q - b * W, k * W, keys, slack, work.units + q * depth, vectors, depth, best);
-          similarity[q] = best.similarity;
-          index[q] = best.index;
+        const int64_t q = b * W;
+        const QueryBlock<A> block{work.units + q * depth, work.of.errors + q, work.states + q,
+                                  least(W, count - q),    similarity + q,     index + q};
+        if constexpr (sizeof(A) == sizeof(float)) {
+          if (p.screened() && unscreened[b] > 0) {
+            --unscreened[b];
+            for (int64_t i = 0; i < n; ++i) compare_block(work.products, block, keys, i, depth);
+            continue;
+          }
+          if (p.screened()) {
+            multiply_keys(p, work, b, at, n);
+            if (take_candidates(work.products, block, keys, depth) == n) unscreened[b] = kUnscreened;
+            continue;
+          }
         }
+        multiply_keys(p, work, b, at, n);
+        for (int64_t i = 0; i < n; ++i) take_nearest(work.products + i * W * W, block, keys, i);
       }
     }
     for (int64_t q = 0; q < count; ++q) {
