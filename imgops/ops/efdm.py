@@ -112,9 +112,11 @@ def _backward(
         of_ranks = ctx.alpha * dout.flatten(2).to(accumulation_dtype(dout.dtype)).gather(2, x_order.long())
         if y_order.shape[0] == 1:
             of_ranks = of_ranks.sum(0, keepdim=True)
-        low, high, along = reference.positions(y_order.shape[2], of_ranks.shape[2], dout.device, of_ranks.dtype)
-        of_values = of_ranks.new_zeros(y_order.shape)
-        of_values = of_values.index_add(2, low, of_ranks * (1 - along)).index_add(2, high, of_ranks * along)
+        of_values = of_ranks
+        if y_order.shape[2] != of_ranks.shape[2]:
+            low, high, along = reference.positions(y_order.shape[2], of_ranks.shape[2], dout.device, of_ranks.dtype)
+            of_values = of_ranks.new_zeros(y_order.shape)
+            of_values = of_values.index_add(2, low, of_ranks * (1 - along)).index_add(2, high, of_ranks * along)
         dy = torch.zeros_like(of_values).scatter(2, y_order.long(), of_values).to(dout.dtype).view(ctx.y_shape)
     return (1 - ctx.alpha) * dout if needs[0] else None, dy, None, None
 

@@ -42,8 +42,8 @@ def test_other_sizes_are_interpolated(sides, backend, device):
     torch.testing.assert_close(found, expected)
 
 
-# sorts by insertion, by bytes, by digits of 11 bits; Triton's own and torch's
-@pytest.mark.parametrize("shape", [(1, 2, 6, 6), (2, 1, 9, 13), (1, 2, 53, 41)], ids=str)
+# ranks that are counted, sorts by bytes, by digits of 11 bits; Triton's own and torch's
+@pytest.mark.parametrize("shape", [(1, 2, 3, 1), (1, 2, 6, 6), (2, 1, 9, 13), (1, 2, 17, 13), (1, 2, 53, 41)], ids=str)
 @pytest.mark.parametrize("form", FORMATS, ids=str)
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize(("backend", "device"), backends("efdm", fast_only=True))

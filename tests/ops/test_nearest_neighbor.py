@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from backends import backends
@@ -144,17 +140,6 @@ def test_memory_does_not_grow_with_the_similarities(level):
     """All of them would be 576 MiB; what the kernels keep is about the keys once or twice."""
     small = 'x, y = torch.randn(2, 1, 16, 12288); imgops.nearest_neighbor(x[:, :, :64], y[:, :, :64], impl="cpu")'
     assert memory_growth(small, 'imgops.nearest_neighbor(x, y, impl="cpu")', IMGOPS_SIMD=level) < 8 * 2**20
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, reason="the CPU extension is not built")
-@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512", "vnni"])
-def test_every_instruction_set(level):
-    """The tests above, but for those of gradients, as the kernels of lesser CPUs pass them: each screens in its way."""
-    words = "cpu-cpu and (agrees or apart or stands_out or equals or direction or beyond)"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", words]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "IMGOPS_SIMD": level})
-    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
-// Floating-point numbers as keys that sort as integers, and a stable radix sort of them; compiled once per instruction
+// Floating-point numbers as keys that sort as integers, and a stable sort of them; compiled once per instruction
 // set.
 #pragma once
 
-#include "cpu/common/storage.h"
+#include <algorithm>
+
+#include "cpu/common/vectors.h"
 
 namespace imgops {
 namespace IMGOPS_ISA {
@@ -72,17 +74,32 @@ struct Bare {
   static Bare make(Key key, int64_t) { return {key}; }
 };
 
-// Keys up to which each is inserted into those before it.
-constexpr int64_t kFewest = 40;
+// As many keys as these have their ranks counted, of 8 bytes half as many: those smaller, or equal and before.
+constexpr int64_t kFewest = kBytes == 64 ? 192 : kBytes == 32 ? 96 : 40;
 
 template <class Entry, class Key, class Emit>
-inline void sort_by_insertion(const Key* keys, int64_t n, Entry* a, const Emit& emit) {
-  for (int64_t i = 0; i < n; ++i) {
-    int64_t at = i;
-    for (; at > 0 && a[at - 1].key > keys[i]; --at) a[at] = a[at - 1];
-    a[at] = Entry::make(keys[i], i);
+inline void sort_by_counting(const Key* keys, int64_t n, const Emit& emit) {
+  using Lane = std::conditional_t<sizeof(Key) == 8, uint64_t, uint32_t>;
+  using Lanes = typename Vector<Lane, kLanes<Lane>>::type;
+  constexpr int64_t L = kLanes<Lane>;
+  Lane all[kFewest + L], ranks[L];
+  for (int64_t i = 0; i < n; ++i) all[i] = keys[i];
+  for (int64_t i = n; i < n + L; ++i) all[i] = 0;
+  Lanes place;
+  for (int64_t i = 0; i < L; ++i) place[i] = static_cast<Lane>(i);
+  for (int64_t first = 0; first < n; first += L) {
+    Lanes mine, rank = {};
+    std::memcpy(&mine, all + first, sizeof(mine));
+    const int64_t after = std::min(first + L, n);
+    // a comparison that holds is -1
+    for (int64_t i = 0; i < first; ++i) rank -= reinterpret_cast<Lanes>(mine >= all[i]);
+    for (int64_t i = first; i < after; ++i) {
+      rank -= reinterpret_cast<Lanes>((mine > all[i]) | ((mine == all[i]) & (place > static_cast<Lane>(i - first))));
+    }
+    for (int64_t i = after; i < n; ++i) rank -= reinterpret_cast<Lanes>(mine > all[i]);
+    std::memcpy(ranks, &rank, sizeof(rank));
+    for (int64_t i = first; i < after; ++i) emit(static_cast<int64_t>(ranks[i - first]), Entry::make(keys[i], i));
   }
-  for (int64_t i = 0; i < n; ++i) emit(i, a[i]);
 }
 
 // Keys below which a sort takes bytes as digits: its counts are fewer, its passes more.
@@ -143,8 +160,8 @@ inline void sort_by_digits(const Key* keys, int64_t n, Entry* a, Entry* b, const
 // Call emit(rank, entry) for each of n > 0 keys, equal ones in the order in which they came; a and b have n places each.
 template <class Entry, class Key, class Emit>
 inline void radix_sort(const Key* keys, int64_t n, Entry* a, Entry* b, const Emit& emit) {
-  if (n <= kFewest) {
-    sort_by_insertion(keys, n, a, emit);
+  if (n <= (sizeof(Key) == 8 ? kFewest / 2 : kFewest)) {
+    sort_by_counting<Entry>(keys, n, emit);
   } else if (n < kFewKeys || sizeof(Key) == 2) {
     sort_by_digits<8>(keys, n, a, b, emit);
   } else {

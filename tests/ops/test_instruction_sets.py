@@ -1,0 +1,30 @@
+"""What is particular to an op, on lesser CPUs: kernels that take another way there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imgops.ops._common import STATUSES
+
+#: of an op the tests whose results depend on the way
+TESTS = {
+    "nearest_neighbor": "agrees or apart or stands_out or equals or direction or beyond",
+    "efdm": "published or ties or nan or rows",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, reason="the CPU extension is not built")
+@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512", "vnni"])
+@pytest.mark.parametrize("op", TESTS)
+def test_every_instruction_set(op, level):
+    file = Path(__file__).with_name(f"test_{op}.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
+    command += ["-k", f"cpu-cpu and ({TESTS[op]})"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "IMGOPS_SIMD": level})
+    assert done.returncode == 0, done.stdout
