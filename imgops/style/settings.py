@@ -210,8 +210,8 @@ class TransferSettings:
     method: str = setting(
         "optimize",
         STYLE,
-        "optimize: gives the content marks of the style, slow. nnst: paints it with parts of the style, slow. adain: any "
-        "style at once. fast: a network for each style.",
+        "optimize: gives the content marks of the style, slow. nnst: paints it with parts of the style, slow. adain: "
+        "any style at once. fast: a network for each style.",
         allowed=Choice(METHODS),
     )
     weights: str = setting(
