@@ -25,6 +25,7 @@ std::map<std::string, bool> cpu_features() {
   features["avx512bw"] = __builtin_cpu_supports("avx512bw");
   features["avx512vl"] = __builtin_cpu_supports("avx512vl");
   features["avx512dq"] = __builtin_cpu_supports("avx512dq");
+  features["avx512vnni"] = __builtin_cpu_supports("avx512vnni");
   features["amx"] = imgops::detect_amx();
 #endif
   return features;

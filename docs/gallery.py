@@ -41,7 +41,7 @@ LIGHT, CONTRAST = (0.25, 0.75), 0.12
 #: a drawing by Enrique, openclipart.org, public domain
 ROOM = "gallery/van_gogh_s_room_enrique__01.png"
 #: the contents and styles of the picture that leads
-PAIRS = (("chelsea", ROOM), ("coffee", "33"), ("camera", "retina"))
+PAIRS = (("chelsea", ROOM), ("coffee", "47"), ("camera", "retina"))
 #: of the sheets of each method, by their titles
 CONTENTS = {
     "cat": "chelsea",
@@ -231,7 +231,7 @@ def options() -> None:
     """Colors, masks, mixtures."""
     x, s, t = sample("chelsea"), sample("retina"), sample("24")
     left = (torch.arange(x.shape[2]) < x.shape[2] / 2).float().expand(1, *x.shape[1:])
-    painted = transferred(x, [sample("36")])
+    painted = transferred(x, [sample(ROOM)])
     own, two = {"method": "fast"}, {"method": "adain"}
     sheet(
         "options",
