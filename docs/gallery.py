@@ -1,9 +1,10 @@
 """The pictures of docs/pictures.md and docs/gallery.md, made anew from free ones.
 
 ``python docs/gallery.py PICTURES [NAME ...]``; docs/training_pictures.py fills the folder PICTURES. The sheets of 6
-contents in 6 styles keep each result in PICTURES/results, and take it from there the next time. They stand beside
-results of the networks of before, which are in the history::
+contents in 6 styles keep each result in PICTURES/results, and take it from there the next time: remove that folder
+after a change of defaults. They stand beside results of the networks of before, which are in the history::
 
+    mkdir -p PICTURES/before
     git show 81bc505:imgops/models/encoders/default_encoder.safetensors > PICTURES/before/encoder.safetensors
     git show 81bc505:imgops/models/style/default_adain.safetensors > PICTURES/before/decoder.safetensors
     git show 81bc505:imgops/models/style/fast_hubble.safetensors > PICTURES/before/fast.safetensors

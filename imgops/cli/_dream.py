@@ -121,7 +121,7 @@ def _usual(network: nn.Module, classes: Sequence[ClassObjective] = ()) -> list[A
     """What is dreamt without ``--layer``.
 
     Raises:
-        ValueError: the network is none of this package's; names the option.
+        ValueError: the network has no layer to dream with by default; names --layer.
     """
     try:
         return default_objectives(network, classes)

@@ -73,7 +73,7 @@ class Job:
         None,
         STYLE,
         "A look: faithful keeps the content, painterly paints it with parts of the style, bold lets go of it; options "
-        "given beside it count.",
+        "that you give take precedence.",
         allowed=Choice(tuple(PRESETS)),
     )
     settings: TransferSettings

@@ -1,4 +1,4 @@
-"""Keeps the colors and the sharpness of a picture's dream near those of another, scale by scale."""
+"""Gives a picture the colors and the sharpness of another, scale by scale."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from ..data.pictures.colors import match_covariance
 
 #: how often a picture is halved; each time what is lost is a scale
 _HALVINGS = 4
-#: the least deviation of a color, and the most that a scale is amplified by: what is not there is left to be dreamt
+#: the least deviation of a color, and the most that a scale is amplified by along a principal axis of its colors: what
+#: is not there is left to be dreamt
 _LEAST, _MOST = 1e-6, 1.25
 
 
@@ -18,8 +19,8 @@ def match_scales(picture: Tensor, target: Tensor) -> Tensor:
     """Map a picture's colors at each scale linearly, so that they get the covariance of the target's at that scale.
 
     A scale is what a picture of half the size cannot show; the last is what remains of 1/16 of the size. Each is
-    amplified by 1.25 at most. Then the colors as a whole get the target's mean and covariance, as by
-    :func:`~imgops.data.match_covariance`.
+    amplified by 1.25 at most along each principal axis of its colors. Then the colors as a whole get the target's mean
+    and covariance, as by :func:`~imgops.data.match_covariance`.
 
     Args:
         picture, target: [3, H, W], RGB in [0, 1], of one size.

@@ -47,9 +47,8 @@ def zoom_frames(
         frames: how many, 1 at least. Default 100.
         zoom, rotate: from a frame to the next; see :func:`zoom_picture`. Default 0.05 and 0.
         on_frame: called with the number of each frame, from 0, and the frame [3, H, W], before it is given out.
-        keep_colors: give each frame the mean of the first one's colors, and their covariance at each scale: the zoom
-            takes what is fine, and the dream feeds on itself until its colors are all or nothing, within some ten
-            frames. Default True.
+        keep_colors: give each frame the mean of the first one's colors, and their covariance at each scale. Without it
+            the zoom blurs what is fine, and the colors become all or nothing within some ten frames. Default True.
         on_step: called after each step with the fraction of all frames that is done, and the picture [3, H', W'].
         after: go on after so many frames: their number, the first and the last of them. Default None: from the first.
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from imgops.data import match_covariance
-from imgops.dream.scales import _scales, match_scales
+from imgops.dream.scales import _matched, _scales, match_scales
 
 
 def picture(seed=0, height=40, width=57):
@@ -52,6 +52,19 @@ def test_what_is_not_there_is_not_amplified():
     colored = gray + 1e-9 * torch.rand(x.shape, generator=torch.Generator().manual_seed(3))
     assert (match_scales(colored, x) - match_scales(gray, x)).abs().max() < 1e-3
     assert torch.isfinite(match_scales(torch.full_like(x, 0.5), x)).all()
+
+
+def test_no_axis_of_colors_is_amplified_further():
+    """Faint noise, another deviation along each of three axes that are not the target's, for a target far stronger."""
+    generator = torch.Generator().manual_seed(1)
+    noise, target = torch.randn(2, 3, 30, 40, dtype=torch.float64, generator=generator)
+    axes = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=generator)).Q
+    noise = torch.einsum("ij,jhw->ihw", axes * torch.tensor([0.01, 0.03, 0.05]), noise)
+    after = _matched(noise, target * torch.tensor([1.0, 2.0, 3.0])[:, None, None])
+    _, own = torch.linalg.eigh(torch.cov(noise.flatten(1)))
+    before, after = (x.flatten(1) - x.flatten(1).mean(1, keepdim=True) for x in (noise, after))
+    gain = after @ torch.linalg.pinv(before) @ own
+    torch.testing.assert_close(gain.norm(dim=0), torch.full_like(gain[0], 1.25))
 
 
 def test_single_precision_is_like_double():

@@ -46,13 +46,14 @@ def test_agrees_with_the_reference(shape, dtype, vectors_last, backend, device):
 
 
 @FAST
-@pytest.mark.parametrize("keys", [150, 3000])
+@pytest.mark.parametrize("keys", [150, 5200])
 def test_keys_that_a_screen_cannot_tell_apart(keys, backend, device):
     """The kernels that look at the keys in bfloat16 or bytes first compare those again in float32 that could be the
-    nearest: here all of a block, and in the chunks after one where the screen ruled out none without looking."""
+    nearest: here all of a block. After such a chunk of keys some go unscreened; of 5200 keys the last are screened
+    again."""
     if device == "cpu" and backend == "triton" and keys > 1000:
         pytest.skip("takes long in the interpreter")
-    y = torch.randn(1, 96, 1, device=device) + 1e-3 * torch.randn(1, 96, keys, device=device)
+    y = torch.randn(1, 96, 1, device=device) + 4e-3 * torch.randn(1, 96, keys, device=device)
     x = y[:, :, 7 : keys - 10 : keys // 50] + 1e-5
     _, index = imgops.nearest_neighbor(x, y, impl=backend)
     assert index[0].tolist() == list(range(7, keys - 10, keys // 50))
@@ -60,7 +61,7 @@ def test_keys_that_a_screen_cannot_tell_apart(keys, backend, device):
 
 @FAST
 def test_a_channel_that_stands_out(backend, device):
-    """Of bytes it would take the whole range."""
+    """A channel that would take the whole range of the bytes leaves the result exact."""
     x, y = features(1, 200, 40, device=device), features(1, 200, 90, device=device)
     for t in (x, y):
         t[:, 5] *= 300

@@ -178,6 +178,7 @@ def test_what_is_no_network_or_missing_is_named(place):
             ("style", "sea.png", *STEPS, "--seed", "3"),
             "--seed does nothing without --init noise or --style-loss sliced",
         ),
+        (("style", "hubble", "--method", "fast", "--preset", "bold"), "--preset does nothing with the method fast"),
         (("style", "sea.png", *STEPS, "--quality", "80"), "--quality does nothing as only JPEG has one"),
         (("style", "sea.png", "--method", "adain", "--init", "noise"), "--init does nothing with the method adain"),
         (
@@ -192,6 +193,12 @@ def test_what_does_nothing_is_told(place, command, told):
     _, stderr = imgops(name, place / "cat.png", *rest, "-o", place / "out.png", *QUICK)
     assert told in stderr
     assert stderr.count("\n") == 1
+
+
+def test_the_seed_of_sliced_is_looked_at(place):
+    made = place / "out.png"
+    command = ("style", place / "cat.png", place / "sea.png", *STEPS, "--style-loss", "sliced", "--seed", "3")
+    assert imgops(*command, "-o", made, *QUICK)[1] == ""
 
 
 @pytest.mark.parametrize("init", ["noise", "style"])

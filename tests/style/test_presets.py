@@ -1,4 +1,4 @@
-"""The presets of ``imgops style``: what they set, what stays as given, and that their looks differ as they say."""
+"""The presets of ``imgops style``: what they set, what stays as given, and that faithful keeps more than bold."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ def test_what_is_given_stays():
 def test_another_name_is_refused():
     with pytest.raises(ValueError, match="style: preset must be faithful, painterly or bold; got 'cubist'"):
         with_preset(TransferSettings(), "cubist")
+    with pytest.raises(TypeError, match="style: given must be names of settings, as a list; got 'method'"):
+        with_preset(TransferSettings(), "bold", "method")
 
 
 def test_options_count_beside_a_preset(folder, tmp_path):

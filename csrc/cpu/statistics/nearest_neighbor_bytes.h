@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstring>
 
 #include "cpu/common/vectors.h"
 #include "panel_size.h"
@@ -126,16 +127,16 @@ void multiply_block(const uint8_t* queries, const Rounded& query, const uint8_t*
   constexpr int64_t lanes = kLanes<int32_t>, row = 4 * kPanelWidth;
   for (int64_t r = 0; r < kPanelWidth; r += kRows) {
     for (int64_t lane = 0; lane < kPanelWidth; lane += 2 * lanes) {
-      const uint8_t *left = keys + 4 * lane, *right = queries + r * depth;
+      const uint8_t *key = keys + 4 * lane, *four = queries + r * depth;
       Words sums[kRows][2] = {};
-      for (int64_t c = 0; c < depth; c += 4, left += row, right += 4 * kRows) {
-        const Words first = *reinterpret_cast<const Words*>(left);
-        const Words second = *reinterpret_cast<const Words*>(left + kBytes);
+      for (int64_t c = 0; c < depth; c += 4, key += row, four += 4 * kRows) {
+        const Words first = *reinterpret_cast<const Words*>(key);
+        const Words second = *reinterpret_cast<const Words*>(key + kBytes);
 #pragma GCC unroll 8
         for (int k = 0; k < kRows; ++k) {
-          const Words four = four_of(right + 4 * k);
-          sums[k][0] = add_products<vnni>(sums[k][0], first, four);
-          sums[k][1] = add_products<vnni>(sums[k][1], second, four);
+          const Words values = four_of(four + 4 * k);
+          sums[k][0] = add_products<vnni>(sums[k][0], first, values);
+          sums[k][1] = add_products<vnni>(sums[k][1], second, values);
         }
       }
       int32_t found[kRows][2 * lanes];

@@ -65,7 +65,7 @@ void take_nearest(const A* products, const QueryBlock<A>& queries, const KeyChun
 // keys that are compared with a query, or several, at a time
 constexpr int64_t kKeys = 4;
 
-// to[row][W] = the products of some queries [rows][depth] with kKeys keys; of a pair the same, whatever the others are.
+// to[row][W] = the products of some queries [rows][depth] with kKeys keys; what is computed beside a pair does not change it.
 template <int rows>
 void compare(const float* queries, const float* const (&keys)[kKeys], int64_t depth, float* to) {
   constexpr int64_t L = kLanes<float>;
@@ -143,7 +143,7 @@ inline int64_t take_candidates(float* products, const QueryBlock<float>& queries
                                int64_t depth) {
   float thresholds[W];
   for (int64_t q = 0; q < queries.count; ++q) {
-    // what rounding took off the query, and the sums of products lost; the key's share of that grows with the query's
+    // how far a product is off by the query's error and by summation; a key's error counts `reach` times
     const float base = queries.errors[q] + static_cast<float>(depth) * 1.2e-7f, reach = 1 + queries.errors[q];
     V<float> lows = V<float>{} - 8;
     for (int64_t b = 0; b < keys.blocks(); ++b) {

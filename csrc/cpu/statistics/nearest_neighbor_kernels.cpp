@@ -84,8 +84,9 @@ template <class A>
 struct Work {
   A *panel, *buffer, *products, *units;
   State* states;
-  // screened: of each query, and the queries rounded
+  // screened: what is known of each rounded query
   Rounded of;
+  // screened: the rounded queries
   uint8_t* rounded;
 
   Work(void* scratch, const NearestNeighbor& p) {
@@ -191,7 +192,7 @@ void multiply_keys(const NearestNeighbor& p, const Work<A>& work, int64_t query_
   }
 }
 
-// chunks for which a block of queries is not screened again, after one where that ruled out no block of keys
+// chunks of keys that a block of queries goes unscreened for, after one in which every block was compared whole
 constexpr int kUnscreened = 3;
 
 template <class T, class A>

@@ -1,5 +1,4 @@
-// Floating-point numbers as keys that sort as integers, and a stable sort of them; compiled once per instruction
-// set.
+// Floating-point numbers as keys that sort as integers, and a stable sort of them; compiled once per instruction set.
 #pragma once
 
 #include <algorithm>
@@ -74,15 +73,15 @@ struct Bare {
   static Bare make(Key key, int64_t) { return {key}; }
 };
 
-// As many keys as these have their ranks counted, of 8 bytes half as many: those smaller, or equal and before.
-constexpr int64_t kFewest = kBytes == 64 ? 192 : kBytes == 32 ? 96 : 40;
+// Up to so many keys, half as many of 8 bytes, are sorted by counting for each the smaller ones, and the equal ones before.
+constexpr int64_t kMostCounted = kBytes == 64 ? 192 : kBytes == 32 ? 96 : 40;
 
 template <class Entry, class Key, class Emit>
 inline void sort_by_counting(const Key* keys, int64_t n, const Emit& emit) {
   using Lane = std::conditional_t<sizeof(Key) == 8, uint64_t, uint32_t>;
   using Lanes = typename Vector<Lane, kLanes<Lane>>::type;
   constexpr int64_t L = kLanes<Lane>;
-  Lane all[kFewest + L], ranks[L];
+  Lane all[kMostCounted + L], ranks[L];
   for (int64_t i = 0; i < n; ++i) all[i] = keys[i];
   for (int64_t i = n; i < n + L; ++i) all[i] = 0;
   Lanes place;
@@ -160,7 +159,7 @@ inline void sort_by_digits(const Key* keys, int64_t n, Entry* a, Entry* b, const
 // Call emit(rank, entry) for each of n > 0 keys, equal ones in the order in which they came; a and b have n places each.
 template <class Entry, class Key, class Emit>
 inline void radix_sort(const Key* keys, int64_t n, Entry* a, Entry* b, const Emit& emit) {
-  if (n <= (sizeof(Key) == 8 ? kFewest / 2 : kFewest)) {
+  if (n <= (sizeof(Key) == 8 ? kMostCounted / 2 : kMostCounted)) {
     sort_by_counting<Entry>(keys, n, emit);
   } else if (n < kFewKeys || sizeof(Key) == 2) {
     sort_by_digits<8>(keys, n, a, b, emit);
