@@ -186,17 +186,14 @@ def presets() -> None:
 
 
 def large() -> None:
-    """A print of 2048 pixels, in tiles, and a part of it at its own size."""
+    """A print of 1024 pixels, in tiles, at its own size."""
     file = pictures / "results" / "print.png"
     content, style = (read_picture(pictures / name).pixels for name in (CONTENTS["mountains"], STYLES["strings"]))
     if not file.exists():
-        settings = TransferSettings(size=2048, memory=4e9, optimize=OptimizeSettings(style_scale=0.5))
+        settings = TransferSettings(size=1024, optimize=OptimizeSettings(tile=512))
         write_picture(file, Transfer(settings)(content, [style]))
-    whole = read_picture(file).pixels
-    top, left = (length // 3 for length in whole.shape[1:])
-    part = whole[:, top : top + 3 * SIZE, left : left + 3 * SIZE]
-    height, width = whole.shape[1:]
-    sheet("print", [[(f"{width} x {height} pixels", whole), ("a part of it", part)]], 3 * SIZE)
+    write_picture(FOLDER / "print.jpg", read_picture(file).pixels, quality=88)
+    print(FOLDER / "print.jpg", flush=True)
 
 
 def optimize_all() -> None:
