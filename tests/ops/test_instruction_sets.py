@@ -13,7 +13,7 @@ from imgops.ops._common import STATUSES
 
 #: of an op the tests whose results depend on the way
 TESTS = {
-    "nearest_neighbor": "agrees or apart or stands_out or equals or direction or beyond",
+    "nearest_neighbor": "agrees or apart or channels or stands_out or equals or direction or beyond",
     "efdm": "published or ties or nan or rows",
 }
 

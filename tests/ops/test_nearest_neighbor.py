@@ -60,6 +60,21 @@ def test_keys_that_a_screen_cannot_tell_apart(keys, backend, device):
 
 
 @FAST
+@pytest.mark.parametrize("channels", [65536, 65537])
+def test_as_many_channels_as_sums_of_bytes_hold(channels, backend, device):
+    """All bytes at the end of their range, of one sign or of both; with one channel more no bytes are taken. Equal
+    terms lose the same in each sum, so that more is lost than of random ones."""
+    if device == "cpu" and backend == "triton":
+        pytest.skip("takes long in the interpreter")
+    first, flipped = torch.ones(2, channels, device=device)
+    flipped[: channels // 4] = -1
+    y = torch.stack([-first, flipped, first, -flipped], 1)[None]
+    similarity, index = imgops.nearest_neighbor(y.flip(2), y, impl=backend)
+    assert index[0].tolist() == [3, 2, 1, 0]
+    torch.testing.assert_close(similarity, torch.ones_like(similarity), rtol=0, atol=1e-4)
+
+
+@FAST
 def test_a_channel_that_stands_out(backend, device):
     """A channel that would take the whole range of the bytes leaves the result exact."""
     x, y = features(1, 200, 40, device=device), features(1, 200, 90, device=device)
