@@ -25,7 +25,7 @@ def test_a_dream_beyond_the_memory_is_told_before_the_work(tmp_path, monkeypatch
     assert message.endswith("GB; give a smaller --size")
     # what fits in tiles says so
     monkeypatch.setattr(planning, "program_memory", lambda device: 425e6)
-    monkeypatch.setattr(planning, "room_on", lambda device: 1.5e9)
+    monkeypatch.setattr(planning, "room_on", lambda device: 1.6e9)
     command = ("dream", "samples:camera", "-o", out, "--size", "1500", *EMBEDDED)
     message = error(*command)
     assert "; give --tile 768, which makes tiles, or a smaller --size" in message
