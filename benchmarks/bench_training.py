@@ -35,9 +35,21 @@ def _bias_act(
     return x if gain == 1 else x * gain
 
 
-def _resampled_conv2d(*arguments: Any) -> Tensor:
-    _, x, weight, _, _, _, bias, act, _, gain, _, up, down, padding, f, _, _ = arguments
-    x = _eager.convolution(x, weight, up, down, padding, f if down > 1 or up > 1 else None)
+def _resampled_conv2d(
+    op: str,
+    x: Tensor,
+    weight: Tensor,
+    *,
+    bias: Tensor | None,
+    act: str,
+    gain: float | None,
+    up: int,
+    down: int,
+    padding: int,
+    resample_filter: Tensor | None,
+    **_: Any,
+) -> Tensor:
+    x = _eager.convolution(x, weight, up, down, padding, resample_filter if down > 1 or up > 1 else None)
     return _bias_act(x, bias, act=act, gain=gain)
 
 

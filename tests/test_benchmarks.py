@@ -58,6 +58,12 @@ def test_a_benchmark_runs_and_its_record_names_what_it_timed(tmp_path):
     assert [b["params"] for b in found] == [{"problem": problem, "side": side} for side in ("imgops", "eager")]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("module", report.MODULES)
+def test_the_sides_of_what_is_not_an_op_compute_the_same(module):
+    python("-c", f"from benchmarks import comparison, report; [*map(comparison.check, report.comparisons({module!r}))]")
+
+
 @pytest.fixture
 def bench(monkeypatch, tmp_path):
     """``bench(*arguments)`` runs the report on problems that take no time; its records are in tmp_path."""
