@@ -10,14 +10,22 @@ import numbers
 import operator
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 #: a dataclass of settings
 Settings = TypeVar("Settings", bound=Any)
 #: a function, or a dataclass of settings
 Called = TypeVar("Called", bound=Callable[..., Any])
 
-TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+#: of pictures: a side in pixels, or (height, width)
+Resolution: TypeAlias = int | tuple[int, int]
+TYPE_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    tuple[int, int]: "a pair of whole numbers",
+}
 
 
 class Bounds(NamedTuple):
@@ -82,6 +90,78 @@ def powers_of_two(low: int, high: int) -> Choice:
     return Choice(values, f"a power of two from {low} to {high}")
 
 
+class Shapes(NamedTuple):
+    """The shapes of pictures that networks grow from a small start by doubling: see :func:`start_shape`."""
+
+    low: int
+    high: int = 4096
+
+    def __str__(self) -> str:
+        sides = f"{self.low} to {self.high} pixels"
+        return f"a side, or height and width, of {sides} that halve together until the shorter is at most {START}"
+
+    def range(self) -> str:
+        """The same for a help text."""
+        return f"sides of {self.low} to {self.high} that halve together until the shorter is at most {START}"
+
+    def check(self, name: str, value: Resolution) -> None:
+        """Raise TypeError unless it is a resolution, ValueError unless a network can have this shape."""
+        _check_type(name, value, Resolution)
+        height, width = shape_of(value)
+        if not self.low <= min(height, width) <= max(height, width) <= self.high:
+            raise ValueError(f"{name} must be {self}; got {resolution_text(value)}")
+        *start, _ = _halved(height, width)
+        if min(start) > START:
+            halves = f" (which halves to {start[1]}x{start[0]})" if start != [height, width] else ""
+            raise ValueError(f"{name} must be {self}; got {resolution_text(value)}{halves}")
+
+
+#: the longest that the shorter side of a start may be, and the length from which on it is not halved
+START, SHORTEST = 16, 4
+#: the shapes of pictures that datasets have
+PICTURES = Shapes(SHORTEST)
+
+
+def shape_of(resolution: Resolution) -> tuple[int, int]:
+    """(height, width) of a resolution.
+
+    >>> shape_of(64), shape_of((48, 64))
+    ((64, 64), (48, 64))
+    """
+    return resolution if isinstance(resolution, tuple) else (resolution, resolution)
+
+
+def resolution_text(resolution: Resolution) -> str:
+    """A resolution as the command line takes it, width first.
+
+    >>> resolution_text(64), resolution_text((48, 64))
+    ('64', '64x48')
+    """
+    return f"{resolution[1]}x{resolution[0]}" if isinstance(resolution, tuple) else str(resolution)
+
+
+def start_shape(height: int, width: int) -> tuple[int, int, int]:
+    """The shape that a network's pictures grow from: (start height, start width, how often both are doubled).
+
+    Both sides are halved while they are even and the shorter is above 4.
+
+    Raises:
+        ValueError: a side below 4 or above 4096, or sides that do not halve until the shorter is at most 16.
+
+    >>> start_shape(64, 64), start_shape(48, 64), start_shape(288, 512)
+    ((4, 4, 4), (3, 4, 4), (9, 16, 5))
+    """
+    PICTURES.check("resolution", (height, width))
+    return _halved(height, width)
+
+
+def _halved(height: int, width: int) -> tuple[int, int, int]:
+    doublings = 0
+    while height % 2 == width % 2 == 0 and min(height, width) > SHORTEST:
+        height, width, doublings = height // 2, width // 2, doublings + 1
+    return height, width, doublings
+
+
 #: seeds that torch's and NumPy's generators take
 SEED = Bounds(0, most=2**63 - 1)
 #: pixels of a side of a picture; needed as a picture is planned in tiles, and memory alone would not refuse it early
@@ -104,7 +184,7 @@ def setting(
     panel: str | None = None,
     help: str = "",
     shown: str | None = None,
-    allowed: Bounds | Choice | None = None,
+    allowed: Bounds | Choice | Shapes | None = None,
     flag: str | None = None,
 ) -> Any:
     """A field of a dataclass of settings: its default, what it may be, and its command-line option.
@@ -210,7 +290,8 @@ def check(settings: Any, owner: str = "") -> None:
         if value is not None:
             allowed.check(f"{owner}{field.name}", value)
             kind = _kinds(hints[field.name])[0]
-            object.__setattr__(settings, field.name, kind(value) if kind in (int, float) else value)
+            number = kind in (int, float) and not isinstance(value, tuple)
+            object.__setattr__(settings, field.name, kind(value) if number else value)
 
 
 def checked(settings: Settings) -> Settings:
@@ -227,7 +308,7 @@ def checked(settings: Settings) -> Settings:
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
     """The types of a union, or the one that it is."""
-    return typing.get_args(hint) or (hint,)
+    return (hint,) if typing.get_origin(hint) is tuple else typing.get_args(hint) or (hint,)
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
@@ -240,6 +321,9 @@ def _is(value: Any, kind: Any) -> bool:
     if kind in (int, float):
         # NumPy's integers are integers; True is none
         return isinstance(value, numbers.Integral if kind is int else numbers.Real) and not isinstance(value, bool)
+    if typing.get_origin(kind) is tuple:
+        members = typing.get_args(kind)
+        return isinstance(value, tuple) and len(value) == len(members) and all(map(_is, value, members))
     return isinstance(value, kind)
 
 

@@ -217,7 +217,7 @@ def test_bad_sources(tmp_path):
         open_dataset(tmp_path / "a.txt", 8)
     with pytest.raises(DataError, match="samples:nothing: no such sample set; there are samples:textures"):
         open_dataset("samples:nothing", 8)
-    with pytest.raises(ValueError, match="resolution must be a power of two"):
+    with pytest.raises(ValueError, match="resolution must be a side, or height and width, of 4 to 4096 pixels"):
         open_dataset("samples:textures", 33)
     with pytest.raises(ValueError, match="channels must be one of 1, 3, 4"):
         open_dataset("samples:textures", 32, 2)

@@ -12,7 +12,21 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from .._settings import FORMER_NAMES, MACHINE, QUALITY, RESULT, Bounds, Choice, check, metadata_of, same_as, types_of
+from .._settings import (
+    FORMER_NAMES,
+    MACHINE,
+    QUALITY,
+    RESULT,
+    Bounds,
+    Choice,
+    Resolution,
+    Shapes,
+    check,
+    metadata_of,
+    resolution_text,
+    same_as,
+    types_of,
+)
 from ..style.settings import TransferSettings
 from ..training.config import TrainingConfig
 
@@ -90,7 +104,7 @@ def _option(name: str, kind: Any, default: Any, said: Mapping[str, Any]) -> tupl
     """The type of a setting's parameter, annotated with its option, and its default on the command line."""
     help, shown, allowed = said["help"], said["shown"], said["allowed"]
     if name in _READERS:
-        kind, default = str | None, ",".join(map(str, default)) if isinstance(default, tuple) else default
+        kind, default = str | None, _text(name, default)
     if default is dataclasses.MISSING:
         # the command itself asks for it where it is needed
         kind, default = kind | None, None
@@ -114,7 +128,16 @@ def _option(name: str, kind: Any, default: Any, said: Mapping[str, Any]) -> tupl
     return Annotated[kind, option], default
 
 
-def _range(help: str, allowed: Bounds | Choice | None) -> str:
+def _text(name: str, default: Any) -> Any:
+    """The default of a setting whose option is text; what stands for no value stays."""
+    if default is None or default is dataclasses.MISSING:
+        return default
+    if name == "resolution":
+        return resolution_text(default)
+    return ",".join(map(str, default)) if isinstance(default, tuple) else default
+
+
+def _range(help: str, allowed: Bounds | Choice | Shapes | None) -> str:
     """What a help page says of the values that are allowed; nothing where the help text names all of them."""
     if allowed is None or (isinstance(allowed, Choice) and all(str(value) in help for value in allowed.values)):
         return ""
@@ -207,11 +230,25 @@ def parse_widths(name: str, text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+def parse_resolution(name: str, text: str) -> Resolution:
+    """``"64"`` to 64, ``"64x48"``, the width first, to (48, 64), height and width.
+
+    Raises:
+        ValueError: the text is neither; names the setting.
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*(?:[xX]\s*(\d+)\s*)?", text)
+    if not match:
+        raise ValueError(f"{name} takes a side in pixels like 64, or WIDTHxHEIGHT like 64x48; got {text!r}")
+    width, height = int(match[1]), int(match[2] or match[1])
+    return width if width == height else (height, width)
+
+
 #: what reads the settings whose options are text
 _READERS: dict[str, Callable[[str, str], Any]] = {
     "content_layers": parse_layers,
     "hypercolumn_layers": parse_layers,
     "memory": parse_bytes,
+    "resolution": parse_resolution,
     "style_layers": parse_layers,
     "style_weights": parse_numbers,
     "widths": parse_widths,

@@ -1,4 +1,4 @@
-"""The base of every dataset: square 8-bit pictures, each with an integer class, or all without."""
+"""The base of every dataset: 8-bit pictures of one shape, each with an integer class, or all without."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..._settings import PICTURES, Resolution, shape_of
 from .._errors import printable
 from ..pictures.conversion import MODES
 from .listing import describe_left_out
@@ -18,15 +19,17 @@ _CLASSES = 10
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):
-    """Pictures as uint8 [channels, resolution, resolution] with their class (0 where there are no classes).
+    """Pictures as uint8 [channels, height, width] with their class (0 where there are no classes).
 
     Args:
         name: of the dataset, for messages.
-        resolution: side of the pictures in pixels, a power of two from 4 on.
+        resolution: side of the pictures in pixels, or their height and width: 4 to 4096 px that halve together until
+            the shorter is at most 16, such as 64, or (48, 64).
         channels: 1 (gray), 3 (RGB) or 4 (RGBA).
         mirror: whether each picture also appears flipped left to right, as a second half of the set.
 
     Attributes:
+        height, width: of the pictures in pixels.
         labels: the class of each picture before mirroring, int64 [count]; None where there are none.
         class_names: a name for each class; empty where there are no classes.
         left_out: how many files of each other kind are not used.
@@ -39,12 +42,12 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     class_names: tuple[str, ...] = ()
     left_out: Mapping[str, int] = MappingProxyType({})
 
-    def __init__(self, name: str, resolution: int, channels: int = 3, mirror: bool = False) -> None:
-        if resolution < 4 or resolution & (resolution - 1):
-            raise ValueError(f"resolution must be a power of two, at least 4; got {resolution}")
+    def __init__(self, name: str, resolution: Resolution, channels: int = 3, mirror: bool = False) -> None:
+        PICTURES.check("resolution", resolution)
         if channels not in MODES:
             raise ValueError(f"channels must be one of {', '.join(map(str, MODES))}; got {channels}")
         self.name, self.resolution, self.channels, self.mirror = name, resolution, channels, mirror
+        self.height, self.width = shape_of(resolution)
 
     def picture(self, index: int) -> Tensor:
         """The picture at ``index`` < ``count``, before mirroring."""
@@ -76,6 +79,6 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         return picture.flip(2) if flip else picture, 0 if self.labels is None else int(self.labels[index])
 
     def first_of_class(self, label: int, number: int) -> Tensor:
-        """The first ``number`` pictures of a class, uint8 [number, C, R, R], repeated if the class has fewer."""
+        """The first ``number`` pictures of a class, uint8 [number, C, H, W], repeated if the class has fewer."""
         indices = range(self.count) if self.labels is None else (self.labels == label).nonzero()[:, 0].tolist()
         return torch.stack([self.picture(indices[i % len(indices)]) for i in range(number)])

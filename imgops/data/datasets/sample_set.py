@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..._settings import Resolution
 from .._errors import DataError
 from ..pictures.conversion import to_channels, to_tensor
+from ..pictures.cropping import Box, largest
 from ..pictures.samples import PREFIX, open_sample
 from ._labels import label_source
 from .base import ImageDataset
@@ -52,14 +54,14 @@ SAMPLE_SETS: dict[str, tuple[SampleClass, ...]] = {
 
 
 class SampleSet(ImageDataset):
-    """Random square crops of a few pictures, one class per picture; the same for the same seed.
+    """Random crops of a few pictures, one class per picture; the same for the same seed.
 
-    A crop has the side that :class:`SampleClass` gives, or ``resolution`` pixels if that is more, but at most the side
-    of the picture; it is then resized by Lanczos, so that any resolution works.
+    The longer side of a crop is the one that :class:`SampleClass` gives, or that of the resolution if that is more, but
+    as much as the picture has; it is then resized by Lanczos, so that any resolution works.
 
     Args:
         name: a key of :data:`SAMPLE_SETS`.
-        resolution: side in pixels, a power of two.
+        resolution: side in pixels, or height and width, as of :class:`ImageDataset`.
         channels: 1, 3 or 4.
         mirror: double the set by flipping left to right.
         use_labels: "file", or True: a class for each picture; "none", or False: no classes.
@@ -73,7 +75,7 @@ class SampleSet(ImageDataset):
     def __init__(
         self,
         name: str,
-        resolution: int,
+        resolution: Resolution,
         channels: int = 3,
         mirror: bool = False,
         use_labels: bool | str = True,
@@ -100,7 +102,12 @@ class SampleSet(ImageDataset):
     def picture(self, index: int) -> Tensor:
         which = index % len(self.pictures)
         image = self._images[which]
-        side = min(max(self.pictures[which].side, self.resolution), *image.size)
+        longer, wanted = max(self.height, self.width), self.pictures[which].side
+        # the longer side of a crop, and no more than fits
+        height, width = (max(1, side * max(wanted, longer) // longer) for side in (self.height, self.width))
+        if width > image.width or height > image.height:
+            width, height = largest(image.size, self.height, self.width)
         # each index has a generator of its own, so that a crop depends on the seed and the index alone
-        left, top = np.random.default_rng((self.seed, index)).integers(0, np.subtract(image.size, side) + 1).tolist()
-        return to_tensor(image, self.resolution, side, left, top)
+        room = np.subtract(image.size, (width, height))
+        left, top = np.random.default_rng((self.seed, index)).integers(0, room + 1).tolist()
+        return to_tensor(image, Box(left, top, width, height), self.height, self.width)

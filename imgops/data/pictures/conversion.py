@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .._errors import DataError, decoding
 from ._profiles import gray_table, to_srgb
+from .cropping import Box, cut
 
 #: Pillow's mode for each number of channels that a network may have
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -84,10 +85,7 @@ def _with_alpha(image: Image.Image, alpha: Image.Image | None) -> Image.Image:
     return image
 
 
-def to_tensor(image: Image.Image, resolution: int, side: int, left: int, top: int) -> Tensor:
-    """The square of ``side`` pixels at (left, top), resized by Lanczos; uint8 [C, resolution, resolution]."""
-    # Pillow's crop is not used, as it enforces a limit of pixels
-    square = Image.new(image.mode, (side, side))
-    square.paste(image, (-left, -top))
-    pixels = torch.from_numpy(np.array(square.resize((resolution, resolution), Image.Resampling.LANCZOS)))
+def to_tensor(image: Image.Image, box: Box, height: int, width: int) -> Tensor:
+    """A box of a picture, resized by Lanczos; uint8 [C, height, width]."""
+    pixels = torch.from_numpy(np.array(cut(image, box, height, width)))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()

@@ -30,14 +30,16 @@ _ONE_AT_A_TIME = threading.RLock()
 _BITS = 258
 
 
-def load_image(file: IO[bytes], name: str, bytes_per_pixel: int = BYTES, at_least: int | None = None) -> Image.Image:
+def load_image(
+    file: IO[bytes], name: str, bytes_per_pixel: int = BYTES, at_least: tuple[int, int] | None = None
+) -> Image.Image:
     """Decode a picture (the first frame of an animation) and turn it upright by its EXIF orientation.
 
     Args:
         file: must be seekable.
         name: of the file, for messages.
         bytes_per_pixel: the memory that the caller takes for the picture in all.
-        at_least: how long the shorter side must be in pixels; a JPEG that is larger is not decoded in full.
+        at_least: height and width that a part of it is resized to; a JPEG that is larger is not decoded in full.
 
     Returns:
         A picture in the mode that it was saved in; integers beyond 8 bits become mode "I;16", where 65535 is white.
@@ -79,13 +81,14 @@ def _begins_as(start: bytes) -> str | None:
     return None
 
 
-def _decode(file: IO[bytes], name: str, bytes_per_pixel: int, at_least: int | None) -> Image.Image:
+def _decode(file: IO[bytes], name: str, bytes_per_pixel: int, at_least: tuple[int, int] | None) -> Image.Image:
     image = open_image(file)
     # a decoder keeps all coefficients of a progressive JPEG, however small its output is
     whole = _COEFFICIENTS * image.width * image.height
     if at_least is not None and image.format in ("JPEG", "MPO"):
-        # decode at twice the size, because the resizing that follows filters better than the decoder
-        image.draft(None, (2 * at_least, 2 * at_least))
+        # decode at twice the size, because the resizing that follows filters better than the decoder; both sides by the
+        # longer one, as a picture may lie on its side
+        image.draft(None, (2 * max(at_least), 2 * max(at_least)))
     needed = max(whole, bytes_per_pixel * image.width * image.height)
     with _ONE_AT_A_TIME if needed > _LARGE else contextlib.nullcontext():
         check_room(needed, f"{name}: {image.width} x {image.height} pixels")
