@@ -47,7 +47,7 @@ THIRD_PARTY = {
     "ops": {"torch"},
     "nn": {"torch"},
     "models": {"torch", "safetensors", "timm"},
-    "data": {"torch", "numpy", "PIL", "skimage", "av"},
+    "data": {"torch", "numpy", "PIL", "skimage", "av", "webdataset", "lmdb"},
 }
 
 FILES = [*sorted((ROOT / "imgops").rglob("*.py")), *sorted((ROOT / "kernels").rglob("*.py"))]

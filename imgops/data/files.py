@@ -32,8 +32,13 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror or os.strerror(error.errno), str(path)) from None
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, sync: bool = True) -> None:
     """Write a file so that a kill or power cut leaves either the old content or the new, never a part of it.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        sync: False is quicker, and only a power cut can then leave a part.
 
     Raises:
         OSError: it cannot be written, for want of space or of a right; what was there stays.
@@ -43,8 +48,9 @@ def write_file(path: Path, content: bytes) -> None:
         try:
             with open(scrap, "wb") as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.replace(scrap, path)
         except BaseException:
             scrap.unlink(missing_ok=True)

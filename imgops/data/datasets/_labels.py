@@ -57,7 +57,7 @@ def parse_labels(text: bytes, names: Sequence[str], folder: str, shown: str) -> 
         DataError: the table is no JSON of that form, does not give each picture one class, does not number the classes
             from 0 without gaps, or does not name each of them; the message names the table and the entry.
     """
-    table = _table(text, shown)
+    table = parse_table(text, shown)
     pairs = table["labels"]
     if pairs is None:
         return None
@@ -76,8 +76,8 @@ def parse_labels(text: bytes, names: Sequence[str], folder: str, shown: str) -> 
     missing = [name for name in names if name not in classes]
     if missing:
         raise DataError(f"{shown}: {missing[0]} has no label ({len(missing)} of {len(names)} pictures have none)")
-    _check_gaps(classes, shown)
-    return Classes([classes[name] for name in names], _names(table.get("names"), max(classes.values()) + 1, shown))
+    check_gaps(classes, shown)
+    return Classes([classes[name] for name in names], class_names(table.get("names"), max(classes.values()) + 1, shown))
 
 
 def folder_classes(names: Sequence[str], shown: str) -> Classes:
@@ -104,7 +104,7 @@ def folder_classes(names: Sequence[str], shown: str) -> Classes:
     return Classes([numbers[folder] for folder in folders], tuple(numbers))
 
 
-def _names(given: Any, count: int, shown: str) -> tuple[str, ...]:
+def class_names(given: Any, count: int, shown: str) -> tuple[str, ...]:
     """The names of the classes by their numbers."""
     if given is None:
         return tuple(map(str, range(count)))
@@ -129,7 +129,8 @@ def _checked(pair: Any, shown: str) -> tuple[str, int]:
     return name, label
 
 
-def _table(text: bytes, shown: str) -> dict[str, Any]:
+def parse_table(text: bytes, shown: str) -> dict[str, Any]:
+    """The JSON object of a ``dataset.json``, with its list of labels; raises DataError where it is none."""
     try:
         # Python refuses to parse a number of thousands of digits, so such a number stays text
         table = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= _DIGITS else digits)
@@ -144,7 +145,8 @@ def _table(text: bytes, shown: str) -> dict[str, Any]:
     return table
 
 
-def _check_gaps(classes: dict[str, int], shown: str) -> None:
+def check_gaps(classes: dict[str, int], shown: str) -> None:
+    """Raise DataError unless the classes of the named pictures are 0, 1, 2 and so on."""
     there = set(classes.values())
     gap = next((label for label in range(len(there)) if label not in there), None)
     if gap is not None:

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import io
 import os
 import posixpath
 import zipfile
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from ..._settings import Resolution
 from .._errors import DataError, decoding, reading
-from ..pictures.conversion import to_channels, to_tensor
-from ..pictures.decoding import check_room, load_image
+from ..pictures.decoding import check_room
 from ..pictures.samples import PREFIX
 from ._labels import LABELS, Classes, folder_classes, label_source, parse_labels
 from .base import ImageDataset
 from .listing import Listing, describe_left_out, list_folder, list_zip
+from .picture_files import PictureFiles
 from .sample_set import SampleSet
-
-#: how many more names a message lists where several pictures are broken
-_SHOWN = 3
+from .shards import ShardSet, is_shards
 
 
-class ImageFolder(ImageDataset):
+class ImageFolder(PictureFiles):
     """The pictures of a folder (with its subfolders, linked ones too) or of a zip, in the order of their names.
 
     Any format that Pillow decodes here, told by the ending of the name; ``left_out`` counts other files by their kind,
     hidden ones and ``__MACOSX`` too, and :meth:`describe` names them. Each picture is turned upright, converted to sRGB
-    and ``channels`` (transparency is laid over white unless there are 4), cropped to its central square and resized by
-    Lanczos.
+    and ``channels`` (transparency is laid over white unless there are 4), cropped to the shape that is wanted, around
+    its center, and resized by Lanczos.
 
     Classes come from ``dataset.json`` at the root, or in the one folder below it that holds all pictures:
     ``{"labels": [["sub/a.png", 0], ...]}``, names relative to the table's folder (or to the root) with ``/``, classes
@@ -42,7 +38,7 @@ class ImageFolder(ImageDataset):
 
     Args:
         path: the folder or zip.
-        resolution: side in pixels, a power of two.
+        resolution: side in pixels, or height and width, as of :class:`ImageDataset`.
         channels: 1, 3 or 4.
         mirror: double the set by flipping left to right.
         use_labels: "file", or True: by ``dataset.json``, where there is one; "folders": each subfolder is a class,
@@ -59,7 +55,7 @@ class ImageFolder(ImageDataset):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        resolution: int,
+        resolution: Resolution,
         channels: int = 3,
         mirror: bool = False,
         use_labels: bool | str = True,
@@ -77,49 +73,8 @@ class ImageFolder(ImageDataset):
         if classes is not None:
             self.labels, self.class_names = torch.tensor(classes.labels), classes.names
 
-    @property
-    def count(self) -> int:
-        return len(self.names)
-
-    def picture(self, index: int) -> Tensor:
-        name = self.names[index]
-        shown = f"{self.path}/{name}"
-        image = load_image(io.BytesIO(self._read(name)), shown, at_least=self.resolution)
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        return to_tensor(to_channels(image, self.channels, shown), self.resolution, side, left, top)
-
-    def check(self, progress: Callable[[], Any] = lambda: None) -> None:
-        """Decode every picture once, on a few threads, calling ``progress`` after each.
-
-        Raises:
-            DataError: pictures that cannot be used: how many, the first names, and what is wrong with the first.
-        """
-
-        def decode(index: int) -> DataError | None:
-            # no picture is returned, or those of a large set would accumulate in memory
-            try:
-                self.picture(index)
-            except DataError as error:
-                return error
-            return None
-
-        broken: list[tuple[str, DataError]] = []
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            try:
-                for name, error in zip(self.names, pool.map(decode, range(self.count)), strict=True):
-                    progress()
-                    if error is not None:
-                        broken.append((name, error))
-            finally:
-                # after an interrupt the others need not be read
-                pool.shutdown(wait=False, cancel_futures=True)
-        if len(broken) == 1:
-            raise broken[0][1]
-        if broken:
-            others = ", ".join(name for name, _ in broken[1 : 1 + _SHOWN]) + ", ..." * (len(broken) > 1 + _SHOWN)
-            total = f"{len(broken):,} of {self.count:,} pictures cannot be used"
-            raise DataError(f"{broken[0][1]}; {total}, {others} too")
+    def read(self, index: int) -> bytes:
+        return self._read(self.names[index])
 
     def _list(self) -> Listing:
         with reading(str(self.path)):
@@ -169,30 +124,35 @@ def _find_table(files: Collection[str], pictures: Sequence[str]) -> str | None:
 
 def open_dataset(
     source: str | os.PathLike[str],
-    resolution: int,
+    resolution: Resolution,
     channels: int = 3,
     mirror: bool = False,
     use_labels: bool | str = True,
     seed: int = 0,
+    tell: Callable[[int, int], Any] = lambda done, count: None,
 ) -> ImageDataset:
-    """The dataset that ``source`` names: a folder, a zip, or ``samples:NAME``.
+    """The dataset that ``source`` names: a folder, a zip, shards, or ``samples:NAME``.
 
     Args:
-        source: path of a folder or zip (:class:`ImageFolder`), or ``samples:textures`` and the like
-            (:class:`~imgops.data.SampleSet`).
-        resolution: side in pixels, a power of two.
+        source: path of a folder or zip of pictures (:class:`ImageFolder`); shards of WebDataset
+            (:class:`~imgops.data.ShardSet`): a .tar, a folder of these, a pattern like ``shards-{0000..0009}.tar``, or
+            URLs of them; or ``samples:textures`` and the like (:class:`~imgops.data.SampleSet`).
+        resolution: side in pixels, or height and width, as of :class:`ImageDataset`.
         channels: 1, 3 or 4.
         mirror: double the set by flipping left to right.
-        use_labels: "file", or True: the classes of ``dataset.json`` or of the free set; "folders": those of subfolders;
-            "none", or False: no classes.
-        seed: where the crops of a sample set are taken; folders and zips ignore it.
+        use_labels: "file", or True: the classes of ``dataset.json``, of the shards or of the free set; "folders": those
+            of subfolders; "none", or False: no classes.
+        seed: where the crops of a sample set are taken; the others ignore it.
+        tell: called with the shards that are opened and the number of them all, as shards that come by URL take time.
 
     Raises:
         DataError: there is nothing usable at this place; names the file.
         ValueError: a resolution or number of channels that is not allowed.
-        ImportError: a sample set without scikit-image.
+        ImportError: a sample set without scikit-image, or shards by pattern or URL without webdataset.
     """
     text = os.fspath(source)
     if text.startswith(PREFIX):
         return SampleSet(text.removeprefix(PREFIX), resolution, channels, mirror, use_labels, seed)
+    if is_shards(text):
+        return ShardSet(text, resolution, channels, mirror, use_labels, tell)
     return ImageFolder(text, resolution, channels, mirror, use_labels)

@@ -1,0 +1,76 @@
+"""The base of datasets whose pictures are files with names, wherever their bytes lie."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from torch import Tensor
+
+from .._errors import DataError
+from ..pictures.conversion import to_channels, to_tensor
+from ..pictures.cropping import center_box
+from ..pictures.decoding import load_image
+from .base import ImageDataset
+
+#: how many more names a message lists where several pictures are broken
+_SHOWN = 3
+
+
+class PictureFiles(ImageDataset):
+    """Pictures in files, decoded, turned upright, converted, cropped and resized when they are asked for.
+
+    Attributes:
+        names: of the pictures, with ``/``, in the order of the dataset.
+    """
+
+    names: list[str]
+
+    def read(self, index: int) -> bytes:
+        """The content of the file of picture ``index``; raises DataError where it cannot be read."""
+        raise NotImplementedError
+
+    @property
+    def count(self) -> int:
+        return len(self.names)
+
+    def picture(self, index: int) -> Tensor:
+        shown = f"{self.name}/{self.names[index]}"
+        image = load_image(io.BytesIO(self.read(index)), shown, at_least=(self.height, self.width))
+        box = center_box(image.size, self.height, self.width)
+        return to_tensor(to_channels(image, self.channels, shown), box, self.height, self.width)
+
+    def check(self, progress: Callable[[], Any] = lambda: None) -> None:
+        """Decode every picture once, on a few threads, calling ``progress`` after each.
+
+        Raises:
+            DataError: pictures that cannot be used: how many, the first names, and what is wrong with the first.
+        """
+
+        def decode(index: int) -> DataError | None:
+            # no picture is returned, or those of a large set would accumulate in memory
+            try:
+                self.picture(index)
+            except DataError as error:
+                return error
+            return None
+
+        broken: list[tuple[str, DataError]] = []
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            try:
+                for name, error in zip(self.names, pool.map(decode, range(self.count)), strict=True):
+                    progress()
+                    if error is not None:
+                        broken.append((name, error))
+            finally:
+                # after an interrupt the others need not be read
+                pool.shutdown(wait=False, cancel_futures=True)
+        if len(broken) == 1:
+            raise broken[0][1]
+        if broken:
+            others = ", ".join(name for name, _ in broken[1 : 1 + _SHOWN]) + ", ..." * (len(broken) > 1 + _SHOWN)
+            total = f"{len(broken):,} of {self.count:,} pictures cannot be used"
+            raise DataError(f"{broken[0][1]}; {total}, {others} too")
