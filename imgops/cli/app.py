@@ -20,6 +20,7 @@ from .._install import missing_package
 from .._settings import TYPE_NAMES
 from ._help import Command, HelpPage, kinds_of
 from ._quiet import keep_quiet
+from .data import data
 from .demo import demo
 from .dream import dream
 from .generate import generate
@@ -205,6 +206,6 @@ style_app = typer.Typer(
 )
 for command in (transfer, train_fast, train_adain):
     style_app.command(cls=Command)(command)
-for command in (train, generate, info, demo, dream):
+for command in (train, generate, data, info, demo, dream):
     app.command(cls=Command)(command)
 app.add_typer(style_app, name="style")

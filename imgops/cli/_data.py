@@ -1,0 +1,49 @@
+"""The work of ``imgops data``: a bar while it runs, and what came of it."""
+
+from __future__ import annotations
+
+import typer
+from rich.console import Console
+
+from ..data.datasets.listing import describe_left_out
+from ..data.preparing.prepare import Prepared, beside, prepare_dataset
+from ..training._progress import Bar
+from ._quiet import say
+from .data import Job
+
+
+def prepare(job: Job) -> None:
+    """Make the dataset, and say what is in it.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C; a line says how to go on.
+        OSError, ValueError, ImportError: as of :func:`~imgops.data.prepare_dataset`.
+    """
+    console = Console(stderr=True)
+    with Bar(f"preparing {job.out}", console, disable=not console.is_terminal, transient=True) as bar:
+
+        def tell(done: int, count: int | None, refused: int) -> None:
+            of = "" if count is None else f" of {count:,}"
+            state = f"{refused:,} refused" if refused else ""
+            bar.show(None if count is None else done / count, f"{done:,}{of}", state)
+
+        try:
+            made = prepare_dataset(job.source, job.out, job.settings, processes=job.workers, tell=tell)
+        except KeyboardInterrupt:
+            typer.echo("stopped; the same command goes on where it was", err=True)
+            raise
+    say(_summary(made))
+
+
+def _summary(made: Prepared) -> str:
+    """What came of it, in one line."""
+    if made.again:
+        return f"{made.out} is finished already"
+    classes = len(made.class_names)
+    parts = [f"{made.count:,} picture{'' if made.count == 1 else 's'}"]
+    parts += [f"{classes:,} class{'' if classes == 1 else 'es'}"] if classes else []
+    parts += [f"{len(made.refused):,} refused ({beside(made.out, 'refused')})"] if made.refused else []
+    alike = {"the same as another": made.duplicates, "that look like another": made.similar}
+    found = " and ".join(f"{len(pairs):,} {how}" for how, pairs in alike.items() if pairs)
+    parts += [f"{found} ({beside(made.out, 'duplicates')})"] if found else []
+    return f"{made.out}: {', '.join(parts)}{describe_left_out(made.left_out)}"
