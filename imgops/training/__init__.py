@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .augment import AdaptivePseudoAugment as AdaptivePseudoAugment
+    from .augment import AdaptiveStrength as AdaptiveStrength
+    from .augment import AugmentPipe as AugmentPipe
+    from .augment import DiffAugment as DiffAugment
     from .checkpoint import CheckpointError as CheckpointError
     from .checkpoint import find_checkpoint as find_checkpoint
     from .checkpoint import load_generator as load_generator
@@ -20,7 +24,11 @@ if TYPE_CHECKING:
     from .trainer import Trainer as Trainer
 
 _HOMES = {
+    "AdaptivePseudoAugment": ".augment",
+    "AdaptiveStrength": ".augment",
+    "AugmentPipe": ".augment",
     "CheckpointError": ".checkpoint",
+    "DiffAugment": ".augment",
     "DivergenceError": ".trainer",
     "Trainer": ".trainer",
     "TrainingConfig": ".config",
@@ -31,7 +39,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "AdaptivePseudoAugment",
+    "AdaptiveStrength",
+    "AugmentPipe",
     "CheckpointError",
+    "DiffAugment",
     "DivergenceError",
     "Trainer",
     "TrainingConfig",

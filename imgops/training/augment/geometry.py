@@ -1,0 +1,109 @@
+"""Pixel blitting and geometric transforms: one affine map per image, resampled at twice the resolution.
+
+Karras et al. 2020 (limited data), appendix B. Images are up-sampled by 2 with an orthogonal wavelet, looked up
+bilinearly and down-sampled with the same wavelet, so that what is not moved comes back as it was.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ...ops.grid_sample import grid_sample
+from ...ops.upfirdn2d import setup_filter, upfirdn2d
+from .draws import Draws
+
+#: the low-pass filter of the symlet with 6 vanishing moments (Daubechies 1992), which sums to sqrt(2)
+SYM6 = (
+    0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633,
+    0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252,
+    -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148,
+)  # fmt: skip
+#: pixels on either side of a position that the filter reads
+REACH = len(SYM6) // 4
+#: the shortest side of an image that reflects to a whole period in one step
+MIN_SIDE = 6
+
+
+def pair(first: float, second: float, like: Tensor) -> Tensor:
+    """[2], two numbers made on the device of a tensor, which would wait for a copy from the host."""
+    return torch.linspace(first, second, 2, dtype=like.dtype, device=like.device)
+
+
+def rotations(angles: Tensor) -> Tensor:
+    """Matrices [..., 2, 2] that rotate (x, y) by angles [...]."""
+    c, s = angles.cos(), angles.sin()
+    return torch.stack([c, -s, s, c], -1).unflatten(-1, (2, 2))
+
+
+def inverse_maps(draws: Draws, height: int, width: int) -> Tensor:
+    """[N, 2, 3]: where each pixel of the output comes from, both in pixels (x, y) from the image's center.
+
+    An image is flipped, turned, shifted by whole pixels, scaled, turned, stretched, turned and shifted, in this order.
+    """
+    size = pair(width, height, draws.scale)
+    angles = torch.cat([draws.rotate90 * (math.pi / 2), draws.rotate], 1)
+    turns = rotations(angles)
+    shrink = torch.exp2(-torch.cat([draws.scale + draws.aniso, draws.scale - draws.aniso], 1))
+    flip = torch.cat([1 - 2 * draws.xflip, torch.ones_like(draws.xflip)], 1)
+    blit = flip[:, :, None] * turns[:, 0]
+    matrix = blit @ turns[:, 1] @ (shrink[:, :, None] * turns[:, 2])
+    shift, fraction = (draws.xint * size).round(), draws.xfrac * size
+    offset = matrix @ fraction[:, :, None] + blit @ shift[:, :, None]
+    return torch.cat([matrix, -offset], 2)
+
+
+class Resampler(nn.Module):
+    """Images [N, C, H, W] under affine maps [N, 2, 3] of :func:`inverse_maps`, reflected without end at their edges."""
+
+    taps: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("taps", setup_filter(SYM6), persistent=False)
+
+    def forward(self, images: Tensor, maps: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        whole = upfirdn2d(_period(images), self.taps, up=2, gain=4.0)
+        moved = grid_sample(whole, _grid(maps, height, width))
+        return upfirdn2d(moved, self.taps, down=2, flip_filter=True)
+
+
+def _margin(side: int) -> int:
+    """Pixels before the image from which a period of its reflections begins."""
+    return (side - 1) // 2
+
+
+def _period(x: Tensor) -> Tensor:
+    """The images with their reflections, as far as the filter reaches from one period: [N, C, 2 H + 4, 2 W + 4]."""
+    for dim in (2, 3):
+        side = x.shape[dim]
+        before, after = _margin(side) + REACH, side + 1 - _margin(side)
+        left = x.narrow(dim, 1, before).flip(dim)
+        right = x.narrow(dim, side - 1 - after, after).flip(dim)
+        x = torch.cat([left, x, right], dim)
+    return x
+
+
+def _grid(maps: Tensor, height: int, width: int) -> Tensor:
+    """The grid [N, 2 H + 10, 2 W + 10, 2] of the up-sampled period that the pixels of the output come from.
+
+    An up-sampled image repeats itself after the period of its reflections, so positions are taken modulo the period.
+    """
+    # places along x and y of the up-sampled output, in pixels from its center
+    x, y = (
+        torch.arange(1 - 2 * REACH, 2 * side + 2 * REACH - 1, dtype=maps.dtype, device=maps.device) / 2
+        + (0.5 - side / 2)
+        for side in (width, height)
+    )
+    periods = pair(4 * (width - 1), 4 * (height - 1), maps)
+    center = pair(width - 1 + 2 * _margin(width), height - 1 + 2 * _margin(height), maps)
+    maps = 2 / periods[:, None] * maps
+    rows = maps[:, :, 1:2] * y + (maps[:, :, 2:] + (center / periods)[:, None])
+    places = rows[..., None] + (maps[:, :, :1] * x)[:, :, None]
+    places = places - places.floor()
+    # a period and its first sample once more, so that the last position has a right neighbor
+    length = (periods + 1)[:, None, None]
+    return torch.addcmul(1 / length - 1, places, 2 - 2 / length).permute(0, 2, 3, 1)
