@@ -33,10 +33,14 @@ TINY = {
     "--device cpu",
     "resume": "--kimg 0.016",
     "style": "--size 32 --first-size 32 --steps 1 --device cpu",
+    "data": "--workers 0",
     "dream": "--size 64 --octaves 1 --steps 1 --device cpu",
 }
 #: the commands whose options pages speak of
-COMMANDS = ([], ["train"], ["generate"], ["style"], ["style", "train-fast"], ["style", "train-adain"], ["dream"])
+COMMANDS = (
+    *([], ["data"], ["train"], ["generate"], ["dream"]),
+    *(["style"], ["style", "train-fast"], ["style", "train-adain"]),
+)
 
 #: pages, how many examples they have, and how many shapes these show
 EXAMPLES = [("README.md", 3, 3), ("docs/ops.md", 13, 13), ("docs/commands.md", 1, 2)]
@@ -80,7 +84,7 @@ def test_commands_work(tmp_path, monkeypatch):
     assert set(imgops_commands(README)) <= set(commands)
     assert len(imgops_commands(README)) == 4
     assert [command.split()[1] for command in commands] == [
-        *("info", "train", "train", "generate", "style", "style", "dream")
+        *("info", "data", "train", "train", "generate", "style", "style", "dream")
     ]
     for command in commands:
         kind = "resume" if "--resume" in command else command.split()[1]

@@ -16,7 +16,7 @@ from ._options import Given, options
 class Job:
     """What to prepare, as the command line says it."""
 
-    source: Annotated[str, typer.Argument(metavar="IN", help="What the dataset is made of.")]
+    source: Annotated[str, typer.Argument(help="What the dataset is made of.")]
     out: Annotated[str, typer.Argument(help="The dataset: a folder, or NAME.zip.")]
     settings: PrepareSettings
     workers: int | None = setting(
@@ -30,7 +30,7 @@ def data(job: Job, given: Given) -> None:
 
     Example: imgops data photos photos.zip --resolution 64
 
-    IN is a folder or zip of pictures, WebDataset shards, a video or a folder of videos, an lmdb of LSUN,
+    SOURCE is a folder or zip of pictures, WebDataset shards, a video or a folder of videos, an lmdb of LSUN,
     cifar-10-python.tar.gz or -binary, a folder of MNIST's *-ubyte.gz, or samples:textures. Ended at any moment, the
     same command goes on where it was. OUT-refused.txt says why a picture is not used, OUT-duplicates.txt which are the
     same.
