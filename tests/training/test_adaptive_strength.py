@@ -28,6 +28,8 @@ for step in range(3):
         adaptive.observe(real_logits=part)
     adaptive.step(p)
 torch.save([p, adaptive.state_dict()], sys.argv[3] + str(rank))
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
 """
 
 

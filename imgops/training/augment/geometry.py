@@ -66,7 +66,8 @@ class Resampler(nn.Module):
 
     def forward(self, images: Tensor, maps: Tensor) -> Tensor:
         height, width = images.shape[2:]
-        whole = upfirdn2d(_period(images), self.taps, up=2, gain=4.0)
+        # three channels side by side are slow to filter
+        whole = upfirdn2d(_period(images.contiguous()), self.taps, up=2, gain=4.0)
         moved = grid_sample(whole, _grid(maps, height, width))
         return upfirdn2d(moved, self.taps, down=2, flip_filter=True)
 
@@ -103,7 +104,8 @@ def _grid(maps: Tensor, height: int, width: int) -> Tensor:
     maps = 2 / periods[:, None] * maps
     rows = maps[:, :, 1:2] * y + (maps[:, :, 2:] + (center / periods)[:, None])
     places = rows[..., None] + (maps[:, :, :1] * x)[:, :, None]
-    places = places - places.floor()
+    # in place, as fresh memory of this size costs more than the arithmetic
+    places -= places.floor()
     # a period and its first sample once more, so that the last position has a right neighbor
     length = (periods + 1)[:, None, None]
-    return torch.addcmul(1 / length - 1, places, 2 - 2 / length).permute(0, 2, 3, 1)
+    return places.mul_(2 - 2 / length).add_(1 / length - 1).permute(0, 2, 3, 1)
