@@ -22,7 +22,7 @@ from tests.earlier_places import MOVED
 
 RECORD = Path(__file__).with_name("public_surface.txt")
 #: packages whose ``__all__`` is public, and the one whose modules are, with what is defined in them
-PACKAGES = ("imgops", "imgops.data", "imgops.dream", "imgops.nn", "imgops.style", "imgops.training")
+PACKAGES = ("imgops", "imgops.data", "imgops.dream", "imgops.metrics", "imgops.nn", "imgops.style", "imgops.training")
 MODULES = "imgops.models"
 
 

@@ -24,7 +24,8 @@ LEVELS = (
     ("nn",),
     ("models",),
     ("data",),
-    ("training", "style", "dream", "metrics"),
+    ("metrics",),
+    ("training", "style", "dream"),
     ("cli",),
     ("__main__",),
 )

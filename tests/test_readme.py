@@ -38,12 +38,12 @@ TINY = {
 }
 #: the commands whose options pages speak of
 COMMANDS = (
-    *([], ["data"], ["train"], ["generate"], ["dream"]),
+    *([], ["data"], ["train"], ["generate"], ["metrics"], ["dream"]),
     *(["style"], ["style", "train-fast"], ["style", "train-adain"]),
 )
 
 #: pages, how many examples they have, and how many shapes these show
-EXAMPLES = [("README.md", 3, 3), ("docs/ops.md", 13, 13), ("docs/commands.md", 1, 2)]
+EXAMPLES = [("README.md", 3, 3), ("docs/ops.md", 13, 13), ("docs/commands.md", 1, 2), ("docs/metrics.md", 1, 0)]
 
 
 def blocks(text: str, language: str) -> list[str]:

@@ -25,6 +25,7 @@ from .demo import demo
 from .dream import dream
 from .generate import generate
 from .info import info
+from .metrics import metrics
 from .style import transfer
 from .style_adain import train_adain
 from .style_fast import train_fast
@@ -206,6 +207,6 @@ style_app = typer.Typer(
 )
 for command in (transfer, train_fast, train_adain):
     style_app.command(cls=Command)(command)
-for command in (train, generate, data, info, demo, dream):
+for command in (train, generate, metrics, data, info, demo, dream):
     app.command(cls=Command)(command)
 app.add_typer(style_app, name="style")

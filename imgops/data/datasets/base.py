@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -57,6 +58,14 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     def count(self) -> int:
         """How many pictures there are before mirroring."""
         raise NotImplementedError
+
+    def content_hash(self) -> str:
+        """SHA-256 that tells pictures of other content, resolution or channels; names, classes and mirroring do not
+        count. A dataset that can tell without decoding its pictures does so."""
+        digest = hashlib.sha256(f"{self.resolution} {self.channels} {self.count}".encode())
+        for index in range(self.count):
+            digest.update(self.picture(index).numpy().tobytes())
+        return digest.hexdigest()
 
     def describe(self) -> str:
         """Describe the dataset in one line: the number of pictures, their classes, and what was left out.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Callable
@@ -10,10 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
-from .._errors import DataError
+from .._errors import DataError, decoding
 from ..pictures.conversion import to_channels, to_tensor
 from ..pictures.cropping import center_box
-from ..pictures.decoding import load_image
+from ..pictures.decoding import load_image, open_image
 from .base import ImageDataset
 
 #: how many more names a message lists where several pictures are broken
@@ -42,6 +43,22 @@ class PictureFiles(ImageDataset):
         image = load_image(io.BytesIO(self.read(index)), shown, at_least=(self.height, self.width))
         box = center_box(image.size, self.height, self.width)
         return to_tensor(to_channels(image, self.channels, shown), box, self.height, self.width)
+
+    def original_size(self, index: int) -> tuple[int, int]:
+        """Width and height of a picture as it is in its file.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        with decoding(f"{self.name}/{self.names[index]}"), open_image(io.BytesIO(self.read(index))) as image:
+            return image.size
+
+    def content_hash(self) -> str:
+        digest = hashlib.sha256(f"{self.resolution} {self.channels}".encode())
+        for index in range(self.count):
+            # of hashes, so that no two sets of files run together to the same bytes
+            digest.update(hashlib.sha256(self.read(index)).digest())
+        return digest.hexdigest()
 
     def check(self, progress: Callable[[], Any] = lambda: None) -> None:
         """Decode every picture once, on a few threads, calling ``progress`` after each.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -98,6 +99,12 @@ class SampleSet(ImageDataset):
     @property
     def count(self) -> int:
         return CROPS * len(self.pictures)
+
+    def content_hash(self) -> str:
+        digest = hashlib.sha256(f"{self.pictures} {self.seed} {CROPS} {self.resolution} {self.channels}".encode())
+        for image in self._images:
+            digest.update(image.tobytes())
+        return digest.hexdigest()
 
     def picture(self, index: int) -> Tensor:
         which = index % len(self.pictures)

@@ -1,0 +1,140 @@
+"""The work of ``imgops metrics``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from .._device import choose_device
+from .._settings import resolution_text
+from ..data import DataError, ImageDataset, PictureFiles, open_dataset
+from ..data.pictures.samples import PREFIX
+from ..metrics import Evaluator
+from ..metrics.names import parse_metrics
+from ..training._progress import Bar
+from ..training.checkpoint import CONFIG, find_checkpoint, load_generator
+from ..training.grid import seeded_samples
+from ._options import Given
+from ._pictures import warn_of_idle
+from .metrics import Job
+
+if TYPE_CHECKING:
+    from ..models.stylegan2 import Generator
+
+#: side of the pictures of free sets where nothing else tells one
+SIDE = 64
+#: characters of a line
+LINE = 80
+
+
+def measure(job: Job, given: Given) -> str:
+    """The figures as text, or as JSON.
+
+    Raises:
+        ValueError: pictures or a checkpoint that cannot be used, or an option out of range.
+    """
+    metrics = parse_metrics(job.metrics)
+    generator, fake = None, None
+    if _is_run(job.fake):
+        generator, meta = load_generator(job.fake, choose_device(job.device))
+        resolution, channels = meta["config"].resolution, meta["config"].channels
+        if job.resolution not in (None, resolution):
+            raise ValueError(
+                f"--resolution is {resolution_text(resolution)} for {job.fake}, which makes such pictures; leave it out"
+            )
+    else:
+        resolution = job.resolution or _side_of(job.fake) or _side_of(job.real) or SIDE
+        channels = 3
+        fake = open_dataset(job.fake, resolution, channels, use_labels=False)
+        warn_of_idle(given, ("samples", "seed"), "as no checkpoint makes the pictures")
+    real = open_dataset(job.real, resolution, channels)
+    console = Console(stderr=True)
+    with Bar("comparing pictures", console, disable=not console.is_terminal, transient=True) as bar:
+        evaluator = Evaluator(
+            real,
+            metrics,
+            weights=job.weights,
+            size=job.size,
+            samples=job.samples,
+            reals=job.reals,
+            device=job.device,
+            batch=job.batch,
+            seed=job.seed,
+            cache=None if job.cache else False,
+            progress=lambda what, done, total: bar.show(done / total, f"{what}: {done:,} of {total:,}"),
+        )
+        if generator is not None:
+            figures = evaluator(sampler(generator, real))
+        else:
+            assert fake is not None
+            figures = evaluator.compare(fake)
+    extractor = evaluator.extractor
+    facts: dict[str, Any] = {
+        "real": {"source": job.real, "pictures": evaluator.reals},
+        "fake": {
+            "source": str(find_checkpoint(job.fake)) if fake is None else job.fake,
+            "pictures": job.samples if fake is None else fake.count,
+        },
+        "encoder": {"name": extractor.name, "features": extractor.features, "size": extractor.size},
+        "width": real.width,
+        "height": real.height,
+    }
+    return json.dumps({**figures, **facts}, indent=2) if job.json else _table(figures, facts)
+
+
+def sampler(generator: Generator, real: ImageDataset) -> Callable[[Sequence[int]], Tensor]:
+    """A function that makes pictures of seeds; their classes are as frequent as those of the data, where it has as many
+    as the generator, else all alike."""
+    classes = np.arange(generator.c_dim)
+    if real.labels is not None and len(real.class_names) == generator.c_dim:
+        classes = real.labels.numpy()
+
+    def generate(seeds: Sequence[int]) -> Tensor:
+        if generator.c_dim == 0:
+            return seeded_samples(generator, seeds)
+        drawn = [int(classes[np.random.default_rng((seed, 1)).integers(len(classes))]) for seed in seeds]
+        return torch.cat([seeded_samples(generator, [seed], k) for seed, k in zip(seeds, drawn, strict=True)])
+
+    return generate
+
+
+def _is_run(path: str) -> bool:
+    """Whether this is a checkpoint or the folder of a run, rather than pictures."""
+    return (Path(path) / CONFIG).is_file() or any(Path(path).glob("checkpoint-*"))
+
+
+def _side_of(source: str) -> int | None:
+    """The largest power of two that the first picture has on both sides; None of a free set."""
+    if source.startswith(PREFIX):
+        return None
+    files = open_dataset(source, 8, use_labels=False)
+    assert isinstance(files, PictureFiles)
+    side = min(files.original_size(0))
+    if side < 8:
+        raise DataError(f"{source}/{files.names[0]}: is smaller than 8 pixels")
+    return int(2 ** min(12, side.bit_length() - 1))
+
+
+def _table(figures: dict[str, float], facts: dict[str, Any]) -> str:
+    """The figures and what they are of, in lines of at most 80 characters."""
+    encoder, size = facts["encoder"], f"{facts['width']}x{facts['height']}"
+    rows = {name: f"{value:.5g}" for name, value in figures.items()}
+    rows |= {name: f"{facts[name]['pictures']:,} of {facts[name]['source']}" for name in ("real", "fake")}
+    seen = f"{size} px pictures at {encoder['size']} px"
+    rows["encoder"] = f"{encoder['name']}: {encoder['features']:,} features of {seen}"
+    return "\n".join(_lines(rows))
+
+
+def _lines(rows: dict[str, str]) -> Iterator[str]:
+    margin = max(map(len, rows)) + 2
+    for name, text in rows.items():
+        # the end of a path tells more than its start
+        shown = text if margin + len(text) <= LINE else f"…{text[margin + len(text) - LINE + 1 :]}"
+        yield f"{name:<{margin}}{shown}"
