@@ -38,7 +38,7 @@ TINY = {
 }
 #: the commands whose options pages speak of
 COMMANDS = (
-    *([], ["data"], ["train"], ["generate"], ["metrics"], ["dream"]),
+    *([], ["data"], ["train"], ["generate"], ["metrics"], ["ema"], ["dream"]),
     *(["style"], ["style", "train-fast"], ["style", "train-adain"]),
 )
 

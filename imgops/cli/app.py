@@ -23,6 +23,7 @@ from ._quiet import keep_quiet
 from .data import data
 from .demo import demo
 from .dream import dream
+from .ema import ema
 from .generate import generate
 from .info import info
 from .metrics import metrics
@@ -207,6 +208,6 @@ style_app = typer.Typer(
 )
 for command in (transfer, train_fast, train_adain):
     style_app.command(cls=Command)(command)
-for command in (train, generate, metrics, data, info, demo, dream):
+for command in (train, generate, metrics, ema, data, info, demo, dream):
     app.command(cls=Command)(command)
 app.add_typer(style_app, name="style")
