@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...ops._common import accumulation_dtype
+from ...ops._common import accumulation_dtype, without_autocast
 from ...ops.displace import displace
 from ._checks import check_images
 from .color import ColorMap
@@ -57,12 +57,12 @@ class DiffAugment(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         check_images(_OWNER, images)
-        dtype = accumulation_dtype(images.dtype)
-        x = images.to(dtype)
+        x = images.to(accumulation_dtype(images.dtype))
         numbers = [_NUMBERS[name] for name in self.policy]
-        draws = torch.rand(x.shape[0], sum(numbers), dtype=dtype, device=x.device)
-        for name, drawn in zip(self.policy, draws.split(numbers, 1), strict=True):
-            x = getattr(self, f"_{name}")(x, drawn)
+        draws = torch.rand(x.shape[0], sum(numbers), dtype=x.dtype, device=x.device)
+        with without_autocast(images):
+            for name, drawn in zip(self.policy, draws.split(numbers, 1), strict=True):
+                x = getattr(self, f"_{name}")(x, drawn)
         return x.to(images.dtype)
 
     def _color(self, x: Tensor, drawn: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...ops._common import accumulation_dtype, check_number
+from ...ops._common import accumulation_dtype, check_number, without_autocast
 from ._checks import check_images
 from .color import ColorMap
 from .corruption import add_noise, cut_out
@@ -19,6 +19,8 @@ from .filtering import BANDS, BandFilter
 from .geometry import MIN_SIDE, Resampler, inverse_maps
 
 _OWNER = "training.AugmentPipe"
+#: the least percentile, far enough from 0 that float32 tells it from 0, and 1 minus half of it from 1
+_LEAST = 2.0**-22
 #: transforms by stage, in the order in which the stages are applied
 STAGES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "blit": ("xflip", "rotate90", "xint"),
@@ -73,7 +75,8 @@ class AugmentPipe(nn.Module):
     ``forward(images, debug_percentile=None)``: images [N, C, H, W] about in [-1, 1] in any floating dtype, C of 1, 3
     or 4, H and W >= 6 and not necessarily the same -> the same shape and dtype, computed in float32 at least. Of RGBA
     colors leave alpha as it is; all other transforms treat it like the colors. A gray image has no hue and saturation.
-    With a percentile in [0, 1] every number drawn is that quantile of its distribution, the noise included.
+    With a percentile in [0, 1] nothing is random, as recorded cases have it: choices and uniform numbers are that
+    quantile, normal ones (the noise too) are ``erfinv(2 percentile - 1)`` deviations, and the second rotation is 0.
 
     Where the original crops what is beyond one reflection of the image on each side, with a margin that it computes
     from each batch, the reflections here go on without end: results differ only where it finds nothing, and has 0.
@@ -164,9 +167,12 @@ class AugmentPipe(nn.Module):
     def forward(self, images: Tensor, debug_percentile: float | None = None) -> Tensor:
         check_images(_OWNER, images, self.p.device, MIN_SIDE)
         percentile = _checked_percentile(debug_percentile)
-        dtype = accumulation_dtype(images.dtype)
-        x = images.to(dtype)
-        draws = self.draws(x.shape[0], self.p, dtype, percentile)
+        # in half precision places would be whole pixels off
+        with without_autocast(images):
+            return self._augmented(images.to(accumulation_dtype(images.dtype)), percentile).to(images.dtype)
+
+    def _augmented(self, x: Tensor, percentile: float | None) -> Tensor:
+        draws = self.draws(x.shape[0], self.p, x.dtype, percentile)
         if self._has("blit", "geom"):
             x = self.resampler(x, inverse_maps(draws, *x.shape[2:]))
         if self._has("color"):
@@ -177,7 +183,7 @@ class AugmentPipe(nn.Module):
             x = add_noise(x, _noise(x, percentile), draws.noise.abs())
         if self._has("cutout"):
             x = cut_out(x, draws.center + 0.5, draws.cutout)
-        return x.to(images.dtype)
+        return x
 
     def _has(self, *stages: str) -> bool:
         """Whether the pipe has a transform of one of the stages."""
@@ -221,4 +227,5 @@ def _checked_percentile(value: float | None) -> float | None:
     percentile = check_number(_OWNER, "debug_percentile", value, 0)
     if percentile > 1:
         raise ValueError(f"imgops.{_OWNER}: debug_percentile must be in [0, 1]; got {percentile:g}")
-    return percentile
+    # at 0 and 1 normal numbers are infinite
+    return min(max(percentile, _LEAST), 1 - _LEAST)
