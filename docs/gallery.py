@@ -1,4 +1,4 @@
-"""The pictures of docs/pictures.md and docs/gallery.md, made anew from free ones.
+"""The pictures of docs/pictures.md, docs/gallery.md and docs/training.md, made anew from free ones.
 
 ``python docs/gallery.py PICTURES [NAME ...]``; docs/training_pictures.py fills the folder PICTURES. The sheets of 6
 contents in 6 styles keep each result in PICTURES/results, and take it from there the next time: remove that folder
@@ -32,6 +32,8 @@ from imgops.style.optimization import optimize
 from imgops.style.presets import PRESETS, with_preset
 from imgops.style.settings import OptimizeSettings
 from imgops.style.transfer import Transfer, TransferSettings
+from imgops.training import AugmentPipe, DiffAugment
+from imgops.training.augment import PIPES
 
 FOLDER = Path(__file__).parent / "gallery"
 SIZE = 256
@@ -62,6 +64,11 @@ STYLES = {
 }
 #: the side of a picture on these sheets
 SMALL = 160
+#: seeds of transforms that draw what is well seen, where 1 does not
+AUGMENTED = {
+    "xint": 3, "aniso": 4, "xfrac": 5, "brightness": 5, "contrast": 9, "lumaflip": 8, "hue": 4, "saturation": 6,
+    "imgfilter": 5, "noise": 2,
+}  # fmt: skip
 #: the folder of the pictures that are no samples
 pictures = Path()
 
@@ -302,10 +309,26 @@ def encoder() -> None:
     )
 
 
+def augmentations() -> None:
+    """Each transform of the augmentation pipe alone, the usual pipe, and DiffAugment, at 128 px."""
+    x = resize_picture(sample("chelsea"), 128)[None] * 2 - 1
+
+    def seen(augment: torch.nn.Module, seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return augment(x)[0] / 2 + 0.5
+
+    # seeds that draw what is well seen
+    cells = [(name, seen(AugmentPipe(**{name: 1.0}), AUGMENTED.get(name, 1))) for name in PIPES["bgcfnc"]]
+    cells += [(f"bgc {seed}", seen(AugmentPipe.preset("bgc"), seed)) for seed in range(3)]
+    cells += [("DiffAugment", seen(DiffAugment(), 3))]
+    cells = [("picture", x[0] / 2 + 0.5), *cells]
+    sheet("augmentations", [cells[i : i + 5] for i in range(0, len(cells), 5)], SMALL)
+
+
 SHEETS = {
     "methods": methods, "nnst": nnst, "options": options, "dreams": dreams, "encoder": encoder,
     "presets": presets, "print": large, "optimize-all": optimize_all, "nnst-all": nnst_all,
-    "adain-all": adain_all, "fast-all": fast_all,
+    "adain-all": adain_all, "fast-all": fast_all, "augmentations": augmentations,
 }  # fmt: skip
 
 if __name__ == "__main__":

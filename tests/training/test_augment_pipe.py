@@ -334,6 +334,23 @@ def test_compiled_whole_it_computes_the_same(backend):
     assert compiled(x).shape == x.shape
 
 
+@pytest.mark.skipif(
+    not hasattr(torch._dynamo.config, "trace_autograd_ops"), reason="this torch does not trace autograd.grad"
+)
+@torch._dynamo.config.patch(trace_autograd_ops=True)
+def test_a_gradient_penalty_through_the_pipe_compiles_whole():
+    pipe, weight = AugmentPipe.preset("bgc"), torch.rand(4, 3, 3, 3, requires_grad=True)
+
+    def penalty(real: torch.Tensor) -> torch.Tensor:
+        real = real.detach().requires_grad_()
+        logits = torch.nn.functional.conv2d(pipe(real, 0.6), weight).square().sum()
+        (gradient,) = torch.autograd.grad(logits, real, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), weight)[0]
+
+    x = torch.rand(2, 3, 12, 12)
+    assert torch.allclose(torch.compile(penalty, fullgraph=True, backend="aot_eager")(x), penalty(x), rtol=1e-4)
+
+
 def test_nothing_waits_for_the_device():
     """Fake tensors have no values: a read of one, or a shape that depends on one, raises."""
     from torch._subclasses.fake_tensor import FakeTensorMode
