@@ -40,7 +40,8 @@ def photos(folder: Path, count: int = 6) -> Path:
     for k in range(count):
         path = folder / "ab"[k % 2] / f"{k}.{['png', 'jpg', 'webp'][k % 3]}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        noise(20 + k, 14 + 5 * (k % 3)).save(path)
+        # the second is so large that a JPEG is decoded in part
+        noise(20 + k + 200 * (k == 1), 14 + 5 * (k % 3) + 100 * (k == 1)).save(path)
     return folder
 
 
@@ -562,6 +563,13 @@ def test_lsun(tmp_path):
     (tmp_path / "church_lmdb" / "data.mdb").write_bytes(b"x" * 8192)
     with pytest.raises(DataError, match="church_lmdb: cannot be read"):
         prepare(tmp_path / "church_lmdb", tmp_path / "other")
+
+
+def test_lsun_as_a_zip(tmp_path):
+    with zipfile.ZipFile(tmp_path / "church_lmdb.zip", "w") as packed:
+        packed.writestr("church_lmdb/data.mdb", b"x")
+    with pytest.raises(DataError, match=r"church_lmdb\.zip: it holds an lmdb, as LSUN's zips do; unpack it"):
+        prepare(tmp_path / "church_lmdb.zip", tmp_path / "out")
 
 
 def test_lsun_without_lmdb(tmp_path, monkeypatch):

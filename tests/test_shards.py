@@ -296,6 +296,23 @@ def test_shards_by_url_are_fetched_once(tmp_path, served):
     assert not list((tmp_path / "kept").glob(".scrap*"))
 
 
+def _opens(source: str) -> None:
+    assert open_dataset(source, 8).count == 12
+
+
+@webdataset
+def test_processes_fetch_a_shard_once(tmp_path, served):
+    address, asked = served
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_opens, args=(f"{address}/s-{{0000..0002}}.tar",)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert sorted(asked) == [f"/s-000{s}.tar" for s in range(3)]
+
+
 @webdataset
 def test_commands_run_only_where_they_are_allowed(tmp_path, monkeypatch):
     monkeypatch.setenv("IMGOPS_SHARDS", str(tmp_path / "kept"))

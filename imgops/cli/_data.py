@@ -19,6 +19,15 @@ def prepare(job: Job) -> None:
         KeyboardInterrupt: after Ctrl-C; a line says how to go on.
         OSError, ValueError, ImportError: as of :func:`~imgops.data.prepare_dataset`.
     """
+    try:
+        made = _with_bar(job)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on where it was", err=True)
+        raise
+    say(_summary(made))
+
+
+def _with_bar(job: Job) -> Prepared:
     console = Console(stderr=True)
     with Bar(f"preparing {job.out}", console, disable=not console.is_terminal, transient=True) as bar:
 
@@ -27,12 +36,7 @@ def prepare(job: Job) -> None:
             state = f"{refused:,} refused" if refused else ""
             bar.show(None if count is None else done / count, f"{done:,}{of}", state)
 
-        try:
-            made = prepare_dataset(job.source, job.out, job.settings, processes=job.workers, tell=tell)
-        except KeyboardInterrupt:
-            typer.echo("stopped; the same command goes on where it was", err=True)
-            raise
-    say(_summary(made))
+        return prepare_dataset(job.source, job.out, job.settings, processes=job.workers, tell=tell)
 
 
 def _summary(made: Prepared) -> str:

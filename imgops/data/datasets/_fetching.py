@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import platform
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..._install import MissingPackage
 from .._errors import DataError
 from ..files import SCRAP
+
+try:
+    import fcntl
+except ImportError:
+    # Windows
+    fcntl = None  # type: ignore[assignment]
 
 #: environment variables: where fetched shards are kept; and whether a source may be a shell command
 KEPT, PIPE = "IMGOPS_SHARDS", "IMGOPS_PIPE"
@@ -53,12 +62,27 @@ def local(place: str) -> Path:
         return Path(place)
     name = re.sub(r"[^\w.-]+", "_", place.rpartition("/")[2])[-64:]
     path = _kept() / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}-{name}"
-    if not path.exists():
+    if path.exists():
+        return path
+    with _alone(path):
+        # another process may have fetched it since
+        if path.exists():
+            return path
         if place.startswith("pipe:") and os.environ.get(PIPE) != "1":
             # the source of a run comes from its checkpoint, and loading one must run nothing
             raise DataError(f"{place}: pipe: runs this as a command of the shell; set {PIPE}=1 to allow that")
         _fetch(place, path)
     return path
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process of this machine is in here for the same shard, where the system can tell."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _kept() -> Path:
@@ -73,9 +97,8 @@ def _fetch(url: str, path: Path) -> None:
         from webdataset import gopen
     except ModuleNotFoundError:
         raise MissingPackage(f"{url}: the package webdataset, which fetches shards,", _EXTRA) from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # processes that fetch the same shard at the same time each write a file of their own
-    scrap = path.with_name(f"{SCRAP}{os.getpid()}-{path.name}")
+    # machines that share the folder each write a file of their own
+    scrap = path.with_name(f"{SCRAP}{platform.node()}-{os.getpid()}-{path.name}")
     try:
         with gopen(url, "rb") as stream, open(scrap, "wb") as file:
             shutil.copyfileobj(stream, file, 1 << 20)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ class Journal:
             self.done[name] = Done(*rest)
         if whole != lines:
             os.truncate(record, sum(map(len, whole)))
+        self._lock = threading.Lock()
         # it stays open for as long as the work takes
         self._file = open(record, "ab")  # noqa: SIM115
         if not whole:
@@ -54,9 +56,11 @@ class Journal:
         self.pictures.mkdir(exist_ok=True)
 
     def add(self, file: str, done: Done) -> None:
-        """Record a result, which is in its place."""
-        self.done[file] = done
-        self._write([file, *done])
+        """Record a result, which is in its place, unless it is recorded; from any thread."""
+        with self._lock:
+            if file not in self.done:
+                self._write([file, *done])
+                self.done[file] = done
 
     def remove(self) -> None:
         """Remove the folder with all that is left in it."""

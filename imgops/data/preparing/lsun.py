@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,14 @@ _DATA = "data.mdb"
 def is_lmdb(folder: Path) -> bool:
     """Whether a folder is a database."""
     return (folder / _DATA).is_file()
+
+
+def is_packed_lmdb(path: Path) -> bool:
+    """Whether a file is a zip that holds a database, which can be read only where it is unpacked."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with reading(str(path)), zipfile.ZipFile(path) as archive:
+        return any(name.endswith(f"/{_DATA}") or name == _DATA for name in archive.namelist())
 
 
 def read_lmdb(folder: Path) -> Source:

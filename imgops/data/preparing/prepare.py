@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -174,7 +175,16 @@ def _begin(
         future: Future[Done] = Future()
         future.set_result(Done(refused=str(error)))
         return future
-    return submit(task, journal.pictures, settings)
+    future = submit(task, journal.pictures, settings)
+
+    def record(future: Future[Done]) -> None:
+        # at once, not in its turn; what fails here is tried again then, and raises
+        if not future.cancelled() and future.exception() is None:
+            with contextlib.suppress(OSError):
+                journal.add(wanted.file, future.result())
+
+    future.add_done_callback(record)
+    return future
 
 
 def _all_wanted(source: Source, settings: PrepareSettings) -> Iterator[_Wanted]:

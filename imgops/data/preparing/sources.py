@@ -21,7 +21,7 @@ from ..pictures.samples import PREFIX
 from ..video import VIDEO_ENDINGS, is_video, read_frames
 from .archives import is_cifar, is_mnist, read_cifar, read_mnist
 from .items import Item, Source
-from .lsun import is_lmdb, read_lmdb
+from .lsun import is_lmdb, is_packed_lmdb, read_lmdb
 from .settings import PrepareSettings
 
 
@@ -58,6 +58,8 @@ def open_source(source: str | os.PathLike[str], settings: PrepareSettings) -> So
                     f"{text}: this source has no folders; its classes, if any, come without --labels folders"
                 )
             return read()
+    if is_packed_lmdb(path):
+        raise DataError(f"{text}: it holds an lmdb, as LSUN's zips do; unpack it, and name the folder")
     return _files(ImageFolder(text, PICTURES.low, use_labels=settings.labels))
 
 
