@@ -82,7 +82,11 @@ def measure(job: Job, given: Given) -> str:
             "source": str(find_checkpoint(job.fake)) if fake is None else job.fake,
             "pictures": job.samples if fake is None else fake.count,
         },
-        "encoder": {"name": extractor.name, "features": extractor.features, "size": extractor.size},
+        "encoder": {
+            "name": extractor.name,
+            "features": extractor.features,
+            "size": extractor.side(real.height, real.width),
+        },
         "width": real.width,
         "height": real.height,
     }

@@ -50,7 +50,7 @@ class Job:
         None,
         NETWORKS,
         "Side in pixels at which the encoder sees pictures.",
-        "as it was trained",
+        "their own, but at least 64 and at most what it was trained with",
         allowed=Bounds(32, most=4096),
     )
     batch: int = setting(32, MACHINE, "Pictures at once.", allowed=Bounds(1, most=65536))

@@ -91,7 +91,8 @@ class Evaluator:
         """The figures of pictures that ``generate`` makes of seeds, at most ``batch`` at once: uint8 [N, C, H, W].
 
         Raises:
-            TypeError, ValueError: it returns something else; a feature that is not finite.
+            TypeError, ValueError: it returns something else; a feature that is not finite; the dataset's features are
+                all alike.
         """
         seeds = range(self.seed, self.seed + self.samples)
         self._warn_of_few(self.samples, "samples")
@@ -109,7 +110,7 @@ class Evaluator:
         """The figures of the pictures of another dataset, all of them.
 
         Raises:
-            ValueError: there are fewer than 2; a feature that is not finite.
+            ValueError: there are fewer than 2; a feature that is not finite; the dataset's features are all alike.
         """
         if dataset.count < 2:
             raise ValueError(f"Evaluator: dataset must have 2 pictures or more; {dataset.name} has {dataset.count}")
@@ -156,6 +157,11 @@ class Evaluator:
             indices = _share([i * self.dataset.count // self.reals for i in range(self.reals)])
             pictures = _pictures(self.dataset, indices, self.extractor.batch)
             found = self._summary("data", len(indices), pictures)
+            if not bool(found.statistics.scatter.any()):
+                raise ValueError(
+                    f"{self.dataset.name}: all its pictures have the same features of {self.extractor.name}; where the "
+                    f"pictures differ, a larger size helps"
+                )
             if path is not None:
                 write_cached(path, found.state_dict())
         self._known, self._real = True, found

@@ -21,8 +21,11 @@ from ..models.encoders.weights import SHIPPED
 from ..nn import Features
 from ..nn._checks import check_size
 
-#: sides in pixels at which encoders see pictures: the one that ships, Inception v3, all others but EfficientNet-Lite
+#: sides in pixels of what encoders were trained with: the one that ships, Inception v3, all but EfficientNet-Lite
 EMBEDDED_SIDE, INCEPTION_SIDE, SIDE = 128, 299, 224
+#: the side to which smaller pictures are enlarged: at 32 pixels the features of EfficientNet-Lite2 are nearly all zero,
+#: and above 64 distances tell damage no better (docs/metrics.md)
+SMALLEST = 64
 #: the fewest pixels per side that the encoders take
 LEAST = 32
 
@@ -31,21 +34,22 @@ class FeatureExtractor:
     """The features of an encoder for pictures, averaged over all positions.
 
     A picture is laid over white where it is transparent; gray becomes RGB; its shorter side is resized to ``size``, by
-    the antialiased bicubic filter of PyTorch, and its values are clipped to [0, 1].
+    PyTorch's antialiased bicubic filter, and its values are clipped to [0, 1].
 
     Args:
         weights: as :func:`imgops.models.encoders.load_encoder` takes them; None: EfficientNet-Lite2 where its package
             is installed, else the small encoder that ships with imgops.
         layer: whose features these are; None: what the network itself returns, its last features ([N, C, H, W], or
             [N, D] that a network of yours or of timm has pooled itself).
-        size: of the shorter side of pictures in pixels, >= 32; None: what the encoder was trained with (EfficientNet-
-            Lite0 to 4: 224, 240, 260, 280, 300; Inception v3: 299; the encoder that ships: 128; others: 224).
+        size: of the shorter side in pixels, >= 32. None: smaller pictures are enlarged to 64, larger ones reduced to
+            what the encoder was trained with (EfficientNet-Lite0 to 4: 224, 240, 260, 280, 300; Inception v3: 299; the
+            encoder that ships: 128; others: 224), those between stay.
         device: "auto" (a GPU where there is one), "cpu", "cuda", ... Default "auto".
         batch: pictures at once, which bounds the memory. Default 32.
 
     Attributes:
         name: of the encoder, as figures name it: that of its weights, or of their file without the ending.
-        size: as above, resolved.
+        features: the number D of features.
         device: where features are computed and returned.
 
     Raises:
@@ -69,16 +73,16 @@ class FeatureExtractor:
         self.batch = check_size("FeatureExtractor", "batch", batch)
         if size is not None:
             check_size("FeatureExtractor", "size", size, LEAST)
-        self.name, self.layer = encoder_name(chosen), layer
+        self.name, self.layer, self.size = encoder_name(chosen), layer, size
         self.device = torch.device(choose_device(device))
-        network = load_encoder(chosen).to(self.device)
+        # a network draws its first weights, and the random numbers of a training must not depend on that
+        with torch.random.fork_rng(devices=[]):
+            network = load_encoder(chosen).to(self.device)
         if chosen.startswith(TIMM):
             # such a network ends in a classifier, and returns pooled features without it
             network.reset_classifier(0)  # type: ignore[operator]
-        self.size = size or _side(network, self.name)
-        self.network = network
-        #: the number of features
-        self.features = self(torch.zeros(1, 3, self.size, self.size, dtype=torch.uint8)).shape[1]
+        self.network, self._trained = network, _trained_side(network, self.name)
+        self.features = self(torch.zeros(1, 3, SMALLEST, SMALLEST, dtype=torch.uint8)).shape[1]
 
     @torch.no_grad()
     def __call__(self, pictures: Tensor) -> Tensor:
@@ -97,8 +101,12 @@ class FeatureExtractor:
             )
         return torch.cat([self._pooled(part.to(self.device)) for part in pictures.split(self.batch)])
 
+    def side(self, height: int, width: int) -> int:
+        """The pixels of the shorter side at which pictures of this height and width are seen."""
+        return self.size or min(max(SMALLEST, min(height, width)), self._trained)
+
     def _pooled(self, pictures: Tensor) -> Tensor:
-        x = like_network(resized(as_rgb(pictures), self.size), self.network)
+        x = like_network(resized(as_rgb(pictures), self.side(*pictures.shape[2:])), self.network)
         y = self.network(x) if self.layer is None else Features(self.network, [self.layer])(x)[self.layer]
         if not isinstance(y, Tensor) or y.ndim not in (2, 4):
             kind = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
@@ -109,7 +117,7 @@ class FeatureExtractor:
 
     def fingerprint(self) -> str:
         """SHA-256 of what the features depend on beside the pictures: weights, structure, layer and size."""
-        digest = hashlib.sha256(json.dumps([repr(self.network), self.layer, self.size]).encode())
+        digest = hashlib.sha256(json.dumps([repr(self.network), self.layer, self.size, SMALLEST]).encode())
         for name, value in self.network.state_dict().items():
             digest.update(name.encode())
             digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -129,7 +137,7 @@ def encoder_name(weights: str) -> str:
     return re.sub(r"[^\w.-]+", "-", plain)
 
 
-def _side(network: nn.Module, name: str) -> int:
+def _trained_side(network: nn.Module, name: str) -> int:
     """The side of the pictures that an encoder was trained with."""
     if isinstance(network, EfficientNetLite):
         return SCALES[network.variant].side

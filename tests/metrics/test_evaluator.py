@@ -179,6 +179,14 @@ def test_a_dataset_of_one_picture_is_refused(folder, tmp_path):
         evaluator(folder).compare(ImageFolder(tmp_path, 32))
 
 
+def test_a_dataset_without_any_variety_is_refused(folder, tmp_path):
+    for i in range(3):
+        Image.new("RGB", (8, 8), "red").save(tmp_path / f"{i}.png")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="all its pictures have the same features of embedded"):
+            evaluator(tmp_path, tmp_path / "cache").compare(ImageFolder(folder, 32))
+
+
 def test_contents_tell_datasets_apart(folder, tmp_path):
     hashes = {
         open_dataset(source, size, channels, seed=seed).content_hash()

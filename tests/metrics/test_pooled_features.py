@@ -56,6 +56,20 @@ def test_the_shorter_side_has_the_size():
     assert float((resized(stripes, 16)[..., 2:-2] - 0.5).abs().max()) < 0.01
 
 
+def test_the_size_follows_the_pictures(extractor):
+    own = FeatureExtractor("embedded", device="cpu")
+    x = pictures(1, 3, 24, 48)
+    torch.testing.assert_close(own(x), load_encoder("embedded")(resized(x / 255, 64)).mean((2, 3)))
+    assert [own.side(32, 32), own.side(100, 200), own.side(512, 300)] == [64, 100, 128]
+    assert extractor.side(1024, 1024) == 32
+
+
+def test_making_one_draws_no_random_numbers():
+    before = torch.get_rng_state()
+    FeatureExtractor("embedded", device="cpu", size=32)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_layer_and_a_network_of_ones_own(tmp_path, monkeypatch):
     layer = FeatureExtractor("embedded", layer="relu2_2", size=32, device="cpu")
     assert layer(pictures(1, 3, 32, 32)).shape == (1, 48)
@@ -69,6 +83,9 @@ def test_a_layer_and_a_network_of_ones_own(tmp_path, monkeypatch):
     white = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
     assert own(white).tolist() == [[1.0, 1.0, 1.0]]
     assert own.name == "own_net-pooled"
+    # by default from 64 pixels to the 224 that most networks were trained with
+    own = FeatureExtractor("own_net:pooled", device="cpu")
+    assert [own.side(*shape) for shape in ((48, 256), (200, 220), (1024, 512))] == [64, 200, 224]
     with pytest.raises(
         ValueError, match=r"features must be \[N, C, H, W\] or \[N, D\]; the network gives \[1, 3, 1024"
     ):
