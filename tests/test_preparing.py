@@ -317,13 +317,42 @@ def test_an_interrupted_preparation_makes_nothing_twice(tmp_path, monkeypatch):
 
 def test_parts_of_another_preparation_are_not_continued(tmp_path, monkeypatch):
     source = photos(tmp_path / "in")
-    monkeypatch.setattr(_work, "work", lambda *arguments: [][0])
-    with pytest.raises(IndexError):
-        prepare(source, tmp_path / "out", resolution=8)
+    real = _work.work
+
+    def after(count):
+        made = []
+
+        def work(*arguments):
+            if len(made) == count:
+                raise KeyboardInterrupt
+            made.append(real(*arguments))
+            return made[-1]
+
+        monkeypatch.setattr(_work, "work", work)
+
+    # where nothing is made yet other settings may follow
+    for count, resolution in (0, 32), (1, 8):
+        after(count)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(source, tmp_path / "out", resolution=resolution)
     monkeypatch.undo()
     with pytest.raises(DataError, match=r"out\.parts holds the begin of a dataset that is made of other data or with"):
         prepare(source, tmp_path / "out", resolution=16)
     prepare(source, tmp_path / "out", resolution=8)
+    assert open_dataset(tmp_path / "out", 8).count == 6
+
+
+def test_two_do_not_make_the_same_at_once(tmp_path):
+    source = photos(tmp_path / "in")
+    said = []
+
+    def tell(done, count, refused):
+        with pytest.raises(DataError, match=r"out\.zip\.parts: another process is making this dataset"):
+            prepare(source, tmp_path / "out.zip", resolution=8)
+        said.append((done, count, refused))
+
+    prepare_dataset(source, tmp_path / "out.zip", PrepareSettings(resolution=8), processes=0, tell=tell)
+    assert said == [(k + 1, 6, 0) for k in range(6)]
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "shards"])

@@ -7,6 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:
+    # Windows
+    fcntl = None  # type: ignore[assignment]
+
 #: prefix of the names of unfinished and discarded files
 SCRAP = ".scrap-"
 #: longest file name in bytes that file systems allow
@@ -30,6 +36,25 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror or os.strerror(error.errno), str(path)) from None
+
+
+@contextmanager
+def alone(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold a file, made for that, which one process of this machine at a time can hold; where the system has no such
+    thing nothing is held.
+
+    Args:
+        path: of the file, which stays.
+        wait: until no other holds it.
+
+    Raises:
+        BlockingIOError: another holds it, and that is not waited for.
+        OSError: it cannot be made.
+    """
+    with open(path, "w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
 
 
 def write_file(path: Path, content: bytes, sync: bool = True) -> None:

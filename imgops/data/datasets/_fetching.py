@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from ..._install import MissingPackage
 from .._errors import DataError
-from ..files import SCRAP
-
-try:
-    import fcntl
-except ImportError:
-    # Windows
-    fcntl = None  # type: ignore[assignment]
+from ..files import SCRAP, alone
 
 #: environment variables: where fetched shards are kept; and whether a source may be a shell command
 KEPT, PIPE = "IMGOPS_SHARDS", "IMGOPS_PIPE"
@@ -64,7 +56,8 @@ def local(place: str) -> Path:
     path = _kept() / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}-{name}"
     if path.exists():
         return path
-    with _alone(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with alone(path.with_name(f".{path.name}.lock")):
         # another process may have fetched it since
         if path.exists():
             return path
@@ -73,16 +66,6 @@ def local(place: str) -> Path:
             raise DataError(f"{place}: pipe: runs this as a command of the shell; set {PIPE}=1 to allow that")
         _fetch(place, path)
     return path
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process of this machine is in here for the same shard, where the system can tell."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "w") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _kept() -> Path:

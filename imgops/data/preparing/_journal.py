@@ -2,58 +2,67 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from .._errors import DataError
-from ..files import SCRAP
+from ..files import SCRAP, alone
 from ._work import Done
 
-#: the record, and the folder of the results, in the folder where a dataset grows
-_RECORD, _PICTURES = "done.jsonl", "pictures"
+#: in the folder where a dataset grows: the record, what holds the folder, and the results
+_RECORD, _LOCK, _PICTURES = "done.jsonl", "lock", "pictures"
 
 
 class Journal:
-    """What is done of a preparation.
+    """What is done of a preparation; as a context manager, which holds the folder.
 
     Args:
         folder: where the dataset grows; made if it is not there.
         made_of: the source and the settings.
 
+    Attributes:
+        pictures: the folder of the results.
+        done: {file: its result}.
+
     Raises:
-        DataError: the folder holds what is made of other data or with other settings.
+        DataError: another process works in the folder, or it holds what is made of other data or with other settings.
         OSError: it cannot be read or written.
     """
 
     def __init__(self, folder: Path, made_of: Mapping[str, Any]) -> None:
         self.folder, self.pictures, self.made_of = folder, folder / _PICTURES, made_of
         self.done: dict[str, Done] = {}
-        record = folder / _RECORD
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = record.read_bytes().splitlines(keepends=True) if record.exists() else []
-        # a kill may leave a part of the last line
-        whole = [line for line in lines if line.endswith(b"\n")]
-        if whole and json.loads(whole[0]) != made_of:
-            raise DataError(
-                f"{folder} holds the begin of a dataset that is made of other data or with other settings; remove it, "
-                f"or choose another OUT"
-            )
-        for line in whole[1:]:
-            name, *rest = json.loads(line)
-            self.done[name] = Done(*rest)
-        if whole != lines:
-            os.truncate(record, sum(map(len, whole)))
         self._lock = threading.Lock()
-        # it stays open for as long as the work takes
-        self._file = open(record, "ab")  # noqa: SIM115
-        if not whole:
-            self._write(made_of)
-        self.pictures.mkdir(exist_ok=True)
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> Journal:
+        self.pictures.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as opened:
+            try:
+                opened.enter_context(alone(self.folder / _LOCK, wait=False))
+            except BlockingIOError:
+                raise DataError(f"{self.folder}: another process is making this dataset") from None
+            record = self.folder / _RECORD
+            whole = self._read(record)
+            self._file = opened.enter_context(open(record, "ab"))
+            if not whole:
+                self._write(self.made_of)
+            # what was being written when an earlier run was killed
+            for path in self.pictures.rglob(f"{SCRAP}*"):
+                path.unlink()
+            self._open = opened.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
 
     def add(self, file: str, done: Done) -> None:
         """Record a result, which is in its place, unless it is recorded; from any thread."""
@@ -62,19 +71,24 @@ class Journal:
                 self._write([file, *done])
                 self.done[file] = done
 
-    def remove(self) -> None:
-        """Remove the folder with all that is left in it."""
-        self.close()
-        shutil.rmtree(self.folder)
-
-    def close(self) -> None:
-        """Close the record."""
-        self._file.close()
-
-    def sweep(self) -> None:
-        """Remove what was being written when an earlier run was killed."""
-        for path in self.pictures.rglob(f"{SCRAP}*"):
-            path.unlink()
+    def _read(self, record: Path) -> bool:
+        """Take over what an earlier run has recorded; whether there is anything."""
+        lines = record.read_bytes().splitlines(keepends=True) if record.exists() else []
+        # a kill may leave a part of the last line
+        whole = [line for line in lines if line.endswith(b"\n")]
+        done = {file: Done(*rest) for file, *rest in map(json.loads, whole[1:])}
+        if whole and json.loads(whole[0]) != self.made_of:
+            if any(not result.refused for result in done.values()):
+                raise DataError(
+                    f"{self.folder} holds the begin of a dataset that is made of other data or with other settings; "
+                    f"remove it, or choose another OUT"
+                )
+            # nothing is lost by beginning anew
+            whole, done = [], {}
+        self.done = done
+        if whole != lines:
+            os.truncate(record, sum(map(len, whole)))
+        return bool(whole)
 
     def _write(self, value: Any) -> None:
         self._file.write(json.dumps(value).encode() + b"\n")

@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
-import posixpath
-import re
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from .._errors import DataError, printable, reading
-from ..datasets.listing import plain_name
 from ..files import write_file
-from ._boxes import Part, parts_of, read_boxes
 from ._journal import Journal
+from ._making import Result, Tell, make_all
 from ._packing import Contents, check_out, made_of, pack_folder, pack_shards, pack_zip
-from ._work import Done, Task, workers
 from .items import Source
 from .settings import PrepareSettings
 from .sources import open_source
-
-#: tasks per process that wait, so that no process does
-_AHEAD = 8
-#: longest name of a file in bytes, an ending and a number not counted
-_LONGEST = 200
-
-#: called after each picture with how many are done, how many there are (None: unknown), and how many were refused
-Tell = Callable[[int, int | None, int], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,116 +85,15 @@ def prepare_dataset(
         shutil.rmtree(parts, ignore_errors=True)
         return Prepared(out, 0, again=True)
     pictures = open_source(source, settings)
-    journal = Journal(parts, origin)
-    try:
-        journal.sweep()
-        results = _make_all(pictures, settings, journal, os.cpu_count() or 1 if processes is None else processes, tell)
+    with Journal(parts, origin) as journal:
+        results = make_all(pictures, settings, journal, os.cpu_count() or 1 if processes is None else processes, tell)
         prepared = _finish(out, pictures, settings, journal, results)
-        journal.remove()
-    finally:
-        journal.close()
+        shutil.rmtree(parts)
     return prepared
 
 
-class _Wanted(NamedTuple):
-    """A picture to make: its name at the source, the file of its result, its class, what reads it, the part that is
-    kept, and why it is refused unseen."""
-
-    name: str
-    file: str
-    label: int | None
-    read: Callable[[], bytes | np.ndarray]
-    part: Part | None
-    refused: str
-
-
-class _Result(NamedTuple):
-    """A picture of the source, and what became of it."""
-
-    wanted: _Wanted
-    done: Done
-
-
-def _make_all(source: Source, settings: PrepareSettings, journal: Journal, count: int, tell: Tell) -> list[_Result]:
-    """Make what is not made yet, on several processes; the results are in the order of the source."""
-    waiting: deque[tuple[_Wanted, Future[Done] | None]] = deque()
-    results: list[_Result] = []
-    refused = 0
-    whole = source.count if settings.limit is None else min(settings.limit, source.count or settings.limit)
-
-    def settle() -> None:
-        nonlocal refused
-        wanted, future = waiting.popleft()
-        if future is not None:
-            journal.add(wanted.file, future.result())
-        results.append(_Result(wanted, journal.done[wanted.file]))
-        refused += bool(results[-1].done.refused)
-        tell(len(results), whole, refused)
-
-    try:
-        with workers(count) as submit:
-            for wanted in itertools.islice(_all_wanted(source, settings), settings.limit):
-                done = wanted.file in journal.done
-                waiting.append((wanted, None if done else _begin(wanted, submit, journal, settings)))
-                while len(waiting) > _AHEAD * count:
-                    settle()
-            while waiting:
-                settle()
-    except BrokenProcessPool:
-        raise DataError("a process that worked was killed, perhaps for want of memory; take fewer --workers") from None
-    return results
-
-
-def _begin(
-    wanted: _Wanted, submit: Callable[..., Future[Done]], journal: Journal, settings: PrepareSettings
-) -> Future[Done]:
-    try:
-        if wanted.refused:
-            raise DataError(wanted.refused)
-        task = Task(wanted.name, wanted.file, wanted.read(), wanted.part)
-    except DataError as error:
-        future: Future[Done] = Future()
-        future.set_result(Done(refused=str(error)))
-        return future
-    future = submit(task, journal.pictures, settings)
-
-    def record(future: Future[Done]) -> None:
-        # at once, not in its turn; what fails here is tried again then, and raises
-        if not future.cancelled() and future.exception() is None:
-            with contextlib.suppress(OSError):
-                journal.add(wanted.file, future.result())
-
-    future.add_done_callback(record)
-    return future
-
-
-def _all_wanted(source: Source, settings: PrepareSettings) -> Iterator[_Wanted]:
-    """Every picture to make: where parts are kept, one for each part."""
-    parts = None if settings.boxes is None else read_boxes(Path(settings.boxes))
-    taken: set[str] = set()
-    for item in source.items:
-        chosen: Sequence[Part | None] = [None] if parts is None else parts_of(parts, item.name)
-        why = "" if chosen else f"{settings.boxes} has no box for it"
-        for part in chosen or [None]:
-            file = _file(item.name, settings.format, taken)
-            yield _Wanted(item.name, file, item.label, item.read, part, why)
-
-
-def _file(name: str, format: str, taken: set[str]) -> str:
-    """The file of a result: the picture's name where file systems allow it, and a number where another has it."""
-    stem = posixpath.splitext(plain_name(name))[0]
-    places = [re.sub(r"^(?=\.|__MACOSX)|[\x00-\x1f]", "_", place) for place in stem.split("/") if place != ".."]
-    places = [os.fsencode(place)[:_LONGEST].decode("utf-8", "ignore") for place in places]
-    plain = "/".join(places) or "picture"
-    choices = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
-    # some file systems do not tell case
-    chosen = next(choice for choice in choices if choice.casefold() not in taken)
-    taken.add(chosen.casefold())
-    return f"{chosen}.{format}"
-
-
 def _finish(
-    out: Path, source: Source, settings: PrepareSettings, journal: Journal, results: Sequence[_Result]
+    out: Path, source: Source, settings: PrepareSettings, journal: Journal, results: Sequence[Result]
 ) -> Prepared:
     """Write the reports and pack the dataset."""
     used = [result for result in results if not result.done.refused]
@@ -235,7 +115,7 @@ def _finish(
     return Prepared(out, len(kept), names, refused, duplicates, similar, source.left_out)
 
 
-def _alike(used: Sequence[_Result]) -> tuple[dict[str, str], dict[str, str]]:
+def _alike(used: Sequence[Result]) -> tuple[dict[str, str], dict[str, str]]:
     """{name: the first picture that is the same}, and the same of pictures that look alike."""
     same, looks = dict[str, str](), dict[int, str]()
     duplicates, similar = dict[str, str](), dict[str, str]()
@@ -249,7 +129,7 @@ def _alike(used: Sequence[_Result]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _classes(
-    kept: Sequence[_Result], source: Source, settings: PrepareSettings
+    kept: Sequence[Result], source: Source, settings: PrepareSettings
 ) -> tuple[list[int] | None, tuple[str, ...]]:
     """The class of each picture, numbered anew where some classes have lost all of theirs."""
     labels = [result.wanted.label for result in kept if result.wanted.label is not None]

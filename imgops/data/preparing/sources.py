@@ -19,9 +19,10 @@ from ..datasets.shards import is_shards
 from ..pictures.formats import picture_suffixes
 from ..pictures.samples import PREFIX
 from ..video import VIDEO_ENDINGS, is_video, read_frames
-from .archives import is_cifar, is_mnist, read_cifar, read_mnist
+from .cifar import is_cifar, read_cifar
 from .items import Item, Source
 from .lsun import is_lmdb, is_packed_lmdb, read_lmdb
+from .mnist import is_mnist, read_mnist
 from .settings import PrepareSettings
 
 
