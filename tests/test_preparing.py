@@ -218,6 +218,24 @@ def test_boxes_that_cannot_be_read(tmp_path, name, text, message):
     assert str(found.value).startswith(str(tmp_path / name))
 
 
+def test_two_boxes_of_one_picture_may_be_the_same(tmp_path):
+    (tmp_path / "in").mkdir()
+    noise(40, 40).save(tmp_path / "in" / "a.png")
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("name,x,y,width,height\na.png,0,0,9,9\na.png,20,20,9,9\na.png,0,0,9,9\n")
+    settings = {"resolution": 8, "crop": "boxes", "boxes": str(boxes), "drop_duplicates": True}
+    made = prepare(tmp_path / "in", tmp_path / "out", **settings)
+    assert (made.count, made.duplicates) == (2, {"a.png, box 3": "a.png"})
+    assert open_dataset(tmp_path / "out", 8).names == ["a-2.png", "a.png"]
+
+
+def test_links_that_lead_back_end(tmp_path):
+    source = photos(tmp_path / "in")
+    (source / "a" / "back").symlink_to(source, target_is_directory=True)
+    made = prepare(source, tmp_path / "out", resolution=8)
+    assert (made.count, dict(made.left_out)) == (6, {"folder linked twice": 1})
+
+
 # refused and duplicate pictures
 
 

@@ -34,8 +34,8 @@ Tell = Callable[[int, int | None, int], Any]
 
 
 class Wanted(NamedTuple):
-    """A picture to make: its name at the source, the file of its result, its class, what reads it, the part that is
-    kept, and why it is refused unseen."""
+    """A picture to make: its name at the source, with a number where a picture has several parts; the file of its
+    result, its class, what reads it, the part that is kept, and why it is refused unseen."""
 
     name: str
     file: str
@@ -112,9 +112,10 @@ def _all_wanted(source: Source, settings: PrepareSettings) -> Iterator[Wanted]:
     for item in source.items:
         chosen: Sequence[Part | None] = [None] if parts is None else parts_of(parts, item.name)
         why = "" if chosen else f"{settings.boxes} has no box for it"
-        for part in chosen or [None]:
+        for number, part in enumerate(chosen or [None], 1):
+            name = item.name if number == 1 else f"{item.name}, box {number}"
             file = _file(item.name, settings.format, taken)
-            yield Wanted(item.name, file, item.label, item.read, part, why)
+            yield Wanted(name, file, item.label, item.read, part, why)
 
 
 def _file(name: str, format: str, taken: set[str]) -> str:

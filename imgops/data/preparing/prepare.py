@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .._errors import DataError, printable, reading
+from ..datasets.listing import list_folder
 from ..files import write_file
 from ._journal import Journal
 from ._making import Result, Tell, make_all
@@ -174,12 +175,10 @@ def _made_of(source: str, settings: PrepareSettings) -> Any:
 def _stamp(source: str) -> str:
     """A hash of the names, sizes and times of the files at a place, or of the text of what is no place."""
     digest = hashlib.sha256()
-    if not os.path.isdir(source):
-        paths = [source]
-    else:
-        paths = sorted(
-            os.path.join(place, name) for place, _, names in os.walk(source, followlinks=True) for name in names
-        )
+    paths = [source]
+    if os.path.isdir(source):
+        with reading(source):
+            paths = [os.path.join(source, name) for name in sorted(list_folder(Path(source)).files)]
     for path in paths:
         about = os.stat(path) if os.path.exists(path) else None
         facts = (os.path.relpath(path, source), *((about.st_size, about.st_mtime_ns) if about else (source,)))
