@@ -126,7 +126,7 @@ def comparison(batch: int, pixels: int) -> Comparison:
     def eager(up: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
         torch.manual_seed(SEED)
         x = images.detach().requires_grad_()
-        draws = pipe.draws(batch, pipe.p, torch.float32, None)
+        draws = pipe.drawer(torch.rand(batch, pipe.draws), pipe.p)
         return with_gradient(x, colored(moved(x, draws, up), draws))
 
     sides = {

@@ -66,8 +66,7 @@ STYLES = {
 SMALL = 160
 #: seeds of transforms that draw what is well seen, where 1 does not
 AUGMENTED = {
-    "xint": 3, "aniso": 4, "xfrac": 5, "brightness": 5, "contrast": 9, "lumaflip": 8, "hue": 4, "saturation": 6,
-    "imgfilter": 5, "noise": 2,
+    "xint": 3, "scale": 14, "aniso": 4, "xfrac": 5, "lumaflip": 8, "hue": 4, "saturation": 7, "imgfilter": 4,
 }  # fmt: skip
 #: the folder of the pictures that are no samples
 pictures = Path()

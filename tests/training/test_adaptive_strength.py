@@ -126,6 +126,13 @@ def test_a_share_p_of_the_real_images_is_replaced(p):
     assert abs(float(replaced.float().mean()) - p) < 4 * math.sqrt(p * (1 - p) / 4000) + 1e-9
 
 
+def test_uniform_numbers_say_which_images_are_replaced():
+    augment, uniforms = AdaptivePseudoAugment(), torch.tensor([[0.1], [0.6], [0.29], [0.3]])
+    augment.p.fill_(0.3)
+    mixed = augment(torch.zeros(4, 1, 2, 2), torch.ones(4, 1, 2, 2), uniforms)
+    assert mixed[:, 0, 0, 0].tolist() == [1, 0, 1, 0]
+
+
 def test_generated_images_are_data():
     augment, fake = AdaptivePseudoAugment(), torch.ones(8, 3, 2, 2, requires_grad=True)
     augment.p.fill_(0.5)
@@ -152,6 +159,11 @@ def test_generated_images_are_data():
             ValueError,
             r"fake must have the shape, .* got \[1, 3, 4, 4\]",
             lambda: AdaptivePseudoAugment()(torch.zeros(2, 3, 4, 4), torch.zeros(1, 3, 4, 4)),
+        ),
+        (
+            ValueError,
+            "uniforms must have shape",
+            lambda: AdaptivePseudoAugment()(torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4), torch.zeros(3, 1)),
         ),
     ],
 )

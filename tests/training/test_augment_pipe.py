@@ -104,7 +104,7 @@ def test_strengths_scale_p():
 def test_one_of_two_rotations_or_both_are_applied_with_p(p):
     pipe = AugmentPipe(rotate=1)
     pipe.p.fill_(p)
-    drawn = pipe.draws(20000, pipe.p, torch.float32, None).rotate
+    drawn = pipe.drawer(torch.rand(20000, pipe.draws, dtype=torch.float32), pipe.p).rotate
     before, after = (drawn != 0).double().mean(0)
     assert abs(float((drawn != 0).any(1).double().mean()) - p) < 0.02
     assert abs(float(before) - (1 - math.sqrt(1 - p))) < 0.02
@@ -115,13 +115,13 @@ def test_one_of_two_rotations_or_both_are_applied_with_p(p):
 def test_distributions():
     """Means and standard deviations of what is drawn, against the paper's."""
     pipe = AugmentPipe.preset("bgcfnc")
-    d = pipe.draws(50000, pipe.p, torch.float64, None)
+    d = pipe.drawer(torch.rand(50000, pipe.draws, dtype=torch.float64), pipe.p)
     third = 3**-0.5
     expected = {
         "xflip": (0.5, 0.5), "lumaflip": (0.5, 0.5), "rotate90": (1.5, 1.25**0.5), "xint": (0, 0.125 * third),
         "rotate": (0, math.pi * third), "hue": (0, math.pi * third), "center": (0, 0.5 * third), "scale": (0, 0.2),
         "aniso": (0, 0.2), "xfrac": (0, 0.125), "brightness": (0, 0.2), "contrast": (0, 0.5), "saturation": (0, 1),
-        "imgfilter": (0, 1), "noise": (0, 0.1), "cutout": (0.5, 0),
+        "imgfilter": (0, 1), "noise": (0.1 * (2 / math.pi) ** 0.5, 0.1 * (1 - 2 / math.pi) ** 0.5), "cutout": (0.5, 0),
     }  # fmt: skip
     assert set(expected) == set(d._fields)
     for name, (mean, std) in expected.items():
@@ -226,7 +226,7 @@ def test_gains_keep_the_expected_power():
 
 def test_bands_that_are_off_are_left_alone():
     pipe = AugmentPipe(imgfilter=1, imgfilter_bands=[0, 0, 1, 0])
-    drawn = pipe.draws(50, pipe.p, torch.float32, None).imgfilter
+    drawn = pipe.drawer(torch.rand(50, pipe.draws, dtype=torch.float32), pipe.p).imgfilter
     assert (drawn != 0).all(0).tolist() == [False, False, True, False]
     assert not drawn[:, [0, 1, 3]].any()
 
@@ -283,7 +283,21 @@ def test_half_precision_is_rounded_once(dtype):
 @pytest.mark.parametrize("percentile", [0, 1])
 def test_the_ends_of_the_distributions_are_finite(percentile):
     assert AugmentPipe.preset("bgcfnc")(smooth(), percentile).isfinite().all()
-    assert AugmentPipe(rotate90=1).draws(1, torch.ones([]), torch.float32, 1 - 2**-22).rotate90 == 3
+    ends = torch.full([1, AugmentPipe().draws], float(percentile))
+    assert AugmentPipe.preset("bgcfnc")(smooth(1), uniforms=ends).isfinite().all()
+    x = smooth(height=40, width=40)
+    turned = AugmentPipe(rotate90=1)(x, percentile)
+    assert (turned - torch.rot90(x, 3 * percentile, (2, 3))).abs().max() < 0.02
+
+
+def test_an_image_has_its_own_draws_whatever_its_batch():
+    pipe, x = AugmentPipe.preset("bgcf"), smooth(5)
+    pipe.p.fill_(0.8)
+    uniforms = torch.rand(5, pipe.draws)
+    y = pipe(x, uniforms=uniforms)
+    assert not torch.equal(pipe(x), y)
+    for part in (slice(1, 2), slice(0, 5, 2)):
+        assert torch.allclose(pipe(x[part], uniforms=uniforms[part]), y[part], atol=1e-5)
 
 
 def test_autocast_leaves_the_pipe_alone():
@@ -362,6 +376,10 @@ def test_nothing_waits_for_the_device():
         assert torch.autograd.grad(gradient.sum(), x)[0].shape == x.shape
 
 
+def uniforms_of(uniforms: object, percentile: float | None = None) -> None:
+    AugmentPipe()(torch.zeros(2, 3, 8, 8), percentile, uniforms)
+
+
 @pytest.mark.parametrize(
     ("error", "match", "call"),
     [
@@ -381,6 +399,9 @@ def test_nothing_waits_for_the_device():
         (ValueError, r"debug_percentile must be in \[0, 1\]", lambda: AugmentPipe()(torch.zeros(1, 3, 8, 8), 1.5)),
         (ValueError, "debug_percentile must be >= 0", lambda: AugmentPipe()(torch.zeros(1, 3, 8, 8), -0.5)),
         (TypeError, "debug_percentile must be a number", lambda: AugmentPipe()(torch.zeros(1, 3, 8, 8), "half")),
+        (ValueError, r"uniforms must have shape \[2, 41\]; got \[1, 41\]", lambda: uniforms_of(torch.zeros(1, 41))),
+        (TypeError, "uniforms must be a torch.Tensor; got list", lambda: uniforms_of([0.5])),
+        (ValueError, "debug_percentile or uniforms, not both", lambda: uniforms_of(torch.zeros(2, 41), 0.5)),
     ],
 )  # fmt: skip
 def test_wrong_input_is_told_in_one_line(error, match, call):

@@ -64,9 +64,17 @@ def test_policies_are_applied_in_their_order():
     both = DiffAugment("cutout,color")(x)
     torch.manual_seed(7)
     u = torch.rand(4, 5)
-    augment = DiffAugment()
-    assert torch.equal(both, augment._color(augment._cutout(x, u[:, :2]), u[:, 2:]))
-    assert augment.policy == ("color", "translation", "cutout")
+    cut = DiffAugment("cutout")(x, uniforms=u[:, :2])
+    assert torch.equal(both, DiffAugment("color")(cut, uniforms=u[:, 2:]))
+    assert DiffAugment().draws == 7
+    assert DiffAugment().policy == ("color", "translation", "cutout")
+
+
+@pytest.mark.parametrize("percentile", [0.0, 0.4, 1.0])
+def test_a_percentile_stands_for_all_that_is_drawn(percentile):
+    x, augment = torch.rand(3, 3, 8, 8) + 1, DiffAugment()
+    uniforms = torch.full((3, 7), percentile).clamp(max=1 - 1e-7)
+    assert torch.allclose(augment(x, percentile), augment(x, uniforms=uniforms))
 
 
 def test_gradients_of_first_and_second_order():
@@ -108,6 +116,12 @@ def test_compiles_whole():
         (TypeError, "policy must be a text; got list", lambda: DiffAugment(["color"])),
         (ValueError, "one of 1, 3, 4 channels", lambda: DiffAugment()(torch.zeros(1, 2, 8, 8))),
         (TypeError, "images must be a torch.Tensor; got list", lambda: DiffAugment()([0])),
+        (ValueError, "debug_percentile must be in", lambda: DiffAugment()(torch.zeros(1, 3, 8, 8), 2)),
+        (
+            ValueError,
+            "uniforms must have shape",
+            lambda: DiffAugment()(torch.zeros(1, 3, 8, 8), uniforms=torch.zeros(1, 3)),
+        ),
     ],
 )
 def test_wrong_input_is_told_in_one_line(error, match, call):

@@ -10,6 +10,7 @@ from ...ops.displace import displace
 from ._checks import check_images
 from .color import ColorMap
 from .corruption import cut_out
+from .draws import uniform_draws
 from .geometry import pair
 
 _OWNER = "training.DiffAugment"
@@ -29,13 +30,16 @@ class DiffAugment(nn.Module):
         policy: names of "color", "translation" and "cutout", separated by commas, in the order in which they are
             applied. Default all three.
 
-    ``forward(images)``: [N, C, H, W] about in [-1, 1] in any floating dtype, C of 1, 3 or 4, any sides -> the same
-    shape and dtype, computed in float32 at least. Of RGBA color leaves alpha as it is. Differentiable to any order.
-    Draws are from torch's generator on the images' device, and nothing waits for that device.
+    ``forward(images, debug_percentile=None, uniforms=None)``: images [N, C, H, W] about in [-1, 1] in any floating
+    dtype, C of 1, 3 or 4, any sides -> the same shape and dtype, computed in float32 at least. Of RGBA color leaves
+    alpha as it is. ``uniforms`` [N, ``draws``] in [0, 1) are what is drawn, all of them ``debug_percentile`` where that
+    is given; by default they are from torch's generator on the images' device. Nothing waits for that device.
+    Differentiable to any order with respect to the images.
 
     Raises:
-        TypeError: a policy that is no text, images that are no tensor of floating dtype.
-        ValueError: an unknown name, one named twice or none; images of other shapes.
+        TypeError: a policy that is no text, images or uniforms that are no tensor of floating dtype.
+        ValueError: an unknown name, one named twice or none; images or uniforms of other shapes, a percentile beyond
+            [0, 1], a percentile and uniforms.
 
     >>> import torch
     >>> DiffAugment(policy="color,cutout")(torch.zeros(4, 3, 64, 64)).shape
@@ -55,14 +59,19 @@ class DiffAugment(nn.Module):
         self.policy = tuple(names)
         self.colors = ColorMap()
 
-    def forward(self, images: Tensor) -> Tensor:
+    @property
+    def draws(self) -> int:
+        """Uniform numbers that are drawn per image."""
+        return sum(_NUMBERS[name] for name in self.policy)
+
+    def forward(self, images: Tensor, debug_percentile: float | None = None, uniforms: Tensor | None = None) -> Tensor:
         check_images(_OWNER, images)
         x = images.to(accumulation_dtype(images.dtype))
+        drawn = uniform_draws(_OWNER, x, self.draws, debug_percentile, uniforms)
         numbers = [_NUMBERS[name] for name in self.policy]
-        draws = torch.rand(x.shape[0], sum(numbers), dtype=x.dtype, device=x.device)
         with without_autocast(images):
-            for name, drawn in zip(self.policy, draws.split(numbers, 1), strict=True):
-                x = getattr(self, f"_{name}")(x, drawn)
+            for name, own in zip(self.policy, drawn.split(numbers, 1), strict=True):
+                x = getattr(self, f"_{name}")(x, own)
         return x.to(images.dtype)
 
     def _color(self, x: Tensor, drawn: Tensor) -> Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from ...ops._common import check_number, check_operand
 
 
 class Draws(NamedTuple):
@@ -43,15 +45,42 @@ NORMAL = (
 CONSTANT = ("cutout",)
 COLUMNS = (*CHOICES, *UNIFORM, *NORMAL, *CONSTANT)
 GATES = tuple(dict.fromkeys(COLUMNS))
+#: uniform numbers per image, in this order
+SIZES = (len(GATES), len(CHOICES), len(UNIFORM), len(NORMAL))
+#: the least step of a float32 below 1
+STEP = 2.0**-24
 
 
-def normal_quantile(percentile: Tensor) -> Tensor:
-    """What stands for a quantile of the standard normal distribution in recorded cases: it is a root of 2 too small."""
-    return torch.special.erfinv(2 * percentile - 1)
+def uniform_draws(
+    owner: str, images: Tensor, count: int, percentile: float | None = None, uniforms: Tensor | None = None
+) -> Tensor:
+    """[N, count] in [0, 1) in the dtype of the images: those given, or the percentile throughout, or random ones.
+
+    Raises:
+        TypeError: a percentile that is no number, uniforms that are no tensor of floating dtype.
+        ValueError: a percentile beyond [0, 1], uniforms of another shape or on another device, or both given.
+    """
+    shape = (images.shape[0], count)
+    if uniforms is not None:
+        if percentile is not None:
+            raise ValueError(f"imgops.{owner}: takes debug_percentile or uniforms, not both")
+        check_operand(owner, "uniforms", uniforms, images, shape)
+        drawn = uniforms.to(images.dtype)
+    elif percentile is not None:
+        percentile = check_number(owner, "debug_percentile", percentile, 0)
+        if percentile > 1:
+            raise ValueError(f"imgops.{owner}: debug_percentile must be in [0, 1]; got {percentile:g}")
+        drawn = torch.full(shape, percentile, dtype=images.dtype, device=images.device)
+    else:
+        drawn = torch.rand(shape, dtype=images.dtype, device=images.device)
+    return drawn.clamp(max=1 - STEP)
 
 
 class Drawer(nn.Module):
-    """Draws for a batch, all at once: dozens of small draws would cost more than the transforms.
+    """Makes what is drawn per image of uniform numbers, all at once: dozens of small tensors would cost more.
+
+    ``forward(uniforms, p, deviation)``: uniforms [N, sum(SIZES)] in [0, 1), p a scalar, the standard deviation that
+    normal numbers have before their spread.
 
     Args:
         strengths: factor on p, by gate.
@@ -83,21 +112,12 @@ class Drawer(nn.Module):
             self.register_buffer(name, torch.tensor(values), persistent=False)
 
     @torch.no_grad()
-    def forward(self, n: int, p: Tensor, dtype: torch.dtype, percentile: float | None) -> Draws:
-        """Draws for n images; with a percentile every number is that quantile of its distribution."""
-        like: dict[str, Any] = {"dtype": dtype, "device": p.device}
-        sizes = [len(GATES), len(CHOICES), len(UNIFORM)]
-        if percentile is None:
-            uniform, normal = torch.rand(n, sum(sizes), **like), torch.randn(n, len(NORMAL), **like)
-        else:
-            uniform = torch.full((n, sum(sizes)), percentile, **like)
-            # of two equal rotations only the first is made
-            uniform[:, UNIFORM.index("rotate after") - len(UNIFORM)] = 0.5
-            quantiles = torch.full((n, len(NORMAL)), percentile, **like)
-            # the noise's deviation has no sign
-            quantiles[:, NORMAL.index("noise")] = (1 + percentile) / 2
-            normal = normal_quantile(quantiles)
-        gate, choice, signed = uniform.split(sizes, 1)
+    def forward(self, uniforms: Tensor, p: Tensor, deviation: float = 1.0) -> Draws:
+        gate, choice, uniform, normal = uniforms.split(SIZES, 1)
         applied = gate < 1 - (1 - p * self.strengths).clamp(min=0) ** self.exponents
-        values = torch.cat([(choice * self.choices).floor(), 2 * signed - 1, normal, torch.ones_like(gate[:, :1])], 1)
+        choice = (choice * self.choices).floor()
+        # the deviation of noise is half-normal; at -1 the inverse is infinite
+        normal = torch.cat([2 * normal[:, :-1] - 1, normal[:, -1:]], 1).clamp(min=STEP - 1)
+        normal = torch.special.erfinv(normal) * (2**0.5 * deviation)
+        values = torch.cat([choice, 2 * uniform - 1, normal, torch.ones_like(normal[:, :1])], 1)
         return Draws(*torch.where(applied[:, self.gates], values * self.spreads, 0).split(WIDTHS, 1))

@@ -14,13 +14,11 @@ from ...ops._common import accumulation_dtype, check_number, without_autocast
 from ._checks import check_images
 from .color import ColorMap
 from .corruption import add_noise, cut_out
-from .draws import GATES, Drawer, Draws, normal_quantile
+from .draws import GATES, SIZES, STEP, Drawer, Draws, uniform_draws
 from .filtering import BANDS, BandFilter
 from .geometry import MIN_SIDE, Resampler, inverse_maps
 
 _OWNER = "training.AugmentPipe"
-#: the least percentile, far enough from 0 that float32 tells it from 0, and 1 minus half of it from 1
-_LEAST = 2.0**-22
 #: transforms by stage, in the order in which the stages are applied
 STAGES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "blit": ("xflip", "rotate90", "xint"),
@@ -72,11 +70,13 @@ class AugmentPipe(nn.Module):
         noise_std: standard deviation of the noise's own (half-normal) standard deviation. Default 0.1.
         cutout_size: sides of what is cut out, as a share of width and height. Default 0.5.
 
-    ``forward(images, debug_percentile=None)``: images [N, C, H, W] about in [-1, 1] in any floating dtype, C of 1, 3
-    or 4, H and W >= 6 and not necessarily the same -> the same shape and dtype, computed in float32 at least. Of RGBA
-    colors leave alpha as it is; all other transforms treat it like the colors. A gray image has no hue and saturation.
-    With a percentile in [0, 1] nothing is random, as recorded cases have it: choices and uniform numbers are that
-    quantile, normal ones (the noise too) are ``erfinv(2 percentile - 1)`` deviations, and the second rotation is 0.
+    ``forward(images, debug_percentile=None, uniforms=None)``: images [N, C, H, W] about in [-1, 1] in any floating
+    dtype, C of 1, 3 or 4, H and W >= 6 and not necessarily the same -> the same shape and dtype, computed in float32 at
+    least. Of RGBA colors leave alpha as it is; all other transforms treat it like the colors. A gray image has no hue
+    and saturation. ``uniforms`` [N, ``draws``] in [0, 1) are what is drawn, so that an image can have its own numbers
+    whatever its batch; the noise's pixels are from the generator all the same. With ``debug_percentile`` in [0, 1]
+    nothing is random, as recorded cases have it: all uniforms are that number, but normal numbers have 1 / sqrt(2) of
+    their deviation, and the second rotation is 0.
 
     Where the original crops what is beyond one reflection of the image on each side, with a margin that it computes
     from each batch, the reflections here go on without end: results differ only where it finds nothing, and has 0.
@@ -84,9 +84,10 @@ class AugmentPipe(nn.Module):
     The buffer ``p``, a scalar, is the probability; it starts at 1 and is all of the state.
 
     Raises:
-        TypeError: a strength or factor that is no number; images that are no tensor of floating dtype.
-        ValueError: a strength or factor that is negative or not finite, images of other shapes or on another device, a
-            percentile beyond [0, 1], an unknown name of a preset.
+        TypeError: a strength or factor that is no number; images or uniforms that are no tensor of floating
+            dtype.
+        ValueError: a strength or factor that is negative or not finite, images or uniforms of other shapes or on
+            another device, a percentile beyond [0, 1], a percentile and uniforms, an unknown name of a preset.
 
     >>> import torch
     >>> pipe = AugmentPipe.preset("bgc")
@@ -150,7 +151,7 @@ class AugmentPipe(nn.Module):
         for name in ("scale", "aniso", "xfrac", "brightness", "contrast", "saturation", "noise"):
             spreads[name] = numbers[f"{name}_std"]
         self.register_buffer("p", torch.ones([]))
-        self.draws = Drawer(strengths, spreads)
+        self.drawer = Drawer(strengths, spreads)
         self.resampler, self.colors, self.bands = Resampler(), ColorMap(), BandFilter()
 
     @classmethod
@@ -164,15 +165,26 @@ class AugmentPipe(nn.Module):
             raise ValueError(f"imgops.{_OWNER}: a preset is one of {', '.join(PIPES)}; got {name!r}")
         return cls(**{**dict.fromkeys(PIPES[name], 1.0), **changes})
 
-    def forward(self, images: Tensor, debug_percentile: float | None = None) -> Tensor:
+    @property
+    def draws(self) -> int:
+        """Uniform numbers that are drawn per image, whatever the transforms."""
+        return sum(SIZES)
+
+    def forward(self, images: Tensor, debug_percentile: float | None = None, uniforms: Tensor | None = None) -> Tensor:
         check_images(_OWNER, images, self.p.device, MIN_SIDE)
-        percentile = _checked_percentile(debug_percentile)
         # in half precision places would be whole pixels off
         with without_autocast(images):
-            return self._augmented(images.to(accumulation_dtype(images.dtype)), percentile).to(images.dtype)
+            x = images.to(accumulation_dtype(images.dtype))
+            drawn = uniform_draws(_OWNER, x, self.draws, debug_percentile, uniforms)
+            return self._augmented(x, drawn, debug_percentile).to(images.dtype)
 
-    def _augmented(self, x: Tensor, percentile: float | None) -> Tensor:
-        draws = self.draws(x.shape[0], self.p, x.dtype, percentile)
+    def _augmented(self, x: Tensor, drawn: Tensor, percentile: float | None) -> Tensor:
+        if percentile is None:
+            draws = self.drawer(drawn, self.p)
+        else:
+            # as recorded cases have it
+            draws = self.drawer(drawn, self.p, 0.5**0.5)
+            draws = draws._replace(rotate=torch.cat([draws.rotate[:, :1], torch.zeros_like(draws.scale)], 1))
         if self._has("blit", "geom"):
             x = self.resampler(x, inverse_maps(draws, *x.shape[2:]))
         if self._has("color"):
@@ -180,7 +192,7 @@ class AugmentPipe(nn.Module):
         if self._has("filter"):
             x = self.bands(x, draws.imgfilter)
         if self._has("noise"):
-            x = add_noise(x, _noise(x, percentile), draws.noise.abs())
+            x = add_noise(x, _noise(x, percentile), draws.noise)
         if self._has("cutout"):
             x = cut_out(x, draws.center + 0.5, draws.cutout)
         return x
@@ -199,9 +211,10 @@ class AugmentPipe(nn.Module):
 
 
 def _noise(x: Tensor, percentile: float | None) -> Tensor:
+    """White noise of the shape of x, or with a percentile what recorded cases would have in its place."""
     if percentile is None:
         return torch.randn_like(x)
-    return normal_quantile(torch.full_like(x, percentile))
+    return torch.special.erfinv(torch.full_like(x, 2 * percentile - 1).clamp(STEP - 1, 1 - STEP))
 
 
 def _finite(name: str, value: Any) -> float:
@@ -219,13 +232,3 @@ def _bands(value: Any) -> list[float]:
     if len(value) != BANDS:
         raise ValueError(f"imgops.{_OWNER}: imgfilter_bands takes {BANDS} numbers; got {value!r}")
     return [_finite("imgfilter_bands", strength) for strength in value]
-
-
-def _checked_percentile(value: float | None) -> float | None:
-    if value is None:
-        return None
-    percentile = check_number(_OWNER, "debug_percentile", value, 0)
-    if percentile > 1:
-        raise ValueError(f"imgops.{_OWNER}: debug_percentile must be in [0, 1]; got {percentile:g}")
-    # at 0 and 1 normal numbers are infinite
-    return min(max(percentile, _LEAST), 1 - _LEAST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...ops._common import check_operand
 from ._checks import check_images, check_same
 
 _OWNER = "training.AdaptivePseudoAugment"
@@ -18,13 +19,13 @@ class AdaptivePseudoAugment(nn.Module):
 
     The buffer ``p``, a scalar, is the probability; it starts at 0 and is all of the state.
 
-    ``forward(real, fake)``: two batches [N, C, H, W] of the same shape, dtype and device, C of 1, 3 or 4 -> the mixed
-    batch. The generated ones are detached: they are data here. Draws are from torch's generator on p's device, and
-    nothing waits for that device.
+    ``forward(real, fake, uniforms=None)``: two batches [N, C, H, W] of the same shape, dtype and device, C of 1, 3 or 4
+    -> the mixed batch. The generated ones are detached: they are data here. ``uniforms`` [N, 1] in [0, 1) are what is
+    drawn, by default from torch's generator on p's device. Nothing waits for that device.
 
     Raises:
         TypeError: batches that are no tensors of floating dtype.
-        ValueError: batches that differ in shape, dtype or device.
+        ValueError: batches that differ in shape, dtype or device, uniforms of another shape or on another device.
     """
 
     p: Tensor
@@ -33,8 +34,13 @@ class AdaptivePseudoAugment(nn.Module):
         super().__init__()
         self.register_buffer("p", torch.zeros([]))
 
-    def forward(self, real: Tensor, fake: Tensor) -> Tensor:
+    #: uniform numbers that are drawn per image
+    draws = 1
+
+    def forward(self, real: Tensor, fake: Tensor, uniforms: Tensor | None = None) -> Tensor:
         check_images(_OWNER, real, self.p.device)
         check_same(_OWNER, "fake", fake, real)
-        replaced = torch.rand(real.shape[0], 1, 1, 1, device=real.device) < self.p
-        return torch.where(replaced, fake.detach(), real)
+        if uniforms is None:
+            uniforms = torch.rand(real.shape[0], self.draws, device=real.device)
+        check_operand(_OWNER, "uniforms", uniforms, real, (real.shape[0], self.draws))
+        return torch.where(uniforms[:, :, None, None] < self.p, fake.detach(), real)
