@@ -186,19 +186,23 @@ def setting(
     shown: str | None = None,
     allowed: Bounds | Choice | Shapes | None = None,
     flag: str | None = None,
+    kw_only: Any = dataclasses.MISSING,
 ) -> Any:
     """A field of a dataclass of settings: its default, what it may be, and its command-line option.
 
     Args:
-        default: of the field; ``dataclasses.MISSING`` where it must be given.
+        default: of the field; ``dataclasses.MISSING`` where it must be given. None is allowed where it is the default,
+            whatever the field's type: something fills it in before it is used.
         panel: the group of its option on the help page; None: it has no option.
         help: the text of its option.
         shown: what a default of None means; of a setting without a default, when it is not required.
         allowed: its range, checked by :func:`check` and :func:`checked`; None: anything.
         flag: its option; None: its name, as ``--first-size``.
+        kw_only: it is given by its name alone, so that it can stand anywhere among the fields; by default what the
+            dataclass says.
     """
     metadata = {"panel": panel, "help": help, "shown": shown, "allowed": allowed, "flag": flag}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata, kw_only=kw_only)
 
 
 def same_as(settings: type, name: str, **said: Any) -> Any:
@@ -265,11 +269,12 @@ def check_types(settings: type, values: Mapping[str, Any]) -> None:
         ValueError: there is no such setting.
         TypeError: another type; names the setting, what was given and what is wanted.
     """
-    hints = types_of(settings)
+    hints, fields = types_of(settings), {field.name: field for field in dataclasses.fields(settings)}
     for name, value in values.items():
-        if name not in hints:
-            raise ValueError(f"{name} is no setting of {settings.__name__}; there are {', '.join(hints)}")
-        _check_type(name, value, hints[name])
+        if name not in fields:
+            raise ValueError(f"{name} is no setting of {settings.__name__}; there are {', '.join(fields)}")
+        if value is not None or fields[name].default is not None:
+            _check_type(name, value, hints[name])
 
 
 def check(settings: Any, owner: str = "") -> None:
@@ -284,7 +289,7 @@ def check(settings: Any, owner: str = "") -> None:
     hints = types_of(type(settings))
     for field in dataclasses.fields(settings):
         value, allowed = getattr(settings, field.name), metadata_of(type(settings), field.name).get("allowed")
-        if allowed is None:
+        if allowed is None or (value is None and field.default is None):
             continue
         _check_type(f"{owner}{field.name}", value, hints[field.name])
         if value is not None:

@@ -152,7 +152,7 @@ def test_options_come_before_the_configuration(tmp_path):
         ('{"data": "d", "out": "o", "batch": "8"}', "batch must be a whole number; got '8'"),
         ('{"data": "d", "out": "o", "batch": 8.5}', "batch must be a whole number; got 8.5"),
         ('{"data": "d", "out": "o", "mirror": 1}', "mirror must be true or false; got 1"),
-        ('{"data": "d", "out": "o", "g_lr": null}', "g_lr must be a number; got None"),
+        ('{"data": "d", "out": "o", "beta1": null}', "beta1 must be a number; got None"),
         ('{"data": "d", "out": "o", "g_lr": NaN}', "g_lr must be above 0 and finite; got nan"),
         ('{"data": "d", "out": "o", "resolution": 48}', "resolution must be a power of two"),
         ('{"out": "o"}', "says nothing of data, and neither does --data"),

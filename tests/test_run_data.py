@@ -163,7 +163,7 @@ def test_a_run_says_what_it_is_at_its_start(tmp_path, capsys):
     sizes = [sum(p.numel() for p in network.parameters()) / 1e6 for network in (trainer.G, trainer.D)]
     assert re.search(r"^device    cpu, \d+ threads?; ops by (cpu|reference)", opening, re.MULTILINE)
     assert re.search(r"^data      samples:textures: 32,768 pictures.*brick, gravel, ", opening, re.MULTILINE)
-    assert f"networks  8 px, G {sizes[0]:.3g} M and D {sizes[1]:.3g} M parameters" in opening
+    assert f"networks  8 px, G {sizes[0]:.3g} M, D {sizes[1]:.3g} M parameters" in opening
     ((one, both),) = re.findall(
         r"^disk      ([\d.]+) MB per checkpoint, ([\d.]+) MB for the 2 that", opening, re.MULTILINE
     )
@@ -210,7 +210,7 @@ def test_the_estimate_follows_the_first_steps(tmp_path, monkeypatch, capsys, sec
         train(tiny(tmp_path, kimg=kimg, log_kimg=kimg, checkpoint_kimg=kimg, pl_weight=0.0, r1_gamma=0.0))
     text = capsys.readouterr().err
     assert said in text
-    assert ("a CPU wants smaller networks: --resolution 32" in text) is advice
+    assert ("a CPU wants smaller networks: --preset tiny" in text) is advice
 
 
 def test_a_limited_run_needs_no_advice(tmp_path, monkeypatch, capsys):

@@ -53,7 +53,7 @@ def test_odd_numbers_are_refused_by_name_or_train(tmp_path, name):
         ({"batch": 2.0}, "batch must be a whole number; got 2.0"),
         ({"mirror": 1}, "mirror must be true or false; got 1"),
         ({"data": None}, "data must be a text; got None"),
-        ({"micro_batch": "2"}, "micro_batch must be a whole number or nothing; got '2'"),
+        ({"micro_batch": "2"}, "micro_batch must be a whole number; got '2'"),
         ({"g_architecture": "cubist"}, "g_architecture must be skip, resnet or orig; got 'cubist'"),
         ({"channels": 2}, "channels must be 1, 3 or 4; got 2"),
         ({"batch": 0}, "batch must be 1 or more; got 0"),

@@ -13,8 +13,7 @@ import torch
 
 import imgops
 from imgops.models.stylegan2 import Generator
-from imgops.training.config import TrainingConfig
-from imgops.training.trainer import Trainer
+from imgops.training import Trainer, TrainingConfig
 
 from .. import bench_dream, bench_style
 from ..comparison import Comparison, check

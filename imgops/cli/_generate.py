@@ -18,7 +18,7 @@ from .._settings import SEED
 from ..data.files import write_file
 from ..data.pictures import read_settings
 from ..training._data import check_apart
-from ..training.checkpoint import find_checkpoint, load_generator
+from ..training.checkpoint import find_checkpoint, load_generator, network_file
 from ..training.grid import image_grid, png_bytes, seeded_samples, to_pil
 from .generate import Job
 
@@ -110,7 +110,7 @@ def _origin(checkpoint: str, seen: int, trunc: float, noise: str) -> dict[str, A
     """What all pictures of a folder have in common, as their metadata tell it."""
     place = find_checkpoint(checkpoint)
     # the same place may hold another network later
-    digest = hashlib.sha256((place / "G_ema.safetensors").read_bytes()).hexdigest()
+    digest = hashlib.sha256(network_file(place).read_bytes()).hexdigest()
     about = {"checkpoint": str(place), "sha256": digest, "images": seen}
     return {"imgops": __version__, "command": "generate", **about, "truncation": trunc, "noise": noise}
 

@@ -28,7 +28,7 @@ from .._settings import (
     types_of,
 )
 from ..style.settings import TransferSettings
-from ..training.config import TrainingConfig
+from ..training.config import RunConfig
 
 Job = TypeVar("Job")
 #: {field: its option} of the fields that a command line names
@@ -276,4 +276,4 @@ class TrainingRun:
         str | None, typer.Option(help="A picture file that shows the work as it goes.", rich_help_panel=FILES)
     ] = None
     preprocessing: str | None = same_as(TransferSettings, "preprocessing")
-    device: str = same_as(TrainingConfig, "device", panel=MACHINE)
+    device: str = same_as(RunConfig, "device", panel=MACHINE)

@@ -30,7 +30,7 @@ from .metrics import metrics
 from .style import transfer
 from .style_adain import train_adain
 from .style_fast import train_fast
-from .train import train
+from .train import TrainCommand, train
 
 #: errors of the user or the machine, told in one line; any other error is ours and shows its traceback
 USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, ImportError, ArithmeticError, MemoryError)
@@ -208,6 +208,7 @@ style_app = typer.Typer(
 )
 for command in (transfer, train_fast, train_adain):
     style_app.command(cls=Command)(command)
-for command in (train, generate, metrics, ema, data, info, demo, dream):
+app.command(cls=TrainCommand)(train)
+for command in (generate, metrics, ema, data, info, demo, dream):
     app.command(cls=Command)(command)
 app.add_typer(style_app, name="style")

@@ -10,7 +10,7 @@ import typer
 from .._settings import COUNT, MACHINE, NETWORKS, RESULT, SIDE, Bounds, same_as, setting
 from ..dream.settings import DREAM, ROTATE, ZOOM, DreamSettings
 from ..style.settings import TransferSettings
-from ..training.config import TrainingConfig
+from ..training.config import RunConfig
 from ._options import JPEG, Given, Preview, options
 
 _ZOOM = "Zoom"
@@ -91,7 +91,7 @@ class Job:
     ] = False
     pooling: str | None = setting(None, NETWORKS, "Pooling of the network: max, average or l2.")
     preprocessing: str | None = same_as(TransferSettings, "preprocessing")
-    device: str = same_as(TrainingConfig, "device", panel=MACHINE)
+    device: str = same_as(RunConfig, "device", panel=MACHINE)
 
 
 @options(RESULT, DREAM, _ZOOM, NETWORKS, MACHINE)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .._settings import MACHINE, Bounds, Choice, same_as, setting
-from ..training.config import TrainingConfig
+from ..training.config import RunConfig
 from ._options import Given, options
 from ._quiet import say
 
@@ -38,7 +38,7 @@ class Job:
         allowed=Choice(NOISE_MODES),
     )
     batch: int = setting(16, _OPTIONS, "Pictures at once; random noise takes one.", allowed=Bounds(1, most=65536))
-    device: str = same_as(TrainingConfig, "device", panel=MACHINE)
+    device: str = same_as(RunConfig, "device", panel=MACHINE)
 
 
 @options()

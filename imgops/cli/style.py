@@ -12,7 +12,7 @@ from .._settings import MACHINE, NETWORKS, RESULT, Choice, same_as, setting
 from ..style.nnst_settings import NNST
 from ..style.presets import PRESETS, with_preset
 from ..style.settings import OPTIMIZE, PARTS, STYLE, VIDEO, TransferSettings
-from ..training.config import TrainingConfig
+from ..training.config import RunConfig
 from ._options import JPEG, Given, Preview, options
 
 #: the settings that only some methods look at
@@ -79,7 +79,7 @@ class Job:
     settings: TransferSettings
     preview: Preview = None
     quality: int = setting(*JPEG)
-    device: str = same_as(TrainingConfig, "device", panel=MACHINE)
+    device: str = same_as(RunConfig, "device", panel=MACHINE)
 
 
 @options(RESULT, STYLE, PARTS, OPTIMIZE, NNST, VIDEO, NETWORKS, MACHINE)

@@ -1,15 +1,31 @@
-"""``imgops train``: a StyleGAN2 on pictures."""
+"""``imgops train``: networks that make pictures like yours."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from ..training.config import TrainingConfig
+from .._settings import Choice
+from ..training.recipes import RECIPES, config_class
+from ..training.recipes.stylegan2_config import TrainingConfig
+from ._help import Command
 from ._options import Given, options
+
+#: what --resume means without a value, and what it may be
+ALWAYS, AUTO = "always", "auto"
+
+
+class TrainCommand(Command):
+    """The command, whose ``--resume`` may stand without a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        pairs = zip(args, [*args[1:], "-"][: len(args)], strict=True)
+        bare = f"--resume={ALWAYS}"
+        return super().parse_args(ctx, [bare if (a, b[:1]) == ("--resume", "-") else a for a, b in pairs])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,14 +33,19 @@ class Job:
     """What to train, as the command line says it."""
 
     settings: TrainingConfig
+    recipe: Annotated[
+        str, typer.Option(help=f"What is trained: {', '.join(RECIPES)}.", rich_help_panel="Run", show_default=True)
+    ] = RECIPES[0]
     resume: Annotated[
-        bool,
+        str | None,
         typer.Option(
             "--resume",
-            help="Continue the run in --out, with its settings where no other option says otherwise.",
+            help="Continue the run in --out, with its settings where no other option says otherwise; --resume auto "
+            "begins one where there is none, so that the same command can be given again.",
+            metavar="\\[auto]",
             rich_help_panel="Run",
         ),
-    ] = False
+    ] = None
     config: Annotated[
         str | None,
         typer.Option(
@@ -58,31 +79,47 @@ def train(job: Job, given: Given) -> None:
     saves; --resume continues; --config runs/textures/config.json --out runs/again repeats a run.
     """
     from .. import training
+    from ..training.processes import asked_for
 
+    Choice(RECIPES).check("recipe", job.recipe)
+    resume = _resumed(job.resume, str(job.settings.out or ""))
     # on a resume, what was not given comes from the checkpoint
     settings = {name: value for name, value in dataclasses.asdict(job.settings).items() if name in given}
     if job.no_labels and settings.setdefault("labels", "none") != "none":
         raise ValueError(f"--no-labels and --labels {settings['labels']} do not go together")
     if "out" not in settings:
         raise ValueError("--out is missing: the folder for checkpoints, samples and statistics")
-    if job.resume:
+    recipe = config_class(job.recipe)
+    if resume:
         from ..training.checkpoint import read_meta
 
-        if job.config is not None:
+        if job.config is not None and job.resume == ALWAYS:
             raise ValueError("--config begins a new run; --resume takes the settings from the checkpoint")
         chosen = read_meta(training.find_checkpoint(settings["out"]))["config"].changed(settings)
     elif job.config is not None:
-        chosen = TrainingConfig.read(job.config, settings)
+        chosen = recipe.read(job.config, settings)
     elif "data" not in settings:
         raise ValueError("--data is missing: a folder or zip of pictures, or samples:textures to try it out")
     else:
-        chosen = TrainingConfig(**settings)
+        chosen = recipe(**settings)
     if job.dry_run:
         from ..training._data import open_data
 
-        chosen = chosen.resolve()
+        chosen = chosen.resolve(asked_for())
         data = open_data(chosen)
-        typer.echo(json.dumps(dataclasses.asdict(chosen), indent=2))
+        typer.echo(json.dumps(chosen.as_json(), indent=2))
         typer.echo(f"data: {data.describe()}", err=True)
         return
-    training.train(chosen, resume=job.resume, check_data=job.check_data)
+    training.train(chosen, resume=resume, check_data=job.check_data)
+
+
+def _resumed(asked: str | None, out: str) -> bool:
+    """Whether there is a run to continue, as --resume asks; after a failure torchrun repeats the command as it was."""
+    from ..training import checkpoint
+    from ..training.processes import restarted
+
+    if asked is not None:
+        Choice((ALWAYS, AUTO)).check("resume", asked)
+    if asked == AUTO or restarted():
+        return bool(out) and bool(checkpoint.checkpoints(Path(out)))
+    return asked == ALWAYS

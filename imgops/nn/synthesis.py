@@ -104,8 +104,9 @@ class SynthesisLayer(_ModulatedConv):
         resample_filter: taps of the low-pass filter, for :func:`imgops.setup_filter`. Default [1, 3, 3, 1].
         conv_clamp: limit of the output's magnitude; None clamps nothing. Default None.
 
-    ``forward(x, w, noise_mode="random", gain=1)`` gives ``gain`` times the layer's output, in the same pass;
-    noise_mode is "random", "const" (the buffer noise_const) or "none".
+    ``forward(x, w, noise_mode="random", gain=1, noise=None)`` gives ``gain`` times the layer's output, in the same
+    pass; noise_mode is "random", "const" (the buffer noise_const) or "none"; a ``noise``, which should be standard
+    normal, [N or 1, 1, resolution, resolution], takes its place.
 
     Shapes: x [N, in_channels, resolution / up, resolution / up], w [N, w_dim] -> [N, out_channels, resolution,
     resolution] in x's dtype, channels-last where x is; weight [out_channels, in_channels, kernel_size,
@@ -158,10 +159,15 @@ class SynthesisLayer(_ModulatedConv):
         super().reset_parameters()
         self._initialize_noise()
 
-    def forward(self, x: Tensor, w: Tensor, noise_mode: str = "random", gain: float = 1.0) -> Tensor:
+    def forward(
+        self, x: Tensor, w: Tensor, noise_mode: str = "random", gain: float = 1.0, noise: Tensor | None = None
+    ) -> Tensor:
         check_choice(type(self).__name__, "noise_mode", noise_mode, NOISE_MODES)
-        noise = None
-        if self.use_noise and noise_mode == "random":
+        if noise is not None and not self.use_noise:
+            raise ValueError(f"{type(self).__name__}: noise must be None, as the layer was built with use_noise=False")
+        if noise is not None:
+            noise = noise.to(self.noise_strength.dtype) * self.noise_strength
+        elif self.use_noise and noise_mode == "random":
             shape = [x.shape[0], 1, self.resolution, self.resolution]
             noise = torch.randn(shape, dtype=self.noise_strength.dtype, device=x.device) * self.noise_strength
         elif self.use_noise and noise_mode == "const":

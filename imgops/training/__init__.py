@@ -1,4 +1,4 @@
-"""Training of StyleGAN2: losses, the step, checkpoints that survive a kill, and the loop around them.
+"""Training: recipes, and the engine around them: processes, checkpoints that survive a kill, reports.
 
 Names load on first use, so that the command line can list its options without loading torch.
 """
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from .checkpoint import CheckpointError as CheckpointError
     from .checkpoint import find_checkpoint as find_checkpoint
     from .checkpoint import load_generator as load_generator
-    from .config import TrainingConfig as TrainingConfig
     from .grid import image_grid as image_grid
     from .loop import train as train
+    from .recipes.stylegan2_config import TrainingConfig as TrainingConfig
     from .trainer import DivergenceError as DivergenceError
     from .trainer import Trainer as Trainer
 
@@ -31,7 +31,7 @@ _HOMES = {
     "DiffAugment": ".augment",
     "DivergenceError": ".trainer",
     "Trainer": ".trainer",
-    "TrainingConfig": ".config",
+    "TrainingConfig": ".recipes.stylegan2_config",
     "find_checkpoint": ".checkpoint",
     "image_grid": ".grid",
     "load_generator": ".checkpoint",

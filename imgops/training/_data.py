@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from ..data import ImageDataset, ImageFolder, SampleSet, open_dataset
 from ..data.files import write_file
-from .config import TrainingConfig
+from .config import RunConfig
 
 #: number of names that a message lists
 _SHOWN = 3
 
 
-def open_data(config: TrainingConfig) -> ImageDataset:
+def open_data(config: RunConfig) -> ImageDataset:
     """Open the dataset of a run.
 
     Raises:

@@ -22,15 +22,18 @@ LONG = 6.0
 def opening(trainer: Trainer, dataset: ImageDataset, out: Path) -> str:
     """Lines on the device, the data, the networks and the disk."""
     config = trainer.config
-    parameters = [f"{name} {_millions(getattr(trainer, name))}" for name in ("G", "D")]
+    trained = {k: n for k, n in trainer.recipe.networks.items() if any(p.requires_grad for p in n.parameters())}
+    parameters = [f"{name} {_millions(network)}" for name, network in trained.items()]
     size = trainer.checkpoint_bytes()
     chosen = backends(trainer.device.type)
     why = " (no fused kernels: imgops info says why)" if chosen == "reference" else ""
+    count = trainer.processes.count
+    among = f", of {count} processes" if count > 1 else ""
     kept = f"{_megabytes(size * config.keep)} for the {config.keep} that {out} keeps"
     facts = {
-        "device": f"{device_name(trainer.device)}; ops by {chosen}{why}",
+        "device": f"{device_name(trainer.device)}{among}; ops by {chosen}{why}",
         "data": dataset.describe(),
-        "networks": f"{config.resolution} px, {' and '.join(parameters)} parameters",
+        "networks": f"{config.resolution} px, {', '.join(parameters)} parameters",
         "disk": f"{_megabytes(size)} per checkpoint, {kept}",
     }
     return "\n".join(f"{name:<9} {fact}" for name, fact in facts.items())

@@ -102,6 +102,23 @@ class Report:
             self._board.add_image(name, np.asarray(image.convert("RGB")), images, dataformats="HWC")
 
 
+class NoReport:
+    """The report of a process that reports nothing."""
+
+    def __enter__(self) -> NoReport:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def advance(self, seen: int, images_per_second: float) -> None: ...
+
+    def record(self, measured: dict[str, float]) -> None: ...
+
+    def picture(self, name: str, image: Image.Image, images: int) -> None: ...
+
+
 def _tensorboard(folder: Path, seen: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter

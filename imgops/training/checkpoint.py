@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -17,10 +17,8 @@ from torch import Tensor
 
 from .._settings import present_names
 from ..data.files import SCRAP, naming, write_file
-from .config import TrainingConfig
-
-if TYPE_CHECKING:
-    from ..models.stylegan2 import Generator
+from .config import FIRST, RECIPE
+from .recipes import config_class, recipe_class
 
 FORMAT = 1
 _NAME = re.compile(r"checkpoint-(\d{10})")
@@ -63,7 +61,7 @@ def save(out: Path, seen: int, tensors: dict[str, dict[str, Tensor]], meta: dict
     Returns:
         The checkpoint's folder. It is written beside its place, synced to the disk and then renamed.
     """
-    final = out / f"checkpoint-{seen:010d}"
+    final = checkpoint_path(out, seen)
     if final.exists():
         return final
     sweep(out)
@@ -85,6 +83,11 @@ def save(out: Path, seen: int, tensors: dict[str, dict[str, Tensor]], meta: dict
     return final
 
 
+def checkpoint_path(out: Path, seen: int) -> Path:
+    """Where the checkpoint after that many images is, or would be."""
+    return out / f"checkpoint-{seen:010d}"
+
+
 def checkpoints(out: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
     return sorted(p for p in out.glob("checkpoint-*") if _NAME.fullmatch(p.name) and p.is_dir())
@@ -97,7 +100,7 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
         CheckpointError: there is none.
     """
     path = Path(path)
-    if (path / CONFIG).is_file() and (path / "G_ema.safetensors").is_file():
+    if (path / CONFIG).is_file() and any(path.glob("*.safetensors")):
         return path
     found = checkpoints(path) if path.is_dir() else []
     if not found:
@@ -106,7 +109,7 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
 
 
 def read_meta(checkpoint: Path) -> dict[str, Any]:
-    """Read config.json of a checkpoint, with its ``config`` as a :class:`TrainingConfig`.
+    """Read config.json of a checkpoint, with its ``config`` as the settings of its recipe.
 
     Raises:
         CheckpointError: it is missing or damaged, or another version of imgops wrote it.
@@ -116,11 +119,12 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
         meta = json.loads(path.read_text(), object_hook=present_names)
         if meta["format"] != FORMAT:
             raise CheckpointError(f"{path}: has format {meta['format']}; this version of imgops reads format {FORMAT}")
-        known = {field.name for field in dataclasses.fields(TrainingConfig)}
-        unknown = set(meta["config"]) - known
+        values = dict(meta["config"])
+        settings = config_class(values.pop(RECIPE, FIRST))
+        unknown = set(values) - {field.name for field in dataclasses.fields(settings)}
         if unknown:
             raise CheckpointError(f"{path}: has a setting that this version of imgops does not know: {min(unknown)}")
-        return {**meta, "config": TrainingConfig(**meta["config"])}
+        return {**meta, "config": settings.recorded(values)}
     except CheckpointError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -158,23 +162,32 @@ def load_into(module: torch.nn.Module, checkpoint: Path, name: str) -> None:
     module.load_state_dict(tensors)
 
 
-def load_generator(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Generator, dict[str, Any]]:
-    """The averaged generator of a checkpoint (or of a run's newest), ready to sample, and what config.json says.
+def network_file(checkpoint: Path) -> Path:
+    """The file of the network that a run made.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+    """
+    return checkpoint / f"{recipe_class(read_meta(checkpoint)['config'].recipe).result}.safetensors"
+
+
+def load_generator(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Any, dict[str, Any]]:
+    """The network that a run made, from a checkpoint or a run's newest, ready to use, and what config.json says.
 
     Args:
         path: a checkpoint, or the folder of a run.
         device: where to put it.
 
     Returns:
-        (G_ema in eval mode, {"config": TrainingConfig, "seen": int, "class_names": list of str, "c_dim": int, ...}).
+        (of StyleGAN2 G_ema, the averaged :class:`imgops.models.stylegan2.Generator`, in eval mode; {"config": the
+        recipe's settings, "seen": int, "class_names": list of str, "c_dim": int, ...}).
 
     Raises:
         CheckpointError: nothing usable there; names the file.
     """
-    from ..models.stylegan2 import Generator
-
     checkpoint = find_checkpoint(path)
     meta = read_meta(checkpoint)
-    generator = Generator(**meta["config"].generator_arguments(meta["c_dim"]))
-    load_into(generator, checkpoint, "G_ema")
-    return generator.to(device).eval().requires_grad_(False), meta
+    recipe = recipe_class(meta["config"].recipe)
+    network = recipe.finished(meta["config"], meta["c_dim"])
+    load_into(network, checkpoint, recipe.result)
+    return network.to(device).eval().requires_grad_(False), meta

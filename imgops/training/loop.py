@@ -27,14 +27,17 @@ from . import checkpoint as files
 from ._data import DataRecord, open_data
 from ._opening import forecast, made_by, opening
 from ._progress import Bar
-from ._report import Report
-from .config import MADE_BY, TrainingConfig
-from .grid import image_grid, png_bytes, seeded_samples
+from ._report import NoReport, Report
+from .config import MADE_BY, RunConfig
+from .grid import image_grid, png_bytes
+from .processes import Processes, asked_for, device_of_process, joined, restarted
 from .trainer import Trainer
 
 #: signals that end a run after the current step and a save, and the text that is shown then
 SIGNALS = signal.SIGINT, signal.SIGTERM
 STOPPING = "\nfinishing the step, then saving; once more to stop at once\n"
+#: the value of ``resume`` that continues a run where there is one
+AUTO = "auto"
 #: samples in a row of the sample grid, and rows where there are no classes
 GRID_COLUMNS, GRID_ROWS = 8, 4
 #: number of rows of the sample grid if there are more classes than that
@@ -42,25 +45,28 @@ GRID_CLASSES = 16
 
 
 def train(
-    config: TrainingConfig,
+    config: RunConfig,
     *,
-    resume: bool = False,
+    resume: bool | str = False,
     check_data: bool = True,
     max_seconds: float | None = None,
     quiet: bool = False,
 ) -> Path:
     """Train until ``config.kimg`` thousand real images were shown, and return the last checkpoint.
 
+    Started by ``torchrun``, the processes share each step's batch, and do what one process does with all of it, to
+    rounding; the first one writes the files.
+
     The run's folder gets ``config.json``, ``data-<hash>.json`` (the names of the pictures), ``stats.jsonl`` (a record a
     line), ``tensorboard/``, ``reals.png``, ``samples/<images>.png`` (fixed latents, one class per row) and
-    ``checkpoint-<images>/``. An interrupt (Ctrl-C) or a
-    termination signal finishes the step and saves a checkpoint.
+    ``checkpoint-<images>/``. An interrupt (Ctrl-C) or a termination signal finishes the step and saves a checkpoint.
 
     Args:
-        config: the settings; left open where None.
-        resume: continue from the newest checkpoint in ``config.out``, bit by bit as if never stopped (on the same
-            machine and backend of the ops). A run that is finished says so, and is left as it is. Data that has changed
-            since is told by a warning.
+        config: the settings of a recipe; left open where None.
+        resume: True continues from the newest checkpoint in ``config.out``, bit by bit as if never stopped (on the same
+            machine, backend of the ops and number of processes). A run that is finished says so, and is left as it is.
+            Data that has changed since is told by a warning. "auto" does so where there is a checkpoint, and begins a
+            run where there is none. Default False, a new run.
         check_data: before a new run, decode every picture of a folder or zip once, so that none fails hours later.
         max_seconds: stop by then, with a checkpoint; None: no limit.
         quiet: print nothing.
@@ -72,10 +78,29 @@ def train(
         DivergenceError: a loss or weight became NaN or infinite; the last good checkpoint stays.
         KeyboardInterrupt: after an interrupt, with the checkpoint saved.
     """
+    if resume not in (True, False, AUTO):
+        raise ValueError(f"resume must be true, false or {AUTO!r}; got {resume!r}")
     started = time.monotonic()
-    config = config.resolve()
+    config = config.resolve(asked_for())
+    config = dataclasses.replace(config, device=device_of_process(config.device))
+    with joined(config.device) as processes:
+        return _run(config, resume, check_data, started, max_seconds, quiet or not processes.first, processes)
+
+
+def _run(
+    config: RunConfig,
+    resume: bool | str,
+    check_data: bool,
+    started: float,
+    max_seconds: float | None,
+    quiet: bool,
+    processes: Processes,
+) -> Path:
     out = Path(config.out)
-    present = files.checkpoints(out)
+    present: list[Path] = processes.share(files.checkpoints(out))
+    if resume == AUTO or restarted():
+        # after a failure torchrun repeats the command as it was
+        resume = bool(present)
     if present and not resume:
         raise ValueError(f"{out} already holds a run; --resume continues it, another --out starts a new one")
     if resume and not present:
@@ -88,34 +113,43 @@ def train(
         return present[-1]
     dataset = open_data(config)
     record = DataRecord.of(dataset)
-    trainer = Trainer(config, dataset.labels, dataset.class_names)
+    trainer = Trainer(config, dataset.labels, dataset.class_names, processes)
     if resume:
         # loading comes first, so that data that does not fit raises before the run is said to continue
         trainer.load(present[-1])
         _tell_of_changes(record, present[-1])
-    elif check_data and isinstance(dataset, ImageFolder):
+    elif check_data and isinstance(dataset, ImageFolder) and processes.first:
         _check(dataset, quiet)
-    out.mkdir(parents=True, exist_ok=True)
-    files.sweep(out)
-    (out / "samples").mkdir(exist_ok=True)
-    record.write(out)
     trainer.data = record.summary()
-    about = {**dataclasses.asdict(config), MADE_BY: made_by(trainer.device.type)}
-    write_file(out / "config.json", json.dumps(about, indent=2).encode())
+    if processes.first:
+        _prepare(trainer, record, out)
     deadline = None if max_seconds is None else started + max_seconds
     told = None if quiet else STOPPING
-    with Report(out, total, trainer.seen, quiet, deadline) as report, interruptible(SIGNALS, told) as stopped:
+    reporting = Report(out, total, trainer.seen, quiet, deadline) if processes.first else NoReport()
+    with reporting as report, interruptible(SIGNALS, told) as stopped:
         report.say(opening(trainer, dataset, out))
         if resume:
             report.say(f"{'resumed':<9} {present[-1]}, {trainer.seen:,} of {total:,} images")
-        else:
+        elif processes.first:
             write_file(out / "reals.png", png_bytes(real_grid(dataset)))
-        last = _loop(trainer, _batches(dataset, config, trainer.seen), report, out, total, deadline, stopped)
-        if stopped():
+        batches = _batches(dataset, config, trainer.seen, processes)
+        loop = _Loop(trainer, batches, report, out, total, deadline, stopped)
+        last = loop.run()
+        if loop.interrupted:
             report.say(f"interrupted; saved {last}\nto continue: imgops train --out {out} --resume")
             raise KeyboardInterrupt
         report.say(f"trained on {trainer.seen:,} images; saved {last}")
     return last
+
+
+def _prepare(trainer: Trainer, record: DataRecord, out: Path) -> None:
+    """Write what a run's folder has from its beginning."""
+    out.mkdir(parents=True, exist_ok=True)
+    files.sweep(out)
+    (out / "samples").mkdir(exist_ok=True)
+    record.write(out)
+    about = {**trainer.config.as_json(), MADE_BY: made_by(trainer.device.type)}
+    write_file(out / "config.json", json.dumps(about, indent=2).encode())
 
 
 def _tell_of_changes(record: DataRecord, checkpoint: Path) -> None:
@@ -137,49 +171,89 @@ def _say_finished(out: Path, seen: int, total: int) -> None:
     )
 
 
-def _loop(
-    trainer: Trainer,
-    batches: Iterator[tuple[Tensor, Tensor]],
-    report: Report,
-    out: Path,
-    total: int,
-    deadline: float | None,
-    stopped: Callable[[], bool],
-) -> Path:
-    config = trainer.config
-    sums: dict[str, tuple[Tensor, int]] = {}
-    first = _FirstSteps(trainer, total, deadline is not None)
-    begun = ticked = time.monotonic()
-    begun_at = ticked_at = trainer.seen
-    before = trainer.seconds
-    while True:
-        trainer.seconds = before + time.monotonic() - begun
-        done = trainer.seen >= total or stopped() or (deadline is not None and time.monotonic() >= deadline)
-        if trainer.seen > ticked_at and (done or _due(config.log_kimg, ticked_at, trainer.seen)):
-            # the values are copied from the device only here, so that the steps between need not wait for it
-            measured = {name: float(value) / count for name, (value, count) in sums.items()}
-            trainer.check_finite(measured)
-            now = time.monotonic()
-            speed = (trainer.seen - ticked_at) / (now - ticked)
-            record = {"images": trainer.seen, "seconds": trainer.seconds, "images_per_second": speed, **measured}
-            report.record(record)
-            for name, kimg in ("grid", config.grid_kimg), ("checkpoint", config.checkpoint_kimg):
-                if done or _due(kimg, ticked_at, trainer.seen):
-                    if name == "grid":
-                        sheet = sample_grid(trainer)
-                        write_file(out / "samples" / f"{trainer.seen:010d}.png", png_bytes(sheet))
-                        report.picture("samples", sheet, trainer.seen)
-                    else:
-                        trainer.save(out)
-            sums, ticked, ticked_at = {}, time.monotonic(), trainer.seen
-        if done:
-            return trainer.save(out)
-        for name, value in trainer.step(*next(batches)).items():
-            so_far, count = sums.get(name, (torch.zeros_like(value), 0))
-            sums[name] = so_far + value, count + 1
-        if text := first.tell():
-            report.say(text)
-        report.advance(trainer.seen, (trainer.seen - begun_at) / (time.monotonic() - begun))
+class _Loop:
+    """Steps until the run is over, and what is due between them: records, sheets, checkpoints.
+
+    Attributes:
+        interrupted: whether a signal ended the run, in whichever process it arrived.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        batches: Iterator[tuple[Tensor, Tensor]],
+        report: Report | NoReport,
+        out: Path,
+        total: int,
+        deadline: float | None,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self.trainer, self.batches, self.report, self.out = trainer, batches, report, out
+        self.total, self.deadline, self.stopped = total, deadline, stopped
+        self.interrupted = False
+        self._sums: dict[str, tuple[Tensor, int]] = {}
+        self._ticked, self._ticked_at = time.monotonic(), trainer.seen
+
+    def run(self) -> Path:
+        """Train, and return the last checkpoint."""
+        trainer = self.trainer
+        first = _FirstSteps(trainer, self.total, self.deadline is not None)
+        begun, begun_at, before = time.monotonic(), trainer.seen, trainer.seconds
+        while True:
+            trainer.seconds = before + time.monotonic() - begun
+            done = self._done()
+            if trainer.seen > self._ticked_at and (done or self._due(trainer.config.log_kimg)):
+                self._tick(done)
+            if done:
+                return self._save()
+            for name, value in trainer.step(*self._next_batch()).items():
+                so_far, count = self._sums.get(name, (torch.zeros_like(value), 0))
+                self._sums[name] = so_far + value, count + 1
+            if text := first.tell():
+                self.report.say(text)
+            self.report.advance(trainer.seen, (trainer.seen - begun_at) / (time.monotonic() - begun))
+
+    def _done(self) -> bool:
+        late = self.deadline is not None and time.monotonic() >= self.deadline
+        processes = self.trainer.processes
+        self.interrupted = processes.any(self.stopped())
+        return self.trainer.seen >= self.total or self.interrupted or processes.any(late)
+
+    def _next_batch(self) -> tuple[Tensor, Tensor]:
+        try:
+            return next(self.batches)
+        except (OSError, ValueError):
+            # a picture that has vanished must not cost the steps since the last checkpoint
+            if self.trainer.steps:
+                self.report.say(f"the data cannot be read; saved {self._save()}")
+            raise
+
+    def _due(self, kimg: float) -> bool:
+        return _due(kimg, self._ticked_at, self.trainer.seen)
+
+    def _tick(self, done: bool) -> None:
+        """Record the means since the last time, and write the sheet and the checkpoint that are due."""
+        trainer, config = self.trainer, self.trainer.config
+        # the values are copied from the device only here, so that the steps between need not wait for it
+        means = trainer.processes.means([float(value) / count for value, count in self._sums.values()])
+        measured = dict(zip(self._sums, means, strict=True))
+        trainer.check_finite(measured)
+        speed = (trainer.seen - self._ticked_at) / (time.monotonic() - self._ticked)
+        record = {"images": trainer.seen, "seconds": trainer.seconds, "images_per_second": speed, **measured}
+        self.report.record(record)
+        if trainer.processes.first and (done or self._due(config.grid_kimg)):
+            sheet = sample_grid(trainer)
+            write_file(self.out / "samples" / f"{trainer.seen:010d}.png", png_bytes(sheet))
+            self.report.picture("samples", sheet, trainer.seen)
+        if done or self._due(config.checkpoint_kimg):
+            self._save()
+        self._sums, self._ticked, self._ticked_at = {}, time.monotonic(), trainer.seen
+
+    def _save(self) -> Path:
+        """The checkpoint of now, which the first process writes."""
+        if self.trainer.processes.first:
+            self.trainer.save(self.out)
+        return files.checkpoint_path(self.out, self.trainer.seen)
 
 
 class _FirstSteps:
@@ -215,11 +289,15 @@ def _due(kimg: float, before: int, now: int) -> bool:
     return int(now / every) > int(before / every)
 
 
-def _batches(dataset: ImageDataset, config: TrainingConfig, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(
+    dataset: ImageDataset, config: RunConfig, start: int, processes: Processes
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """This process's share of each batch: every n-th image, from that of its number on."""
+    order = EndlessSampler(len(dataset), config.seed, start)
     loader: DataLoader[Any] = DataLoader(
         dataset,
-        batch_size=config.batch,
-        sampler=EndlessSampler(len(dataset), config.seed, start),
+        batch_size=config.share(processes.count),
+        sampler=itertools.islice(order, processes.rank, None, processes.count),
         num_workers=config.workers,
         pin_memory=torch.device(config.device).type == "cuda",
         # the loader has a generator of its own: drawing from torch's would make a resumed run differ
@@ -255,8 +333,8 @@ def real_grid(dataset: ImageDataset) -> Image.Image:
 
 
 def sample_grid(trainer: Trainer) -> Image.Image:
-    """Samples of the averaged generator for fixed latents and noise: one latent per column, one class per row."""
+    """What the recipe makes of fixed seeds: one seed per column, one class per row."""
     classes = grid_classes(trainer.c_dim)
     seeds = list(range(GRID_COLUMNS if classes else GRID_COLUMNS * GRID_ROWS))
-    rows = [seeded_samples(trainer.G_ema, seeds, k) for k in classes] or [seeded_samples(trainer.G_ema, seeds)]
+    rows = [trainer.recipe.samples(seeds, k) for k in classes] or [trainer.recipe.samples(seeds)]
     return image_grid(torch.cat(rows), GRID_COLUMNS, [trainer.class_names[k] for k in classes])

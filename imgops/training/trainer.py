@@ -1,23 +1,21 @@
-"""One training step, and the state that it updates: networks, optimizers, averages, random numbers."""
+"""A run's recipe, and how far it has come: one step, what is not finite, and checkpoints."""
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .. import __version__
-from .._optimizer_state import load_optimizer_tensors, optimizer_tensors
-from ..models.stylegan2 import Discriminator, Generator
 from . import checkpoint as files
-from .config import TrainingConfig
-from .losses import discriminator_loss, ema_decay, generator_loss, lazy_adam, path_lengths, r1_penalty
+from ._draws import seed_of
+from .config import RunConfig
+from .processes import Processes
+from .recipes import recipe_class
+from .recipes._base import Moment
 
 
 class DivergenceError(RuntimeError):
@@ -25,156 +23,73 @@ class DivergenceError(RuntimeError):
 
 
 class Trainer:
-    """Generator, discriminator and the generator's running average, trained step by step.
+    """The networks of a recipe, trained step by step.
 
     Args:
         config: resolved settings.
         labels: int64 [count], the classes of the dataset, from which those of the fakes are drawn; None trains without.
         class_names: a name for each class; empty without classes.
+        processes: those that train together; None: this one alone.
 
     Attributes:
-        G, D, G_ema: the networks; G_ema is in eval mode.
-        seen: real images shown so far.
+        recipe: whose settings the configuration is of. Its networks are attributes too, by their names: of StyleGAN2
+            ``G``, ``D`` and ``G_ema``, which is in eval mode.
+        seen: real images shown so far, by all processes.
         steps: steps done so far.
         seconds: how long the steps took, without interruptions; set by the caller.
         data: what checkpoints record of the data; set by the caller.
     """
 
-    def __init__(self, config: TrainingConfig, labels: Tensor | None = None, class_names: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        labels: Tensor | None = None,
+        class_names: Sequence[str] = (),
+        processes: Processes | None = None,
+    ) -> None:
         self.config, self.class_names = config, list(class_names)
+        self.processes = processes or Processes()
         self.device = torch.device(config.device)
-        self.labels = None if labels is None else labels.to(self.device)
         self.c_dim = 0 if labels is None else int(labels.max()) + 1
         torch.manual_seed(config.seed)
-        self.G = Generator(**config.generator_arguments(self.c_dim)).to(self.device)
-        self.D = Discriminator(**config.discriminator_arguments(self.c_dim)).to(self.device)
-        with torch.no_grad():
-            for name, p in self.G.named_parameters():
-                if name.endswith("noise_strength"):
-                    p.fill_(config.noise_strength)
-        self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
-        self.pl_mean = torch.zeros([], device=self.device)
+        self.recipe = recipe_class(config.recipe)(config, labels, class_names, self.processes)
         self.seen = self.steps = 0
         self.seconds = 0.0
         self.data: dict[str, Any] | None = None
-        self._pl_weight, self._r1_gamma = config.pl_weight or 0.0, config.r1_gamma or 0.0
-        self.optimizers = {
-            "G": self._adam(self.G, config.g_lr, config.pl_interval if self._pl_weight else None),
-            "D": self._adam(self.D, config.d_lr, config.r1_interval if self._r1_gamma else None),
-        }
 
-    def _adam(self, network: torch.nn.Module, lr: float, interval: int | None) -> torch.optim.Adam:
-        lr, betas = lazy_adam(lr, self.config.beta1, self.config.beta2, interval)
-        return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, eps=1e-8, fused=True)
+    def __getattr__(self, name: str) -> Any:
+        networks = self.recipe.networks if name != "recipe" else {}
+        if name in networks:
+            return networks[name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name}; its networks are {', '.join(networks)}")
+
+    @property
+    def images(self) -> range:
+        """The numbers, within a step's batch, of the images that this process computes."""
+        return range(self.processes.rank, self.config.batch, self.processes.count)
 
     def step(self, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Show a batch: a step of G, a step of D, their regularizers where it is their turn, and the average.
+        """Show a batch.
 
         Args:
-            real: uint8 [batch, C, R, R].
+            real: uint8 [batch, C, R, R]; of several processes, each gives the images of its :attr:`images`.
             labels: int64 [batch]; ignored without classes.
 
         Returns:
-            What was measured, as scalar tensors: loss_g, loss_d, logit_real, logit_fake, and where they ran r1 (the
-            penalty before its weight) and path_length.
+            What the recipe measured, as scalar tensors; of this process alone.
         """
-        config = self.config
-        real = real.to(self.device, non_blocking=True).float() / 127.5 - 1
-        c = None if self.labels is None else self._one_hot(labels.to(self.device, non_blocking=True))
-        chunks = len(real) // config.chunk
-        reals, cs = real.chunk(chunks), [None] * chunks if c is None else c.chunk(chunks)
-        measured: dict[str, list[Tensor]] = {}
-
-        def note(name: str, value: Tensor) -> None:
-            measured.setdefault(name, []).append(value.detach())
-
-        self._train_only(self.G)
-        for x in reals:
-            fake, fake_c, _ = self._generate(len(x), update_w_avg=True)
-            loss = generator_loss(self.D(fake, fake_c))
-            (loss / chunks).backward()
-            note("loss_g", loss)
-        self._update("G", self.G)
-
-        if self._pl_weight and self.steps % config.pl_interval == 0:
-            for x in reals:
-                fake, _, w = self._generate(max(1, len(x) // config.pl_batch_shrink))
-                lengths = path_lengths(fake, w)
-                self.pl_mean = self.pl_mean.lerp(lengths.detach().mean(), config.pl_decay)
-                penalty = (lengths - self.pl_mean).square().mean()
-                (penalty * (self._pl_weight * config.pl_interval / chunks)).backward()
-                note("path_length", lengths.mean())
-            self._update("G", self.G)
-
-        self._train_only(self.D)
-        for x, c in zip(reals, cs, strict=True):
-            with torch.no_grad():
-                fake, fake_c, _ = self._generate(len(x))
-            real_logits, fake_logits = self.D(x, c), self.D(fake, fake_c)
-            loss = discriminator_loss(real_logits, fake_logits)
-            (loss / chunks).backward()
-            note("loss_d", loss)
-            note("logit_real", real_logits.mean())
-            note("logit_fake", fake_logits.mean())
-        self._update("D", self.D)
-
-        if self._r1_gamma and self.steps % config.r1_interval == 0:
-            for x, c in zip(reals, cs, strict=True):
-                x = x.detach().requires_grad_(True)
-                penalty = r1_penalty(x, self.D(x, c))
-                (penalty * (self._r1_gamma / 2 * config.r1_interval / chunks)).backward()
-                note("r1", penalty)
-            self._update("D", self.D)
-
-        self._average()
-        self.seen += len(real)
+        # what draws from torch's own generator does not depend on the steps before either
+        torch.manual_seed(seed_of(self.config.seed, self.steps, self.processes.rank))
+        moment = Moment(self.seen, self.steps, self.images, self.config.seed)
+        measured = self.recipe.step(real, labels, moment)
+        self.seen += self.config.batch
         self.steps += 1
-        return {name: torch.stack(values).mean() for name, values in measured.items()}
-
-    def _one_hot(self, labels: Tensor) -> Tensor:
-        return F.one_hot(labels, self.c_dim).float()
-
-    def _generate(self, n: int, update_w_avg: bool = False) -> tuple[Tensor, Tensor | None, Tensor]:
-        """(images, labels, w) for n random latents, mixing the styles of two (Karras et al. 2019, section 3.1)."""
-        z = torch.randn(n, self.config.z_dim, device=self.device)
-        c = None
-        if self.labels is not None:
-            c = self._one_hot(self.labels[torch.randint(len(self.labels), [n], device=self.device)])
-        w = self.G.mapping(z, c, update_w_avg=update_w_avg)
-        if self.config.style_mixing > 0:
-            other = self.G.mapping(torch.randn_like(z), c)
-            # from a random layer on, each sample uses the second latent
-            layers = torch.arange(self.G.num_ws, device=self.device)
-            first = torch.randint(1, self.G.num_ws, [n, 1], device=self.device)
-            mixed = (torch.rand(n, 1, device=self.device) < self.config.style_mixing) & (layers >= first)
-            w = torch.where(mixed[:, :, None], other, w)
-        return self.G.synthesis(w, noise_mode="random"), c, w
-
-    def _train_only(self, network: torch.nn.Module) -> None:
-        for other in self.G, self.D:
-            other.requires_grad_(other is network)
-
-    def _update(self, name: str, network: torch.nn.Module) -> None:
-        if self.config.num_fp16_res > 0:
-            # half precision overflows now and then: gradient elements that are not finite are set to zero for the step
-            for p in network.parameters():
-                if p.grad is not None:
-                    torch.nan_to_num(p.grad, nan=0.0, posinf=0.0, neginf=0.0, out=p.grad)
-        self.optimizers[name].step()
-        self.optimizers[name].zero_grad(set_to_none=True)
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        decay = ema_decay(self.config.batch, self.seen, self.config.ema_kimg, self.config.ema_rampup)
-        torch._foreach_lerp_(list(self.G_ema.parameters()), list(self.G.parameters()), 1 - decay)
-        for average, buffer in zip(self.G_ema.buffers(), self.G.buffers(), strict=True):
-            average.copy_(buffer)
+        return measured
 
     def checkpoint_bytes(self) -> int:
-        """Size of a checkpoint on disk, to within a percent: networks, the average, and Adam's two moments."""
-        tensors = [t for name in ("G", "D", "G_ema") for t in getattr(self, name).state_dict().values()]
-        moments = [p for network in (self.G, self.D) for p in network.parameters()]
-        return sum(t.nbytes for t in tensors) + 2 * sum(p.nbytes for p in moments)
+        """Size of a checkpoint on disk, to within a percent."""
+        tensors = [t for network in self.recipe.networks.values() for t in network.state_dict().values()]
+        return sum(t.nbytes for t in tensors) + self.recipe.state_bytes()
 
     def check_finite(self, measured: dict[str, float]) -> None:
         """Raise DivergenceError where a measured value or a weight is NaN or infinite."""
@@ -182,8 +97,8 @@ class Trainer:
         for name, value in measured.items():
             if not -float("inf") < value < float("inf"):
                 raise DivergenceError(f"{name} became {value} after {self.seen} images; {remedy}")
-        for network in "G", "D", "G_ema":
-            for name, p in getattr(self, network).named_parameters():
+        for network, module in self.recipe.networks.items():
+            for name, p in module.named_parameters():
                 if not bool(p.isfinite().all()):
                     raise DivergenceError(f"{network}.{name} is no longer finite after {self.seen} images; {remedy}")
 
@@ -194,12 +109,7 @@ class Trainer:
             DivergenceError: a weight is not finite; nothing is written.
         """
         self.check_finite({})
-        state = {"rng": torch.get_rng_state(), "pl_mean": self.pl_mean}
-        if self.device.type == "cuda":
-            state["rng_cuda"] = torch.cuda.get_rng_state(self.device)
-        for name, optimizer in self.optimizers.items():
-            state |= optimizer_tensors(optimizer, name)
-        tensors = {name: getattr(self, name).state_dict() for name in ("G", "D", "G_ema")}
+        tensors = {name: network.state_dict() for name, network in self.recipe.networks.items()}
         meta = {
             "imgops": __version__,
             "steps": self.steps,
@@ -207,9 +117,9 @@ class Trainer:
             "c_dim": self.c_dim,
             "class_names": self.class_names,
             "data": self.data,
-            "config": dataclasses.asdict(self.config),
+            "config": self.config.as_json(),
         }
-        return files.save(out, self.seen, {**tensors, "state": state}, meta, self.config.keep)
+        return files.save(out, self.seen, {**tensors, "state": self.recipe.state()}, meta, self.config.keep)
 
     def load(self, checkpoint: Path) -> None:
         """Continue from a checkpoint as if the run had never stopped.
@@ -222,15 +132,9 @@ class Trainer:
             raise files.CheckpointError(
                 f"{checkpoint}: was trained on {meta['c_dim']} classes; the data now has {self.c_dim}"
             )
-        for name in "G", "D", "G_ema":
-            files.load_into(getattr(self, name), checkpoint, name)
-        state = files.read_tensors(checkpoint, "state")
-        for name, optimizer in self.optimizers.items():
-            load_optimizer_tensors(optimizer, name, state)
-        self.pl_mean = state["pl_mean"].to(self.device)
+        for name, network in self.recipe.networks.items():
+            files.load_into(network, checkpoint, name)
+        self.recipe.load_state(files.read_tensors(checkpoint, "state"))
         self.seen, self.steps = meta["seen"], meta["steps"]
         # older checkpoints lack these
         self.seconds, self.data = meta.get("seconds", 0.0), meta.get("data")
-        torch.set_rng_state(state["rng"])
-        if self.device.type == "cuda" and "rng_cuda" in state:
-            torch.cuda.set_rng_state(state["rng_cuda"], self.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,8 +31,9 @@ class SynthesisBlock(nn.Module):
         half_channels_last: lay those out channels-last.
         use_noise, act, resample_filter, conv_clamp: of the layers; see :class:`imgops.nn.SynthesisLayer`.
 
-    ``forward(x, img, w, noise_mode)``: x [N, in_channels, resolution / 2, resolution / 2] or None, img likewise with
-    img_channels or None, w [N, num_conv + num_torgb, w_dim] -> (x, img) of this resolution, img in w's dtype.
+    ``forward(x, img, w, noise_mode="random", noise=None)``: x [N, in_channels, resolution / 2, resolution / 2] or None,
+    img likewise with img_channels or None, w [N, num_conv + num_torgb, w_dim], noise None or num_conv tensors ->
+    (x, img) of this resolution, img in w's dtype.
     """
 
     resample_filter: Tensor
@@ -94,8 +96,14 @@ class SynthesisBlock(nn.Module):
             nn.init.normal_(self.const)
 
     def forward(
-        self, x: Tensor | None, img: Tensor | None, w: Tensor, noise_mode: str = "random"
+        self,
+        x: Tensor | None,
+        img: Tensor | None,
+        w: Tensor,
+        noise_mode: str = "random",
+        noise: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
+        first, last = (None, None) if noise is None else (noise[0], noise[-1])
         if x is None:
             x = self.const.expand(w.shape[0], -1, -1, -1)
         half = self.half_dtype is not None
@@ -103,17 +111,17 @@ class SynthesisBlock(nn.Module):
         x = x.to(dtype=self.half_dtype or w.dtype, memory_format=layout)
 
         if self.is_first:
-            x = self.conv1(x, w[:, 0], noise_mode)
+            x = self.conv1(x, w[:, 0], noise_mode, noise=last)
         elif self.resnet:
             # the sum of two branches is scaled so that its variance stays the same
             gain = 0.5**0.5
             y = self.skip(x, gain)
-            x = self.conv0(x, w[:, 0], noise_mode)
-            x = self.conv1(x, w[:, 1], noise_mode, gain)
+            x = self.conv0(x, w[:, 0], noise_mode, noise=first)
+            x = self.conv1(x, w[:, 1], noise_mode, gain, last)
             x = y + x
         else:
-            x = self.conv0(x, w[:, 0], noise_mode)
-            x = self.conv1(x, w[:, 1], noise_mode)
+            x = self.conv0(x, w[:, 0], noise_mode, noise=first)
+            x = self.conv1(x, w[:, 1], noise_mode, noise=last)
 
         if img is not None:
             img = upsample2d(img, self.resample_filter)
@@ -126,8 +134,11 @@ class SynthesisBlock(nn.Module):
 class SynthesisNetwork(nn.Module):
     """w to an image, from a learned 4x4 constant up through one :class:`SynthesisBlock` per resolution.
 
-    The arguments are those of :class:`Generator`. ``forward(w, noise_mode="random")``: w [N, num_ws, w_dim] ->
-    [N, img_channels, img_resolution, img_resolution] in w's dtype.
+    The arguments are those of :class:`Generator`. ``forward(w, noise_mode="random", noise=None)``: w [N, num_ws, w_dim]
+    -> [N, img_channels, img_resolution, img_resolution] in w's dtype. ``noise`` takes the place of noise_mode: for each
+    layer that adds noise a standard normal tensor [N, 1, R, R], as ``noise_shapes`` lists them.
+
+    Attributes: ``noise_shapes``, [1, R, R] of each layer that adds noise, lowest resolution first.
     """
 
     def __init__(
@@ -158,6 +169,7 @@ class SynthesisNetwork(nn.Module):
         halves = half_resolutions(owner, self.block_resolutions, num_fp16_res, half_dtype)
         # the w's that each block takes, as a slice [start, stop) of the num_ws
         self.w_ranges: list[tuple[int, int]] = []
+        self.noise_shapes: list[tuple[int, int, int]] = []
         in_channels = start = 0
         for res in self.block_resolutions:
             out_channels = channels_at(channel_base, channel_max, res)
@@ -181,17 +193,32 @@ class SynthesisNetwork(nn.Module):
             start += block.num_conv
             self.add_module(f"b{res}", block)
             in_channels = out_channels
+            if use_noise:
+                self.noise_shapes += [(1, res, res)] * block.num_conv
         self.num_ws = self.w_ranges[-1][1]
 
-    def forward(self, w: Tensor, noise_mode: str = "random") -> Tensor:
-        check_batch(type(self).__name__, "w", w, (self.num_ws, self.w_dim))
-        check_choice(type(self).__name__, "noise_mode", noise_mode, NOISE_MODES)
+    def forward(self, w: Tensor, noise_mode: str = "random", noise: Sequence[Tensor] | None = None) -> Tensor:
+        owner = type(self).__name__
+        check_batch(owner, "w", w, (self.num_ws, self.w_dim))
+        check_choice(owner, "noise_mode", noise_mode, NOISE_MODES)
+        if noise is not None:
+            self._check_noise(owner, noise)
         w = w.to(self.get_parameter("b4.const").dtype)
         x: Any = None
         img: Any = None
+        layers = 0
         for res, (start, stop) in zip(self.block_resolutions, self.w_ranges, strict=True):
-            x, img = self.get_submodule(f"b{res}")(x, img, w[:, start:stop], noise_mode)
+            block: Any = self.get_submodule(f"b{res}")
+            own = None if noise is None else noise[layers : layers + block.num_conv]
+            x, img = block(x, img, w[:, start:stop], noise_mode, own)
+            layers += block.num_conv
         return img
+
+    def _check_noise(self, owner: str, noise: Sequence[Tensor]) -> None:
+        if len(noise) != (layers := len(self.noise_shapes)):
+            raise ValueError(f"{owner}: noise must be {layers} tensors, one for each layer; got {len(noise)}")
+        for tensor, shape in zip(noise, self.noise_shapes, strict=True):
+            check_batch(owner, "noise", tensor, shape)
 
     def extra_repr(self) -> str:
         return f"w_dim={self.w_dim}, num_ws={self.num_ws}, img_resolution={self.img_resolution}"

@@ -1,0 +1,125 @@
+"""The processes of a run, as torchrun starts them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class Processes:
+    """The processes that train together, and what they exchange; alone, nothing.
+
+    Args:
+        rank: the number of this one, from 0.
+        count: how many there are.
+        control: the process group, on the CPU, over which they agree; None for one process.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1, control: Any = None) -> None:
+        self.rank, self.count, self._control = rank, count, control
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes files and reports."""
+        return self.rank == 0
+
+    def average_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors, of one dtype on one device, by their means over the processes."""
+        if self.count == 1 or not tensors:
+            return
+        # one exchange of all is faster than one of each
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= self.count
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def means(self, values: Sequence[float]) -> list[float]:
+        """The means of numbers over the processes."""
+        if self.count == 1:
+            return list(values)
+        summed = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(summed, group=self._control)
+        return [float(value) for value in summed / self.count]
+
+    def any(self, flag: bool) -> bool:
+        """Whether one of the processes says so; each has to ask."""
+        if self.count == 1:
+            return flag
+        raised = torch.tensor([int(flag)])
+        dist.all_reduce(raised, dist.ReduceOp.MAX, group=self._control)
+        return bool(raised)
+
+    def share_(self, tensors: Sequence[Tensor]) -> None:
+        """Give all processes the first one's values."""
+        if self.count > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def share(self, value: Any) -> Any:
+        """The first process's value, in all of them; any object that can be pickled."""
+        if self.count == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, 0, group=self._control)
+        return values[0]
+
+
+def asked_for() -> int:
+    """How many processes the launcher started, as torchrun says it; 1 without one."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_world_size()
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def restarted() -> bool:
+    """Whether torchrun started the processes again, after one of them failed."""
+    return _attempt() > 0
+
+
+def _attempt() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def device_of_process(device: str) -> str:
+    """The GPU of this process, where several share a machine and ``device`` names none: that of its local number."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" and asked_for() > 1 else device
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Processes]:
+    """The processes of this run, connected: by NCCL where they train on GPUs, else by Gloo.
+
+    A process group that exists already is used as it is.
+
+    Args:
+        device: where this process trains.
+
+    Raises:
+        RuntimeError: the others cannot be reached.
+    """
+    if asked_for() == 1:
+        yield Processes()
+        return
+    cuda = device.startswith("cuda")
+    own = not dist.is_initialized()
+    if own:
+        if cuda:
+            torch.cuda.set_device(device)
+        store, rank, count = next(dist.rendezvous("env://"))
+        # torchrun may keep its store when it starts the processes again, with the addresses of those that have ended
+        store = dist.PrefixStore(f"attempt {_attempt()}", store)
+        dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank, world_size=count)
+    try:
+        # what only the CPU needs to know must not wait for the GPU
+        yield Processes(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo"))
+    finally:
+        if own:
+            dist.destroy_process_group()

@@ -1,0 +1,51 @@
+"""Recipes: what the engine trains. Their settings load without torch, networks and steps when they are needed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from ..config import RunConfig
+    from ._base import Recipe
+
+
+class _Place(NamedTuple):
+    """Where a recipe is: the module and the class of its settings, and of the recipe itself."""
+
+    settings: tuple[str, str]
+    steps: tuple[str, str]
+
+
+_PLACES = {"stylegan2": _Place((".stylegan2_config", "TrainingConfig"), (".stylegan2", "StyleGAN2"))}
+#: the names of all recipes, the default first
+RECIPES = tuple(_PLACES)
+
+
+def config_class(recipe: str) -> type[RunConfig]:
+    """The class of a recipe's settings.
+
+    Raises:
+        ValueError: there is no such recipe.
+    """
+    return _load(_place(recipe).settings)  # type: ignore[no-any-return]
+
+
+def recipe_class(recipe: str) -> type[Recipe]:
+    """The class of a recipe.
+
+    Raises:
+        ValueError: there is no such recipe.
+    """
+    return _load(_place(recipe).steps)  # type: ignore[no-any-return]
+
+
+def _place(recipe: str) -> _Place:
+    if recipe not in _PLACES:
+        raise ValueError(f"recipe must be {', '.join(RECIPES)}; got {recipe!r}")
+    return _PLACES[recipe]
+
+
+def _load(place: tuple[str, str]) -> Any:
+    module, name = place
+    return getattr(import_module(module, __name__), name)

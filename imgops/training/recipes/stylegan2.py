@@ -1,0 +1,254 @@
+"""The recipe of StyleGAN2 (Karras et al. 2020): two networks against one another, with lazy regularization."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..._optimizer_state import load_optimizer_tensors, optimizer_tensors
+from ...models.stylegan2 import Discriminator, Generator
+from .._draws import Draws
+from ..config import RunConfig
+from ..grid import seeded_samples
+from ..losses import LOSSES, ema_decay, gradient_penalty, lazy_adam, path_lengths, r1_penalty
+from ..processes import Processes
+from ._base import Moment, Recipe
+from .stylegan2_config import TrainingConfig
+
+
+class Part(NamedTuple):
+    """Images that are computed at once: real ones [n, C, H, W], their labels [n, c_dim] or None, their numbers."""
+
+    real: Tensor
+    c: Tensor | None
+    images: Sequence[int]
+
+
+class StyleGAN2(Recipe):
+    """Generator, discriminator and the generator's running average.
+
+    Attributes:
+        G, D, G_ema: the networks; G_ema is in eval mode.
+        optimizers: of G and D, by name.
+        pl_mean: the running mean of the path lengths.
+    """
+
+    result = "G_ema"
+
+    def __init__(
+        self, config: RunConfig, labels: Tensor | None, class_names: Sequence[str], processes: Processes
+    ) -> None:
+        assert isinstance(config, TrainingConfig)
+        self.config, self.processes = config, processes
+        self.device = torch.device(config.device)
+        self.labels = None if labels is None else labels.to(self.device)
+        self.c_dim = 0 if labels is None else int(labels.max()) + 1
+        self.G = Generator(**config.generator_arguments(self.c_dim)).to(self.device)
+        self.D = Discriminator(**config.discriminator_arguments(self.c_dim)).to(self.device)
+        with torch.no_grad():
+            for name, p in self.G.named_parameters():
+                if name.endswith("noise_strength"):
+                    p.fill_(config.noise_strength)
+        self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
+        self.networks = {"G": self.G, "D": self.D, "G_ema": self.G_ema}
+        self.loss = LOSSES[config.loss]
+        self.pl_mean = torch.zeros([], device=self.device)
+        self.penalty_weight = config.gp_weight if config.loss == "wgan-gp" else config.r1_gamma / 2
+        self.optimizers = {
+            "G": self._adam(self.G, config.g_lr, config.pl_interval if config.pl_weight else None),
+            "D": self._adam(self.D, config.d_lr, config.r1_interval if self.penalty_weight else None),
+        }
+
+    @classmethod
+    def finished(cls, config: RunConfig, c_dim: int) -> nn.Module:
+        """The averaged generator, as it is built."""
+        assert isinstance(config, TrainingConfig)
+        return Generator(**config.generator_arguments(c_dim))
+
+    def _adam(self, network: nn.Module, lr: float, interval: int | None) -> torch.optim.Adam:
+        lr, betas = lazy_adam(lr, self.config.beta1, self.config.beta2, interval)
+        return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, eps=1e-8, fused=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Adam's moments and the mean of the path lengths."""
+        state = {"pl_mean": self.pl_mean}
+        for name, optimizer in self.optimizers.items():
+            state |= optimizer_tensors(optimizer, name)
+        return state
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`state` gave."""
+        for name, optimizer in self.optimizers.items():
+            load_optimizer_tensors(optimizer, name, tensors)
+        self.pl_mean = tensors["pl_mean"].to(self.device)
+
+    def state_bytes(self) -> int:
+        """The size of Adam's two moments."""
+        return 2 * sum(p.nbytes for network in (self.G, self.D) for p in network.parameters())
+
+    def samples(self, seeds: Sequence[int], label: int | None = None) -> Tensor:
+        """Samples of the averaged generator, latents and noise by their seeds."""
+        return seeded_samples(self.G_ema, seeds, label)
+
+    def step(self, real: Tensor, labels: Tensor, moment: Moment) -> dict[str, Tensor]:
+        """A step of G, a step of D, their regularizers where it is their turn, and the average.
+
+        Returns:
+            loss_g, loss_d, logit_real, logit_fake, and where they ran r1 (or penalty, before its weight) and
+            path_length.
+        """
+        config = self.config
+        parts = self._parts(real, labels, moment)
+        measured: dict[str, list[Tensor]] = {}
+
+        def note(name: str, value: Tensor) -> None:
+            measured.setdefault(name, []).append(value.detach())
+
+        self._train_only(self.G)
+        means = []
+        for part in parts:
+            draws = moment.draws("generator", part.images, self.device)
+            fake, fake_c, w = self._generate(draws)
+            # the first layer never takes the second latent
+            means.append(w[:, 0].detach().mean(0))
+            real_logits = self._score(part.real, part.c) if self.loss.paired else None
+            loss = self.loss.generator(self._score(fake, fake_c), real_logits)
+            (loss / len(parts)).backward()
+            note("loss_g", loss)
+        self._update("G", self.G)
+        self._average_w(means)
+
+        if config.pl_weight and moment.step % config.pl_interval == 0:
+            lengths = torch.stack([self._path_step(part, moment, len(parts)) for part in parts]).mean()
+            self.processes.average_([lengths])
+            self.pl_mean = self.pl_mean.lerp(lengths, config.pl_decay)
+            note("path_length", lengths)
+            self._update("G", self.G)
+
+        self._train_only(self.D)
+        for part in parts:
+            fake, fake_c = self._fakes(part, moment, "discriminator")
+            real_logits, fake_logits = self._score(part.real, part.c), self._score(fake, fake_c)
+            loss = self.loss.discriminator(real_logits, fake_logits)
+            (loss / len(parts)).backward()
+            note("loss_d", loss)
+            note("logit_real", real_logits.mean())
+            note("logit_fake", fake_logits.mean())
+        self._update("D", self.D)
+
+        if self.penalty_weight and moment.step % config.r1_interval == 0:
+            for part in parts:
+                penalty = self._penalty(part, moment)
+                (penalty * (self.penalty_weight * config.r1_interval / len(parts))).backward()
+                note("penalty" if config.loss == "wgan-gp" else "r1", penalty)
+            self._update("D", self.D)
+
+        self._average(moment.seen)
+        return {name: torch.stack(values).mean() for name, values in measured.items()}
+
+    def _parts(self, real: Tensor, labels: Tensor, moment: Moment) -> list[Part]:
+        """This process's share of the batch in the parts that are computed at once.
+
+        Every k-th image is of the same part, so that the groups of the minibatch standard deviation are those that the
+        whole batch would have.
+        """
+        x = real.to(self.device, non_blocking=True).float() / 127.5 - 1
+        c = None if self.labels is None else self._one_hot(labels.to(self.device, non_blocking=True))
+        count = len(x) // self.config.chunk_of(self.processes.count)
+        return [
+            Part(x[k::count], None if c is None else c[k::count], list(moment.images[k::count])) for k in range(count)
+        ]
+
+    def _one_hot(self, labels: Tensor) -> Tensor:
+        return F.one_hot(labels, self.c_dim).float()
+
+    def _score(self, images: Tensor, c: Tensor | None) -> Tensor:
+        """The discriminator's logits."""
+        return self.D(images, c)  # type: ignore[no-any-return]
+
+    def _generate(self, draws: Draws) -> tuple[Tensor, Tensor | None, Tensor]:
+        """(images, labels, w) for random latents, mixing the styles of two (Karras et al. 2019, section 3.1)."""
+        shapes, z_dim = self.G.synthesis.noise_shapes, self.config.z_dim
+        sizes = [z_dim, z_dim, *(math.prod(shape) for shape in shapes)]
+        z, other, *flat = draws.normal(sum(sizes)).split(sizes, 1)
+        noise = [values.unflatten(1, shape) for values, shape in zip(flat, shapes, strict=True)]
+        which, first, mix = draws.uniform(3).split(1, 1)
+        c = None
+        if self.labels is not None:
+            c = self._one_hot(self.labels[(which[:, 0] * len(self.labels)).long()])
+        w = self.G.mapping(z, c)
+        if self.config.style_mixing > 0:
+            # from a random layer on, each sample uses the second latent
+            layers = torch.arange(self.G.num_ws, device=self.device)
+            mixed = (mix < self.config.style_mixing) & (layers >= 1 + (first * (self.G.num_ws - 1)).long())
+            w = torch.where(mixed[:, :, None], self.G.mapping(other, c), w)
+        return self.G.synthesis(w, noise=noise), c, w
+
+    def _fakes(self, part: Part, moment: Moment, phase: str) -> tuple[Tensor, Tensor | None]:
+        """Generated images, and their labels, for the discriminator."""
+        with torch.no_grad():
+            images, c, _ = self._generate(moment.draws(phase, part.images, self.device))
+        return images, c
+
+    def _path_step(self, part: Part, moment: Moment, parts: int) -> Tensor:
+        """Gradients of the path-length penalty on a fraction of a part, and the mean of the lengths.
+
+        The lengths are compared with their running mean before the step, which does not depend on how the batch is
+        divided.
+        """
+        images = part.images[: max(1, len(part.images) // self.config.pl_batch_shrink)]
+        draws = moment.draws("path length", images, self.device)
+        fake, _, w = self._generate(draws)
+        lengths = path_lengths(fake, w, draws.normal(fake[0].numel()).view_as(fake))
+        penalty = (lengths - self.pl_mean).square().mean()
+        (penalty * (self.config.pl_weight * self.config.pl_interval / parts)).backward()
+        return lengths.detach().mean()
+
+    def _penalty(self, part: Part, moment: Moment) -> Tensor:
+        """The penalty on the discriminator's gradients that goes with the loss."""
+        if self.config.loss not in ("wgan-gp", "relativistic"):
+            x = part.real.detach().requires_grad_(True)
+            return r1_penalty(x, self._score(x, part.c))
+        fake, fake_c = self._fakes(part, moment, "penalty")
+        if self.config.loss == "wgan-gp":
+            place = moment.draws("mixture", part.images, self.device).uniform(1)[:, :, None, None]
+            x = part.real.lerp(fake, place).requires_grad_(True)
+            return gradient_penalty(x, self._score(x, part.c))
+        # R1 and R2 (Huang et al. 2024)
+        pairs = (part.real.detach(), part.c), (fake.detach(), fake_c)
+        scored = ((x.requires_grad_(True), c) for x, c in pairs)
+        return torch.stack([r1_penalty(x, self._score(x, c)) for x, c in scored]).sum()
+
+    def _train_only(self, network: nn.Module) -> None:
+        for other in self.G, self.D:
+            other.requires_grad_(other is network)
+
+    def _update(self, name: str, network: nn.Module) -> None:
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        self.processes.average_(gradients)
+        if self.config.num_fp16_res > 0:
+            # half precision overflows now and then: gradient elements that are not finite are set to zero for the step
+            for gradient in gradients:
+                torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0, out=gradient)
+        self.optimizers[name].step()
+        self.optimizers[name].zero_grad(set_to_none=True)
+
+    def _average_w(self, means: list[Tensor]) -> None:
+        """Move the running average of w towards the means of the parts and of all processes."""
+        mapping = self.G.mapping
+        mean = torch.stack(means).mean(0).to(mapping.w_avg.dtype)
+        self.processes.average_([mean])
+        mapping.w_avg.copy_(mean.lerp(mapping.w_avg, mapping.w_avg_beta))
+
+    @torch.no_grad()
+    def _average(self, seen: int) -> None:
+        decay = ema_decay(self.config.batch, seen, self.config.ema_kimg, self.config.ema_rampup or None)
+        torch._foreach_lerp_(list(self.G_ema.parameters()), list(self.G.parameters()), 1 - decay)
+        for average, buffer in zip(self.G_ema.buffers(), self.G.buffers(), strict=True):
+            average.copy_(buffer)

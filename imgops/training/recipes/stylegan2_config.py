@@ -1,0 +1,273 @@
+"""The settings of the recipe of StyleGAN2, and its presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..._settings import Bounds, Choice, setting
+from ..config import DECAY, INTERVAL, POSITIVE, SHARE, SIZE, WEIGHT, RunConfig
+
+#: resolution from which on the networks of the preset auto have twice the channels, and that of a lower learning rate
+WIDE_FROM, SLOW_FROM = 512, 1024
+#: what the options of the presets have in common; their table is in docs/training.md
+_BY_PRESET = "by the preset"
+ARCHITECTURE = Choice(("skip", "resnet", "orig"))
+
+#: what the presets say where they do not differ: of Karras et al. 2020, "Training Generative Adversarial Networks with
+#: Limited Data", as published with it
+_COMMON: dict[str, Any] = {
+    "kimg": 25_000.0,
+    "z_dim": 512,
+    "w_dim": 512,
+    "channel_max": 512,
+    "channel_base": 32768,
+    "d_architecture": "resnet",
+    "pl_weight": 2.0,
+    "style_mixing": 0.9,
+    "ema_rampup": 0.0,
+    "mapping_layers": 8,
+}
+#: presets that do not depend on the resolution and the number of processes
+_FIXED: dict[str, dict[str, Any]] = {
+    "stylegan2": {"batch": 32, "mbstd_group": 4, "lr": 0.002, "r1_gamma": 10.0, "ema_kimg": 10.0},
+    "paper256": {
+        "batch": 64,
+        "mbstd_group": 8,
+        "lr": 0.0025,
+        "r1_gamma": 1.0,
+        "ema_kimg": 20.0,
+        "channel_base": 16384,
+    },
+    "paper512": {"batch": 64, "mbstd_group": 8, "lr": 0.0025, "r1_gamma": 0.5, "ema_kimg": 20.0},
+    "paper1024": {"batch": 32, "mbstd_group": 4, "lr": 0.002, "r1_gamma": 2.0, "ema_kimg": 10.0},
+    "cifar": {
+        "kimg": 100_000.0,
+        "batch": 64,
+        "mbstd_group": 32,
+        "lr": 0.0025,
+        "r1_gamma": 0.01,
+        "ema_kimg": 500.0,
+        "ema_rampup": 0.05,
+        "mapping_layers": 2,
+        "d_architecture": "orig",
+        "pl_weight": 0.0,
+        "style_mixing": 0.0,
+    },
+}
+#: what makes a step of 32 px well under a second on a CPU; the rest is as of auto
+_TINY: dict[str, Any] = {
+    "kimg": 200.0,
+    "batch": 16,
+    "z_dim": 64,
+    "w_dim": 64,
+    "channel_base": 1024,
+    "channel_max": 64,
+    "num_fp16_res": 0,
+}
+#: the losses, of which those in LAZY are published with a penalty that need not run in every step
+LOSSES = ("nonsaturating", "minimax", "hinge", "wgan-gp", "lsgan", "relativistic")
+LAZY = ("nonsaturating", "minimax", "hinge", "lsgan")
+PRESETS = Choice(("auto", *_FIXED, "tiny"))
+
+
+@dataclass(frozen=True)
+class TrainingConfig(RunConfig):
+    """Settings of a run of StyleGAN2; those left open are the preset's (:meth:`resolve`).
+
+    The help of each field says what it is; ``imgops train --help`` prints them all.
+
+    Attributes:
+        preset: "auto" (default) chooses by the resolution and the number of processes, as Karras et al. 2020 ("ADA") do
+            for new data; "stylegan2", "paper256", "paper512", "paper1024" and "cifar" are those of published results;
+            "tiny" makes small networks for trying things out on a CPU.
+    """
+
+    recipe = "stylegan2"
+
+    loss: str = setting(
+        "nonsaturating", "Optimization", "What the networks play for.", allowed=Choice(LOSSES), kw_only=True
+    )
+    gp_weight: float = setting(
+        10.0, "Optimization", "Weight of the gradient penalty of wgan-gp.", allowed=WEIGHT, kw_only=True
+    )
+    preset: str = setting("auto", "Run", "What the settings are that no option gives.", allowed=PRESETS, kw_only=True)
+    z_dim: int = setting(None, "Networks", "Size of the latent z.", _BY_PRESET, allowed=SIZE)
+    w_dim: int = setting(None, "Networks", "Size of the intermediate latent w.", _BY_PRESET, allowed=SIZE)
+    mapping_layers: int = setting(
+        None, "Networks", "Layers of the mapping networks.", _BY_PRESET, allowed=Bounds(1, most=100)
+    )
+    channel_base: int = setting(
+        None,
+        "Networks",
+        "Layers of resolution R have channel_base / R channels ...",
+        _BY_PRESET,
+        allowed=Bounds(1, most=2**24),
+    )
+    channel_max: int = setting(None, "Networks", "... but no more than this.", _BY_PRESET, allowed=SIZE)
+    g_architecture: str = setting(
+        "skip", "Networks", "How the generator's resolutions are connected.", allowed=ARCHITECTURE
+    )
+    d_architecture: str = setting(
+        None, "Networks", "How the discriminator's resolutions are connected.", _BY_PRESET, allowed=ARCHITECTURE
+    )
+    mbstd_group: int = setting(
+        None,
+        "Networks",
+        "Images over which the discriminator measures variety; divides what a process computes at once.",
+        _BY_PRESET,
+        allowed=SIZE,
+    )
+    noise_strength: float = setting(
+        0.0,
+        "Networks",
+        "How strong the generator's noise is at first; it is learned. Above 0 suits textures.",
+        allowed=Bounds(0, most=1000.0),
+    )
+    num_fp16_res: int = setting(
+        None,
+        "Networks",
+        "How many of the highest resolutions run in half precision.",
+        "4 on a GPU, else 0",
+        allowed=Bounds(0, most=16),
+    )
+    half_dtype: str = setting(
+        "float16", "Networks", "Dtype of the layers in half precision.", allowed=Choice(("float16", "bfloat16"))
+    )
+    half_channels_last: bool = setting(
+        False, "Networks", "Lay images in half precision out channels-last, the layout of tensor cores."
+    )
+    g_lr: float = setting(None, "Optimization", "Adam's learning rate for the generator.", _BY_PRESET, allowed=POSITIVE)
+    d_lr: float = setting(
+        None, "Optimization", "Adam's learning rate for the discriminator.", _BY_PRESET, allowed=POSITIVE
+    )
+    beta1: float = setting(0.0, "Optimization", "Adam's beta1.", allowed=DECAY)
+    beta2: float = setting(0.99, "Optimization", "Adam's beta2.", allowed=DECAY)
+    r1_gamma: float = setting(
+        None,
+        "Optimization",
+        "Weight of the R1 penalty; raise it where training is unstable.",
+        f"{_BY_PRESET}; auto: 0.0002 resolution^2 / batch",
+        allowed=WEIGHT,
+    )
+    r1_interval: int = setting(
+        None,
+        "Optimization",
+        "R1, or the loss's own penalty, runs every so many steps.",
+        "16; of wgan-gp and relativistic 1",
+        allowed=INTERVAL,
+    )
+    pl_weight: float = setting(None, "Optimization", "Weight of the path-length penalty.", _BY_PRESET, allowed=WEIGHT)
+    pl_interval: int = setting(4, "Optimization", "The path-length penalty runs every so many steps.", allowed=INTERVAL)
+    pl_decay: float = setting(
+        0.01, "Optimization", "Share of the new lengths in their running mean, per step.", allowed=SHARE
+    )
+    pl_batch_shrink: int = setting(
+        2, "Optimization", "The path length is measured on this fraction of the batch.", allowed=INTERVAL
+    )
+    style_mixing: float = setting(
+        None,
+        "Optimization",
+        "Share of the generated images that mix the styles of two latents.",
+        _BY_PRESET,
+        allowed=SHARE,
+    )
+    ema_kimg: float = setting(
+        None,
+        "Optimization",
+        "Half-life of the averaged generator, in thousands of images ...",
+        _BY_PRESET,
+        allowed=WEIGHT,
+    )
+    ema_rampup: float = setting(
+        None,
+        "Optimization",
+        "... but at most this share of the images shown so far; 0: no such limit.",
+        _BY_PRESET,
+        allowed=WEIGHT,
+    )
+
+    @classmethod
+    def recorded(cls, values: Mapping[str, Any]) -> TrainingConfig:
+        """The settings that a file of a run holds; null used to stand for no ramp-up."""
+        none = {"ema_rampup": 0.0} if values.get("ema_rampup", 0) is None else {}
+        return super().recorded({**values, **none})
+
+    def from_preset(self, processes: int) -> dict[str, Any]:
+        """What the preset says of the settings that may be left open."""
+        values = {**_COMMON, "num_fp16_res": 4 if self.device.startswith("cuda") else 0}
+        if self.preset in _FIXED:
+            values |= _FIXED[self.preset]
+        else:
+            own = _TINY if self.preset == "tiny" else {}
+            values |= self._of_new_data(self.batch or own.get("batch"), processes) | own
+        if self.loss == "wgan-gp":
+            # it has a penalty of its own
+            values["r1_gamma"] = 0.0
+        lr = values.pop("lr")
+        return {**values, "g_lr": lr, "d_lr": lr, "r1_interval": 16 if self.loss in LAZY else 1}
+
+    def _of_new_data(self, batch: int | None, processes: int) -> dict[str, Any]:
+        """What is chosen for data that no published result is of (Karras et al. 2020, "ADA", appendix C).
+
+        Each setting follows from the resolution and the batch; the batch, where it is None, from the resolution and the
+        number of processes.
+        """
+        side = self.resolution
+        batch = batch or max(min(processes * min(4096 // side, 32), 64), processes)
+        return {
+            "batch": batch,
+            "mbstd_group": max(1, min(batch // processes, 4)),
+            "channel_base": 32768 if side >= WIDE_FROM else 16384,
+            "lr": 0.002 if side >= SLOW_FROM else 0.0025,
+            "r1_gamma": automatic_gamma(side, batch),
+            "ema_kimg": batch * 10 / 32,
+            "ema_rampup": 0.05,
+            "mapping_layers": 2,
+        }
+
+    def check_together(self, processes: int) -> None:
+        """Raise ValueError where settings do not go together."""
+        super().check_together(processes)
+        chunk = self.chunk_of(processes)
+        if chunk % min(self.mbstd_group, chunk):
+            raise ValueError(f"mbstd_group must divide the (micro-)batch of {chunk}; got {self.mbstd_group}")
+
+    def generator_arguments(self, c_dim: int) -> dict[str, Any]:
+        """Keyword arguments of :class:`imgops.models.stylegan2.Generator`."""
+        return {
+            "z_dim": self.z_dim,
+            "w_dim": self.w_dim,
+            "architecture": self.g_architecture,
+            **self._shared_arguments(c_dim),
+        }
+
+    def discriminator_arguments(self, c_dim: int) -> dict[str, Any]:
+        """Keyword arguments of :class:`imgops.models.stylegan2.Discriminator`."""
+        return {
+            "architecture": self.d_architecture,
+            "mbstd_group_size": self.mbstd_group,
+            **self._shared_arguments(c_dim),
+        }
+
+    def _shared_arguments(self, c_dim: int) -> dict[str, Any]:
+        # settings are read without torch
+        import torch
+
+        return {
+            "c_dim": c_dim,
+            "img_resolution": self.resolution,
+            "img_channels": self.channels,
+            "channel_base": self.channel_base,
+            "channel_max": self.channel_max,
+            "mapping_layers": self.mapping_layers,
+            "num_fp16_res": self.num_fp16_res,
+            "half_dtype": getattr(torch, self.half_dtype),
+            "half_channels_last": self.half_channels_last,
+        }
+
+
+def automatic_gamma(resolution: int, batch: int) -> float:
+    """The weight of R1 to begin with for new data: ``0.0002 * resolution^2 / batch`` (Karras et al. 2020, "ADA")."""
+    return 0.0002 * resolution**2 / batch
