@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .._settings import MACHINE, NETWORKS, SEED, Bounds, Shapes, same_as, setting
-from ..training.config import TrainingConfig
+from ..training.config import RunConfig
 from ._options import Given, options
 
 _OPTIONS = "Options"
@@ -55,7 +55,7 @@ class Job:
     )
     batch: int = setting(32, MACHINE, "Pictures at once.", allowed=Bounds(1, most=65536))
     cache: bool = setting(True, MACHINE, "Keep the features' statistics of REAL for the next time.")
-    device: str = same_as(TrainingConfig, "device", panel=MACHINE)
+    device: str = same_as(RunConfig, "device", panel=MACHINE)
 
 
 @options()

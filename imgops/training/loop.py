@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .._interrupts import interruptible
-from ..data import EndlessSampler, ImageDataset, ImageFolder
+from ..data import EndlessSampler, ImageDataset, PictureFiles
 from ..data.files import write_file
 from . import checkpoint as files
 from ._data import DataRecord, open_data
@@ -118,7 +118,7 @@ def _run(
         # loading comes first, so that data that does not fit raises before the run is said to continue
         trainer.load(present[-1])
         _tell_of_changes(record, present[-1])
-    elif check_data and isinstance(dataset, ImageFolder) and processes.first:
+    elif check_data and isinstance(dataset, PictureFiles) and processes.first:
         _check(dataset, quiet)
     trainer.data = record.summary()
     if processes.first:
@@ -293,11 +293,10 @@ def _batches(
     dataset: ImageDataset, config: RunConfig, start: int, processes: Processes
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """This process's share of each batch: every n-th image, from that of its number on."""
-    order = EndlessSampler(len(dataset), config.seed, start)
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_size=config.share(processes.count),
-        sampler=itertools.islice(order, processes.rank, None, processes.count),
+        sampler=EndlessSampler(len(dataset), config.seed, start, processes.rank, processes.count),
         num_workers=config.workers,
         pin_memory=torch.device(config.device).type == "cuda",
         # the loader has a generator of its own: drawing from torch's would make a resumed run differ
@@ -306,7 +305,7 @@ def _batches(
     return iter(loader)
 
 
-def _check(dataset: ImageFolder, quiet: bool) -> None:
+def _check(dataset: PictureFiles, quiet: bool) -> None:
     console = Console(stderr=True)
     checked = itertools.count(1)
     with Bar("checking the pictures", console, disable=quiet or not console.is_terminal, transient=True) as bar:
