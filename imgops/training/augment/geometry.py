@@ -38,6 +38,11 @@ def rotations(angles: Tensor) -> Tensor:
     return torch.stack([c, -s, s, c], -1).unflatten(-1, (2, 2))
 
 
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` of small matrices in full precision, where a GPU may be told to multiply in TF32: pixels would be off."""
+    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
+
+
 def inverse_maps(draws: Draws, height: int, width: int) -> Tensor:
     """[N, 2, 3]: where each pixel of the output comes from, both in pixels (x, y) from the image's center.
 
@@ -49,9 +54,9 @@ def inverse_maps(draws: Draws, height: int, width: int) -> Tensor:
     shrink = torch.exp2(-torch.cat([draws.scale + draws.aniso, draws.scale - draws.aniso], 1))
     flip = torch.cat([1 - 2 * draws.xflip, torch.ones_like(draws.xflip)], 1)
     blit = flip[:, :, None] * turns[:, 0]
-    matrix = blit @ turns[:, 1] @ (shrink[:, :, None] * turns[:, 2])
+    matrix = _product(_product(blit, turns[:, 1]), shrink[:, :, None] * turns[:, 2])
     shift, fraction = (draws.xint * size).round(), draws.xfrac * size
-    offset = matrix @ fraction[:, :, None] + blit @ shift[:, :, None]
+    offset = _product(matrix, fraction[:, :, None]) + _product(blit, shift[:, :, None])
     return torch.cat([matrix, -offset], 2)
 
 
