@@ -39,7 +39,7 @@ def rotations(angles: Tensor) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b`` of small matrices in full precision, where a GPU may be told to multiply in TF32: pixels would be off."""
+    """``a @ b`` of small matrices, in full precision also where a GPU may multiply in TF32: places would be off."""
     return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
 
 
@@ -71,22 +71,20 @@ class Resampler(nn.Module):
 
     def forward(self, images: Tensor, maps: Tensor) -> Tensor:
         height, width = images.shape[2:]
+        # a zero more in front and one less behind puts the center of even sides in the middle
+        x, y = 1 - width % 2, 1 - height % 2
         # three channels side by side are slow to filter
-        whole = upfirdn2d(_period(images.contiguous()), self.taps, up=2, gain=4.0)
+        whole = upfirdn2d(_period(images.contiguous()), self.taps, up=2, padding=[x, -x, y, -y], gain=4.0)
         moved = grid_sample(whole, _grid(maps, height, width))
         return upfirdn2d(moved, self.taps, down=2, flip_filter=True)
 
 
-def _margin(side: int) -> int:
-    """Pixels before the image from which a period of its reflections begins."""
-    return (side - 1) // 2
-
-
 def _period(x: Tensor) -> Tensor:
-    """The images with their reflections, as far as the filter reaches from one period: [N, C, 2 H + 4, 2 W + 4]."""
+    """Images amid a period of their reflections, and what the filter reads beyond: [N, C, 2 H + 4, 2 W + 4]."""
     for dim in (2, 3):
         side = x.shape[dim]
-        before, after = _margin(side) + REACH, side + 1 - _margin(side)
+        before = (side - 1) // 2 + REACH
+        after = side + 4 - before
         left = x.narrow(dim, 1, before).flip(dim)
         right = x.narrow(dim, side - 1 - after, after).flip(dim)
         x = torch.cat([left, x, right], dim)
@@ -96,7 +94,7 @@ def _period(x: Tensor) -> Tensor:
 def _grid(maps: Tensor, height: int, width: int) -> Tensor:
     """The grid [N, 2 H + 10, 2 W + 10, 2] of the up-sampled period that the pixels of the output come from.
 
-    An up-sampled image repeats itself after the period of its reflections, so positions are taken modulo the period.
+    An up-sampled image repeats itself after the period of its reflections, so places are taken modulo that period.
     """
     # places along x and y of the up-sampled output, in pixels from its center
     x, y = (
@@ -104,13 +102,10 @@ def _grid(maps: Tensor, height: int, width: int) -> Tensor:
         + (0.5 - side / 2)
         for side in (width, height)
     )
-    periods = pair(4 * (width - 1), 4 * (height - 1), maps)
-    center = pair(width - 1 + 2 * _margin(width), height - 1 + 2 * _margin(height), maps)
-    maps = 2 / periods[:, None] * maps
-    rows = maps[:, :, 1:2] * y + (maps[:, :, 2:] + (center / periods)[:, None])
-    places = rows[..., None] + (maps[:, :, :1] * x)[:, :, None]
+    periods = pair(4 * (width - 1), 4 * (height - 1), maps)[:, None]
+    maps = 2 / periods * maps
+    places = (maps[:, :, 1:2] * y + maps[:, :, 2:])[..., None] + (maps[:, :, :1] * x)[:, :, None]
     # in place, as fresh memory of this size costs more than the arithmetic
-    places -= places.floor()
-    # a period and its first sample once more, so that the last position has a right neighbor
-    length = (periods + 1)[:, None, None]
-    return places.mul_(2 - 2 / length).add_(1 / length - 1).permute(0, 2, 3, 1)
+    places -= places.round()
+    # the first sample of the period is there once more as the last
+    return places.mul_((2 * periods / (periods + 1))[..., None]).permute(0, 2, 3, 1)
