@@ -53,7 +53,8 @@ def measure(job: Job, given: Given) -> str:
         resolution = job.resolution or _side_of(job.fake) or _side_of(job.real) or SIDE
         channels = 3
         fake = open_dataset(job.fake, resolution, channels, use_labels=False)
-        warn_of_idle(given, ("samples", "seed"), "as no checkpoint makes the pictures")
+        warn_of_idle(given, ("seed",), "as no checkpoint makes the pictures")
+    count = job.samples if fake is None or "samples" in given else fake.count
     real = open_dataset(job.real, resolution, channels)
     console = Console(stderr=True)
     with Bar("comparing pictures", console, disable=not console.is_terminal, transient=True) as bar:
@@ -74,13 +75,13 @@ def measure(job: Job, given: Given) -> str:
             figures = evaluator(sampler(generator, real))
         else:
             assert fake is not None
-            figures = evaluator.compare(fake)
+            figures = evaluator.compare(fake, count)
     extractor = evaluator.extractor
     facts: dict[str, Any] = {
         "real": {"source": job.real, "pictures": evaluator.reals},
         "fake": {
             "source": str(find_checkpoint(job.fake)) if fake is None else job.fake,
-            "pictures": job.samples if fake is None else fake.count,
+            "pictures": count if fake is None else min(count, fake.count),
         },
         "encoder": {
             "name": extractor.name,
@@ -128,11 +129,11 @@ def _side_of(source: str) -> int | None:
 
 def _table(figures: dict[str, float], facts: dict[str, Any]) -> str:
     """The figures and what they are of, in lines of at most 80 characters."""
-    encoder, size = facts["encoder"], f"{facts['width']}x{facts['height']}"
+    encoder = facts["encoder"]
     rows = {name: f"{value:.5g}" for name, value in figures.items()}
     rows |= {name: f"{facts[name]['pictures']:,} of {facts[name]['source']}" for name in ("real", "fake")}
-    seen = f"{size} px pictures at {encoder['size']} px"
-    rows["encoder"] = f"{encoder['name']}: {encoder['features']:,} features of {seen}"
+    rows["encoder"] = f"{encoder['name']}, {encoder['features']:,} features"
+    rows["size"] = f"{facts['width']}x{facts['height']} px, seen at {encoder['size']} px"
     return "\n".join(_lines(rows))
 
 

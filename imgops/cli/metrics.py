@@ -33,7 +33,10 @@ class Job:
         allowed=Shapes(8),
     )
     samples: int = setting(
-        10_000, _OPTIONS, "Pictures made by a checkpoint; of other sets all are taken.", allowed=Bounds(2, most=10**7)
+        10_000,
+        _OPTIONS,
+        "Pictures that a checkpoint makes; given for another set, most pictures of FAKE, evenly spread.",
+        allowed=Bounds(2, most=10**7),
     )
     reals: int | None = setting(
         None, _OPTIONS, "Most pictures of REAL, evenly spread.", "all", allowed=Bounds(2, most=10**9)

@@ -106,16 +106,17 @@ class Evaluator:
 
         return self._compared("samples", len(_share(seeds)), generated())
 
-    def compare(self, dataset: ImageDataset) -> dict[str, float]:
-        """The figures of the pictures of another dataset, all of them.
+    def compare(self, dataset: ImageDataset, samples: int | None = None) -> dict[str, float]:
+        """The figures of the pictures of another dataset, at most ``samples`` of them, evenly spread; None: all.
 
         Raises:
             ValueError: there are fewer than 2; a feature that is not finite; the dataset's features are all alike.
         """
         if dataset.count < 2:
             raise ValueError(f"Evaluator: dataset must have 2 pictures or more; {dataset.name} has {dataset.count}")
-        indices = _share(range(dataset.count))
-        self._warn_of_few(dataset.count, "samples")
+        count = dataset.count if samples is None else check_size("Evaluator", "samples", samples, 2)
+        indices = _share(_spread(dataset.count, count))
+        self._warn_of_few(min(count, dataset.count), "samples")
         return self._compared("samples", len(indices), _pictures(dataset, indices, self.extractor.batch))
 
     def _warn_of_few(self, count: int, of: str) -> None:
@@ -154,7 +155,7 @@ class Evaluator:
             # the others may not see this process's cache
             torch.distributed.broadcast(known, 0)
         if not known:
-            indices = _share([i * self.dataset.count // self.reals for i in range(self.reals)])
+            indices = _share(_spread(self.dataset.count, self.reals))
             pictures = _pictures(self.dataset, indices, self.extractor.batch)
             found = self._summary("data", len(indices), pictures)
             if not bool(found.statistics.scatter.any()):
@@ -203,6 +204,12 @@ def _pictures(dataset: ImageDataset, indices: Sequence[int], batch: int) -> Iter
 
 def _batches(values: Sequence[int], batch: int) -> list[Sequence[int]]:
     return [values[i : i + batch] for i in range(0, len(values), batch)]
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most so many of the indices below a count, at even distances."""
+    taken = min(count, most)
+    return [i * count // taken for i in range(taken)]
 
 
 def _share(values: Sequence[int]) -> Sequence[int]:

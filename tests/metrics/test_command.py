@@ -63,9 +63,9 @@ def run(tmp_path_factory) -> Path:
 def test_two_folders(folders, cache):
     real, fake = folders
     lines = metrics(real, fake).splitlines()
-    assert [line.split()[0] for line in lines] == ["fd_embedded", "swd_embedded", "real", "fake", "encoder"]
+    assert [line.split()[0] for line in lines] == ["fd_embedded", "swd_embedded", "real", "fake", "encoder", "size"]
     assert max(map(len, lines)) <= 80
-    assert lines[-1].endswith("embedded: 256 features of 16x16 px pictures at 32 px")
+    assert lines[-2:] == ["encoder       embedded, 256 features", "size          16x16 px, seen at 32 px"]
     assert re.search(r"real +5 of |real +…", lines[2])
     told = json.loads(metrics(real, fake, "--json", "--metrics", "swd"))
     assert told["swd_embedded"] == pytest.approx(float(lines[1].split()[1]), rel=1e-4)
@@ -74,6 +74,9 @@ def test_two_folders(folders, cache):
     assert told["encoder"] == {"name": "embedded", "features": 256, "size": 32}
     assert (told["width"], told["height"]) == (16, 16)
     assert "fd_embedded" not in told
+    some = json.loads(metrics(real, fake, "--json", "--samples", 3))
+    assert some["fake"]["pictures"] == 3
+    assert some["swd_embedded"] != told["swd_embedded"]
     assert len(list(cache.iterdir())) == 1
 
 
@@ -131,5 +134,5 @@ def test_mistakes_are_one_line(folders, run, tmp_path):
 
 def test_what_does_nothing_is_told(folders):
     real, fake = folders
-    result = CliRunner().invoke(app, ["metrics", str(real), str(fake), "--samples", "4", "--metrics", "swd", *SMALL])
-    assert "warning: --samples does nothing as no checkpoint makes the pictures" in result.stderr
+    result = CliRunner().invoke(app, ["metrics", str(real), str(fake), "--seed", "4", "--metrics", "swd", *SMALL])
+    assert "warning: --seed does nothing as no checkpoint makes the pictures" in result.stderr
