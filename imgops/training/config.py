@@ -21,6 +21,8 @@ FIRST = "stylegan2"
 
 #: options for networks that a CPU trains within hours
 CPU_OPTIONS = "--preset tiny --resolution 32"
+#: a group of options
+TRANSFER = "Transfer"
 #: bounds of sizes that determine memory, and of intervals in steps
 SIZE, INTERVAL = Bounds(1, most=65536), Bounds(1, most=1_000_000_000)
 #: thousands of images; the upper bound is what fits into the names of checkpoints
@@ -102,6 +104,17 @@ class RunConfig:
         50.0, "Reports", "A checkpoint is written every so many thousand images.", allowed=KIMG
     )
     keep: int = setting(3, "Reports", "How many of the newest checkpoints are kept.", allowed=INTERVAL)
+    ema_snapshot_kimg: float | None = setting(
+        None,
+        "Reports",
+        "Keep averages for imgops ema, written every so many thousand images.",
+        "none are kept",
+        allowed=KIMG,
+        kw_only=True,
+    )
+    init: str | None = setting(
+        None, TRANSFER, "A checkpoint or run to begin with: what fits of its networks.", "random weights", kw_only=True
+    )
     preset: str = setting("auto", "Run", "What the settings are that no option gives.", kw_only=True)
 
     def __post_init__(self) -> None:

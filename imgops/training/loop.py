@@ -29,6 +29,7 @@ from ._opening import forecast, made_by, opening
 from ._progress import Bar
 from ._report import NoReport, Report
 from .config import MADE_BY, RunConfig
+from .ema import SNAPSHOTS, write_snapshot
 from .grid import image_grid, png_bytes
 from .processes import Processes, asked_for, device_of_process, joined, restarted
 from .trainer import Trainer
@@ -120,6 +121,7 @@ def _run(
         _tell_of_changes(record, present[-1])
     elif check_data and isinstance(dataset, PictureFiles) and processes.first:
         _check(dataset, quiet)
+    begun_with = "" if resume or config.init is None else _begin_with(trainer, config.init)
     trainer.data = record.summary()
     if processes.first:
         _prepare(trainer, record, out)
@@ -131,6 +133,8 @@ def _run(
         if resume:
             report.say(f"{'resumed':<9} {present[-1]}, {trainer.seen:,} of {total:,} images")
         elif processes.first:
+            if begun_with:
+                report.say(begun_with)
             write_file(out / "reals.png", png_bytes(real_grid(dataset)))
         batches = _batches(dataset, config, trainer.seen, processes)
         loop = _Loop(trainer, batches, report, out, total, deadline, stopped)
@@ -140,6 +144,21 @@ def _run(
             raise KeyboardInterrupt
         report.say(f"trained on {trainer.seen:,} images; saved {last}")
     return last
+
+
+def _begin_with(trainer: Trainer, init: str) -> str:
+    """Take over the weights of a checkpoint, and say how many of them fit.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged, or nothing of it fits.
+    """
+    checkpoint = files.find_checkpoint(init)
+    files.read_meta(checkpoint)
+    names = [name for name in trainer.recipe.networks if (checkpoint / f"{name}.safetensors").is_file()]
+    taken = trainer.recipe.start_from({name: files.read_tensors(checkpoint, name) for name in names})
+    if not taken:
+        raise files.CheckpointError(f"{checkpoint}: no tensor of it fits the networks of this run")
+    return f"{'begun':<9} with {taken} of {trainer.recipe.tensors} tensors from {checkpoint}"
 
 
 def _prepare(trainer: Trainer, record: DataRecord, out: Path) -> None:
@@ -245,6 +264,9 @@ class _Loop:
             sheet = sample_grid(trainer)
             write_file(self.out / "samples" / f"{trainer.seen:010d}.png", png_bytes(sheet))
             self.report.picture("samples", sheet, trainer.seen)
+        averages, kimg = trainer.recipe.averages, config.ema_snapshot_kimg
+        if averages is not None and kimg is not None and trainer.processes.first and (done or self._due(kimg)):
+            write_snapshot(self.out / SNAPSHOTS, averages)
         if done or self._due(config.checkpoint_kimg):
             self._save()
         self._sums, self._ticked, self._ticked_at = {}, time.monotonic(), trainer.seen

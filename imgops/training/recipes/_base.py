@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .._draws import Draws, seed_of
 from ..config import RunConfig
+from ..ema import PowerAverages
 from ..processes import Processes
 
 
@@ -48,11 +49,13 @@ class Recipe(ABC):
 
     Attributes:
         networks: by name; each becomes a file of a checkpoint.
+        averages: of the network :attr:`result`, for averages of any length afterwards; None: none are kept.
         result: the name of the network that a finished run is loaded as.
     """
 
     result: ClassVar[str]
     networks: dict[str, nn.Module]
+    averages: PowerAverages | None = None
 
     @abstractmethod
     def __init__(
@@ -93,6 +96,25 @@ class Recipe(ABC):
     def samples(self, seeds: Sequence[int], label: int | None = None) -> Tensor:
         """What the recipe makes of some seeds, and of a class, now: uint8 [len(seeds), C, H, W] on the CPU."""
 
-    def advice(self) -> Mapping[str, Any]:
+    @property
+    def tensors(self) -> int:
+        """How many tensors the networks have."""
+        return sum(len(network.state_dict()) for network in self.networks.values())
+
+    def start_from(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> int:
+        """Take over what fits of other networks' weights, by the names of networks and tensors, and by their shapes.
+
+        Returns:
+            How many tensors fitted.
+        """
+        taken = 0
+        for name, network in self.networks.items():
+            own, others = network.state_dict(), tensors.get(name, {})
+            fitting = {key: others[key] for key, t in own.items() if key in others and others[key].shape == t.shape}
+            network.load_state_dict({**own, **fitting})
+            taken += len(fitting)
+        return taken
+
+    def advice(self) -> Mapping[str, str]:
         """{name: text} of what a run says of its settings at its beginning."""
         return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,9 +15,11 @@ from ..._optimizer_state import load_optimizer_tensors, optimizer_tensors
 from ...models.stylegan2 import Discriminator, Generator
 from .._draws import Draws
 from ..config import RunConfig
+from ..ema import PowerAverages, update_average
 from ..grid import seeded_samples
 from ..losses import LOSSES, ema_decay, gradient_penalty, lazy_adam, path_lengths, r1_penalty
 from ..processes import Processes
+from ._augmentation import Augmentation
 from ._base import Moment, Recipe
 from .stylegan2_config import TrainingConfig
 
@@ -57,7 +59,10 @@ class StyleGAN2(Recipe):
                     p.fill_(config.noise_strength)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         self.networks = {"G": self.G, "D": self.D, "G_ema": self.G_ema}
+        self.averages = PowerAverages(self.G) if config.ema_snapshot_kimg else None
         self.loss = LOSSES[config.loss]
+        self.augmentation = Augmentation(config.augmentation(), self.device)
+        self.frozen = self._frozen()
         self.pl_mean = torch.zeros([], device=self.device)
         self.penalty_weight = config.gp_weight if config.loss == "wgan-gp" else config.r1_gamma / 2
         self.optimizers = {
@@ -77,9 +82,11 @@ class StyleGAN2(Recipe):
 
     def state(self) -> dict[str, Tensor]:
         """Adam's moments and the mean of the path lengths."""
-        state = {"pl_mean": self.pl_mean}
+        state = {"pl_mean": self.pl_mean, **self.augmentation.state()}
         for name, optimizer in self.optimizers.items():
             state |= optimizer_tensors(optimizer, name)
+        if self.averages is not None:
+            state |= {f"averages.{key}": value for key, value in self.averages.state_dict().items()}
         return state
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -87,10 +94,17 @@ class StyleGAN2(Recipe):
         for name, optimizer in self.optimizers.items():
             load_optimizer_tensors(optimizer, name, tensors)
         self.pl_mean = tensors["pl_mean"].to(self.device)
+        self.augmentation.load_state(tensors)
+        if self.averages is not None:
+            prefix = "averages."
+            own = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+            self.averages.load_state_dict(own)
 
     def state_bytes(self) -> int:
-        """The size of Adam's two moments."""
-        return 2 * sum(p.nbytes for network in (self.G, self.D) for p in network.parameters())
+        """The size of Adam's two moments, and of the averages that are kept for later."""
+        moments = 2 * sum(p.nbytes for network in (self.G, self.D) for p in network.parameters())
+        kept = {} if self.averages is None else self.averages.state_dict()
+        return moments + sum(t.nbytes for t in kept.values())
 
     def samples(self, seeds: Sequence[int], label: int | None = None) -> Tensor:
         """Samples of the averaged generator, latents and noise by their seeds."""
@@ -100,8 +114,8 @@ class StyleGAN2(Recipe):
         """A step of G, a step of D, their regularizers where it is their turn, and the average.
 
         Returns:
-            loss_g, loss_d, logit_real, logit_fake, and where they ran r1 (or penalty, before its weight) and
-            path_length.
+            loss_g, loss_d, logit_real, logit_fake, bad_gradients (the share of the gradients' tensors that were not
+            finite), and where they ran r1 (or penalty, before its weight), path_length, augment_p and pseudo_p.
         """
         config = self.config
         parts = self._parts(real, labels, moment)
@@ -117,11 +131,11 @@ class StyleGAN2(Recipe):
             fake, fake_c, w = self._generate(draws)
             # the first layer never takes the second latent
             means.append(w[:, 0].detach().mean(0))
-            real_logits = self._score(part.real, part.c) if self.loss.paired else None
-            loss = self.loss.generator(self._score(fake, fake_c), real_logits)
+            real_logits = self._score(part.real, part.c, moment, "generator, real", part) if self.loss.paired else None
+            loss = self.loss.generator(self._score(fake, fake_c, moment, "generator, fake", part), real_logits)
             (loss / len(parts)).backward()
             note("loss_g", loss)
-        self._update("G", self.G)
+        note("bad_gradients", self._update("G", self.G))
         self._average_w(means)
 
         if config.pl_weight and moment.step % config.pl_interval == 0:
@@ -129,28 +143,32 @@ class StyleGAN2(Recipe):
             self.processes.average_([lengths])
             self.pl_mean = self.pl_mean.lerp(lengths, config.pl_decay)
             note("path_length", lengths)
-            self._update("G", self.G)
+            note("bad_gradients", self._update("G", self.G))
 
         self._train_only(self.D)
         for part in parts:
             fake, fake_c = self._fakes(part, moment, "discriminator")
-            real_logits, fake_logits = self._score(part.real, part.c), self._score(fake, fake_c)
+            shown = self.augmentation.mixed(part.real, fake, self._drawing(moment, "pseudo", part))
+            real_logits = self._score(shown, part.c, moment, "discriminator, real", part)
+            fake_logits = self._score(fake, fake_c, moment, "discriminator, fake", part)
+            self.augmentation.observe(real_logits, fake_logits)
             loss = self.loss.discriminator(real_logits, fake_logits)
             (loss / len(parts)).backward()
             note("loss_d", loss)
             note("logit_real", real_logits.mean())
             note("logit_fake", fake_logits.mean())
-        self._update("D", self.D)
+        note("bad_gradients", self._update("D", self.D))
 
         if self.penalty_weight and moment.step % config.r1_interval == 0:
             for part in parts:
                 penalty = self._penalty(part, moment)
                 (penalty * (self.penalty_weight * config.r1_interval / len(parts))).backward()
                 note("penalty" if config.loss == "wgan-gp" else "r1", penalty)
-            self._update("D", self.D)
+            note("bad_gradients", self._update("D", self.D))
 
         self._average(moment.seen)
-        return {name: torch.stack(values).mean() for name, values in measured.items()}
+        found = {name: torch.stack(values).mean() for name, values in measured.items()}
+        return {**found, **self.augmentation.step()}
 
     def _parts(self, real: Tensor, labels: Tensor, moment: Moment) -> list[Part]:
         """This process's share of the batch in the parts that are computed at once.
@@ -168,9 +186,13 @@ class StyleGAN2(Recipe):
     def _one_hot(self, labels: Tensor) -> Tensor:
         return F.one_hot(labels, self.c_dim).float()
 
-    def _score(self, images: Tensor, c: Tensor | None) -> Tensor:
-        """The discriminator's logits."""
-        return self.D(images, c)  # type: ignore[no-any-return]
+    def _score(self, images: Tensor, c: Tensor | None, moment: Moment, phase: str, part: Part) -> Tensor:
+        """The discriminator's logits for images of a part, augmented with the random numbers of a phase."""
+        return self.D(self.augmentation(images, self._drawing(moment, phase, part)), c)  # type: ignore[no-any-return]
+
+    def _drawing(self, moment: Moment, phase: str, part: Part) -> Callable[[], Draws]:
+        """What makes the random numbers of a part's images in a phase."""
+        return lambda: moment.draws(phase, part.images, self.device)
 
     def _generate(self, draws: Draws) -> tuple[Tensor, Tensor | None, Tensor]:
         """(images, labels, w) for random latents, mixing the styles of two (Karras et al. 2019, section 3.1)."""
@@ -188,6 +210,9 @@ class StyleGAN2(Recipe):
             layers = torch.arange(self.G.num_ws, device=self.device)
             mixed = (mix < self.config.style_mixing) & (layers >= 1 + (first * (self.G.num_ws - 1)).long())
             w = torch.where(mixed[:, :, None], self.G.mapping(other, c), w)
+        if torch.is_grad_enabled() and not w.requires_grad:
+            # the path length needs the gradient of w where the mapping network is frozen, too
+            w = w.detach().requires_grad_(True)
         return self.G.synthesis(w, noise=noise), c, w
 
     def _fakes(self, part: Part, moment: Moment, phase: str) -> tuple[Tensor, Tensor | None]:
@@ -214,30 +239,47 @@ class StyleGAN2(Recipe):
         """The penalty on the discriminator's gradients that goes with the loss."""
         if self.config.loss not in ("wgan-gp", "relativistic"):
             x = part.real.detach().requires_grad_(True)
-            return r1_penalty(x, self._score(x, part.c))
+            return r1_penalty(x, self._score(x, part.c, moment, "penalty, real", part))
         fake, fake_c = self._fakes(part, moment, "penalty")
         if self.config.loss == "wgan-gp":
             place = moment.draws("mixture", part.images, self.device).uniform(1)[:, :, None, None]
             x = part.real.lerp(fake, place).requires_grad_(True)
-            return gradient_penalty(x, self._score(x, part.c))
+            return gradient_penalty(x, self._score(x, part.c, moment, "penalty, real", part))
         # R1 and R2 (Huang et al. 2024)
-        pairs = (part.real.detach(), part.c), (fake.detach(), fake_c)
-        scored = ((x.requires_grad_(True), c) for x, c in pairs)
-        return torch.stack([r1_penalty(x, self._score(x, c)) for x, c in scored]).sum()
+        penalties = []
+        for phase, x, c in ("penalty, real", part.real, part.c), ("penalty, fake", fake, fake_c):
+            x = x.detach().requires_grad_(True)
+            penalties.append(r1_penalty(x, self._score(x, c, moment, phase, part)))
+        return torch.stack(penalties).sum()
 
     def _train_only(self, network: nn.Module) -> None:
         for other in self.G, self.D:
             other.requires_grad_(other is network)
+        for parameter in self.frozen:
+            parameter.requires_grad_(False)
 
-    def _update(self, name: str, network: nn.Module) -> None:
+    def _frozen(self) -> list[nn.Parameter]:
+        """The parameters that the settings keep as they are."""
+        config, blocks = self.config, self.D.block_resolutions
+        parts: list[nn.Module] = [self.D.get_submodule(f"b{res}") for res in blocks[: config.freeze_d]]
+        if config.freeze_m:
+            parts.append(self.G.mapping)
+        if config.freeze_e:
+            parts += [layer for name, layer in self.G.synthesis.named_modules() if name.endswith(".affine")]
+        return [parameter for part in parts for parameter in part.parameters()]
+
+    def _update(self, name: str, network: nn.Module) -> Tensor:
+        """A step of an optimizer; returns the share of the gradient tensors that had elements that are not finite."""
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         self.processes.average_(gradients)
+        largest = torch.stack(torch._foreach_norm(gradients, float("inf")))
         if self.config.num_fp16_res > 0:
             # half precision overflows now and then: gradient elements that are not finite are set to zero for the step
             for gradient in gradients:
                 torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0, out=gradient)
         self.optimizers[name].step()
         self.optimizers[name].zero_grad(set_to_none=True)
+        return 1 - largest.isfinite().float().mean()
 
     def _average_w(self, means: list[Tensor]) -> None:
         """Move the running average of w towards the means of the parts and of all processes."""
@@ -246,9 +288,8 @@ class StyleGAN2(Recipe):
         self.processes.average_([mean])
         mapping.w_avg.copy_(mean.lerp(mapping.w_avg, mapping.w_avg_beta))
 
-    @torch.no_grad()
     def _average(self, seen: int) -> None:
         decay = ema_decay(self.config.batch, seen, self.config.ema_kimg, self.config.ema_rampup or None)
-        torch._foreach_lerp_(list(self.G_ema.parameters()), list(self.G.parameters()), 1 - decay)
-        for average, buffer in zip(self.G_ema.buffers(), self.G.buffers(), strict=True):
-            average.copy_(buffer)
+        update_average(self.G_ema, self.G, decay)
+        if self.averages is not None:
+            self.averages.update(self.G, seen + self.config.batch)

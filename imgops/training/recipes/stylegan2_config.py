@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..._settings import Bounds, Choice, setting
-from ..config import DECAY, INTERVAL, POSITIVE, SHARE, SIZE, WEIGHT, RunConfig
+from ..config import DECAY, INTERVAL, KIMG, POSITIVE, SHARE, SIZE, TRANSFER, WEIGHT, RunConfig
+
+if TYPE_CHECKING:
+    from ._augmentation import Choices
 
 #: resolution from which on the networks of the preset auto have twice the channels, and that of a lower learning rate
 WIDE_FROM, SLOW_FROM = 512, 1024
@@ -66,6 +69,10 @@ _TINY: dict[str, Any] = {
     "channel_max": 64,
     "num_fp16_res": 0,
 }
+#: groups of options
+AUGMENTATION = "Augmentation"
+#: the names of pipes, as :data:`imgops.training.augment.PIPES` has them, known without torch
+PIPES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
 #: the losses, of which those in LAZY are published with a penalty that need not run in every step
 LOSSES = ("nonsaturating", "minimax", "hinge", "wgan-gp", "lsgan", "relativistic")
 LAZY = ("nonsaturating", "minimax", "hinge", "lsgan")
@@ -92,6 +99,56 @@ class TrainingConfig(RunConfig):
     gp_weight: float = setting(
         10.0, "Optimization", "Weight of the gradient penalty of wgan-gp.", allowed=WEIGHT, kw_only=True
     )
+    augment: str = setting(
+        None,
+        AUGMENTATION,
+        "none; ada, as strong as the data needs; fixed, by --augment-p; or diffaug, by --diffaug.",
+        "ada, of the preset stylegan2 none",
+        allowed=Choice(("none", "ada", "fixed", "diffaug")),
+        kw_only=True,
+    )
+    augment_pipe: str = setting(
+        "bgc",
+        AUGMENTATION,
+        "What ada and fixed apply: the first letters of blit, geom, color, filter, noise, cutout, or one of these.",
+        allowed=Choice(PIPES),
+        kw_only=True,
+    )
+    augment_p: float = setting(
+        None, AUGMENTATION, "Probability of each transform, at first.", "0; of fixed 0.2", allowed=SHARE, kw_only=True
+    )
+    ada_target: float = setting(
+        0.6, AUGMENTATION, "How often D may be right about real pictures.", allowed=Bounds(-1, 1), kw_only=True
+    )
+    ada_interval: int = setting(
+        4, AUGMENTATION, "The probability is adjusted every so many steps.", allowed=INTERVAL, kw_only=True
+    )
+    ada_kimg: float = setting(
+        None,
+        AUGMENTATION,
+        "Thousands of images in which the probability can go from 0 to 1.",
+        "500; with --init 100",
+        allowed=KIMG,
+        kw_only=True,
+    )
+    apa: bool = setting(
+        False,
+        AUGMENTATION,
+        "Show the discriminator generated pictures as real ones, as often as it overfits (APA).",
+        kw_only=True,
+    )
+    diffaug: str = setting(
+        "color,translation,cutout", AUGMENTATION, "What diffaug does, several by commas.", kw_only=True
+    )
+    freeze_d: int = setting(
+        0,
+        TRANSFER,
+        "Keep the discriminator's so many highest resolutions (Freeze-D).",
+        allowed=Bounds(0, most=16),
+        kw_only=True,
+    )
+    freeze_m: bool = setting(False, TRANSFER, "Keep the generator's mapping network.", kw_only=True)
+    freeze_e: bool = setting(False, TRANSFER, "Keep the generator's affine layers, which make styles.", kw_only=True)
     preset: str = setting("auto", "Run", "What the settings are that no option gives.", allowed=PRESETS, kw_only=True)
     z_dim: int = setting(None, "Networks", "Size of the latent z.", _BY_PRESET, allowed=SIZE)
     w_dim: int = setting(None, "Networks", "Size of the intermediate latent w.", _BY_PRESET, allowed=SIZE)
@@ -206,7 +263,15 @@ class TrainingConfig(RunConfig):
             # it has a penalty of its own
             values["r1_gamma"] = 0.0
         lr = values.pop("lr")
-        return {**values, "g_lr": lr, "d_lr": lr, "r1_interval": 16 if self.loss in LAZY else 1}
+        return {
+            **values,
+            "g_lr": lr,
+            "d_lr": lr,
+            "r1_interval": 16 if self.loss in LAZY else 1,
+            "augment": "none" if self.preset == "stylegan2" else "ada",
+            "augment_p": 0.2 if self.augment == "fixed" else 0.0,
+            "ada_kimg": 500.0 if self.init is None else 100.0,
+        }
 
     def _of_new_data(self, batch: int | None, processes: int) -> dict[str, Any]:
         """What is chosen for data that no published result is of (Karras et al. 2020, "ADA", appendix C).
@@ -226,6 +291,21 @@ class TrainingConfig(RunConfig):
             "ema_rampup": 0.05,
             "mapping_layers": 2,
         }
+
+    def augmentation(self) -> Choices:
+        """What augments the discriminator's images."""
+        from ._augmentation import Choices
+
+        return Choices(
+            self.augment,
+            self.augment_pipe,
+            self.augment_p,
+            self.diffaug,
+            self.apa,
+            self.ada_target,
+            self.ada_interval,
+            self.ada_kimg,
+        )
 
     def check_together(self, processes: int) -> None:
         """Raise ValueError where settings do not go together."""

@@ -1,0 +1,128 @@
+"""What the recipe of StyleGAN2 does beside the losses: augmentation, transfer, frozen parts, averages for later."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import safetensors.torch
+import torch
+
+from imgops.training import CheckpointError, load_generator, train
+from imgops.training import checkpoint as files
+from imgops.training.ema import SNAPSHOTS, snapshots
+from imgops.training.recipes.stylegan2_config import PIPES
+from tests.test_training import batch_of, contents, stats, tiny, trainer_of
+
+
+def test_the_settings_name_the_pipes_that_there_are():
+    from imgops.training import augment
+
+    assert tuple(PIPES) == tuple(augment.PIPES)
+
+
+@pytest.mark.parametrize(
+    ("settings", "driven"),
+    [
+        ({"augment": "none"}, set()),
+        ({"augment": "fixed"}, set()),
+        ({"augment": "diffaug"}, set()),
+        ({"augment": "ada"}, {"augment_p"}),
+        ({"augment": "ada", "apa": True}, {"augment_p", "pseudo_p"}),
+        ({"augment": "diffaug", "apa": True}, {"pseudo_p"}),
+    ],
+)
+def test_augmentations_train_and_say_how_strong_they_are(tmp_path, settings, driven):
+    trainer = trainer_of(tiny(tmp_path, **settings))
+    for _ in range(3):
+        measured = trainer.step(*batch_of(trainer))
+        assert all(torch.isfinite(value) for value in measured.values())
+        assert {name for name in measured if name.endswith("_p")} == driven
+
+
+def test_the_discriminator_sees_augmented_pictures_and_the_penalty_goes_through_them(tmp_path):
+    def gradients(**settings: object) -> list[torch.Tensor]:
+        trainer = trainer_of(tiny(tmp_path, g_lr=1e-9, pl_weight=0.0, r1_interval=1, **settings))
+        trainer.step(*batch_of(trainer))
+        return [state["exp_avg_sq"] for state in trainer.recipe.optimizers["D"].state_dict()["state"].values()]
+
+    plain, none = gradients(augment="none"), gradients(augment="fixed", augment_p=0.0)
+    strong = gradients(augment="fixed", augment_p=1.0)
+    # a pipe that never does anything still re-samples, which is the picture to rounding
+    assert all(torch.allclose(a, b, rtol=0.05, atol=0.01 * float(a.max())) for a, b in zip(plain, none, strict=True))
+    assert not all(torch.allclose(a, b, rtol=0.5) for a, b in zip(plain, strong, strict=True))
+
+
+def test_the_probability_follows_the_discriminator(tmp_path):
+    # on four pictures alone the discriminator soon knows all of them
+    trainer = trainer_of(
+        tiny(tmp_path, g_lr=1e-9, d_lr=0.02, r1_gamma=0.0, pl_weight=0.0, augment="ada", ada_interval=1, ada_kimg=0.4)
+    )
+    batch = batch_of(trainer)
+    found = [float(trainer.step(*batch)["augment_p"]) for _ in range(40)]
+    assert max(found) >= 0.1
+    assert all(abs(b - a) == pytest.approx(0.01, abs=1e-6) or a + b < 0.02 for a, b in zip(found, found[1:]))
+
+
+def test_a_run_with_everything_resumes_exactly(tmp_path):
+    everything = {
+        "augment": "ada",
+        "augment_p": 0.3,
+        "augment_pipe": "bgcfnc",
+        "apa": True,
+        "ada_interval": 2,
+        "ada_kimg": 0.1,
+        "ema_snapshot_kimg": 0.008,
+    }
+    train(tiny(tmp_path / "whole", kimg=0.048, **everything), quiet=True)
+    train(tiny(tmp_path / "parts", **everything), quiet=True)
+    train(tiny(tmp_path / "parts", kimg=0.048, **everything), quiet=True, resume=True)
+    assert stats(tmp_path / "whole") == stats(tmp_path / "parts")
+    whole, parts = contents(tmp_path / "whole"), contents(tmp_path / "parts")
+    assert {"state.augment_p.p", "state.pseudo_p.p", "state.averages.seen"} <= whole.keys() == parts.keys()
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+    kept = [path.name for path in snapshots(tmp_path / "whole" / SNAPSHOTS)]
+    assert kept == [f"ema-{images:010d}.safetensors" for images in range(8, 49, 8)]
+    for name in kept:
+        one, other = (tmp_path / run / SNAPSHOTS / name for run in ("whole", "parts"))
+        one, other = safetensors.torch.load_file(one), safetensors.torch.load_file(other)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_what_is_frozen_stays(tmp_path):
+    trainer = trainer_of(tiny(tmp_path, freeze_d=1, freeze_m=True, freeze_e=True, resolution=16))
+    before = {f"{n}.{k}": p.clone() for n in "GD" for k, p in getattr(trainer, n).named_parameters()}
+    for _ in range(2):
+        trainer.step(*batch_of(trainer))
+    after = {f"{n}.{k}": p for n in "GD" for k, p in getattr(trainer, n).named_parameters()}
+    for name, value in before.items():
+        kept = name.startswith(("D.b16.", "G.mapping.")) or ".affine." in name
+        assert torch.equal(value, after[name]) is (kept or name.endswith("noise_strength") and not after[name].any())
+
+
+def test_transfer_takes_what_fits_and_says_how_much(tmp_path, capsys):
+    first = train(tiny(tmp_path / "first", kimg=0.008, augment="none"), quiet=True)
+    run = tmp_path / "second"
+    config = tiny(run, resolution=16, init=str(tmp_path / "first"), kimg=0.004, g_lr=1e-9, d_lr=1e-9, augment="ada")
+    assert config.ada_kimg == 100
+    train(config)
+    said = capsys.readouterr().err
+    generator, _ = load_generator(run)
+    found = files.read_tensors(first, "G")
+    assert torch.allclose(generator.synthesis.b8.conv1.weight, found["synthesis.b8.conv1.weight"], atol=1e-6)
+    assert f"of {sum(len(n.state_dict()) for n in trainer_of(config).recipe.networks.values())} tensors from" in said
+    # the same command with --resume auto does not begin anew
+    train(dataclasses.replace(config, kimg=0.008), resume="auto", quiet=True)
+    with pytest.raises(CheckpointError, match="neither a checkpoint nor the folder of a run"):
+        train(tiny(tmp_path / "third", init=str(tmp_path / "nothing")), quiet=True)
+
+
+def test_gradients_that_are_not_finite_are_counted(tmp_path):
+    trainer = trainer_of(tiny(tmp_path, num_fp16_res=1, half_dtype="bfloat16", pl_weight=0.0, r1_gamma=0.0))
+    hook = trainer.G.synthesis.b8.conv1.weight.register_hook(lambda g: g * float("nan"))
+    share = 1 / sum(1 for _ in trainer.G.parameters()) / 2
+    assert float(trainer.step(*batch_of(trainer))["bad_gradients"]) == pytest.approx(share, rel=1e-4)
+    hook.remove()
+    assert float(trainer.step(*batch_of(trainer))["bad_gradients"]) == 0
+    trainer.check_finite({})
