@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 import safetensors.torch
@@ -61,7 +62,7 @@ def test_the_probability_follows_the_discriminator(tmp_path):
     batch = batch_of(trainer)
     found = [float(trainer.step(*batch)["augment_p"]) for _ in range(40)]
     assert max(found) >= 0.1
-    assert all(abs(b - a) == pytest.approx(0.01, abs=1e-6) or a + b < 0.02 for a, b in zip(found, found[1:]))
+    assert all(abs(b - a) == pytest.approx(0.01, abs=1e-6) or a + b < 0.02 for a, b in itertools.pairwise(found))
 
 
 def test_a_run_with_everything_resumes_exactly(tmp_path):
@@ -98,7 +99,7 @@ def test_what_is_frozen_stays(tmp_path):
     after = {f"{n}.{k}": p for n in "GD" for k, p in getattr(trainer, n).named_parameters()}
     for name, value in before.items():
         kept = name.startswith(("D.b16.", "G.mapping.")) or ".affine." in name
-        assert torch.equal(value, after[name]) is (kept or name.endswith("noise_strength") and not after[name].any())
+        assert torch.equal(value, after[name]) is (kept or (name.endswith("noise_strength") and not after[name].any()))
 
 
 def test_transfer_takes_what_fits_and_says_how_much(tmp_path, capsys):
