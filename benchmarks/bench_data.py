@@ -38,21 +38,21 @@ def folder() -> tempfile.TemporaryDirectory[str]:
 
 
 @functools.cache
-def prepared() -> ImageFolder:
+def prepared() -> Path:
     """A zip as ``imgops data`` makes it."""
     out = Path(folder().name) / "prepared.zip"
     settings = PrepareSettings(resolution=RESOLUTION, limit=PICTURES)
     prepare_dataset("samples:pictures", out, settings, processes=0)
-    return ImageFolder(out, RESOLUTION)
+    return out
 
 
 @functools.cache
-def photographs() -> ImageFolder:
+def photographs() -> Path:
     """JPEGs as they come from a camera, but smaller."""
     for name in "astronaut", "chelsea", "coffee", "rocket":
         photo = resize_picture(read_picture(f"samples:{name}").pixels, PHOTO)
         write_picture(Path(folder().name) / "photos" / f"{name}.jpg", photo)
-    return ImageFolder(Path(folder().name) / "photos", RESOLUTION)
+    return Path(folder().name) / "photos"
 
 
 def step(real: Tensor) -> Tensor:
@@ -72,20 +72,21 @@ def networks() -> tuple[Generator, Discriminator]:
     return Generator(64, 0, 64, RESOLUTION, 3, **small), Discriminator(0, RESOLUTION, 3, **small)
 
 
-def batch(dataset: ImageFolder) -> Tensor:
-    """The first batch of a run whose data is read in the process that trains."""
+def batch(path: Path) -> Tensor:
+    """The first batch of a run whose data is read in the process that trains; nothing is decoded before."""
+    dataset = ImageFolder(path, RESOLUTION)
     pictures, _ = next(iter(DataLoader(dataset, BATCH, sampler=EndlessSampler(len(dataset)))))
     return pictures
 
 
-def comparison(name: str, dataset: Callable[[], ImageFolder]) -> Comparison:
+def comparison(name: str, path: Callable[[], Path]) -> Comparison:
     """A batch by the loader, and the step for a batch that is there."""
     # made when it is asked for, as most who look at a comparison want its name
-    first = functools.cache(lambda: batch(dataset()))
+    first = functools.cache(lambda: batch(path()))
     return Comparison(
         "training data",
         f"{BATCH} of {RESOLUTION} px from {name}, against the step",
-        {"imgops": lambda: batch(dataset()).float(), "eager": lambda: step(first()).float()},
+        {"imgops": lambda: batch(path()).float(), "eager": lambda: step(first()).float()},
         goal=1.0,
         tolerance=1e-9,
     )

@@ -133,6 +133,25 @@ def png(size: int = 64) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.parametrize("limit", [0, 3 * 64 * 2, 2**20])
+def test_pictures_are_decoded_once_as_far_as_memory_is_meant_for_it(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr("imgops.data.datasets.picture_files.KEPT", limit)
+    for k in range(4):
+        (tmp_path / f"{k}.png").write_bytes(png(16))
+    dataset = ImageFolder(tmp_path, 8, mirror=True)
+    wanted = [dataset[k][0] for k in range(8)]
+    # what is handed out may be changed
+    for k in range(8):
+        dataset[k][0].zero_()
+    read = []
+    monkeypatch.setattr(dataset, "read", lambda index: read.append(index) or ImageFolder.read(dataset, index))
+    assert all(torch.equal(dataset[k][0], picture) for k, picture in enumerate(wanted))
+    kept = min(limit // (3 * 64), 4)
+    assert sorted(read) == sorted([*range(kept, 4)] * 2)
+    copy = pickle.loads(pickle.dumps(ImageFolder(tmp_path, 8)))
+    assert torch.equal(copy[0][0], wanted[0])
+
+
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [

@@ -111,7 +111,7 @@ class ImageFolder(PictureFiles):
 
     def __getstate__(self) -> dict[str, Any]:
         # an open file cannot be sent to a worker process
-        return {**self.__dict__, "_archive": None}
+        return {**super().__getstate__(), "_archive": None}
 
 
 def _find_table(files: Collection[str], pictures: Sequence[str]) -> str | None:

@@ -11,24 +11,33 @@ from typing import Any
 
 from torch import Tensor
 
+from ..._settings import Resolution
 from .._errors import DataError, decoding
 from ..pictures.conversion import to_channels, to_tensor
 from ..pictures.cropping import center_box
 from ..pictures.decoding import load_image, open_image
 from .base import ImageDataset
 
+#: bytes of decoded pictures that stay in memory at most
+KEPT = 2**28
 #: how many more names a message lists where several pictures are broken
 _SHOWN = 3
 
 
 class PictureFiles(ImageDataset):
-    """Pictures in files, decoded, turned upright, converted, cropped and resized when they are asked for.
+    """Pictures in files, decoded, turned upright, converted, cropped and resized when they are first asked for.
+
+    As many results as fit into :data:`KEPT` bytes stay in memory, in each process, so that a small set is decoded once.
 
     Attributes:
         names: of the pictures, with ``/``, in the order of the dataset.
     """
 
     names: list[str]
+
+    def __init__(self, name: str, resolution: Resolution, channels: int = 3, mirror: bool = False) -> None:
+        super().__init__(name, resolution, channels, mirror)
+        self._kept: dict[int, Tensor] = {}
 
     def read(self, index: int) -> bytes:
         """The content of the file of picture ``index``; raises DataError where it cannot be read."""
@@ -39,6 +48,15 @@ class PictureFiles(ImageDataset):
         return len(self.names)
 
     def picture(self, index: int) -> Tensor:
+        picture = self._kept.get(index)
+        if picture is None:
+            picture = self._decoded(index)
+            if len(self._kept) < KEPT // picture.numel():
+                self._kept[index] = picture
+        # a copy, as what is kept must stay as it is
+        return picture.clone()
+
+    def _decoded(self, index: int) -> Tensor:
         shown = f"{self.name}/{self.names[index]}"
         image = load_image(io.BytesIO(self.read(index)), shown, at_least=(self.height, self.width))
         box = center_box(image.size, self.height, self.width)
@@ -91,3 +109,7 @@ class PictureFiles(ImageDataset):
             others = ", ".join(name for name, _ in broken[1 : 1 + _SHOWN]) + ", ..." * (len(broken) > 1 + _SHOWN)
             total = f"{len(broken):,} of {self.count:,} pictures cannot be used"
             raise DataError(f"{broken[0][1]}; {total}, {others} too")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # each process decodes for itself
+        return {**self.__dict__, "_kept": {}}
