@@ -709,6 +709,8 @@ def test_the_command(tmp_path):
         (["nowhere", "out"], "nowhere: no such folder or zip"),
         (["in", "in/out"], "OUT in/out lies in the source in; choose another place (see imgops data --help)"),
         (["in", "in"], "OUT in lies in the source in; choose another place (see imgops data --help)"),
+        (["in", "."], ".: OUT must be the name of a folder or zip"),
+        (["in", ".."], "..: OUT must be the name of a folder or zip"),
         (["in", "out.tar"], "out.tar: OUT is a folder or NAME.zip, or with --shard-size a folder of shards"),
         (
             ["in", "out.zip", "--shard-size", "5"],

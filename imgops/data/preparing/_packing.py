@@ -114,6 +114,8 @@ def _sample(path: Path, name: str, label: int | None, names: Sequence[str]) -> I
 def check_out(out: Path, shards: bool) -> None:
     """Raise DataError unless the name is that of a folder or zip, and for ``shards`` of a folder."""
     suffix = out.suffix.lower()
+    if out.name in ("", ".."):
+        raise DataError(f"{out}: OUT must be the name of a folder or zip")
     if suffix in (".tar", ".gz", ".tgz", ".7z", ".rar", ".mdb"):
         raise DataError(f"{out}: OUT is a folder or NAME.zip, or with --shard-size a folder of shards")
     if shards and suffix == ".zip":
