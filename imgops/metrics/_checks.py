@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 
-def as_float64(owner: str, name: str, value: Any, dims: int) -> Tensor:
-    """A tensor or array of real numbers as float64, on the device that it is on.
+def as_tensor(owner: str, name: str, value: Any, dims: int) -> Tensor:
+    """A tensor or array of real numbers as a tensor of its dtype, on the device that it is on.
 
     Raises:
         TypeError: it is no array of real numbers.
@@ -24,7 +24,6 @@ def as_float64(owner: str, name: str, value: Any, dims: int) -> Tensor:
     if tensor.ndim != dims or tensor.numel() == 0:
         shape = "[D]" if dims == 1 else "[N, D]"
         raise ValueError(f"{owner}: {name} must be {shape}, not empty; got {list(tensor.shape)}")
-    tensor = tensor.double()
     if not bool(tensor.isfinite().all()):
         raise ValueError(f"{owner}: {name} has values that are not finite")
     return tensor

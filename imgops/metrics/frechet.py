@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._checks import as_float64
+from ._checks import as_tensor
 
 #: how far a covariance may be from symmetric, and its eigenvalues below zero, in units of its largest eigenvalue
 TOLERANCE = 1e-5
@@ -32,8 +32,9 @@ def frechet_distance(mean1: Any, cov1: Any, mean2: Any, cov2: Any) -> float:
     >>> round(frechet_distance([0.0, 0.0], torch.eye(2), [3.0, 4.0], 4 * torch.eye(2)), 6)
     27.0
     """
-    means = [as_float64("frechet_distance", f"mean{i}", mean, 1) for i, mean in ((1, mean1), (2, mean2))]
-    covariances = [as_float64("frechet_distance", f"cov{i}", cov, 2) for i, cov in ((1, cov1), (2, cov2))]
+    owner = "frechet_distance"
+    means = [as_tensor(owner, f"mean{i}", mean, 1).double() for i, mean in ((1, mean1), (2, mean2))]
+    covariances = [as_tensor(owner, f"cov{i}", cov, 2).double() for i, cov in ((1, cov1), (2, cov2))]
     size = len(means[0])
     if len(means[1]) != size:
         raise ValueError(f"frechet_distance: mean1 and mean2 must be of one size; got {size} and {len(means[1])}")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..nn._checks import check_size
 from ..nn.style import random_directions
-from ._checks import as_float64
+from ._checks import as_tensor
 
 #: numbers that a chunk holds at most beside its input: rows that are projected, directions that are sorted
 CHUNK = 2**22
@@ -25,7 +25,7 @@ def sliced_wasserstein(x: Any, y: Any, *, projections: int = 512, seed: int = 0)
     blind to a difference beyond mean and covariance; its sampling error hardly depends on the number of features.
 
     Args:
-        x, y: features [N, D] and [M, D], tensors or arrays; computed in float64 on the device of x.
+        x, y: features [N, D] and [M, D], tensors or arrays; computed in float64 on the device of x, chunk by chunk.
         projections: number of directions. Default 512.
         seed: decides the directions, the same on every device. Default 0.
 
@@ -37,7 +37,7 @@ def sliced_wasserstein(x: Any, y: Any, *, projections: int = 512, seed: int = 0)
     >>> sliced_wasserstein(x, x + 3)
     3.0
     """
-    x, y = (as_float64("sliced_wasserstein", name, value, 2) for name, value in (("x", x), ("y", y)))
+    x, y = (as_tensor("sliced_wasserstein", name, value, 2) for name, value in (("x", x), ("y", y)))
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"sliced_wasserstein: x and y must have as many features; got {x.shape[1]} and {y.shape[1]}")
     directions = seeded_directions(x.shape[1], projections, seed).to(x.device)
