@@ -24,15 +24,17 @@ def average(job: Job) -> str:
     """
     run = Path(job.run)
     checkpoint = files.find_checkpoint(run)
-    files.read_meta(checkpoint)
+    network = files.network_file(checkpoint).stem
     paths = snapshots(run / SNAPSHOTS)
     if not paths:
-        raise ValueError(f"{run}: keeps no snapshots of averages ({run / SNAPSHOTS} has none)")
+        raise ValueError(
+            f"{run}: keeps no snapshots of averages; imgops train --ema-snapshot-kimg 50 makes a run keep them"
+        )
     out = Path(job.out or f"{run}-ema{job.length:g}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"--out {out} is there; choose a new folder")
     made = reconstruct(paths, job.length, job.images)
-    tensors = files.read_tensors(checkpoint, "G_ema")
+    tensors = files.read_tensors(checkpoint, network)
     wrong = [
         name for name, value in made.parameters.items() if name not in tensors or tensors[name].shape != value.shape
     ]
@@ -47,5 +49,5 @@ def average(job: Job) -> str:
             f"a longer one, or denser snapshots, fit better",
             stacklevel=1,
         )
-    written = files.save(out, made.images, {"G_ema": tensors}, {k: v for k, v in meta.items() if k not in OWN}, 1)
+    written = files.save(out, made.images, {network: tensors}, {k: v for k, v in meta.items() if k not in OWN}, 1)
     return f"the average of length {job.length:g} at {made.images:,} images, of {len(paths)} snapshots, in {written}"

@@ -18,7 +18,9 @@ _OPTIONS = "Options"
 class Job:
     """What to average, as the command line says it."""
 
-    run: Annotated[str, typer.Argument(help="The folder of a run that kept snapshots of its averages.")]
+    run: Annotated[
+        str, typer.Argument(help="The folder of a run that kept snapshots: imgops train --ema-snapshot-kimg 50.")
+    ]
     length: float = setting(
         0.1,
         _OPTIONS,

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from imgops.cli import app
 from imgops.training import find_checkpoint, load_generator
-from imgops.training.ema import PowerAverages, power_of, write_snapshot
+from imgops.training.ema import PowerAverages, power_of, snapshots, write_snapshot
 
 
 def imgops(*arguments: object, code: int = 0) -> str:
@@ -59,6 +59,21 @@ def test_the_average_is_a_checkpoint(run, tmp_path):
         assert torch.equal(buffer, dict(before.named_buffers())[name]), name
     imgops("generate", out, "--seeds", "0", "--class", "0", "--out", tmp_path / "pictures")
     assert (tmp_path / "pictures" / "brick-seed0000.png").is_file()
+
+
+def test_a_run_keeps_snapshots(tmp_path):
+    small = "--resolution 8 --batch 4 --kimg 0.016 --log-kimg 0.004 --z-dim 8 --w-dim 8 --mapping-layers 1 --device cpu"
+    more = "--channel-base 64 --channel-max 8 --ema-snapshot-kimg 0.004"
+    imgops("train", "--data", "samples:textures", "--out", tmp_path / "run", *small.split(), *more.split())
+    assert len(snapshots(tmp_path / "run" / "ema")) == 4
+    for length in 0.05, 0.15:
+        imgops("ema", tmp_path / "run", "--length", length, "-o", tmp_path / str(length))
+    short, long, newest = (
+        torch.cat([p.flatten() for p in load_generator(tmp_path / place)[0].parameters()])
+        for place in ("0.05", "0.15", "run")
+    )
+    # the run's own average is of the last tenth of an image at most, and so the newest weights
+    assert 0 < float((short - newest).norm()) < float((long - newest).norm())
 
 
 def test_another_time_and_the_default_folder(run):
