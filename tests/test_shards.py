@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from test_cli import TINY, imgops
 from torch.utils.data import DataLoader
 
 from imgops.data import DataError, EndlessSampler, ImageFolder, ShardSet, open_dataset
@@ -275,7 +276,7 @@ def served(tmp_path, monkeypatch):
 
 
 @webdataset
-def test_shards_by_url_are_fetched_once(tmp_path, served):
+def test_shards_by_url_are_fetched_once(tmp_path, served, monkeypatch):
     address, asked = served
     told = []
     dataset = open_dataset(f"{address}/s-{{0000..0002}}.tar", 8, tell=lambda done, count: told.append((done, count)))
@@ -291,6 +292,10 @@ def test_shards_by_url_are_fetched_once(tmp_path, served):
         open_dataset(f"{address}/s-0009.tar", 8)
     with pytest.raises(DataError, match=r"^teapot://s\.tar: cannot be fetched; .* no gopen handler defined$"):
         open_dataset("teapot://s.tar", 8)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        with pytest.raises(DataError, match=r"; the program curl is not installed$"):
+            open_dataset(f"{address}/s-0008.tar", 8)
     # nothing half is left
     assert len([path for path in (tmp_path / "kept").iterdir() if path.suffix == ".tar"]) == 3
     assert not list((tmp_path / "kept").glob(".scrap*"))
@@ -392,6 +397,16 @@ def test_batches_go_on_where_they_ended(tmp_path):
         for a, b in zip(whole[step:], islice(batches(3 * step), 20 - step), strict=True):
             assert torch.equal(a[0], b[0])
             assert torch.equal(a[1], b[1])
+
+
+def test_a_run_on_shards_resumes_bit_by_bit(tmp_path):
+    data = shards(tmp_path / "s")
+    for run, lengths in ("whole", [0.024]), ("parts", [0.008, 0.016, 0.024]):
+        for k, kimg in enumerate(lengths):
+            more = ["--resume"] if k else ["--data", data, *TINY]
+            imgops("train", "--out", tmp_path / run, *more, "--kimg", kimg)
+    networks = [(tmp_path / run / "checkpoint-0000000024" / "G.safetensors").read_bytes() for run in ("whole", "parts")]
+    assert networks[0] == networks[1]
 
 
 def test_the_record_of_a_label_is_json(tmp_path):

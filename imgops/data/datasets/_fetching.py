@@ -88,6 +88,10 @@ def _fetch(url: str, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(scrap, path)
+    except FileNotFoundError as error:
+        if url.startswith("pipe:") or error.filename in (str(scrap), str(path)):
+            raise
+        raise DataError(f"{url}: cannot be fetched; the program {error.filename} is not installed") from None
     except OSError as error:
         if error.errno is not None:
             raise
