@@ -84,12 +84,6 @@ class Choice(NamedTuple):
             raise ValueError(f"{name} must be {self}; got {value!r}")
 
 
-def powers_of_two(low: int, high: int) -> Choice:
-    """The powers of two from ``low`` to ``high``, both of them powers of two."""
-    values = tuple(2**k for k in range(low.bit_length() - 1, high.bit_length()))
-    return Choice(values, f"a power of two from {low} to {high}")
-
-
 class Shapes(NamedTuple):
     """The shapes of pictures that networks grow from a small start by doubling: see :func:`start_shape`."""
 
@@ -116,10 +110,19 @@ class Shapes(NamedTuple):
             raise ValueError(f"{name} must be {self}; got {resolution_text(value)}{halves}")
 
 
+def check_grown(name: str, value: Resolution) -> None:
+    """Raise unless images of this shape can be what a network makes of a start by doubling it once or more."""
+    GROWN.check(name, value)
+    if start_shape(*shape_of(value))[2] == 0:
+        raise ValueError(f"{name} must halve at least once to whole numbers; got {resolution_text(value)}")
+
+
 #: the longest that the shorter side of a start may be, and the length from which on it is not halved
 START, SHORTEST = 16, 4
 #: the shapes of pictures that datasets have
 PICTURES = Shapes(SHORTEST)
+#: the shapes of pictures that generators make
+GROWN = Shapes(8)
 
 
 def shape_of(resolution: Resolution) -> tuple[int, int]:

@@ -154,7 +154,7 @@ def test_options_come_before_the_configuration(tmp_path):
         ('{"data": "d", "out": "o", "mirror": 1}', "mirror must be true or false; got 1"),
         ('{"data": "d", "out": "o", "beta1": null}', "beta1 must be a number; got None"),
         ('{"data": "d", "out": "o", "g_lr": NaN}', "g_lr must be above 0 and finite; got nan"),
-        ('{"data": "d", "out": "o", "resolution": 48}', "resolution must be a power of two"),
+        ('{"data": "d", "out": "o", "resolution": 47}', "resolution must be a side, or height"),
         ('{"out": "o"}', "says nothing of data, and neither does --data"),
         ("[1]", "must be the config.json of a run"),
         ('{"config": 3}', "must be the config.json of a run"),

@@ -158,7 +158,7 @@ def test_errors_of_training(tmp_path, run):
     (tmp_path / "empty").mkdir()
     assert "no pictures in it" in of("--data", tmp_path / "empty")
     assert "there are samples:textures" in of("--data", "samples:nothing")
-    assert "resolution must be a power of two" in of("--data", "samples:textures", "--resolution", 33)
+    assert "resolution must be a side, or height" in of("--data", "samples:textures", "--resolution", 33)
     assert "architecture" in of("--data", "samples:textures", "--g-architecture", "cubist")
     assert "already holds a run" in error("train", "--data", "samples:textures", "--out", run)
     assert "batch cannot change" in error("train", "--out", run, "--resume", "--batch", 8)

@@ -14,6 +14,8 @@ from test_training import batch_of, tiny, trainer_of
 
 from imgops.training import TrainingConfig
 
+#: the resolutions that there are, in words
+SHAPES = "a side, or height and width, of 8 to 4096 pixels that halve together until the shorter is at most 16"
 NUMBERS = [
     f.name for f in dataclasses.fields(TrainingConfig) if f.type in ("int", "float", "int | None", "float | None")
 ]
@@ -42,9 +44,15 @@ def test_odd_numbers_are_refused_by_name_or_train(tmp_path, name):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"resolution": 48}, "resolution must be a power of two from 8 to 4096; got 48"),
-        ({"resolution": 4}, "resolution must be a power of two from 8 to 4096; got 4"),
-        ({"resolution": 8192}, "resolution must be a power of two from 8 to 4096; got 8192"),
+        (
+            {"resolution": 34},
+            f"resolution must be {SHAPES}; got 34 (which halves to 17x17)",
+        ),
+        (
+            {"resolution": 4},
+            f"resolution must be {SHAPES}; got 4",
+        ),
+        ({"resolution": (9, 16)}, "resolution must halve at least once to whole numbers; got 16x9"),
         ({"channel_base": 0}, "channel_base must be 1 or more; got 0"),
         ({"ema_rampup": math.nan}, "ema_rampup must be 0 or more and finite; got nan"),
         ({"seed": 10**20}, f"seed must be at most 9,223,372,036,854,775,807; got {10**20}"),
@@ -95,11 +103,11 @@ def test_each_end_of_a_range_is_within():
 
 def test_help_dry_run_and_run_say_the_same_of_a_resolution(tmp_path):
     text = " ".join(imgops("train", "--help")[0].replace("│", " ").split())
-    assert "a power of two from 8 to 4096" in text
+    assert "sides of 8 to 4096 that halve together until the shorter is at most 16" in text
     start = ("train", "--data", "samples:textures", "--out", tmp_path / "run", *TINY)
-    for size in 4, 48:
+    for size in 4, 47:
         said = {error(*start, "--resolution", size, *more) for more in ([], ["--dry-run"])}
-        wanted = f"--resolution must be a power of two from 8 to 4096; got {size} (see imgops train --help)"
+        wanted = f"--resolution must be {SHAPES}; got {size} (see imgops train --help)"
         assert said == {f"imgops: error: {wanted}"}
 
 

@@ -96,7 +96,7 @@ class SynthesisLayer(_ModulatedConv):
 
     Args:
         in_channels, out_channels, w_dim: sizes, >= 1.
-        resolution: height and width of the output.
+        resolution: side of the output, or (height, width).
         kernel_size: odd. Default 3.
         up: up-sampling factor: convolves (with the weight flipped, as in published networks), then filters. Default 1.
         use_noise: add noise, the same in all channels, times a learned strength that starts at 0. Default True.
@@ -106,12 +106,11 @@ class SynthesisLayer(_ModulatedConv):
 
     ``forward(x, w, noise_mode="random", gain=1, noise=None)`` gives ``gain`` times the layer's output, in the same
     pass; noise_mode is "random", "const" (the buffer noise_const) or "none"; a ``noise``, which should be standard
-    normal, [N or 1, 1, resolution, resolution], takes its place.
+    normal, [N or 1, 1, height, width], takes its place.
 
-    Shapes: x [N, in_channels, resolution / up, resolution / up], w [N, w_dim] -> [N, out_channels, resolution,
-    resolution] in x's dtype, channels-last where x is; weight [out_channels, in_channels, kernel_size,
-    kernel_size], bias [out_channels], noise_strength [], float32 when built; buffers noise_const [resolution,
-    resolution] and resample_filter.
+    Shapes: x [N, in_channels, height / up, width / up], w [N, w_dim] -> [N, out_channels, height, width] in x's dtype,
+    channels-last where x is; weight [out_channels, in_channels, kernel_size, kernel_size], bias [out_channels],
+    noise_strength [], float32 when built; buffers noise_const [height, width] and resample_filter.
 
     Raises:
         TypeError, ValueError: a size that is no int >= 1, an even kernel size, an unknown act or noise_mode; in the
@@ -129,7 +128,7 @@ class SynthesisLayer(_ModulatedConv):
         in_channels: int,
         out_channels: int,
         w_dim: int,
-        resolution: int,
+        resolution: int | tuple[int, int],
         *,
         kernel_size: int = 3,
         up: int = 1,
@@ -141,13 +140,15 @@ class SynthesisLayer(_ModulatedConv):
         super().__init__(
             in_channels, out_channels, kernel_size, True, act, up, 1, resample_filter, conv_clamp, demodulate=True
         )
-        self.resolution = check_size(type(self).__name__, "resolution", resolution)
+        sides = resolution if isinstance(resolution, tuple) else (resolution, resolution)
+        self.resolution, owner = resolution, type(self).__name__
+        self.height, self.width = (check_size(owner, "resolution", side) for side in sides)
         self.use_noise = use_noise
         # a bias of 1: styles start around the identity
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1)
         if use_noise:
             self.noise_strength = nn.Parameter(torch.empty([]))
-            self.register_buffer("noise_const", torch.empty(resolution, resolution))
+            self.register_buffer("noise_const", torch.empty(self.height, self.width))
         self._initialize_noise()
 
     def _initialize_noise(self) -> None:
@@ -168,7 +169,7 @@ class SynthesisLayer(_ModulatedConv):
         if noise is not None:
             noise = noise.to(self.noise_strength.dtype) * self.noise_strength
         elif self.use_noise and noise_mode == "random":
-            shape = [x.shape[0], 1, self.resolution, self.resolution]
+            shape = [x.shape[0], 1, self.height, self.width]
             noise = torch.randn(shape, dtype=self.noise_strength.dtype, device=x.device) * self.noise_strength
         elif self.use_noise and noise_mode == "const":
             noise = (self.noise_const * self.noise_strength)[None, None]

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from .. import __version__, _backend
+from .._settings import resolution_text
 from ..data import ImageDataset
 from ._progress import about
 from .config import CPU_OPTIONS
@@ -33,7 +34,7 @@ def opening(trainer: Trainer, dataset: ImageDataset, out: Path) -> str:
     facts = {
         "device": f"{device_name(trainer.device)}{among}; ops by {chosen}{why}",
         "data": dataset.describe(),
-        "networks": f"{config.resolution} px, {', '.join(parameters)} parameters",
+        "networks": f"{resolution_text(config.resolution)} px, {', '.join(parameters)} parameters",
         "disk": f"{_megabytes(size)} per checkpoint, {kept}",
     }
     return "\n".join(f"{name:<9} {fact}" for name, fact in facts.items())

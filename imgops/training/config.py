@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from .._device import choose_device
-from .._settings import SEED, Bounds, Choice, check_types, checked, powers_of_two, present_names, setting
+from .._settings import (
+    SEED,
+    Bounds,
+    Choice,
+    Shapes,
+    check_grown,
+    check_types,
+    checked,
+    present_names,
+    setting,
+)
 
 Config = TypeVar("Config", bound="RunConfig")
 #: the keys of config.json for the recipe, and for versions and the backend, which are no settings
@@ -65,11 +75,11 @@ class RunConfig:
         "unless --resume",
     )
     out: str = setting(dataclasses.MISSING, "Run", "Folder for checkpoints, samples and statistics.")
-    resolution: int = setting(
+    resolution: int | tuple[int, int] = setting(
         64,
         "Data",
-        "Side of the pictures in pixels; they are center-cropped and resized to it.",
-        allowed=powers_of_two(8, 4096),
+        "Side of the pictures in pixels, or WIDTHxHEIGHT; they are center-cropped and resized to it.",
+        allowed=Shapes(8),
     )
     channels: int = setting(3, "Data", "1 for gray, 3 for RGB, 4 for RGBA.", allowed=Choice((1, 3, 4)))
     mirror: bool = setting(False, "Data", "Show each picture flipped left to right as well.")
@@ -138,7 +148,7 @@ class RunConfig:
         path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
         try:
             table = json.loads(path.read_text(), object_hook=present_names)
-            values = dict(table.get("config", table))
+            values = _tuples(table.get("config", table))
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: must be the config.json of a run ({error})") from None
         values.pop(MADE_BY, None)
@@ -160,7 +170,7 @@ class RunConfig:
     @classmethod
     def recorded(cls: type[Config], values: Mapping[str, Any]) -> Config:
         """The settings that a file of a run holds; recipes translate here what their older versions wrote."""
-        return cls(**values)
+        return cls(**_tuples(values))
 
     def as_json(self) -> dict[str, Any]:
         """The recipe and every setting, as files have them."""
@@ -203,6 +213,7 @@ class RunConfig:
 
     def check_together(self, processes: int) -> None:
         """Raise ValueError where settings do not go together."""
+        check_grown("resolution", self.resolution)
         if self.batch % processes:
             raise ValueError(f"batch must be divisible among {processes} processes; got {self.batch}")
         if self.share(processes) % self.chunk_of(processes):
@@ -223,3 +234,8 @@ class RunConfig:
     def chunk(self) -> int:
         """How many samples run at once: the micro-batch if it is set, else the batch."""
         return self.micro_batch or self.batch
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that were read from JSON, which has lists for tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..._settings import Resolution, check_grown, shape_of, start_shape
 from ...nn._checks import check_size
 from ...ops._common import untraced
 
@@ -14,12 +15,19 @@ ARCHITECTURES = ("orig", "skip", "resnet")
 HALF_DTYPES = (torch.float16, torch.bfloat16)
 
 
-def resolutions(owner: str, img_resolution: int) -> list[int]:
-    """4, 8, ... up to the image's; raise ValueError unless that is a power of two from 8 on."""
-    img_resolution = check_size(owner, "img_resolution", img_resolution)
-    if img_resolution < 8 or img_resolution & (img_resolution - 1):
-        raise ValueError(f"{owner}: img_resolution must be a power of two, 8 or more; got {img_resolution}")
-    return [2**i for i in range(2, img_resolution.bit_length())]
+def levels(owner: str, img_resolution: Resolution) -> dict[int, tuple[int, int]]:
+    """The (height, width) of each level, the smallest first, by the number that names it: 4, 8, 16, ...
+
+    Of square images whose side is a power of two the number is the side.
+
+    Raises:
+        TypeError, ValueError: the images are not of a shape that a start doubles to at least once.
+    """
+    if not isinstance(img_resolution, tuple):
+        img_resolution = check_size(owner, "img_resolution", img_resolution)
+    check_grown(f"{owner}: img_resolution", img_resolution)
+    height, width, doublings = start_shape(*shape_of(img_resolution))
+    return {4 * 2**k: (height * 2**k, width * 2**k) for k in range(doublings + 1)}
 
 
 def channels_at(channel_base: int, channel_max: int, resolution: int) -> int:

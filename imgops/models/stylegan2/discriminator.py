@@ -10,7 +10,7 @@ from ...nn._checks import check_choice, check_size
 from ...nn._init import set_filter
 from ...nn.resample import RESAMPLE_TAPS
 from ...ops.upfirdn2d import setup_filter
-from ._common import ARCHITECTURES, channels_at, check_batch, check_labels, half_resolutions, resolutions
+from ._common import ARCHITECTURES, channels_at, check_batch, check_labels, half_resolutions, levels
 from .mapping import MappingNetwork
 
 
@@ -91,17 +91,18 @@ class DiscriminatorBlock(nn.Module):
 
 
 class DiscriminatorEpilogue(nn.Module):
-    """The 4x4 layers: minibatch standard deviation, convolution, two linear layers, in full precision.
+    """The layers of the smallest shape: minibatch standard deviation, convolution, two linear layers; full precision.
 
     Args:
         in_channels: of the block above, and of the layers here.
         cmap_dim: size of the mapped label, onto which the output is projected; 0 takes none.
+        shape: the smallest height and width. Default (4, 4).
         img_channels, architecture, act: as in :class:`DiscriminatorBlock`.
         mbstd_group_size, mbstd_num_channels: of :class:`imgops.nn.MinibatchStdDev`; 0 channels leave it out.
         resample_filter, conv_clamp: of the 3x3 convolution; see :class:`imgops.nn.EqualizedConv2d`.
 
-    ``forward(x, img, cmap)``: x [N, in_channels, 4, 4], img [N, img_channels, 4, 4] for "skip", cmap [N, cmap_dim] or
-    None -> logits [N, 1].
+    ``forward(x, img, cmap)``: x [N, in_channels, height, width], img likewise with img_channels for "skip", cmap
+    [N, cmap_dim] or None -> logits [N, 1].
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class DiscriminatorEpilogue(nn.Module):
         mbstd_num_channels: int,
         resample_filter: tuple[float, ...],
         conv_clamp: float | None,
+        shape: tuple[int, int] = (4, 4),
     ) -> None:
         super().__init__()
         self.cmap_dim = cmap_dim
@@ -132,7 +134,7 @@ class DiscriminatorEpilogue(nn.Module):
             resample_filter=resample_filter,
             conv_clamp=conv_clamp,
         )
-        self.fc = EqualizedLinear(in_channels * 4 * 4, in_channels, act=act)
+        self.fc = EqualizedLinear(in_channels * shape[0] * shape[1], in_channels, act=act)
         self.out = EqualizedLinear(in_channels, cmap_dim or 1)
 
     def forward(self, x: Tensor, img: Tensor | None, cmap: Tensor | None) -> Tensor:
@@ -155,7 +157,8 @@ class Discriminator(nn.Module):
 
     Args:
         c_dim: size of a label; 0 takes none.
-        img_resolution: height and width, a power of two, 8 or more.
+        img_resolution: the side of the images, or (height, width), as of
+            :class:`imgops.models.stylegan2.Generator`.
         img_channels: 3 for RGB; 1 and 4 work as well.
         channel_base, channel_max: ``min(channel_base / resolution, channel_max)`` channels. Default 32768, 512.
         architecture: "resnet" (default), "skip" or "orig".
@@ -172,18 +175,18 @@ class Discriminator(nn.Module):
         act: activation. Default "lrelu".
         resample_filter: taps of the low-pass filter of down-sampling. Default [1, 3, 3, 1].
 
-    ``forward(img, c=None)``: img [N, img_channels, img_resolution, img_resolution], about in [-1, 1], c [N, c_dim] ->
+    ``forward(img, c=None)``: img [N, img_channels, height, width], about in [-1, 1], c [N, c_dim] ->
     logits [N, 1]; above 0 for real.
 
     Raises:
-        TypeError, ValueError: a size that is no int in range, a resolution that is no power of two, an unknown
+        TypeError, ValueError: a size that is no int in range, a resolution that no generator has, an unknown
             architecture, act or dtype; in the forward, inputs of the wrong shape.
     """
 
     def __init__(
         self,
         c_dim: int,
-        img_resolution: int,
+        img_resolution: int | tuple[int, int],
         img_channels: int,
         channel_base: int = 32768,
         channel_max: int = 512,
@@ -208,8 +211,10 @@ class Discriminator(nn.Module):
         mbstd_num_channels = check_size(owner, "mbstd_num_channels", mbstd_num_channels, 0)
         check_choice(owner, "architecture", architecture, ARCHITECTURES)
         # from the highest resolution down; the 4x4 layers come last and are different
-        *self.block_resolutions, _ = sizes = resolutions(owner, img_resolution)[::-1]
-        self.img_resolution = sizes[0]
+        shapes = levels(owner, img_resolution)
+        *self.block_resolutions, _ = sizes = list(shapes)[::-1]
+        self.img_resolution = img_resolution
+        self.img_height, self.img_width = shapes[sizes[0]]
         halves = half_resolutions(owner, sizes[::-1], num_fp16_res, half_dtype)
         channels = {res: channels_at(channel_base, channel_max, res) for res in sizes}
         if self.c_dim == 0:
@@ -220,7 +225,7 @@ class Discriminator(nn.Module):
             cmap_dim = check_size(owner, "cmap_dim", cmap_dim)
         for res in self.block_resolutions:
             block = DiscriminatorBlock(
-                channels[res] if res < self.img_resolution else 0,
+                channels[res] if res < sizes[0] else 0,
                 channels[res],
                 channels[res // 2],
                 img_channels,
@@ -244,10 +249,11 @@ class Discriminator(nn.Module):
             mbstd_num_channels=mbstd_num_channels,
             resample_filter=resample_filter,
             conv_clamp=conv_clamp,
+            shape=shapes[4],
         )
 
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
-        check_batch(type(self).__name__, "img", img, (self.img_channels, self.img_resolution, self.img_resolution))
+        check_batch(type(self).__name__, "img", img, (self.img_channels, self.img_height, self.img_width))
         check_labels(type(self).__name__, c, self.c_dim, img.shape[0])
         x, rest = None, img
         for res in self.block_resolutions:

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..._settings import shape_of
 from ...nn import EqualizedConv2d, SynthesisLayer, ToRGB, upsample2d
 from ...nn._checks import check_choice, check_size
 from ...nn._init import set_filter
 from ...nn.resample import RESAMPLE_TAPS
 from ...nn.synthesis import NOISE_MODES
 from ...ops.upfirdn2d import setup_filter
-from ._common import ARCHITECTURES, channels_at, check_batch, half_resolutions, resolutions
+from ._common import ARCHITECTURES, channels_at, check_batch, half_resolutions, levels
 from .mapping import MappingNetwork
 
 
@@ -23,7 +24,8 @@ class SynthesisBlock(nn.Module):
 
     Args:
         in_channels: of the block below; 0 makes the first block, which starts from a learned constant.
-        out_channels, w_dim, resolution, img_channels: sizes, >= 1.
+        out_channels, w_dim, img_channels: sizes, >= 1.
+        resolution: side of the output, or (height, width).
         is_last: the highest resolution, which gives an image in every architecture.
         architecture: "skip" sums an image over the blocks, "resnet" adds each block's input to its output, "orig"
             does neither.
@@ -31,7 +33,7 @@ class SynthesisBlock(nn.Module):
         half_channels_last: lay those out channels-last.
         use_noise, act, resample_filter, conv_clamp: of the layers; see :class:`imgops.nn.SynthesisLayer`.
 
-    ``forward(x, img, w, noise_mode="random", noise=None)``: x [N, in_channels, resolution / 2, resolution / 2] or None,
+    ``forward(x, img, w, noise_mode="random", noise=None)``: x [N, in_channels, height / 2, width / 2] or None,
     img likewise with img_channels or None, w [N, num_conv + num_torgb, w_dim], noise None or num_conv tensors ->
     (x, img) of this resolution, img in w's dtype.
     """
@@ -43,7 +45,7 @@ class SynthesisBlock(nn.Module):
         in_channels: int,
         out_channels: int,
         w_dim: int,
-        resolution: int,
+        resolution: int | tuple[int, int],
         img_channels: int,
         *,
         is_last: bool,
@@ -78,7 +80,7 @@ class SynthesisBlock(nn.Module):
             )
 
         if self.is_first:
-            self.const = nn.Parameter(torch.empty(out_channels, resolution, resolution))
+            self.const = nn.Parameter(torch.empty(out_channels, *shape_of(resolution)))
             nn.init.normal_(self.const)
         else:
             self.conv0 = layer(in_channels, up=2)
@@ -132,19 +134,19 @@ class SynthesisBlock(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """w to an image, from a learned 4x4 constant up through one :class:`SynthesisBlock` per resolution.
+    """w to an image, from a learned constant up through one :class:`SynthesisBlock` per resolution.
 
     The arguments are those of :class:`Generator`. ``forward(w, noise_mode="random", noise=None)``: w [N, num_ws, w_dim]
-    -> [N, img_channels, img_resolution, img_resolution] in w's dtype. ``noise`` takes the place of noise_mode: for each
-    layer that adds noise a standard normal tensor [N, 1, R, R], as ``noise_shapes`` lists them.
+    -> [N, img_channels, height, width] in w's dtype. ``noise`` takes the place of noise_mode: for each layer that adds
+    noise a standard normal tensor [N, 1, height, width], as ``noise_shapes`` lists them.
 
-    Attributes: ``noise_shapes``, [1, R, R] of each layer that adds noise, lowest resolution first.
+    Attributes: ``noise_shapes``, [1, height, width] of each layer that adds noise, lowest resolution first.
     """
 
     def __init__(
         self,
         w_dim: int,
-        img_resolution: int,
+        img_resolution: int | tuple[int, int],
         img_channels: int,
         channel_base: int = 32768,
         channel_max: int = 512,
@@ -164,8 +166,9 @@ class SynthesisNetwork(nn.Module):
         channel_base = check_size(owner, "channel_base", channel_base)
         channel_max = check_size(owner, "channel_max", channel_max)
         check_choice(owner, "architecture", architecture, ARCHITECTURES)
-        self.block_resolutions = resolutions(owner, img_resolution)
-        self.img_resolution = self.block_resolutions[-1]
+        shapes = levels(owner, img_resolution)
+        self.block_resolutions, self.img_resolution = list(shapes), img_resolution
+        self.img_height, self.img_width = shapes[self.block_resolutions[-1]]
         halves = half_resolutions(owner, self.block_resolutions, num_fp16_res, half_dtype)
         # the w's that each block takes, as a slice [start, stop) of the num_ws
         self.w_ranges: list[tuple[int, int]] = []
@@ -177,9 +180,9 @@ class SynthesisNetwork(nn.Module):
                 in_channels,
                 out_channels,
                 w_dim,
-                res,
+                shapes[res],
                 img_channels,
-                is_last=res == self.img_resolution,
+                is_last=res == self.block_resolutions[-1],
                 architecture=architecture,
                 half_dtype=half_dtype if res in halves else None,
                 half_channels_last=half_channels_last,
@@ -194,7 +197,7 @@ class SynthesisNetwork(nn.Module):
             self.add_module(f"b{res}", block)
             in_channels = out_channels
             if use_noise:
-                self.noise_shapes += [(1, res, res)] * block.num_conv
+                self.noise_shapes += [(1, *shapes[res])] * block.num_conv
         self.num_ws = self.w_ranges[-1][1]
 
     def forward(self, w: Tensor, noise_mode: str = "random", noise: Sequence[Tensor] | None = None) -> Tensor:
@@ -230,7 +233,8 @@ class Generator(nn.Module):
     Args:
         z_dim, w_dim: sizes of the latent and of the intermediate latent. Published networks: 512.
         c_dim: size of a label; 0 takes none.
-        img_resolution: height and width, a power of two, 8 or more.
+        img_resolution: the side of the images, or (height, width): 8 to 4096 pixels that halve together until the
+            shorter is at most 16. Blocks are named by 4, 8, 16, ..., whatever the shape that the images start from.
         img_channels: 3 for RGB; 1 and 4 work as well.
         mapping_layers: default 8.
         channel_base, channel_max: ``min(channel_base / resolution, channel_max)`` channels. Default 32768, 512.
@@ -248,7 +252,7 @@ class Generator(nn.Module):
     :class:`SynthesisNetwork`), ``num_ws``, and the sizes above.
 
     Raises:
-        TypeError, ValueError: a size that is no int in range, a resolution that is no power of two, an unknown
+        TypeError, ValueError: a size that is no int in range, a resolution that does not halve so, an unknown
             architecture, act or dtype; in the forward, inputs of the wrong shape, an unknown noise_mode.
     """
 
@@ -257,7 +261,7 @@ class Generator(nn.Module):
         z_dim: int,
         c_dim: int,
         w_dim: int,
-        img_resolution: int,
+        img_resolution: int | tuple[int, int],
         img_channels: int,
         mapping_layers: int = 8,
         channel_base: int = 32768,
@@ -292,6 +296,7 @@ class Generator(nn.Module):
         )
         self.w_dim, self.num_ws = self.synthesis.w_dim, self.synthesis.num_ws
         self.img_resolution, self.img_channels = self.synthesis.img_resolution, self.synthesis.img_channels
+        self.img_height, self.img_width = self.synthesis.img_height, self.synthesis.img_width
         self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, mapping_layers)
 
     def forward(
@@ -303,6 +308,6 @@ class Generator(nn.Module):
         update_w_avg: bool = False,
         noise_mode: str = "random",
     ) -> Tensor:
-        """z [N, z_dim], c [N, c_dim] -> images [N, img_channels, img_resolution, img_resolution], about in [-1, 1]."""
+        """z [N, z_dim], c [N, c_dim] -> images [N, img_channels, height, width], about in [-1, 1]."""
         w = self.mapping(z, c, truncation_psi, truncation_cutoff, update_w_avg)
         return self.synthesis(w, noise_mode)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..._settings import Bounds, Choice, setting
+from ..._settings import Bounds, Choice, setting, shape_of
 from ..config import DECAY, INTERVAL, KIMG, POSITIVE, SHARE, SIZE, TRANSFER, WEIGHT, RunConfig
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class TrainingConfig(RunConfig):
         None,
         "Optimization",
         "Weight of the R1 penalty; raise it where training is unstable.",
-        f"{_BY_PRESET}; auto: 0.0002 resolution^2 / batch",
+        f"{_BY_PRESET}; auto: 0.0002 pixels / batch",
         allowed=WEIGHT,
     )
     r1_interval: int = setting(
@@ -279,14 +279,15 @@ class TrainingConfig(RunConfig):
         Each setting follows from the resolution and the batch; the batch, where it is None, from the resolution and the
         number of processes.
         """
-        side = self.resolution
+        height, width = shape_of(self.resolution)
+        side = max(height, width)
         batch = batch or max(min(processes * min(4096 // side, 32), 64), processes)
         return {
             "batch": batch,
             "mbstd_group": max(1, min(batch // processes, 4)),
             "channel_base": 32768 if side >= WIDE_FROM else 16384,
             "lr": 0.002 if side >= SLOW_FROM else 0.0025,
-            "r1_gamma": automatic_gamma(side, batch),
+            "r1_gamma": automatic_gamma(height, width, batch),
             "ema_kimg": batch * 10 / 32,
             "ema_rampup": 0.05,
             "mapping_layers": 2,
@@ -348,6 +349,6 @@ class TrainingConfig(RunConfig):
         }
 
 
-def automatic_gamma(resolution: int, batch: int) -> float:
-    """The weight of R1 to begin with for new data: ``0.0002 * resolution^2 / batch`` (Karras et al. 2020, "ADA")."""
-    return 0.0002 * resolution**2 / batch
+def automatic_gamma(height: int, width: int, batch: int) -> float:
+    """The weight of R1 to begin with for new data: ``0.0002 * pixels / batch`` (Karras et al. 2020, "ADA")."""
+    return 0.0002 * height * width / batch
