@@ -42,7 +42,7 @@ def prepared() -> Path:
     """A zip as ``imgops data`` makes it."""
     out = Path(folder().name) / "prepared.zip"
     settings = PrepareSettings(resolution=RESOLUTION, limit=PICTURES)
-    prepare_dataset("samples:pictures", out, settings, processes=0)
+    prepare_dataset("samples:pictures", out, settings)
     return out
 
 

@@ -369,7 +369,7 @@ def test_two_do_not_make_the_same_at_once(tmp_path):
             prepare(source, tmp_path / "out.zip", resolution=8)
         said.append((done, count, refused))
 
-    prepare_dataset(source, tmp_path / "out.zip", PrepareSettings(resolution=8), processes=0, tell=tell)
+    prepare_dataset(source, tmp_path / "out.zip", PrepareSettings(resolution=8), tell=tell)
     assert said == [(k + 1, 6, 0) for k in range(6)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 from rich.console import Console
 
@@ -29,6 +31,7 @@ def prepare(job: Job) -> None:
 
 def _with_bar(job: Job) -> Prepared:
     console = Console(stderr=True)
+    processes = (os.cpu_count() or 1) if job.workers is None else job.workers
     with Bar(f"preparing {job.out}", console, disable=not console.is_terminal, transient=True) as bar:
 
         def tell(done: int, count: int | None, refused: int) -> None:
@@ -36,7 +39,7 @@ def _with_bar(job: Job) -> Prepared:
             state = f"{refused:,} refused" if refused else ""
             bar.show(None if count is None else done / count, f"{done:,}{of}", state)
 
-        return prepare_dataset(job.source, job.out, job.settings, processes=job.workers, tell=tell)
+        return prepare_dataset(job.source, job.out, job.settings, processes=processes, tell=tell)
 
 
 def _summary(made: Prepared) -> str:

@@ -52,7 +52,7 @@ def prepare_dataset(
     out: str | os.PathLike[str],
     settings: PrepareSettings | None = None,
     *,
-    processes: int | None = None,
+    processes: int = 0,
     tell: Tell = lambda done, count, refused: None,
 ) -> Prepared:
     """Make a dataset that :func:`~imgops.data.open_dataset` reads.
@@ -66,7 +66,8 @@ def prepare_dataset(
             ``cifar-10-python.tar.gz`` or ``-binary``, a folder of MNIST's ``*-ubyte.gz``, or ``samples:NAME``.
         out: a folder, which must not be there or be empty, or a ``.zip``.
         settings: how; the defaults where None.
-        processes: how many work; None: one per core; 0: this one.
+        processes: how many work. Default 0, this one alone; a script that asks for more calls this below ``if __name__
+            == "__main__":``, as each of them imports it.
         tell: called after each picture.
 
     Raises:
@@ -87,7 +88,7 @@ def prepare_dataset(
         return Prepared(out, 0, again=True)
     pictures = open_source(source, settings)
     with Journal(parts, origin) as journal:
-        results = make_all(pictures, settings, journal, os.cpu_count() or 1 if processes is None else processes, tell)
+        results = make_all(pictures, settings, journal, processes, tell)
         prepared = _finish(out, pictures, settings, journal, results)
         shutil.rmtree(parts)
     return prepared
