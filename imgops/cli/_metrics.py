@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from rich.console import Console
 from torch import Tensor
 
 from .._device import choose_device
 from .._settings import resolution_text
-from ..data import DataError, ImageDataset, PictureFiles, open_dataset
+from ..data import DataError, PictureFiles, open_dataset
 from ..data.pictures.samples import PREFIX
 from ..metrics import Evaluator
 from ..metrics.names import parse_metrics
 from ..training._progress import Bar
 from ..training.checkpoint import CONFIG, find_checkpoint, load_generator
-from ..training.grid import seeded_samples
+from ..training.grid import seeded_classes, seeded_samples
 from ._options import Given
 from ._pictures import warn_of_idle
 from .metrics import Job
@@ -72,7 +70,8 @@ def measure(job: Job, given: Given) -> str:
             progress=lambda what, done, total: bar.show(done / total, f"{what}: {done:,} of {total:,}"),
         )
         if generator is not None:
-            figures = evaluator(sampler(generator, real))
+            classes = real.labels if len(real.class_names) == generator.c_dim else None
+            figures = evaluator(lambda seeds: _samples(generator, seeds, classes))
         else:
             assert fake is not None
             figures = evaluator.compare(fake, count)
@@ -94,20 +93,10 @@ def measure(job: Job, given: Given) -> str:
     return json.dumps({**figures, **facts}, indent=2) if job.json else _table(figures, facts)
 
 
-def sampler(generator: Generator, real: ImageDataset) -> Callable[[Sequence[int]], Tensor]:
-    """A function that makes pictures of seeds; their classes are as frequent as those of the data, where it has as many
-    as the generator, else all alike."""
-    classes = np.arange(generator.c_dim)
-    if real.labels is not None and len(real.class_names) == generator.c_dim:
-        classes = real.labels.numpy()
-
-    def generate(seeds: Sequence[int]) -> Tensor:
-        if generator.c_dim == 0:
-            return seeded_samples(generator, seeds)
-        drawn = [int(classes[np.random.default_rng((seed, 1)).integers(len(classes))]) for seed in seeds]
-        return torch.cat([seeded_samples(generator, [seed], k) for seed, k in zip(seeds, drawn, strict=True)])
-
-    return generate
+def _samples(generator: Generator, seeds: Sequence[int], labels: Tensor | None) -> Tensor:
+    """A picture of each seed, its class drawn as often as ``labels`` have it."""
+    classes = seeded_classes(seeds, generator.c_dim, labels) if generator.c_dim else None
+    return seeded_samples(generator, seeds, classes, batch=len(seeds))
 
 
 def _is_run(path: str) -> bool:

@@ -37,7 +37,7 @@ class Job:
         "Fine detail: random, by the seed; const, the same in each picture; none.",
         allowed=Choice(NOISE_MODES),
     )
-    batch: int = setting(16, _OPTIONS, "Pictures at once; random noise takes one.", allowed=Bounds(1, most=65536))
+    batch: int = setting(16, _OPTIONS, "Pictures at once.", allowed=Bounds(1, most=65536))
     device: str = same_as(RunConfig, "device", panel=MACHINE)
 
 

@@ -87,11 +87,37 @@ def seeded_latents(seeds: Sequence[int], z_dim: int) -> Tensor:
     return torch.from_numpy(np.stack(rows))
 
 
+def seeded_noise(shapes: Sequence[Sequence[int]], seeds: Sequence[int], device: torch.device) -> list[Tensor]:
+    """Standard normal tensors [len(seeds), *shape], one for each shape: each row from its own seed alone.
+
+    A seed's numbers are those that layers draw one after another from torch's generator with that seed.
+    """
+    noise = [torch.empty(len(seeds), *shape, device=device) for shape in shapes]
+    for i, seed in enumerate(seeds):
+        generator = torch.Generator(device).manual_seed(seed)
+        for layer in noise:
+            torch.randn(layer.shape[1:], generator=generator, out=layer[i])
+    return noise
+
+
+def seeded_classes(seeds: Sequence[int], count: int, labels: Tensor | None = None) -> list[int]:
+    """A class for each seed, from that seed alone: as frequent as in the data.
+
+    Args:
+        seeds: one per sample.
+        count: of the classes.
+        labels: int64 [pictures], the classes of the data; None: all classes are as frequent.
+    """
+    drawn_from = np.arange(count) if labels is None else labels.numpy()
+    # the second number keeps the class apart from the latent of the seed
+    return [int(drawn_from[np.random.default_rng((seed, 1)).integers(len(drawn_from))]) for seed in seeds]
+
+
 @torch.no_grad()
 def seeded_samples(
     generator: Generator,
     seeds: Sequence[int],
-    label: int | None = None,
+    label: int | Sequence[int] | None = None,
     truncation: float = 1.0,
     noise_mode: str = "random",
     batch: int = 1,
@@ -101,21 +127,21 @@ def seeded_samples(
     Args:
         generator: in eval mode.
         seeds: one per sample, for its latent and, with noise_mode "random", for its noise.
-        label: the class; None for a generator without.
+        label: the class of all, or of each sample; None for a generator without.
         truncation: psi; 1 truncates nothing.
         noise_mode: "random", "const" or "none".
-        batch: samples at once; 1 for noise_mode "random", where each has a seed of its own.
+        batch: samples at once; on which depends, at most, how the result is rounded.
     """
     device = next(generator.parameters()).device
     z = seeded_latents(seeds, generator.z_dim).to(device)
     c = torch.zeros(len(seeds), generator.c_dim, device=device)
     if label is not None:
-        c[:, label] = 1
-    size = 1 if noise_mode == "random" else batch
+        c[torch.arange(len(seeds)), torch.as_tensor(label)] = 1
     images = []
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        for i in range(0, len(seeds), size):
-            torch.manual_seed(seeds[i])
-            part = slice(i, i + size)
-            images.append(to_uint8(generator(z[part], c[part], truncation_psi=truncation, noise_mode=noise_mode)))
+    for i in range(0, len(seeds), batch):
+        part = slice(i, i + batch)
+        w = generator.mapping(z[part], c[part], truncation_psi=truncation)
+        shapes = generator.synthesis.noise_shapes
+        noise = seeded_noise(shapes, seeds[part], device) if noise_mode == "random" and shapes else None
+        images.append(to_uint8(generator.synthesis(w, noise_mode, noise)))
     return torch.cat(images)
