@@ -26,6 +26,7 @@ from ..data.files import write_file
 from . import checkpoint as files
 from ._data import DataRecord, open_data
 from ._opening import forecast, made_by, opening
+from ._page import write_page
 from ._progress import Bar
 from ._report import NoReport, Report
 from .config import MADE_BY, RunConfig
@@ -59,8 +60,8 @@ def train(
     rounding; the first one writes the files.
 
     The run's folder gets ``config.json``, ``data-<hash>.json`` (the names of the pictures), ``stats.jsonl`` (a record a
-    line), ``tensorboard/``, ``reals.png``, ``samples/<images>.png`` (fixed latents, one class per row) and
-    ``checkpoint-<images>/``. An interrupt (Ctrl-C) or a termination signal finishes the step and saves a checkpoint.
+    line), ``tensorboard/``, ``report.html``, ``reals.png``, ``samples/<images>.png`` (fixed latents, one class per row)
+    and ``checkpoint-<images>/``. An interrupt (Ctrl-C) or a termination signal finishes the step and saves.
 
     Args:
         config: the settings of a recipe; left open where None.
@@ -269,6 +270,8 @@ class _Loop:
             write_snapshot(self.out / SNAPSHOTS, averages)
         if done or self._due(config.checkpoint_kimg):
             self._save()
+        if trainer.processes.first and (done or self._due(min(config.grid_kimg, config.checkpoint_kimg))):
+            write_page(trainer, self.out, self.total)
         self._sums, self._ticked, self._ticked_at = {}, time.monotonic(), trainer.seen
 
     def _save(self) -> Path:
