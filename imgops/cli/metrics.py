@@ -53,7 +53,7 @@ class Job:
         None,
         NETWORKS,
         "Side in pixels at which the encoder sees pictures.",
-        "their own, but at least 64 and at most what it was trained with",
+        "as it was trained; smaller pictures at 64 or more with the default encoders",
         allowed=Bounds(32, most=4096),
     )
     batch: int = setting(32, MACHINE, "Pictures at once.", allowed=Bounds(1, most=65536))

@@ -21,11 +21,11 @@ from ..models.encoders.weights import SHIPPED
 from ..nn import Features
 from ..nn._checks import check_size
 
-#: sides in pixels of what encoders were trained with: the one that ships, Inception v3, all but EfficientNet-Lite
-EMBEDDED_SIDE, INCEPTION_SIDE, SIDE = 128, 299, 224
-#: the side to which smaller pictures are enlarged: at 32 pixels the features of EfficientNet-Lite2 are nearly all zero,
-#: and above 64 distances tell damage no better (docs/metrics.md)
+#: the side in pixels to which smaller pictures are enlarged for the default encoders: at 32 pixels the features of
+#: EfficientNet-Lite2 are nearly all zero, and above 64 distances tell damage no better (docs/metrics.md)
 SMALLEST = 64
+#: sides of what encoders were trained with: the one that ships, Inception v3, those that do not tell
+EMBEDDED_SIDE, INCEPTION_SIDE, SIDE = 128, 299, 224
 #: the fewest pixels per side that the encoders take
 LEAST = 32
 
@@ -41,9 +41,10 @@ class FeatureExtractor:
             is installed, else the small encoder that ships with imgops.
         layer: whose features these are; None: what the network itself returns, its last features ([N, C, H, W], or
             [N, D] that a network of yours or of timm has pooled itself).
-        size: of the shorter side in pixels, >= 32. None: smaller pictures are enlarged to 64, larger ones reduced to
-            what the encoder was trained with (EfficientNet-Lite0 to 4: 224, 240, 260, 280, 300; Inception v3: 299; the
-            encoder that ships: 128; others: 224), those between stay.
+        size: of the shorter side in pixels, >= 32. None: what the encoder was trained with (EfficientNet-Lite0 to 4:
+            224, 240, 260, 280, 300; Inception v3: 299; the encoder that ships: 128; timm's as they tell; others: 224);
+            for an EfficientNet-Lite and the encoder that ships pictures from 64 pixels to that stay as they are, and
+            smaller ones are enlarged to 64.
         device: "auto" (a GPU where there is one), "cpu", "cuda", ... Default "auto".
         batch: pictures at once, which bounds the memory. Default 32.
 
@@ -81,8 +82,8 @@ class FeatureExtractor:
         if chosen.startswith(TIMM):
             # such a network ends in a classifier, and returns pooled features without it
             network.reset_classifier(0)  # type: ignore[operator]
-        self.network, self._trained = network, _trained_side(network, self.name)
-        self.features = self(torch.zeros(1, 3, SMALLEST, SMALLEST, dtype=torch.uint8)).shape[1]
+        self.network, self._sides = network, _sides(network, self.name)
+        self.features = self(torch.zeros(1, 3, LEAST, LEAST, dtype=torch.uint8)).shape[1]
 
     @torch.no_grad()
     def __call__(self, pictures: Tensor) -> Tensor:
@@ -103,7 +104,8 @@ class FeatureExtractor:
 
     def side(self, height: int, width: int) -> int:
         """The pixels of the shorter side at which pictures of this height and width are seen."""
-        return self.size or min(max(SMALLEST, min(height, width)), self._trained)
+        smallest, largest = self._sides
+        return self.size or min(max(smallest, min(height, width)), largest)
 
     def _pooled(self, pictures: Tensor) -> Tensor:
         x = like_network(resized(as_rgb(pictures), self.side(*pictures.shape[2:])), self.network)
@@ -117,7 +119,7 @@ class FeatureExtractor:
 
     def fingerprint(self) -> str:
         """SHA-256 of what the features depend on beside the pictures: weights, structure, layer and size."""
-        digest = hashlib.sha256(json.dumps([repr(self.network), self.layer, self.size, SMALLEST]).encode())
+        digest = hashlib.sha256(json.dumps([repr(self.network), self.layer, self.size, self._sides]).encode())
         for name, value in self.network.state_dict().items():
             digest.update(name.encode())
             digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -137,13 +139,17 @@ def encoder_name(weights: str) -> str:
     return re.sub(r"[^\w.-]+", "-", plain)
 
 
-def _trained_side(network: nn.Module, name: str) -> int:
-    """The side of the pictures that an encoder was trained with."""
+def _sides(network: nn.Module, name: str) -> tuple[int, int]:
+    """The least and the largest side of pictures that an encoder is shown by default."""
     if isinstance(network, EfficientNetLite):
-        return SCALES[network.variant].side
+        return SMALLEST, SCALES[network.variant].side
+    if name == "embedded":
+        return SMALLEST, EMBEDDED_SIDE
     if isinstance(network, InceptionV3):
-        return INCEPTION_SIDE
-    return EMBEDDED_SIDE if name == "embedded" else SIDE
+        return INCEPTION_SIDE, INCEPTION_SIDE
+    # networks of timm tell their size; a transformer takes no other
+    side = getattr(network, "pretrained_cfg", {}).get("input_size", (3, SIDE, SIDE))[-1]
+    return side, side
 
 
 def as_rgb(pictures: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import itertools
 
 import numpy as np
@@ -11,6 +13,12 @@ from torch import Tensor
 
 from imgops.metrics import FeatureStatistics, frechet_distance, sliced_wasserstein
 from imgops.metrics import sliced as sliced_module
+
+
+@pytest.mark.parametrize("module", ["metrics.features", "metrics.frechet", "metrics.sliced", "metrics.statistics"])
+def test_examples_run(module):
+    failed, tried = doctest.testmod(importlib.import_module(f"imgops.{module}"), extraglobs={"torch": torch})
+    assert failed == 0 < tried
 
 
 def covariance(n: int, d: int, seed: int, scale: float = 1.0) -> np.ndarray:

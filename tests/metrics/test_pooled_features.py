@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import nn
@@ -64,6 +68,34 @@ def test_the_size_follows_the_pictures(extractor):
     assert extractor.side(1024, 1024) == 32
 
 
+def test_networks_that_take_one_size_are_given_it(tmp_path, monkeypatch):
+    (tmp_path / "nets.py").write_text("from imgops.models.encoders import InceptionV3 as inception")
+    own = FeatureExtractor(f"{tmp_path}/nets.py:inception", device="cpu")
+    assert (own.side(32, 32), own.features, own.name) == (299, 2048, "nets.py-inception")
+
+    class OfTimm(nn.Module):
+        """A classifier, as timm has them: it pools unless its classifier is taken off, and takes 96 pixels."""
+
+        pretrained_cfg: ClassVar = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "input_size": (3, 96, 96)}
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head: nn.Module = nn.Linear(3, 1000)
+
+        def reset_classifier(self, classes: int) -> None:
+            self.head = nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert x.shape[2:] == (96, 96)
+            return self.head(x.mean((2, 3)))
+
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=lambda name, pretrained: OfTimm()))
+    own = FeatureExtractor("timm:small", device="cpu")
+    white = torch.full((2, 3, 40, 40), 255, dtype=torch.uint8)
+    assert own(white).tolist() == [[1.0] * 3] * 2
+    assert own.name == "timm-small"
+
+
 def test_making_one_draws_no_random_numbers():
     before = torch.get_rng_state()
     FeatureExtractor("embedded", device="cpu", size=32)
@@ -83,9 +115,9 @@ def test_a_layer_and_a_network_of_ones_own(tmp_path, monkeypatch):
     white = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
     assert own(white).tolist() == [[1.0, 1.0, 1.0]]
     assert own.name == "own_net-pooled"
-    # by default from 64 pixels to the 224 that most networks were trained with
+    # by default at the size that most networks were trained with
     own = FeatureExtractor("own_net:pooled", device="cpu")
-    assert [own.side(*shape) for shape in ((48, 256), (200, 220), (1024, 512))] == [64, 200, 224]
+    assert {own.side(*shape) for shape in ((48, 256), (200, 220), (1024, 512))} == {224}
     with pytest.raises(
         ValueError, match=r"features must be \[N, C, H, W\] or \[N, D\]; the network gives \[1, 3, 1024"
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from imgops.training import ema
 from imgops.training.ema import (
     LONGEST,
     PowerAverages,
@@ -22,6 +24,11 @@ from imgops.training.ema import (
     update_average,
     write_snapshot,
 )
+
+
+def test_examples_run():
+    failed, tried = doctest.testmod(ema)
+    assert failed == 0 < tried
 
 
 class Moving(nn.Module):
