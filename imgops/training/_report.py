@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,10 @@ from typing import Any
 from PIL import Image
 from rich.console import Console
 
-from ..data.files import write_file
+from ..data.files import naming, write_file
 from ._progress import Bar, duration
 
-STATS = "stats.jsonl"
+STATS, BOARD = "stats.jsonl", "tensorboard"
 #: the bar's names for the measured values, in this order
 _SHOWN = {"loss_g": "G", "loss_d": "D", "r1": "R1"}
 
@@ -35,7 +38,7 @@ class Report:
         self.out, self.total, self.begun, self.deadline = out, total, time.monotonic(), deadline
         self.console = Console(file=sys.stderr, quiet=quiet, soft_wrap=True, highlight=False)
         self._keep_stats(seen)
-        self._board = _tensorboard(out / "tensorboard", seen)
+        self._board = _tensorboard(out / BOARD, seen)
         if self._board is None:
             self.console.print(
                 f"TensorBoard is not installed (pip install tensorboard): scalars go to {out / STATS} alone"
@@ -51,13 +54,22 @@ class Report:
         write_file(path, "".join(kept).encode())
 
     def __enter__(self) -> Report:
+        self._excepthook, threading.excepthook = threading.excepthook, self._of_thread
         self._bar.start()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._bar.stop()
-        if self._board is not None:
-            self._board.close()
+        threading.excepthook = self._excepthook
+        # where a disk is full closing fails as well, which would hide the first error
+        with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
+            if self._board is not None:
+                self._board.close()
+
+    def _of_thread(self, failed: Any) -> None:
+        # an error of the thread that writes for TensorBoard is raised here, too, by the next call
+        if not (isinstance(failed.exc_value, OSError) and type(failed.thread).__module__.startswith("tensorboard.")):
+            self._excepthook(failed)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
@@ -79,15 +91,19 @@ class Report:
         return (f"{seen:,} of {self.total:,} images" if left <= limit else f"{seen:,} images"), max(min(left, limit), 0)
 
     def record(self, measured: dict[str, float]) -> None:
-        """Keep a record: ``images``, ``seconds``, ``images_per_second`` and the means since the last one."""
-        with open(self.out / STATS, "a") as file:
-            file.write(json.dumps(measured) + "\n")
+        """Keep a record: ``images``, ``seconds``, ``images_per_second`` and the means since the last one.
+
+        Raises:
+            OSError: it cannot be written, for want of space or of a right; nothing of it stays.
+        """
+        _append(self.out / STATS, f"{json.dumps(measured)}\n".encode())
         images = int(measured["images"])
         if self._board is not None:
-            for name, value in measured.items():
-                if name != "images":
-                    self._board.add_scalar(name, value, images)
-            self._board.flush()
+            with naming(self.out / BOARD):
+                for name, value in measured.items():
+                    if name != "images":
+                        self._board.add_scalar(name, value, images)
+                self._board.flush()
         self._losses = "  ".join(f"{short} {measured[name]:.3g}" for name, short in _SHOWN.items() if name in measured)
         if self._bar.disable:
             done, left = self._count(images, measured["images_per_second"])
@@ -117,6 +133,18 @@ class NoReport:
     def record(self, measured: dict[str, float]) -> None: ...
 
     def picture(self, name: str, image: Image.Image, images: int) -> None: ...
+
+
+def _append(path: Path, content: bytes) -> None:
+    """Append to a file, all or nothing."""
+    with naming(path), open(path, "ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            while content:
+                content = content[file.write(content) :]
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def _tensorboard(folder: Path, seen: int) -> Any:

@@ -60,6 +60,9 @@ def save(out: Path, seen: int, tensors: dict[str, dict[str, Tensor]], meta: dict
 
     Returns:
         The checkpoint's folder. It is written beside its place, synced to the disk and then renamed.
+
+    Raises:
+        OSError: it cannot be written, for want of space or of a right; nothing of it stays.
     """
     final = checkpoint_path(out, seen)
     if final.exists():
@@ -67,14 +70,19 @@ def save(out: Path, seen: int, tensors: dict[str, dict[str, Tensor]], meta: dict
     sweep(out)
     scrap = out / f"{SCRAP}{final.name}"
     with naming(final):
-        scrap.mkdir(parents=True)
-        for name, table in tensors.items():
-            # tensors are cloned, because safetensors refuses tensors that share memory
-            plain = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in table.items()}
-            write_file(scrap / f"{name}.safetensors", safetensors.torch.save(plain))
-        write_file(scrap / CONFIG, json.dumps({"format": FORMAT, "seen": seen, **meta}, indent=2).encode())
-        _sync_folder(scrap)
-        os.replace(scrap, final)
+        try:
+            scrap.mkdir(parents=True)
+            for name, table in tensors.items():
+                # tensors are cloned, because safetensors refuses tensors that share memory
+                plain = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in table.items()}
+                write_file(scrap / f"{name}.safetensors", safetensors.torch.save(plain))
+            write_file(scrap / CONFIG, json.dumps({"format": FORMAT, "seen": seen, **meta}, indent=2).encode())
+            _sync_folder(scrap)
+            os.replace(scrap, final)
+        except BaseException:
+            # on a full disk what was written of it takes the room that others need
+            shutil.rmtree(scrap, ignore_errors=True)
+            raise
     _sync_folder(out)
     for old in checkpoints(out)[:-keep]:
         # rename first, so that a kill leaves no partial checkpoint under its name

@@ -33,7 +33,7 @@ from .config import MADE_BY, RunConfig
 from .ema import SNAPSHOTS, write_snapshot
 from .grid import image_grid, png_bytes
 from .processes import Processes, asked_for, device_of_process, joined, restarted
-from .trainer import Trainer
+from .trainer import DivergenceError, Trainer
 
 #: signals that end a run after the current step and a save, and the text that is shown then
 SIGNALS = signal.SIGINT, signal.SIGTERM
@@ -78,6 +78,8 @@ def train(
         ValueError: a setting out of range; data or a checkpoint that cannot be used; a folder that holds another run,
             or lies inside the data, or around it.
         DivergenceError: a loss or weight became NaN or infinite; the last good checkpoint stays.
+        OSError: a picture has vanished, after a checkpoint was saved; or nothing more can be written, as on a full
+            disk: the last good checkpoint stays, and nothing is left half written.
         KeyboardInterrupt: after an interrupt, with the checkpoint saved.
     """
     if resume not in (True, False, AUTO):
@@ -139,9 +141,16 @@ def _run(
             write_file(out / "reals.png", png_bytes(real_grid(dataset)))
         batches = _batches(dataset, config, trainer.seen, processes)
         loop = _Loop(trainer, batches, report, out, total, deadline, stopped)
-        last = loop.run()
+        try:
+            last = loop.run()
+        except (OSError, ValueError, RuntimeError) as error:
+            # of the disk, the data or memory, which the caller tells; a run that diverges must not just go on
+            newest = files.checkpoints(out)
+            if newest and not isinstance(error, DivergenceError):
+                report.say(f"stopped; the newest checkpoint is {newest[-1]}\n{_to_continue(out)}")
+            raise
         if loop.interrupted:
-            report.say(f"interrupted; saved {last}\nto continue: imgops train --out {out} --resume")
+            report.say(f"interrupted; saved {last}\n{_to_continue(out)}")
             raise KeyboardInterrupt
         report.say(f"trained on {trainer.seen:,} images; saved {last}")
     return last
@@ -180,6 +189,10 @@ def _tell_of_changes(record: DataRecord, checkpoint: Path) -> None:
             f"the data is not what {checkpoint} was trained on: {changes}; the run goes on with what is there now",
             stacklevel=3,
         )
+
+
+def _to_continue(out: Path) -> str:
+    return f"to continue: imgops train --out {shlex.quote(str(out))} --resume"
 
 
 def _say_finished(out: Path, seen: int, total: int) -> None:
@@ -242,11 +255,11 @@ class _Loop:
     def _next_batch(self) -> tuple[Tensor, Tensor]:
         try:
             return next(self.batches)
-        except (OSError, ValueError):
-            # a picture that has vanished must not cost the steps since the last checkpoint
+        except (OSError, ValueError, RuntimeError) as error:
+            # a picture that has vanished, or a reading process, must not cost the steps since the last checkpoint
             if self.trainer.steps:
-                self.report.say(f"the data cannot be read; saved {self._save()}")
-            raise
+                self._save()
+            raise _of_worker(error) from None
 
     def _due(self, kimg: float) -> bool:
         return _due(kimg, self._ticked_at, self.trainer.seen)
@@ -279,6 +292,14 @@ class _Loop:
         if self.trainer.processes.first:
             self.trainer.save(self.out)
         return files.checkpoint_path(self.out, self.trainer.seen)
+
+
+def _of_worker(error: Exception) -> Exception:
+    """The error that a process that reads pictures had; what the loader makes of it has the whole traceback as text."""
+    text = str(error)
+    if not text.startswith("Caught "):
+        return error
+    return type(error)(text.strip().rpartition("\n")[2].partition(": ")[2])
 
 
 class _FirstSteps:

@@ -1,0 +1,195 @@
+"""Full disks, data that vanishes, termination, clocks that jump, and kills: no run loses what it had."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from imgops.data.datasets import picture_files
+from imgops.training import checkpoint as files
+from imgops.training import find_checkpoint, load_generator, train
+from imgops.training._report import _append
+from tests.test_training import contents, stats, tiny, trainer_of
+
+resource = pytest.importorskip("resource")
+
+
+def loads(run: Path) -> int:
+    """The images that the newest checkpoint was shown, which must be loadable."""
+    newest = find_checkpoint(run)
+    load_generator(newest)
+    trainer = trainer_of(tiny(run))
+    trainer.load(newest)
+    return trainer.seen
+
+
+@pytest.fixture
+def full_for(monkeypatch):
+    """A function that makes the disk full for files whose paths have a text in them, once some bytes are written."""
+
+    def fill(text: str) -> None:
+        def fsync(descriptor: int, real=os.fsync) -> None:
+            if text in os.readlink(f"/proc/self/fd/{descriptor}"):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            real(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+
+    return fill
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="finds out names of open files by /proc")
+@pytest.mark.parametrize(
+    ("full", "named"),
+    [
+        ("D.safetensors", "checkpoint-0000000016"),
+        ("config.json", "checkpoint-0000000016"),
+        ("samples", "samples/0000000016.png"),
+        ("report.html", "report.html"),
+    ],
+)
+def test_a_full_disk_ends_the_run_and_leaves_nothing_half(tmp_path, full_for, monkeypatch, capsys, full, named):
+    run = tmp_path / "run"
+    train(tiny(run, kimg=0.008, grid_kimg=0.008), quiet=True)
+    prepared = train.__globals__["_prepare"]
+
+    def prepare(*given: object) -> None:
+        prepared(*given)
+        full_for(full)
+
+    monkeypatch.setitem(train.__globals__, "_prepare", prepare)
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        train(tiny(run, kimg=0.1, grid_kimg=0.008), resume=True)
+    assert raised.value.errno == errno.ENOSPC
+    assert str(raised.value.filename).endswith(named)
+    said = capsys.readouterr().err
+    newest = find_checkpoint(run)
+    assert f"stopped; the newest checkpoint is {newest}\nto continue: imgops train --out {run} --resume" in said
+    assert not list(run.rglob(".scrap-*"))
+    monkeypatch.undo()
+    assert loads(run) == (16 if named == "report.html" else 8)
+    # with room again it goes on, and is what it would have been
+    train(tiny(run, kimg=0.024, grid_kimg=0.008), resume=True, quiet=True)
+    train(tiny(tmp_path / "whole", grid_kimg=0.008), quiet=True)
+    assert stats(run) == stats(tmp_path / "whole")
+    whole, parts = contents(tmp_path / "whole"), contents(run)
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+def test_a_record_is_appended_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "stats.jsonl"
+    _append(path, b"first\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            _append(path, b"second\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert raised.value.filename == str(path)
+    assert path.read_bytes() == b"first\n"
+    _append(path, b"second\n")
+    assert path.read_bytes() == b"first\nsecond\n"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("fault", ["vanished", "damaged"])
+def test_a_picture_that_goes_bad_costs_no_step(tmp_path, monkeypatch, capsys, workers, fault):
+    # nothing stays decoded, so that each picture is read each time
+    monkeypatch.setattr(picture_files, "KEPT", 0)
+    data, run = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    draw = np.random.default_rng(0)
+    for k in range(8):
+        Image.fromarray(draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(data / f"{k}.png")
+    config = tiny(run, data=str(data), kimg=10.0, log_kimg=0.008, checkpoint_kimg=10.0, workers=workers)
+    spoil = {"vanished": lambda path: path.unlink(), "damaged": lambda path: path.write_bytes(b"\x89PNG")}[fault]
+    record = train.__globals__["Report"].record
+
+    def recorded(*given: object) -> None:
+        record(*given)
+        for path in data.iterdir():
+            spoil(path)
+
+    monkeypatch.setattr(train.__globals__["Report"], "record", recorded)
+    with pytest.raises((OSError, ValueError)) as raised:
+        train(config)
+    text = str(raised.value)
+    assert "\n" not in text
+    assert str(data) in text
+    assert "Traceback" not in text
+    newest = find_checkpoint(run)
+    # what two workers had read beforehand is trained on
+    assert 8 <= int(newest.name[-10:]) <= 8 + 4 * 2 * workers + 4
+    assert f"stopped; the newest checkpoint is {newest}" in capsys.readouterr().err
+    load_generator(newest)
+
+
+def test_a_termination_signal_saves_and_ends_as_an_interrupt_does(tmp_path):
+    run = tmp_path / "run"
+    options = "--preset tiny --data samples:textures --resolution 8 --batch 4 --log-kimg 0.004 --checkpoint-kimg 1000"
+    command = [sys.executable, "-m", "imgops", "train", "--out", str(run), *options.split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 60
+    while not ((run / "stats.jsonl").exists() and (run / "stats.jsonl").stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, text = process.communicate(timeout=60)
+    (saved,) = files.checkpoints(run)
+    assert process.returncode == 130
+    assert f"interrupted; saved {saved}\nto continue: imgops train --out {run} --resume" in text
+    assert "Traceback" not in text
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
+    train(tiny(tmp_path / "steady"), quiet=True)
+    chance, real = random.Random(0), time.time
+    monkeypatch.setattr(time, "time", lambda: real() + chance.uniform(-1e8, 1e8))
+    begun = time.monotonic()
+    train(tiny(tmp_path / "jumping", kimg=0.016), quiet=True, max_seconds=1000.0)
+    train(tiny(tmp_path / "jumping"), quiet=True, resume=True)
+    passed = time.monotonic() - begun
+    assert stats(tmp_path / "steady") == stats(tmp_path / "jumping")
+    steady, jumping = contents(tmp_path / "steady"), contents(tmp_path / "jumping")
+    assert all(torch.equal(steady[k], jumping[k]) for k in steady)
+    lines = [json.loads(line) for line in (tmp_path / "jumping" / "stats.jsonl").read_text().splitlines()]
+    assert 0 < lines[0]["seconds"] < lines[1]["seconds"] < lines[2]["seconds"] < passed
+    assert all(4 / passed < line["images_per_second"] for line in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_fifty_kills_lose_nothing(tmp_path):
+    program = Path(__file__).with_name("killed_runs.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(program), str(tmp_path), "50", "1"], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    counts = json.loads(done.stdout.splitlines()[-1])
+    assert counts["kills"] == 50
+    assert counts["loaded"] + counts["before the first checkpoint"] == 50
+    assert counts["loaded"] >= 30
+    # some in the middle of a checkpoint, a sheet or a page
+    assert counts["while something was written"] >= 5
+    assert counts["tensors"] > 100
+    assert counts["tensors that differ"] == []
+    assert counts["records are the same"]
+    assert counts["sheets are the same"]
+    assert counts["scraps"] == []
