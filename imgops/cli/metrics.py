@@ -53,7 +53,7 @@ class Job:
         None,
         NETWORKS,
         "Side in pixels at which the encoder sees pictures.",
-        "as it was trained; smaller pictures at 64 or more with the default encoders",
+        "as it was trained; with an EfficientNet-Lite smaller pictures at 64 or more",
         allowed=Bounds(32, most=4096),
     )
     batch: int = setting(32, MACHINE, "Pictures at once.", allowed=Bounds(1, most=65536))

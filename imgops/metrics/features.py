@@ -43,8 +43,8 @@ class FeatureExtractor:
             [N, D] that a network of yours or of timm has pooled itself).
         size: of the shorter side in pixels, >= 32. None: what the encoder was trained with (EfficientNet-Lite0 to 4:
             224, 240, 260, 280, 300; Inception v3: 299; the encoder that ships: 128; timm's as they tell; others: 224);
-            for an EfficientNet-Lite and the encoder that ships pictures from 64 pixels to that stay as they are, and
-            smaller ones are enlarged to 64.
+            for an EfficientNet-Lite pictures from 64 pixels to that stay as they are, and smaller ones are enlarged to
+            64.
         device: "auto" (a GPU where there is one), "cpu", "cuda", ... Default "auto".
         batch: pictures at once, which bounds the memory. Default 32.
 
@@ -144,7 +144,7 @@ def _sides(network: nn.Module, name: str) -> tuple[int, int]:
     if isinstance(network, EfficientNetLite):
         return SMALLEST, SCALES[network.variant].side
     if name == "embedded":
-        return SMALLEST, EMBEDDED_SIDE
+        return EMBEDDED_SIDE, EMBEDDED_SIDE
     if isinstance(network, InceptionV3):
         return INCEPTION_SIDE, INCEPTION_SIDE
     # networks of timm tell their size; a transformer takes no other
