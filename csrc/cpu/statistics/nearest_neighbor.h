@@ -52,9 +52,11 @@ struct NearestNeighbor {
   // the bytes of a screen are from -levels to levels; without VNNI the sums of two products must fit into 16 bits
   int32_t key_levels() const { return vnni ? 127 : 63; }
   static constexpr int32_t kQueryLevels = 127;
-  // blocks of keys in a chunk, which stays in the second-level cache
+  // blocks of keys in a chunk, which stays in the second-level cache. The fewer, the sooner does the nearest so far rule
+  // out others, which pays where the bytes are coarse.
   int64_t chunk(int64_t item) const {
-    const int64_t fit = (1 << 19) / (kPanelWidth * depth() * (screened() ? 2 : item));
+    const int64_t bytes = screen == Screen::bytes && !vnni ? 1 << 18 : 1 << 19;
+    const int64_t fit = bytes / (kPanelWidth * depth() * (screened() ? rounded_item() : item));
     return fit < 1 ? 1 : fit < kPanelWidth ? fit : kPanelWidth;
   }
   int64_t spans() const { return (queries.blocks() + span - 1) / span; }

@@ -1,5 +1,4 @@
-// Unit vectors rounded to bytes, and the products of such; compiled once per instruction set, and without effect for the
-// baseline.
+// Unit vectors rounded to bytes, and the products of such; compiled once per instruction set, and not for the baseline.
 #pragma once
 
 #include <cmath>
@@ -90,11 +89,14 @@ inline void round_to_bytes(const float* panel, int64_t depth, int32_t levels, in
 
 #if defined(__AVX512F__)
 
+// whether the kernels may be asked to use VNNI
+constexpr bool kVnni = true;
 using Words = __m512i;
 inline Words four_of(const uint8_t* p) { return _mm512_set1_epi32(*reinterpret_cast<const int32_t*>(p)); }
 
 #elif defined(__AVX2__)
 
+constexpr bool kVnni = false;
 using Words = __m256i;
 inline Words four_of(const uint8_t* p) { return _mm256_set1_epi32(*reinterpret_cast<const int32_t*>(p)); }
 
@@ -157,17 +159,12 @@ void multiply_block(const uint8_t* queries, const Rounded& query, const uint8_t*
 // products[block][kPanelWidth][kPanelWidth] of a block of queries with some blocks of keys
 inline void multiply_bytes(const uint8_t* queries, const Rounded& query, const uint8_t* keys, const float* key_scales,
                            bool vnni, int32_t offset, int64_t depth, int64_t blocks, float* products) {
-  const auto multiply = vnni ? multiply_block<true> : multiply_block<false>;
+  const auto multiply = vnni ? multiply_block<kVnni> : multiply_block<false>;
   for (int64_t b = 0; b < blocks; ++b) {
     multiply(queries, query, keys + b * kPanelWidth * depth, key_scales + b * kPanelWidth, offset, depth,
              products + b * kPanelWidth * kPanelWidth);
   }
 }
-
-#else
-
-inline void multiply_bytes(const uint8_t*, const Rounded&, const uint8_t*, const float*, bool, int32_t, int64_t,
-                           int64_t, float*) {}
 
 #endif
 

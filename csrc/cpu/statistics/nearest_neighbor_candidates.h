@@ -62,6 +62,12 @@ void take_nearest(const A* products, const QueryBlock<A>& queries, const KeyChun
   }
 }
 
+#if defined(__AVX2__)
+
+// whether products of vectors of A are screened at all
+template <class A>
+constexpr bool kScreens = sizeof(A) == sizeof(float);
+
 // keys that are compared with a query, or several, at a time
 constexpr int64_t kKeys = 4;
 
@@ -123,13 +129,11 @@ inline uint32_t at_least(const float* products, const float* errors, float reach
     const __m512 most = load(products + j) + reach * load(errors + j);
     bits |= static_cast<uint32_t>(_mm512_cmp_ps_mask(most, _mm512_set1_ps(threshold), _CMP_GE_OQ)) << j;
   }
-#elif defined(__AVX2__)
+#else
   for (int64_t j = 0; j < W; j += 8) {
     const __m256 most = load(products + j) + reach * load(errors + j);
     bits |= static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(most, _mm256_set1_ps(threshold), _CMP_GE_OQ))) << j;
   }
-#else
-  for (int64_t j = 0; j < W; ++j) bits |= static_cast<uint32_t>(products[j] + reach * errors[j] >= threshold) << j;
 #endif
   return bits;
 }
@@ -191,6 +195,13 @@ inline int64_t take_candidates(float* products, const QueryBlock<float>& queries
   }
   return whole;
 }
+
+#else
+
+template <class A>
+constexpr bool kScreens = false;
+
+#endif
 
 }  // namespace
 }  // namespace IMGOPS_ISA

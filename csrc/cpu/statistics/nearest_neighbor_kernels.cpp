@@ -122,7 +122,7 @@ void pack(const NearestNeighbor& p, A* scratch, int64_t begin, int64_t end) {
     for (int64_t j = W - 1; j >= 0; --j) {
       if (states[j] == State::undefined) p.undefined[task] = first + j;
     }
-    if constexpr (sizeof(A) == sizeof(float)) {
+    if constexpr (kScreens<A>) {
       if (!p.screened()) continue;
       transpose_panel(panel, depth, vectors);
       float* errors = p.errors + task * W;
@@ -150,7 +150,7 @@ void prepare_queries(const NearestNeighbor& p, const Work<A>& work, int64_t samp
     State states[W];
     unit_panel<T>(p.queries, sample, (first + b) * W, p.channels, depth, panel, work.buffer, states);
     for (int64_t j = 0; j < W; ++j) work.states[b * W + j] = states[j];
-    if constexpr (sizeof(A) == sizeof(float)) {
+    if constexpr (kScreens<A>) {
       if (!p.screened()) continue;
       float* vectors = work.units + b * block;
       uint8_t* rounded = blocks_from(work.rounded, b, p);
@@ -170,7 +170,7 @@ template <class A>
 void multiply_keys(const NearestNeighbor& p, const Work<A>& work, int64_t query_block, int64_t key_block,
                    int64_t blocks) {
   const int64_t depth = p.depth(), block = W * depth;
-  if constexpr (sizeof(A) == sizeof(float)) {
+  if constexpr (kScreens<A>) {
     if (p.screened()) {
       const uint8_t *left = blocks_from(work.rounded, query_block, p), *right = blocks_from(p.rounded, key_block, p);
       if (p.screen == Screen::tiles) {
@@ -222,7 +222,7 @@ void search(const NearestNeighbor& p, void* scratch, int64_t begin, int64_t end)
         const int64_t q = b * W;
         const QueryBlock<A> block{work.units + q * depth, work.of.errors + q, work.states + q,
                                   least(W, count - q),    similarity + q,     index + q};
-        if constexpr (sizeof(A) == sizeof(float)) {
+        if constexpr (kScreens<A>) {
           if (p.screened() && unscreened[b] > 0) {
             --unscreened[b];
             for (int64_t i = 0; i < n; ++i) compare_block(work.products, block, keys, i, depth);

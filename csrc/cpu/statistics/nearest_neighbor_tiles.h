@@ -24,11 +24,12 @@ constexpr int64_t kTileWidth = 16, kTileDepth = 32, kTile = kTileWidth * kTileDe
 // Keys of a panel [depth][kPanelWidth] as the right side of products, rounded[2][depth / 32][16 pairs][16 keys][2];
 // errors: the length of what that took off each.
 inline void round_keys(const float* panel, int64_t depth, uint16_t* rounded, float* errors) {
+  float squares[kPanelWidth] = {};
   for (int64_t c = 0; c < depth; c += 2) {
     for (int64_t half = 0; half < 2; ++half) {
       const float* even = panel + c * kPanelWidth + half * kTileWidth;
       uint16_t* to = rounded + (half * depth / kTileDepth + c / kTileDepth) * kTile + c % kTileDepth * kTileWidth;
-      float* error = errors + half * kTileWidth;
+      float* square = squares + half * kTileWidth;
 #pragma omp simd
       for (int64_t j = 0; j < kTileWidth; ++j) {
         const float a = even[j], b = even[j + kPanelWidth];
@@ -36,11 +37,11 @@ inline void round_keys(const float* panel, int64_t depth, uint16_t* rounded, flo
         const float lost = a - to_float(low), lost_too = b - to_float(high);
         to[2 * j] = low.bits;
         to[2 * j + 1] = high.bits;
-        error[j] += lost * lost + lost_too * lost_too;
+        square[j] += lost * lost + lost_too * lost_too;
       }
     }
   }
-  for (int64_t j = 0; j < kPanelWidth; ++j) errors[j] = std::sqrt(errors[j]);
+  for (int64_t j = 0; j < kPanelWidth; ++j) errors[j] = std::sqrt(squares[j]);
 }
 
 // Queries vectors[kPanelWidth][depth] as the left side, rounded[depth / 32][kPanelWidth][32].
