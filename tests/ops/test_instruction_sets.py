@@ -15,6 +15,8 @@ from imgops.ops._common import STATUSES
 TESTS = {
     "nearest_neighbor": "agrees or apart or channels or stands_out or equals or direction or beyond",
     "efdm": "published or ties or nan or rows",
+    "grid_sample": "cpu-cpu",
+    "displace": "cpu-cpu",
 }
 
 

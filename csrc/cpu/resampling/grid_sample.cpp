@@ -115,13 +115,15 @@ std::tuple<Tensor, Tensor> grid_sample_backward_cpu(const Tensor& dy_any, const 
     for (Tensor t : {dx, dpositions}) torch::stable::zero_(t);
     return {dx, dpositions};
   }
+  STD_TORCH_CHECK(!needs_x || p.most_pixels() <= kMostPixels,
+                  "imgops::grid_sample_backward: x has more pixels than a gradient can have");
   const int64_t numel = dpositions.numel();
   const Tensor partials = needs_positions && p.blocks > 1 ? allocate_sums(dy, {p.blocks, numel}) : dpositions;
   p.x = needs_positions ? like.data_ptr() : nullptr;
   p.dy = dy.data_ptr();
   p.dx = needs_x ? dx.data_ptr() : nullptr;
   p.dpositions = needs_positions ? partials.data_ptr() : nullptr;
-  run(IMGOPS_SELECT(grid_sample_backward), p, dtype_of(dy), p.planes(), needs_x ? p.in_h * p.in_w : 0);
+  run(IMGOPS_SELECT(grid_sample_backward), p, dtype_of(dy), p.planes(), needs_x ? p.most_pixels() : 0);
   if (needs_positions && p.blocks > 1) sum_blocks(partials, dpositions);
   return {dx, dpositions};
 }

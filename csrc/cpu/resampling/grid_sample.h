@@ -15,8 +15,11 @@ constexpr const char* kPaddingNames[] = {"zeros", "border", "reflection"};
 // samples whose places and weights are computed at once, and stay in L1
 constexpr int64_t kSamplesAtOnce = 128;
 
+// pixels of a block whose numbers fit into 32 bits
+constexpr int64_t kMostPixels = (int64_t(1) << 31) - 1;
+
 // Bilinear samples of x at positions, or a derivative of them, and the gradients of these. Channels are handled in
-// blocks of kLanes[lanes], side by side: images are packed to [pixels, lanes], unless their memory is that already.
+// blocks of lanes, side by side, to which images are packed.
 struct GridSample {
   int64_t samples = 0, channels = 0, in_h = 0, in_w = 0, out_h = 0, out_w = 0;
   // the memory of x and dx, and of y and dy, is [N, H, W, C] rather than [N, C, H, W]
@@ -36,10 +39,12 @@ struct GridSample {
   void* dpositions = nullptr;
 
   int64_t planes() const { return samples * blocks; }
+  // pixels of x in a block, with a row of zeros above and below, and two pixels of zeros beside each row
+  int64_t most_pixels() const { return (in_h + 2) * (in_w + 2) + 2; }
   // most pixels of x that are packed for a chunk; a chunk that reads fewer than a quarter of them reads x in place
   int64_t most_packed() const {
-    const int64_t most = 4 * rows * out_w + 3;
-    return in_h * in_w < most ? in_h * in_w : most;
+    const int64_t most = 4 * rows * out_w < kMostPixels ? 4 * rows * out_w : kMostPixels;
+    return most_pixels() < most ? most_pixels() : most;
   }
 };
 
