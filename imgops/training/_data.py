@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..data import ImageDataset, ImageFolder, SampleSet, open_dataset
+from ..data import ImageDataset, ImageFolder, PictureFiles, SampleSet, open_dataset
 from ..data.files import write_file
 from .config import RunConfig
 
@@ -98,7 +98,7 @@ class DataRecord(NamedTuple):
     def of(cls, dataset: ImageDataset) -> DataRecord:
         """The record of a dataset; for a free set it names the source pictures, not each crop."""
         classes = list(dataset.class_names)
-        if isinstance(dataset, ImageFolder):
+        if isinstance(dataset, PictureFiles):
             labels = None if dataset.labels is None else dataset.labels.tolist()
             return cls(dataset.count, list(dataset.names), labels, classes)
         names = [dataset.name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 import shutil
@@ -22,7 +23,9 @@ from .recipes import config_class, recipe_class
 
 FORMAT = 1
 _NAME = re.compile(r"checkpoint-(\d{10})")
-CONFIG = "config.json"
+_BEST_NAME = re.compile(r"best-(\d{10})")
+#: files of a checkpoint: what it is of, and what it is the best by
+CONFIG, BEST = "config.json", "best.json"
 
 
 class CheckpointError(ValueError):
@@ -89,6 +92,51 @@ def save(out: Path, seen: int, tensors: dict[str, dict[str, Tensor]], meta: dict
         os.replace(old, out / f"{SCRAP}{old.name}")
     sweep(out)
     return final
+
+
+def keep_best(checkpoint: Path, figure: str, value: float) -> Path:
+    """Copy a checkpoint to ``best-<images>`` beside it, whole or not at all, in place of the best so far.
+
+    Args:
+        checkpoint: in the run's folder.
+        figure: the name of what it is best by, smaller being better.
+        value: of the figure.
+    """
+    out = checkpoint.parent
+    final = out / checkpoint.name.replace("checkpoint", "best", 1)
+    scrap = out / f"{SCRAP}{final.name}"
+    sweep(out)
+    with naming(final):
+        shutil.copytree(checkpoint, scrap)
+        write_file(scrap / BEST, json.dumps({"figure": figure, "value": value}).encode())
+        _sync_folder(scrap)
+        if not final.exists():
+            os.replace(scrap, final)
+    _sync_folder(out)
+    for other in bests(out):
+        if other != final:
+            os.replace(other, out / f"{SCRAP}{other.name}")
+    sweep(out)
+    return final
+
+
+def is_best(out: Path, figure: str, value: float) -> bool:
+    """Whether no checkpoint that is kept as the best has as small a figure of that name."""
+    return not any(name == figure and kept <= value for name, kept in map(_best_by, bests(out)))
+
+
+def _best_by(best: Path) -> tuple[str, float]:
+    """The figure that it is the best by, and its value; an infinite one of no name where it is damaged."""
+    try:
+        kept = json.loads((best / BEST).read_text())
+        return str(kept["figure"]), float(kept["value"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", math.inf
+
+
+def bests(out: Path) -> list[Path]:
+    """The checkpoints that are kept as the best: one, or two after a kill while one took the other's place."""
+    return sorted(p for p in out.glob("best-*") if _BEST_NAME.fullmatch(p.name) and p.is_dir())
 
 
 def checkpoint_path(out: Path, seen: int) -> Path:

@@ -22,6 +22,7 @@ from .._settings import (
     present_names,
     setting,
 )
+from ..metrics.names import parse_metrics
 
 Config = TypeVar("Config", bound="RunConfig")
 #: the keys of config.json for the recipe, and for versions and the backend, which are no settings
@@ -64,6 +65,10 @@ class RunConfig:
         "grid_kimg",
         "checkpoint_kimg",
         "keep",
+        "metrics",
+        "metrics_kimg",
+        "metrics_samples",
+        "metrics_weights",
         "micro_batch",
         "device",
     )
@@ -120,6 +125,26 @@ class RunConfig:
         "Keep averages for imgops ema, written every so many thousand images.",
         "none are kept",
         allowed=KIMG,
+        kw_only=True,
+    )
+    metrics: str | None = setting(
+        None,
+        "Metrics",
+        "Distances of samples from the data, several by commas: fd (Fréchet), swd (sliced Wasserstein).",
+        "none",
+        kw_only=True,
+    )
+    metrics_kimg: float = setting(
+        50.0, "Metrics", "They are measured every so many thousand images.", allowed=KIMG, kw_only=True
+    )
+    metrics_samples: int = setting(
+        10_000, "Metrics", "How many samples are compared.", allowed=Bounds(2, most=10**7), kw_only=True
+    )
+    metrics_weights: str | None = setting(
+        None,
+        "Metrics",
+        "Encoder whose features are compared: a file, or a name such as embedded or efficientnet-lite2.",
+        "efficientnet-lite2 where installed, else embedded",
         kw_only=True,
     )
     init: str | None = setting(
@@ -214,6 +239,8 @@ class RunConfig:
     def check_together(self, processes: int) -> None:
         """Raise ValueError where settings do not go together."""
         check_grown("resolution", self.resolution)
+        if self.metrics is not None:
+            parse_metrics(self.metrics)
         if self.batch % processes:
             raise ValueError(f"batch must be divisible among {processes} processes; got {self.batch}")
         if self.share(processes) % self.chunk_of(processes):

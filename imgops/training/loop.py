@@ -23,6 +23,8 @@ from torch.utils.data import DataLoader
 from .._interrupts import interruptible
 from ..data import EndlessSampler, ImageDataset, PictureFiles
 from ..data.files import write_file
+from ..metrics import Evaluator
+from ..metrics.names import parse_metrics
 from . import checkpoint as files
 from ._data import DataRecord, open_data
 from ._opening import forecast, made_by, opening
@@ -140,7 +142,7 @@ def _run(
                 report.say(begun_with)
             write_file(out / "reals.png", png_bytes(real_grid(dataset)))
         batches = _batches(dataset, config, trainer.seen, processes)
-        loop = _Loop(trainer, batches, report, out, total, deadline, stopped)
+        loop = _Loop(trainer, batches, report, out, total, deadline, stopped, _evaluator(config, dataset))
         try:
             last = loop.run()
         except (OSError, ValueError, RuntimeError) as error:
@@ -220,9 +222,10 @@ class _Loop:
         total: int,
         deadline: float | None,
         stopped: Callable[[], bool],
+        evaluator: Evaluator | None = None,
     ) -> None:
         self.trainer, self.batches, self.report, self.out = trainer, batches, report, out
-        self.total, self.deadline, self.stopped = total, deadline, stopped
+        self.total, self.deadline, self.stopped, self.evaluator = total, deadline, stopped, evaluator
         self.interrupted = False
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._ticked, self._ticked_at = time.monotonic(), trainer.seen
@@ -273,7 +276,10 @@ class _Loop:
         trainer.check_finite(measured)
         speed = (trainer.seen - self._ticked_at) / (time.monotonic() - self._ticked)
         record = {"images": trainer.seen, "seconds": trainer.seconds, "images_per_second": speed, **measured}
-        self.report.record(record)
+        figures = {}
+        if self.evaluator is not None and (done or self._due(config.metrics_kimg)):
+            figures = self.evaluator(trainer.recipe.drawn)
+        self.report.record(record | figures)
         if trainer.processes.first and (done or self._due(config.grid_kimg)):
             sheet = sample_grid(trainer)
             write_file(self.out / "samples" / f"{trainer.seen:010d}.png", png_bytes(sheet))
@@ -283,6 +289,10 @@ class _Loop:
             write_snapshot(self.out / SNAPSHOTS, averages)
         if done or self._due(config.checkpoint_kimg):
             self._save()
+        if self.evaluator is not None and figures and trainer.processes.first:
+            name = self.evaluator.figures[0]
+            if files.is_best(self.out, name, figures[name]):
+                files.keep_best(self._save(), name, figures[name])
         if trainer.processes.first and (done or self._due(min(config.grid_kimg, config.checkpoint_kimg))):
             write_page(trainer, self.out, self.total)
         self._sums, self._ticked, self._ticked_at = {}, time.monotonic(), trainer.seen
@@ -327,6 +337,15 @@ class _FirstSteps:
             return ""
         speed = max(steps - 1, 1) * self.trainer.config.batch / max(seconds, 1e-9)
         return forecast(self.trainer.device.type, speed, self.total - self.trainer.seen, steps, self.limited)
+
+
+def _evaluator(config: RunConfig, dataset: ImageDataset) -> Evaluator | None:
+    """What measures the samples, if the settings ask for it."""
+    if config.metrics is None:
+        return None
+    chosen = parse_metrics(config.metrics)
+    samples, weights = config.metrics_samples, config.metrics_weights
+    return Evaluator(dataset, chosen, weights=weights, samples=samples, device=config.device)
 
 
 def _due(kimg: float, before: int, now: int) -> bool:

@@ -96,6 +96,10 @@ class Recipe(ABC):
     def samples(self, seeds: Sequence[int], label: int | None = None) -> Tensor:
         """What the recipe makes of some seeds, and of a class, now: uint8 [len(seeds), C, H, W] on the CPU."""
 
+    def drawn(self, seeds: Sequence[int]) -> Tensor:
+        """What is compared with the data: as :meth:`samples`, of classes that are as frequent as in the data."""
+        return self.samples(seeds)
+
     @property
     def tensors(self) -> int:
         """How many tensors the networks have."""
