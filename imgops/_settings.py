@@ -84,6 +84,27 @@ class Choice(NamedTuple):
             raise ValueError(f"{name} must be {self}; got {value!r}")
 
 
+class OrWord(NamedTuple):
+    """Numbers within bounds, or a word in place of one."""
+
+    bounds: Bounds
+    word: str
+
+    def __str__(self) -> str:
+        return f"{self.bounds}, or {self.word}"
+
+    def range(self) -> str:
+        """The same for a help text."""
+        return f"{self.bounds.range()}, or {self.word}"
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise ValueError unless it is the word, or a number within the bounds."""
+        if isinstance(value, str) and value != self.word:
+            raise ValueError(f"{name} must be {self}; got {value!r}")
+        if value != self.word:
+            self.bounds.check(name, value)
+
+
 class Shapes(NamedTuple):
     """The shapes of pictures that networks grow from a small start by doubling: see :func:`start_shape`."""
 
@@ -187,8 +208,9 @@ def setting(
     panel: str | None = None,
     help: str = "",
     shown: str | None = None,
-    allowed: Bounds | Choice | Shapes | None = None,
+    allowed: Bounds | Choice | Shapes | OrWord | None = None,
     flag: str | None = None,
+    also: str | None = None,
     kw_only: Any = dataclasses.MISSING,
 ) -> Any:
     """A field of a dataclass of settings: its default, what it may be, and its command-line option.
@@ -201,10 +223,11 @@ def setting(
         shown: what a default of None means; of a setting without a default, when it is not required.
         allowed: its range, checked by :func:`check` and :func:`checked`; None: anything.
         flag: its option; None: its name, as ``--first-size``.
+        also: a second name of its option.
         kw_only: it is given by its name alone, so that it can stand anywhere among the fields; by default what the
             dataclass says.
     """
-    metadata = {"panel": panel, "help": help, "shown": shown, "allowed": allowed, "flag": flag}
+    metadata = {"panel": panel, "help": help, "shown": shown, "allowed": allowed, "flag": flag, "also": also}
     return dataclasses.field(default=default, metadata=metadata, kw_only=kw_only)
 
 
@@ -298,7 +321,7 @@ def check(settings: Any, owner: str = "") -> None:
         if value is not None:
             allowed.check(f"{owner}{field.name}", value)
             kind = _kinds(hints[field.name])[0]
-            number = kind in (int, float) and not isinstance(value, tuple)
+            number = kind in (int, float) and isinstance(value, numbers.Real)
             object.__setattr__(settings, field.name, kind(value) if number else value)
 
 

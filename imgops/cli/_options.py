@@ -19,6 +19,7 @@ from .._settings import (
     RESULT,
     Bounds,
     Choice,
+    OrWord,
     Resolution,
     Shapes,
     check,
@@ -118,7 +119,11 @@ def _option(name: str, kind: Any, default: Any, said: Mapping[str, Any]) -> tupl
         shown = f"{shown}; {within}"
     elif within:
         help += f" [dim]\\[{within}][/]"
-    flags = [said["flag"] or _flag(name), *(_flag(former) for former in FORMER_NAMES if FORMER_NAMES[former] == name)]
+    flags = [
+        said["flag"] or _flag(name),
+        *([said["also"]] if said["also"] else []),
+        *(_flag(former) for former in FORMER_NAMES if FORMER_NAMES[former] == name),
+    ]
     option = typer.Option(
         *(f"{flag}/{flag.replace('--', '--no-', 1)}" if kind is bool else flag for flag in flags),
         help=help,
@@ -137,7 +142,7 @@ def _text(name: str, default: Any) -> Any:
     return ",".join(map(str, default)) if isinstance(default, tuple) else default
 
 
-def _range(help: str, allowed: Bounds | Choice | Shapes | None) -> str:
+def _range(help: str, allowed: Bounds | Choice | Shapes | OrWord | None) -> str:
     """What a help page says of the values that are allowed; nothing where the help text names all of them."""
     if allowed is None or (isinstance(allowed, Choice) and all(str(value) in help for value in allowed.values)):
         return ""
@@ -243,11 +248,20 @@ def parse_resolution(name: str, text: str) -> Resolution:
     return width if width == height else (height, width)
 
 
+def parse_number_or_word(name: str, text: str) -> float | str:
+    """``"0.5"`` to 0.5; any other text stays, for the setting to be checked."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 #: what reads the settings whose options are text
 _READERS: dict[str, Callable[[str, str], Any]] = {
     "content_layers": parse_layers,
     "hypercolumn_layers": parse_layers,
     "memory": parse_bytes,
+    "r1_gamma": parse_number_or_word,
     "resolution": parse_resolution,
     "style_layers": parse_layers,
     "style_weights": parse_numbers,

@@ -64,8 +64,20 @@ class Job:
     ] = True
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print the resolved configuration as JSON and exit.", rich_help_panel="Run"),
+        typer.Option(
+            "--dry-run",
+            help="Print the resolved configuration as JSON, and on stderr what the run would take; write nothing.",
+            rich_help_panel="Run",
+        ),
     ] = False
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate/--no-estimate",
+            help="In a dry run, measure a few steps on random pictures: memory and time.",
+            rich_help_panel="Run",
+        ),
+    ] = True
 
 
 @options()
@@ -104,11 +116,14 @@ def train(job: Job, given: Given) -> None:
         chosen = recipe(**settings)
     if job.dry_run:
         from ..training._data import open_data
+        from ..training._estimate import estimate
 
         chosen = chosen.resolve(asked_for())
         data = open_data(chosen)
         typer.echo(json.dumps(chosen.as_json(), indent=2))
         typer.echo(f"data: {data.describe()}", err=True)
+        if job.estimate and (told := estimate(chosen, data)):
+            typer.echo(told, err=True)
         return
     training.train(chosen, resume=resume, check_data=job.check_data)
 

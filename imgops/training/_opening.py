@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -21,7 +22,17 @@ LONG = 6.0
 
 
 def opening(trainer: Trainer, dataset: ImageDataset, out: Path) -> str:
-    """Lines on the device, the data, the networks and the disk."""
+    """Lines on the device, the data, the networks, the disk, and what the recipe says of its settings."""
+    return lines_of(facts_of(trainer, dataset, out))
+
+
+def lines_of(facts: Mapping[str, str]) -> str:
+    """Facts as lines, their names in a column."""
+    return "\n".join(f"{name:<9} {fact}" for name, fact in facts.items())
+
+
+def facts_of(trainer: Trainer, dataset: ImageDataset, out: Path) -> dict[str, str]:
+    """What :func:`opening` shows, by name."""
     config = trainer.config
     trained = {k: n for k, n in trainer.recipe.networks.items() if any(p.requires_grad for p in n.parameters())}
     parameters = [f"{name} {_millions(network)}" for name, network in trained.items()]
@@ -30,14 +41,14 @@ def opening(trainer: Trainer, dataset: ImageDataset, out: Path) -> str:
     why = " (no fused kernels: imgops info says why)" if chosen == "reference" else ""
     count = trainer.processes.count
     among = f", of {count} processes" if count > 1 else ""
-    kept = f"{_megabytes(size * config.keep)} for the {config.keep} that {out} keeps"
-    facts = {
+    kept = f"{megabytes(size * config.keep)} for the {config.keep} that {out} keeps"
+    return {
         "device": f"{device_name(trainer.device)}{among}; ops by {chosen}{why}",
         "data": dataset.describe(),
         "networks": f"{resolution_text(config.resolution)} px, {', '.join(parameters)} parameters",
-        "disk": f"{_megabytes(size)} per checkpoint, {kept}",
+        "disk": f"{megabytes(size)} per checkpoint, {kept}",
+        **trainer.recipe.advice(),
     }
-    return "\n".join(f"{name:<9} {fact}" for name, fact in facts.items())
 
 
 def forecast(device: str, images_per_second: float, left: int, steps: int, limited: bool) -> str:
@@ -78,5 +89,6 @@ def _millions(network: torch.nn.Module) -> str:
     return f"{sum(p.numel() for p in network.parameters()) / 1e6:.3g} M"
 
 
-def _megabytes(size: int) -> str:
+def megabytes(size: float) -> str:
+    """A number of bytes in MB, or GB."""
     return f"{size / 1e6:.3g} MB" if size < 1e9 else f"{size / 1e9:.3g} GB"

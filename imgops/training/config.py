@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ FIRST = "stylegan2"
 
 #: options for networks that a CPU trains within hours
 CPU_OPTIONS = "--preset tiny --resolution 32"
+#: the value of a setting that is chosen by a rule
+AUTO = "auto"
 #: a group of options
 TRANSFER = "Transfer"
 #: bounds of sizes that determine memory, and of intervals in steps
@@ -228,7 +231,7 @@ class RunConfig:
         given = dataclasses.replace(given, device=choose_device(given.device))
         values = given.from_preset(processes)
         values["micro_batch"] = max(1, (given.batch or values["batch"]) // processes)
-        resolved = dataclasses.replace(given, **{k: v for k, v in values.items() if getattr(given, k) is None})
+        resolved = dataclasses.replace(given, **{k: v for k, v in values.items() if getattr(given, k) in (None, AUTO)})
         resolved.check_together(processes)
         return resolved
 
@@ -248,6 +251,11 @@ class RunConfig:
                 f"micro_batch must divide the batch of {self.share(processes)}{' per process' * (processes > 1)}; "
                 f"got {self.micro_batch}"
             )
+
+    @property
+    def total(self) -> int:
+        """How many real images a resolved run shows: ``kimg`` thousand, rounded up to whole batches."""
+        return math.ceil(max(1, round(self.kimg * 1000)) / self.batch) * self.batch
 
     def share(self, processes: int) -> int:
         """How many samples of a step a process computes."""

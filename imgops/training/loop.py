@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import math
 import shlex
 import signal
 import time
@@ -111,8 +110,7 @@ def _run(
         raise ValueError(f"{out} already holds a run; --resume continues it, another --out starts a new one")
     if resume and not present:
         raise files.CheckpointError(f"{out}: no checkpoint to resume from")
-    # rounded up to whole batches
-    total = math.ceil(max(1, round(config.kimg * 1000)) / config.batch) * config.batch
+    total = config.total
     if resume and (seen := files.read_meta(present[-1])["seen"]) >= total:
         if not quiet:
             _say_finished(out, seen, total)

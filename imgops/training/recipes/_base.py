@@ -119,6 +119,11 @@ class Recipe(ABC):
             taken += len(fitting)
         return taken
 
+    @property
+    def intervals(self) -> Mapping[str, int]:
+        """{what a step does not always do: every how many steps it does, from the first on}, where it takes time."""
+        return {}
+
     def advice(self) -> Mapping[str, str]:
         """{name: text} of what a run says of its settings at its beginning."""
         return {}

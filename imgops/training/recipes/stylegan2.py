@@ -64,7 +64,7 @@ class StyleGAN2(Recipe):
         self.augmentation = Augmentation(config.augmentation(), self.device)
         self.frozen = self._frozen()
         self.pl_mean = torch.zeros([], device=self.device)
-        self.penalty_weight = config.gp_weight if config.loss == "wgan-gp" else config.r1_gamma / 2
+        self.penalty_weight = config.gp_weight if config.loss == "wgan-gp" else config.gamma / 2
         self.optimizers = {
             "G": self._adam(self.G, config.g_lr, config.pl_interval if config.pl_weight else None),
             "D": self._adam(self.D, config.d_lr, config.r1_interval if self.penalty_weight else None),
@@ -105,6 +105,25 @@ class StyleGAN2(Recipe):
         moments = 2 * sum(p.nbytes for network in (self.G, self.D) for p in network.parameters())
         kept = {} if self.averages is None else self.averages.state_dict()
         return moments + sum(t.nbytes for t in kept.values())
+
+    @property
+    def intervals(self) -> dict[str, int]:
+        """Of the penalty on the discriminator's gradients, and the path length."""
+        config = self.config
+        penalty = {"penalty": config.r1_interval} if self.penalty_weight else {}
+        return penalty | ({"path_length": config.pl_interval} if config.pl_weight else {})
+
+    def advice(self) -> dict[str, str]:
+        """On the weight of R1, which depends on the data as no other setting does."""
+        config = self.config
+        if config.loss == "wgan-gp" or not config.gamma:
+            return {}
+        usual = config.from_preset(self.processes.count)["r1_gamma"]
+        origin = f"of the preset {config.preset}" if config.gamma == usual else "as given"
+        if config.gamma == config.automatic_gamma(config.batch):
+            origin = "by resolution and batch"
+        more = f"worth trying: {config.gamma / 5:.3g} and {config.gamma * 5:.3g}, the larger where training is unstable"
+        return {"gamma": f"{config.gamma:.3g}, {origin}; {more}"}
 
     def samples(self, seeds: Sequence[int], label: int | None = None) -> Tensor:
         """Samples of the averaged generator, latents and noise by their seeds."""

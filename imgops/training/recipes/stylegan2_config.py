@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..._settings import Bounds, Choice, setting, shape_of
-from ..config import DECAY, INTERVAL, KIMG, POSITIVE, SHARE, SIZE, TRANSFER, WEIGHT, RunConfig
+from ..._settings import Bounds, Choice, OrWord, setting, shape_of
+from ..config import AUTO, DECAY, INTERVAL, KIMG, POSITIVE, SHARE, SIZE, TRANSFER, WEIGHT, RunConfig
 
 if TYPE_CHECKING:
     from ._augmentation import Choices
@@ -201,12 +201,13 @@ class TrainingConfig(RunConfig):
     )
     beta1: float = setting(0.0, "Optimization", "Adam's beta1.", allowed=DECAY)
     beta2: float = setting(0.99, "Optimization", "Adam's beta2.", allowed=DECAY)
-    r1_gamma: float = setting(
+    r1_gamma: float | str = setting(
         None,
         "Optimization",
-        "Weight of the R1 penalty; raise it where training is unstable.",
-        f"{_BY_PRESET}; auto: 0.0002 pixels / batch",
-        allowed=WEIGHT,
+        "Weight of the R1 penalty (also --gamma); raise it where training is unstable. auto: 0.0002 pixels / batch.",
+        _BY_PRESET,
+        allowed=OrWord(WEIGHT, AUTO),
+        also="--gamma",
     )
     r1_interval: int = setting(
         None,
@@ -259,6 +260,8 @@ class TrainingConfig(RunConfig):
         else:
             own = _TINY if self.preset == "tiny" else {}
             values |= self._of_new_data(self.batch or own.get("batch"), processes) | own
+        if self.r1_gamma == AUTO:
+            values["r1_gamma"] = self.automatic_gamma(self.batch or values["batch"])
         if self.loss == "wgan-gp":
             # it has a penalty of its own
             values["r1_gamma"] = 0.0
@@ -287,11 +290,21 @@ class TrainingConfig(RunConfig):
             "mbstd_group": max(1, min(batch // processes, 4)),
             "channel_base": 32768 if side >= WIDE_FROM else 16384,
             "lr": 0.002 if side >= SLOW_FROM else 0.0025,
-            "r1_gamma": automatic_gamma(height, width, batch),
+            "r1_gamma": self.automatic_gamma(batch),
             "ema_kimg": batch * 10 / 32,
             "ema_rampup": 0.05,
             "mapping_layers": 2,
         }
+
+    @property
+    def gamma(self) -> float:
+        """``r1_gamma`` of resolved settings."""
+        return float(self.r1_gamma)
+
+    def automatic_gamma(self, batch: int) -> float:
+        """The weight of R1 to begin with for new data: ``0.0002 * pixels / batch`` (Karras et al. 2020, "ADA")."""
+        height, width = shape_of(self.resolution)
+        return 0.0002 * height * width / batch
 
     def augmentation(self) -> Choices:
         """What augments the discriminator's images."""
@@ -347,8 +360,3 @@ class TrainingConfig(RunConfig):
             "half_dtype": getattr(torch, self.half_dtype),
             "half_channels_last": self.half_channels_last,
         }
-
-
-def automatic_gamma(height: int, width: int, batch: int) -> float:
-    """The weight of R1 to begin with for new data: ``0.0002 * pixels / batch`` (Karras et al. 2020, "ADA")."""
-    return 0.0002 * height * width / batch

@@ -1,0 +1,106 @@
+"""What a run will take of the machine at hand: memory and time, measured by a few steps on random pictures."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from .._memory import naming_remedy, peak_memory, room_on
+from .._settings import shape_of
+from ..data import ImageDataset
+from ._opening import facts_of, forecast, lines_of, megabytes
+from .config import RunConfig
+from .processes import device_of_process, joined
+from .trainer import Trainer
+
+#: seconds after which no further step is begun, and how often each kind of step is measured before that
+BUDGET, REPEATS = 20.0, 2
+#: steps over which kinds of steps are counted, where their intervals have a longer period
+_LONGEST = 10_000
+
+
+def estimate(config: RunConfig, dataset: ImageDataset) -> str:
+    """Take a few steps on random pictures, and say what the run would take; nothing is written.
+
+    Args:
+        config: resolved settings.
+        dataset: the data, whose classes are taken, and none of its pictures.
+
+    Returns:
+        Lines on device, networks, disk, memory and speed; empty in all processes but the first.
+
+    Raises:
+        OutOfMemory: the steps need more memory than there is.
+    """
+    device = device_of_process(config.device)
+    with joined(device) as processes:
+        trainer = Trainer(config, dataset.labels, dataset.class_names, processes)
+        facts = facts_of(trainer, dataset, Path(config.out))
+        # the command has told of the data
+        del facts["data"]
+        room = room_on(trainer.device)
+        with naming_remedy("a smaller --micro-batch needs less"):
+            seconds, steps = measured(trainer)
+        facts["memory"] = f"{_peak(trainer.device)} at most{'' if room == math.inf else f', of {megabytes(room)}'}"
+        speed = forecast(trainer.device.type, config.batch / seconds, config.total, steps, False)
+        return f"{lines_of(facts)}\n{speed}" if processes.first else ""
+
+
+def measured(trainer: Trainer) -> tuple[float, int]:
+    """Take steps: (seconds of a step on average over a run, how many steps were taken).
+
+    What is not done in every step counts by how often it is done.
+    """
+    shares = kinds_of(trainer.recipe.intervals)
+    begun = time.monotonic()
+    # the first step is slower than others, and counts only where there is no time for another one
+    first, taken = _timed(trainer, 0), 1
+    seconds = dict.fromkeys(shares, first)
+    for at in sorted(shares, key=lambda step: -shares[step]):
+        times: list[float] = []
+        while len(times) < REPEATS and not trainer.processes.any(time.monotonic() - begun > BUDGET):
+            times.append(_timed(trainer, at))
+        if times:
+            seconds[at] = min(times)
+            taken += len(times)
+    return sum(shares[at] * seconds[at] for at in shares), taken
+
+
+def kinds_of(intervals: Mapping[str, int]) -> dict[int, float]:
+    """{a step's number: the share of all steps that do what that one does}, one step for each kind.
+
+    >>> kinds_of({"r1": 4, "path_length": 2})
+    {0: 0.25, 1: 0.5, 2: 0.25}
+    """
+    period = min(math.lcm(*intervals.values()), _LONGEST)
+    doing = [frozenset(name for name, every in intervals.items() if step % every == 0) for step in range(period)]
+    return {doing.index(kind): count / period for kind, count in Counter(doing).items()}
+
+
+def _timed(trainer: Trainer, step: int) -> float:
+    config = trainer.config
+    height, width = shape_of(config.resolution)
+    count = config.share(trainer.processes.count)
+    real = torch.randint(0, 256, (count, config.channels, height, width), dtype=torch.uint8)
+    labels = torch.arange(count) % max(trainer.c_dim, 1)
+    trainer.steps = step
+    _wait(trainer.device)
+    begun = time.monotonic()
+    trainer.step(real, labels)
+    _wait(trainer.device)
+    return time.monotonic() - begun
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak(device: torch.device) -> str:
+    peak = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else peak_memory()
+    return "not known" if peak is None else megabytes(peak)
