@@ -21,8 +21,8 @@ from ..models.encoders.weights import SHIPPED
 from ..nn import Features
 from ..nn._checks import check_size
 
-#: the side in pixels to which smaller pictures are enlarged for the default encoders: at 32 pixels the features of
-#: EfficientNet-Lite2 are nearly all zero, and above 64 distances tell damage no better (docs/metrics.md)
+#: the side in pixels to which smaller pictures are enlarged for EfficientNet-Lite: at 32 the features of Lite2 are
+#: nearly all zero, and above 64 distances tell damage no better (docs/metrics.md)
 SMALLEST = 64
 #: sides of what encoders were trained with: the one that ships, Inception v3, those that do not tell
 EMBEDDED_SIDE, INCEPTION_SIDE, SIDE = 128, 299, 224
