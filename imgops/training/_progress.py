@@ -66,8 +66,10 @@ class Bar(Progress):
         }
         room, widths = self._console.width, dict[ProgressColumn, int]()
         for column in (self._left, self._done, self._state, self._what, self._bar, self._elapsed):
-            wanted = max((self._console.measure(cell).maximum for cell in cells[column]), default=0)
             free = room - bool(widths)
+            if column is self._state:
+                cells[column] = [_whole_parts(cell, free) for cell in cells[column]]
+            wanted = max((self._console.measure(cell).maximum for cell in cells[column]), default=0)
             if 0 < wanted <= free or (column in (self._done, self._state) and wanted and free >= LEAST):
                 widths[column] = min(wanted, free)
                 room = free - widths[column]
@@ -78,6 +80,14 @@ class Bar(Progress):
         for row in zip(*(cells[column] for column in columns), strict=True):
             table.add_row(*row)
         return table
+
+
+def _whole_parts(state: Text, width: int) -> Text:
+    """As many parts of a state, divided by two spaces, as fit, but at least the first."""
+    text = state.plain
+    while len(text) > width and "  " in text:
+        text = text.rpartition("  ")[0]
+    return Text(text)
 
 
 def duration(seconds: float) -> str:

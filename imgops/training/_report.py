@@ -1,4 +1,4 @@
-"""What a run reports: a progress bar or lines, stats.jsonl, TensorBoard."""
+"""What a run reports: a progress bar or lines, stats.jsonl, TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from PIL import Image
 from rich.console import Console
 
 from ..data.files import naming, write_file
+from ..metrics.names import METRICS
 from ._progress import Bar, duration
+from ._wandb import WandB
 
 STATS, BOARD = "stats.jsonl", "tensorboard"
-#: the bar's names for the measured values, in this order
-_SHOWN = {"loss_g": "G", "loss_d": "D", "r1": "R1"}
+#: the bar's names for the measured values, in this order; those of distances are without the encoder's, fd and swd
+_SHOWN = {"augment_p": "p", "pseudo_p": "APA p", "fd": "fd", "swd": "swd", "loss_g": "G", "loss_d": "D", "r1": "R1"}
+#: the number of images from which on the bar counts in thousands
+_MANY = 10_000_000
 
 
 class Report:
@@ -32,9 +36,18 @@ class Report:
         seen: images shown before; records of an interrupted run beyond this count are dropped.
         quiet: show nothing, but still record.
         deadline: when the run stops by :func:`time.monotonic`, wherever it is then; None: never.
+        online: gets the records and pictures as well; None: nothing does.
     """
 
-    def __init__(self, out: Path, total: int, seen: int, quiet: bool = False, deadline: float | None = None) -> None:
+    def __init__(
+        self,
+        out: Path,
+        total: int,
+        seen: int,
+        quiet: bool = False,
+        deadline: float | None = None,
+        online: WandB | None = None,
+    ) -> None:
         self.out, self.total, self.begun, self.deadline = out, total, time.monotonic(), deadline
         self.console = Console(file=sys.stderr, quiet=quiet, soft_wrap=True, highlight=False)
         self._keep_stats(seen)
@@ -44,7 +57,9 @@ class Report:
                 f"TensorBoard is not installed (pip install tensorboard): scalars go to {out / STATS} alone"
             )
         self._bar = Bar("", self.console, disable=quiet or not self.console.is_terminal)
-        self._losses = ""
+        self._online = online
+        self._values: dict[str, float] = {}
+        self._warned = False
 
     def _keep_stats(self, seen: int) -> None:
         path = self.out / STATS
@@ -65,6 +80,8 @@ class Report:
         with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
             if self._board is not None:
                 self._board.close()
+        if self._online is not None:
+            self._online.close(failed=kind is not None and issubclass(kind, Exception))
 
     def _of_thread(self, failed: Any) -> None:
         # an error of the thread that writes for TensorBoard is raised here, too, by the next call
@@ -81,14 +98,26 @@ class Report:
         share = seen / self.total
         if self.deadline is not None:
             share = max(share, (time.monotonic() - self.begun) / max(self.deadline - self.begun, 1e-3))
-        state = f"{images_per_second:.1f} images/s  {self._losses}"
-        self._bar.show(share, done, state.rstrip(), duration(left))
+        self._bar.show(share, done, self._state(images_per_second), duration(left))
+
+    def _state(self, images_per_second: float) -> str:
+        shown = (f"{short} {self._values[name]:.3g}" for name, short in _SHOWN.items() if name in self._values)
+        return "  ".join((f"{images_per_second:.1f} images/s", *shown))
 
     def _count(self, seen: int, images_per_second: float) -> tuple[str, float]:
         """Text on the images shown (with the total, if the time allows all of them), and the seconds left."""
         left = (self.total - seen) / images_per_second
         limit = math.inf if self.deadline is None else self.deadline - time.monotonic()
-        return (f"{seen:,} of {self.total:,} images" if left <= limit else f"{seen:,} images"), max(min(left, limit), 0)
+        unit, counted = (1000, "kimg") if self.total >= _MANY else (1, "images")
+        done = f"{seen // unit:,} of {self.total // unit:,}" if left <= limit else f"{seen // unit:,}"
+        return f"{done} {counted}", max(min(left, limit), 0)
+
+    def warn(self, measured: dict[str, float]) -> None:
+        """Say once, when it is first so, that gradients were not finite."""
+        share = measured.get("bad_gradients", 0)
+        if share > 0 and not self._warned:
+            self._warned = True
+            self.say(f"{share:.2g} of the gradients were not finite: the learning rate is too high, or --gamma too low")
 
     def record(self, measured: dict[str, float]) -> None:
         """Keep a record: ``images``, ``seconds``, ``images_per_second`` and the means since the last one.
@@ -104,14 +133,19 @@ class Report:
                     if name != "images":
                         self._board.add_scalar(name, value, images)
                 self._board.flush()
-        self._losses = "  ".join(f"{short} {measured[name]:.3g}" for name, short in _SHOWN.items() if name in measured)
+        if self._online is not None:
+            self._online.record(measured)
+        # a distance is not in every record, and stays until the next
+        self._values |= {_short(name): value for name, value in measured.items()}
         if self._bar.disable:
-            done, left = self._count(images, measured["images_per_second"])
-            speed = f"{measured['images_per_second']:.1f} images/s"
-            self.say(f"{done}  {speed}  {self._losses}  {duration(left)} left")
+            speed = measured["images_per_second"]
+            done, left = self._count(images, speed)
+            self.say(f"{done}  {self._state(speed)}  {duration(left)} left")
 
     def picture(self, name: str, image: Image.Image, images: int) -> None:
-        """Show a picture in TensorBoard."""
+        """Show a picture in TensorBoard and online."""
+        if self._online is not None:
+            self._online.picture(name, image, images)
         if self._board is not None:
             import numpy as np
 
@@ -130,9 +164,17 @@ class NoReport:
 
     def advance(self, seen: int, images_per_second: float) -> None: ...
 
+    def warn(self, measured: dict[str, float]) -> None: ...
+
     def record(self, measured: dict[str, float]) -> None: ...
 
     def picture(self, name: str, image: Image.Image, images: int) -> None: ...
+
+
+def _short(name: str) -> str:
+    """The name of a distance without its encoder's; any other as it is."""
+    metric = name.partition("_")[0]
+    return metric if metric in METRICS else name
 
 
 def _append(path: Path, content: bytes) -> None:

@@ -72,6 +72,7 @@ class RunConfig:
         "metrics_kimg",
         "metrics_samples",
         "metrics_weights",
+        "wandb",
         "micro_batch",
         "device",
     )
@@ -149,6 +150,9 @@ class RunConfig:
         "Encoder whose features are compared: a file, or a name such as embedded or efficientnet-lite2.",
         "efficientnet-lite2 where installed, else embedded",
         kw_only=True,
+    )
+    wandb: str | None = setting(
+        None, "Reports", "A project of Weights & Biases that gets the records and sheets, too.", "none", kw_only=True
     )
     init: str | None = setting(
         None, TRANSFER, "A checkpoint or run to begin with: what fits of its networks.", "random weights", kw_only=True

@@ -30,6 +30,7 @@ from ._opening import forecast, made_by, opening
 from ._page import write_page
 from ._progress import Bar
 from ._report import NoReport, Report
+from ._wandb import WandB, load_wandb
 from .config import MADE_BY, RunConfig
 from .ema import SNAPSHOTS, write_snapshot
 from .grid import image_grid, png_bytes
@@ -88,6 +89,9 @@ def train(
     started = time.monotonic()
     config = config.resolve(asked_for())
     config = dataclasses.replace(config, device=device_of_process(config.device))
+    if config.wandb is not None:
+        # it may be missing, which must not be found after the data has been looked through
+        load_wandb()
     with joined(config.device) as processes:
         return _run(config, resume, check_data, started, max_seconds, quiet or not processes.first, processes)
 
@@ -130,8 +134,7 @@ def _run(
         _prepare(trainer, record, out)
     deadline = None if max_seconds is None else started + max_seconds
     told = None if quiet else STOPPING
-    reporting = Report(out, total, trainer.seen, quiet, deadline) if processes.first else NoReport()
-    with reporting as report, interruptible(SIGNALS, told) as stopped:
+    with _report(trainer, out, quiet, deadline) as report, interruptible(SIGNALS, told) as stopped:
         report.say(opening(trainer, dataset, out))
         if resume:
             report.say(f"{'resumed':<9} {present[-1]}, {trainer.seen:,} of {total:,} images")
@@ -154,6 +157,14 @@ def _run(
             raise KeyboardInterrupt
         report.say(f"trained on {trainer.seen:,} images; saved {last}")
     return last
+
+
+def _report(trainer: Trainer, out: Path, quiet: bool, deadline: float | None) -> Report | NoReport:
+    if not trainer.processes.first:
+        return NoReport()
+    config = trainer.config
+    online = None if config.wandb is None else WandB(config.wandb, out, config.as_json())
+    return Report(out, config.total, trainer.seen, quiet, deadline, online)
 
 
 def _begin_with(trainer: Trainer, init: str) -> str:
@@ -271,6 +282,8 @@ class _Loop:
         # the values are copied from the device only here, so that the steps between need not wait for it
         means = trainer.processes.means([float(value) / count for value, count in self._sums.values()])
         measured = dict(zip(self._sums, means, strict=True))
+        if not trainer.recipe.half_precision:
+            self.report.warn(measured)
         trainer.check_finite(measured)
         speed = (trainer.seen - self._ticked_at) / (time.monotonic() - self._ticked)
         record = {"images": trainer.seen, "seconds": trainer.seconds, "images_per_second": speed, **measured}

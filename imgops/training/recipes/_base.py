@@ -50,12 +50,15 @@ class Recipe(ABC):
     Attributes:
         networks: by name; each becomes a file of a checkpoint.
         averages: of the network :attr:`result`, for averages of any length afterwards; None: none are kept.
+        half_precision: whether layers run in half precision, where gradients overflow now and then; what is not finite
+            in them is left out of the step.
         result: the name of the network that a finished run is loaded as.
     """
 
     result: ClassVar[str]
     networks: dict[str, nn.Module]
     averages: PowerAverages | None = None
+    half_precision: bool = False
 
     @abstractmethod
     def __init__(

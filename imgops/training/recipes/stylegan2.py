@@ -60,6 +60,7 @@ class StyleGAN2(Recipe):
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         self.networks = {"G": self.G, "D": self.D, "G_ema": self.G_ema}
         self.averages = PowerAverages(self.G) if config.ema_snapshot_kimg else None
+        self.half_precision = config.num_fp16_res > 0
         self.loss = LOSSES[config.loss]
         self.augmentation = Augmentation(config.augmentation(), self.device)
         self.frozen = self._frozen()
@@ -292,7 +293,7 @@ class StyleGAN2(Recipe):
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         self.processes.average_(gradients)
         largest = torch.stack(torch._foreach_norm(gradients, float("inf")))
-        if self.config.num_fp16_res > 0:
+        if self.half_precision:
             # half precision overflows now and then: gradient elements that are not finite are set to zero for the step
             for gradient in gradients:
                 torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0, out=gradient)
