@@ -107,17 +107,55 @@ void filter_row(const Axis& axis, const A* taps, const A* v, A* dst, bool add) {
   }
 }
 
-// The same with the channels innermost: every pixel is a vector of them.
+// Pixels of `width` values: dst[q * period + c] (+)= sum_j taps[j] * src[q * step + j * pitch + c]
+template <class A>
+struct FilterPixels {
+  A* dst;
+  const A *src, *taps;
+  int64_t n, width, pitch, period, step;
+  bool add;
+
+  template <int J>
+  void operator()() const {
+    A w[J];
+    for (int j = 0; j < J; ++j) w[j] = taps[j];
+    for (int64_t q = 0; q < n; ++q) {
+      A* d = dst + q * period;
+      const A* x = src + q * step;
+      if (add) {
+#pragma omp simd
+        for (int64_t c = 0; c < width; ++c) {
+          A sum = d[c];
+          for (int j = 0; j < J; ++j) sum += w[j] * x[j * pitch + c];
+          d[c] = sum;
+        }
+      } else {
+#pragma omp simd
+        for (int64_t c = 0; c < width; ++c) {
+          A sum = w[0] * x[c];
+          for (int j = 1; j < J; ++j) sum += w[j] * x[j * pitch + c];
+          d[c] = sum;
+        }
+      }
+    }
+  }
+};
+
+// The same with the channels innermost. Where the factors are 1, the row is one long pixel.
 template <class A>
 void filter_row_channels_last(const Axis& axis, int64_t channels, const A* taps, const A* v, A* dst, bool add) {
-  for (int64_t o = 0; o < axis.out; ++o) {
-    int64_t q, r;
-    split(o, axis.period, q, r);
-    const int64_t first = axis.first[r] + q * axis.step, count = axis.count[r];
-    A* d = dst + o * channels;
-    sum_rows(d, count, taps + axis.offset[r], channels, add, [&](int64_t j) { return v + (first + j) * channels; });
-    if (count == 0 && !add) {
-      for (int64_t c = 0; c < channels; ++c) d[c] = 0;
+  const bool one_pixel = axis.period == 1 && axis.step == 1;
+  const int64_t width = one_pixel ? axis.out * channels : channels;
+  for (int64_t r = 0; r < axis.period && r < axis.out; ++r) {
+    const int64_t count = axis.count[r], n = one_pixel ? 1 : axis.outputs[r], period = axis.period * channels;
+    A* const d = dst + r * channels;
+    for (int64_t j = 0; j < count; j += kUnroll) {
+      const int64_t some = count - j < kUnroll ? count - j : kUnroll;
+      with_count(some, FilterPixels<A>{d, v + (axis.first[r] + j) * channels, taps + axis.offset[r] + j, n, width,
+                                       channels, period, axis.step * channels, add || j > 0});
+    }
+    for (int64_t q = 0; count == 0 && !add && q < n; ++q) {
+      for (int64_t c = 0; c < width; ++c) d[q * period + c] = 0;
     }
   }
 }
