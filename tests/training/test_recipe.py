@@ -127,3 +127,19 @@ def test_gradients_that_are_not_finite_are_counted(tmp_path):
     hook.remove()
     assert float(trainer.step(*batch_of(trainer))["bad_gradients"]) == 0
     trainer.check_finite({})
+
+
+def test_parts_of_the_discriminator_have_rates_of_their_own(tmp_path):
+    trainer = trainer_of(tiny(tmp_path, d_lr_layers="b8=0, b4=0.5", pl_weight=0.0, r1_gamma=0.0))
+    before = {name: p.clone() for name, p in trainer.D.named_parameters()}
+    trainer.step(*batch_of(trainer))
+    moved = {name: float((p - before[name]).abs().max()) for name, p in trainer.D.named_parameters()}
+    # Adam's first step is as long as its rate
+    for part, rate in ("b8.", 0.0), ("b4.", 0.00125), ("mapping.", 0.0025):
+        assert max(v for name, v in moved.items() if name.startswith(part)) == pytest.approx(rate, rel=0.01, abs=1e-9)
+
+
+@pytest.mark.parametrize("text", ["b16=0.1", "b8", "b8=-1", "b8=nan", "b8=0.1,,", "torgb=1"])
+def test_rates_of_parts_that_are_none_are_refused(tmp_path, text):
+    with pytest.raises(ValueError, match=r"d_lr_layers must be factors for b4, b8, mapping, as b8=0\.1; got "):
+        tiny(tmp_path, d_lr_layers=text)

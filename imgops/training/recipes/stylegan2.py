@@ -79,7 +79,17 @@ class StyleGAN2(Recipe):
 
     def _adam(self, network: nn.Module, lr: float, interval: int | None) -> torch.optim.Adam:
         lr, betas = lazy_adam(lr, self.config.beta1, self.config.beta2, interval)
-        return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, eps=1e-8, fused=True)
+        factors = self.config.rate_factors() if network is self.D else {}
+        groups: dict[float, list[nn.Parameter]] = {1.0: []}
+        for name, parameter in network.named_parameters():
+            groups.setdefault(factors.get(name.partition(".")[0], 1.0), []).append(parameter)
+        return torch.optim.Adam(
+            [{"params": parameters, "lr": lr * factor} for factor, parameters in groups.items() if parameters],
+            lr=lr,
+            betas=betas,
+            eps=1e-8,
+            fused=True,
+        )
 
     def state(self) -> dict[str, Tensor]:
         """Adam's moments and the mean of the path lengths."""

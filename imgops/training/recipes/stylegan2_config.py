@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..._settings import Bounds, Choice, OrWord, setting, shape_of
+from ..._settings import Bounds, Choice, OrWord, setting, shape_of, start_shape
 from ..config import AUTO, DECAY, INTERVAL, KIMG, POSITIVE, SHARE, SIZE, TRANSFER, WEIGHT, RunConfig
 
 if TYPE_CHECKING:
@@ -139,6 +139,13 @@ class TrainingConfig(RunConfig):
     )
     diffaug: str = setting(
         "color,translation,cutout", AUGMENTATION, "What diffaug does, several by commas.", kw_only=True
+    )
+    d_lr_layers: str | None = setting(
+        None,
+        "Optimization",
+        "Factors on --d-lr for parts of the discriminator, as b64=0.1,b32=0.5; the number is that of the resolution.",
+        "1",
+        kw_only=True,
     )
     freeze_d: int = setting(
         0,
@@ -306,6 +313,27 @@ class TrainingConfig(RunConfig):
         height, width = shape_of(self.resolution)
         return 0.0002 * height * width / batch
 
+    def rate_factors(self) -> dict[str, float]:
+        """The factor on the discriminator's learning rate of each of its parts that has one.
+
+        Raises:
+            ValueError: a part that the discriminator lacks, or a factor that is no number of 0 or more.
+        """
+        *_, doublings = start_shape(*shape_of(self.resolution))
+        parts = [f"b{4 * 2**k}" for k in range(doublings + 1)] + ["mapping"]
+        factors = {}
+        for text in (self.d_lr_layers or "").split(",") if self.d_lr_layers else ():
+            name, _, factor = text.strip().partition("=")
+            try:
+                factors[name] = float(factor)
+            except ValueError:
+                factors[name] = -1.0
+            if name not in parts or not 0 <= factors[name] < float("inf"):
+                raise ValueError(
+                    f"d_lr_layers must be factors for {', '.join(parts)}, as {parts[-2]}=0.1; got {text.strip()!r}"
+                )
+        return factors
+
     def augmentation(self) -> Choices:
         """What augments the discriminator's images."""
         from ._augmentation import Choices
@@ -324,6 +352,7 @@ class TrainingConfig(RunConfig):
     def check_together(self, processes: int) -> None:
         """Raise ValueError where settings do not go together."""
         super().check_together(processes)
+        self.rate_factors()
         chunk = self.chunk_of(processes)
         if chunk % min(self.mbstd_group, chunk):
             raise ValueError(f"mbstd_group must divide the (micro-)batch of {chunk}; got {self.mbstd_group}")
