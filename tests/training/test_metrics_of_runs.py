@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from PIL import Image
 
 from imgops.training import checkpoint as files
 from imgops.training import find_checkpoint, load_generator, train
-from tests.test_training import contents, tiny
+from tests.test_training import contents, tiny, trainer_of
 from tests.training.test_processes import run as imgops_train
 from tests.training.test_processes import stats
 
@@ -51,6 +52,14 @@ def test_figures_are_recorded_and_the_best_checkpoint_stays(tmp_path, data):
     assert load_generator(best)[1]["seen"] == images
     # a run is still loaded at its newest
     assert find_checkpoint(run).name == "checkpoint-0000000064"
+
+
+def test_samples_that_are_measured_have_the_classes_of_the_data(tmp_path):
+    trainer = trainer_of(tiny(tmp_path))
+    recipe = trainer.recipe
+    recipe.labels = torch.tensor([2, 2, 2, 2])
+    assert torch.equal(recipe.drawn([5, 6]), recipe.samples([5, 6], 2))
+    assert not torch.equal(recipe.drawn([5, 6]), recipe.samples([5, 6], 1))
 
 
 def test_measuring_changes_no_bit_of_the_training(tmp_path, data):

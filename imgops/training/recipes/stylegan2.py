@@ -16,12 +16,16 @@ from ...models.stylegan2 import Discriminator, Generator
 from .._draws import Draws
 from ..config import RunConfig
 from ..ema import PowerAverages, update_average
-from ..grid import seeded_samples
+from ..grid import seeded_classes, seeded_samples
 from ..losses import LOSSES, ema_decay, gradient_penalty, lazy_adam, path_lengths, r1_penalty
 from ..processes import Processes
 from ._augmentation import Augmentation
 from ._base import Moment, Recipe
 from .stylegan2_config import TrainingConfig
+
+
+#: samples of a sheet that are made at once
+SAMPLED = 8
 
 
 class Part(NamedTuple):
@@ -138,7 +142,12 @@ class StyleGAN2(Recipe):
 
     def samples(self, seeds: Sequence[int], label: int | None = None) -> Tensor:
         """Samples of the averaged generator, latents and noise by their seeds."""
-        return seeded_samples(self.G_ema, seeds, label)
+        return seeded_samples(self.G_ema, seeds, label, batch=SAMPLED)
+
+    def drawn(self, seeds: Sequence[int]) -> Tensor:
+        """Samples of classes that are as frequent as in the data."""
+        classes = None if self.labels is None else seeded_classes(seeds, self.c_dim, self.labels.cpu())
+        return seeded_samples(self.G_ema, seeds, classes, batch=len(seeds))
 
     def step(self, real: Tensor, labels: Tensor, moment: Moment) -> dict[str, Tensor]:
         """A step of G, a step of D, their regularizers where it is their turn, and the average.
