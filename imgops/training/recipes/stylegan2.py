@@ -23,7 +23,6 @@ from ._augmentation import Augmentation
 from ._base import Moment, Recipe
 from .stylegan2_config import TrainingConfig
 
-
 #: samples of a sheet that are made at once
 SAMPLED = 8
 
