@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 from rich.console import Console
@@ -37,6 +37,9 @@ class Report:
         quiet: show nothing, but still record.
         deadline: when the run stops by :func:`time.monotonic`, wherever it is then; None: never.
         online: gets the records and pictures as well; None: nothing does.
+
+    Attributes:
+        last: the last record, of a run that is continued too; empty before the first.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Report:
         # a kill may have cut the last line
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["images"] <= seen]
         write_file(path, "".join(kept).encode())
+        self.last: dict[str, float] = json.loads(kept[-1]) if kept else {}
 
     def __enter__(self) -> Report:
         self._excepthook, threading.excepthook = threading.excepthook, self._of_thread
@@ -126,7 +130,7 @@ class Report:
             OSError: it cannot be written, for want of space or of a right; nothing of it stays.
         """
         _append(self.out / STATS, f"{json.dumps(measured)}\n".encode())
-        images = int(measured["images"])
+        self.last, images = measured, int(measured["images"])
         if self._board is not None:
             with naming(self.out / BOARD):
                 for name, value in measured.items():
@@ -154,6 +158,8 @@ class Report:
 
 class NoReport:
     """The report of a process that reports nothing."""
+
+    last: ClassVar[dict[str, float]] = {}
 
     def __enter__(self) -> NoReport:
         return self

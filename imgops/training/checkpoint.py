@@ -8,6 +8,8 @@ import math
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,23 @@ def sweep(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+@contextmanager
+def _whole(final: Path) -> Iterator[Path]:
+    """A folder to write, which takes its place when the block ends; where that fails nothing of it stays."""
+    scrap = final.with_name(f"{SCRAP}{final.name}")
+    with naming(final):
+        try:
+            scrap.mkdir(parents=True)
+            yield scrap
+            _sync_folder(scrap)
+            os.replace(scrap, final)
+        except BaseException:
+            # on a full disk what was written of it takes the room that others need
+            shutil.rmtree(scrap, ignore_errors=True)
+            raise
+    _sync_folder(final.parent)
+
+
 def save(out: Path, seen: int, tensors: dict[str, dict[str, Tensor]], meta: dict[str, Any], keep: int) -> Path:
     """Write ``out/checkpoint-<seen>`` completely or not at all, then remove all but the newest ``keep``.
 
@@ -71,22 +90,12 @@ def save(out: Path, seen: int, tensors: dict[str, dict[str, Tensor]], meta: dict
     if final.exists():
         return final
     sweep(out)
-    scrap = out / f"{SCRAP}{final.name}"
-    with naming(final):
-        try:
-            scrap.mkdir(parents=True)
-            for name, table in tensors.items():
-                # tensors are cloned, because safetensors refuses tensors that share memory
-                plain = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in table.items()}
-                write_file(scrap / f"{name}.safetensors", safetensors.torch.save(plain))
-            write_file(scrap / CONFIG, json.dumps({"format": FORMAT, "seen": seen, **meta}, indent=2).encode())
-            _sync_folder(scrap)
-            os.replace(scrap, final)
-        except BaseException:
-            # on a full disk what was written of it takes the room that others need
-            shutil.rmtree(scrap, ignore_errors=True)
-            raise
-    _sync_folder(out)
+    with _whole(final) as scrap:
+        for name, table in tensors.items():
+            # tensors are cloned, because safetensors refuses tensors that share memory
+            plain = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in table.items()}
+            write_file(scrap / f"{name}.safetensors", safetensors.torch.save(plain))
+        write_file(scrap / CONFIG, json.dumps({"format": FORMAT, "seen": seen, **meta}, indent=2).encode())
     for old in checkpoints(out)[:-keep]:
         # rename first, so that a kill leaves no partial checkpoint under its name
         os.replace(old, out / f"{SCRAP}{old.name}")
@@ -104,15 +113,12 @@ def keep_best(checkpoint: Path, figure: str, value: float) -> Path:
     """
     out = checkpoint.parent
     final = out / checkpoint.name.replace("checkpoint", "best", 1)
-    scrap = out / f"{SCRAP}{final.name}"
     sweep(out)
-    with naming(final):
-        shutil.copytree(checkpoint, scrap)
-        write_file(scrap / BEST, json.dumps({"figure": figure, "value": value}).encode())
-        _sync_folder(scrap)
-        if not final.exists():
-            os.replace(scrap, final)
-    _sync_folder(out)
+    if not final.exists():
+        with _whole(final) as scrap:
+            for path in checkpoint.iterdir():
+                write_file(scrap / path.name, path.read_bytes())
+            write_file(scrap / BEST, json.dumps({"figure": figure, "value": value}).encode())
     for other in bests(out):
         if other != final:
             os.replace(other, out / f"{SCRAP}{other.name}")

@@ -9,7 +9,7 @@ import shlex
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +244,9 @@ class _Loop:
         trainer = self.trainer
         first = _FirstSteps(trainer, self.total, self.deadline is not None)
         begun, begun_at, before = time.monotonic(), trainer.seen, trainer.seconds
+        if self.report.last.get("images") == trainer.seen:
+            # a kill may have come between the checkpoint and its copy as the best
+            self._keep_best(self.report.last)
         while True:
             trainer.seconds = before + time.monotonic() - begun
             done = self._done()
@@ -300,13 +303,18 @@ class _Loop:
             write_snapshot(self.out / SNAPSHOTS, averages)
         if done or self._due(config.checkpoint_kimg):
             self._save()
-        if self.evaluator is not None and figures and trainer.processes.first:
-            name = self.evaluator.figures[0]
-            if files.is_best(self.out, name, figures[name]):
-                files.keep_best(self._save(), name, figures[name])
+        self._keep_best(figures)
         if trainer.processes.first and (done or self._due(min(config.grid_kimg, config.checkpoint_kimg))):
             write_page(trainer, self.out, self.total)
         self._sums, self._ticked, self._ticked_at = {}, time.monotonic(), trainer.seen
+
+    def _keep_best(self, figures: Mapping[str, float]) -> None:
+        """Keep the checkpoint of now as the best, if the first of the figures, where it is among them, says so."""
+        if self.evaluator is None or not self.trainer.processes.first:
+            return
+        name = self.evaluator.figures[0]
+        if name in figures and files.is_best(self.out, name, figures[name]):
+            files.keep_best(self._save(), name, figures[name])
 
     def _save(self) -> Path:
         """The checkpoint of now, which the first process writes."""

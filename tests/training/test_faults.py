@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,6 +87,40 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half(tmp_path, full_for, mo
     assert stats(run) == stats(tmp_path / "whole")
     whole, parts = contents(tmp_path / "whole"), contents(run)
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="finds out names of open files by /proc")
+@pytest.mark.parametrize("full", ["G_ema.safetensors", "best.json"])
+def test_a_full_disk_leaves_no_half_of_the_best(tmp_path, full_for, monkeypatch, full):
+    last = train(tiny(tmp_path / "run", kimg=0.008), quiet=True)
+    before = sorted(path.name for path in last.parent.iterdir())
+    full_for(full)
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        files.keep_best(last, "fd", 3.0)
+    assert str(raised.value.filename).endswith("best-0000000008")
+    assert sorted(path.name for path in last.parent.iterdir()) == before
+    monkeypatch.undo()
+    best = files.keep_best(last, "fd", 3.0)
+    assert files.bests(last.parent) == [best]
+
+
+@pytest.mark.filterwarnings("ignore:fd_embedded of .* is biased")
+def test_a_kill_between_a_checkpoint_and_its_copy_as_the_best(tmp_path, monkeypatch):
+    data, run = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    monkeypatch.setenv("IMGOPS_CACHE_DIR", str(tmp_path / "cache"))
+    for k in range(4):
+        Image.effect_noise((8, 8), 20 + 10 * k).save(data / f"{k}.png")
+    measuring = {"metrics": "fd", "metrics_kimg": 0.016, "metrics_samples": 8, "metrics_weights": "embedded"}
+    train(tiny(run, kimg=0.016, data=str(data), **measuring), quiet=True)
+    (best,) = files.bests(run)
+    kept = {path.name: path.read_bytes() for path in best.iterdir()}
+    shutil.rmtree(best)
+    # its end is measured, too, and must not take the place
+    monkeypatch.setattr(files, "is_best", lambda out, *by: not files.bests(out))
+    train(tiny(run, kimg=0.02, data=str(data), **measuring), quiet=True, resume=True)
+    assert files.bests(run) == [best]
+    assert {path.name: path.read_bytes() for path in best.iterdir()} == kept
 
 
 def test_a_record_is_appended_whole_or_not_at_all(tmp_path):
