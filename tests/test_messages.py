@@ -15,7 +15,7 @@ RUN = ["--data", "samples:textures", "--out", "run", "--resolution", "8", "--dry
 STYLE = ["c.png", "s.png", "-o", "o.png"]
 DREAM = ["c.png", "-o", "o.png"]
 OPTIONS = [
-    ("train", RUN, "--resolution", "48"),
+    ("train", RUN, "--resolution", "47"),
     ("train", RUN, "--channel-base", "0"),
     ("train", RUN, "--ema-rampup", "nan"),
     ("train", RUN, "--seed", HUGE),
