@@ -80,10 +80,11 @@ def ticks(low: float, high: float) -> list[float]:
 def number(value: float) -> str:
     """A number in few characters.
 
-    >>> number(25_000_000), number(1500), number(0.25), number(0)
-    ('25M', '1.5k', '0.25', '0')
+    >>> number(25_000_000), number(1129), number(0.25), number(0)
+    ('25M', '1.129k', '0.25', '0')
     """
     for size, letter in (1e6, "M"), (1e3, "k"):
-        if abs(value) >= size:
+        # from there on three digits would round to an exponent
+        if abs(value) >= 0.9995 * size:
             return f"{value / size:.4g}{letter}"
     return f"{value:.3g}"

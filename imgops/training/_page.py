@@ -109,7 +109,7 @@ def _curves(records: list[dict[str, float]]) -> str:
     figures = []
     for title, curves in grouped(records).items():
         last = (
-            f'<span class="c{k}">{html.escape(name)} {number(series[-1][1])}</span>'
+            f'<span class="c{k}">{html.escape(name) * (name != title)} {number(series[-1][1])}</span>'
             for k, (name, series) in enumerate(curves.items())
         )
         figures.append(

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from ..data.files import naming, write_file
 from ..metrics.names import METRICS
+from ._curves import number
 from ._progress import Bar, duration
 from ._wandb import WandB
 
@@ -105,7 +106,7 @@ class Report:
         self._bar.show(share, done, self._state(images_per_second), duration(left))
 
     def _state(self, images_per_second: float) -> str:
-        shown = (f"{short} {self._values[name]:.3g}" for name, short in _SHOWN.items() if name in self._values)
+        shown = (f"{short} {number(self._values[name])}" for name, short in _SHOWN.items() if name in self._values)
         return "  ".join((f"{images_per_second:.1f} images/s", *shown))
 
     def _count(self, seen: int, images_per_second: float) -> tuple[str, float]:

@@ -17,7 +17,7 @@ from tests.test_reports import bar_of, line_of
 from tests.test_training import tiny
 
 MEASURED = {"images": 1_234_560, "seconds": 9.0, "images_per_second": 123.4, "loss_g": 1.234, "loss_d": 0.9876}
-FIGURES = {"fd_efficientnet-lite2": 123.4, "augment_p": 0.123}
+FIGURES = {"fd_efficientnet-lite2": 1129.4, "augment_p": 0.123}
 
 
 def line(out: Any, total: int, *records: dict[str, float]) -> str:
@@ -31,8 +31,8 @@ def line(out: Any, total: int, *records: dict[str, float]) -> str:
 @pytest.mark.parametrize(
     ("width", "shown"),
     [
-        (200, "123.4 images/s  p 0.123  fd 123  G 1.23  D 0.988  R1 0.5"),
-        (80, "123.4 images/s  p 0.123  fd 123  G 1.23"),
+        (200, "123.4 images/s  p 0.123  fd 1.129k  G 1.23  D 0.988  R1 0.5"),
+        (80, "123.4 images/s  p 0.123  fd 1.129k  G 1.23"),
         (64, "123.4 images/s  p 0.123"),
     ],
 )
