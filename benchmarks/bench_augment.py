@@ -61,7 +61,13 @@ def up_by_products(images: Tensor, x: int, y: int) -> Tensor:
     return matrix(height, y) @ (images @ matrix(width, x).T)
 
 
-def moved(images: Tensor, draws: Draws, up: Callable[..., Tensor]) -> Tensor:
+def sampled(images: Tensor, grid: Tensor) -> Tensor:
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+def moved(
+    images: Tensor, draws: Draws, up: Callable[..., Tensor], sample: Callable[[Tensor, Tensor], Tensor] = sampled
+) -> Tensor:
     """Blitting and geometry, with a margin by the farthest corner of the batch."""
     height, width = images.shape[2:]
     (xflip, turns, scale, aniso), one = (d[:, 0] for d in (draws.xflip, draws.rotate90, draws.scale, draws.aniso)), 1.0
@@ -86,8 +92,7 @@ def moved(images: Tensor, draws: Draws, up: Callable[..., Tensor]) -> Tensor:
     pixels_to_grid = scaling(torch.tensor([4 / whole.shape[3]]), torch.tensor([4 / whole.shape[2]]))
     theta = (pixels_to_grid @ inverse @ grid_to_pixels)[:, :2]
     grid = F.affine_grid(theta, [len(images), 1, *size], align_corners=False)
-    sampled = F.grid_sample(whole, grid, align_corners=False)
-    return _eager.upfirdn2d(sampled, TAPS.flip(0), 1, 2, [0] * 4, 1.0)
+    return _eager.upfirdn2d(sample(whole, grid), TAPS.flip(0), 1, 2, [0] * 4, 1.0)
 
 
 def colored(images: Tensor, draws: Draws) -> Tensor:

@@ -27,11 +27,12 @@ from rich.table import Table
 
 from tests.op_specs import SHEETS, Comparison
 
+from .bench_iteration import means
 from .comparison import OBVIOUS, OURS, medians
 from .record import BUILD, RESULTS, ROOT, add_out, machine
 
 #: modules of this folder that time other things than the ops
-MODULES = ("bench_augment", "bench_data", "bench_dream", "bench_style", "bench_training")
+MODULES = ("bench_augment", "bench_data", "bench_dream", "bench_iteration", "bench_style", "bench_training")
 #: the record that is kept with the code, and where a run goes unless asked to go there
 KEPT, OUT = RESULTS / "cpu.json", BUILD / "benchmarks" / "cpu.json"
 #: rows are of one record only where all of these are the same
@@ -52,6 +53,7 @@ README_ROWS = (
     "dream step: relu4_2 of the small VGG, 1x3x512x512",
     "style step: VGG-19, 512x384",
     "R1 step: 4x3x64x64, channel_base 32768",
+    "training iteration: 4x3x64x64, channel_base 4096",
 )
 
 
@@ -60,16 +62,23 @@ def ratios(times: dict[str, float]) -> tuple[float, float]:
     return times[OBVIOUS] / times[OURS], min(t for side, t in times.items() if side != OURS) / times[OURS]
 
 
+def figures(row: dict[str, Any]) -> dict[str, float] | None:
+    """What a row shows of each side: milliseconds, or megabytes; None where it is a mean of ratios."""
+    if "seconds" in row:
+        return {side: seconds * 1e3 for side, seconds in row["seconds"].items()}
+    return {side: taken / 1e6 for side, taken in row["bytes"].items()} if "bytes" in row else None
+
+
 def markdown(record: dict[str, Any], chosen: Sequence[str] = ()) -> str:
     """A record as a table, with what it was measured on; only the chosen problems, if any are."""
     lines = ["| | imgops, ms | obvious form, ms | ratio | fastest form, ms | ratio |", "| --- |" + " ---: |" * 5]
     for row in record["rows"]:
         if chosen and row["problem"] not in chosen:
             continue
-        if "seconds" in row:
-            times = row["seconds"]
+        times = figures(row)
+        if times is not None:
             obvious, fastest = ratios(times)
-            ours = times[OURS] * 1e3
+            ours = times[OURS]
             cells = [
                 f"{ours:.1f}",
                 f"{ours * obvious:.1f}",
@@ -105,6 +114,8 @@ def measure(source: str, only: str, seconds: float) -> list[dict[str, Any]]:
             times = medians(comparison, seconds)
             goals = {"goal": comparison.goal, "obvious_goal": comparison.obvious_goal}
             rows.append({"problem": comparison.id, "seconds": times, "ratio": ratios(times)[1]} | goals)
+            if comparison.peak is not None:
+                rows[-1]["bytes"] = {side: comparison.peak(side) for side in comparison.sides}
             print(f"{comparison.id}: {rows[-1]['ratio']:.2f}x", flush=True)
     return rows
 
@@ -132,19 +143,20 @@ def before(path: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def merged(old: list[dict[str, Any]], new: list[dict[str, Any]], order: list[str]) -> list[dict[str, Any]]:
-    """The rows of both in the problems' order, the new ones in place of the old, and the mean of the layers; rows
-    of problems that no longer exist drop out."""
+    """The rows of both in the problems' order, the new ones in place of the old, and the means of several; rows of
+    problems that no longer exist drop out."""
     found = {row["problem"]: row for row in [*old, *new]}
     rows = [found[problem] for problem in order if problem in found]
     layers = [r["ratio"] for r in rows if r["problem"].startswith("modulated_conv2d") and r["goal"] == 1.0]
     if layers:
         mean = math.exp(sum(map(math.log, layers)) / len(layers))
         rows.append({"problem": MEAN, "ratio": mean, "goal": 1.15})
-    return rows
+    training = means({row["problem"]: row for row in rows})
+    return rows + [row | {"ratio": ratios(row.get("seconds") or row["bytes"])[1]} for row in training]
 
 
 def _text(goal: float | None) -> str:
-    return "" if goal is None else f"{goal:g}"
+    return "" if goal is None else f"{goal:.3g}"
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
@@ -153,17 +165,17 @@ def table(rows: list[dict[str, Any]]) -> Table:
     for column in ("problem", OURS, "eager forms", "to obvious", "goal", "to fastest", "goal"):
         result.add_column(column, justify="left" if column in ("problem", "eager forms") else "right")
     for row in rows:
-        times = row.get("seconds")
+        times = figures(row)
         if times is None:
             result.add_row(row["problem"], "", "", "", "", f"{row['ratio']:.2f}", _text(row["goal"]))
             continue
         obvious, fastest = ratios(times)
         result.add_row(
             row["problem"],
-            f"{times[OURS] * 1e3:.1f}",
-            ", ".join(f"{side} {t * 1e3:.1f}" for side, t in times.items() if side != OURS),
+            f"{times[OURS]:.1f}",
+            ", ".join(f"{side} {t:.1f}" for side, t in times.items() if side != OURS),
             f"{obvious:.2f}",
-            _text(row["obvious_goal"]),
+            _text(row.get("obvious_goal")),
             f"{fastest:.2f}",
             _text(row["goal"]),
         )

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import performance, report
+from benchmarks import bench_iteration, performance, report
 from benchmarks import record as records
 from benchmarks.gpu import __main__ as gpu
 
@@ -150,3 +150,22 @@ def test_what_a_gpu_did_and_its_page_go_elsewhere_unless_asked_for(monkeypatch, 
     assert performance.PAGE.read_bytes() == kept
     made = (tmp_path / "performance.md").read_bytes()
     assert made == kept, "python -m benchmarks.performance --record writes docs/performance.md anew"
+
+
+def test_the_cost_of_training_is_the_mean_of_its_steps_as_often_as_they_come():
+    networks, taken = next(iter(bench_iteration.NETWORKS)), {"imgops": 5e6, "eager strided": 10e6, "eager": 20e6}
+    rows = [
+        {"problem": f"training step: {networks}, {kind}", "seconds": dict.fromkeys(taken, seconds), "goal": None}
+        for kind, seconds in zip(bench_iteration.KINDS, (1.0, 3.0, 7.0), strict=True)
+    ]
+    rows[-1]["bytes"] = taken
+    *steps, time, memory = report.merged([], rows, [row["problem"] for row in rows])
+    assert steps == rows
+    # of 16 steps the path length is part of every fourth, and R1 of one of those
+    assert time["seconds"] == dict.fromkeys(taken, (12 * 1.0 + 3 * 3.0 + 7.0) / 16)
+    assert (time["ratio"], memory["ratio"]) == (1.0, 2.0)
+    page = report.markdown({"rows": [time, memory], "machine": {"threads": 2, "device": "a CPU", "torch": "2"}})
+    assert f"| training iteration: {networks} | 1750.0 | 1750.0 | 1.00 | 1750.0 | 1.00 |" in page
+    assert f"| training iteration: {networks}, peak memory in MB | 5.0 | 20.0 | 4.00 | 10.0 | 2.00 |" in page
+    # a part of the steps says nothing of training
+    assert report.merged([], rows[:2], [row["problem"] for row in rows]) == rows[:2]

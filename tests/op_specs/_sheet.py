@@ -135,7 +135,7 @@ class Comparison:
     "eager", the form that one writes first. ``memory``: "fresh", where PyTorch's results lie in pages that the kernel
     maps for each, as in a training step, whose activations are freed before the next; "reused", where they lie in the
     pages of those before; None leaves it to the C library, which maps those above 32 MiB and for the others changes its
-    mind.
+    mind. ``peak``: bytes that a side, by its name, takes, as a process of its own measures them.
     """
 
     op: str
@@ -145,6 +145,7 @@ class Comparison:
     obvious_goal: float | None = None
     tolerance: float = 1e-4
     memory: str | None = None
+    peak: Callable[[str], int] | None = None
 
     @property
     def id(self) -> str:
