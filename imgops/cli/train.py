@@ -42,7 +42,7 @@ class Job:
             "--resume",
             help="Continue the run in --out, with its settings where no other option says otherwise; --resume auto "
             "begins one where there is none, so that the same command can be given again.",
-            metavar="\\[auto]",
+            metavar="[auto]",
             rich_help_panel="Run",
         ),
     ] = None
@@ -80,15 +80,18 @@ class Job:
     ] = True
 
 
-@options()
+@options("Data", "Run", "Networks", "Optimization", "Augmentation", "Transfer", "Metrics", "Reports")
 def train(job: Job, given: Given) -> None:
     """Train a StyleGAN2 on your pictures.
 
     Example: imgops train --data samples:textures --resolution 32 --out runs/textures
 
-    A folder or zip of pictures works as --data; classes come from its dataset.json, if any:
-    {"labels": [["name.png", 0], ...], "names": ["cats", ...]}, or with --labels folders from its subfolders. Ctrl-C
-    saves; --resume continues; --config runs/textures/config.json --out runs/again repeats a run.
+    Settings that are not given are those of --preset; tiny suits a CPU. A folder or zip of pictures works as --data,
+    and so do WebDataset shards; imgops data makes one that is read quickly. Classes come from its dataset.json, if any:
+    {"labels": [["name.png", 0], ...], "names": ["cats", ...]}, or with --labels folders from its subfolders.
+
+    Ctrl-C saves; --resume continues; --config runs/textures/config.json --out runs/again repeats a run. Behind torchrun
+    --nproc-per-node 8 -m it trains on eight GPUs.
     """
     from .. import training
     from ..training.processes import asked_for
