@@ -22,7 +22,7 @@ def main() -> None:
     """Copy, build, test; exit with pytest's status."""
     compiler = os.environ.get("CXX", "g++")
     libraries = [_library(compiler, name) for name in ("libasan.so", "libubsan.so")]
-    for name in "imgops", "kernels", "tests", "csrc":
+    for name in "imgops", "kernels", "benchmarks", "tests", "csrc":
         for path in (COPY / name).rglob("*.*"):
             if path.is_file() and not (ROOT / path.relative_to(COPY)).exists():
                 path.unlink()

@@ -92,7 +92,8 @@ void filter_phase(A* dst, const A* src, const A* taps, int64_t count, int64_t n,
 template <class A>
 void filter_row(const Axis& axis, const A* taps, const A* v, A* dst, bool add) {
   const int64_t pairs = axis.out / 2;
-  if (axis.period == 2 && axis.step == 1 && !add && axis.count[0] == axis.count[1] && axis.count[0] >= 1 &&
+  // of a single output there is no second phase
+  if (pairs > 0 && axis.period == 2 && axis.step == 1 && !add && axis.count[0] == axis.count[1] && axis.count[0] >= 1 &&
       axis.count[0] <= kUnroll) {
     with_count(axis.count[0], FilterRowTwoPhases<A>{dst, v + axis.first[0], v + axis.first[1], taps + axis.offset[0],
                                                     taps + axis.offset[1], pairs});
