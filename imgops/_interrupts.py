@@ -14,8 +14,8 @@ from types import FrameType
 def interruptible(
     signals: Sequence[signal.Signals] = (signal.SIGINT,), told: str | None = None
 ) -> Iterator[Callable[[], bool]]:
-    """Within it the first signal is only noted: the function that it yields then returns True. A second one interrupts
-    at once.
+    """Within it the first signal is only noted: the function that it yields then returns True. A second Ctrl-C
+    interrupts at once; launchers and schedulers may each send a termination signal, so that a second of these does not.
 
     In a thread other than the main one, which gets no signals, nothing is ever noted.
 
@@ -29,7 +29,7 @@ def interruptible(
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stopped.is_set():
+        if stopped.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         stopped.set()
         if told is not None:

@@ -164,7 +164,7 @@ def test_micro_batches_do_what_the_whole_batch_does(tmp_path):
         gradients.append({name: value for name, value in moments.items() if not name.endswith("exp_avg_sq")})
     for part in gradients[1:]:
         for name, value in gradients[0].items():
-            assert torch.allclose(value, part[name], rtol=1e-3, atol=1e-5 * float(value.abs().max())), name
+            assert torch.allclose(value, part[name], rtol=1e-3, atol=1e-4 * float(value.abs().max())), name
 
 
 @pytest.mark.parametrize("channels", [1, 4])
@@ -322,7 +322,8 @@ def test_damaged_checkpoints(tmp_path):
 def test_automatic_settings():
     config = TrainingConfig("d", "o", resolution=32, batch=16, device="cpu").resolve()
     assert config.r1_gamma == 0.0002 * 1024 / 16
-    assert config.micro_batch == 16
+    assert config.micro_batch is None
+    assert config.chunk == 16
     with pytest.raises(ValueError, match="resolution cannot change when a run is continued; it is 32, got 64"):
         config.changed({"resolution": 64})
     assert config.changed({"kimg": 5.0, "resolution": 32}).kimg == 5.0

@@ -63,7 +63,7 @@ def measured(trainer: Trainer) -> tuple[float, int]:
     seconds = dict.fromkeys(shares, first)
     for at in sorted(shares, key=lambda step: -shares[step]):
         times: list[float] = []
-        while len(times) < REPEATS and not trainer.processes.any(time.monotonic() - begun > BUDGET):
+        while len(times) < REPEATS and not trainer.processes.any(time.monotonic() - begun > BUDGET)[0]:
             times.append(_timed(trainer, at))
         if times:
             seconds[at] = min(times)

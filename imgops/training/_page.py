@@ -70,7 +70,7 @@ def set_apart(config: RunConfig, processes: int) -> dict[str, Any]:
     """{setting: what the preset, or else the default, says} of the settings of a resolved configuration that differ."""
     left_open: dict[str, Any] = {"batch": None}
     of_preset = dataclasses.replace(config, **left_open).from_preset(processes)
-    usual = {**config.from_preset(processes), "batch": of_preset["batch"], "micro_batch": config.share(processes)}
+    usual = {**config.from_preset(processes), "batch": of_preset["batch"]}
     for field in dataclasses.fields(config):
         if field.default is not dataclasses.MISSING:
             usual.setdefault(field.name, field.default)

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import math
 import os
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,8 @@ FIRST = "stylegan2"
 CPU_OPTIONS = "--preset tiny --resolution 32"
 #: the value of a setting that is chosen by a rule
 AUTO = "auto"
+#: a function of a module or file, as an encoder may be named
+_FUNCTION = re.compile(r":[A-Za-z_]\w*$")
 #: a group of options
 TRANSFER = "Transfer"
 #: bounds of sizes that determine memory, and of intervals in steps
@@ -201,8 +205,21 @@ class RunConfig:
 
     @classmethod
     def recorded(cls: type[Config], values: Mapping[str, Any]) -> Config:
-        """The settings that a file of a run holds; recipes translate here what their older versions wrote."""
-        return cls(**_tuples(values))
+        """The settings that a file of a run holds; recipes translate here what their older versions wrote.
+
+        Warns:
+            UserWarning: the file names a function as an encoder, which is not taken: loading a file must run nothing.
+        """
+        values = _tuples(values)
+        weights = values.get("metrics_weights")
+        if isinstance(weights, str) and _FUNCTION.search(weights):
+            warnings.warn(
+                f"metrics_weights {weights} of a run's file is a function, which only the command line may name; the "
+                "default encoder takes its place",
+                stacklevel=2,
+            )
+            values["metrics_weights"] = None
+        return cls(**values)
 
     def as_json(self) -> dict[str, Any]:
         """The recipe and every setting, as files have them."""
@@ -215,11 +232,12 @@ class RunConfig:
             ValueError: one of them would make it another run.
         """
         for name, value in given.items():
-            if name not in self.changeable and value != getattr(self, name):
+            if name not in self.changeable and value not in (getattr(self, name), AUTO):
                 raise ValueError(
                     f"{name} cannot change when a run is continued; it is {getattr(self, name)}, got {value}"
                 )
-        return dataclasses.replace(self, **given)
+        # what is automatic was decided when the run began
+        return dataclasses.replace(self, **{k: v for k, v in given.items() if k in self.changeable})
 
     def resolve(self: Config, processes: int = 1) -> Config:
         """The configuration with no setting left open, checked.
@@ -234,7 +252,6 @@ class RunConfig:
         given = checked(self)
         given = dataclasses.replace(given, device=choose_device(given.device))
         values = given.from_preset(processes)
-        values["micro_batch"] = max(1, (given.batch or values["batch"]) // processes)
         resolved = dataclasses.replace(given, **{k: v for k, v in values.items() if getattr(given, k) in (None, AUTO)})
         resolved.check_together(processes)
         return resolved

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .._interrupts import interruptible
-from ..data import EndlessSampler, ImageDataset, PictureFiles
+from ..data import DataError, EndlessSampler, ImageDataset, PictureFiles
 from ..data.files import write_file
 from ..metrics import Evaluator
 from ..metrics.names import parse_metrics
@@ -106,9 +106,9 @@ def _run(
     processes: Processes,
 ) -> Path:
     out = Path(config.out)
-    present: list[Path] = processes.share(files.checkpoints(out))
-    if resume == AUTO or restarted():
-        # after a failure torchrun repeats the command as it was
+    # after a failure torchrun repeats the command as it was
+    present, again = processes.share((files.checkpoints(out), resume == AUTO or restarted()))
+    if again:
         resume = bool(present)
     if present and not resume:
         raise ValueError(f"{out} already holds a run; --resume continues it, another --out starts a new one")
@@ -129,6 +129,8 @@ def _run(
     elif check_data and isinstance(dataset, PictureFiles) and processes.first:
         _check(dataset, quiet)
     begun_with = "" if resume or config.init is None else _begin_with(trainer, config.init)
+    networks = trainer.recipe.networks.values()
+    processes.share_([tensor for network in networks for tensor in network.state_dict().values()])
     trainer.data = record.summary()
     if processes.first:
         _prepare(trainer, record, out)
@@ -249,39 +251,73 @@ class _Loop:
             self._keep_best(self.report.last)
         while True:
             trainer.seconds = before + time.monotonic() - begun
-            done = self._done()
-            if trainer.seen > self._ticked_at and (done or self._due(trainer.config.log_kimg)):
-                self._tick(done)
-            if done:
+            batch, error = self._next_batch()
+            late = self.deadline is not None and time.monotonic() >= self.deadline
+            self.interrupted, late, failed = trainer.processes.any(self.stopped(), late, error is not None)
+            ended = self.interrupted or late or failed
+            if trainer.seen > self._ticked_at:
+                self._tick(ended)
+            if failed:
+                raise error or DataError("the data could not be read in another process")
+            if ended or batch is None:
                 return self._save()
-            for name, value in trainer.step(*self._next_batch()).items():
+            for name, value in trainer.step(*batch).items():
                 so_far, count = self._sums.get(name, (torch.zeros_like(value), 0))
                 self._sums[name] = so_far + value, count + 1
             if text := first.tell():
                 self.report.say(text)
             self.report.advance(trainer.seen, (trainer.seen - begun_at) / (time.monotonic() - begun))
 
-    def _done(self) -> bool:
-        late = self.deadline is not None and time.monotonic() >= self.deadline
-        processes = self.trainer.processes
-        self.interrupted = processes.any(self.stopped())
-        return self.trainer.seen >= self.total or self.interrupted or processes.any(late)
+    def _next_batch(self) -> tuple[tuple[Tensor, Tensor] | None, Exception | None]:
+        """The next batch, None at the end of the run; and what went wrong in its place.
 
-    def _next_batch(self) -> tuple[Tensor, Tensor]:
+        A picture that has vanished, or a reading process, must not cost the steps since the last checkpoint.
+        """
+        if self.trainer.seen >= self.total:
+            return None, None
         try:
-            return next(self.batches)
+            return next(self.batches), None
         except (OSError, ValueError, RuntimeError) as error:
-            # a picture that has vanished, or a reading process, must not cost the steps since the last checkpoint
-            if self.trainer.steps:
-                self._save()
-            raise _of_worker(error) from None
+            return None, _of_worker(error)
 
     def _due(self, kimg: float) -> bool:
-        return _due(kimg, self._ticked_at, self.trainer.seen)
+        """Whether the run is over, or a multiple of so many thousand images has been passed."""
+        return self.trainer.seen >= self.total or _due(kimg, self._ticked_at, self.trainer.seen)
 
-    def _tick(self, done: bool) -> None:
-        """Record the means since the last time, and write the sheet and the checkpoint that are due."""
-        trainer, config = self.trainer, self.trainer.config
+    def _tick(self, ended: bool) -> None:
+        """Do what is due after a step: a measurement, the record, the sheet, averages, the checkpoint.
+
+        Args:
+            ended: whether something has stopped the run: it is not measured then, and saved before what takes time, as
+                a scheduler soon kills what it has asked to end.
+        """
+        config = self.trainer.config
+        measuring = self.evaluator is not None and not ended and self._due(config.metrics_kimg)
+        showing, saving = ended or self._due(config.grid_kimg), ended or self._due(config.checkpoint_kimg)
+        kimg = config.ema_snapshot_kimg
+        averaging = kimg is not None and (ended or self._due(kimg))
+        if not (measuring or showing or saving or averaging or self._due(config.log_kimg)):
+            return
+        figures = self._record(measuring)
+        if ended:
+            self._save()
+        trainer = self.trainer
+        if trainer.processes.first and showing:
+            sheet = sample_grid(trainer)
+            write_file(self.out / "samples" / f"{trainer.seen:010d}.png", png_bytes(sheet))
+            self.report.picture("samples", sheet, trainer.seen)
+        if trainer.recipe.averages is not None and trainer.processes.first and averaging:
+            write_snapshot(self.out / SNAPSHOTS, trainer.recipe.averages)
+        if saving:
+            self._save()
+        self._keep_best(figures)
+        if trainer.processes.first and (showing or saving):
+            write_page(trainer, self.out, self.total)
+        self._sums, self._ticked, self._ticked_at = {}, time.monotonic(), trainer.seen
+
+    def _record(self, measuring: bool) -> dict[str, float]:
+        """Record the means since the last time, and the distances, which are returned."""
+        trainer = self.trainer
         # the values are copied from the device only here, so that the steps between need not wait for it
         means = trainer.processes.means([float(value) / count for value, count in self._sums.values()])
         measured = dict(zip(self._sums, means, strict=True))
@@ -290,23 +326,11 @@ class _Loop:
         trainer.check_finite(measured)
         speed = (trainer.seen - self._ticked_at) / (time.monotonic() - self._ticked)
         record = {"images": trainer.seen, "seconds": trainer.seconds, "images_per_second": speed, **measured}
-        figures = {}
-        if self.evaluator is not None and (done or self._due(config.metrics_kimg)):
+        figures: dict[str, float] = {}
+        if measuring and self.evaluator is not None:
             figures = self.evaluator(trainer.recipe.drawn)
         self.report.record(record | figures)
-        if trainer.processes.first and (done or self._due(config.grid_kimg)):
-            sheet = sample_grid(trainer)
-            write_file(self.out / "samples" / f"{trainer.seen:010d}.png", png_bytes(sheet))
-            self.report.picture("samples", sheet, trainer.seen)
-        averages, kimg = trainer.recipe.averages, config.ema_snapshot_kimg
-        if averages is not None and kimg is not None and trainer.processes.first and (done or self._due(kimg)):
-            write_snapshot(self.out / SNAPSHOTS, averages)
-        if done or self._due(config.checkpoint_kimg):
-            self._save()
-        self._keep_best(figures)
-        if trainer.processes.first and (done or self._due(min(config.grid_kimg, config.checkpoint_kimg))):
-            write_page(trainer, self.out, self.total)
-        self._sums, self._ticked, self._ticked_at = {}, time.monotonic(), trainer.seen
+        return figures
 
     def _keep_best(self, figures: Mapping[str, float]) -> None:
         """Keep the checkpoint of now as the best, if the first of the figures, where it is among them, says so."""
@@ -383,10 +407,17 @@ def _batches(
         sampler=EndlessSampler(len(dataset), config.seed, start, processes.rank, processes.count),
         num_workers=config.workers,
         pin_memory=torch.device(config.device).type == "cuda",
+        worker_init_fn=_leave_signals,
         # the loader has a generator of its own: drawing from torch's would make a resumed run differ
         generator=torch.Generator(),
     )
     return iter(loader)
+
+
+def _leave_signals(worker: int) -> None:
+    """Reading processes leave Ctrl-C to the one that trains, and end at a termination signal."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _check(dataset: PictureFiles, quiet: bool) -> None:

@@ -27,11 +27,13 @@ class AdversarialLoss(NamedTuple):
         generator: (logits of generated images, of real ones) -> loss; only a ``paired`` one reads the latter.
         discriminator: (logits of real images, of generated ones) -> loss.
         paired: whether the generator's loss compares each generated image with a real one.
+        middle: the logit of a discriminator that cannot tell.
     """
 
     generator: Callable[[Tensor, Tensor | None], Tensor]
     discriminator: Callable[[Tensor, Tensor], Tensor]
     paired: bool = False
+    middle: float = 0.0
 
 
 def _relative(logits: Tensor, others: Tensor | None) -> Tensor:
@@ -52,6 +54,7 @@ LOSSES = {
     "lsgan": AdversarialLoss(
         lambda fake, _: (fake - 1).square().mean() / 2,
         lambda real, fake: ((real - 1).square().mean() + fake.square().mean()) / 2,
+        middle=0.5,
     ),
     "relativistic": AdversarialLoss(_relative, _relative, paired=True),
 }

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+#: how long the processes wait for one another where the GPU is not concerned
+_PATIENCE = timedelta(hours=12)
 
 
 class Processes:
@@ -49,13 +53,13 @@ class Processes:
         dist.all_reduce(summed, group=self._control)
         return [float(value) for value in summed / self.count]
 
-    def any(self, flag: bool) -> bool:
-        """Whether one of the processes says so; each has to ask."""
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """For each flag, whether one of the processes raises it; each has to ask."""
         if self.count == 1:
-            return flag
-        raised = torch.tensor([int(flag)])
+            return flags
+        raised = torch.tensor(flags, dtype=torch.int32)
         dist.all_reduce(raised, dist.ReduceOp.MAX, group=self._control)
-        return bool(raised)
+        return tuple(map(bool, raised.tolist()))
 
     def share_(self, tensors: Sequence[Tensor]) -> None:
         """Give all processes the first one's values."""
@@ -79,6 +83,11 @@ def asked_for() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_first() -> bool:
+    """Whether this is the process that writes and reports, before the processes are connected."""
+    return asked_for() == 1 or int(os.environ.get("RANK", "0")) == 0
+
+
 def restarted() -> bool:
     """Whether torchrun started the processes again, after one of them failed."""
     return _attempt() > 0
@@ -89,8 +98,11 @@ def _attempt() -> int:
 
 
 def device_of_process(device: str) -> str:
-    """The GPU of this process, where several share a machine and ``device`` names none: that of its local number."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" and asked_for() > 1 else device
+    """The device of this process: where several train on GPUs, the GPU of its number on its machine.
+
+    A GPU that ``device`` names is then not meant: it is that of the process which wrote the settings of a run.
+    """
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device.startswith("cuda") and asked_for() > 1 else device
 
 
 @contextmanager
@@ -119,7 +131,9 @@ def joined(device: str) -> Iterator[Processes]:
         dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank, world_size=count)
     try:
         # what only the CPU needs to know must not wait for the GPU
-        yield Processes(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo"))
+        # nor end while the first process reads all of the data
+        control = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        yield Processes(dist.get_rank(), dist.get_world_size(), control)
     finally:
         if own:
             dist.destroy_process_group()

@@ -93,7 +93,7 @@ class Trainer:
 
     def check_finite(self, measured: dict[str, float]) -> None:
         """Raise DivergenceError where a measured value or a weight is NaN or infinite."""
-        remedy = "start again from the last checkpoint with a lower learning rate or a higher --r1-gamma"
+        remedy = "begin a new run with --init and the last checkpoint, a lower learning rate or a higher --r1-gamma"
         for name, value in measured.items():
             if not -float("inf") < value < float("inf"):
                 raise DivergenceError(f"{name} became {value} after {self.seen} images; {remedy}")
@@ -134,7 +134,11 @@ class Trainer:
             )
         for name, network in self.recipe.networks.items():
             files.load_into(network, checkpoint, name)
-        self.recipe.load_state(files.read_tensors(checkpoint, "state"))
+        state = files.read_tensors(checkpoint, "state")
+        try:
+            self.recipe.load_state(state)
+        except (KeyError, ValueError, IndexError, RuntimeError) as error:
+            raise files.CheckpointError(f"{checkpoint}/state.safetensors: does not fit this run ({error})") from None
         self.seen, self.steps = meta["seen"], meta["steps"]
         # older checkpoints lack these
         self.seconds, self.data = meta.get("seconds", 0.0), meta.get("data")

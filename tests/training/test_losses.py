@@ -62,3 +62,12 @@ def test_penalties_that_are_published_with_every_step_run_in_every_step(tmp_path
         config = tiny(tmp_path, loss=loss, r1_interval=None)
         assert config.r1_interval == interval
         assert math.isclose(config.r1_gamma, gamma)
+
+
+def test_a_penalty_of_every_step_is_a_part_of_the_loss(tmp_path):
+    trainer = trainer_of(tiny(tmp_path, loss="wgan-gp", r1_interval=1, pl_weight=0.0, d_lr=0.01))
+    group = trainer.recipe.optimizers["D"].param_groups[0]
+    assert (group["lr"], group["betas"]) == (0.01, (0.0, 0.99))
+    trainer.step(*batch_of(trainer))
+    steps = {float(state["step"]) for state in trainer.recipe.optimizers["D"].state_dict()["state"].values()}
+    assert steps == {1.0}

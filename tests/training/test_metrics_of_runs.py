@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 import torch
 from PIL import Image
 
+from imgops.training import TrainingConfig, find_checkpoint, load_generator, train
 from imgops.training import checkpoint as files
-from imgops.training import find_checkpoint, load_generator, train
 from tests.test_training import contents, tiny, trainer_of
 from tests.training.test_processes import run as imgops_train
 from tests.training.test_processes import stats
@@ -96,6 +97,17 @@ def test_a_better_one_takes_the_place_of_the_best_and_a_kill_leaves_one(tmp_path
     assert [path.name for path in files.bests(run)] == ["best-0000000012"]
     (run / "best-0000000012" / "best.json").write_text("{")
     assert files.is_best(run, "fd", 9.0)
+
+
+def test_a_file_of_a_run_names_no_function_that_would_be_called(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"data": "d", "out": "o", "metrics_weights": "net.py:make"}))
+    with pytest.warns(UserWarning, match="metrics_weights net.py:make of a run's file is a function, which only the"):
+        assert TrainingConfig.read(path, {}).metrics_weights is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path.write_text(json.dumps({"data": "d", "out": "o", "metrics_weights": "embedded"}))
+        assert TrainingConfig.read(path, {"metrics_weights": "net.py:make"}).metrics_weights == "net.py:make"
 
 
 def test_metrics_that_are_none_are_refused_before_the_work(tmp_path):

@@ -77,6 +77,25 @@ def test_what_is_given_counts_and_the_rest_follows_it():
     assert again == config
 
 
+def test_what_follows_from_a_preset_goes_together():
+    for given, processes in ({"preset": "tiny", "batch": 6}, 1), ({"batch": 12}, 2), ({"resolution": 128}, 3):
+        config = TrainingConfig("d", "o", device="cpu", **given).resolve(processes)
+        assert config.share(processes) % config.mbstd_group == 0
+    assert TrainingConfig("d", "o", resolution=128, device="cpu").resolve(3).batch == 63
+    assert TrainingConfig("d", "o", init="x", device="cpu").resolve().ema_rampup == 0.0
+    for loss in "wgan-gp", "relativistic":
+        assert TrainingConfig("d", "o", loss=loss, device="cpu").resolve().augment == "none"
+
+
+def test_the_same_settings_may_be_given_again():
+    config = TrainingConfig("d", "o", r1_gamma="auto", preset="paper256", batch=24, device="cpu").resolve(6)
+    again = config.changed({"r1_gamma": "auto", "batch": 24})
+    assert again == config
+    assert config.r1_gamma == pytest.approx(0.0002 * 64**2 / 24)
+    # on another number of processes, too
+    assert again.resolve(4).chunk_of(4) == 6
+
+
 def test_every_recipe_has_a_tiny_preset_whose_step_is_quick():
     for name in RECIPES:
         config = config_class(name)("d", "o", preset="tiny", resolution=32, device="cpu").resolve()
@@ -91,6 +110,9 @@ def test_every_recipe_has_a_tiny_preset_whose_step_is_quick():
         ({"batch": 6}, 4, "batch must be divisible among 4 processes; got 6"),
         ({"batch": 8, "micro_batch": 3}, 2, "micro_batch must divide the batch of 4 per process; got 3"),
         ({"batch": 8, "mbstd_group": 3}, 2, r"mbstd_group must divide the \(micro-\)batch of 4; got 3"),
+        ({"loss": "wgan-gp", "augment": "ada"}, 1, "augment must be none, fixed or diffaug with the loss wgan-gp"),
+        ({"loss": "relativistic", "apa": True}, 1, "augment must be none, fixed or diffaug with the loss relativistic"),
+        ({"augment": "diffaug", "diffaug": "color,blur"}, 1, "diffaug must be some of color, translation, cutout"),
         ({"loss": "hedge"}, 1, "loss must be nonsaturating, minimax, hinge, wgan-gp, lsgan or relativistic"),
     ],
 )

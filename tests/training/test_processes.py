@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from imgops.training import checkpoint as files
+from imgops.training.processes import device_of_process
 
 SMALL = [
     *("--data", "samples:textures", "--device", "cpu", "--preset", "tiny", "--resolution", "16", "--batch", "8"),
@@ -120,3 +121,12 @@ def test_one_processs_mistake_ends_in_one_line(tmp_path):
     done = subprocess.run(command(1, "--out", tmp_path), env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("imgops: error: --batch must be divisible among 3 processes; got 8")
+
+
+def test_each_process_has_the_gpu_of_its_number_whatever_a_file_says(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    # the first process writes the settings, and with them its own GPU
+    assert [device_of_process(name) for name in ("cuda", "cuda:0", "cpu")] == ["cuda:3", "cuda:3", "cpu"]
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert device_of_process("cuda:1") == "cuda:1"

@@ -11,7 +11,9 @@ import torch
 
 from imgops.training import CheckpointError, load_generator, train
 from imgops.training import checkpoint as files
+from imgops.training._draws import Draws
 from imgops.training.ema import SNAPSHOTS, snapshots
+from imgops.training.recipes._augmentation import Augmentation, Choices
 from imgops.training.recipes.stylegan2_config import PIPES
 from tests.test_training import batch_of, contents, stats, tiny, trainer_of
 
@@ -143,3 +145,14 @@ def test_parts_of_the_discriminator_have_rates_of_their_own(tmp_path):
 def test_rates_of_parts_that_are_none_are_refused(tmp_path, text):
     with pytest.raises(ValueError, match=r"d_lr_layers must be factors for b4, b8, mapping, as b8=0\.1; got "):
         tiny(tmp_path, d_lr_layers=text)
+
+
+def test_generated_pictures_that_are_shown_as_real_keep_their_classes():
+    choices = Choices("none", "bgc", 0.0, "color", True, 0.6, 4, 500.0)
+    augmentation = Augmentation(choices, torch.device("cpu"))
+    augmentation.pseudo.p.fill_(0.5)
+    real, fake = torch.zeros(64, 3, 8, 8), torch.ones(64, 3, 8, 8)
+    c, fake_c = torch.zeros(64, 2), torch.ones(64, 2)
+    shown, labels = augmentation.mixed(real, c, fake, fake_c, lambda: Draws(range(64), torch.device("cpu")))
+    assert torch.equal(shown[:, 0, 0, 0], labels[:, 0])
+    assert 10 < float(labels[:, 0].sum()) < 54

@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import urlparse
 
 from ..._install import MissingPackage
 from .._errors import DataError
@@ -15,12 +16,19 @@ from ..files import SCRAP, alone
 
 #: environment variables: where fetched shards are kept; and whether a source may be a shell command
 KEPT, PIPE = "IMGOPS_SHARDS", "IMGOPS_PIPE"
+#: the schemes that are fetched without it
+SCHEMES = ("http", "https", "s3", "gs", "hf", "ais", "file")
 _EXTRA = "imgops[shards]"
 
 
 def is_url(text: str) -> bool:
     """Whether shards at this place have to be fetched."""
-    return "://" in text or text.startswith("pipe:")
+    return "://" in text or _scheme(text) == "pipe"
+
+
+def _scheme(place: str) -> str:
+    """The scheme of a URL, as webdataset reads it."""
+    return urlparse(place.strip()).scheme.lower()
 
 
 def expand(text: str) -> list[str]:
@@ -61,9 +69,12 @@ def local(place: str) -> Path:
         # another process may have fetched it since
         if path.exists():
             return path
-        if place.startswith("pipe:") and os.environ.get(PIPE) != "1":
+        if _scheme(place) not in SCHEMES and os.environ.get(PIPE) != "1":
             # the source of a run comes from its checkpoint, and loading one must run nothing
-            raise DataError(f"{place}: pipe: runs this as a command of the shell; set {PIPE}=1 to allow that")
+            raise DataError(
+                f"{place}: pipe: and other schemes than {', '.join(SCHEMES)} may run a command of the shell; set "
+                f"{PIPE}=1 to allow that"
+            )
         _fetch(place, path)
     return path
 

@@ -56,9 +56,16 @@ class Augmentation:
         """The images as the discriminator sees them; ``draws`` makes the random numbers, if any are needed."""
         return images if self.pipe is None else self.pipe(images, uniforms=draws().uniform(self.pipe.draws))
 
-    def mixed(self, real: Tensor, fake: Tensor, draws: Callable[[], Draws]) -> Tensor:
-        """Real images, some of them replaced by generated ones."""
-        return real if self.pseudo is None else self.pseudo(real, fake, draws().uniform(self.pseudo.draws))
+    def mixed(
+        self, real: Tensor, c: Tensor | None, fake: Tensor, fake_c: Tensor | None, draws: Callable[[], Draws]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Real images and their labels, some of them replaced by generated ones."""
+        if self.pseudo is None:
+            return real, c
+        uniforms = draws().uniform(self.pseudo.draws)
+        if c is not None and fake_c is not None:
+            c = torch.where(uniforms < self.pseudo.p, fake_c, c)
+        return self.pseudo(real, fake, uniforms), c
 
     def observe(self, real_logits: Tensor, fake_logits: Tensor) -> None:
         """Show what drives the augmentations what the discriminator said."""

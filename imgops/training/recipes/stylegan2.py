@@ -69,9 +69,10 @@ class StyleGAN2(Recipe):
         self.frozen = self._frozen()
         self.pl_mean = torch.zeros([], device=self.device)
         self.penalty_weight = config.gp_weight if config.loss == "wgan-gp" else config.gamma / 2
+        lazy = self.penalty_weight and config.r1_interval > 1
         self.optimizers = {
             "G": self._adam(self.G, config.g_lr, config.pl_interval if config.pl_weight else None),
-            "D": self._adam(self.D, config.d_lr, config.r1_interval if self.penalty_weight else None),
+            "D": self._adam(self.D, config.d_lr, config.r1_interval if lazy else None),
         }
 
     @classmethod
@@ -186,22 +187,26 @@ class StyleGAN2(Recipe):
         self._train_only(self.D)
         for part in parts:
             fake, fake_c = self._fakes(part, moment, "discriminator")
-            shown = self.augmentation.mixed(part.real, fake, self._drawing(moment, "pseudo", part))
-            real_logits = self._score(shown, part.c, moment, "discriminator, real", part)
+            drawing = self._drawing(moment, "pseudo", part)
+            shown, shown_c = self.augmentation.mixed(part.real, part.c, fake, fake_c, drawing)
+            real_logits = self._score(shown, shown_c, moment, "discriminator, real", part)
             fake_logits = self._score(fake, fake_c, moment, "discriminator, fake", part)
-            self.augmentation.observe(real_logits, fake_logits)
+            self.augmentation.observe(real_logits - self.loss.middle, fake_logits - self.loss.middle)
             loss = self.loss.discriminator(real_logits, fake_logits)
             (loss / len(parts)).backward()
             note("loss_d", loss)
             note("logit_real", real_logits.mean())
             note("logit_fake", fake_logits.mean())
-        note("bad_gradients", self._update("D", self.D))
-
+        lazy = config.r1_interval > 1
+        if lazy:
+            note("bad_gradients", self._update("D", self.D))
         if self.penalty_weight and moment.step % config.r1_interval == 0:
             for part in parts:
                 penalty = self._penalty(part, moment)
                 (penalty * (self.penalty_weight * config.r1_interval / len(parts))).backward()
                 note("penalty" if config.loss == "wgan-gp" else "r1", penalty)
+        if not lazy or (self.penalty_weight and moment.step % config.r1_interval == 0):
+            # a penalty of every step is a part of the loss
             note("bad_gradients", self._update("D", self.D))
 
         self._average(moment.seen)

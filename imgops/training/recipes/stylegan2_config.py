@@ -73,6 +73,10 @@ _TINY: dict[str, Any] = {
 AUGMENTATION = "Augmentation"
 #: the names of pipes, as :data:`imgops.training.augment.PIPES` has them, known without torch
 PIPES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
+#: what DiffAugment may do, as :class:`imgops.training.DiffAugment` takes it
+POLICIES = ("color", "translation", "cutout")
+#: the losses whose logits have a free offset, so that their signs say nothing of how well the discriminator does
+OFFSET = ("wgan-gp", "relativistic")
 #: the losses, of which those in LAZY are published with a penalty that need not run in every step
 LOSSES = ("nonsaturating", "minimax", "hinge", "wgan-gp", "lsgan", "relativistic")
 LAZY = ("nonsaturating", "minimax", "hinge", "lsgan")
@@ -103,7 +107,7 @@ class TrainingConfig(RunConfig):
         None,
         AUGMENTATION,
         "none; ada, as strong as the data needs; fixed, by --augment-p; or diffaug, by --diffaug.",
-        "ada, of the preset stylegan2 none",
+        "ada; none of the preset stylegan2, and of the losses wgan-gp and relativistic",
         allowed=Choice(("none", "ada", "fixed", "diffaug")),
         kw_only=True,
     )
@@ -278,7 +282,7 @@ class TrainingConfig(RunConfig):
             "g_lr": lr,
             "d_lr": lr,
             "r1_interval": 16 if self.loss in LAZY else 1,
-            "augment": "none" if self.preset == "stylegan2" else "ada",
+            "augment": "none" if self.preset == "stylegan2" or self.loss in OFFSET else "ada",
             "augment_p": 0.2 if self.augment == "fixed" else 0.0,
             "ada_kimg": 500.0 if self.init is None else 100.0,
         }
@@ -291,15 +295,20 @@ class TrainingConfig(RunConfig):
         """
         height, width = shape_of(self.resolution)
         side = max(height, width)
-        batch = batch or max(min(processes * min(4096 // side, 32), 64), processes)
+        if batch is None:
+            batch = max(min(processes * min(4096 // side, 32), 64), processes)
+            # that each process has as many
+            batch -= batch % processes
+        share = max(1, batch // processes)
         return {
             "batch": batch,
-            "mbstd_group": max(1, min(batch // processes, 4)),
+            "mbstd_group": next(group for group in (4, 3, 2, 1) if share % group == 0),
             "channel_base": 32768 if side >= WIDE_FROM else 16384,
             "lr": 0.002 if side >= SLOW_FROM else 0.0025,
             "r1_gamma": self.automatic_gamma(batch),
             "ema_kimg": batch * 10 / 32,
-            "ema_rampup": 0.05,
+            # an average that begins with a trained network need not forget it
+            "ema_rampup": 0.05 if self.init is None else 0.0,
             "mapping_layers": 2,
         }
 
@@ -353,6 +362,15 @@ class TrainingConfig(RunConfig):
         """Raise ValueError where settings do not go together."""
         super().check_together(processes)
         self.rate_factors()
+        if self.loss in OFFSET and (self.augment == "ada" or self.apa):
+            raise ValueError(
+                f"augment must be none, fixed or diffaug with the loss {self.loss}, and apa not be set, as they are "
+                f"driven by the signs of logits; got augment {self.augment}, apa {self.apa}"
+            )
+        if self.augment == "diffaug":
+            words = [word.strip() for word in self.diffaug.split(",")]
+            if not set(words) <= set(POLICIES) or len(set(words)) < len(words):
+                raise ValueError(f"diffaug must be some of {', '.join(POLICIES)}, each once; got {self.diffaug!r}")
         chunk = self.chunk_of(processes)
         if chunk % min(self.mbstd_group, chunk):
             raise ValueError(f"mbstd_group must divide the (micro-)batch of {chunk}; got {self.mbstd_group}")
