@@ -66,7 +66,7 @@ def test_odd_numbers_are_refused_by_name_or_train(tmp_path, name):
         ({"channels": 2}, "channels must be 1, 3 or 4; got 2"),
         ({"batch": 0}, "batch must be 1 or more; got 0"),
         ({"micro_batch": 3}, "micro_batch must divide the batch of 4; got 3"),
-        ({"batch": 6}, "mbstd_group must divide the (micro-)batch of 6; got 4"),
+        ({"batch": 6, "mbstd_group": 4}, "mbstd_group must divide the (micro-)batch of 6; got 4"),
         ({"kimg": 0.0}, "kimg must be above 0; got 0.0"),
         ({"g_lr": math.nan}, "g_lr must be above 0 and finite; got nan"),
         ({"style_mixing": 2.0}, "style_mixing must be in [0, 1]; got 2.0"),
