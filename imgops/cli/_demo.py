@@ -64,6 +64,8 @@ def settings(out: str, seed: int) -> TrainingConfig:
         g_lr=0.005,
         d_lr=0.004,
         pl_weight=0.0,
+        # of textures there are crops without end
+        augment="none",
         r1_gamma=0.1,
         r1_interval=8,
         style_mixing=0.0,
