@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,19 +37,30 @@ def facts_of(trainer: Trainer, dataset: ImageDataset, out: Path) -> dict[str, st
     config = trainer.config
     trained = {k: n for k, n in trainer.recipe.networks.items() if any(p.requires_grad for p in n.parameters())}
     parameters = [f"{name} {_millions(network)}" for name, network in trained.items()]
-    size = trainer.checkpoint_bytes()
     chosen = backends(trainer.device.type)
     why = " (no fused kernels: imgops info says why)" if chosen == "reference" else ""
     count = trainer.processes.count
     among = f", of {count} processes" if count > 1 else ""
-    kept = f"{megabytes(size * config.keep)} for the {config.keep} that {out} keeps"
     return {
         "device": f"{device_name(trainer.device)}{among}; ops by {chosen}{why}",
         "data": dataset.describe(),
         "networks": f"{resolution_text(config.resolution)} px, {', '.join(parameters)} parameters",
-        "disk": f"{megabytes(size)} per checkpoint, {kept}",
+        "disk": _disk(trainer, out),
         **trainer.recipe.advice(),
     }
+
+
+def _disk(trainer: Trainer, out: Path) -> str:
+    """What the run's checkpoints will take, and the snapshots of its averages."""
+    config, size, averages = trainer.config, trainer.checkpoint_bytes(), trainer.recipe.averages
+    best, count = (" and the best", config.keep + 1) if config.metrics else ("", config.keep)
+    text = f"{megabytes(size)} per checkpoint, {megabytes(size * count)} for the {config.keep} that {out} keeps{best}"
+    if averages is None or config.ema_snapshot_kimg is None:
+        return text
+    # after each step at most
+    written = math.ceil(config.total / max(config.ema_snapshot_kimg * 1000, config.batch))
+    taken = megabytes(averages.snapshot_bytes * written)
+    return f"{text}\n{'':<9} {taken} for the averages, in {written:,} snapshots"
 
 
 def forecast(device: str, images_per_second: float, left: int, steps: int, limited: bool) -> str:

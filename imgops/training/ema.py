@@ -96,6 +96,11 @@ class PowerAverages:
             for _ in self.lengths
         ]
 
+    @property
+    def snapshot_bytes(self) -> int:
+        """About the size of a snapshot, in float32."""
+        return sum(4 * t.numel() for average in self.averages for t in average.values())
+
     @torch.no_grad()
     def update(self, network: nn.Module, seen: int) -> None:
         """Add the parameters as they are after a step.

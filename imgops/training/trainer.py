@@ -97,10 +97,12 @@ class Trainer:
         for name, value in measured.items():
             if not -float("inf") < value < float("inf"):
                 raise DivergenceError(f"{name} became {value} after {self.seen} images; {remedy}")
-        for network, module in self.recipe.networks.items():
-            for name, p in module.named_parameters():
-                if not bool(p.isfinite().all()):
-                    raise DivergenceError(f"{network}.{name} is no longer finite after {self.seen} images; {remedy}")
+        weights = {f"{k}.{name}": p for k, m in self.recipe.networks.items() for name, p in m.named_parameters()}
+        # one copy from the device for all of them: each copy waits for it
+        finite = torch.stack([p.isfinite().all() for p in weights.values()]).tolist()
+        for name, good in zip(weights, finite, strict=True):
+            if not good:
+                raise DivergenceError(f"{name} is no longer finite after {self.seen} images; {remedy}")
 
     def save(self, out: Path) -> Path:
         """Write a checkpoint into the run's folder, whole or not at all, and return its place.

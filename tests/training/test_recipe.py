@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 
 import pytest
 import safetensors.torch
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from imgops.training import CheckpointError, load_generator, train
+from imgops.data import open_dataset
+from imgops.training import CheckpointError, DivergenceError, load_generator, train
 from imgops.training import checkpoint as files
 from imgops.training._draws import Draws
-from imgops.training.ema import SNAPSHOTS, snapshots
+from imgops.training._opening import facts_of
+from imgops.training.ema import SNAPSHOTS, snapshots, write_snapshot
+from imgops.training.recipes import stylegan2
 from imgops.training.recipes._augmentation import Augmentation, Choices
 from imgops.training.recipes.stylegan2_config import PIPES
 from tests.test_training import batch_of, contents, stats, tiny, trainer_of
@@ -135,7 +140,7 @@ def test_parts_of_the_discriminator_have_rates_of_their_own(tmp_path):
     trainer = trainer_of(tiny(tmp_path, d_lr_layers="b8=0, b4=0.5", pl_weight=0.0, r1_gamma=0.0))
     before = {name: p.clone() for name, p in trainer.D.named_parameters()}
     trainer.step(*batch_of(trainer))
-    moved = {name: float((p - before[name]).abs().max()) for name, p in trainer.D.named_parameters()}
+    moved = {name: float((p - before[name]).detach().abs().max()) for name, p in trainer.D.named_parameters()}
     # Adam's first step is as long as its rate
     for part, rate in ("b8.", 0.0), ("b4.", 0.00125), ("mapping.", 0.0025):
         assert max(v for name, v in moved.items() if name.startswith(part)) == pytest.approx(rate, rel=0.01, abs=1e-9)
@@ -156,3 +161,71 @@ def test_generated_pictures_that_are_shown_as_real_keep_their_classes():
     shown, labels = augmentation.mixed(real, c, fake, fake_c, lambda: Draws(range(64), torch.device("cpu")))
     assert torch.equal(shown[:, 0, 0, 0], labels[:, 0])
     assert 10 < float(labels[:, 0].sum()) < 54
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"batch": 8, "mbstd_group": 4, "micro_batch": 4}, None),
+        ({"batch": 8, "mbstd_group": 1, "micro_batch": 1, "pl_weight": 0.0}, None),
+        (
+            {"batch": 8, "mbstd_group": 4, "micro_batch": 2},
+            "of 2 images: the minibatch standard deviation is over 2, not 4",
+        ),
+        (
+            {"batch": 8, "mbstd_group": 1, "micro_batch": 1},
+            "of 1 images: the path length is measured on 8 of 8, not 4",
+        ),
+        (
+            {"batch": 9, "mbstd_group": 9, "micro_batch": 3},
+            "of 3 images: the minibatch standard deviation is over 3, not 9; the path length is measured on 3 of 9, "
+            "not 4",
+        ),
+    ],
+)
+def test_a_run_says_where_parts_of_the_batch_change_the_step(tmp_path, monkeypatch, settings, said):
+    trainer = trainer_of(tiny(tmp_path, **settings))
+    assert trainer.recipe.advice().get("parts") == said
+    measured, lengths = [], stylegan2.path_lengths
+    monkeypatch.setattr(stylegan2, "path_lengths", lambda *given: measured.append(len(given[0])) or lengths(*given))
+    trainer.step(*batch_of(trainer))
+    assert f"measured on {sum(measured)} of" in (said or "") or sum(measured) in (0, settings["batch"] // 2)
+
+
+def test_the_disk_line_counts_the_snapshots_of_averages_and_the_best(tmp_path):
+    config = tiny(tmp_path, kimg=0.05, ema_snapshot_kimg=0.02, metrics="fd", metrics_kimg=100.0, keep=2, pl_weight=0.0)
+    trainer = trainer_of(config)
+    line, snapshots_line = facts_of(trainer, open_dataset(config.data, 8), tmp_path)["disk"].splitlines()
+    assert line.endswith(f"{trainer.checkpoint_bytes() * 3 / 1e6:.3g} MB for the 2 that {tmp_path} keeps and the best")
+    trainer.step(*batch_of(trainer))
+    size = write_snapshot(tmp_path, trainer.recipe.averages).stat().st_size
+    found = re.fullmatch(r" {10}([\d.]+) MB for the averages, in 3 snapshots", snapshots_line)
+    # beside the tensors a file has their names
+    assert 0.5 < float(found[1]) * 1e6 / 3 / size < 1
+    # after each step at most
+    config = dataclasses.replace(config, ema_snapshot_kimg=0.001)
+    assert facts_of(trainer_of(config), open_dataset(config.data, 8), tmp_path)["disk"].endswith("in 13 snapshots")
+
+
+def test_weights_are_checked_in_one_copy_from_the_device(tmp_path):
+    trainer = trainer_of(tiny(tmp_path))
+    # a number that the host waits for
+    with Counted(torch.ops.aten._local_scalar_dense.default) as counted:
+        trainer.check_finite({"loss_g": 1.0})
+    assert counted.times == 0
+    with torch.no_grad():
+        trainer.D.b4.conv.weight[0, 0, 0, 0] = float("inf")
+    with pytest.raises(DivergenceError, match=r"D\.b4\.conv\.weight is no longer finite"):
+        trainer.check_finite({})
+
+
+class Counted(TorchDispatchMode):
+    """Counts the calls of an operator."""
+
+    def __init__(self, operator: object) -> None:
+        super().__init__()
+        self.operator, self.times = operator, 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.times += operator is self.operator
+        return operator(*args, **(kwargs or {}))

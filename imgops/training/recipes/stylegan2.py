@@ -129,7 +129,11 @@ class StyleGAN2(Recipe):
         return penalty | ({"path_length": config.pl_interval} if config.pl_weight else {})
 
     def advice(self) -> dict[str, str]:
-        """On the weight of R1, which depends on the data as no other setting does."""
+        """On the weight of R1, and on what changes where the batch is computed in parts."""
+        return {**self._advice_on_gamma(), **self._advice_on_parts()}
+
+    def _advice_on_gamma(self) -> dict[str, str]:
+        """The weight of R1 depends on the data as no other setting does."""
         config = self.config
         if config.loss == "wgan-gp" or not config.gamma:
             return {}
@@ -139,6 +143,18 @@ class StyleGAN2(Recipe):
             origin = "by resolution and batch"
         more = f"worth trying: {config.gamma / 5:.3g} and {config.gamma * 5:.3g}, the larger where training is unstable"
         return {"gamma": f"{config.gamma:.3g}, {origin}; {more}"}
+
+    def _advice_on_parts(self) -> dict[str, str]:
+        """Parts that hold no whole group, or no whole fraction for the path length, make another step of the batch."""
+        config, at_once = self.config, self.config.chunk_of(self.processes.count)
+        told = []
+        if at_once < config.mbstd_group:
+            told.append(f"the minibatch standard deviation is over {at_once}, not {config.mbstd_group}")
+        measured = config.batch // at_once * max(1, at_once // config.pl_batch_shrink)
+        wanted = max(1, config.batch // config.pl_batch_shrink)
+        if config.pl_weight and measured != wanted:
+            told.append(f"the path length is measured on {measured} of {config.batch}, not {wanted}")
+        return {"parts": f"of {at_once} images: {'; '.join(told)}"} if told else {}
 
     def samples(self, seeds: Sequence[int], label: int | None = None) -> Tensor:
         """Samples of the averaged generator, latents and noise by their seeds."""
