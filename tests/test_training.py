@@ -29,6 +29,7 @@ from imgops.training import (
 from imgops.training import checkpoint as files
 from imgops.training.grid import image_grid, seeded_latents, seeded_samples, to_uint8
 from imgops.training.losses import discriminator_loss, ema_decay, generator_loss, lazy_adam, path_lengths, r1_penalty
+from imgops.training.recipes.stylegan2 import StyleGAN2
 
 
 def tiny(out: object, **changes: object) -> TrainingConfig:
@@ -353,3 +354,35 @@ def test_a_seed_fixes_latent_and_noise(tmp_path):
     assert torch.equal(seeded_samples(trainer.G_ema, [3], 1)[0], pair[1])
     assert not torch.equal(seeded_samples(trainer.G_ema, [3], 1, noise_mode="const")[0], pair[1])
     assert not torch.equal(seeded_samples(trainer.G_ema, [3], 2)[0], pair[1])
+
+
+def test_each_step_is_told_and_may_be_the_last(tmp_path):
+    told = []
+
+    def on_step(trainer, measured):
+        told.append((trainer.steps, float(measured["loss_g"])))
+        return trainer.steps == 3
+
+    last = train(tiny(tmp_path / "run", kimg=1000.0), quiet=True, on_step=on_step)
+    assert [step for step, _ in told] == [1, 2, 3]
+    assert files.read_meta(last)["steps"] == 3
+
+
+def test_minutes_limit_a_run_and_may_change_when_it_goes_on(tmp_path):
+    config = tiny(tmp_path / "run", kimg=1000.0, minutes=0.05)
+    seen = files.read_meta(train(config, quiet=True))["seen"]
+    assert 0 < seen < 1_000_000
+    kept = files.read_meta(files.find_checkpoint(tmp_path / "run"))["config"]
+    assert kept.changed({"minutes": 5.0}).minutes == 5.0
+    with pytest.raises(ValueError, match="minutes must be above 0; got 0"):
+        tiny(tmp_path, minutes=0.0).resolve()
+
+
+def test_a_recipe_of_ones_own(tmp_path):
+    class Louder(StyleGAN2):
+        def step(self, *args, **kwargs):
+            return {**super().step(*args, **kwargs), "loudness": torch.ones([])}
+
+    train(tiny(tmp_path / "run"), quiet=True, recipe=Louder)
+    records = [json.loads(line) for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
+    assert [record["loudness"] for record in records] == [1] * len(records) != []

@@ -118,11 +118,11 @@ def train(job: Job, given: Given) -> None:
     else:
         chosen = recipe(**settings)
     if job.dry_run:
-        from ..training._data import open_data
         from ..training._estimate import estimate
+        from ..training.recipes import recipe_class
 
         chosen = chosen.resolve(asked_for())
-        data = open_data(chosen)
+        data = recipe_class(chosen.recipe).open_data(chosen)
         typer.echo(json.dumps(chosen.as_json(), indent=2))
         typer.echo(f"data: {data.describe()}", err=True)
         if job.estimate and (told := estimate(chosen, data)):

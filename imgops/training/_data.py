@@ -6,23 +6,138 @@ import hashlib
 import json
 import os
 import posixpath
-from collections.abc import Iterable, Sequence
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..data import ImageDataset, ImageFolder, PictureFiles, SampleSet, open_dataset
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..data import EndlessSampler, ImageDataset, ImageFolder, PictureFiles, SampleSet, open_dataset
 from ..data.files import write_file
-from .config import RunConfig
+from .config import GeneratorConfig
+from .grid import COLUMNS, ROWS, grid_classes, image_grid
+from .processes import Processes
 
 #: number of names that a message lists
 _SHOWN = 3
 
 
-def open_data(config: RunConfig) -> ImageDataset:
-    """Open the dataset of a run.
+class RunData(ABC):
+    """What a run is trained on, as the engine asks for it.
+
+    Attributes:
+        labels: int64 [count], the class of each picture; None without classes.
+        class_names: a name for each class; empty without.
+        checked: how many pictures :meth:`check` decodes.
+    """
+
+    labels: Tensor | None = None
+    class_names: Sequence[str] = ()
+    checked: int = 0
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The data in one line."""
+
+    @abstractmethod
+    def record(self) -> DataRecord:
+        """What identifies the data, so that changes are noticed."""
+
+    def check(self, each: Callable[[], None]) -> None:  # noqa: B027
+        """Decode every picture once, so that none fails hours later; ``each`` is called after each."""
+
+    @abstractmethod
+    def batches(self, start: int, processes: Processes) -> Iterator[tuple[Tensor, ...]]:
+        """This process's share of each batch without end: of the images from number ``start`` on every n-th one, from
+        that of the process's number on."""
+
+    @abstractmethod
+    def imagined(self, count: int) -> tuple[Tensor, ...]:
+        """Random numbers in the place of such a share of ``count`` images."""
+
+    @abstractmethod
+    def sheet(self) -> Image.Image:
+        """Some of the data as a picture, laid out as the sheets of samples are."""
+
+
+class Pictures(RunData):
+    """A dataset of pictures of one size, with their classes: batches of uint8 [n, C, H, W] and int64 [n].
+
+    Args:
+        config: of the run.
+        dataset: opened.
+    """
+
+    def __init__(self, config: GeneratorConfig, dataset: ImageDataset) -> None:
+        self.config, self.dataset = config, dataset
+        self.labels, self.class_names = dataset.labels, dataset.class_names
+        self.checked = dataset.count if isinstance(dataset, PictureFiles) else 0
+
+    def describe(self) -> str:
+        """The dataset's description."""
+        return self.dataset.describe()
+
+    def record(self) -> DataRecord:
+        """The names and classes of the pictures; of a free set, of the source pictures and not of each crop."""
+        dataset, classes = self.dataset, list(self.class_names)
+        if isinstance(dataset, PictureFiles):
+            labels = None if dataset.labels is None else dataset.labels.tolist()
+            return DataRecord(dataset.count, list(dataset.names), labels, classes)
+        names = [dataset.name]
+        if isinstance(dataset, SampleSet):
+            names = [f"{dataset.name}/{picture.name}" for picture in dataset.pictures]
+        return DataRecord(dataset.count, names, None, classes)
+
+    def check(self, each: Callable[[], None]) -> None:
+        """Decode the pictures of files."""
+        if isinstance(self.dataset, PictureFiles):
+            self.dataset.check(each)
+
+    def batches(self, start: int, processes: Processes) -> Iterator[tuple[Tensor, ...]]:
+        """Shuffled anew each epoch; read by other processes where there are workers."""
+        config, dataset = self.config, self.dataset
+        loader: DataLoader[Any] = DataLoader(
+            dataset,
+            batch_size=config.share(processes.count),
+            sampler=EndlessSampler(len(dataset), config.seed, start, processes.rank, processes.count),
+            num_workers=config.workers,
+            pin_memory=torch.device(config.device).type == "cuda",
+            worker_init_fn=_leave_signals,
+            # the loader has a generator of its own: drawing from torch's would make a resumed run differ
+            generator=torch.Generator(),
+        )
+        return (tuple(batch) for batch in loader)
+
+    def imagined(self, count: int) -> tuple[Tensor, ...]:
+        """Random pixels, and each class in turn."""
+        dataset = self.dataset
+        shape = (count, dataset.channels, dataset.height, dataset.width)
+        classes = 1 if self.labels is None else int(self.labels.max()) + 1
+        return torch.randint(0, 256, shape, dtype=torch.uint8), torch.arange(count) % classes
+
+    def sheet(self) -> Image.Image:
+        """The first pictures, one class per row."""
+        classes, first = grid_classes(len(self.class_names)), self.dataset.first_of_class
+        rows = [first(k, COLUMNS) for k in classes] or [first(0, COLUMNS * ROWS)]
+        return image_grid(torch.cat(rows), COLUMNS, [self.class_names[k] for k in classes])
+
+
+def _leave_signals(worker: int) -> None:
+    """Reading processes leave Ctrl-C to the one that trains, and end at a termination signal."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def open_pictures(config: GeneratorConfig) -> Pictures:
+    """Open the pictures of a run.
 
     Raises:
-        ValueError: it and the run's folder lie in one another; what :func:`~imgops.data.open_dataset` raises.
+        ValueError: they and the run's folder lie in one another; what :func:`~imgops.data.open_dataset` raises.
     """
     check_apart(config.out, config.data)
     dataset = open_dataset(
@@ -30,7 +145,7 @@ def open_data(config: RunConfig) -> ImageDataset:
     )
     if isinstance(dataset, ImageFolder) and dataset.path.is_dir():
         _check_links(config.out, dataset)
-    return dataset
+    return Pictures(config, dataset)
 
 
 def check_apart(out: str | os.PathLike[str], data: str, sheets: bool = False) -> None:
@@ -93,18 +208,6 @@ class DataRecord(NamedTuple):
     names: list[str]
     labels: list[int] | None
     classes: list[str]
-
-    @classmethod
-    def of(cls, dataset: ImageDataset) -> DataRecord:
-        """The record of a dataset; for a free set it names the source pictures, not each crop."""
-        classes = list(dataset.class_names)
-        if isinstance(dataset, PictureFiles):
-            labels = None if dataset.labels is None else dataset.labels.tolist()
-            return cls(dataset.count, list(dataset.names), labels, classes)
-        names = [dataset.name]
-        if isinstance(dataset, SampleSet):
-            names = [f"{dataset.name}/{picture.name}" for picture in dataset.pictures]
-        return cls(dataset.count, names, None, classes)
 
     @property
     def digest(self) -> str:

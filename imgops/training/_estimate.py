@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 
 from .._memory import naming_remedy, peak_memory, room_on
-from .._settings import shape_of
-from ..data import ImageDataset
+from ._data import RunData
 from ._opening import facts_of, forecast, lines_of, megabytes
 from .config import RunConfig
 from .processes import device_of_process, joined
@@ -24,12 +23,12 @@ BUDGET, REPEATS = 20.0, 2
 _LONGEST = 10_000
 
 
-def estimate(config: RunConfig, dataset: ImageDataset) -> str:
+def estimate(config: RunConfig, data: RunData) -> str:
     """Take a few steps on random pictures, and say what the run would take; nothing is written.
 
     Args:
         config: resolved settings.
-        dataset: the data, whose classes are taken, and none of its pictures.
+        data: of the run, whose classes are taken, and none of its pictures.
 
     Returns:
         Lines on device, networks, disk, memory and speed; empty in all processes but the first.
@@ -39,19 +38,19 @@ def estimate(config: RunConfig, dataset: ImageDataset) -> str:
     """
     device = device_of_process(config.device)
     with joined(device) as processes:
-        trainer = Trainer(config, dataset.labels, dataset.class_names, processes)
-        facts = facts_of(trainer, dataset, Path(config.out))
+        trainer = Trainer(config, data.labels, data.class_names, processes)
+        facts = facts_of(trainer, data, Path(config.out))
         # the command has told of the data
         del facts["data"]
         room = room_on(trainer.device)
         with naming_remedy("a smaller --micro-batch needs less"):
-            seconds, steps = measured(trainer)
+            seconds, steps = measured(trainer, data)
         facts["memory"] = f"{_peak(trainer.device)} at most{'' if room == math.inf else f', of {megabytes(room)}'}"
         speed = forecast(trainer.device.type, config.batch / seconds, config.total, steps, False)
         return f"{lines_of(facts)}\n{speed}" if processes.first else ""
 
 
-def measured(trainer: Trainer) -> tuple[float, int]:
+def measured(trainer: Trainer, data: RunData) -> tuple[float, int]:
     """Take steps: (seconds of a step on average over a run, how many steps were taken).
 
     What is not done in every step counts by how often it is done.
@@ -59,12 +58,12 @@ def measured(trainer: Trainer) -> tuple[float, int]:
     shares = kinds_of(trainer.recipe.intervals)
     begun = time.monotonic()
     # the first step is slower than others, and counts only where there is no time for another one
-    first, taken = _timed(trainer, 0), 1
+    first, taken = _timed(trainer, data, 0), 1
     seconds = dict.fromkeys(shares, first)
     for at in sorted(shares, key=lambda step: -shares[step]):
         times: list[float] = []
         while len(times) < REPEATS and not trainer.processes.any(time.monotonic() - begun > BUDGET)[0]:
-            times.append(_timed(trainer, at))
+            times.append(_timed(trainer, data, at))
         if times:
             seconds[at] = min(times)
             taken += len(times)
@@ -82,16 +81,12 @@ def kinds_of(intervals: Mapping[str, int]) -> dict[int, float]:
     return {doing.index(kind): count / period for kind, count in Counter(doing).items()}
 
 
-def _timed(trainer: Trainer, step: int) -> float:
-    config = trainer.config
-    height, width = shape_of(config.resolution)
-    count = config.share(trainer.processes.count)
-    real = torch.randint(0, 256, (count, config.channels, height, width), dtype=torch.uint8)
-    labels = torch.arange(count) % max(trainer.c_dim, 1)
+def _timed(trainer: Trainer, data: RunData, step: int) -> float:
+    batch = data.imagined(trainer.config.share(trainer.processes.count))
     trainer.steps = step
     _wait(trainer.device)
     begun = time.monotonic()
-    trainer.step(real, labels)
+    trainer.step(*batch)
     _wait(trainer.device)
     return time.monotonic() - begun
 

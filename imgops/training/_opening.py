@@ -11,7 +11,7 @@ import torch
 
 from .. import __version__, _backend
 from .._settings import resolution_text
-from ..data import ImageDataset
+from ._data import RunData
 from ._progress import about
 from .config import CPU_OPTIONS
 from .trainer import Trainer
@@ -22,9 +22,9 @@ OPS = ("bias_act", "modulated_conv2d", "upfirdn2d")
 LONG = 6.0
 
 
-def opening(trainer: Trainer, dataset: ImageDataset, out: Path) -> str:
+def opening(trainer: Trainer, data: RunData, out: Path) -> str:
     """Lines on the device, the data, the networks, the disk, and what the recipe says of its settings."""
-    return lines_of(facts_of(trainer, dataset, out))
+    return lines_of(facts_of(trainer, data, out))
 
 
 def lines_of(facts: Mapping[str, str]) -> str:
@@ -32,7 +32,7 @@ def lines_of(facts: Mapping[str, str]) -> str:
     return "\n".join(f"{name:<9} {fact}" for name, fact in facts.items())
 
 
-def facts_of(trainer: Trainer, dataset: ImageDataset, out: Path) -> dict[str, str]:
+def facts_of(trainer: Trainer, data: RunData, out: Path) -> dict[str, str]:
     """What :func:`opening` shows, by name."""
     config = trainer.config
     trained = {k: n for k, n in trainer.recipe.networks.items() if any(p.requires_grad for p in n.parameters())}
@@ -43,7 +43,7 @@ def facts_of(trainer: Trainer, dataset: ImageDataset, out: Path) -> dict[str, st
     among = f", of {count} processes" if count > 1 else ""
     return {
         "device": f"{device_name(trainer.device)}{among}; ops by {chosen}{why}",
-        "data": dataset.describe(),
+        "data": data.describe(),
         "networks": f"{resolution_text(config.resolution)} px, {', '.join(parameters)} parameters",
         "disk": _disk(trainer, out),
         **trainer.recipe.advice(),

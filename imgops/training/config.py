@@ -51,35 +51,8 @@ SHARE, DECAY = Bounds(0, 1), Bounds(0, 1, below=True)
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """Settings that the engine reads, whatever it trains; a recipe's own are those of a subclass.
-
-    The help of each field says what it is; ``imgops train --help`` prints them all. Those that are None are filled by
-    :meth:`resolve`.
-
-    Attributes:
-        recipe: the name of the recipe that the settings are for.
-        changeable: settings that may change when a run is continued; the others would make it another run.
-    """
-
-    recipe: ClassVar[str]
-    changeable: ClassVar[tuple[str, ...]] = (
-        "data",
-        "out",
-        "workers",
-        "kimg",
-        "log_kimg",
-        "grid_kimg",
-        "checkpoint_kimg",
-        "keep",
-        "metrics",
-        "metrics_kimg",
-        "metrics_samples",
-        "metrics_weights",
-        "wandb",
-        "micro_batch",
-        "device",
-    )
+class _Places:
+    """What every run reads and writes. A class of its own, so that a recipe's settings can stand behind these."""
 
     data: str = setting(
         dataclasses.MISSING,
@@ -94,14 +67,38 @@ class RunConfig:
         "Side of the pictures in pixels, or WIDTHxHEIGHT; they are center-cropped and resized to it.",
         allowed=Shapes(8),
     )
-    channels: int = setting(3, "Data", "1 for gray, 3 for RGB, 4 for RGBA.", allowed=Choice((1, 3, 4)))
-    mirror: bool = setting(False, "Data", "Show each picture flipped left to right as well.")
-    labels: str = setting(
-        "file",
-        "Data",
-        "Classes: file takes those of dataset.json, or of a free set; folders makes one of each subfolder; or none.",
-        allowed=Choice(("file", "folders", "none")),
+
+
+@dataclass(frozen=True)
+class RunConfig(_Places):
+    """Settings that the engine reads, whatever it trains; a recipe's own are those of a subclass.
+
+    The help of each field says what it is; ``imgops train --recipe NAME --help`` prints them all. Those that are None
+    are filled by :meth:`resolve`.
+
+    Attributes:
+        recipe: the name of the recipe that the settings are for.
+        changeable: settings that may change when a run is continued; the others would make it another run.
+        encoders: settings that name an encoder.
+    """
+
+    recipe: ClassVar[str]
+    changeable: ClassVar[tuple[str, ...]] = (
+        "data",
+        "out",
+        "workers",
+        "kimg",
+        "minutes",
+        "log_kimg",
+        "grid_kimg",
+        "checkpoint_kimg",
+        "keep",
+        "wandb",
+        "micro_batch",
+        "device",
     )
+    encoders: ClassVar[tuple[str, ...]] = ()
+
     workers: int = setting(
         0,
         "Data",
@@ -127,34 +124,6 @@ class RunConfig:
         50.0, "Reports", "A checkpoint is written every so many thousand images.", allowed=KIMG
     )
     keep: int = setting(3, "Reports", "How many of the newest checkpoints are kept.", allowed=INTERVAL)
-    ema_snapshot_kimg: float | None = setting(
-        None,
-        "Reports",
-        "Keep averages for imgops ema, written every so many thousand images.",
-        "none are kept",
-        allowed=KIMG,
-        kw_only=True,
-    )
-    metrics: str | None = setting(
-        None,
-        "Metrics",
-        "Distances of samples from the data, several by commas: fd (Fréchet), swd (sliced Wasserstein).",
-        "none",
-        kw_only=True,
-    )
-    metrics_kimg: float = setting(
-        50.0, "Metrics", "They are measured every so many thousand images.", allowed=KIMG, kw_only=True
-    )
-    metrics_samples: int = setting(
-        10_000, "Metrics", "How many samples are compared.", allowed=Bounds(2, most=10**7), kw_only=True
-    )
-    metrics_weights: str | None = setting(
-        None,
-        "Metrics",
-        "Encoder whose features are compared: a file, or a name such as embedded or efficientnet-lite2.",
-        "efficientnet-lite2 where installed, else embedded",
-        kw_only=True,
-    )
     wandb: str | None = setting(
         None, "Reports", "A project of Weights & Biases that gets the records and sheets, too.", "none", kw_only=True
     )
@@ -162,11 +131,14 @@ class RunConfig:
         None, TRANSFER, "A checkpoint or run to begin with: what fits of its networks.", "random weights", kw_only=True
     )
     preset: str = setting("auto", "Run", "What the settings are that no option gives.", kw_only=True)
-
-    def __post_init__(self) -> None:
-        if isinstance(self.labels, bool):
-            # labels used to be true or false, and older checkpoints still have that
-            object.__setattr__(self, "labels", "file" if self.labels else "none")
+    minutes: float | None = setting(
+        None,
+        "Run",
+        "Stop after so many minutes, with a checkpoint.",
+        "no limit",
+        allowed=Bounds(0, above=True),
+        kw_only=True,
+    )
 
     @classmethod
     def read(cls: type[Config], path: str | os.PathLike[str], given: Mapping[str, Any]) -> Config:
@@ -184,7 +156,7 @@ class RunConfig:
         path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
         try:
             table = json.loads(path.read_text(), object_hook=present_names)
-            values = _tuples(table.get("config", table))
+            values = _plain(table.get("config", table))
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: must be the config.json of a run ({error})") from None
         values.pop(MADE_BY, None)
@@ -193,8 +165,7 @@ class RunConfig:
         if "micro_batch" not in given and values.get("micro_batch") == values.get("batch"):
             values["micro_batch"] = None
         try:
-            # older files have true or false for labels, which the constructor accepts
-            check_types(cls, {key: value for key, value in values.items() if (key, type(value)) != ("labels", bool)})
+            check_types(cls, values)
             checked(cls.recorded({"data": "", "out": "", **{k: v for k, v in values.items() if k not in given}}))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from None
@@ -210,15 +181,16 @@ class RunConfig:
         Warns:
             UserWarning: the file names a function as an encoder, which is not taken: loading a file must run nothing.
         """
-        values = _tuples(values)
-        weights = values.get("metrics_weights")
-        if isinstance(weights, str) and _FUNCTION.search(weights):
-            warnings.warn(
-                f"metrics_weights {weights} of a run's file is a function, which only the command line may name; the "
-                "default encoder takes its place",
-                stacklevel=2,
-            )
-            values["metrics_weights"] = None
+        values = _plain(values)
+        for name in cls.encoders:
+            weights = values.get(name)
+            if isinstance(weights, str) and _FUNCTION.search(weights):
+                warnings.warn(
+                    f"{name} {weights} of a run's file is a function, which only the command line may name; the "
+                    "default encoder takes its place",
+                    stacklevel=2,
+                )
+                values[name] = None
         return cls(**values)
 
     def as_json(self) -> dict[str, Any]:
@@ -262,9 +234,6 @@ class RunConfig:
 
     def check_together(self, processes: int) -> None:
         """Raise ValueError where settings do not go together."""
-        check_grown("resolution", self.resolution)
-        if self.metrics is not None:
-            parse_metrics(self.metrics)
         if self.batch % processes:
             raise ValueError(f"batch must be divisible among {processes} processes; got {self.batch}")
         if self.share(processes) % self.chunk_of(processes):
@@ -292,6 +261,75 @@ class RunConfig:
         return self.micro_batch or self.batch
 
 
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that were read from JSON, which has lists for tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+@dataclass(frozen=True)
+class _PictureSet(_Places):
+    channels: int = setting(3, "Data", "1 for gray, 3 for RGB, 4 for RGBA.", allowed=Choice((1, 3, 4)))
+    mirror: bool = setting(False, "Data", "Show each picture flipped left to right as well.")
+    labels: str = setting(
+        "file",
+        "Data",
+        "Classes: file takes those of dataset.json, or of a free set; folders makes one of each subfolder; or none.",
+        allowed=Choice(("file", "folders", "none")),
+    )
+
+
+@dataclass(frozen=True)
+class GeneratorConfig(RunConfig, _PictureSet):
+    """Settings of the recipes whose networks make pictures like those of a dataset from random numbers."""
+
+    changeable: ClassVar[tuple[str, ...]] = (
+        *RunConfig.changeable,
+        "metrics",
+        "metrics_kimg",
+        "metrics_samples",
+        "metrics_weights",
+    )
+    encoders: ClassVar[tuple[str, ...]] = ("metrics_weights",)
+
+    ema_snapshot_kimg: float | None = setting(
+        None,
+        "Reports",
+        "Keep averages for imgops ema, written every so many thousand images.",
+        "none are kept",
+        allowed=KIMG,
+        kw_only=True,
+    )
+    metrics: str | None = setting(
+        None,
+        "Metrics",
+        "Distances of samples from the data, several by commas: fd (Fréchet), swd (sliced Wasserstein).",
+        "none",
+        kw_only=True,
+    )
+    metrics_kimg: float = setting(
+        50.0, "Metrics", "They are measured every so many thousand images.", allowed=KIMG, kw_only=True
+    )
+    metrics_samples: int = setting(
+        10_000, "Metrics", "How many samples are compared.", allowed=Bounds(2, most=10**7), kw_only=True
+    )
+    metrics_weights: str | None = setting(
+        None,
+        "Metrics",
+        "Encoder whose features are compared: a file, or a name such as embedded or efficientnet-lite2.",
+        "efficientnet-lite2 where installed, else embedded",
+        kw_only=True,
+    )
+
+    def __post_init__(self) -> None:
+        # labels used to be true or false
+        object.__setattr__(self, "labels", _plain({"labels": self.labels})["labels"])
+
+    def check_together(self, processes: int) -> None:
+        """Raise ValueError where settings do not go together."""
+        check_grown("resolution", self.resolution)
+        if self.metrics is not None:
+            parse_metrics(self.metrics)
+        super().check_together(processes)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that were read from JSON, which has lists for tuples; older files have true or false for labels."""
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    if isinstance(values.get("labels"), bool):
+        values["labels"] = "file" if values["labels"] else "none"
+    return values

@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from ..models.stylegan2 import Generator
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+#: pictures in a row of a sheet, and rows where there are no classes
+COLUMNS, ROWS = 8, 4
+#: number of rows of a sheet if there are more classes than that
+CLASSES = 16
+
+
+def grid_classes(c_dim: int) -> list[int]:
+    """The class of each row of a sheet: each class once, the first few of many; [] without classes."""
+    return list(range(min(c_dim, CLASSES)))
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -5,27 +5,23 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import shlex
 import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from PIL import Image
 from rich.console import Console
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from .._interrupts import interruptible
-from ..data import DataError, EndlessSampler, ImageDataset, PictureFiles
+from ..data import DataError
 from ..data.files import write_file
-from ..metrics import Evaluator
-from ..metrics.names import parse_metrics
 from . import checkpoint as files
-from ._data import DataRecord, open_data
+from ._data import DataRecord, RunData
 from ._opening import forecast, made_by, opening
 from ._page import write_page
 from ._progress import Bar
@@ -33,8 +29,10 @@ from ._report import NoReport, Report
 from ._wandb import WandB, load_wandb
 from .config import MADE_BY, RunConfig
 from .ema import SNAPSHOTS, write_snapshot
-from .grid import image_grid, png_bytes
+from .grid import png_bytes
 from .processes import Processes, asked_for, device_of_process, joined, restarted
+from .recipes import recipe_class
+from .recipes._base import Measurement, Recipe
 from .trainer import DivergenceError, Trainer
 
 #: signals that end a run after the current step and a save, and the text that is shown then
@@ -42,10 +40,8 @@ SIGNALS = signal.SIGINT, signal.SIGTERM
 STOPPING = "\nfinishing the step, then saving; once more to stop at once\n"
 #: the value of ``resume`` that continues a run where there is one
 AUTO = "auto"
-#: samples in a row of the sample grid, and rows where there are no classes
-GRID_COLUMNS, GRID_ROWS = 8, 4
-#: number of rows of the sample grid if there are more classes than that
-GRID_CLASSES = 16
+#: called after each step with what was measured, scalar tensors; a true answer stops the run, saved
+OnStep = Callable[[Trainer, dict[str, Tensor]], bool | None]
 
 
 def train(
@@ -55,6 +51,8 @@ def train(
     check_data: bool = True,
     max_seconds: float | None = None,
     quiet: bool = False,
+    on_step: OnStep | None = None,
+    recipe: type[Recipe] | None = None,
 ) -> Path:
     """Train until ``config.kimg`` thousand real images were shown, and return the last checkpoint.
 
@@ -72,8 +70,11 @@ def train(
             Data that has changed since is told by a warning. "auto" does so where there is a checkpoint, and begins a
             run where there is none. Default False, a new run.
         check_data: before a new run, decode every picture of a folder or zip once, so that none fails hours later.
-        max_seconds: stop by then, with a checkpoint; None: no limit.
+        max_seconds: stop by then, or by ``config.minutes``, with a checkpoint; None: no limit.
         quiet: print nothing.
+        on_step: called after each step with the trainer and what was measured, scalar tensors; a true answer ends the
+            run, with a checkpoint.
+        recipe: its class, which may be one of your own; None: the one that the settings are of.
 
     Raises:
         TypeError: a setting of another type.
@@ -92,17 +93,22 @@ def train(
     if config.wandb is not None:
         # it may be missing, which must not be found after the data has been looked through
         load_wandb()
+    if config.minutes is not None:
+        max_seconds = min(60 * config.minutes, math.inf if max_seconds is None else max_seconds)
+    deadline = None if max_seconds is None else started + max_seconds
+    chosen = recipe or recipe_class(config.recipe)
     with joined(config.device) as processes:
-        return _run(config, resume, check_data, started, max_seconds, quiet or not processes.first, processes)
+        return _run(config, chosen, resume, check_data, deadline, quiet or not processes.first, on_step, processes)
 
 
 def _run(
     config: RunConfig,
+    recipe: type[Recipe],
     resume: bool | str,
     check_data: bool,
-    started: float,
-    max_seconds: float | None,
+    deadline: float | None,
     quiet: bool,
+    on_step: OnStep | None,
     processes: Processes,
 ) -> Path:
     out = Path(config.out)
@@ -119,33 +125,32 @@ def _run(
         if not quiet:
             _say_finished(out, seen, total)
         return present[-1]
-    dataset = open_data(config)
-    record = DataRecord.of(dataset)
-    trainer = Trainer(config, dataset.labels, dataset.class_names, processes)
+    data = recipe.open_data(config)
+    record = data.record()
+    trainer = Trainer(config, data.labels, data.class_names, processes, recipe)
     if resume:
         # loading comes first, so that data that does not fit raises before the run is said to continue
         trainer.load(present[-1])
         _tell_of_changes(record, present[-1])
-    elif check_data and isinstance(dataset, PictureFiles) and processes.first:
-        _check(dataset, quiet)
+    elif check_data and data.checked and processes.first:
+        _check(data, quiet)
     begun_with = "" if resume or config.init is None else _begin_with(trainer, config.init)
     networks = trainer.recipe.networks.values()
     processes.share_([tensor for network in networks for tensor in network.state_dict().values()])
     trainer.data = record.summary()
     if processes.first:
         _prepare(trainer, record, out)
-    deadline = None if max_seconds is None else started + max_seconds
     told = None if quiet else STOPPING
     with _report(trainer, out, quiet, deadline) as report, interruptible(SIGNALS, told) as stopped:
-        report.say(opening(trainer, dataset, out))
+        report.say(opening(trainer, data, out))
         if resume:
             report.say(f"{'resumed':<9} {present[-1]}, {trainer.seen:,} of {total:,} images")
         elif processes.first:
             if begun_with:
                 report.say(begun_with)
-            write_file(out / "reals.png", png_bytes(real_grid(dataset)))
-        batches = _batches(dataset, config, trainer.seen, processes)
-        loop = _Loop(trainer, batches, report, out, total, deadline, stopped, _evaluator(config, dataset))
+            write_file(out / "reals.png", png_bytes(data.sheet()))
+        batches, measurement = data.batches(trainer.seen, processes), trainer.recipe.measurement(data)
+        loop = _Loop(trainer, batches, report, out, total, deadline, stopped, measurement, on_step)
         try:
             last = loop.run()
         except (OSError, ValueError, RuntimeError) as error:
@@ -227,17 +232,20 @@ class _Loop:
     def __init__(
         self,
         trainer: Trainer,
-        batches: Iterator[tuple[Tensor, Tensor]],
+        batches: Iterator[tuple[Tensor, ...]],
         report: Report | NoReport,
         out: Path,
         total: int,
         deadline: float | None,
         stopped: Callable[[], bool],
-        evaluator: Evaluator | None = None,
+        measurement: Measurement | None = None,
+        on_step: OnStep | None = None,
     ) -> None:
         self.trainer, self.batches, self.report, self.out = trainer, batches, report, out
-        self.total, self.deadline, self.stopped, self.evaluator = total, deadline, stopped, evaluator
+        self.total, self.deadline, self.stopped = total, deadline, stopped
+        self.measurement, self.on_step = measurement, on_step
         self.interrupted = False
+        self._enough = False
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._ticked, self._ticked_at = time.monotonic(), trainer.seen
 
@@ -252,7 +260,7 @@ class _Loop:
         while True:
             trainer.seconds = before + time.monotonic() - begun
             batch, error = self._next_batch()
-            late = self.deadline is not None and time.monotonic() >= self.deadline
+            late = self._enough or (self.deadline is not None and time.monotonic() >= self.deadline)
             self.interrupted, late, failed = trainer.processes.any(self.stopped(), late, error is not None)
             ended = self.interrupted or late or failed
             if trainer.seen > self._ticked_at:
@@ -261,14 +269,17 @@ class _Loop:
                 raise error or DataError("the data could not be read in another process")
             if ended or batch is None:
                 return self._save()
-            for name, value in trainer.step(*batch).items():
+            measured = trainer.step(*batch)
+            for name, value in measured.items():
                 so_far, count = self._sums.get(name, (torch.zeros_like(value), 0))
                 self._sums[name] = so_far + value, count + 1
             if text := first.tell():
                 self.report.say(text)
             self.report.advance(trainer.seen, (trainer.seen - begun_at) / (time.monotonic() - begun))
+            if self.on_step is not None:
+                self._enough = bool(self.on_step(trainer, measured))
 
-    def _next_batch(self) -> tuple[tuple[Tensor, Tensor] | None, Exception | None]:
+    def _next_batch(self) -> tuple[tuple[Tensor, ...] | None, Exception | None]:
         """The next batch, None at the end of the run; and what went wrong in its place.
 
         A picture that has vanished, or a reading process, must not cost the steps since the last checkpoint.
@@ -292,9 +303,9 @@ class _Loop:
                 a scheduler soon kills what it has asked to end.
         """
         config = self.trainer.config
-        measuring = self.evaluator is not None and not ended and self._due(config.metrics_kimg)
+        measuring = self.measurement is not None and not ended and self._due(self.measurement.kimg)
         showing, saving = ended or self._due(config.grid_kimg), ended or self._due(config.checkpoint_kimg)
-        kimg = config.ema_snapshot_kimg
+        kimg = self.trainer.recipe.averages_kimg
         averaging = kimg is not None and (ended or self._due(kimg))
         if not (measuring or showing or saving or averaging or self._due(config.log_kimg)):
             return
@@ -303,7 +314,7 @@ class _Loop:
             self._save()
         trainer = self.trainer
         if trainer.processes.first and showing:
-            sheet = sample_grid(trainer)
+            sheet = trainer.recipe.sheet(trainer.class_names)
             write_file(self.out / "samples" / f"{trainer.seen:010d}.png", png_bytes(sheet))
             self.report.picture("samples", sheet, trainer.seen)
         if trainer.recipe.averages is not None and trainer.processes.first and averaging:
@@ -327,16 +338,16 @@ class _Loop:
         speed = (trainer.seen - self._ticked_at) / (time.monotonic() - self._ticked)
         record = {"images": trainer.seen, "seconds": trainer.seconds, "images_per_second": speed, **measured}
         figures: dict[str, float] = {}
-        if measuring and self.evaluator is not None:
-            figures = self.evaluator(trainer.recipe.drawn)
+        if measuring and self.measurement is not None:
+            figures = self.measurement.evaluator(self.measurement.draw)
         self.report.record(record | figures)
         return figures
 
     def _keep_best(self, figures: Mapping[str, float]) -> None:
         """Keep the checkpoint of now as the best, if the first of the figures, where it is among them, says so."""
-        if self.evaluator is None or not self.trainer.processes.first:
+        if self.measurement is None or not self.trainer.processes.first:
             return
-        name = self.evaluator.figures[0]
+        name = self.measurement.evaluator.figures[0]
         if name in figures and files.is_best(self.out, name, figures[name]):
             files.keep_best(self._save(), name, figures[name])
 
@@ -382,73 +393,19 @@ class _FirstSteps:
         return forecast(self.trainer.device.type, speed, self.total - self.trainer.seen, steps, self.limited)
 
 
-def _evaluator(config: RunConfig, dataset: ImageDataset) -> Evaluator | None:
-    """What measures the samples, if the settings ask for it."""
-    if config.metrics is None:
-        return None
-    chosen = parse_metrics(config.metrics)
-    samples, weights = config.metrics_samples, config.metrics_weights
-    return Evaluator(dataset, chosen, weights=weights, samples=samples, device=config.device)
-
-
 def _due(kimg: float, before: int, now: int) -> bool:
     """Whether a multiple of ``kimg`` thousand images (at least one image) lies between the two counts."""
     every = max(kimg * 1000, 1.0)
     return int(now / every) > int(before / every)
 
 
-def _batches(
-    dataset: ImageDataset, config: RunConfig, start: int, processes: Processes
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """This process's share of each batch: every n-th image, from that of its number on."""
-    loader: DataLoader[Any] = DataLoader(
-        dataset,
-        batch_size=config.share(processes.count),
-        sampler=EndlessSampler(len(dataset), config.seed, start, processes.rank, processes.count),
-        num_workers=config.workers,
-        pin_memory=torch.device(config.device).type == "cuda",
-        worker_init_fn=_leave_signals,
-        # the loader has a generator of its own: drawing from torch's would make a resumed run differ
-        generator=torch.Generator(),
-    )
-    return iter(loader)
-
-
-def _leave_signals(worker: int) -> None:
-    """Reading processes leave Ctrl-C to the one that trains, and end at a termination signal."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _check(dataset: PictureFiles, quiet: bool) -> None:
+def _check(data: RunData, quiet: bool) -> None:
     console = Console(stderr=True)
     checked = itertools.count(1)
     with Bar("checking the pictures", console, disable=quiet or not console.is_terminal, transient=True) as bar:
 
         def tell() -> None:
             done = next(checked)
-            bar.show(done / dataset.count, f"{done:,} of {dataset.count:,}")
+            bar.show(done / data.checked, f"{done:,} of {data.checked:,}")
 
-        dataset.check(tell)
-
-
-def grid_classes(c_dim: int) -> list[int]:
-    """The class of each row of a sample grid: each class once, the first few of many; [] without classes."""
-    return list(range(min(c_dim, GRID_CLASSES)))
-
-
-def real_grid(dataset: ImageDataset) -> Image.Image:
-    """Pictures of the dataset laid out like the samples, with one class per row."""
-    classes = grid_classes(len(dataset.class_names))
-    rows = [dataset.first_of_class(k, GRID_COLUMNS) for k in classes] or [
-        dataset.first_of_class(0, GRID_COLUMNS * GRID_ROWS)
-    ]
-    return image_grid(torch.cat(rows), GRID_COLUMNS, [dataset.class_names[k] for k in classes])
-
-
-def sample_grid(trainer: Trainer) -> Image.Image:
-    """What the recipe makes of fixed seeds: one seed per column, one class per row."""
-    classes = grid_classes(trainer.c_dim)
-    seeds = list(range(GRID_COLUMNS if classes else GRID_COLUMNS * GRID_ROWS))
-    rows = [trainer.recipe.samples(seeds, k) for k in classes] or [trainer.recipe.samples(seeds)]
-    return image_grid(torch.cat(rows), GRID_COLUMNS, [trainer.class_names[k] for k in classes])
+        data.check(tell)

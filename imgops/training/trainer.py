@@ -15,10 +15,10 @@ from ._draws import seed_of
 from .config import RunConfig
 from .processes import Processes
 from .recipes import recipe_class
-from .recipes._base import Moment
+from .recipes._base import Moment, Recipe
 
 
-class DivergenceError(RuntimeError):
+class DivergenceError(RuntimeError, FloatingPointError):
     """A loss or a weight is no longer a finite number."""
 
 
@@ -30,6 +30,7 @@ class Trainer:
         labels: int64 [count], the classes of the dataset, from which those of the fakes are drawn; None trains without.
         class_names: a name for each class; empty without classes.
         processes: those that train together; None: this one alone.
+        recipe: its class; None: the one that the settings are of.
 
     Attributes:
         recipe: whose settings the configuration is of. Its networks are attributes too, by their names: of StyleGAN2
@@ -46,13 +47,14 @@ class Trainer:
         labels: Tensor | None = None,
         class_names: Sequence[str] = (),
         processes: Processes | None = None,
+        recipe: type[Recipe] | None = None,
     ) -> None:
         self.config, self.class_names = config, list(class_names)
         self.processes = processes or Processes()
         self.device = torch.device(config.device)
         self.c_dim = 0 if labels is None else int(labels.max()) + 1
         torch.manual_seed(config.seed)
-        self.recipe = recipe_class(config.recipe)(config, labels, class_names, self.processes)
+        self.recipe = (recipe or recipe_class(config.recipe))(config, labels, class_names, self.processes)
         self.seen = self.steps = 0
         self.seconds = 0.0
         self.data: dict[str, Any] | None = None
@@ -68,12 +70,13 @@ class Trainer:
         """The numbers, within a step's batch, of the images that this process computes."""
         return range(self.processes.rank, self.config.batch, self.processes.count)
 
-    def step(self, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def step(self, *batch: Tensor) -> dict[str, Tensor]:
         """Show a batch.
 
         Args:
-            real: uint8 [batch, C, R, R]; of several processes, each gives the images of its :attr:`images`.
-            labels: int64 [batch]; ignored without classes.
+            batch: as the recipe's data gives it; of several processes, each gives the images of its :attr:`images`. Of
+                StyleGAN2 the pictures, uint8 [batch, C, H, W], and their classes, int64 [batch], which are ignored
+                where there are none.
 
         Returns:
             What the recipe measured, as scalar tensors; of this process alone.
@@ -81,7 +84,7 @@ class Trainer:
         # what draws from torch's own generator does not depend on the steps before either
         torch.manual_seed(seed_of(self.config.seed, self.steps, self.processes.rank))
         moment = Moment(self.seen, self.steps, self.images, self.config.seed)
-        measured = self.recipe.step(real, labels, moment)
+        measured = self.recipe.step(*batch, moment)
         self.seen += self.config.batch
         self.steps += 1
         return measured
@@ -93,7 +96,7 @@ class Trainer:
 
     def check_finite(self, measured: dict[str, float]) -> None:
         """Raise DivergenceError where a measured value or a weight is NaN or infinite."""
-        remedy = "begin a new run with --init and the last checkpoint, a lower learning rate or a higher --r1-gamma"
+        remedy = self.recipe.remedy
         for name, value in measured.items():
             if not -float("inf") < value < float("inf"):
                 raise DivergenceError(f"{name} became {value} after {self.seen} images; {remedy}")
@@ -121,7 +124,9 @@ class Trainer:
             "data": self.data,
             "config": self.config.as_json(),
         }
-        return files.save(out, self.seen, {**tensors, "state": self.recipe.state()}, meta, self.config.keep)
+        checkpoint = files.save(out, self.seen, {**tensors, "state": self.recipe.state()}, meta, self.config.keep)
+        self.recipe.saved(checkpoint)
+        return checkpoint
 
     def load(self, checkpoint: Path) -> None:
         """Continue from a checkpoint as if the run had never stopped.

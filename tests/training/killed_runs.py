@@ -21,7 +21,7 @@ import torch.utils.tensorboard
 
 from imgops.training import Trainer, TrainingConfig, find_checkpoint, load_generator, train
 from imgops.training import checkpoint as files
-from imgops.training._data import open_data
+from imgops.training._data import open_pictures
 
 #: seconds within which a run is killed
 LIFE = 1.2
@@ -73,7 +73,7 @@ def load(out: Path) -> int:
     newest = find_checkpoint(out)
     load_generator(newest)
     config = files.read_meta(newest)["config"]
-    data = open_data(config)
+    data = open_pictures(config)
     trainer = Trainer(config, data.labels, data.class_names)
     trainer.load(newest)
     return trainer.seen
@@ -98,7 +98,7 @@ def main(folder: Path, kills: int, seed: int) -> dict[str, object]:
     done = loaded = writing = early = 0
     before = -1
     # what an optimizer imports takes seconds; a process that has trained itself could not be forked
-    data = open_data(settings(whole, 1.0))
+    data = open_pictures(settings(whole, 1.0))
     Trainer(settings(whole, 1.0).resolve(), data.labels, data.class_names)
     while done < kills:
         child = forked(lambda: train(settings(killed, 1000.0), resume="auto", quiet=True))

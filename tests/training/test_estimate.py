@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from imgops.data import open_dataset
 from imgops.training import TrainingConfig, _estimate
+from imgops.training._data import Pictures
 from imgops.training.processes import Processes
 from tests.test_cli import TINY, error, imgops
 from tests.test_training import tiny, trainer_of
@@ -37,9 +39,9 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, slowness: float) -> None:
         self.now, self.slowness, self.taken, self.steps = 0.0, slowness, list[int](), 0
-        self.config = SimpleNamespace(share=lambda count: 2, channels=3, resolution=(4, 8))
+        self.config = SimpleNamespace(share=lambda count: 2)
         self.recipe, self.processes = SimpleNamespace(intervals={"r1": 4}), Processes()
-        self.c_dim, self.device = 3, torch.device("cpu")
+        self.device = torch.device("cpu")
         monkeypatch.setattr(_estimate, "time", SimpleNamespace(monotonic=lambda: self.now))
 
     def step(self, real: torch.Tensor, labels: torch.Tensor) -> None:
@@ -57,7 +59,8 @@ class Clock:
 )
 def test_each_kind_of_step_counts_by_its_share(monkeypatch, slowness, seconds, taken):
     clock = Clock(monkeypatch, slowness)
-    assert _estimate.measured(clock) == (pytest.approx(seconds), len(taken))
+    data = Pictures(TrainingConfig("samples:textures", "out"), open_dataset("samples:textures", (4, 8)))
+    assert _estimate.measured(clock, data) == (pytest.approx(seconds), len(taken))
     assert clock.taken == taken
 
 

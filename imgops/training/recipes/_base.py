@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from ...metrics import Evaluator
+from .._data import RunData
 from .._draws import Draws, seed_of
 from ..config import RunConfig
 from ..ema import PowerAverages
@@ -35,6 +39,20 @@ class Moment(NamedTuple):
         return Draws([seed_of(self.seed, self.step, phase, image) for image in images], device)
 
 
+class Measurement(NamedTuple):
+    """What a run measures its network by.
+
+    Attributes:
+        evaluator: of the run's data; the best checkpoint is that of its first figure.
+        kimg: it measures every so many thousand images.
+        draw: makes a picture of each seed, uint8 [seeds, C, H, W].
+    """
+
+    evaluator: Evaluator
+    kimg: float
+    draw: Callable[[Sequence[int]], Tensor]
+
+
 class Recipe(ABC):
     """Networks and how they are trained. A recipe opens no file, and sees its own share of the batch alone.
 
@@ -50,20 +68,33 @@ class Recipe(ABC):
     Attributes:
         networks: by name; each becomes a file of a checkpoint.
         averages: of the network :attr:`result`, for averages of any length afterwards; None: none are kept.
+        averages_kimg: they are written every so many thousand images.
         half_precision: whether layers run in half precision, where gradients overflow now and then; what is not finite
             in them is left out of the step.
         result: the name of the network that a finished run is loaded as.
+        remedy: what to try when a run diverges.
     """
 
     result: ClassVar[str]
+    remedy: ClassVar[str] = "a lower learning rate"
     networks: dict[str, nn.Module]
     averages: PowerAverages | None = None
+    averages_kimg: float | None = None
     half_precision: bool = False
 
     @abstractmethod
     def __init__(
         self, config: RunConfig, labels: Tensor | None, class_names: Sequence[str], processes: Processes
     ) -> None: ...
+
+    @classmethod
+    @abstractmethod
+    def open_data(cls, config: RunConfig) -> RunData:
+        """Open what a run is trained on.
+
+        Raises:
+            ValueError, OSError: it cannot be used; named.
+        """
 
     @classmethod
     @abstractmethod
@@ -83,25 +114,31 @@ class Recipe(ABC):
         """About the size of :meth:`state` after the first steps."""
 
     @abstractmethod
-    def step(self, real: Tensor, labels: Tensor, moment: Moment) -> dict[str, Tensor]:
-        """Take a step.
+    def step(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Take a step: ``step(*batch, moment)``.
 
         Args:
-            real: uint8 [n, C, H, W], this process's share of the batch.
-            labels: int64 [n], their classes.
-            moment: where the run is.
+            batch: the tensors of this process's share of the batch, as :meth:`RunData.batches` gives them.
+            moment: a :class:`Moment`, where the run is.
 
         Returns:
             What was measured, as scalar tensors.
         """
 
     @abstractmethod
-    def samples(self, seeds: Sequence[int], label: int | None = None) -> Tensor:
-        """What the recipe makes of some seeds, and of a class, now: uint8 [len(seeds), C, H, W] on the CPU."""
+    def sheet(self, class_names: Sequence[str]) -> Image.Image:
+        """What the networks make now, always of the same inputs, as a picture."""
 
-    def drawn(self, seeds: Sequence[int]) -> Tensor:
-        """What is compared with the data: as :meth:`samples`, of classes that are as frequent as in the data."""
-        return self.samples(seeds)
+    def measurement(self, data: RunData) -> Measurement | None:
+        """What measures how far the network's pictures are from the data, if the settings ask for it.
+
+        Raises:
+            ValueError, OSError: its encoder cannot be used.
+        """
+        return None
+
+    def saved(self, checkpoint: Path) -> None:  # noqa: B027
+        """Called in the first process after each checkpoint, when it is whole."""
 
     @property
     def tensors(self) -> int:

@@ -20,7 +20,8 @@ from ..grid import seeded_classes, seeded_samples
 from ..losses import LOSSES, ema_decay, gradient_penalty, lazy_adam, path_lengths, r1_penalty
 from ..processes import Processes
 from ._augmentation import Augmentation
-from ._base import Moment, Recipe
+from ._base import Moment
+from ._generator import GeneratorRecipe
 from .stylegan2_config import TrainingConfig
 
 #: samples of a sheet that are made at once
@@ -35,7 +36,7 @@ class Part(NamedTuple):
     images: Sequence[int]
 
 
-class StyleGAN2(Recipe):
+class StyleGAN2(GeneratorRecipe):
     """Generator, discriminator and the generator's running average.
 
     Attributes:
@@ -44,6 +45,7 @@ class StyleGAN2(Recipe):
         pl_mean: the running mean of the path lengths.
     """
 
+    config: TrainingConfig
     result = "G_ema"
 
     def __init__(
@@ -62,6 +64,7 @@ class StyleGAN2(Recipe):
                     p.fill_(config.noise_strength)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         self.networks = {"G": self.G, "D": self.D, "G_ema": self.G_ema}
+        self.averages_kimg = config.ema_snapshot_kimg
         self.averages = PowerAverages(self.G) if config.ema_snapshot_kimg else None
         self.half_precision = config.num_fp16_res > 0
         self.loss = LOSSES[config.loss]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..._settings import Bounds, Choice, OrWord, setting, shape_of, start_shape
-from ..config import AUTO, DECAY, INTERVAL, KIMG, POSITIVE, SHARE, SIZE, TRANSFER, WEIGHT, RunConfig
+from ..config import AUTO, DECAY, INTERVAL, KIMG, POSITIVE, SHARE, SIZE, TRANSFER, WEIGHT, GeneratorConfig
 
 if TYPE_CHECKING:
     from ._augmentation import Choices
@@ -84,7 +84,7 @@ PRESETS = Choice(("auto", *_FIXED, "tiny"))
 
 
 @dataclass(frozen=True)
-class TrainingConfig(RunConfig):
+class TrainingConfig(GeneratorConfig):
     """Settings of a run of StyleGAN2; those left open are the preset's (:meth:`resolve`).
 
     The help of each field says what it is; ``imgops train --help`` prints them all.

@@ -1,0 +1,69 @@
+"""What the recipes of generators have in common: pictures of a dataset as data, samples by seeds, distances."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...metrics import Evaluator
+from ...metrics.names import parse_metrics
+from .._data import Pictures, RunData, open_pictures
+from ..config import GeneratorConfig, RunConfig
+from ..grid import COLUMNS, ROWS, grid_classes, image_grid
+from ._base import Measurement, Recipe
+
+
+class GeneratorRecipe(Recipe):
+    """A recipe whose network makes pictures like those of a dataset from random numbers.
+
+    Attributes:
+        config: the settings.
+        c_dim: how many classes there are; 0 without.
+    """
+
+    config: GeneratorConfig
+    c_dim: int
+    remedy: ClassVar[str] = (
+        "begin a new run with --init and the last checkpoint, a lower learning rate or a higher --r1-gamma"
+    )
+
+    @classmethod
+    def open_data(cls, config: RunConfig) -> Pictures:
+        """Open the pictures."""
+        assert isinstance(config, GeneratorConfig)
+        return open_pictures(config)
+
+    @abstractmethod
+    def samples(self, seeds: Sequence[int], label: int | None = None) -> Tensor:
+        """What the recipe makes of some seeds, and of a class, now: uint8 [len(seeds), C, H, W] on the CPU."""
+
+    def drawn(self, seeds: Sequence[int]) -> Tensor:
+        """What is compared with the data: as :meth:`samples`, of classes that are as frequent as in the data."""
+        return self.samples(seeds)
+
+    def sheet(self, class_names: Sequence[str]) -> Image.Image:
+        """Samples of fixed seeds: one seed per column, one class per row."""
+        classes = grid_classes(self.c_dim)
+        seeds = list(range(COLUMNS if classes else COLUMNS * ROWS))
+        rows = [self.samples(seeds, k) for k in classes] or [self.samples(seeds)]
+        return image_grid(torch.cat(rows), COLUMNS, [class_names[k] for k in classes])
+
+    def measurement(self, data: RunData) -> Measurement | None:
+        """The distances of --metrics."""
+        config = self.config
+        if config.metrics is None:
+            return None
+        assert isinstance(data, Pictures)
+        evaluator = Evaluator(
+            data.dataset,
+            parse_metrics(config.metrics),
+            weights=config.metrics_weights,
+            samples=config.metrics_samples,
+            device=config.device,
+        )
+        return Measurement(evaluator, config.metrics_kimg, self.drawn)
