@@ -44,6 +44,8 @@ class Evaluator:
             ``XDG_CACHE_HOME`` or ``~/.cache``; False: nowhere.
         progress: called with what is worked on ("data" or "samples"), how much of it this process has done, and its
             share. Default None.
+        group: a process group on the CPU, of all processes, over which they wait while the first one looks through the
+            files of the data, which may take longer than exchanges of GPUs wait. Default None, the default group.
 
     Attributes:
         extractor: the :class:`FeatureExtractor`.
@@ -70,6 +72,7 @@ class Evaluator:
         seed: int = 0,
         cache: str | os.PathLike[str] | bool | None = None,
         progress: Progress | None = None,
+        group: Any = None,
     ) -> None:
         self.metrics = check_metrics(metrics)
         self.samples = check_size("Evaluator", "samples", samples, 2)
@@ -77,7 +80,7 @@ class Evaluator:
         self.seed = check_size("Evaluator", "seed", seed, 0, 2**63 - 1 - self.samples)
         if self.reals < 2:
             raise ValueError(f"Evaluator: dataset must have 2 pictures or more; {dataset.name} has {dataset.count}")
-        self.dataset, self.progress = dataset, progress
+        self.dataset, self.progress, self._group = dataset, progress, group
         self._cache = None if cache is False else cache_folder() if cache is None or cache is True else Path(cache)
         self.extractor = FeatureExtractor(weights, size=size, device=device, batch=batch)
         self.figures = tuple(f"{metric}_{self.extractor.name}" for metric in self.metrics)
@@ -133,13 +136,20 @@ class Evaluator:
     def _compared(self, what: str, count: int, pictures: Iterable[Tensor]) -> dict[str, float]:
         real = self._reference()
         fake = self._summary(what, count, pictures)
-        found = torch.zeros(len(self.metrics), dtype=torch.float64, device=self.extractor.device)
+        found = [0.0] * len(self.metrics)
         if _rank() == 0:
             assert real is not None
-            found = found.new_tensor([DISTANCES[metric](real, fake) for metric in self.metrics])
-        if _world() > 1:
-            torch.distributed.broadcast(found, 0)
-        return dict(zip(self.figures, found.tolist(), strict=True))
+            found = [DISTANCES[metric](real, fake) for metric in self.metrics]
+        return dict(zip(self.figures, self._of_first(found), strict=True))
+
+    def _of_first(self, values: list[float]) -> list[float]:
+        """The first process's values, in all of them."""
+        if _world() == 1:
+            return values
+        device = self.extractor.device if self._group is None else "cpu"
+        shared = torch.tensor(values, dtype=torch.float64, device=device)
+        torch.distributed.broadcast(shared, 0, group=self._group)
+        return shared.tolist()  # type: ignore[no-any-return]
 
     def _reference(self) -> Summary | None:
         """The summary of the dataset; only the first process has it where it comes from the cache."""
@@ -150,10 +160,8 @@ class Evaluator:
             key = self.dataset.content_hash(), self.extractor.fingerprint(), self.reals, PROJECTIONS, SEED
             path = cache_file(self._cache, *key)
             found = self._loaded(path)
-        known = torch.tensor([found is not None], dtype=torch.int64, device=self.extractor.device)
-        if _world() > 1:
-            # the others may not see this process's cache
-            torch.distributed.broadcast(known, 0)
+        # the others may not see this process's cache
+        (known,) = self._of_first([float(found is not None)])
         if not known:
             indices = _share(_spread(self.dataset.count, self.reals))
             pictures = _pictures(self.dataset, indices, self.extractor.batch)

@@ -111,10 +111,12 @@ def _run(
     on_step: OnStep | None,
     processes: Processes,
 ) -> Path:
+    # the first process decides for all, as another machine may not see its newest files yet
+    config = dataclasses.replace(processes.share(config), device=config.device)
     out = Path(config.out)
     # after a failure torchrun repeats the command as it was
-    present, again = processes.share((files.checkpoints(out), resume == AUTO or restarted()))
-    if again:
+    present, resume = processes.share((files.checkpoints(out), AUTO if restarted() else resume))
+    if resume == AUTO:
         resume = bool(present)
     if present and not resume:
         raise ValueError(f"{out} already holds a run; --resume continues it, another --out starts a new one")
@@ -134,6 +136,7 @@ def _run(
         _tell_of_changes(record, present[-1])
     elif check_data and data.checked and processes.first:
         _check(data, quiet)
+    processes.wait()
     begun_with = "" if resume or config.init is None else _begin_with(trainer, config.init)
     networks = trainer.recipe.networks.values()
     processes.share_([tensor for network in networks for tensor in network.state_dict().values()])
@@ -222,6 +225,10 @@ def _say_finished(out: Path, seen: int, total: int) -> None:
     )
 
 
+class _Interrupted(Exception):
+    """A signal has come within a measurement."""
+
+
 class _Loop:
     """Steps until the run is over, and what is due between them: records, sheets, checkpoints.
 
@@ -244,6 +251,8 @@ class _Loop:
         self.trainer, self.batches, self.report, self.out = trainer, batches, report, out
         self.total, self.deadline, self.stopped = total, deadline, stopped
         self.measurement, self.on_step = measurement, on_step
+        if measurement is not None:
+            measurement.evaluator.progress = self._go_on
         self.interrupted = False
         self._enough = False
         self._sums: dict[str, tuple[Tensor, int]] = {}
@@ -266,9 +275,13 @@ class _Loop:
             if trainer.seen > self._ticked_at:
                 self._tick(ended)
             if failed:
+                # torchrun soon ends all processes where one ends with an error; until then the first one may save
+                trainer.processes.wait()
                 raise error or DataError("the data could not be read in another process")
-            if ended or batch is None:
-                return self._save()
+            if ended or self.interrupted or batch is None:
+                last = self._save()
+                trainer.processes.wait()
+                return last
             measured = trainer.step(*batch)
             for name, value in measured.items():
                 so_far, count = self._sums.get(name, (torch.zeros_like(value), 0))
@@ -300,7 +313,7 @@ class _Loop:
 
         Args:
             ended: whether something has stopped the run: it is not measured then, and saved before what takes time, as
-                a scheduler soon kills what it has asked to end.
+                a scheduler soon kills what it has asked to end. A signal ends a measurement, too.
         """
         config = self.trainer.config
         measuring = self.measurement is not None and not ended and self._due(self.measurement.kimg)
@@ -310,7 +323,7 @@ class _Loop:
         if not (measuring or showing or saving or averaging or self._due(config.log_kimg)):
             return
         figures = self._record(measuring)
-        if ended:
+        if ended or self.interrupted:
             self._save()
         trainer = self.trainer
         if trainer.processes.first and showing:
@@ -337,11 +350,28 @@ class _Loop:
         trainer.check_finite(measured)
         speed = (trainer.seen - self._ticked_at) / (time.monotonic() - self._ticked)
         record = {"images": trainer.seen, "seconds": trainer.seconds, "images_per_second": speed, **measured}
-        figures: dict[str, float] = {}
-        if measuring and self.measurement is not None:
-            figures = self.measurement.evaluator(self.measurement.draw)
+        figures = self._distances() if measuring else {}
         self.report.record(record | figures)
         return figures
+
+    def _distances(self) -> dict[str, float]:
+        """The distances of samples from the data; none where a signal ends their measurement."""
+        assert self.measurement is not None
+        try:
+            return self.measurement.evaluator(self.measurement.draw)
+        except _Interrupted:
+            self.interrupted = True
+            return {}
+
+    def _go_on(self, what: str, done: int, share: int) -> None:
+        """Called within a measurement, which may take minutes: raise _Interrupted in all processes where one of them
+        was asked to end, and would be killed before it has saved."""
+        assert self.measurement is not None
+        processes, evaluator = self.trainer.processes, self.measurement.evaluator
+        # shares differ by one picture, and all processes must ask as often
+        common = (evaluator.samples if what == "samples" else evaluator.reals) // processes.count
+        if done < common and processes.any(self.stopped())[0]:
+            raise _Interrupted
 
     def _keep_best(self, figures: Mapping[str, float]) -> None:
         """Keep the checkpoint of now as the best, if the first of the figures, where it is among them, says so."""

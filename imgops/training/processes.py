@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +13,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ._start import by_torchrun, start
+
 #: how long the processes wait for one another where the GPU is not concerned
 _PATIENCE = timedelta(hours=12)
+#: the number of the process groups that this process has had
+_GROUPS = itertools.count()
 
 
 class Processes:
@@ -22,11 +27,12 @@ class Processes:
     Args:
         rank: the number of this one, from 0.
         count: how many there are.
-        control: the process group, on the CPU, over which they agree; None for one process.
+        control: the process group, on the CPU, over which they agree and wait for one another, for hours if need be;
+            None for one process.
     """
 
     def __init__(self, rank: int = 0, count: int = 1, control: Any = None) -> None:
-        self.rank, self.count, self._control = rank, count, control
+        self.rank, self.count, self.control = rank, count, control
 
     @property
     def first(self) -> bool:
@@ -50,7 +56,7 @@ class Processes:
         if self.count == 1:
             return list(values)
         summed = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(summed, group=self._control)
+        dist.all_reduce(summed, group=self.control)
         return [float(value) for value in summed / self.count]
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
@@ -58,8 +64,14 @@ class Processes:
         if self.count == 1:
             return flags
         raised = torch.tensor(flags, dtype=torch.int32)
-        dist.all_reduce(raised, dist.ReduceOp.MAX, group=self._control)
+        dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.control)
         return tuple(map(bool, raised.tolist()))
+
+    def wait(self) -> None:
+        """Wait until all have come here. What follows a long work of the first one begins with it: an exchange of
+        GPUs waits for minutes alone."""
+        if self.count > 1:
+            dist.barrier(group=self.control)
 
     def share_(self, tensors: Sequence[Tensor]) -> None:
         """Give all processes the first one's values."""
@@ -72,7 +84,7 @@ class Processes:
         if self.count == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values, 0, group=self._control)
+        dist.broadcast_object_list(values, 0, group=self.control)
         return values[0]
 
 
@@ -89,12 +101,8 @@ def is_first() -> bool:
 
 
 def restarted() -> bool:
-    """Whether torchrun started the processes again, after one of them failed."""
-    return _attempt() > 0
-
-
-def _attempt() -> int:
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    """Whether torchrun started the processes again, after one of them failed or a machine came; all must ask."""
+    return asked_for() > 1 and by_torchrun() and start().again
 
 
 def device_of_process(device: str) -> str:
@@ -125,9 +133,9 @@ def joined(device: str) -> Iterator[Processes]:
     if own:
         if cuda:
             torch.cuda.set_device(device)
-        store, rank, count = next(dist.rendezvous("env://"))
-        # torchrun may keep its store when it starts the processes again, with the addresses of those that have ended
-        store = dist.PrefixStore(f"attempt {_attempt()}", store)
+        store, rank, count, _ = start()
+        # the store keeps the addresses of an earlier group
+        store = dist.PrefixStore(f"group {next(_GROUPS)}", store)
         dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank, world_size=count)
     try:
         # what only the CPU needs to know must not wait for the GPU

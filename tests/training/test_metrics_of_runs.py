@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import warnings
 
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 
 from imgops.training import TrainingConfig, find_checkpoint, load_generator, train
 from imgops.training import checkpoint as files
+from imgops.training.recipes.stylegan2 import StyleGAN2
 from tests.test_training import contents, tiny, trainer_of
 from tests.training.test_processes import run as imgops_train
 from tests.training.test_processes import stats
@@ -72,6 +75,26 @@ def test_measuring_changes_no_bit_of_the_training(tmp_path, data):
     train(tiny(tmp_path / "parts", kimg=0.016, data=data, **MEASURED), quiet=True)
     train(tiny(tmp_path / "parts", kimg=0.032, data=data, **MEASURED), quiet=True, resume=True)
     assert measured(tmp_path / "parts") == measured(tmp_path / "with")
+
+
+def test_a_termination_signal_ends_a_measurement_and_saves(tmp_path, data, monkeypatch):
+    run, more = tmp_path / "run", {**MEASURED, "metrics_samples": 96, "data": data, "checkpoint_kimg": 1.0}
+    drawn, calls = StyleGAN2.drawn, []
+
+    def asked_to_end(recipe, seeds):
+        calls.append(len(seeds))
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return drawn(recipe, seeds)
+
+    monkeypatch.setattr(StyleGAN2, "drawn", asked_to_end)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(run, kimg=0.032, **more), quiet=True)
+    assert calls == [32, 32]
+    assert find_checkpoint(run).name == "checkpoint-0000000016"
+    assert [record["images"] for record in stats(run)] == [8, 16]
+    train(tiny(run, kimg=0.032, **more), quiet=True, resume=True)
+    assert measured(run).keys() == {32}
 
 
 def test_a_better_one_takes_the_place_of_the_best_and_a_kill_leaves_one(tmp_path, monkeypatch):

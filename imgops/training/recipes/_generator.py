@@ -15,6 +15,7 @@ from ...metrics.names import parse_metrics
 from .._data import Pictures, RunData, open_pictures
 from ..config import GeneratorConfig, RunConfig
 from ..grid import COLUMNS, ROWS, grid_classes, image_grid
+from ..processes import Processes
 from ._base import Measurement, Recipe
 
 
@@ -22,11 +23,12 @@ class GeneratorRecipe(Recipe):
     """A recipe whose network makes pictures like those of a dataset from random numbers.
 
     Attributes:
-        config: the settings.
+        config, processes: the settings, and those that train together.
         c_dim: how many classes there are; 0 without.
     """
 
     config: GeneratorConfig
+    processes: Processes
     c_dim: int
     remedy: ClassVar[str] = (
         "begin a new run with --init and the last checkpoint, a lower learning rate or a higher --r1-gamma"
@@ -65,5 +67,6 @@ class GeneratorRecipe(Recipe):
             weights=config.metrics_weights,
             samples=config.metrics_samples,
             device=config.device,
+            group=self.processes.control,
         )
         return Measurement(evaluator, config.metrics_kimg, self.drawn)
