@@ -95,6 +95,7 @@ def train(job: Job, given: Given) -> None:
     """
     from .. import training
     from ..training.processes import asked_for
+    from ._train import tell_of_idle
 
     Choice(RECIPES).check("recipe", job.recipe)
     resume = _resumed(job.resume, str(job.settings.out or ""))
@@ -117,6 +118,7 @@ def train(job: Job, given: Given) -> None:
         raise ValueError("--data is missing: a folder or zip of pictures, or samples:textures to try it out")
     else:
         chosen = recipe(**settings)
+    tell_of_idle(given, chosen, resume=resume, dry_run=job.dry_run, by_file=job.config is not None and not resume)
     if job.dry_run:
         from ..training._estimate import estimate
         from ..training.recipes import recipe_class

@@ -242,6 +242,10 @@ class RunConfig(_Places):
                 f"got {self.micro_batch}"
             )
 
+    def idle(self) -> dict[str, tuple[str, ...]]:
+        """What does nothing beside the other settings, of resolved ones: {why: names}; why follows "does nothing"."""
+        return {}
+
     @property
     def total(self) -> int:
         """How many real images a resolved run shows: ``kimg`` thousand, rounded up to whole batches."""
@@ -325,6 +329,11 @@ class GeneratorConfig(RunConfig, _PictureSet):
         if self.metrics is not None:
             parse_metrics(self.metrics)
         super().check_together(processes)
+
+    def idle(self) -> dict[str, tuple[str, ...]]:
+        """What does nothing beside the other settings: how to measure, where nothing is measured."""
+        measuring = ("metrics_kimg", "metrics_samples", "metrics_weights")
+        return {**super().idle(), "without --metrics": () if self.metrics else measuring}
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

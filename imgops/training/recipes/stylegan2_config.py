@@ -375,6 +375,23 @@ class TrainingConfig(GeneratorConfig):
         if chunk % min(self.mbstd_group, chunk):
             raise ValueError(f"mbstd_group must divide the (micro-)batch of {chunk}; got {self.mbstd_group}")
 
+    def idle(self) -> dict[str, tuple[str, ...]]:
+        """What does nothing beside the other settings: the parts of what is not chosen, or has no weight."""
+        names = "r1_gamma", "gp_weight"
+        weight, other = reversed(names) if self.loss == "wgan-gp" else names
+        pipe = () if self.augment in ("ada", "fixed") else ("augment_pipe", "augment_p")
+        driven = () if self.augment == "ada" or self.apa else ("ada_target", "ada_interval", "ada_kimg")
+        policy = () if self.augment == "diffaug" else ("diffaug",)
+        return {
+            **super().idle(),
+            f"with --loss {self.loss}": (other,),
+            f"with --augment {self.augment}": (*pipe, *driven, *policy),
+            f"with --{weight.replace('_', '-')} 0": () if getattr(self, weight) else ("r1_interval",),
+            "with --pl-weight 0": () if self.pl_weight else ("pl_interval", "pl_decay", "pl_batch_shrink"),
+            "with --ema-kimg 0": () if self.ema_kimg else ("ema_rampup",),
+            "with --num-fp16-res 0": () if self.num_fp16_res else ("half_dtype", "half_channels_last"),
+        }
+
     def generator_arguments(self, c_dim: int) -> dict[str, Any]:
         """Keyword arguments of :class:`imgops.models.stylegan2.Generator`."""
         return {
