@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from test_cli import TINY, error, imgops
 
@@ -13,6 +15,9 @@ from imgops import __version__
 from imgops.cli import generate
 from imgops.data import read_settings
 from imgops.nn import synthesis
+from imgops.training import checkpoint as files
+from imgops.training import recipes
+from imgops.training.config import RunConfig
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +107,20 @@ def test_noise_is_one_of_three(run, tmp_path):
 
 def test_the_kinds_of_noise_are_those_of_the_networks():
     assert generate.NOISE_MODES == synthesis.NOISE_MODES
+
+
+@dataclasses.dataclass(frozen=True)
+class Painting(RunConfig):
+    """Settings of a recipe whose network makes pictures of pictures."""
+
+    recipe = "painting"
+
+
+def test_a_network_that_is_no_generator_is_told(tmp_path, monkeypatch):
+    settings = (Painting.__module__, "Painting")
+    monkeypatch.setitem(recipes._PLACES, "painting", recipes._Place(settings, settings))
+    meta = {"config": Painting(data="d", out="o").as_json(), "c_dim": 0, "class_names": []}
+    checkpoint = files.save(tmp_path / "run", 8, {"net": {"weight": torch.zeros(2)}}, meta, 1)
+    wanted = f"imgops: error: {checkpoint}: is of the recipe painting, which makes no generator"
+    assert error("generate", tmp_path / "run", "--out", tmp_path / "g") == wanted
+    assert error("metrics", "samples:textures", tmp_path / "run") == wanted

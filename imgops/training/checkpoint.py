@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .._settings import present_names
 from ..data.files import SCRAP, naming, write_file
-from .config import FIRST, RECIPE
+from .config import FIRST, RECIPE, GeneratorConfig
 from .recipes import config_class, recipe_class
 
 FORMAT = 1
@@ -234,7 +234,7 @@ def network_file(checkpoint: Path) -> Path:
 
 
 def load_generator(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Any, dict[str, Any]]:
-    """The network that a run made, from a checkpoint or a run's newest, ready to use, and what config.json says.
+    """The generator that a run made, from a checkpoint or a run's newest, ready to use, and what config.json says.
 
     Args:
         path: a checkpoint, or the folder of a run.
@@ -245,10 +245,12 @@ def load_generator(path: str | os.PathLike[str], device: str = "cpu") -> tuple[A
         recipe's settings, "seen": int, "class_names": list of str, "c_dim": int, ...}).
 
     Raises:
-        CheckpointError: nothing usable there; names the file.
+        CheckpointError: nothing usable there, or what makes no pictures of random numbers; names the file.
     """
     checkpoint = find_checkpoint(path)
     meta = read_meta(checkpoint)
+    if not isinstance(meta["config"], GeneratorConfig):
+        raise CheckpointError(f"{checkpoint}: is of the recipe {meta['config'].recipe}, which makes no generator")
     recipe = recipe_class(meta["config"].recipe)
     network = recipe.finished(meta["config"], meta["c_dim"])
     load_into(network, checkpoint, recipe.result)
