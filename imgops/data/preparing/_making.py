@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import posixpath
-import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -17,17 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._errors import DataError
-from ..datasets.listing import plain_name
 from ._boxes import Part, parts_of, read_boxes
 from ._journal import Journal
+from ._naming import FileNames
 from ._work import Done, Task, workers
 from .items import Source
 from .settings import PrepareSettings
 
 #: tasks per process that wait, so that no process does
 _AHEAD = 8
-#: longest name of a file in bytes, an ending and a number not counted
-_LONGEST = 200
 
 #: called after each picture with how many are done, how many there are (None: unknown), and how many were refused
 Tell = Callable[[int, int | None, int], Any]
@@ -108,24 +103,10 @@ def _begin(
 def _all_wanted(source: Source, settings: PrepareSettings) -> Iterator[Wanted]:
     """Every picture to make: where parts are kept, one for each part."""
     parts = None if settings.boxes is None else read_boxes(Path(settings.boxes))
-    taken: set[str] = set()
+    files = FileNames(settings.format)
     for item in source.items:
         chosen: Sequence[Part | None] = [None] if parts is None else parts_of(parts, item.name)
         why = "" if chosen else f"{settings.boxes} has no box for it"
         for number, part in enumerate(chosen or [None], 1):
             name = item.name if number == 1 else f"{item.name}, box {number}"
-            file = _file(item.name, settings.format, taken)
-            yield Wanted(name, file, item.label, item.read, part, why)
-
-
-def _file(name: str, format: str, taken: set[str]) -> str:
-    """The file of a result: the picture's name where file systems allow it, and a number where another has it."""
-    stem = posixpath.splitext(plain_name(name))[0]
-    places = [re.sub(r"^(?=\.|__MACOSX)|[\x00-\x1f]", "_", place) for place in stem.split("/") if place != ".."]
-    places = [os.fsencode(place)[:_LONGEST].decode("utf-8", "ignore") for place in places]
-    plain = "/".join(places) or "picture"
-    choices = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
-    # some file systems do not tell case
-    chosen = next(choice for choice in choices if choice.casefold() not in taken)
-    taken.add(chosen.casefold())
-    return f"{chosen}.{format}"
+            yield Wanted(name, files.of(item.name), item.label, item.read, part, why)

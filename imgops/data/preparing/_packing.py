@@ -58,8 +58,7 @@ def pack_folder(pictures: Path, out: Path, contents: Contents) -> None:
         if path.is_file() and path.relative_to(pictures).as_posix() not in kept:
             path.unlink()
     write_file(pictures / LABELS, contents.table())
-    with naming(out):
-        os.replace(pictures, out)
+    _put(pictures, out)
 
 
 def pack_zip(pictures: Path, out: Path, contents: Contents) -> None:
@@ -98,7 +97,15 @@ def pack_shards(pictures: Path, out: Path, contents: Contents, size: int) -> Non
                     info.size = len(content)
                     archive.addfile(info, io.BytesIO(content))
     write_file(folder / LABELS, contents.table(listed=False))
+    _put(folder, out)
+
+
+def _put(folder: Path, out: Path) -> None:
+    """Give a folder its place, where an empty one may be."""
     with naming(out):
+        if out.is_dir():
+            # Windows puts no folder in the place of another
+            out.rmdir()
         os.replace(folder, out)
 
 
@@ -112,7 +119,7 @@ def _sample(path: Path, name: str, label: int | None, names: Sequence[str]) -> I
 
 
 def check_out(out: Path, shards: bool) -> None:
-    """Raise DataError unless the name is that of a folder or zip, and for ``shards`` of a folder."""
+    """Raise DataError unless a folder or zip, and for ``shards`` a folder, can be put there."""
     suffix = out.suffix.lower()
     if out.name in ("", ".."):
         raise DataError(f"{out}: OUT must be the name of a folder or zip")
@@ -120,3 +127,7 @@ def check_out(out: Path, shards: bool) -> None:
         raise DataError(f"{out}: OUT is a folder or NAME.zip, or with --shard-size a folder of shards")
     if shards and suffix == ".zip":
         raise DataError(f"{out}: --shard-size makes a folder of shards; OUT must be the name of a folder")
+    if suffix == ".zip" and out.is_dir():
+        raise DataError(f"{out} is a folder, in whose place no zip can be put; choose another OUT")
+    if out.is_symlink() or os.path.ismount(out):
+        raise DataError(f"{out} is a link or a mounted disk, which no dataset can replace; choose a place inside")
