@@ -25,6 +25,9 @@ TYPE_NAMES = {
     bool: "true or false",
     str: "a text",
     tuple[int, int]: "a pair of whole numbers",
+    tuple[int, int, int]: "three whole numbers",
+    tuple[str, ...]: "texts",
+    Mapping[str, float]: "numbers by texts",
 }
 
 
@@ -352,9 +355,13 @@ def _is(value: Any, kind: Any) -> bool:
     if kind in (int, float):
         # NumPy's integers are integers; True is none
         return isinstance(value, numbers.Integral if kind is int else numbers.Real) and not isinstance(value, bool)
-    if typing.get_origin(kind) is tuple:
-        members = typing.get_args(kind)
+    origin, members = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple and members[-1] is ...:
+        return isinstance(value, tuple) and all(_is(one, members[0]) for one in value)
+    if origin is tuple:
         return isinstance(value, tuple) and len(value) == len(members) and all(map(_is, value, members))
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_is(k, members[0]) and _is(v, members[1]) for k, v in value.items())
     return isinstance(value, kind)
 
 

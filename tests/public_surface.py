@@ -18,6 +18,8 @@ from typing import Any
 import typer.main
 
 from imgops.cli import app
+from imgops.cli.train import TrainCommand, command_of
+from imgops.training.recipes import RECIPES
 from tests.earlier_places import MOVED
 
 RECORD = Path(__file__).with_name("public_surface.txt")
@@ -89,6 +91,9 @@ def _commands(path: str, command: Any) -> Iterator[str]:
             yield f"{path} {word}"
         if parameter.default is not None and not callable(parameter.default):
             yield f"{path} {parameter.opts[0]} = {parameter.default!r}"
+    if isinstance(command, TrainCommand) and command.recipe == RECIPES[0]:
+        for recipe in RECIPES[1:]:
+            yield from _commands(f"{path} --recipe {recipe}", command_of(recipe))
     for name, other in getattr(command, "commands", {}).items():
         yield from _commands(f"{path} {name}", other)
 

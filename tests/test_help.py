@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from imgops.cli import app
 from imgops.cli._demo import _draw_losses
+from imgops.training.recipes import RECIPES
 
 
 def commands(group=None, path=()) -> list[tuple[str, ...]]:
@@ -26,7 +27,7 @@ def commands(group=None, path=()) -> list[tuple[str, ...]]:
     return found
 
 
-COMMANDS = commands()
+COMMANDS = [*commands(), *(("train", "--recipe", recipe) for recipe in RECIPES[1:])]
 
 
 def page(*words: str, width: int = 80) -> str:
@@ -48,7 +49,8 @@ def options(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_pages_fit_and_give_no_type_to_flags(words, width):
     text = page(*words, width=width)
-    assert f"Usage: {' '.join(['imgops', *words])} [OPTIONS]" in " ".join(text.split())
+    named = words[: words.index("--recipe")] if "--recipe" in words else words
+    assert f"Usage: {' '.join(['imgops', *named])} [OPTIONS]" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= width
     assert "bool" not in text.lower()
     # no name is cut, and what it does has most of the line

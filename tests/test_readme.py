@@ -19,6 +19,7 @@ from benchmarks.report import README_ROWS, markdown
 from imgops.cli import app
 from imgops.style import OptimizeSettings
 from imgops.style.objective import layers_of
+from imgops.training.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -40,6 +41,7 @@ TINY = {
 COMMANDS = (
     *([], ["data"], ["train"], ["generate"], ["metrics"], ["ema"], ["dream"]),
     *(["style"], ["style", "train-fast"], ["style", "train-adain"]),
+    *(["train", "--recipe", recipe] for recipe in RECIPES),
 )
 
 #: pages, how many examples they have, and how many shapes these show

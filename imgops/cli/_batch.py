@@ -12,11 +12,10 @@ from pathlib import Path
 import typer
 
 from ..data.datasets.listing import describe_left_out
-from ..data.pictures import Picture, read_picture, read_settings
+from ..data.pictures import read_settings
 from ..data.pictures.formats import picture_suffixes
 from ..data.pictures.samples import PREFIX
 from ..data.video import VIDEO_ENDINGS, WRITTEN_ENDINGS, is_moving, is_video, read_video_settings
-from ..data.video.animation import count_frames
 from ._pictures import check_picture_ending, is_folder
 
 #: what is raised for a source that cannot be used or a result that cannot be written; ImportError where PyAV is missing
@@ -91,18 +90,6 @@ def moving_ending(source: str) -> str:
     """The ending that the result of a moving source gets: the source's own where such files can be written."""
     suffix = Path(source).suffix.lower()
     return suffix if suffix in WRITTEN_ENDINGS else ".mp4" if suffix in VIDEO_ENDINGS else ".gif"
-
-
-def read_still(source: str) -> Picture:
-    """A picture. Of a file with several frames or pages it is the first, and a warning says so.
-
-    Raises:
-        OSError, DataError: as of :func:`~imgops.data.pictures.read_picture`.
-    """
-    picture = read_picture(source)
-    if is_file(source) and (count := count_frames(Path(source))) > 1:
-        warnings.warn(f"{source}: the first of {count} frames is taken", stacklevel=1)
-    return picture
 
 
 def result_names(sources: Sequence[Sequence[str]], tails: Sequence[str]) -> list[str]:

@@ -23,6 +23,7 @@ from .._device import choose_device
 from .._interrupts import interruptible
 from .._memory import naming_remedy
 from ..data.pictures import fill_hidden, resize_picture, write_picture
+from ..data.stills import read_still
 from ..data.video import Frame, is_video, probe_video
 from ..dream import (
     ClassObjective,
@@ -191,7 +192,7 @@ def _guide(name: str) -> tuple[Tensor, Tensor | None]:
     Raises:
         OSError, ValueError: it cannot be read; nothing of it is visible.
     """
-    picture = batch.read_still(name)
+    picture = read_still(name)
     height, width = picture.pixels.shape[1:]
     size = max(GUIDE_SIZE, math.ceil(GUIDE_SHORTEST * max(height, width) / min(height, width)))
     pixels = resize_picture(fill_hidden(picture.pixels, picture.alpha), size)
@@ -254,7 +255,7 @@ class _Work:
 
     def _picture(self) -> None:
         """Make a picture; Ctrl-C ends it as it is then."""
-        picture = None if self.source == NOISE else batch.read_still(self.source)
+        picture = None if self.source == NOISE else read_still(self.source)
         start = None if picture is None else fill_hidden(picture.pixels, picture.alpha)
         size = self._size(None if start is None else start.shape[1:])
         with Reporter(Path(self.source).name, self.job.preview) as reporter:
@@ -278,7 +279,7 @@ class _Work:
     def _zoom(self) -> None:
         """Make a zoom into the dream of a picture, or of noise."""
         job, fps = self.job, Fraction(self.job.fps).limit_denominator(1001)
-        picture = None if self.source == NOISE else batch.read_still(self.source)
+        picture = None if self.source == NOISE else read_still(self.source)
         start = None if picture is None else fill_hidden(picture.pixels, picture.alpha)
         size = self._size(None if start is None else start.shape[1:])
 

@@ -6,7 +6,7 @@ import inspect
 import types
 import typing
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -51,6 +51,10 @@ class HelpPage:
 
 class Command(HelpPage, TyperCommand):
     """A command with such a page, which refuses empty arguments and options."""
+
+    def of(self, args: Sequence[str]) -> TyperCommand:
+        """The command that some arguments mean, where its options depend on them."""
+        return self
 
     def invoke(self, ctx: Any) -> Any:
         """Run it, unless a value is "", which an unset variable of a shell leaves.

@@ -21,9 +21,11 @@ from .._memory import OutOfMemory
 from ..data.pictures import Picture, fill_hidden, resize_picture, write_picture
 from ..data.pictures.colors import is_gray
 from ..data.pictures.formats import picture_suffixes
+from ..data.stills import read_still
 from ..data.video import is_video, probe_video
 from ..style.objective import resized
 from ..style.optimization import Progress, style_size
+from ..style.pictures import read_style
 from ..style.prepared import DESCENDING, PreparedTransfer
 from ..style.settings import OptimizeSettings, TransferSettings
 from ..style.transfer import Transfer
@@ -129,7 +131,7 @@ class _Work:
 
     def picture(self) -> None:
         """Make a picture of a picture; Ctrl-C ends it as it is then."""
-        picture = batch.read_still(self.content)
+        picture = read_still(self.content)
         size = self._size(picture.pixels)
         masks, style_masks = self._masks(picture.pixels)
         # a large picture is kept no larger than it is used
@@ -239,18 +241,6 @@ def _at_most(picture: Tensor, size: int) -> Tensor:
     return resize_picture(picture, size) if size < max(picture.shape[1:]) else picture
 
 
-def read_style(name: str) -> Picture:
-    """The picture of a style; its hidden pixels get the colors around them.
-
-    Raises:
-        OSError, ValueError: it cannot be read; nothing of it is visible.
-    """
-    picture = batch.read_still(name)
-    if picture.alpha is not None and not picture.alpha.any():
-        raise ValueError(f"{name}: is transparent all over; a style needs something that can be seen")
-    return picture._replace(pixels=fill_hidden(picture.pixels, picture.alpha))
-
-
 def read_mask(name: str, like: Tensor, of: str) -> Tensor:
     """A mask [1, H, W] in [0, 1] for the picture ``like`` of the file ``of``, whose shape it must have.
 
@@ -261,7 +251,7 @@ def read_mask(name: str, like: Tensor, of: str) -> Tensor:
     Raises:
         OSError, ValueError: it cannot be read; it has another shape, or is black all over.
     """
-    picture = batch.read_still(name)
+    picture = read_still(name)
     mask = _brightness(name, picture)
     height, width = like.shape[1:]
     # the same shape at another size will do, to a pixel or a hundredth

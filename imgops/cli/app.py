@@ -110,7 +110,9 @@ class OneLineErrors(HelpPage, TyperGroup):
     def _command(self, given: Sequence[str]) -> Any:
         """The command that a command line names, or of a group the one that is meant where none is named."""
         command = self._path(given)[-1][1]
-        return command.get_command(None, "") if isinstance(command, DefaultCommand) else command
+        if isinstance(command, DefaultCommand):
+            command = command.get_command(None, "")
+        return command.of(given) if isinstance(command, Command) else command
 
     def _words(self, given: Sequence[str]) -> list[str]:
         """The names of the command's arguments, as on its page: PICTURE."""

@@ -23,13 +23,17 @@ if TYPE_CHECKING:
     from .settings import TransferSettings as TransferSettings
     from .training import train_adain as train_adain
     from .training import train_fast as train_fast
+    from .training_config import AdaINStyleConfig as AdaINStyleConfig
+    from .training_config import FastStyleConfig as FastStyleConfig
     from .training_settings import AdaINTraining as AdaINTraining
     from .training_settings import FastTraining as FastTraining
     from .transfer import Transfer as Transfer
     from .video import stylize_frames as stylize_frames
 
 _HOMES = {
+    "AdaINStyleConfig": ".training_config",
     "AdaINTraining": ".training_settings",
+    "FastStyleConfig": ".training_config",
     "FastTraining": ".training_settings",
     "NNSTSettings": ".nnst_settings",
     "Objective": ".objective",

@@ -13,7 +13,7 @@ from .. import __version__, _backend
 from .._settings import resolution_text
 from ._data import RunData
 from ._progress import about
-from .config import CPU_OPTIONS, GeneratorConfig
+from .config import CPU_OPTIONS
 from .trainer import Trainer
 
 #: the ops that the networks are made of
@@ -52,15 +52,14 @@ def facts_of(trainer: Trainer, data: RunData, out: Path) -> dict[str, str]:
 
 def _disk(trainer: Trainer, out: Path) -> str:
     """What the run's checkpoints will take, and the snapshots of its averages."""
-    config, size, averages = trainer.config, trainer.checkpoint_bytes(), trainer.recipe.averages
-    measured = isinstance(config, GeneratorConfig) and config.metrics is not None
-    best, count = (" and the best", config.keep + 1) if measured else ("", config.keep)
+    config, size, recipe = trainer.config, trainer.checkpoint_bytes(), trainer.recipe
+    best, count = (" and the best", config.keep + 1) if recipe.measures else ("", config.keep)
     text = f"{megabytes(size)} per checkpoint, {megabytes(size * count)} for the {config.keep} that {out} keeps{best}"
-    if averages is None or trainer.recipe.averages_kimg is None:
+    if recipe.averages is None or recipe.averages_kimg is None:
         return text
     # after each step at most
-    written = math.ceil(config.total / max(trainer.recipe.averages_kimg * 1000, config.batch))
-    taken = megabytes(averages.snapshot_bytes * written)
+    written = math.ceil(config.total / max(recipe.averages_kimg * 1000, config.batch))
+    taken = megabytes(recipe.averages.snapshot_bytes * written)
     return f"{text}\n{'':<9} {taken} for the averages, in {written:,} snapshots"
 
 

@@ -164,20 +164,24 @@ def _settings(config: RunConfig, processes: int) -> str:
     values, usual = config.as_json(), set_apart(config, processes)
     first = [name for name in values if name in usual]
     rows = {
-        name: f"{_text(values[name])} <i>(instead of {_text(usual[name])})</i>"
+        name: f"{_text(name, values[name])} <i>(instead of {_text(name, usual[name])})</i>"
         if name in usual
-        else _text(values[name])
+        else _text(name, values[name])
         for name in [*first, *(name for name in values if name not in usual)]
     }
     note = "<p>Marked: what differs from the preset, or from the default.</p>" if first else ""
     return _table(rows, "Settings", note, marked=first, escaped=True)
 
 
-def _text(value: Any) -> str:
+def _text(name: str, value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
-    if isinstance(value, tuple):
+    if name == "resolution":
         return resolution_text(value)
+    if isinstance(value, Mapping):
+        value = [f"{key}={weight:g}" for key, weight in value.items()]
+    if isinstance(value, (tuple, list)):
+        return html.escape(", ".join(map(str, value)))
     return f"{value:g}" if isinstance(value, float) else html.escape(str(value))
 
 

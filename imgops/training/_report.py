@@ -23,7 +23,11 @@ from ._wandb import WandB
 
 STATS, BOARD = "stats.jsonl", "tensorboard"
 #: the bar's names for the measured values, in this order; those of distances are without the encoder's, fd and swd
-_SHOWN = {"augment_p": "p", "pseudo_p": "APA p", "fd": "fd", "swd": "swd", "loss_g": "G", "loss_d": "D", "r1": "R1"}
+_SHOWN = {"augment_p": "p", "pseudo_p": "APA p", "fd": "fd", "swd": "swd", "loss_g": "G", "loss_d": "D", "r1": "R1"} | {
+    "loss_total": "loss",
+    "loss_content": "content",
+    "loss_style": "style",
+}
 #: the number of images from which on the bar counts in thousands
 _MANY = 10_000_000
 

@@ -22,6 +22,7 @@ from .._settings import present_names
 from ..data.files import SCRAP, naming, write_file
 from .config import FIRST, RECIPE, GeneratorConfig
 from .recipes import config_class, recipe_class
+from .recipes._generator import GeneratorRecipe
 
 FORMAT = 1
 _NAME = re.compile(r"checkpoint-(\d{10})")
@@ -162,9 +163,10 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
         CheckpointError: there is none.
     """
     path = Path(path)
-    if (path / CONFIG).is_file() and any(path.glob("*.safetensors")):
-        return path
+    # a run's folder may hold its network, too
     found = checkpoints(path) if path.is_dir() else []
+    if not found and (path / CONFIG).is_file() and any(path.glob("*.safetensors")):
+        return path
     if not found:
         raise CheckpointError(f"{path}: neither a checkpoint nor the folder of a run with one")
     return found[-1]
@@ -252,6 +254,8 @@ def load_generator(path: str | os.PathLike[str], device: str = "cpu") -> tuple[A
     if not isinstance(meta["config"], GeneratorConfig):
         raise CheckpointError(f"{checkpoint}: is of the recipe {meta['config'].recipe}, which makes no generator")
     recipe = recipe_class(meta["config"].recipe)
+    if not issubclass(recipe, GeneratorRecipe):
+        raise CheckpointError(f"{checkpoint}: is of the recipe {meta['config'].recipe}, which makes no generator")
     network = recipe.finished(meta["config"], meta["c_dim"])
     load_into(network, checkpoint, recipe.result)
     return network.to(device).eval().requires_grad_(False), meta

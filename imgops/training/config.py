@@ -78,11 +78,13 @@ class RunConfig(_Places):
 
     Attributes:
         recipe: the name of the recipe that the settings are for.
+        about: what ``imgops train --help`` says first: what is trained, an example, what goes for this recipe alone.
         changeable: settings that may change when a run is continued; the others would make it another run.
         encoders: settings that name an encoder.
     """
 
     recipe: ClassVar[str]
+    about: ClassVar[str]
     changeable: ClassVar[tuple[str, ...]] = (
         "data",
         "out",
@@ -136,7 +138,7 @@ class RunConfig(_Places):
         "Run",
         "Stop after so many minutes, with a checkpoint.",
         "no limit",
-        allowed=Bounds(0, above=True),
+        allowed=Bounds(0, above=True, most=10_000_000),
         kw_only=True,
     )
 
@@ -154,6 +156,7 @@ class RunConfig(_Places):
                 or out of range; names the file.
         """
         path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
+        nothing = dict.fromkeys(cls.required(), "")
         try:
             table = json.loads(path.read_text(), object_hook=present_names)
             values = _plain(table.get("config", table))
@@ -166,13 +169,18 @@ class RunConfig(_Places):
             values["micro_batch"] = None
         try:
             check_types(cls, values)
-            checked(cls.recorded({"data": "", "out": "", **{k: v for k, v in values.items() if k not in given}}))
+            checked(cls.recorded({**nothing, **{k: v for k, v in values.items() if k not in given}}))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from None
-        missing = {"data", "out"} - {*values, *given}
+        missing = nothing.keys() - {*values, *given}
         if missing:
             raise ValueError(f"{path}: says nothing of {min(missing)}, and neither does --{min(missing)}")
-        return dataclasses.replace(cls.recorded({"data": "", "out": "", **values}), **given)
+        return dataclasses.replace(cls.recorded({**nothing, **values}), **given)
+
+    @classmethod
+    def required(cls) -> list[str]:
+        """The settings that have no default."""
+        return [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
 
     @classmethod
     def recorded(cls: type[Config], values: Mapping[str, Any]) -> Config:
@@ -190,7 +198,7 @@ class RunConfig(_Places):
                     "default encoder takes its place",
                     stacklevel=2,
                 )
-                values[name] = None
+                del values[name]
         return cls(**values)
 
     def as_json(self) -> dict[str, Any]:

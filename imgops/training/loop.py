@@ -10,7 +10,7 @@ import shlex
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -32,7 +32,7 @@ from .ema import SNAPSHOTS, write_snapshot
 from .grid import png_bytes
 from .processes import Processes, asked_for, device_of_process, joined, restarted
 from .recipes import recipe_class
-from .recipes._base import Measurement, Recipe
+from .recipes._base import Recipe
 from .trainer import DivergenceError, Trainer
 
 #: signals that end a run after the current step and a save, and the text that is shown then
@@ -152,8 +152,7 @@ def _run(
             if begun_with:
                 report.say(begun_with)
             write_file(out / "reals.png", png_bytes(data.sheet()))
-        batches, measurement = data.batches(trainer.seen, processes), trainer.recipe.measurement(data)
-        loop = _Loop(trainer, batches, report, out, total, deadline, stopped, measurement, on_step)
+        loop = _Loop(trainer, data, report, out, total, deadline, stopped, on_step)
         try:
             last = loop.run()
         except (OSError, ValueError, RuntimeError) as error:
@@ -239,20 +238,21 @@ class _Loop:
     def __init__(
         self,
         trainer: Trainer,
-        batches: Iterator[tuple[Tensor, ...]],
+        data: RunData,
         report: Report | NoReport,
         out: Path,
         total: int,
         deadline: float | None,
         stopped: Callable[[], bool],
-        measurement: Measurement | None = None,
         on_step: OnStep | None = None,
     ) -> None:
-        self.trainer, self.batches, self.report, self.out = trainer, batches, report, out
+        self.trainer, self.data, self.report, self.out = trainer, data, report, out
+        self.batches = data.batches(trainer.seen, trainer.processes)
+        self.measurement = trainer.recipe.measurement(data)
         self.total, self.deadline, self.stopped = total, deadline, stopped
-        self.measurement, self.on_step = measurement, on_step
-        if measurement is not None:
-            measurement.evaluator.progress = self._go_on
+        self.on_step = on_step
+        if self.measurement is not None:
+            self.measurement.evaluator.progress = self._go_on
         self.interrupted = False
         self._enough = False
         self._sums: dict[str, tuple[Tensor, int]] = {}
@@ -327,7 +327,7 @@ class _Loop:
             self._save()
         trainer = self.trainer
         if trainer.processes.first and showing:
-            sheet = trainer.recipe.sheet(trainer.class_names)
+            sheet = trainer.recipe.sheet(self.data)
             write_file(self.out / "samples" / f"{trainer.seen:010d}.png", png_bytes(sheet))
             self.report.picture("samples", sheet, trainer.seen)
         if trainer.recipe.averages is not None and trainer.processes.first and averaging:

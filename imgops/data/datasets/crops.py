@@ -90,12 +90,17 @@ class RandomCrops:
         crop = F.interpolate(crop[None], [self.size] * 2, mode="bilinear", antialias=True, align_corners=False)[0]
         return crop.flip(2) if rng.random() < 0.5 else crop
 
-    def batches(self, batch: int, start: int = 0, workers: int = 2) -> Iterator[Tensor]:
-        """Endless batches [batch, 3, size, size] from number ``start`` on; threads prepare the next ones."""
+    def batches(
+        self, batch: int, start: int = 0, workers: int = 2, rank: int = 0, world_size: int = 1
+    ) -> Iterator[Tensor]:
+        """Endless batches [batch, 3, size, size] from number ``start`` on; threads prepare the next ones.
+
+        Of several processes, ``world_size``, each takes the crops ``rank``, ``rank + world_size``, ... of every batch.
+        """
         with ThreadPoolExecutor(max(1, workers)) as pool:
 
             def ask(number: int) -> Iterator[Tensor]:
-                return pool.map(self.__getitem__, range(number * batch, (number + 1) * batch))
+                return pool.map(self.__getitem__, range(number * batch + rank, (number + 1) * batch, world_size))
 
             ready = ask(start)
             while True:

@@ -17,7 +17,13 @@ class _Place(NamedTuple):
     steps: tuple[str, str]
 
 
-_PLACES = {"stylegan2": _Place((".stylegan2_config", "TrainingConfig"), (".stylegan2", "StyleGAN2"))}
+#: recipes of packages above this one are named here alone, and imported when they are asked for
+_STYLE = "imgops.style.training_config", "imgops.style.training_recipes"
+_PLACES = {
+    "stylegan2": _Place((".stylegan2_config", "TrainingConfig"), (".stylegan2", "StyleGAN2")),
+    "style-fast": _Place((_STYLE[0], "FastStyleConfig"), (_STYLE[1], "FastStyle")),
+    "style-adain": _Place((_STYLE[0], "AdaINStyleConfig"), (_STYLE[1], "AdaINStyle")),
+}
 #: the names of all recipes, the default first
 RECIPES = tuple(_PLACES)
 

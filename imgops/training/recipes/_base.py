@@ -69,9 +69,10 @@ class Recipe(ABC):
         networks: by name; each becomes a file of a checkpoint.
         averages: of the network :attr:`result`, for averages of any length afterwards; None: none are kept.
         averages_kimg: they are written every so many thousand images.
+        measures: whether there is a :meth:`measurement`.
         half_precision: whether layers run in half precision, where gradients overflow now and then; what is not finite
             in them is left out of the step.
-        result: the name of the network that a finished run is loaded as.
+        result: the name of the network that a run is for.
         remedy: what to try when a run diverges.
     """
 
@@ -80,6 +81,7 @@ class Recipe(ABC):
     networks: dict[str, nn.Module]
     averages: PowerAverages | None = None
     averages_kimg: float | None = None
+    measures: bool = False
     half_precision: bool = False
 
     @abstractmethod
@@ -95,11 +97,6 @@ class Recipe(ABC):
         Raises:
             ValueError, OSError: it cannot be used; named.
         """
-
-    @classmethod
-    @abstractmethod
-    def finished(cls, config: RunConfig, c_dim: int) -> nn.Module:
-        """The network :attr:`result`, as it is built, for the weights of a checkpoint."""
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
@@ -126,7 +123,7 @@ class Recipe(ABC):
         """
 
     @abstractmethod
-    def sheet(self, class_names: Sequence[str]) -> Image.Image:
+    def sheet(self, data: RunData) -> Image.Image:
         """What the networks make now, always of the same inputs, as a picture."""
 
     def measurement(self, data: RunData) -> Measurement | None:

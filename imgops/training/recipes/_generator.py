@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...metrics import Evaluator
 from ...metrics.names import parse_metrics
@@ -40,6 +40,11 @@ class GeneratorRecipe(Recipe):
         assert isinstance(config, GeneratorConfig)
         return open_pictures(config)
 
+    @classmethod
+    @abstractmethod
+    def finished(cls, config: RunConfig, c_dim: int) -> nn.Module:
+        """The network :attr:`result`, as it is built, for the weights of a checkpoint."""
+
     @abstractmethod
     def samples(self, seeds: Sequence[int], label: int | None = None) -> Tensor:
         """What the recipe makes of some seeds, and of a class, now: uint8 [len(seeds), C, H, W] on the CPU."""
@@ -48,12 +53,17 @@ class GeneratorRecipe(Recipe):
         """What is compared with the data: as :meth:`samples`, of classes that are as frequent as in the data."""
         return self.samples(seeds)
 
-    def sheet(self, class_names: Sequence[str]) -> Image.Image:
+    def sheet(self, data: RunData) -> Image.Image:
         """Samples of fixed seeds: one seed per column, one class per row."""
         classes = grid_classes(self.c_dim)
         seeds = list(range(COLUMNS if classes else COLUMNS * ROWS))
         rows = [self.samples(seeds, k) for k in classes] or [self.samples(seeds)]
-        return image_grid(torch.cat(rows), COLUMNS, [class_names[k] for k in classes])
+        return image_grid(torch.cat(rows), COLUMNS, [data.class_names[k] for k in classes])
+
+    @property
+    def measures(self) -> bool:  # type: ignore[override]
+        """Whether there are --metrics."""
+        return self.config.metrics is not None
 
     def measurement(self, data: RunData) -> Measurement | None:
         """The distances of --metrics."""

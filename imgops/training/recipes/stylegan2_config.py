@@ -96,6 +96,14 @@ class TrainingConfig(GeneratorConfig):
     """
 
     recipe = "stylegan2"
+    about = """Train a StyleGAN2 on your pictures.
+
+    Example: imgops train --data samples:textures --resolution 32 --out runs/textures
+
+    Settings that are not given are those of --preset; tiny suits a CPU. A folder or zip of pictures works as --data,
+    and so do WebDataset shards; imgops data makes one that is read quickly. Classes come from its dataset.json, if any:
+    {"labels": [["name.png", 0], ...], "names": ["cats", ...]}, or with --labels folders from its subfolders.
+    """
 
     loss: str = setting(
         "nonsaturating", "Optimization", "What the networks play for.", allowed=Choice(LOSSES), kw_only=True

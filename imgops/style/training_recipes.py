@@ -1,0 +1,409 @@
+"""The recipes of the networks for style transfer: one for a style, and a decoder for any style."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from .._optimizer_state import load_optimizer_tensors, optimizer_tensors
+from ..data.datasets.crops import RandomCrops
+from ..data.files import write_file
+from ..data.pictures import resize_picture
+from ..models.encoders.probing import layers_by_stride
+from ..models.encoders.vgg import VGG
+from ..models.encoders.weights import load_encoder
+from ..models.style.adain_decoder import AdaINDecoder
+from ..models.style.transform_net import TransformNet
+from ..nn import Features, TotalVariation
+from ..ops.adain import adain
+from ..training._data import DataRecord, RunData, check_apart
+from ..training.config import RunConfig
+from ..training.grid import COLUMNS, ROWS, image_grid
+from ..training.processes import Processes
+from ..training.recipes._base import Moment, Recipe
+from ._losses import AdaINLosses, FastLosses, PaperLosses, PerceptualLosses, floats, weighted
+from .pictures import read_style
+from .training_config import AdaINStyleConfig, FastStyleConfig, StyleConfig
+
+Network = TypeVar("Network", bound=nn.Module)
+#: channels at the full size of a decoder for another encoder than a VGG; half the size has twice as many
+NARROWEST = 32
+#: of the samples, the share of crops of textures among contents and among styles of a decoder
+OF_TEXTURES = 0.2, 0.7
+
+
+class Crops(RunData):
+    """Random crops of one or several sources, each float32 [n, 3, size, size] of a batch.
+
+    Args:
+        config: of the run.
+        sources: which crops are taken, by what they are for.
+    """
+
+    def __init__(self, config: StyleConfig, sources: Mapping[str, RandomCrops]) -> None:
+        self.config, self.sources = config, sources
+
+    def describe(self) -> str:
+        """Each source's description."""
+        return "; ".join(source.describe() for source in self.sources.values())
+
+    def record(self) -> DataRecord:
+        """The names of the files."""
+        names = []
+        for source in self.sources.values():
+            # of a folder relative to it, so that it may be moved
+            paths = [source.name] if source.paths is None else [str(p.relative_to(source.name)) for p in source.paths]
+            names += paths
+        return DataRecord(len(names), names, None, [])
+
+    def batches(self, start: int, processes: Processes) -> Iterator[tuple[Tensor, ...]]:
+        """Threads prepare the next ones."""
+        config = self.config
+        first = start // config.batch
+        return zip(
+            *(
+                source.batches(config.batch, first, config.workers, processes.rank, processes.count)
+                for source in self.sources.values()
+            ),
+            strict=True,
+        )
+
+    def imagined(self, count: int) -> tuple[Tensor, ...]:
+        """Random pixels."""
+        side = self.config.resolution
+        return tuple(torch.rand(count, 3, side, side) for _ in self.sources)
+
+    def shown(self) -> tuple[Tensor, ...]:
+        """The first crops of each source, as many as a sheet has columns."""
+        return tuple(torch.stack([source[i] for i in range(COLUMNS)]) for source in self.sources.values())
+
+    def sheet(self) -> Image.Image:
+        """The first crops, of several sources a row of each in turn."""
+        sources = list(self.sources.values())
+        rows = [sources[row % len(sources)] for row in range(ROWS)]
+        crops = [source[i + COLUMNS * (row // len(sources))] for row, source in enumerate(rows) for i in range(COLUMNS)]
+        labels = [list(self.sources)[row % len(sources)] for row in range(ROWS)] if len(sources) > 1 else []
+        return image_grid(_bytes(torch.stack(crops)), COLUMNS, labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What a call in Python gives in place of files.
+
+    Attributes:
+        encoder: whose features the losses are on.
+        style, style_mask: of a network of one style.
+        loss_encoder: of a decoder, another one for the losses.
+        on_skip: called with each picture that cannot be read.
+    """
+
+    encoder: nn.Module
+    style: Tensor | None = None
+    style_mask: Tensor | None = None
+    loss_encoder: nn.Module | None = None
+    on_skip: Callable[[str], None] | None = None
+
+
+class StyleRecipe(Recipe):
+    """A network, an optimizer, and losses in the features of an encoder that stays as it is.
+
+    Attributes:
+        network: that is trained.
+        compared: the tensors that say what it is trained for; a run is continued with the same alone.
+        picture: a crop and what became of it in the last step, side by side, [3, H, 2 W] or more.
+    """
+
+    result = "network"
+    remedy: ClassVar[str] = "try a smaller lr"
+    given: ClassVar[Given | None] = None
+    config: StyleConfig
+    network: nn.Module
+    compared: Sequence[Tensor]
+    picture: Tensor
+
+    def __init__(
+        self, config: RunConfig, labels: Tensor | None, class_names: Sequence[str], processes: Processes
+    ) -> None:
+        assert isinstance(config, StyleConfig)
+        self.config, self.processes = config, processes
+        self.device = torch.device(config.device)
+        self.network = self.build()
+        # PyTorch's annotations leave this overload out
+        self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.networks = {self.result: self.network}
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.rate(0))
+
+    @classmethod
+    def of(cls: type[Style], given: Given) -> type[Style]:
+        """The recipe with what is given in Python."""
+        return type(cls.__name__, (cls,), {"given": given})
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Make the network, and what its losses need."""
+
+    @abstractmethod
+    def paint(self, *crops: Tensor) -> Tensor:
+        """What the network makes of crops."""
+
+    @abstractmethod
+    def losses(self, crops: Sequence[Tensor], moment: Moment) -> tuple[dict[str, Tensor], Tensor]:
+        """The weighted losses of a batch, by name, and the pictures that the network made of it."""
+
+    def encoder(self, weights: str, given: nn.Module | None) -> nn.Module:
+        """An encoder as it is used here: a copy of the one that was given, or the one that is named."""
+        if given is None:
+            given = load_encoder(weights, preprocessing=self.config.preprocessing, frame=False)
+        encoder = copy.deepcopy(given).eval().requires_grad_(False).to(self.device)
+        return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def state(self) -> dict[str, Tensor]:
+        """Adam's moments, and a digest of what the network is trained for."""
+        return {"compared": self._digest(), **optimizer_tensors(self.optimizer, "optimizer")}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`state` gave.
+
+        Raises:
+            ValueError: the run has another encoder or style.
+        """
+        if not torch.equal(tensors["compared"], self._digest()):
+            raise ValueError("the encoder or the style is another one")
+        load_optimizer_tensors(self.optimizer, "optimizer", tensors)
+
+    def state_bytes(self) -> int:
+        """The size of Adam's two moments."""
+        return 2 * sum(p.nbytes for p in self.network.parameters())
+
+    def _digest(self) -> Tensor:
+        digest = hashlib.sha256()
+        for tensor in self.compared:
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return torch.tensor(list(digest.digest()), dtype=torch.uint8)
+
+    def step(self, *args: Tensor | Moment) -> dict[str, Tensor]:
+        """A step of Adam.
+
+        Returns:
+            loss_total, and each loss with its weight, as loss_content, loss_style, loss_smoothness.
+        """
+        *crops, moment = args
+        assert isinstance(moment, Moment)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.rate(moment.step)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            batch = [self._laid_out(x) for x in crops]
+            parts, made = self.losses(batch, moment)
+        total = torch.stack(list(parts.values())).sum()
+        self.optimizer.zero_grad()
+        total.backward()
+        self.processes.average_([p.grad for p in self.network.parameters() if p.grad is not None])
+        self.optimizer.step()
+        self.picture = torch.cat([*(x[-1] for x in batch), made[-1].detach().clamp(0, 1)], 2)
+        return {f"loss_{name}": value.detach() for name, value in {"total": total, **parts}.items()}
+
+    def _laid_out(self, x: Tensor | Moment) -> Tensor:
+        assert isinstance(x, Tensor)
+        return x.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def sheet(self, data: RunData) -> Image.Image:
+        """Crops that are always the same, and below them what becomes of them."""
+        assert isinstance(data, Crops)
+        shown = data.shown()
+        # one after another, as a sheet must not need more memory than a step
+        made = torch.cat([self.paint(*(self._laid_out(x[i : i + 1]) for x in shown)) for i in range(COLUMNS)])
+        rows = torch.cat([*shown, made.float().cpu()])
+        return image_grid(_bytes(rows), COLUMNS, [*data.sources, "result"])
+
+    def saved(self, checkpoint: Path) -> None:
+        """Write the network's file anew."""
+        config = self.config
+        place = Path(config.out) / "network.safetensors" if config.network is None else Path(config.network)
+        write_file(place, (checkpoint / f"{self.result}.safetensors").read_bytes())
+
+
+Style = TypeVar("Style", bound=StyleRecipe)
+
+
+class FastStyle(StyleRecipe):
+    """A network that paints any picture in one style (Johnson et al. 2016)."""
+
+    config: FastStyleConfig
+    network: TransformNet
+
+    @classmethod
+    def open_data(cls, config: RunConfig) -> Crops:
+        """Open the pictures to paint."""
+        assert isinstance(config, FastStyleConfig)
+        return Crops(config, {"content": _crops(config, config.data, config.seed, cls.given)})
+
+    def build(self) -> TransformNet:
+        """The network, with a first output around mid-gray."""
+        given, config = self.given, self.config
+        if given is not None and given.style is not None:
+            style, mask = given.style, given.style_mask
+        elif config.style:
+            picture = read_style(config.style)
+            style, mask = picture.pixels, picture.alpha
+        else:
+            raise ValueError("style must be a picture; the one that this run began with was given to train_fast")
+        encoder = self.encoder(config.weights, given.encoder if given else None)
+        config = config.of_encoder(encoder)
+        self.compared = [t for t in (style, mask, *encoder.state_dict().values()) if t is not None]
+        shown = style if config.style_size is None else resize_picture(style, config.style_size)
+        self.compare = FastLosses(encoder, config, shown.to(self.device), mask, self.processes.average_)
+        return _gray(TransformNet(config.widths, config.blocks))
+
+    def paint(self, *crops: Tensor) -> Tensor:
+        """The crops in the style."""
+        return self.network(*crops)  # type: ignore[no-any-return]
+
+    def losses(self, crops: Sequence[Tensor], moment: Moment) -> tuple[dict[str, Tensor], Tensor]:
+        """Johnson's losses."""
+        (x,) = crops
+        y = self.paint(x).float()
+        return self.compare(x, y), y
+
+
+class AdaINStyle(StyleRecipe):
+    """A decoder that gives any picture the style of any other (Huang and Belongie 2017)."""
+
+    config: AdaINStyleConfig
+    network: AdaINDecoder
+
+    @classmethod
+    def open_data(cls, config: RunConfig) -> Crops:
+        """Open the contents and the styles."""
+        assert isinstance(config, AdaINStyleConfig)
+        # another seed, as contents and styles would otherwise be the same crops
+        sources = {
+            "content": _crops(config, config.data, 2 * config.seed, cls.given, OF_TEXTURES[0]),
+            "style": _crops(config, config.styles, 2 * config.seed + 1, cls.given, OF_TEXTURES[1]),
+        }
+        return Crops(config, sources)
+
+    def build(self) -> AdaINDecoder:
+        """The decoder, of weights that keep the size of what passes."""
+        given, config = self.given, self.config
+        encoder = self.encoder(config.weights, given.encoder if given else None)
+        layers = _decoded_layers(encoder, config.block)
+        self.deepest, self.only = layers[-1], Features(encoder, [layers[-1]])
+        self.smoothness = TotalVariation()
+        self.compared = list(encoder.state_dict().values())
+        self.compare: AdaINLosses
+        if (given.loss_encoder if given else config.loss_weights) is None:
+            self.compare = PaperLosses(encoder, layers, config.relative, self.processes.average_)
+        else:
+            other = self.encoder(config.loss_weights or "", given.loss_encoder if given else None)
+            self.compared += other.state_dict().values()
+            self.compare = PerceptualLosses(other, self.processes.average_)
+        return _awake(_decoder(encoder, layers, config.block))
+
+    def paint(self, *crops: Tensor) -> Tensor:
+        """The contents in the styles."""
+        x, s = crops
+        return self._decoded(x, self.only(s)[self.deepest])[0]
+
+    def _decoded(self, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Contents in the styles whose features are given, and the features that they were decoded from."""
+        with torch.no_grad():
+            target = adain(self.only(x)[self.deepest].float(), seen.float())
+        return self.network(target, x.shape[2:]).float(), target
+
+    def losses(self, crops: Sequence[Tensor], moment: Moment) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses of content and style, and of those crops that are their own style."""
+        config, (x, s) = self.config, crops
+        # the first ones of the batch, whichever process has them
+        most = max(1, config.batch // 4)
+        own = [i for i, image in enumerate(moment.images) if image < most] if config.identity_weight else []
+        s[own] = x[own]
+        with torch.no_grad():
+            wanted = self.compare.of_style(s)
+            seen = wanted[self.deepest] if self.deepest in wanted else self.only(s)[self.deepest]
+        y, target = self._decoded(x, seen)
+        content, style = self.compare(y, x, target, floats(wanted))
+        parts = weighted(config, content, style, self.smoothness(y))
+        if config.identity_weight:
+            parts["identity"] = config.identity_weight * self._difference(x, y, own, most)
+        return parts, y
+
+    def _difference(self, x: Tensor, y: Tensor, own: Sequence[int], most: int) -> Tensor:
+        """The mean squared difference of the crops ``own``, of which all processes have ``most``."""
+        share = self.processes.count / most
+        size = x[own].square().mean((1, 2, 3)).sum() * share
+        self.processes.average_([size])
+        difference = (y[own] - x[own]).square().mean((1, 2, 3)).sum() * share
+        return difference / (size.clamp(min=1e-12) if self.config.relative else 1)
+
+
+def _crops(config: StyleConfig, source: str, seed: int, given: Given | None, textures: float = 0.5) -> RandomCrops:
+    if Path(source).is_dir():
+        check_apart(config.out, source)
+    on_skip = None if given is None else given.on_skip
+    return RandomCrops(source, config.resolution, zoom=config.zoom, textures=textures, seed=seed, on_skip=on_skip)
+
+
+def _bytes(pictures: Tensor) -> Tensor:
+    """RGB in [0, 1] as uint8."""
+    return (pictures.clamp(0, 1) * 255).round().byte()
+
+
+def _decoded_layers(encoder: nn.Module, block: int) -> list[str]:
+    """The layers that the paper's losses compare, the last of which is decoded: of a VGG the first ReLU of each block,
+    of another encoder the last layer of each stride up to that block's.
+
+    Raises:
+        ValueError: it has no layer of that stride.
+    """
+    if isinstance(encoder, VGG):
+        return [f"relu{i}_1" for i in range(1, block + 1)]
+    found, stride = layers_by_stride(encoder), 2 ** (block - 1)
+    if stride not in found:
+        raise ValueError(
+            f"train_adain: block {block} needs a layer of stride {stride}; {type(encoder).__name__} has "
+            f"{', '.join(f'{name} of {key}' for key, name in found.items()) or 'none'}"
+        )
+    return [name for key, name in found.items() if key <= stride]
+
+
+def _decoder(encoder: nn.Module, layers: Sequence[str], block: int) -> AdaINDecoder:
+    """The decoder of the last of these layers."""
+    if isinstance(encoder, VGG):
+        return AdaINDecoder(encoder.blocks, widths=encoder.widths[:block])
+    like = next(encoder.parameters())
+    channels = Features(encoder, layers[-1:])(like.new_zeros(1, 3, 64, 64))[layers[-1]].shape[1]
+    # the channels within other encoders are too few to paint with
+    widths = [NARROWEST * 2**i for i in range(block - 1)]
+    return AdaINDecoder([2] * (block - 1), widths=[*widths, channels], layer=layers[-1])
+
+
+def _gray(network: TransformNet) -> TransformNet:
+    """The network with a first output around mid-gray, in units of 0 to 255, that Adam would take long to reach."""
+    last = network.deconv3.conv2d
+    assert last.bias is not None
+    with torch.no_grad():
+        last.weight.mul_(30)
+        last.bias.fill_(127.5)
+    return network
+
+
+def _awake(decoder: AdaINDecoder) -> AdaINDecoder:
+    """The decoder with weights that keep the size of what passes, and a first output around mid-gray."""
+    convolutions = [layer for layer in decoder if isinstance(layer, nn.Conv2d)]
+    with torch.no_grad():
+        for conv in convolutions:
+            nn.init.kaiming_normal_(conv.weight)
+            assert conv.bias is not None
+            conv.bias.fill_(0.5 if conv is convolutions[-1] else 0)
+        convolutions[-1].weight.mul_(0.1)
+    return decoder
