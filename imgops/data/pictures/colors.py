@@ -111,11 +111,10 @@ def match_covariance(
     >>> match_covariance(torch.rand(3, 4, 4), torch.full((3, 1, 1), 0.25)).unique()
     tensor([0.2500])
     """
-    _check("match_covariance", "picture", picture)
-    _check("match_covariance", "target", target)
-    colors, mean, covariance = _moments(picture, _shares("weights", weights, picture))
+    own, other = _pair("match_covariance", picture, target, weights, target_weights)
+    colors, mean, covariance = _moments(picture, own)
     target = target.to(picture.device)
-    _, target_mean, target_covariance = _moments(target, _shares("target_weights", target_weights, target))
+    _, target_mean, target_covariance = _moments(target, other.to(picture.device))
     variances, axes = torch.linalg.eigh(covariance)
     whiten = axes / variances.clamp_min(_FLOOR).sqrt() @ axes.T
     variances, axes = torch.linalg.eigh(target_covariance)
@@ -129,6 +128,15 @@ def _moments(picture: Tensor, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     colors = picture.double().flatten(1)
     mean = (shares * colors).sum(1, keepdim=True)
     return colors, mean, (shares * (colors - mean)) @ (colors - mean).T
+
+
+def _pair(
+    function: str, picture: Tensor, target: Tensor, weights: Tensor | None, target_weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The shares of the pixels of picture and target, which are checked."""
+    _check(function, "picture", picture)
+    _check(function, "target", target)
+    return _shares("weights", weights, picture), _shares("target_weights", target_weights, target)
 
 
 def _shares(name: str, weights: Tensor | None, picture: Tensor) -> Tensor:
@@ -150,30 +158,13 @@ def match_histogram(
 ) -> Tensor:
     """Map each channel of a picture, by an increasing function, to the distribution of the target's channel.
 
-    Args:
-        picture: [3, H, W], RGB in [0, 1].
-        target: [3, H', W'], RGB in [0, 1], of any size.
-        weights, target_weights: the weight of each pixel, [1, H, W] and [1, H', W'] >= 0, such as an alpha; None:
-            all pixels count the same.
-
-    Returns:
-        [3, H, W] in the picture's dtype, without gradient.
-
-    Raises:
-        ValueError: picture or target is no picture; weights of another size, negative, or all 0.
+    Args, Returns, Raises: as :func:`match_covariance`; the result has no gradient.
 
     >>> match_histogram(torch.rand(3, 4, 4), torch.full((3, 1, 1), 0.25)).unique()
     tensor([0.2500])
     """
-    _check("match_histogram", "picture", picture)
-    _check("match_histogram", "target", target)
-    pairs = (
-        (picture, _shares("weights", weights, picture)),
-        (target, _shares("target_weights", target_weights, target)),
-    )
-    (ours, own), (theirs, other) = (
-        (x.detach().double().flatten(1).cpu().numpy(), shares.cpu().numpy()) for x, shares in pairs
-    )
+    own, other = (x.cpu().numpy() for x in _pair("match_histogram", picture, target, weights, target_weights))
+    ours, theirs = (x.detach().double().flatten(1).cpu().numpy() for x in (picture, target))
     matched = np.stack([_mapped(x, own, y, other) for x, y in zip(ours, theirs, strict=True)])
     return torch.from_numpy(matched).reshape(picture.shape).to(picture)
 

@@ -62,13 +62,7 @@ def load_adain_decoder(weights: str | Path) -> AdaINDecoder:
         weights: a file of torch.save or safetensors, of AdaIN's ``decoder.pth`` (Huang and Belongie 2017) for VGG-19
             or of this package; or "default", the decoder of the embedded encoder.
 
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is no file of weights, or of no such decoder; a key that is missing or of another shape, named.
-
-    >>> load_adain_decoder("nowhere/decoder.pth")
-    Traceback (most recent call last):
-    FileNotFoundError: [Errno 2] No such file or directory: 'nowhere/decoder.pth'
+    Raises: as :func:`load_transform_net`.
     """
     state = read_weights(find_weights(weights, {"default": "default_adain"}))
     deepest = max((int(match[1]) for key in state if (match := re.match(r"conv([2-9])_1\.", key))), default=4)
