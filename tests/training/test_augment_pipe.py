@@ -376,6 +376,10 @@ def test_nothing_waits_for_the_device():
         assert torch.autograd.grad(gradient.sum(), x)[0].shape == x.shape
 
 
+def noise_of(noise: object, percentile: float | None = None) -> None:
+    AugmentPipe(noise=1)(torch.zeros(2, 3, 8, 8), percentile, noise=noise)
+
+
 def uniforms_of(uniforms: object, percentile: float | None = None) -> None:
     AugmentPipe()(torch.zeros(2, 3, 8, 8), percentile, uniforms)
 
@@ -402,6 +406,9 @@ def uniforms_of(uniforms: object, percentile: float | None = None) -> None:
         (ValueError, r"uniforms must have shape \[2, 41\]; got \[1, 41\]", lambda: uniforms_of(torch.zeros(1, 41))),
         (TypeError, "uniforms must be a torch.Tensor; got list", lambda: uniforms_of([0.5])),
         (ValueError, "debug_percentile or uniforms, not both", lambda: uniforms_of(torch.zeros(2, 41), 0.5)),
+        (ValueError, r"noise must have shape \[2, 3, 8, 8\]; got", lambda: noise_of(torch.zeros(2, 3, 8, 1))),
+        (TypeError, "noise must be a torch.Tensor; got int", lambda: noise_of(3)),
+        (ValueError, "debug_percentile or noise, not both", lambda: noise_of(torch.zeros(2, 3, 8, 8), 0.5)),
     ],
 )  # fmt: skip
 def test_wrong_input_is_told_in_one_line(error, match, call):

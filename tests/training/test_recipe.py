@@ -163,6 +163,18 @@ def test_generated_pictures_that_are_shown_as_real_keep_their_classes():
     assert 10 < float(labels[:, 0].sum()) < 54
 
 
+@pytest.mark.parametrize(("kind", "pipe"), [("fixed", "bgcfnc"), ("fixed", "noise"), ("diffaug", "bgc")])
+def test_an_image_is_augmented_the_same_whatever_its_batch(kind, pipe):
+    choices = Choices(kind, pipe, 1.0, "color,translation,cutout", False, 0.6, 4, 500.0)
+    augmentation, device = Augmentation(choices, torch.device("cpu")), torch.device("cpu")
+    images = torch.randn(6, 3, 16, 16)
+    whole = augmentation(images, lambda: Draws(range(6), device))
+    for first in 0, 1:
+        part = augmentation(images[first::2], lambda first=first: Draws(range(first, 6, 2), device))
+        assert torch.allclose(part, whole[first::2], atol=1e-6)
+    assert not torch.allclose(whole, images)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

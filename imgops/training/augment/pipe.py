@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...ops._common import accumulation_dtype, check_number, without_autocast
+from ...ops._common import accumulation_dtype, check_number, check_operand, without_autocast
 from ._checks import check_images
 from .color import ColorMap
 from .corruption import add_noise, cut_out
@@ -70,13 +70,13 @@ class AugmentPipe(nn.Module):
         noise_std: standard deviation of the noise's own (half-normal) standard deviation. Default 0.1.
         cutout_size: sides of what is cut out, as a share of width and height. Default 0.5.
 
-    ``forward(images, debug_percentile=None, uniforms=None)``: images [N, C, H, W] about in [-1, 1] in any floating
-    dtype, C of 1, 3 or 4, H and W >= 6 and not necessarily the same -> the same shape and dtype, computed in float32 at
-    least. Of RGBA colors leave alpha as it is; all other transforms treat it like the colors. A gray image has no hue
-    and saturation. ``uniforms`` [N, ``draws``] in [0, 1) are what is drawn, so that an image can have its own numbers
-    whatever its batch; the noise's pixels are from the generator all the same. With ``debug_percentile`` in [0, 1]
-    nothing is random, as recorded cases have it: all uniforms are that number, but normal numbers have 1 / sqrt(2) of
-    their deviation, and the second rotation is 0.
+    ``forward(images, debug_percentile=None, uniforms=None, noise=None)``: images [N, C, H, W] about in [-1, 1] in any
+    floating dtype, C of 1, 3 or 4, H and W >= 6 and not necessarily the same -> the same shape and dtype, computed in
+    float32 at least. Of RGBA colors leave alpha as it is; all other transforms treat it like the colors. A gray image
+    has no hue and saturation. ``uniforms`` [N, ``draws``] in [0, 1) are what is drawn, and ``noise`` [N, C, H, W],
+    standard normal, are the pixels of the noise, so that an image can have its own numbers whatever its batch; what is
+    not given is from the generator. With ``debug_percentile`` in [0, 1] nothing is random, as recorded cases have it:
+    all uniforms are that number, but normal numbers have 1 / sqrt(2) of their deviation, and the second rotation is 0.
 
     Where the original crops what is beyond one reflection of the image on each side, with a margin that it computes
     from each batch, the reflections here go on without end: results differ only where it finds nothing, and has 0.
@@ -84,10 +84,10 @@ class AugmentPipe(nn.Module):
     The buffer ``p``, a scalar, is the probability; it starts at 1 and is all of the state.
 
     Raises:
-        TypeError: a strength or factor that is no number; images or uniforms that are no tensor of floating
+        TypeError: a strength or factor that is no number; images, uniforms or noise that are no tensor of floating
             dtype.
-        ValueError: a strength or factor that is negative or not finite, images or uniforms of other shapes or on
-            another device, a percentile beyond [0, 1], a percentile and uniforms, an unknown name of a preset.
+        ValueError: a strength or factor that is negative or not finite, images, uniforms or noise of other shapes or on
+            another device, a percentile beyond [0, 1], a percentile and uniforms or noise, an unknown name of a preset.
 
     >>> import torch
     >>> pipe = AugmentPipe.preset("bgc")
@@ -170,15 +170,30 @@ class AugmentPipe(nn.Module):
         """Uniform numbers that are drawn per image, whatever the transforms."""
         return sum(SIZES)
 
-    def forward(self, images: Tensor, debug_percentile: float | None = None, uniforms: Tensor | None = None) -> Tensor:
+    @property
+    def noisy(self) -> bool:
+        """Whether the noise transform is among those of the pipe."""
+        return self._has("noise")
+
+    def forward(
+        self,
+        images: Tensor,
+        debug_percentile: float | None = None,
+        uniforms: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
         check_images(_OWNER, images, self.p.device, MIN_SIDE)
+        if noise is not None:
+            if debug_percentile is not None:
+                raise ValueError(f"imgops.{_OWNER}: takes debug_percentile or noise, not both")
+            check_operand(_OWNER, "noise", noise, images, tuple(images.shape))
         # in half precision places would be whole pixels off
         with without_autocast(images):
             x = images.to(accumulation_dtype(images.dtype))
             drawn = uniform_draws(_OWNER, x, self.draws, debug_percentile, uniforms)
-            return self._augmented(x, drawn, debug_percentile).to(images.dtype)
+            return self._augmented(x, drawn, debug_percentile, noise).to(images.dtype)
 
-    def _augmented(self, x: Tensor, drawn: Tensor, percentile: float | None) -> Tensor:
+    def _augmented(self, x: Tensor, drawn: Tensor, percentile: float | None, noise: Tensor | None) -> Tensor:
         if percentile is None:
             draws = self.drawer(drawn, self.p)
         else:
@@ -191,8 +206,8 @@ class AugmentPipe(nn.Module):
             x = self._colored(x, draws)
         if self._has("filter"):
             x = self.bands(x, draws.imgfilter)
-        if self._has("noise"):
-            x = add_noise(x, _noise(x, percentile), draws.noise)
+        if self.noisy:
+            x = add_noise(x, _noise(x, percentile) if noise is None else noise.to(x.dtype), draws.noise)
         if self._has("cutout"):
             x = cut_out(x, draws.center + 0.5, draws.cutout)
         return x

@@ -54,7 +54,13 @@ class Augmentation:
 
     def __call__(self, images: Tensor, draws: Callable[[], Draws]) -> Tensor:
         """The images as the discriminator sees them; ``draws`` makes the random numbers, if any are needed."""
-        return images if self.pipe is None else self.pipe(images, uniforms=draws().uniform(self.pipe.draws))
+        if self.pipe is None:
+            return images
+        drawn, more = draws(), {}
+        uniforms = drawn.uniform(self.pipe.draws)
+        if isinstance(self.pipe, AugmentPipe) and self.pipe.noisy:
+            more["noise"] = drawn.normal(images[0].numel()).view_as(images)
+        return self.pipe(images, uniforms=uniforms, **more)  # type: ignore[no-any-return]
 
     def mixed(
         self, real: Tensor, c: Tensor | None, fake: Tensor, fake_c: Tensor | None, draws: Callable[[], Draws]
