@@ -28,6 +28,19 @@ def test_the_command(tmp_path):
     assert open_dataset(tmp_path / "shards", 8).count == 7
 
 
+def test_options_that_do_nothing_are_told(tmp_path):
+    source, made = photos(tmp_path / "in"), gif(tmp_path / "a.gif")
+    more = ("--margin", 1, "--quality", 80, "--every", 2, "--split", "all", "--resolution", 8, "--workers", 0)
+    assert imgops("data", source, tmp_path / "out", *more)[1].splitlines() == [
+        "imgops: warning: --margin does nothing without --crop boxes",
+        "imgops: warning: --quality does nothing with --format png",
+        f"imgops: warning: every does nothing with {source}, which is no video",
+        f"imgops: warning: split does nothing with {source}, which is neither CIFAR-10 nor MNIST",
+    ]
+    fitting = ("--every", 2, "--format", "jpg", "--quality", 80, "--resolution", 8, "--workers", 0)
+    assert imgops("data", made, tmp_path / "frames", *fitting)[1] == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -10,17 +10,23 @@ from rich.console import Console
 from ..data.datasets.listing import describe_left_out
 from ..data.preparing.prepare import Prepared, beside, prepare_dataset
 from ..training._progress import Bar
+from ._options import Given
+from ._pictures import warn_of_idle
 from ._quiet import say
 from .data import Job
 
 
-def prepare(job: Job) -> None:
+def prepare(job: Job, given: Given) -> None:
     """Make the dataset, and say what is in it.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; a line says how to go on.
         OSError, ValueError, ImportError: as of :func:`~imgops.data.prepare_dataset`.
     """
+    if job.settings.crop != "boxes":
+        warn_of_idle(given, ("margin",), "without --crop boxes")
+    if job.settings.format == "png":
+        warn_of_idle(given, ("quality",), "with --format png")
     try:
         made = _with_bar(job)
     except KeyboardInterrupt:

@@ -37,4 +37,4 @@ def data(job: Job, given: Given) -> None:
     """
     from ._data import prepare
 
-    prepare(job)
+    prepare(job, given)

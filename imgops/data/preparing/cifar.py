@@ -55,7 +55,7 @@ def read_cifar(path: Path, split: str) -> Source:
     count = sum(len(labels) for batches in parts.values() for _, labels in batches)
     if not count or not names:
         raise DataError(f"{path}: it lacks what CIFAR-10 has: data_batch_1 and so on, test_batch and batches.meta")
-    return Source(_pictures(parts), count, names)
+    return Source(_pictures(parts), count, names, obeys=("split",))
 
 
 def _pictures(parts: dict[str, list[tuple[np.ndarray, Sequence[int]]]]) -> Iterator[Item]:

@@ -21,9 +21,11 @@ class Item(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Source:
     """The pictures, in an order that is the same each time; how many there are, if that is known before; the names of
-    their classes; and how many files of each other kind are left out."""
+    their classes; how many files of each other kind are left out; and which of the settings that are of some kinds of
+    sources alone it obeys."""
 
     items: Iterable[Item]
     count: int | None = None
     class_names: tuple[str, ...] = ()
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    obeys: tuple[str, ...] = ()

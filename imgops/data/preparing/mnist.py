@@ -59,7 +59,9 @@ def read_mnist(folder: Path, split: str) -> Source:
         for part, pictures, labels in parts
         for k, pixels in enumerate(pictures)
     )
-    return Source(items, sum(len(pictures) for _, pictures, _ in parts), tuple(map(str, range(classes))))
+    return Source(
+        items, sum(len(pictures) for _, pictures, _ in parts), tuple(map(str, range(classes))), obeys=("split",)
+    )
 
 
 def _parts(folder: Path) -> dict[str, _Part]:

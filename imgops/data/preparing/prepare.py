@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,9 @@ def prepare_dataset(
         DataError: nothing usable at the source; OUT is there and was made otherwise; no picture could be used.
         OSError: a file cannot be written.
         ImportError: what reads the source is not installed.
+
+    Warns:
+        UserWarning: ``every`` or ``split`` is given for a source of another kind.
     """
     settings, out = settings or PrepareSettings(), Path(out)
     check_out(out, settings.shard_size is not None)
@@ -87,11 +91,19 @@ def prepare_dataset(
         shutil.rmtree(parts, ignore_errors=True)
         return Prepared(out, 0, again=True)
     pictures = open_source(source, settings)
+    _tell_of_idle(pictures, os.fspath(source), settings)
     with Journal(parts, origin) as journal:
         results = make_all(pictures, settings, journal, processes, tell)
         prepared = _finish(out, pictures, settings, journal, results)
         shutil.rmtree(parts)
     return prepared
+
+
+def _tell_of_idle(pictures: Source, source: str, settings: PrepareSettings) -> None:
+    """Warn of settings that are of other kinds of sources."""
+    for name, why in {"every": "which is no video", "split": "which is neither CIFAR-10 nor MNIST"}.items():
+        if name not in pictures.obeys and getattr(settings, name) != getattr(PrepareSettings(), name):
+            warnings.warn(f"{name} does nothing with {source}, {why}", stacklevel=3)
 
 
 def _finish(

@@ -120,7 +120,7 @@ def _frames(folder: Path, videos: Sequence[str], settings: PrepareSettings) -> S
                 # what comes before the damage is used, and the others too
                 yield Item(video, functools.partial(_refuse, error), label)
 
-    return Source(items(), None, () if classes is None else classes.names)
+    return Source(items(), None, () if classes is None else classes.names, obeys=("every",))
 
 
 def _refuse(error: DataError) -> bytes:
