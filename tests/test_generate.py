@@ -119,7 +119,7 @@ class Painting(RunConfig):
 def test_a_network_that_is_no_generator_is_told(tmp_path, monkeypatch):
     settings = (Painting.__module__, "Painting")
     monkeypatch.setitem(recipes._PLACES, "painting", recipes._Place(settings, settings))
-    meta = {"config": Painting(data="d", out="o").as_json(), "c_dim": 0, "class_names": []}
+    meta = {"config": Painting(data="d", out="o").as_json(), "steps": 1, "c_dim": 0, "class_names": []}
     checkpoint = files.save(tmp_path / "run", 8, {"net": {"weight": torch.zeros(2)}}, meta, 1)
     wanted = f"imgops: error: {checkpoint}: is of the recipe painting, which makes no generator"
     assert error("generate", tmp_path / "run", "--out", tmp_path / "g") == wanted

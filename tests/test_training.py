@@ -313,6 +313,9 @@ def test_damaged_checkpoints(tmp_path):
     (last / "config.json").write_text(json.dumps({**meta, "format": 99}))
     with pytest.raises(CheckpointError, match="has format 99"):
         load_generator(last)
+    (last / "config.json").write_text(json.dumps({key: value for key, value in meta.items() if key != "c_dim"}))
+    with pytest.raises(CheckpointError, match=r"config\.json: damaged, it lacks c_dim"):
+        load_generator(last)
     (last / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json: missing or damaged"):
         load_generator(last)

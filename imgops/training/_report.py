@@ -71,9 +71,8 @@ class Report:
 
     def _keep_stats(self, seen: int) -> None:
         path = self.out / STATS
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        # a kill may have cut the last line
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["images"] <= seen]
+        lines = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
+        kept = [line for line in lines if _images(line) <= seen]
         write_file(path, "".join(kept).encode())
         self.last: dict[str, float] = json.loads(kept[-1]) if kept else {}
 
@@ -180,6 +179,14 @@ class NoReport:
     def record(self, measured: dict[str, float]) -> None: ...
 
     def picture(self, name: str, image: Image.Image, images: int) -> None: ...
+
+
+def _images(line: str) -> float:
+    """The images of a record; infinitely many where a kill or a power cut has left a part of a line, or none of it."""
+    try:
+        return float(json.loads(line)["images"]) if line.endswith("\n") else math.inf
+    except (ValueError, TypeError, KeyError):
+        return math.inf
 
 
 def _short(name: str) -> str:

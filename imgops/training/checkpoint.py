@@ -27,6 +27,8 @@ from .recipes._generator import GeneratorRecipe
 FORMAT = 1
 _NAME = re.compile(r"checkpoint-(\d{10})")
 _BEST_NAME = re.compile(r"best-(\d{10})")
+#: what every config.json of a checkpoint says, beside the settings
+ALWAYS = {"seen", "steps", "c_dim", "class_names"}
 #: files of a checkpoint: what it is of, and what it is the best by
 CONFIG, BEST = "config.json", "best.json"
 
@@ -183,6 +185,8 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
         meta = json.loads(path.read_text(), object_hook=present_names)
         if meta["format"] != FORMAT:
             raise CheckpointError(f"{path}: has format {meta['format']}; this version of imgops reads format {FORMAT}")
+        if missing := ALWAYS - meta.keys():
+            raise CheckpointError(f"{path}: damaged, it lacks {min(missing)}")
         values = dict(meta["config"])
         settings = config_class(values.pop(RECIPE, FIRST))
         unknown = set(values) - {field.name for field in dataclasses.fields(settings)}

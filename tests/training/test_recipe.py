@@ -126,6 +126,17 @@ def test_transfer_takes_what_fits_and_says_how_much(tmp_path, capsys):
         train(tiny(tmp_path / "third", init=str(tmp_path / "nothing")), quiet=True)
 
 
+def test_transfer_from_an_average_alone_begins_the_generator_with_it(tmp_path):
+    first = train(tiny(tmp_path / "first", kimg=0.008), quiet=True)
+    for name in "G", "D", "state":
+        (first / f"{name}.safetensors").unlink()
+    trainer = trainer_of(tiny(tmp_path / "second"))
+    taken = trainer.recipe.start_from({"G_ema": files.read_tensors(first, "G_ema")})
+    assert taken == 2 * len(trainer.G.state_dict())
+    average = files.read_tensors(first, "G_ema")
+    assert all(torch.equal(value, average[name]) for name, value in trainer.G.state_dict().items())
+
+
 def test_gradients_that_are_not_finite_are_counted(tmp_path):
     trainer = trainer_of(tiny(tmp_path, num_fp16_res=1, half_dtype="bfloat16", pl_weight=0.0, r1_gamma=0.0))
     hook = trainer.G.synthesis.b8.conv1.weight.register_hook(lambda g: g * float("nan"))

@@ -74,6 +74,16 @@ def test_only_half_precision_may_have_them(tmp_path, monkeypatch, capsys, half):
     assert capsys.readouterr().err.count("gradients were not finite") == 1 - half
 
 
+def test_damaged_records_are_left_out(tmp_path):
+    whole = [json.dumps({"images": images, "loss_g": 1.0}) + "\n" for images in (8, 16, 24)]
+    # a sector of zeros, another value, no number of images, one that is not text, and a part of a line
+    damaged = b"\0\0\0\n[1]\n{}\n\xff\n" + b'{"images": 20'
+    (tmp_path / "stats.jsonl").write_bytes("".join(whole).encode() + damaged)
+    report = Report(tmp_path, 100, 16)
+    assert (tmp_path / "stats.jsonl").read_text() == "".join(whole[:2])
+    assert report.last["images"] == 16
+
+
 class FakeWandB:
     """The module, as far as it is used, and the runs that it began."""
 

@@ -124,6 +124,11 @@ class StyleGAN2(GeneratorRecipe):
         kept = {} if self.averages is None else self.averages.state_dict()
         return moments + sum(t.nbytes for t in kept.values())
 
+    def start_from(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> int:
+        """As of all recipes; an average that comes alone, as imgops ema makes it, is the generator, too."""
+        alone = {"G": tensors["G_ema"]} if "G_ema" in tensors and "G" not in tensors else {}
+        return super().start_from({**tensors, **alone})
+
     @property
     def intervals(self) -> dict[str, int]:
         """Of the penalty on the discriminator's gradients, and the path length."""
