@@ -50,7 +50,13 @@ class HelpPage:
 
 
 class Command(HelpPage, TyperCommand):
-    """A command with such a page, which refuses empty arguments and options."""
+    """A command with such a page, which refuses empty arguments and options.
+
+    Attributes:
+        choice: the arguments that make a command have these options, and not others.
+    """
+
+    choice: Sequence[str] = ()
 
     def of(self, args: Sequence[str]) -> TyperCommand:
         """The command that some arguments mean, where its options depend on them."""

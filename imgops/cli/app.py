@@ -119,8 +119,10 @@ class OneLineErrors(HelpPage, TyperGroup):
         return [p.name.upper() for p in self._command(given).params if p.param_type_name == "argument"]
 
     def named(self, given: Sequence[str]) -> str:
-        """The command that a command line names, as ``imgops style train-fast``."""
-        return " ".join(word for word, _ in self._path(given))
+        """The command that a command line names, as ``imgops style train-fast``, with what its options depend on."""
+        command = self._command(given)
+        more = command.choice if isinstance(command, Command) else []
+        return " ".join([*(word for word, _ in self._path(given)), *more])
 
     def _path(self, given: Sequence[str]) -> list[tuple[str, Any]]:
         group: Any = self

@@ -39,6 +39,11 @@ class TrainCommand(Command):
 
     recipe = FIRST
 
+    @property
+    def choice(self) -> Sequence[str]:  # type: ignore[override]
+        """The option --recipe, unless these are the options without it."""
+        return () if self.recipe == FIRST else ("--recipe", self.recipe)
+
     def of(self, args: Sequence[str]) -> TyperCommand:
         """The command with the options of the recipe at hand."""
         recipe = recipe_of(args)

@@ -26,14 +26,44 @@ _TINY: dict[str, Any] = {"resolution": 64, "batch": 2, "kimg": 0.4}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StyleConfig(RunConfig, Learning):
+class NetworkConfig(RunConfig):
+    """Settings of the recipes that train one network on random crops, and write it to a file of its own."""
+
+    changeable: ClassVar[tuple[str, ...]] = (*RunConfig.changeable, "network")
+
+    resolution: int = setting(None, "Data", "Side of the crops in pixels.", _BY_PRESET, allowed=CROP)
+    workers: int = same_as(Training, "workers", panel="Data", help="Threads that prepare crops.")
+    # losses are relative to the mean of a batch, so that it is not divided
+    micro_batch: int = setting(None)
+    network: str | None = setting(
+        None, "Run", "The file of the trained network, NAME.safetensors.", "network.safetensors in --out"
+    )
+    preset: str = setting(
+        "auto", "Run", "What the settings are that no option gives: auto or tiny.", allowed=Choice(("auto", "tiny"))
+    )
+    precision: str = same_as(Learning, "precision")
+
+    def check_together(self, processes: int) -> None:
+        """Raise ValueError where settings do not go together."""
+        super().check_together(processes)
+        if self.network is not None and not self.network.endswith(".safetensors"):
+            raise ValueError(f"network must end in .safetensors; got {self.network}")
+        if self.chunk_of(processes) != self.share(processes):
+            raise ValueError(
+                f"micro_batch must be the whole share of a process, {self.share(processes)}, as losses are relative to "
+                f"the mean of a batch; got {self.micro_batch}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StyleConfig(NetworkConfig, Learning):
     """Settings that both recipes have.
 
     Attributes:
         usual: the settings of a training of its own that the preset "auto" follows.
     """
 
-    changeable: ClassVar[tuple[str, ...]] = (*RunConfig.changeable, "network", "weights", "preprocessing")
+    changeable: ClassVar[tuple[str, ...]] = (*NetworkConfig.changeable, "weights", "preprocessing")
     encoders: ClassVar[tuple[str, ...]] = ("weights",)
     usual: ClassVar[Training]
 
@@ -43,16 +73,6 @@ class StyleConfig(RunConfig, Learning):
         "Folder of pictures, or samples: for the free pictures and textures that come along.",
         "unless --resume",
         kw_only=False,
-    )
-    resolution: int = setting(None, "Data", "Side of the crops in pixels.", _BY_PRESET, allowed=CROP)
-    workers: int = same_as(Training, "workers", panel="Data", help="Threads that read pictures.")
-    # losses are relative to the mean of a batch, so that it is not divided
-    micro_batch: int = setting(None)
-    network: str | None = setting(
-        None, "Run", "The file of the trained network, NAME.safetensors.", "network.safetensors in --out"
-    )
-    preset: str = setting(
-        "auto", "Run", "What the settings are that no option gives: auto or tiny.", allowed=Choice(("auto", "tiny"))
     )
     weights: str = same_as(TransferSettings, "weights", help="Encoder: default, a file, or vgg16.")
     preprocessing: str | None = same_as(TransferSettings, "preprocessing")
@@ -67,13 +87,6 @@ class StyleConfig(RunConfig, Learning):
         """Raise ValueError where settings do not go together."""
         super().check_together(processes)
         self.check_weights()
-        if self.network is not None and not self.network.endswith(".safetensors"):
-            raise ValueError(f"network must end in .safetensors; got {self.network}")
-        if self.chunk_of(processes) != self.share(processes):
-            raise ValueError(
-                f"micro_batch must be the whole share of a process, {self.share(processes)}, as losses are relative to "
-                f"the mean of a batch; got {self.micro_batch}"
-            )
 
     def rate(self, step: int) -> float:
         """Adam's rate at a step, from 0."""

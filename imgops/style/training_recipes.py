@@ -14,9 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .._optimizer_state import load_optimizer_tensors, optimizer_tensors
 from ..data.datasets.crops import RandomCrops
-from ..data.files import write_file
 from ..data.pictures import resize_picture
 from ..models.encoders.probing import layers_by_stride
 from ..models.encoders.vgg import VGG
@@ -29,8 +27,9 @@ from ..training._data import DataRecord, RunData, check_apart
 from ..training.config import RunConfig
 from ..training.grid import COLUMNS, ROWS, image_grid
 from ..training.processes import Processes
-from ..training.recipes._base import Moment, Recipe
+from ..training.recipes._base import Moment
 from ._losses import AdaINLosses, FastLosses, PaperLosses, PerceptualLosses, floats, weighted
+from ._network_recipe import NetworkRecipe, image_bytes
 from .pictures import read_style
 from .training_config import AdaINStyleConfig, FastStyleConfig, StyleConfig
 
@@ -92,7 +91,7 @@ class Crops(RunData):
         rows = [sources[row % len(sources)] for row in range(ROWS)]
         crops = [source[i + COLUMNS * (row // len(sources))] for row, source in enumerate(rows) for i in range(COLUMNS)]
         labels = [list(self.sources)[row % len(sources)] for row in range(ROWS)] if len(sources) > 1 else []
-        return image_grid(_bytes(torch.stack(crops)), COLUMNS, labels)
+        return image_grid(image_bytes(torch.stack(crops)), COLUMNS, labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,34 +112,19 @@ class Given:
     on_skip: Callable[[str], None] | None = None
 
 
-class StyleRecipe(Recipe):
-    """A network, an optimizer, and losses in the features of an encoder that stays as it is.
+class StyleRecipe(NetworkRecipe):
+    """A network whose losses are in the features of an encoder that stays as it is.
 
     Attributes:
-        network: that is trained.
+        given: what stands in the place of files; None: nothing does.
         compared: the tensors that say what it is trained for; a run is continued with the same alone.
         picture: a crop and what became of it in the last step, side by side, [3, H, 2 W] or more.
     """
 
-    result = "network"
-    remedy: ClassVar[str] = "try a smaller lr"
     given: ClassVar[Given | None] = None
     config: StyleConfig
-    network: nn.Module
     compared: Sequence[Tensor]
     picture: Tensor
-
-    def __init__(
-        self, config: RunConfig, labels: Tensor | None, class_names: Sequence[str], processes: Processes
-    ) -> None:
-        assert isinstance(config, StyleConfig)
-        self.config, self.processes = config, processes
-        self.device = torch.device(config.device)
-        self.network = self.build()
-        # PyTorch's annotations leave this overload out
-        self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.networks = {self.result: self.network}
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.rate(0))
 
     @classmethod
     def of(cls: type[Style], given: Given) -> type[Style]:
@@ -148,16 +132,18 @@ class StyleRecipe(Recipe):
         return type(cls.__name__, (cls,), {"given": given})
 
     @abstractmethod
-    def build(self) -> nn.Module:
-        """Make the network, and what its losses need."""
-
-    @abstractmethod
     def paint(self, *crops: Tensor) -> Tensor:
         """What the network makes of crops."""
 
     @abstractmethod
-    def losses(self, crops: Sequence[Tensor], moment: Moment) -> tuple[dict[str, Tensor], Tensor]:
+    def losses_and_result(self, crops: Sequence[Tensor], moment: Moment) -> tuple[dict[str, Tensor], Tensor]:
         """The weighted losses of a batch, by name, and the pictures that the network made of it."""
+
+    def losses(self, crops: Sequence[Tensor], moment: Moment) -> dict[str, Tensor]:
+        """The weighted losses of a batch, by name."""
+        parts, made = self.losses_and_result(crops, moment)
+        self.picture = torch.cat([*(x[-1] for x in crops), made[-1].detach().clamp(0, 1)], 2)
+        return parts
 
     def encoder(self, weights: str, given: nn.Module | None) -> nn.Module:
         """An encoder as it is used here: a copy of the one that was given, or the one that is named."""
@@ -166,9 +152,18 @@ class StyleRecipe(Recipe):
         encoder = copy.deepcopy(given).eval().requires_grad_(False).to(self.device)
         return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Adam."""
+        return torch.optim.Adam(self.network.parameters(), lr=self.config.rate(0))
+
+    def set_rate(self, step: int) -> None:
+        """Adam's rate at a step, from 0."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.rate(step)
+
     def state(self) -> dict[str, Tensor]:
-        """Adam's moments, and a digest of what the network is trained for."""
-        return {"compared": self._digest(), **optimizer_tensors(self.optimizer, "optimizer")}
+        """The optimizer's, and a digest of what the network is trained for."""
+        return {"compared": self._digest(), **super().state()}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what :meth:`state` gave.
@@ -178,11 +173,7 @@ class StyleRecipe(Recipe):
         """
         if not torch.equal(tensors["compared"], self._digest()):
             raise ValueError("the encoder or the style is another one")
-        load_optimizer_tensors(self.optimizer, "optimizer", tensors)
-
-    def state_bytes(self) -> int:
-        """The size of Adam's two moments."""
-        return 2 * sum(p.nbytes for p in self.network.parameters())
+        super().load_state(tensors)
 
     def _digest(self) -> Tensor:
         digest = hashlib.sha256()
@@ -190,46 +181,15 @@ class StyleRecipe(Recipe):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
-    def step(self, *args: Tensor | Moment) -> dict[str, Tensor]:
-        """A step of Adam.
-
-        Returns:
-            loss_total, and each loss with its weight, as loss_content, loss_style, loss_smoothness.
-        """
-        *crops, moment = args
-        assert isinstance(moment, Moment)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.rate(moment.step)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            batch = [self._laid_out(x) for x in crops]
-            parts, made = self.losses(batch, moment)
-        total = torch.stack(list(parts.values())).sum()
-        self.optimizer.zero_grad()
-        total.backward()
-        self.processes.average_([p.grad for p in self.network.parameters() if p.grad is not None])
-        self.optimizer.step()
-        self.picture = torch.cat([*(x[-1] for x in batch), made[-1].detach().clamp(0, 1)], 2)
-        return {f"loss_{name}": value.detach() for name, value in {"total": total, **parts}.items()}
-
-    def _laid_out(self, x: Tensor | Moment) -> Tensor:
-        assert isinstance(x, Tensor)
-        return x.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-
     @torch.no_grad()
     def sheet(self, data: RunData) -> Image.Image:
         """Crops that are always the same, and below them what becomes of them."""
         assert isinstance(data, Crops)
         shown = data.shown()
         # one after another, as a sheet must not need more memory than a step
-        made = torch.cat([self.paint(*(self._laid_out(x[i : i + 1]) for x in shown)) for i in range(COLUMNS)])
+        made = torch.cat([self.paint(*(self.laid_out(x[i : i + 1]) for x in shown)) for i in range(COLUMNS)])
         rows = torch.cat([*shown, made.float().cpu()])
-        return image_grid(_bytes(rows), COLUMNS, [*data.sources, "result"])
-
-    def saved(self, checkpoint: Path) -> None:
-        """Write the network's file anew."""
-        config = self.config
-        place = Path(config.out) / "network.safetensors" if config.network is None else Path(config.network)
-        write_file(place, (checkpoint / f"{self.result}.safetensors").read_bytes())
+        return image_grid(image_bytes(rows), COLUMNS, [*data.sources, "result"])
 
 
 Style = TypeVar("Style", bound=StyleRecipe)
@@ -268,7 +228,7 @@ class FastStyle(StyleRecipe):
         """The crops in the style."""
         return self.network(*crops)  # type: ignore[no-any-return]
 
-    def losses(self, crops: Sequence[Tensor], moment: Moment) -> tuple[dict[str, Tensor], Tensor]:
+    def losses_and_result(self, crops: Sequence[Tensor], moment: Moment) -> tuple[dict[str, Tensor], Tensor]:
         """Johnson's losses."""
         (x,) = crops
         y = self.paint(x).float()
@@ -320,7 +280,7 @@ class AdaINStyle(StyleRecipe):
             target = adain(self.only(x)[self.deepest].float(), seen.float())
         return self.network(target, x.shape[2:]).float(), target
 
-    def losses(self, crops: Sequence[Tensor], moment: Moment) -> tuple[dict[str, Tensor], Tensor]:
+    def losses_and_result(self, crops: Sequence[Tensor], moment: Moment) -> tuple[dict[str, Tensor], Tensor]:
         """Losses of content and style, and of those crops that are their own style."""
         config, (x, s) = self.config, crops
         # the first ones of the batch, whichever process has them
@@ -351,11 +311,6 @@ def _crops(config: StyleConfig, source: str, seed: int, given: Given | None, tex
         check_apart(config.out, source)
     on_skip = None if given is None else given.on_skip
     return RandomCrops(source, config.resolution, zoom=config.zoom, textures=textures, seed=seed, on_skip=on_skip)
-
-
-def _bytes(pictures: Tensor) -> Tensor:
-    """RGB in [0, 1] as uint8."""
-    return (pictures.clamp(0, 1) * 255).round().byte()
 
 
 def _decoded_layers(encoder: nn.Module, block: int) -> list[str]:

@@ -326,8 +326,7 @@ class _Loop:
         if ended or self.interrupted:
             self._save()
         trainer = self.trainer
-        if trainer.processes.first and showing:
-            sheet = trainer.recipe.sheet(self.data)
+        if trainer.processes.first and showing and (sheet := trainer.recipe.sheet(self.data)) is not None:
             write_file(self.out / "samples" / f"{trainer.seen:010d}.png", png_bytes(sheet))
             self.report.picture("samples", sheet, trainer.seen)
         if trainer.recipe.averages is not None and trainer.processes.first and averaging:

@@ -131,7 +131,8 @@ def test_the_page_of_a_run_has_the_options_of_its_recipe(tmp_path):
 def test_what_does_not_fit_is_one_line(tmp_path):
     out = tmp_path / "run"
     assert error("train", "--recipe", "style-fast", "--data", "samples:", "--out", out) == (
-        "imgops: error: --style is missing: the picture whose style the network learns (see imgops train --help)"
+        "imgops: error: --style is missing: the picture whose style the network learns "
+        "(see imgops train --recipe style-fast --help)"
     )
     assert "no such option" in error(*command("style-fast", out, "--z-dim", "4")).lower()
     assert "--network must end in .safetensors; got x.pth" in error(*command("style-fast", out, "--network", "x.pth"))

@@ -16,7 +16,7 @@ from imgops.models.encoders.vgg import VGG
 from imgops.models.style.adain_decoder import AdaINDecoder
 from imgops.models.style.weights import load_adain_decoder, load_transform_net
 from imgops.nn import Features
-from imgops.style import training_recipes
+from imgops.style import _network_recipe
 from imgops.style.adain import normalized, stylize_adain
 from imgops.style.training import state_path, train_adain, train_fast
 from imgops.style.training_recipes import _awake
@@ -82,7 +82,7 @@ def test_a_resumed_run_is_the_same_bit_by_bit(train, settings, load, tmp_path):
 def test_a_kill_between_the_files_leaves_a_run_that_resumes(tmp_path, monkeypatch):
     out, straight, written = tmp_path / "a.safetensors", tmp_path / "straight.safetensors", []
     fast(straight)
-    write = training_recipes.write_file
+    write = _network_recipe.write_file
 
     def killed(path, content):
         written.append(path)
@@ -90,7 +90,7 @@ def test_a_kill_between_the_files_leaves_a_run_that_resumes(tmp_path, monkeypatc
             raise KeyboardInterrupt
         write(path, content)
 
-    monkeypatch.setattr(training_recipes, "write_file", killed)
+    monkeypatch.setattr(_network_recipe, "write_file", killed)
     with pytest.raises(KeyboardInterrupt):
         fast(out)
     assert written == [out] * 2

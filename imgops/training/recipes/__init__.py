@@ -19,10 +19,12 @@ class _Place(NamedTuple):
 
 #: recipes of packages above this one are named here alone, and imported when they are asked for
 _STYLE = "imgops.style.training_config", "imgops.style.training_recipes"
+_ENCODER = "imgops.style.encoder_config", "imgops.style.encoder_recipe"
 _PLACES = {
     "stylegan2": _Place((".stylegan2_config", "TrainingConfig"), (".stylegan2", "StyleGAN2")),
     "style-fast": _Place((_STYLE[0], "FastStyleConfig"), (_STYLE[1], "FastStyle")),
     "style-adain": _Place((_STYLE[0], "AdaINStyleConfig"), (_STYLE[1], "AdaINStyle")),
+    "encoder": _Place((_ENCODER[0], "EncoderConfig"), (_ENCODER[1], "DistilledEncoder")),
 }
 #: the names of all recipes, the default first
 RECIPES = tuple(_PLACES)

@@ -123,8 +123,8 @@ class Recipe(ABC):
         """
 
     @abstractmethod
-    def sheet(self, data: RunData) -> Image.Image:
-        """What the networks make now, always of the same inputs, as a picture."""
+    def sheet(self, data: RunData) -> Image.Image | None:
+        """What the networks make now, always of the same inputs, as a picture; None where they make no pictures."""
 
     def measurement(self, data: RunData) -> Measurement | None:
         """What measures how far the network's pictures are from the data, if the settings ask for it.

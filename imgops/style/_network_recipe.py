@@ -1,0 +1,110 @@
+"""What the recipes of one network have in common: an optimizer, losses that are summed, and a file of the network."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .._optimizer_state import load_optimizer_tensors, optimizer_tensors
+from ..data.files import write_file
+from ..training.config import RunConfig
+from ..training.processes import Processes
+from ..training.recipes._base import Moment, Recipe
+from .training_config import NetworkConfig
+
+
+class NetworkRecipe(Recipe):
+    """A network that minimizes the sum of losses.
+
+    Attributes:
+        network: that is trained.
+        optimizer: of the network.
+    """
+
+    result = "network"
+    remedy: ClassVar[str] = "try a smaller lr"
+    config: NetworkConfig
+    network: nn.Module
+
+    def __init__(
+        self, config: RunConfig, labels: Tensor | None, class_names: Sequence[str], processes: Processes
+    ) -> None:
+        assert isinstance(config, NetworkConfig)
+        self.config, self.processes = config, processes
+        self.device = torch.device(config.device)
+        self.network = self.build()
+        # PyTorch's annotations leave this overload out
+        self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.networks = {self.result: self.network}
+        self.optimizer = self.make_optimizer()
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Make the network, and what its losses need."""
+
+    @abstractmethod
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Make the optimizer of the network, at its place."""
+
+    @abstractmethod
+    def set_rate(self, step: int) -> None:
+        """Give the optimizer the learning rate of a step, from 0."""
+
+    @abstractmethod
+    def losses(self, crops: Sequence[Tensor], moment: Moment) -> dict[str, Tensor]:
+        """The weighted losses of a batch, by name."""
+
+    def state(self) -> dict[str, Tensor]:
+        """The optimizer's."""
+        return optimizer_tensors(self.optimizer, "optimizer")
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`state` gave."""
+        load_optimizer_tensors(self.optimizer, "optimizer", tensors)
+
+    def state_bytes(self) -> int:
+        """The size of two moments of each parameter."""
+        return 2 * sum(p.nbytes for p in self.network.parameters())
+
+    def step(self, *args: Tensor | Moment) -> dict[str, Tensor]:
+        """A step of the optimizer.
+
+        Returns:
+            loss_total, and each loss with its weight, as loss_content.
+        """
+        *crops, moment = args
+        assert isinstance(moment, Moment)
+        self.set_rate(moment.step)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            parts = self.losses([self.laid_out(x) for x in crops], moment)
+        total = torch.stack(list(parts.values())).sum()
+        self.optimizer.zero_grad()
+        total.backward()
+        self.processes.average_([p.grad for p in self.network.parameters() if p.grad is not None])
+        self.optimizer.step()
+        return {f"loss_{name}": value.detach() for name, value in {"total": total, **parts}.items()}
+
+    def laid_out(self, x: Tensor | Moment) -> Tensor:
+        """A batch on the device, channels-last."""
+        assert isinstance(x, Tensor)
+        return x.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+
+    def saved(self, checkpoint: Path) -> None:
+        """Write the network's file anew."""
+        config = self.config
+        place = Path(config.out) / "network.safetensors" if config.network is None else Path(config.network)
+        write_file(place, self.file_of(checkpoint))
+
+    def file_of(self, checkpoint: Path) -> bytes:
+        """What the network's file holds."""
+        return (checkpoint / f"{self.result}.safetensors").read_bytes()
+
+
+def image_bytes(pictures: Tensor) -> Tensor:
+    """RGB in [0, 1] as uint8."""
+    return (pictures.clamp(0, 1) * 255).round().byte()
