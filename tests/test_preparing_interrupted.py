@@ -87,6 +87,29 @@ def test_parts_of_another_preparation_are_not_continued(tmp_path, monkeypatch):
     assert open_dataset(tmp_path / "out", 8).count == 6
 
 
+@pytest.mark.parametrize("left", [b"\0\0\0\n", b'["x.png", "0', b"\xff\n[1]\n"])
+def test_what_a_power_cut_leaves_of_the_record_is_made_again(tmp_path, monkeypatch, left):
+    source, real, made = photos(tmp_path / "in"), _work.work, []
+
+    def work(task, *rest):
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append(task.name)
+        return real(task, *rest)
+
+    monkeypatch.setattr(_work, "work", work)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, tmp_path / "out", resolution=8)
+    record = tmp_path / "out.parts" / "done.jsonl"
+    lines = record.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 4
+    record.write_bytes(b"".join(lines[:3]) + left)
+    made.clear()
+    monkeypatch.setattr(_work, "work", lambda task, *rest: made.append(task.name) or real(task, *rest))
+    assert prepare(source, tmp_path / "out", resolution=8).count == 6
+    assert len(made) == 4
+
+
 def test_two_do_not_make_the_same_at_once(tmp_path):
     source = photos(tmp_path / "in")
     said = []

@@ -73,23 +73,37 @@ class Journal:
 
     def _read(self, record: Path) -> bool:
         """Take over what an earlier run has recorded; whether there is anything."""
-        lines = record.read_bytes().splitlines(keepends=True) if record.exists() else []
-        # a kill may leave a part of the last line
-        whole = [line for line in lines if line.endswith(b"\n")]
-        done = {file: Done(*rest) for file, *rest in map(json.loads, whole[1:])}
-        if whole and json.loads(whole[0]) != self.made_of:
+        content = record.read_bytes() if record.exists() else b""
+        lines, made = _whole_lines(content)
+        done = {file: Done(*rest) for file, *rest in made[1:]}
+        if made and made[0] != self.made_of:
             if any(not result.refused for result in done.values()):
                 raise DataError(
                     f"{self.folder} holds the begin of a dataset that is made of other data or with other settings; "
                     f"remove it, or choose another OUT"
                 )
             # nothing is lost by beginning anew
-            whole, done = [], {}
+            lines, done = [], {}
         self.done = done
-        if whole != lines:
-            os.truncate(record, sum(map(len, whole)))
-        return bool(whole)
+        if sum(map(len, lines)) < len(content):
+            os.truncate(record, sum(map(len, lines)))
+        return bool(lines)
 
     def _write(self, value: Any) -> None:
         self._file.write(json.dumps(value).encode() + b"\n")
         self._file.flush()
+
+
+def _whole_lines(content: bytes) -> tuple[list[bytes], list[Any]]:
+    """The lines of a record and their values, up to where a kill or a power cut has left a part of a line or zeros."""
+    lines, values = list[bytes](), []
+    for line in content.splitlines(keepends=True):
+        try:
+            value = json.loads(line) if line.endswith(b"\n") else None
+        except ValueError:
+            value = None
+        if value is None:
+            break
+        lines.append(line)
+        values.append(value)
+    return lines, values
