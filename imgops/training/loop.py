@@ -336,6 +336,8 @@ class _Loop:
         self._keep_best(figures)
         if trainer.processes.first and (showing or saving):
             write_page(trainer, self.out, self.total)
+        # what the first process has written may have taken it longer than an exchange of GPUs waits
+        trainer.processes.wait()
         self._sums, self._ticked, self._ticked_at = {}, time.monotonic(), trainer.seen
 
     def _record(self, measuring: bool) -> dict[str, float]:

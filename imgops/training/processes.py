@@ -68,8 +68,8 @@ class Processes:
         return tuple(map(bool, raised.tolist()))
 
     def wait(self) -> None:
-        """Wait until all have come here. What follows a long work of the first one begins with it: an exchange of
-        GPUs waits for minutes alone."""
+        """Wait until all have come here, for hours if need be: where one of them works long, the exchanges that follow
+        would give up after minutes."""
         if self.count > 1:
             dist.barrier(group=self.control)
 
