@@ -52,8 +52,9 @@ class Crops(RunData):
         self.config, self.sources = config, sources
 
     def describe(self) -> str:
-        """Each source's description."""
-        return "; ".join(source.describe() for source in self.sources.values())
+        """Each source's description, with what it is for where there are several."""
+        several = len(self.sources) > 1
+        return "; ".join(f"{use} " * several + source.describe() for use, source in self.sources.items())
 
     def record(self) -> DataRecord:
         """The names of the files."""

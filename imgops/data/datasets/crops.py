@@ -76,7 +76,7 @@ class RandomCrops:
         """Describe the pictures in one line: how many there are, and what was left out."""
         count = len(SAMPLES) if self.paths is None else len(self.paths)
         pictures = f"{count:,} picture{'' if count == 1 else 's'}" + (", and textures" if self.paths is None else "")
-        return printable(f"{self.name}: {pictures}{describe_left_out(self.left_out)}")
+        return printable(f"{self.name.removesuffix(':')}: {pictures}{describe_left_out(self.left_out)}")
 
     def __getitem__(self, index: int) -> Tensor:
         """Crop ``index`` >= 0, float32 [3, size, size], RGB in [0, 1]."""
