@@ -179,10 +179,14 @@ def test_an_image_is_augmented_the_same_whatever_its_batch(kind, pipe):
     choices = Choices(kind, pipe, 1.0, "color,translation,cutout", False, 0.6, 4, 500.0)
     augmentation, device = Augmentation(choices, torch.device("cpu")), torch.device("cpu")
     images = torch.randn(6, 3, 16, 16)
-    whole = augmentation(images, lambda: Draws(range(6), device))
+
+    def augmented(first: int, every: int) -> torch.Tensor:
+        own = augmentation.drawn(lambda: Draws(range(first, 6, every), device), images.shape[1:])
+        return augmentation(images[first::every], own)
+
+    whole = augmented(0, 1)
     for first in 0, 1:
-        part = augmentation(images[first::2], lambda first=first: Draws(range(first, 6, 2), device))
-        assert torch.allclose(part, whole[first::2], atol=1e-6)
+        assert torch.allclose(augmented(first, 2), whole[first::2], atol=1e-6)
     assert not torch.allclose(whole, images)
 
 

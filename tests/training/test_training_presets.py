@@ -67,6 +67,13 @@ def test_half_precision_is_for_gpus(monkeypatch):
     assert TrainingConfig("d", "o", device="cpu").resolve().num_fp16_res == 0
 
 
+def test_half_precision_of_a_cpu_is_bfloat16(monkeypatch):
+    assert TrainingConfig("d", "o", device="cpu").resolve().half_dtype == "bfloat16"
+    assert TrainingConfig("d", "o", device="cpu", half_dtype="float16").resolve().half_dtype == "float16"
+    monkeypatch.setattr("imgops.training.config.choose_device", lambda name: "cuda")
+    assert TrainingConfig("d", "o").resolve().half_dtype == "float16"
+
+
 def test_what_is_given_counts_and_the_rest_follows_it():
     config = TrainingConfig("d", "o", preset="paper256", batch=32, r1_gamma=3.0, device="cpu").resolve()
     assert (config.batch, config.r1_gamma, config.ema_kimg, config.mbstd_group) == (32, 3.0, 20.0, 8)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,13 @@ class Choices(NamedTuple):
     target: float
     interval: int
     kimg: float
+
+
+class Drawn(NamedTuple):
+    """Random numbers of the augmentation of some images: uniform ones [n, k]; a picture of noise of each, or None."""
+
+    uniforms: Tensor
+    noise: Tensor | None
 
 
 class Augmentation:
@@ -52,15 +60,21 @@ class Augmentation:
         if self.pseudo is not None:
             self.driven["pseudo_p"] = controller(), self.pseudo
 
-    def __call__(self, images: Tensor, draws: Callable[[], Draws]) -> Tensor:
-        """The images as the discriminator sees them; ``draws`` makes the random numbers, if any are needed."""
+    def drawn(self, draws: Callable[[], Draws], shape: Sequence[int]) -> Drawn | None:
+        """Random numbers for images of a shape [C, H, W], which ``draws`` makes; None where nothing is augmented."""
         if self.pipe is None:
+            return None
+        numbers = draws()
+        uniforms = numbers.uniform(self.pipe.draws)
+        noisy = isinstance(self.pipe, AugmentPipe) and self.pipe.noisy
+        return Drawn(uniforms, numbers.normal(math.prod(shape)).unflatten(1, shape) if noisy else None)
+
+    def __call__(self, images: Tensor, drawn: Drawn | None) -> Tensor:
+        """The images as the discriminator sees them, by what is :meth:`drawn` for them."""
+        if self.pipe is None or drawn is None:
             return images
-        drawn, more = draws(), {}
-        uniforms = drawn.uniform(self.pipe.draws)
-        if isinstance(self.pipe, AugmentPipe) and self.pipe.noisy:
-            more["noise"] = drawn.normal(images[0].numel()).view_as(images)
-        return self.pipe(images, uniforms=uniforms, **more)  # type: ignore[no-any-return]
+        more = {} if drawn.noise is None else {"noise": drawn.noise}
+        return self.pipe(images, uniforms=drawn.uniforms, **more)  # type: ignore[no-any-return]
 
     def mixed(
         self, real: Tensor, c: Tensor | None, fake: Tensor, fake_c: Tensor | None, draws: Callable[[], Draws]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..._optimizer_state import load_optimizer_tensors, optimizer_tensors
@@ -19,9 +19,10 @@ from ..ema import PowerAverages, update_average
 from ..grid import seeded_classes, seeded_samples
 from ..losses import LOSSES, ema_decay, gradient_penalty, lazy_adam, path_lengths, r1_penalty
 from ..processes import Processes
-from ._augmentation import Augmentation
+from ._augmentation import Augmentation, Drawn
 from ._base import Moment
 from ._generator import GeneratorRecipe
+from ._phases import Phases, phase
 from .stylegan2_config import TrainingConfig
 
 #: samples of a sheet that are made at once
@@ -34,6 +35,34 @@ class Part(NamedTuple):
     real: Tensor
     c: Tensor | None
     images: Sequence[int]
+    moment: Moment
+
+    def draws(self, phase: str, shrink: int = 1) -> Draws:
+        """Random numbers for a phase, each image's own; of the first images alone, as many as 1 / ``shrink``."""
+        images = self.images[: max(1, len(self.images) // shrink)]
+        return self.moment.draws(phase, images, self.real.device)
+
+
+class Latents(NamedTuple):
+    """What generated images are made of.
+
+    z and other [n, z_dim], of which the layers in ``mixed``, bool [n, num_ws, 1], take the other; the layers' noise
+    [n, 1, height, width]; labels [n, c_dim] or None.
+    """
+
+    z: Tensor
+    other: Tensor
+    mixed: Tensor
+    noise: Sequence[Tensor]
+    c: Tensor | None
+
+
+class Shown(NamedTuple):
+    """What the discriminator sees: images [n, C, H, W], labels, and the random numbers of their augmentation."""
+
+    images: Tensor
+    c: Tensor | None
+    drawn: Drawn | None
 
 
 class StyleGAN2(GeneratorRecipe):
@@ -43,6 +72,7 @@ class StyleGAN2(GeneratorRecipe):
         G, D, G_ema: the networks; G_ema is in eval mode.
         optimizers: of G and D, by name.
         pl_mean: the running mean of the path lengths.
+        phases: what runs the parts of a step that are functions of tensors alone.
     """
 
     config: TrainingConfig
@@ -67,7 +97,9 @@ class StyleGAN2(GeneratorRecipe):
         self.averages_kimg = config.ema_snapshot_kimg
         self.averages = PowerAverages(self.G) if config.ema_snapshot_kimg else None
         self.half_precision = config.num_fp16_res > 0
+        self.phases = Phases(config.compile)
         self.loss = LOSSES[config.loss]
+        self.penalty = gradient_penalty if config.loss == "wgan-gp" else r1_penalty
         self.augmentation = Augmentation(config.augmentation(), self.device)
         self.frozen = self._frozen()
         self.pl_mean = torch.zeros([], device=self.device)
@@ -137,8 +169,8 @@ class StyleGAN2(GeneratorRecipe):
         return penalty | ({"path_length": config.pl_interval} if config.pl_weight else {})
 
     def advice(self) -> dict[str, str]:
-        """On the weight of R1, and on what changes where the batch is computed in parts."""
-        return {**self._advice_on_gamma(), **self._advice_on_parts()}
+        """On what is compiled, on the weight of R1, and on what changes where the batch is computed in parts."""
+        return {**self.phases.advice(), **self._advice_on_gamma(), **self._advice_on_parts()}
 
     def _advice_on_gamma(self) -> dict[str, str]:
         """The weight of R1 depends on the data as no other setting does."""
@@ -190,19 +222,17 @@ class StyleGAN2(GeneratorRecipe):
         self._train_only(self.G)
         means = []
         for part in parts:
-            draws = moment.draws("generator", part.images, self.device)
-            fake, fake_c, w = self._generate(draws)
-            # the first layer never takes the second latent
-            means.append(w[:, 0].detach().mean(0))
-            real_logits = self._score(part.real, part.c, moment, "generator, real", part) if self.loss.paired else None
-            loss = self.loss.generator(self._score(fake, fake_c, moment, "generator, fake", part), real_logits)
+            latents = self._latents(part.draws("generator"))
+            compared = self._shown(part, "generator, real", part.real, part.c) if self.loss.paired else None
+            loss, mean = self._generator_phase(latents, self._drawn(part, "generator, fake"), compared)
             (loss / len(parts)).backward()
+            means.append(mean)
             note("loss_g", loss)
         note("bad_gradients", self._update("G", self.G))
         self._average_w(means)
 
         if config.pl_weight and moment.step % config.pl_interval == 0:
-            lengths = torch.stack([self._path_step(part, moment, len(parts)) for part in parts]).mean()
+            lengths = torch.stack([self._path_step(part, len(parts)) for part in parts]).mean()
             self.processes.average_([lengths])
             self.pl_mean = self.pl_mean.lerp(lengths, config.pl_decay)
             note("path_length", lengths)
@@ -210,14 +240,14 @@ class StyleGAN2(GeneratorRecipe):
 
         self._train_only(self.D)
         for part in parts:
-            fake, fake_c = self._fakes(part, moment, "discriminator")
-            drawing = self._drawing(moment, "pseudo", part)
-            shown, shown_c = self.augmentation.mixed(part.real, part.c, fake, fake_c, drawing)
-            real_logits = self._score(shown, shown_c, moment, "discriminator, real", part)
-            fake_logits = self._score(fake, fake_c, moment, "discriminator, fake", part)
-            self.augmentation.observe(real_logits - self.loss.middle, fake_logits - self.loss.middle)
-            loss = self.loss.discriminator(real_logits, fake_logits)
+            fake, fake_c = self._fakes(part, "discriminator")
+            mixed = self.augmentation.mixed(part.real, part.c, fake, fake_c, partial(part.draws, "pseudo"))
+            loss, real_logits, fake_logits = self._discriminator_phase(
+                self._shown(part, "discriminator, real", *mixed),
+                self._shown(part, "discriminator, fake", fake, fake_c),
+            )
             (loss / len(parts)).backward()
+            self.augmentation.observe(real_logits - self.loss.middle, fake_logits - self.loss.middle)
             note("loss_d", loss)
             note("logit_real", real_logits.mean())
             note("logit_fake", fake_logits.mean())
@@ -226,7 +256,7 @@ class StyleGAN2(GeneratorRecipe):
             note("bad_gradients", self._update("D", self.D))
         if self.penalty_weight and moment.step % config.r1_interval == 0:
             for part in parts:
-                penalty = self._penalty(part, moment)
+                penalty = self._penalty(part)
                 (penalty * (self.penalty_weight * config.r1_interval / len(parts))).backward()
                 note("penalty" if config.loss == "wgan-gp" else "r1", penalty)
         if not lazy or (self.penalty_weight and moment.step % config.r1_interval == 0):
@@ -247,76 +277,112 @@ class StyleGAN2(GeneratorRecipe):
         c = None if self.labels is None else self._one_hot(labels.to(self.device, non_blocking=True))
         count = len(x) // self.config.chunk_of(self.processes.count)
         return [
-            Part(x[k::count], None if c is None else c[k::count], list(moment.images[k::count])) for k in range(count)
+            Part(x[k::count], None if c is None else c[k::count], list(moment.images[k::count]), moment)
+            for k in range(count)
         ]
 
     def _one_hot(self, labels: Tensor) -> Tensor:
-        return F.one_hot(labels, self.c_dim).float()
+        # torch's own waits for the device, to look at the largest label
+        return (labels[:, None] == torch.arange(self.c_dim, device=self.device)).float()
 
-    def _score(self, images: Tensor, c: Tensor | None, moment: Moment, phase: str, part: Part) -> Tensor:
-        """The discriminator's logits for images of a part, augmented with the random numbers of a phase."""
-        return self.D(self.augmentation(images, self._drawing(moment, phase, part)), c)  # type: ignore[no-any-return]
-
-    def _drawing(self, moment: Moment, phase: str, part: Part) -> Callable[[], Draws]:
-        """What makes the random numbers of a part's images in a phase."""
-        return lambda: moment.draws(phase, part.images, self.device)
-
-    def _generate(self, draws: Draws) -> tuple[Tensor, Tensor | None, Tensor]:
-        """(images, labels, w) for random latents, mixing the styles of two (Karras et al. 2019, section 3.1)."""
-        shapes, z_dim = self.G.synthesis.noise_shapes, self.config.z_dim
+    def _latents(self, draws: Draws) -> Latents:
+        """Random latents, some of two whose styles are mixed (Karras et al. 2019, section 3.1), noise and labels."""
+        shapes, z_dim, num_ws = self.G.synthesis.noise_shapes, self.config.z_dim, self.G.num_ws
         sizes = [z_dim, z_dim, *(math.prod(shape) for shape in shapes)]
         z, other, *flat = draws.normal(sum(sizes)).split(sizes, 1)
         noise = [values.unflatten(1, shape) for values, shape in zip(flat, shapes, strict=True)]
         which, first, mix = draws.uniform(3).split(1, 1)
-        c = None
-        if self.labels is not None:
-            c = self._one_hot(self.labels[(which[:, 0] * len(self.labels)).long()])
-        w = self.G.mapping(z, c)
-        if self.config.style_mixing > 0:
-            # from a random layer on, each sample uses the second latent
-            layers = torch.arange(self.G.num_ws, device=self.device)
-            mixed = (mix < self.config.style_mixing) & (layers >= 1 + (first * (self.G.num_ws - 1)).long())
-            w = torch.where(mixed[:, :, None], self.G.mapping(other, c), w)
-        if torch.is_grad_enabled() and not w.requires_grad:
-            # the path length needs the gradient of w where the mapping network is frozen, too
-            w = w.detach().requires_grad_(True)
-        return self.G.synthesis(w, noise=noise), c, w
+        # from a random layer on, each sample that mixes uses the second latent
+        layers = torch.arange(num_ws, device=self.device)
+        mixed = (mix < self.config.style_mixing) & (layers >= 1 + (first * (num_ws - 1)).long())
+        c = None if self.labels is None else self._one_hot(self.labels[(which[:, 0] * len(self.labels)).long()])
+        return Latents(z, other, mixed[:, :, None], noise, c)
 
-    def _fakes(self, part: Part, moment: Moment, phase: str) -> tuple[Tensor, Tensor | None]:
+    def _drawn(self, part: Part, phase: str) -> Drawn | None:
+        """The random numbers of the augmentation of a part's images."""
+        return self.augmentation.drawn(partial(part.draws, phase), part.real.shape[1:])
+
+    def _shown(self, part: Part, phase: str, images: Tensor, c: Tensor | None) -> Shown:
+        """Images of a part, augmented with the random numbers of a phase."""
+        return Shown(images, c, self._drawn(part, phase))
+
+    def _fakes(self, part: Part, phase: str) -> tuple[Tensor, Tensor | None]:
         """Generated images, and their labels, for the discriminator."""
-        with torch.no_grad():
-            images, c, _ = self._generate(moment.draws(phase, part.images, self.device))
-        return images, c
+        latents = self._latents(part.draws(phase))
+        return self._images_phase(latents), latents.c
 
-    def _path_step(self, part: Part, moment: Moment, parts: int) -> Tensor:
+    def _generate(self, latents: Latents) -> tuple[Tensor, Tensor]:
+        """(images, w) of latents."""
+        w = self.G.mapping(latents.z, latents.c)
+        if self.config.style_mixing > 0:
+            w = torch.where(latents.mixed, self.G.mapping(latents.other, latents.c), w)
+        return self.G.synthesis(w, noise=latents.noise), w
+
+    def _score(self, shown: Shown) -> Tensor:
+        """The discriminator's logits."""
+        return self.D(self.augmentation(shown.images, shown.drawn), shown.c)  # type: ignore[no-any-return]
+
+    @phase()
+    def _generator_phase(self, latents: Latents, drawn: Drawn | None, real: Shown | None) -> tuple[Tensor, Tensor]:
+        """The generator's loss, and the mean of w; ``real`` is what a paired loss compares with."""
+        fake, w = self._generate(latents)
+        real_logits = None if real is None else self._score(real)
+        loss = self.loss.generator(self._score(Shown(fake, latents.c, drawn)), real_logits)
+        # the first layer never takes the second latent
+        return loss, w[:, 0].detach().mean(0)
+
+    @phase(differentiates=True)
+    def _path_phase(self, latents: Latents, noise: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+        """The penalty on path lengths, by how far they are from their mean, and the mean of these."""
+        lengths = path_lengths(*self._generate(latents), noise)
+        return (lengths - mean).square().mean(), lengths.detach().mean()
+
+    @phase()
+    def _images_phase(self, latents: Latents) -> Tensor:
+        with torch.no_grad():
+            return self._generate(latents)[0]
+
+    @phase()
+    def _discriminator_phase(self, real: Shown, fake: Shown) -> tuple[Tensor, Tensor, Tensor]:
+        """The discriminator's loss, and the logits of both."""
+        real_logits, fake_logits = self._score(real), self._score(fake)
+        return self.loss.discriminator(real_logits, fake_logits), real_logits.detach(), fake_logits.detach()
+
+    @phase(differentiates=True)
+    def _penalty_phase(self, shown: Shown) -> Tensor:
+        """The penalty on the discriminator's gradients at images that require grad."""
+        return self.penalty(shown.images, self._score(shown))
+
+    def _path_step(self, part: Part, parts: int) -> Tensor:
         """Gradients of the path-length penalty on a fraction of a part, and the mean of the lengths.
 
         The lengths are compared with their running mean before the step, which does not depend on how the batch is
         divided.
         """
-        images = part.images[: max(1, len(part.images) // self.config.pl_batch_shrink)]
-        draws = moment.draws("path length", images, self.device)
-        fake, _, w = self._generate(draws)
-        lengths = path_lengths(fake, w, draws.normal(fake[0].numel()).view_as(fake))
-        penalty = (lengths - self.pl_mean).square().mean()
+        draws = part.draws("path length", self.config.pl_batch_shrink)
+        latents = self._latents(draws)
+        # w needs a gradient where the mapping network is frozen, too
+        latents.z.requires_grad_(self.config.freeze_m)
+        noise = draws.normal(part.real[0].numel()).unflatten(1, part.real.shape[1:])
+        penalty, length = self._path_phase(latents, noise, self.pl_mean)
         (penalty * (self.config.pl_weight * self.config.pl_interval / parts)).backward()
-        return lengths.detach().mean()
+        return length
 
-    def _penalty(self, part: Part, moment: Moment) -> Tensor:
+    def _penalty(self, part: Part) -> Tensor:
         """The penalty on the discriminator's gradients that goes with the loss."""
-        if self.config.loss not in ("wgan-gp", "relativistic"):
-            x = part.real.detach().requires_grad_(True)
-            return r1_penalty(x, self._score(x, part.c, moment, "penalty, real", part))
-        fake, fake_c = self._fakes(part, moment, "penalty")
-        if self.config.loss == "wgan-gp":
-            place = moment.draws("mixture", part.images, self.device).uniform(1)[:, :, None, None]
-            x = part.real.lerp(fake, place).requires_grad_(True)
-            return gradient_penalty(x, self._score(x, part.c, moment, "penalty, real", part))
-        # R1 and R2 (Huang et al. 2024)
-        penalties = []
-        for phase, x, c in ("penalty, real", part.real, part.c), ("penalty, fake", fake, fake_c):
-            x = x.detach().requires_grad_(True)
-            penalties.append(r1_penalty(x, self._score(x, c, moment, phase, part)))
+        places = [("penalty, real", part.real, part.c)]
+        if self.config.loss in ("wgan-gp", "relativistic"):
+            fake, fake_c = self._fakes(part, "penalty")
+            if self.config.loss == "wgan-gp":
+                share = part.draws("mixture").uniform(1)[:, :, None, None]
+                places = [("penalty, real", part.real.lerp(fake, share), part.c)]
+            else:
+                # R1 and R2 (Huang et al. 2024)
+                places.append(("penalty, fake", fake, fake_c))
+        penalties = [
+            self._penalty_phase(self._shown(part, phase, images.detach().requires_grad_(True), c))
+            for phase, images, c in places
+        ]
         return torch.stack(penalties).sum()
 
     def _train_only(self, network: nn.Module) -> None:

@@ -96,6 +96,7 @@ class TrainingConfig(GeneratorConfig):
     """
 
     recipe = "stylegan2"
+    changeable = (*GeneratorConfig.changeable, "compile")
     about = """Train a StyleGAN2 on your pictures.
 
     Example: imgops train --data samples:textures --resolution 32 --out runs/textures
@@ -168,6 +169,12 @@ class TrainingConfig(GeneratorConfig):
     )
     freeze_m: bool = setting(False, TRANSFER, "Keep the generator's mapping network.", kw_only=True)
     freeze_e: bool = setting(False, TRANSFER, "Keep the generator's affine layers, which make styles.", kw_only=True)
+    compile: bool = setting(
+        False,
+        "Run",
+        "Compile each phase of a step as a whole, by torch.compile: minutes at the start, meant for GPUs.",
+        kw_only=True,
+    )
     preset: str = setting("auto", "Run", "What the settings are that no option gives.", allowed=PRESETS, kw_only=True)
     z_dim: int = setting(None, "Networks", "Size of the latent z.", _BY_PRESET, allowed=SIZE)
     w_dim: int = setting(None, "Networks", "Size of the intermediate latent w.", _BY_PRESET, allowed=SIZE)
@@ -209,7 +216,11 @@ class TrainingConfig(GeneratorConfig):
         allowed=Bounds(0, most=16),
     )
     half_dtype: str = setting(
-        "float16", "Networks", "Dtype of the layers in half precision.", allowed=Choice(("float16", "bfloat16"))
+        None,
+        "Networks",
+        "Dtype of the layers in half precision.",
+        "float16; on a CPU bfloat16",
+        allowed=Choice(("float16", "bfloat16")),
     )
     half_channels_last: bool = setting(
         False, "Networks", "Lay images in half precision out channels-last, the layout of tensor cores."
@@ -273,7 +284,9 @@ class TrainingConfig(GeneratorConfig):
 
     def from_preset(self, processes: int) -> dict[str, Any]:
         """What the preset says of the settings that may be left open."""
-        values = {**_COMMON, "num_fp16_res": 4 if self.device.startswith("cuda") else 0}
+        cuda = self.device.startswith("cuda")
+        # CPUs multiply bfloat16, and emulate float16
+        values = {**_COMMON, "num_fp16_res": 4 if cuda else 0, "half_dtype": "float16" if cuda else "bfloat16"}
         if self.preset in _FIXED:
             values |= _FIXED[self.preset]
         else:
