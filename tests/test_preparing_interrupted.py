@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -104,10 +105,13 @@ def test_what_a_power_cut_leaves_of_the_record_is_made_again(tmp_path, monkeypat
     lines = record.read_bytes().splitlines(keepends=True)
     assert len(lines) == 4
     record.write_bytes(b"".join(lines[:3]) + left)
+    # and of a result that is recorded
+    (tmp_path / "out.parts" / "pictures" / json.loads(lines[1])[0]).write_bytes(b"")
     made.clear()
     monkeypatch.setattr(_work, "work", lambda task, *rest: made.append(task.name) or real(task, *rest))
     assert prepare(source, tmp_path / "out", resolution=8).count == 6
-    assert len(made) == 4
+    assert len(made) == 5
+    assert same(pixels(open_dataset(tmp_path / "out", 8)), pixels(ImageFolder(source, 8)))
 
 
 def test_two_do_not_make_the_same_at_once(tmp_path):

@@ -84,10 +84,15 @@ class Journal:
                 )
             # nothing is lost by beginning anew
             lines, done = [], {}
-        self.done = done
+        # a power cut may leave a record of a result that did not reach the disk
+        self.done = {file: result for file, result in done.items() if result.refused or self._there(file)}
         if sum(map(len, lines)) < len(content):
             os.truncate(record, sum(map(len, lines)))
         return bool(lines)
+
+    def _there(self, file: str) -> bool:
+        path = self.pictures / file
+        return path.is_file() and path.stat().st_size > 0
 
     def _write(self, value: Any) -> None:
         self._file.write(json.dumps(value).encode() + b"\n")
