@@ -59,6 +59,8 @@ def measured(trainer: Trainer, data: RunData) -> tuple[float, int]:
     begun = time.monotonic()
     # the first step is slower than others, and counts only where there is no time for another one
     first, taken = _timed(trainer, data, 0), 1
+    if trainer.recipe.slow_start:
+        begun = time.monotonic()
     seconds = dict.fromkeys(shares, first)
     for at in sorted(shares, key=lambda step: -shares[step]):
         times: list[float] = []

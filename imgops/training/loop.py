@@ -417,7 +417,8 @@ class _FirstSteps:
         steps = len(self.times) - 1
         # the first step is slower, so it counts only if it is the only one
         seconds = self.times[-1] - self.times[min(1, steps - 1)]
-        self.told = seconds >= self.SLOW if steps == 1 else seconds >= self.SECONDS or steps > self.STEPS
+        slow = seconds >= self.SLOW and not self.trainer.recipe.slow_start
+        self.told = slow if steps == 1 else seconds >= self.SECONDS or steps > self.STEPS
         if not self.told:
             return ""
         speed = max(steps - 1, 1) * self.trainer.config.batch / max(seconds, 1e-9)

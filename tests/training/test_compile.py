@@ -31,13 +31,19 @@ RUNS: list[dict[str, Any]] = [
 
 
 class Refusing(TorchDispatchMode):
-    """Raises where an op waits for the device."""
+    """Raises where an op waits for the device, or draws random numbers unless it may."""
+
+    def __init__(self, random: bool = True) -> None:
+        super().__init__()
+        self.random = random
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func._schema.name.partition("::")[2]
         by_mask = name.startswith("index") and any(i is not None and i.dtype == torch.bool for i in args[1])
         if name in WAITING or by_mask:
             raise RuntimeError(f"{func} waits for the device")
+        if not self.random and torch.Tag.nondeterministic_seeded in func.tags:
+            raise RuntimeError(f"{func} draws random numbers")
         return func(*args, **(kwargs or {}))
 
 
@@ -169,9 +175,11 @@ def test_what_waits_is_found(waits):
     x = torch.ones(3)
     with pytest.raises(RuntimeError, match="waits for the device"), Refusing():
         waits(x)
+    with pytest.raises(RuntimeError, match="draws random numbers"), Refusing(random=False):
+        torch.rand_like(x)
 
 
-def test_phases_need_no_data_and_one_device(tmp_path):
+def test_phases_need_no_data_and_one_device_and_draw_nothing(tmp_path):
     """On the meta device, where reading a value raises, as does a tensor of the CPU among those of the device."""
     recipe = trainer_of(tiny(tmp_path, **EVERYTHING)).recipe
     meta = torch.device("meta")
@@ -183,11 +191,12 @@ def test_phases_need_no_data_and_one_device(tmp_path):
     mixed = torch.empty(n, recipe.G.num_ws, 1, dtype=torch.bool, device=meta)
     latents = Latents(z, z, mixed, noise, c)
     drawn = Drawn(torch.empty(n, recipe.augmentation.pipe.draws, device=meta), images)
-    recipe._train_only(recipe.G)
-    recipe._generator_phase(latents, drawn, None)[0].backward()
-    recipe._path_phase(latents, images, torch.empty([], device=meta))[0].backward()
-    recipe._train_only(recipe.D)
-    assert recipe._images_phase(latents).shape == images.shape
-    recipe._discriminator_phase(Shown(images, c, drawn), Shown(images, c, drawn))[0].backward()
-    recipe._penalty_phase(Shown(images.detach().requires_grad_(True), c, drawn)).backward()
+    with Refusing(random=False):
+        recipe._train_only(recipe.G)
+        recipe._generator_phase(latents, drawn, None)[0].backward()
+        recipe._path_phase(latents, images, torch.empty([], device=meta))[0].backward()
+        recipe._train_only(recipe.D)
+        assert recipe._images_phase(latents).shape == images.shape
+        recipe._discriminator_phase(Shown(images, c, drawn), Shown(images, c, drawn))[0].backward()
+        recipe._penalty_phase(Shown(images.detach().requires_grad_(True), c, drawn)).backward()
     assert all(p.grad is not None for p in recipe.D.parameters())

@@ -40,7 +40,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, slowness: float) -> None:
         self.now, self.slowness, self.taken, self.steps = 0.0, slowness, list[int](), 0
         self.config = SimpleNamespace(share=lambda count: 2)
-        self.recipe, self.processes = SimpleNamespace(intervals={"r1": 4}), Processes()
+        self.recipe, self.processes = SimpleNamespace(intervals={"r1": 4}, slow_start=False), Processes()
         self.device = torch.device("cpu")
         monkeypatch.setattr(_estimate, "time", SimpleNamespace(monotonic=lambda: self.now))
 
@@ -62,6 +62,13 @@ def test_each_kind_of_step_counts_by_its_share(monkeypatch, slowness, seconds, t
     data = Pictures(TrainingConfig("samples:textures", "out"), open_dataset("samples:textures", (4, 8)))
     assert _estimate.measured(clock, data) == (pytest.approx(seconds), len(taken))
     assert clock.taken == taken
+
+
+def test_a_step_that_compiles_takes_no_time_from_the_others(monkeypatch):
+    clock = Clock(monkeypatch, 2.0)
+    clock.recipe.slow_start = True
+    data = Pictures(TrainingConfig("samples:textures", "out"), open_dataset("samples:textures", (4, 8)))
+    assert _estimate.measured(clock, data) == (pytest.approx(2.0 * 0.75 + 10.0 / 4), 5)
 
 
 def test_the_recipe_says_what_it_does_how_often(tmp_path):

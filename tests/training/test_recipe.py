@@ -147,6 +147,23 @@ def test_gradients_that_are_not_finite_are_counted(tmp_path):
     trainer.check_finite({})
 
 
+def test_bfloat16_trains_as_float32_does(tmp_path):
+    def means(num_fp16_res: int) -> dict[str, float]:
+        trainer = trainer_of(tiny(tmp_path, resolution=16, num_fp16_res=num_fp16_res))
+        assert trainer.config.half_dtype == "bfloat16"
+        batch, found = batch_of(trainer), dict[str, list[float]]()
+        for _ in range(12):
+            for name, value in trainer.step(*batch).items():
+                found.setdefault(name, []).append(float(value))
+        trainer.check_finite({})
+        return {name: sum(values) / len(values) for name, values in found.items()}
+
+    half, single = means(4), means(0)
+    assert half["bad_gradients"] == single["bad_gradients"] == 0
+    for name, tolerance in {"loss_g": 0.03, "loss_d": 0.03, "path_length": 0.1, "r1": 0.3}.items():
+        assert half[name] == pytest.approx(single[name], rel=tolerance), name
+
+
 def test_parts_of_the_discriminator_have_rates_of_their_own(tmp_path):
     trainer = trainer_of(tiny(tmp_path, d_lr_layers="b8=0, b4=0.5", pl_weight=0.0, r1_gamma=0.0))
     before = {name: p.clone() for name, p in trainer.D.named_parameters()}

@@ -72,6 +72,8 @@ class Recipe(ABC):
         measures: whether there is a :meth:`measurement`.
         half_precision: whether layers run in half precision, where gradients overflow now and then; what is not finite
             in them is left out of the step.
+        slow_start: whether the first step takes minutes more than others, as one that is compiled does; it says nothing
+            of the speed of a run then.
         result: the name of the network that a run is for.
         remedy: what to try when a run diverges.
     """
@@ -83,6 +85,7 @@ class Recipe(ABC):
     averages_kimg: float | None = None
     measures: bool = False
     half_precision: bool = False
+    slow_start: bool = False
 
     @abstractmethod
     def __init__(

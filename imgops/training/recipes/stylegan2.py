@@ -97,7 +97,7 @@ class StyleGAN2(GeneratorRecipe):
         self.averages_kimg = config.ema_snapshot_kimg
         self.averages = PowerAverages(self.G) if config.ema_snapshot_kimg else None
         self.half_precision = config.num_fp16_res > 0
-        self.phases = Phases(config.compile)
+        self.phases, self.slow_start = Phases(config.compile), config.compile
         self.loss = LOSSES[config.loss]
         self.penalty = gradient_penalty if config.loss == "wgan-gp" else r1_penalty
         self.augmentation = Augmentation(config.augmentation(), self.device)
