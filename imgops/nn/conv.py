@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..ops._algorithms import scaled_smaller
 from ..ops.modulated_conv2d import autocast_off, resampled_conv2d
 from ..ops.upfirdn2d import setup_filter
 from ._checks import activation_gain, check_convolution
@@ -124,4 +125,6 @@ class EqualizedConv2d(Convolution):
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         with autocast_off(x) as x:
-            return resampled_conv2d(type(self).__name__, x, self.weight * self.weight_gain, **self._arguments(gain))
+            # the gain goes to the smaller of the two: in deep layers a pass over the weight costs as much as many ops
+            x, weight = scaled_smaller(x, self.weight, self.weight_gain)
+            return resampled_conv2d(type(self).__name__, x, weight, **self._arguments(gain))

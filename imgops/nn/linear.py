@@ -66,11 +66,12 @@ class EqualizedLinear(nn.Module):
             nn.init.constant_(self.bias, self.bias_init / self.lr_multiplier)
 
     def forward(self, x: Tensor) -> Tensor:
-        # both gains are applied by the matrix product, which saves a pass over the weight
+        # the gain goes to x: a factor on the weight or on the product costs passes over the weight or its gradient
+        x = x * self.weight_gain
         if self.bias is None:
-            y = (x * self.weight_gain) @ self.weight.t()
+            y = x @ self.weight.t()
         else:
-            y = torch.addmm(self.bias, x, self.weight.t(), beta=self.lr_multiplier, alpha=self.weight_gain)
+            y = torch.addmm(self.bias, x, self.weight.t(), beta=self.lr_multiplier)
         return y if self.act == "linear" else bias_act(y, act=self.act)
 
     def extra_repr(self) -> str:

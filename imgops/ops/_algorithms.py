@@ -80,6 +80,12 @@ def product_pays(backend: str, x: Tensor, weight: Tensor, up: int) -> bool:
 
 
 @untraced
+def scaled_smaller(x: Tensor, weight: Tensor, gain: float) -> tuple[Tensor, Tensor]:
+    """(x, weight) of a product with a factor on the one that has fewer elements; on the weight where that is open."""
+    return (x * gain, weight) if known(x.numel() < weight.numel()) else (x, weight * gain)
+
+
+@untraced
 def four_taps_pay(x: Tensor, f: Tensor | None, up: Sequence[int], down: Sequence[int], act: str) -> bool:
     """Whether CUDA C++ resamples better than Triton: planar images by four taps, for which threads share samples."""
     return (

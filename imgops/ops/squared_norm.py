@@ -24,7 +24,7 @@ def _setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
 
 
 def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], d: Tensor) -> Tensor:
-    return 2 * ctx.saved_tensors[0] * d[:, :, None, None]
+    return ctx.saved_tensors[0] * (2 * d)[:, :, None, None]
 
 
 register(

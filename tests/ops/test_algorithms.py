@@ -10,7 +10,7 @@ import torch
 
 from imgops._epilogue import Epilogue
 from imgops.ops import _algorithms
-from imgops.ops._algorithms import four_taps_pay, one_cuda_pass_pays, product_pays, winograd_pays
+from imgops.ops._algorithms import four_taps_pay, one_cuda_pass_pays, product_pays, scaled_smaller, winograd_pays
 from imgops.ops._common import STATUSES
 
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
@@ -57,6 +57,12 @@ def test_the_products_of_a_tile_are_those_of_the_kernel(name):
     products, step, pixels = (int(re.search(rf"{key} = (\d+)", body)[1]) for key in ("kProducts", "kStep", "kPixels"))
     # outputs of the transposed convolution are pixels of the higher resolution, of which its step has half
     assert getattr(_algorithms, name) == (products, step if name == "TRANSPOSED" else pixels)
+
+
+def test_the_gain_goes_to_the_smaller():
+    x, weight = torch.ones(4, 8), torch.ones(3, 8)
+    assert [float(t[0, 0]) for t in scaled_smaller(x, weight, 2.0)] == [1, 2]
+    assert [float(t[0, 0]) for t in scaled_smaller(x[:2], weight, 2.0)] == [2, 1]
 
 
 def test_where_a_product_pays():
