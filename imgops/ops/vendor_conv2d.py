@@ -5,11 +5,12 @@ The CUDA backend always convolves this way, the CPU backend where :func:`._algor
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .._epilogue import Epilogue
-from ._algorithms import product_pays
+from ._algorithms import pointwise_product_pays, product_pays
 from ._common import constant_shape
 from .bias_act import fused_bias_act
 from .upfirdn2d import fused_upfirdn2d_bias_act
@@ -47,12 +48,12 @@ def vendor_resampled_conv2d(
         x = fused_bias_act(backend, x, modulation)
 
     if up == 1:
-        return fused_bias_act(backend, F.conv2d(x, weight, stride=stride, padding=(y0, x0)), epilogue)
+        return fused_bias_act(backend, _convolve(backend, x, weight, stride, (y0, x0)), epilogue)
 
     # after the convolution: the up-sampling filter with the whole epilogue
     gain = float(up**2)
     if pointwise:
-        x = F.conv2d(x, weight)
+        x = _convolve(backend, x, weight, 1, (0, 0))
         return fused_upfirdn2d_bias_act(backend, x, f, (up, up), (1, 1), (x0, x1, y0, y1), gain, epilogue)
     # the output of the transposed convolution starts kernel - 1 samples earlier
     pads = (x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up))
@@ -61,6 +62,13 @@ def vendor_resampled_conv2d(
     else:
         x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
     return fused_upfirdn2d_bias_act(backend, x, f, (1, 1), (1, 1), pads, gain, epilogue)
+
+
+def _convolve(backend: str, x: Tensor, weight: Tensor, stride: int, padding: tuple[int, int]) -> Tensor:
+    """``F.conv2d``, or its result by a product."""
+    if stride > 1 or padding != (0, 0) or not pointwise_product_pays(backend, x, weight):
+        return F.conv2d(x, weight, stride=stride, padding=padding)
+    return torch.bmm(weight.flatten(1).expand(x.shape[0], -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
 
 
 def _product_and_fold(x: Tensor, weight: Tensor, up: int) -> Tensor:

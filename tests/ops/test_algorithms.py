@@ -10,7 +10,14 @@ import torch
 
 from imgops._epilogue import Epilogue
 from imgops.ops import _algorithms
-from imgops.ops._algorithms import four_taps_pay, one_cuda_pass_pays, product_pays, scaled_smaller, winograd_pays
+from imgops.ops._algorithms import (
+    four_taps_pay,
+    one_cuda_pass_pays,
+    pointwise_product_pays,
+    product_pays,
+    scaled_smaller,
+    winograd_pays,
+)
 from imgops.ops._common import STATUSES
 
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
@@ -57,6 +64,15 @@ def test_the_products_of_a_tile_are_those_of_the_kernel(name):
     products, step, pixels = (int(re.search(rf"{key} = (\d+)", body)[1]) for key in ("kProducts", "kStep", "kPixels"))
     # outputs of the transposed convolution are pixels of the higher resolution, of which its step has half
     assert getattr(_algorithms, name) == (products, step if name == "TRANSPOSED" else pixels)
+
+
+def test_where_a_pointwise_product_pays():
+    x, weight = torch.empty(4, 8, 8, 8), torch.empty(2, 8, 1, 1)
+    assert pointwise_product_pays("cpu", x, weight)
+    assert not pointwise_product_pays("cuda", x, weight)
+    assert not pointwise_product_pays("cpu", x, torch.empty(2, 8, 3, 3))
+    assert not pointwise_product_pays("cpu", x.bfloat16(), weight)
+    assert not pointwise_product_pays("cpu", x.contiguous(memory_format=torch.channels_last), weight)
 
 
 def test_the_gain_goes_to_the_smaller():
