@@ -24,10 +24,11 @@ class WinogradTile(NamedTuple):
 
 #: csrc/cpu/convolution/winograd_axes.h: Plain, Transposed and Strided; the direct sum takes three products per pixel
 PLAIN, TRANSPOSED, STRIDED = WinogradTile(6, 4), WinogradTile(5, 2), WinogradTile(5, 2)
-#: in smaller batches the weights, which Winograd's algorithm transforms first, outweigh the images
-WINOGRAD_PIXELS = 1024
+#: in batches of fewer pixels oneDNN is faster, unless pixels times input times output channels are so many that its
+#: products with the weights are slow
+WINOGRAD_PIXELS, WINOGRAD_PRODUCTS = 1024, 2**24
 #: with fewer channels a weight's gradient spends more on the transforms than on the products
-WINOGRAD_CHANNELS = 64
+WINOGRAD_CHANNELS = 16
 #: from so many input channels on, and in batches of at most so many pixels, a product with all pixels and a fold are
 #: faster than the transposed convolution of oneDNN
 PRODUCT_CHANNELS, PRODUCT_PIXELS = 512, 256
@@ -54,9 +55,9 @@ def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
     tile, more = (TRANSPOSED, 1) if up > 1 else (STRIDED if down > 1 else PLAIN, 0)
     rows, columns = ((size + more + tile.pixels - 1) // tile.pixels for size in (h, w))
     products = tile.products**2 * rows * columns
-    return dense_format(x) == torch.contiguous_format and not (
-        known(n * h * w < WINOGRAD_PIXELS) or known(products > 9 * h * w)
-    )
+    pixels, pairs = n * h * w, weight.shape[0] * weight.shape[1]
+    few = known(pixels < WINOGRAD_PIXELS) and known(pixels * pairs < WINOGRAD_PRODUCTS)
+    return dense_format(x) == torch.contiguous_format and not (few or known(products > 9 * h * w))
 
 
 def winograd_gradient_pays(weight: Tensor) -> bool:

@@ -165,7 +165,13 @@ def _input_gradient(
         rest = [-x0, x0 + x.shape[3] - padded.shape[3], -y0, y0 + x.shape[2] - padded.shape[2]]
         return padded if all(known(r == 0) for r in rest) else F.pad(padded, rest)
     kh, kw = weight.shape[2:]
-    return convolve(swapped.flip([2, 3]), 1, [kw - 1 - x0, kw - 1 - x1, kh - 1 - y0, kh - 1 - y1], 1)
+    if known(d.numel() + x.numel() < weight.numel()):
+        # flipped images give the flipped gradient, and are smaller than the weight
+        padding = [kw - 1 - x1, kw - 1 - x0, kh - 1 - y1, kh - 1 - y0]
+        return ops.fused_conv2d(d.flip([2, 3]), swapped, None, 1, padding, 1, *_PLAIN, False)[0].flip([2, 3])
+    # a transposed weight is not flipped as quickly
+    flipped = weight.flip([2, 3]).transpose(0, 1)
+    return convolve(flipped, 1, [kw - 1 - x0, kw - 1 - x1, kh - 1 - y0, kh - 1 - y1], 1)
 
 
 def _weight_gradient(

@@ -25,15 +25,18 @@ needs_cpu_backend = pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, rea
 
 
 def test_where_winograd_pays():
-    """Large batches of images that its tiles fit."""
+    """Large batches, or many channels, of images that its tiles fit."""
 
-    def pays(shape, up=1, down=1, kernel=3, **kwargs):
-        return winograd_pays(torch.empty(shape, **kwargs), torch.empty(4, shape[1], kernel, kernel), up, down)
+    def pays(shape, up=1, down=1, kernel=3, out=4, **kwargs):
+        return winograd_pays(torch.empty(shape, **kwargs), torch.empty(out, shape[1], kernel, kernel), up, down)
 
     assert pays((4, 8, 16, 16))
     assert pays((4, 8, 32, 32), down=2)
     assert pays((4, 8, 16, 16), up=2)
     assert not pays((1, 8, 16, 16))
+    assert pays((4, 512, 4, 4), out=512)
+    assert pays((4, 512, 9, 9), out=512, down=2)
+    assert not pays((4, 512, 4, 4), out=500)
     assert not pays((4, 8, 16, 16), down=2)
     assert not pays((4, 8, 16, 16), dtype=torch.bfloat16)
     assert not pays((4, 8, 16, 16), kernel=5)

@@ -67,6 +67,56 @@ inline typename Vector<A, n>::type shuffle(typename Vector<A, n>::type a, typena
 #endif
 }
 
+// every second lane of a followed by b, from lane `first` on
+template <class A, int64_t n, int64_t first, size_t... j>
+inline typename Vector<A, n>::type every_second(typename Vector<A, n>::type a, typename Vector<A, n>::type b,
+                                                std::index_sequence<j...>) {
+  return shuffle<A, n, (first + 2 * j)...>(a, b);
+}
+
+// lanes of a and b in turn, from lane `first` of each on
+template <class A, int64_t n, int64_t first, size_t... j>
+inline typename Vector<A, n>::type in_turn(typename Vector<A, n>::type a, typename Vector<A, n>::type b,
+                                           std::index_sequence<j...>) {
+  return shuffle<A, n, (first + j / 2 + (j % 2) * n)...>(a, b);
+}
+
+// the lanes of a from the second on, and a value after them
+template <class A, int64_t n, size_t... j>
+inline typename Vector<A, n>::type moved_up(typename Vector<A, n>::type a, A next, std::index_sequence<j...>) {
+  return shuffle<A, n, (j + 1)...>(a, typename Vector<A, n>::type{next});
+}
+
+// Take apart n * parts values in memory order (parts: 2 or 4): column c gets values c, c + parts, c + 2 * parts, ...
+template <class A, int64_t n, int64_t parts>
+inline void take_apart(typename Vector<A, n>::type (&v)[parts]) {
+  constexpr auto all = std::make_index_sequence<n>{};
+  if constexpr (parts == 2) {
+    const auto even = every_second<A, n, 0>(v[0], v[1], all);
+    v[1] = every_second<A, n, 1>(v[0], v[1], all), v[0] = even;
+  } else {
+    const auto even0 = every_second<A, n, 0>(v[0], v[1], all), even1 = every_second<A, n, 0>(v[2], v[3], all);
+    const auto odd0 = every_second<A, n, 1>(v[0], v[1], all), odd1 = every_second<A, n, 1>(v[2], v[3], all);
+    v[0] = every_second<A, n, 0>(even0, even1, all), v[2] = every_second<A, n, 1>(even0, even1, all);
+    v[1] = every_second<A, n, 0>(odd0, odd1, all), v[3] = every_second<A, n, 1>(odd0, odd1, all);
+  }
+}
+
+// The inverse of take_apart.
+template <class A, int64_t n, int64_t parts>
+inline void put_together(typename Vector<A, n>::type (&v)[parts]) {
+  constexpr auto all = std::make_index_sequence<n>{};
+  if constexpr (parts == 2) {
+    const auto low = in_turn<A, n, 0>(v[0], v[1], all);
+    v[1] = in_turn<A, n, n / 2>(v[0], v[1], all), v[0] = low;
+  } else {
+    const auto even0 = in_turn<A, n, 0>(v[0], v[2], all), even1 = in_turn<A, n, n / 2>(v[0], v[2], all);
+    const auto odd0 = in_turn<A, n, 0>(v[1], v[3], all), odd1 = in_turn<A, n, n / 2>(v[1], v[3], all);
+    v[0] = in_turn<A, n, 0>(even0, odd0, all), v[1] = in_turn<A, n, n / 2>(even0, odd0, all);
+    v[2] = in_turn<A, n, 0>(even1, odd1, all), v[3] = in_turn<A, n, n / 2>(even1, odd1, all);
+  }
+}
+
 // Swap the off-diagonal blocks of size * size in two rows of a matrix, `size` rows apart.
 template <class A, int64_t n, int64_t size, size_t... j>
 inline void swap_blocks(typename Vector<A, n>::type& a, typename Vector<A, n>::type& b, std::index_sequence<j...>) {

@@ -1,4 +1,6 @@
 // conv2d_weight_gradient on the CPU: the plan and the tasks of the gradient by Winograd's algorithm.
+#include <algorithm>
+
 #include "cpu/common/capability.h"
 #include "cpu/common/ops.h"
 #include "cpu/common/parallel.h"
@@ -34,7 +36,9 @@ Tensor conv2d_weight_gradient_cpu(const Tensor& dy_any, const Tensor& x_any, int
   p.x = x.data_ptr();
   p.dy = dy.data_ptr();
   p.dweight = dweight.data_ptr();
-  // smaller blocks repeat more transforms, but give every thread a block; no sum depends on their size
+  // few channels need no larger block; smaller ones repeat more transforms, but give every thread a block. No sum
+  // depends on their size.
+  while (p.block > kGradientGroup && p.block / 2 >= std::max(p.inputs, p.outputs)) p.block /= 2;
   const int64_t threads = torch::stable::get_num_threads();
   while (p.block > kGradientGroup && p.tasks() < threads) p.block /= 2;
   const WinogradGradientKernel kernel = IMGOPS_SELECT(winograd_gradient);

@@ -55,14 +55,15 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   p.styles = data_of(styles);
   p.y = y.data_ptr();
   p.kept = keep ? kept.data_ptr() : nullptr;
-  const Tensor transformed =
-      allocate(x, {p.output_blocks(), p.input_blocks(), p.transformed_weights(), p.block_inputs(), kWinogradOutputs});
-  p.transformed = transformed.data_ptr();
-
-  const WinogradWeightsKernel transform = IMGOPS_SELECT(winograd_weights);
   const int64_t inputs = std::max<int64_t>(p.inputs, 1);
-  parallel_for(0, p.output_blocks(), std::max<int64_t>(1, 512 / inputs),
-               [&](int64_t begin, int64_t end) { transform(p, dtype, begin, end); });
+  const bool ahead = p.transforms_ahead();
+  const Tensor transformed = allocate(x, {ahead ? p.output_blocks() * p.input_blocks() * p.weights_of_block() : 0});
+  if (ahead) {
+    p.transformed = transformed.data_ptr();
+    const WinogradWeightsKernel transform = IMGOPS_SELECT(winograd_weights);
+    parallel_for(0, p.output_blocks(), std::max<int64_t>(1, 512 / inputs),
+                 [&](int64_t begin, int64_t end) { transform(p, dtype, begin, end); });
+  }
   const WinogradKernel convolve = IMGOPS_SELECT(winograd);
   parallel_for(0, p.tasks(), std::max<int64_t>(1, 64 / inputs), [&](int64_t begin, int64_t end) {
     const auto scratch = aligned_scratch(p.scratch() * x.element_size());

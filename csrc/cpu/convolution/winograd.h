@@ -19,12 +19,15 @@ constexpr int64_t kWinogradOutputs = 8;
 // most transformed numbers of a tile, over all its input channels, that are in use at a time: they stay in the
 // second-level cache
 constexpr int64_t kWinogradNumbers = 2304;
+// groups of tiles that each transform the weights for themselves
+constexpr int64_t kFewGroups = 2;
 
 // strided and transposed: by 2
 enum class Convolution : int { plain, strided, transposed };
 
-// of the weight's gradient: tiles transformed together, channels side by side in memory, most channels of a task
-constexpr int64_t kGradientTiles = 64, kGradientGroup = 32, kGradientBlock = 128;
+// of the weight's gradient: tiles transformed together, channels side by side in memory, most channels of a task, whose
+// sums stay in the second-level cache
+constexpr int64_t kGradientTiles = 64, kGradientGroup = 32, kGradientBlock = 64;
 // pixels of the rows that a run of such tiles covers, for as many channels as the widest vector has lanes
 constexpr int64_t kGradientRows = 6, kGradientRow = 4 * kGradientTiles + 2, kGradientLanes = 16;
 
@@ -45,7 +48,7 @@ struct Winograd {
   const void* x = nullptr;
   // [samples, inputs] or null
   const void* styles = nullptr;
-  // [output blocks][input blocks][transformed_weights()][block_inputs()][kWinogradOutputs]
+  // [output blocks][input blocks][weights_of_block()], or null: then each group transforms them block by block
   void* transformed = nullptr;
   void* y = nullptr;
   // the convolution before the epilogue; null = not wanted
@@ -63,12 +66,17 @@ struct Winograd {
   int64_t tiles_y() const { return (out_h + tile_size() - 1) / tile_size(); }
   int64_t tiles() const { return samples * tiles_y() * tiles_x(); }
   int64_t output_blocks() const { return (outputs + kWinogradOutputs - 1) / kWinogradOutputs; }
-  // input channels of a block (an even number, as weights are written in pairs), and the number of blocks: one even
-  // without inputs, as a block finishes the outputs
+  // input channels of a block, and the number of blocks: one even without inputs, as a block finishes the outputs
   int64_t block_inputs() const {
-    const int64_t most = kWinogradNumbers / transformed_inputs() / 2 * 2;
-    return inputs < most ? inputs + inputs % 2 : most;
+    const int64_t most = kWinogradNumbers / transformed_inputs();
+    return inputs < most ? inputs : most;
   }
+  // from a transformed number of an input block to the next, of a group's tiles and of an output block's weights: not
+  // powers of two, as all numbers would share cache sets
+  int64_t tiles_of_number() const { return block_inputs() * kWinogradTiles + kWinogradLanes; }
+  int64_t weights_of_number() const { return block_inputs() * kWinogradOutputs + kWinogradLanes; }
+  // transformed weights of an output block and an input block: [transformed_weights()][weights_of_number()]
+  int64_t weights_of_block() const { return transformed_weights() * weights_of_number(); }
   int64_t input_blocks() const { return inputs > 0 ? (inputs + block_inputs() - 1) / block_inputs() : 1; }
   // output blocks whose sums a thread keeps until all inputs are in
   int64_t kept_blocks() const { return input_blocks() > 1 ? output_blocks() : 1; }
@@ -76,13 +84,17 @@ struct Winograd {
   // tile of a group
   int64_t vectors() const { return (tiles() + kWinogradLanes - 1) / kWinogradLanes; }
   int64_t groups() const { return (tiles() + kWinogradTiles - 1) / kWinogradTiles; }
+  // Whether the weights are transformed once for all groups. Of many channels they then go through memory, which takes
+  // longer than to transform them for each of a few groups.
+  bool transforms_ahead() const { return groups() > kFewGroups; }
   int64_t first_tile(int64_t group) const { return group * vectors() / groups() * kWinogradLanes; }
   // a task is an output block of a group of tiles, the blocks of one group in a row
   int64_t tasks() const { return groups() * output_blocks(); }
   // values of aligned scratch memory that a thread needs
   int64_t scratch() const {
-    const int64_t tiles = block_inputs() * transformed_inputs(), sums = kept_blocks() * kWinogradOutputs * products();
-    return kWinogradTiles * (tiles + sums + kUntransformed + kWinogradRow);
+    const int64_t sums = kept_blocks() * kWinogradOutputs * products();
+    return transformed_inputs() * tiles_of_number() + kWinogradTiles * (sums + kUntransformed + kWinogradRow) +
+           (transforms_ahead() ? 0 : weights_of_block());
   }
 };
 

@@ -9,6 +9,44 @@ namespace imgops {
 namespace IMGOPS_ISA {
 namespace {
 
+// Transform the 3 x 3 weights of an output block and an input block along both axes, to
+// dst[kWeights * kWeights][weights_of_number()].
+template <class Axis, class A>
+void transform_weights(const Winograd& p, int64_t o, int64_t block, A* dst) {
+  constexpr int64_t R = kWinogradOutputs, K = Axis::kWeights;
+  using V = typename Vector<A, R>::type;
+  static_assert(R == 8, "eight of the nine taps are transposed");
+  const int64_t* s = p.weight_strides;
+  const int64_t inputs = p.block_inputs(), first = block * inputs, stride = p.weights_of_number();
+  const int64_t end = p.inputs - first < inputs ? p.inputs : first + inputs;
+  const A *weight = static_cast<const A*>(p.weight) + o * R * s[0], *rows[R];
+  // lanes past the last output hold the first weights again; their sums are never read
+  for (int64_t r = 0; r < R; ++r) rows[r] = weight + (o * R + r < p.outputs ? r * s[0] : 0);
+  const bool dense = s[2] == 3 && s[3] == 1;
+  for (int64_t i = first; i < end; ++i) {
+    // eight taps of each output, transposed, and the ninth
+    V m[R], ninth, transformed[K][K];
+#pragma GCC unroll 8
+    for (int64_t r = 0; r < R; ++r) {
+      const A* taps = rows[r] + i * s[1];
+      // prefetch the same of the next output block: rows are too short for the processor to prefetch by itself
+      __builtin_prefetch(taps + R * s[0]);
+      ninth[r] = taps[2 * s[2] + 2 * s[3]];
+      if (dense) {
+        std::memcpy(&m[r], taps, sizeof(V));
+      } else {
+        for (int64_t k = 0; k < R; ++k) m[r][k] = taps[k / 3 * s[2] + k % 3 * s[3]];
+      }
+    }
+    transpose<A, R>(m);
+    const V taps[3][3] = {{m[0], m[1], m[2]}, {m[3], m[4], m[5]}, {m[6], m[7], ninth}};
+    along_both_axes(taps, transformed, [](const auto& from, auto& to) { Axis::weight(from, to); });
+    A* to = dst + (i - first) * R;
+#pragma GCC unroll 36
+    for (int64_t k = 0; k < K * K; ++k) std::memcpy(to + k * stride, &transformed[k / K][k % K], sizeof(V));
+  }
+}
+
 template <class Axis, class A>
 class GroupMaker {
   static constexpr int64_t T = kWinogradTiles, kProducts = Axis::kProducts, kPixels = Axis::kPixels;
@@ -23,9 +61,10 @@ class GroupMaker {
 
  public:
   GroupMaker(const Winograd& p, DType dtype, A* scratch)
-      : p_(p), limits_(p.epilogue, dtype), block_inputs_(p.block_inputs()), tiles_(scratch),
-        sums_(tiles_ + kTransformed * kTransformed * block_inputs_ * T), pixels_(sums_ + kSums * p.kept_blocks()),
-        row_(pixels_ + kUntransformed * T) {
+      : p_(p), limits_(p.epilogue, dtype), block_inputs_(p.block_inputs()), stride_(p.tiles_of_number()),
+        tiles_(scratch), sums_(tiles_ + kTransformed * kTransformed * stride_),
+        pixels_(sums_ + kSums * p.kept_blocks()), row_(pixels_ + kUntransformed * T),
+        weights_(row_ + kWinogradRow * T) {
     // lanes past the last tile are computed too and thrown away; denormal numbers there would be slow
     for (int64_t i = 0; i < kUntransformed * T; ++i) pixels_[i] = 0;
   }
@@ -42,7 +81,7 @@ class GroupMaker {
       for (int64_t i = 0; i < inputs; ++i) transform_input(first + i, tiles_ + i * T);
       for (int64_t o = begin; o < end; ++o) {
         A* sums = sums_ + (blocks > 1 ? o - begin : 0) * kSums;
-        multiply_block(o * blocks + block, inputs, sums, block > 0);
+        multiply_block(transformed_block(o, block), inputs, sums, block > 0);
         if (block == blocks - 1) finish_block(o, sums);
       }
     }
@@ -52,7 +91,7 @@ class GroupMaker {
   static V load(const A* p) { return *reinterpret_cast<const V*>(p); }
   static void store(A* p, V v) { *reinterpret_cast<V*>(p) = v; }
 
-  // dst[kTransformed * kTransformed][block_inputs_][t], the tiles of inputs of channel i transformed along both axes
+  // dst[kTransformed * kTransformed][stride_] from t on, the tiles of inputs of channel i transformed along both axes
   void transform_input(int64_t i, A* dst) {
     for_runs(p_, first_, count_, [&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
       const A* plane = static_cast<const A*>(p_.x) + (sample * p_.inputs + i) * p_.h * p_.w;
@@ -68,7 +107,7 @@ class GroupMaker {
       along_both_axes(d, transformed, [](const auto& from, auto& to) { Axis::input(from, to); });
 #pragma GCC unroll 36
       for (int64_t k = 0; k < kTransformed * kTransformed; ++k) {
-        store(dst + k * block_inputs_ * T + t, transformed[k / kTransformed][k % kTransformed]);
+        store(dst + k * stride_ + t, transformed[k / kTransformed][k % kTransformed]);
       }
     }
   }
@@ -92,23 +131,73 @@ class GroupMaker {
 #pragma omp simd
     for (int64_t k = before; k < inside; ++k) row[k] = src[k] * style;
     for (int64_t k = inside; k < length; ++k) row[k] = 0;
-#pragma omp simd
-    for (int64_t j = 0; j < n; ++j) {
-      for (int64_t c = 0; c < kInputs; ++c) dst[c * T + j] = row[kStep * j + c];
+    cut<kLanes<A>>(row, 0, n, dst);
+  }
+
+  // dst[c * T + j] = row[kStep * j + c] for tiles j from `first` on, by vectors of `lanes` tiles, then of fewer
+  template <int64_t lanes>
+  static void cut(const A* row, int64_t first, int64_t n, A* dst) {
+    if constexpr (lanes == 1) {
+      for (int64_t j = first; j < n; ++j) {
+        for (int64_t c = 0; c < kInputs; ++c) dst[c * T + j] = row[kStep * j + c];
+      }
+    } else {
+      using W = typename Vector<A, lanes>::type;
+      int64_t j = first;
+      for (; j + lanes <= n; j += lanes) {
+        W columns[kStep];
+        std::memcpy(columns, row + kStep * j, sizeof(columns));
+        take_apart<A, lanes>(columns);
+        for (int64_t c = 0; c < kInputs; ++c) {
+          // the pixels that a tile shares with the next
+          const W column = c < kStep ? columns[c]
+                                     : moved_up<A, lanes>(columns[c - kStep], row[kStep * (j + lanes) + c - kStep],
+                                                          std::make_index_sequence<lanes>{});
+          std::memcpy(dst + c * T + j, &column, sizeof(column));
+        }
+      }
+      cut<lanes / 2>(row, j, n, dst);
     }
   }
 
-  // sums[kWinogradOutputs][kProducts * kProducts][T] (+)= the tiles times block number `block` of transformed weights
-  void multiply_block(int64_t block, int64_t inputs, A* sums, bool add) const {
+  // row[kPixels * j + k] = columns[k * T + j] for tiles j from `first` on, likewise
+  template <int64_t lanes>
+  static void join(const A* columns, int64_t first, int64_t n, A* row) {
+    if constexpr (lanes == 1) {
+      for (int64_t j = first; j < n; ++j) {
+        for (int64_t k = 0; k < kPixels; ++k) row[kPixels * j + k] = columns[k * T + j];
+      }
+    } else {
+      using W = typename Vector<A, lanes>::type;
+      int64_t j = first;
+      for (; j + lanes <= n; j += lanes) {
+        W pixels[kPixels];
+        for (int64_t k = 0; k < kPixels; ++k) std::memcpy(&pixels[k], columns + k * T + j, sizeof(W));
+        put_together<A, lanes>(pixels);
+        std::memcpy(row + kPixels * j, pixels, sizeof(pixels));
+      }
+      join<lanes / 2>(columns, j, n, row);
+    }
+  }
+
+  // the transformed weights of an output block and an input block
+  const A* transformed_block(int64_t o, int64_t block) const {
+    if (p_.transformed == nullptr) {
+      transform_weights<Axis>(p_, o, block, weights_);
+      return weights_;
+    }
+    return static_cast<const A*>(p_.transformed) + (o * p_.input_blocks() + block) * p_.weights_of_block();
+  }
+
+  // sums[kWinogradOutputs][kProducts * kProducts][T] (+)= the tiles times a block of transformed weights
+  void multiply_block(const A* transformed, int64_t inputs, A* sums, bool add) const {
     constexpr int64_t lanes = kLanes<A>, row = kProducts * kProducts * T;
-    const int64_t size = block_inputs_ * kWinogradOutputs;
-    const A* transformed = static_cast<const A*>(p_.transformed) + block * p_.transformed_weights() * size;
+    const int64_t size = p_.weights_of_number();
     const auto weights_of = [&](int64_t k) {
       return transformed + (Axis::kWeights * Axis::kWeight[k / kProducts] + Axis::kWeight[k % kProducts]) * size;
     };
     for (int64_t k = 0; k < kProducts * kProducts; ++k) {
-      const A* tiles =
-          tiles_ + (kTransformed * Axis::kTile[k / kProducts] + Axis::kTile[k % kProducts]) * block_inputs_ * T;
+      const A* tiles = tiles_ + (kTransformed * Axis::kTile[k / kProducts] + Axis::kTile[k % kProducts]) * stride_;
       const A *weights = weights_of(k), *next = weights_of(k + 1 < kProducts * kProducts ? k + 1 : k);
       for (int64_t r = 0; r < kWinogradOutputs; r += kRows) {
         for (int64_t t = 0; t < count_; t += 3 * lanes) {
@@ -153,10 +242,7 @@ class GroupMaker {
   // kPixels * n pixels of a row of one output channel, given as columns [kPixels][T] of their tiles
   void finish_row_of(int64_t channel, const A* columns, int64_t n, int64_t sample, int64_t y, int64_t x) {
     A* row = row_;
-#pragma omp simd
-    for (int64_t j = 0; j < n; ++j) {
-      for (int64_t k = 0; k < kPixels; ++k) row[kPixels * j + k] = columns[k * T + j];
-    }
+    join<kLanes<A>>(columns, 0, n, row);
     const int64_t width = p_.out_w - x < kPixels * n ? p_.out_w - x : kPixels * n;
     const int64_t plane = sample * p_.outputs + channel, place = (plane * p_.out_h + y) * p_.out_w + x;
     if (p_.kept) std::memcpy(static_cast<A*>(p_.kept) + place, row, width * sizeof(A));
@@ -168,44 +254,10 @@ class GroupMaker {
 
   const Winograd& p_;
   Limits<A> limits_;
-  int64_t block_inputs_;
-  A *tiles_, *sums_, *pixels_, *row_;
+  int64_t block_inputs_, stride_;
+  A *tiles_, *sums_, *pixels_, *row_, *weights_;
   int64_t first_ = 0, count_ = 0;
 };
-
-// Transform each 3 x 3 weight along both axes; the outputs of a block lie side by side.
-template <class Axis, class A>
-void transform_weights(const Winograd& p, int64_t begin, int64_t end) {
-  constexpr int64_t R = kWinogradOutputs, K = Axis::kWeights;
-  // a cache line is written whole
-  constexpr int64_t lanes = 64 / sizeof(A), step = lanes / R;
-  using V = typename Vector<A, lanes>::type;
-  const int64_t* s = p.weight_strides;
-  const int64_t inputs = p.block_inputs(), blocks = p.input_blocks();
-  for (int64_t o = begin; o < end; ++o) {
-    const A* weight = static_cast<const A*>(p.weight) + o * R * s[0];
-    A* block = static_cast<A*>(p.transformed) + o * blocks * K * K * inputs * R;
-    for (int64_t i = 0; i < p.inputs; i += step) {
-      // lanes past the last output hold the first weights again; their sums are never read
-      int64_t places[lanes];
-      for (int64_t lane = 0; lane < lanes; ++lane) {
-        const int64_t output = lane % R, input = lane / R;
-        places[lane] = (o * R + output < p.outputs ? output * s[0] : 0) + (i + input < p.inputs ? input * s[1] : 0);
-      }
-      V taps[3][3], transformed[K][K];
-#pragma GCC unroll 9
-      for (int64_t k = 0; k < 9; ++k) {
-        const A* tap = weight + i * s[1] + k / 3 * s[2] + k % 3 * s[3];
-#pragma GCC unroll 16
-        for (int64_t lane = 0; lane < lanes; ++lane) taps[k / 3][k % 3][lane] = tap[places[lane]];
-      }
-      along_both_axes(taps, transformed, [](const auto& from, auto& to) { Axis::weight(from, to); });
-      A* to = block + (i / inputs * K * K * inputs + i % inputs) * R;
-#pragma GCC unroll 36
-      for (int64_t k = 0; k < K * K; ++k) std::memcpy(to + k * inputs * R, &transformed[k / K][k % K], sizeof(V));
-    }
-  }
-}
 
 template <class Axis, class A>
 void convolve(const Winograd& p, DType dtype, A* scratch, int64_t begin, int64_t end) {
@@ -233,7 +285,13 @@ void with_kind(const Winograd& p, DType dtype, const F& f) {
 }  // namespace
 
 void winograd_weights(const Winograd& p, DType dtype, int64_t begin, int64_t end) {
-  with_kind(p, dtype, [&](auto axis, auto type) { transform_weights<decltype(axis), decltype(type)>(p, begin, end); });
+  with_kind(p, dtype, [&](auto axis, auto type) {
+    auto* to = static_cast<decltype(type)*>(p.transformed) + begin * p.input_blocks() * p.weights_of_block();
+    for (int64_t o = begin; o < end; ++o) {
+      for (int64_t block = 0; block < p.input_blocks(); ++block, to += p.weights_of_block())
+        transform_weights<decltype(axis)>(p, o, block, to);
+    }
+  });
 }
 
 void winograd(const Winograd& p, DType dtype, void* scratch, int64_t begin, int64_t end) {
