@@ -121,9 +121,11 @@ class Pictures(RunData):
         return torch.randint(0, 256, shape, dtype=torch.uint8), torch.arange(count) % classes
 
     def sheet(self) -> Image.Image:
-        """The first pictures, one class per row."""
-        classes, first = grid_classes(len(self.class_names)), self.dataset.first_of_class
-        rows = [first(k, COLUMNS) for k in classes] or [first(0, COLUMNS * ROWS)]
+        """The first pictures of each class, one class per row; without classes pictures from all over the set."""
+        classes, dataset, number = grid_classes(len(self.class_names)), self.dataset, COLUMNS * ROWS
+        rows = [dataset.first_of_class(k, COLUMNS) for k in classes] or [
+            torch.stack([dataset.picture(i * dataset.count // number) for i in range(number)])
+        ]
         return image_grid(torch.cat(rows), COLUMNS, [self.class_names[k] for k in classes])
 
 
