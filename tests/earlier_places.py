@@ -17,5 +17,7 @@ MOVED = {
     "imgops.models.vgg": ["imgops.models.encoders.vgg"],
     "imgops.models.weights": ["imgops.models.encoders.weights", "imgops.models.weight_files"],
     "imgops.style.arbitrary": ["imgops.style.adain"],
-    "imgops.training.encoder": ["imgops.style.encoder_training"],
+    "imgops.training.encoder": [
+        *("imgops.style.encoder_data", "imgops.style.encoder_recipe", "imgops.style.encoder_training"),
+    ],
 }

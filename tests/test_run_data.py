@@ -12,7 +12,7 @@ from PIL import Image
 from test_cli import TINY, error, imgops
 from test_training import batch_of, tiny, trainer_of
 
-from imgops.training import Trainer, load_generator, train
+from imgops.training import Trainer, TrainingConfig, load_generator, train
 from imgops.training import loop as loops
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -222,9 +222,8 @@ def test_a_limited_run_needs_no_advice(tmp_path, monkeypatch, capsys):
 
 
 def test_pages_name_what_a_cpu_trains():
-    from imgops.training.config import CPU_OPTIONS
 
     readme = (ROOT / "README.md").read_text()
     first = next(line for line in readme.splitlines() if line.startswith("imgops train"))
-    assert CPU_OPTIONS in first
-    assert CPU_OPTIONS in " ".join((ROOT / "docs" / "training.md").read_text().split())
+    assert TrainingConfig.for_cpu in first
+    assert TrainingConfig.for_cpu in " ".join((ROOT / "docs" / "training.md").read_text().split())

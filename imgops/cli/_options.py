@@ -104,7 +104,7 @@ def _of_typer(field: dataclasses.Field[Any], default: Any) -> Any:
 def _option(name: str, kind: Any, default: Any, said: Mapping[str, Any]) -> tuple[Any, Any]:
     """The type of a setting's parameter, annotated with its option, and its default on the command line."""
     help, shown, allowed = said["help"], said["shown"], said["allowed"]
-    if name in _READERS:
+    if _reader(name, kind) is not None:
         kind, default = str | None, _text(name, default)
     if default is dataclasses.MISSING:
         # the command itself asks for it where it is needed
@@ -169,7 +169,7 @@ def _built(job: type[Job], values: Mapping[str, Any]) -> Job:
             # another dataclass may have an option of this name
             continue
         elif values[name] is not None:
-            read = _READERS.get(name)
+            read = _reader(name, kind)
             made[name] = values[name] if read is None else read(name, values[name])
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             made[name] = None
@@ -267,6 +267,12 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "style_weights": parse_numbers,
     "widths": parse_widths,
 }
+
+
+def _reader(name: str, kind: Any) -> Callable[[str, str], Any] | None:
+    """What reads a setting whose option is text; None where typer reads a number."""
+    return None if kind is int else _READERS.get(name)
+
 
 Preview = Annotated[
     str | None, typer.Option(help="A picture file that shows the work as it goes.", rich_help_panel=RESULT)

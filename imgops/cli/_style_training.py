@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from ..data.pictures import write_picture
-from ..style.training import run, state_path
+from ..style._file_runs import run, state_path
 from ..style.training_config import AdaINStyleConfig, FastStyleConfig, StyleConfig, of_training
+from ..training.processes import is_first
 from ._options import TrainingRun
 from ._pictures import check_results
 from ._quiet import say
@@ -42,16 +43,20 @@ def _places(out: str, run: TrainingRun) -> dict[str, Any]:
 
 def _train(config: StyleConfig, out: str, asked: TrainingRun, sources: list[str] | None = None) -> None:
     """Train, show pictures at saves, and say what there is at the end."""
-    last = ""
-    if asked.preview is not None:
-        check_results([], asked.preview, sources or [])
+    last, preview = "", asked.preview if is_first() else None
+    if preview is not None:
+        check_results([], preview, sources or [])
 
     def tell(step: int, steps: int, losses: dict[str, float], picture: Tensor | None) -> None:
         nonlocal last
         last = f"step {step} of {steps}, {', '.join(f'{name} {value:.3g}' for name, value in losses.items())}"
         last += "" if step == steps else "; --resume goes on"
-        if picture is not None and asked.preview is not None:
-            write_picture(asked.preview, picture)
+        if picture is not None and preview is not None:
+            write_picture(preview, picture)
 
-    run(config, resume=asked.resume, on_step=tell)
-    say(f"{out}: {last or 'it had all its steps already'}")
+    picture = run(config, resume=asked.resume, on_step=tell)
+    if picture is not None and preview is not None:
+        # a limit in time may have ended the run where nothing was due
+        write_picture(preview, picture)
+    if is_first():
+        say(f"{out}: {last or 'it had all its steps already'}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .._optimizer_state import load_optimizer_tensors, optimizer_tensors
-from ..data.files import write_file
+from ..data.files import naming, scrap_of, write_file
 from ..training.config import RunConfig
 from ..training.processes import Processes
 from ..training.recipes._base import Moment, Recipe
@@ -37,15 +37,26 @@ class NetworkRecipe(Recipe):
         assert isinstance(config, NetworkConfig)
         self.config, self.processes = config, processes
         self.device = torch.device(config.device)
+        self.prepare()
+        # encoders draw random numbers, too: the weights at first are the seed's whatever was built before
+        torch.manual_seed(config.seed)
         self.network = self.build()
         # PyTorch's annotations leave this overload out
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.networks = {self.result: self.network}
+        self.networks = self.networks_of(self.network)
         self.optimizer = self.make_optimizer()
 
     @abstractmethod
+    def prepare(self) -> None:
+        """Make what the losses need."""
+
+    @abstractmethod
     def build(self) -> nn.Module:
-        """Make the network, and what its losses need."""
+        """Make the network."""
+
+    def networks_of(self, trained: nn.Module) -> dict[str, nn.Module]:
+        """The networks of a checkpoint, by name: the one that is trained, and what is made of it."""
+        return {self.result: trained}
 
     @abstractmethod
     def make_optimizer(self) -> torch.optim.Optimizer:
@@ -94,15 +105,31 @@ class NetworkRecipe(Recipe):
         assert isinstance(x, Tensor)
         return x.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
 
-    def saved(self, checkpoint: Path) -> None:
-        """Write the network's file anew."""
-        config = self.config
-        place = Path(config.out) / "network.safetensors" if config.network is None else Path(config.network)
-        write_file(place, self.file_of(checkpoint))
+    @classmethod
+    def check_results(cls, config: RunConfig, resume: bool) -> None:
+        """Make the folder of the network's file, and check that the file can be written and takes no other's place."""
+        place = _place(config)
+        if place.parent == Path(config.out):
+            # the run makes its folder when it begins
+            return
+        if place.exists() and not resume:
+            raise ValueError(f"network must be a new file; {place} is there")
+        with naming(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            scrap_of(place).touch()
+            scrap_of(place).unlink()
 
-    def file_of(self, checkpoint: Path) -> bytes:
-        """What the network's file holds."""
-        return (checkpoint / f"{self.result}.safetensors").read_bytes()
+    @classmethod
+    def deliver(cls, config: RunConfig, checkpoint: Path) -> None:
+        """Write the network's file anew, unless it holds the checkpoint's already."""
+        place, trained = _place(config), (checkpoint / f"{cls.result}.safetensors").read_bytes()
+        if not place.is_file() or place.read_bytes() != trained:
+            write_file(place, trained)
+
+
+def _place(config: RunConfig) -> Path:
+    assert isinstance(config, NetworkConfig)
+    return Path(config.out) / "network.safetensors" if config.network is None else Path(config.network)
 
 
 def image_bytes(pictures: Tensor) -> Tensor:

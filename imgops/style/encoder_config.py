@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 from .._settings import Bounds, setting
 from ..training.config import POSITIVE, SIZE
 from .training_config import NetworkConfig
 from .training_settings import TRAINING
 
+#: side of the crops in pixels
+SIDE = 128
 _PRESETS: dict[str, dict[str, Any]] = {
-    "auto": {"resolution": 128, "batch": 16, "kimg": 64.0},
+    "auto": {"resolution": SIDE, "batch": 16, "kimg": 64.0},
     "tiny": {"resolution": 64, "batch": 4, "kimg": 0.08},
 }
 
@@ -24,6 +26,8 @@ class EncoderConfig(NetworkConfig):
     """
 
     recipe = "encoder"
+    # the learning rates follow from the length
+    changeable: ClassVar[tuple[str, ...]] = tuple(name for name in NetworkConfig.changeable if name != "kimg")
     about = """Train a small encoder that predicts the features of EfficientNet-Lite2 (distillation).
 
     Example: imgops train --recipe encoder --data PICTURES --out runs/encoder
@@ -43,6 +47,8 @@ class EncoderConfig(NetworkConfig):
     resolution: int = setting(
         None, "Data", "Side of the crops in pixels.", "by the preset", allowed=Bounds(64, most=SIZE.most)
     )
+    # it makes no pictures
+    grid_kimg: float = setting(20.0)
     lr: float = setting(0.002, TRAINING, "Highest learning rate, reached after a tenth of the way.", allowed=POSITIVE)
     precision: str = "bfloat16"
 

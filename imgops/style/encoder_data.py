@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -56,8 +55,6 @@ def _source(pixels: Tensor, part: tuple[int, int, int, int] | None = None, side:
     return Source(pyramid, part or (0, 0, pixels.shape[2], pixels.shape[1]))
 
 
-# the run and its recipe take the same ones
-@functools.lru_cache(maxsize=1)
 def sources(pictures: Path, side: int) -> dict[str, list[Source]]:
     """What is trained on, by the key of :data:`SHARES`.
 

@@ -10,11 +10,8 @@ scaled to a mean activation of 1 (Gatys et al. 2015).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import ClassVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -39,21 +36,23 @@ TEACHER = "efficientnet-lite2"
 LAYERS = {"conv_stem": "relu2_2", "blocks_2": "relu3_2", "blocks_5": "relu4_2", "blocks_8": "relu5_2"} | {
     "blocks_12": "relu5_2"
 }
-#: the kinds of views (:meth:`Views.view`) that the teacher's statistics and the scales of channels are measured on, and
-#: how many
-_STATISTICS, _SCALES, _MEASURED = 1, 2, 128
+#: the kinds of views (:meth:`Views.view`) that the teacher's statistics and the scales of channels are measured on, how
+#: many, of the latter four times as many, and how many at once
+_STATISTICS, _SCALES, _MEASURED, AT_ONCE = 1, 2, 128, 8
 
 
 class DistilledEncoder(NetworkRecipe):
-    """The encoder, with the maps to what it learns to predict, which its file leaves out.
+    """The encoder: a student, which has maps to what it learns to predict, and the network that becomes of it.
 
     Batches are normalized in each process by its own share, and the first one's running statistics count.
+
+    Attributes:
+        student: that is trained.
+        teacher: whose features it learns to predict.
     """
 
-    result = "student"
-    remedy: ClassVar[str] = "try a smaller lr"
     config: EncoderConfig
-    network: Student
+    student: Student
 
     @classmethod
     def open_data(cls, config: RunConfig) -> Views:
@@ -61,15 +60,29 @@ class DistilledEncoder(NetworkRecipe):
         assert isinstance(config, EncoderConfig)
         return Views(config)
 
-    def build(self) -> Student:
-        """The student, and its teacher."""
-        self.views = Views(self.config)
-        measured = (self._batch(_STATISTICS, i) for i in range(0, _MEASURED, self.config.batch))
-        self.teacher = Teacher(measured, self.device)
-        return Student(trainable(new_network()), self.teacher, len(class_names()))
+    def prepare(self) -> None:
+        """The teacher."""
+        self.teacher = Teacher(self.device)
 
-    def _batch(self, kind: int, first: int) -> Tensor:
-        return self.laid_out(torch.stack([self.views.view(first + i, kind) for i in range(self.config.batch)]))
+    def build(self) -> nn.Module:
+        """The student."""
+        self.student = Student(trainable(new_network()), self.teacher.channels, len(class_names()))
+        return self.student
+
+    def networks_of(self, trained: nn.Module) -> dict[str, nn.Module]:
+        """The student, and the network in half precision, which :meth:`before_saving` makes of it."""
+        return {"student": trained, self.result: new_network().half().to(self.device).requires_grad_(False)}
+
+    def take(self, data: RunData) -> None:
+        """Measure the teacher's features."""
+        assert isinstance(data, Views)
+        self.views = data
+        self.teacher.measure(self.laid_out(x) for x in self._batches(_STATISTICS, _MEASURED))
+
+    def _batches(self, kind: int, count: int) -> Iterator[Tensor]:
+        """So many views of a kind that is not trained on, some at a time."""
+        for first in range(0, count, AT_ONCE):
+            yield torch.stack([self.views.view(first + i, kind) for i in range(AT_ONCE)])
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """AdamW."""
@@ -86,20 +99,18 @@ class DistilledEncoder(NetworkRecipe):
         (x,) = crops
         with torch.autocast(self.device.type, enabled=False):
             wanted = self.teacher(x)
-        return differences(self.network(x), wanted)
+        return differences(self.student(x), wanted)
 
     def sheet(self, data: RunData) -> Image.Image | None:
         """None, as it makes no pictures."""
         return None
 
-    def file_of(self, checkpoint: Path) -> bytes:
-        """The folded network in half precision."""
+    def before_saving(self) -> None:
+        """Fold the normalization of a copy of the student into its convolutions."""
         body = trainable(new_network())
-        student = Student(body, self.teacher, len(class_names()))
-        student.load_state_dict(self.network.state_dict())
-        views = (self._batch(_SCALES, i).cpu() for i in range(0, 4 * _MEASURED, self.config.batch))
-        network = folded(body, views)
-        return safetensors.torch.save({k: v.half().contiguous() for k, v in network.state_dict().items()})
+        body.load_state_dict(self.student.features.network.state_dict())
+        network = folded(body, self._batches(_SCALES, 4 * _MEASURED))
+        self.networks[self.result].load_state_dict(network.state_dict())
 
 
 def one_cycle(step: int, steps: int, lr: float) -> tuple[float, float]:
@@ -132,16 +143,34 @@ class Teacher:
     """The features of :data:`LAYERS`, each channel with mean 0 and variance 1 over the pictures given, and the
     logarithms of the probabilities of ImageNet's classes."""
 
-    def __init__(self, batches: Iterator[Tensor], device: torch.device | None = None) -> None:
+    def __init__(self, device: torch.device | None = None) -> None:
         network = load_encoder(TEACHER, classifier=True).to(device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.features = Features(network, [*LAYERS, "classifier"])
-        found = [self.features(x) for x in batches]
         #: mean and standard deviation of each channel, by layer
-        self.statistics = {}
-        for name in LAYERS:
-            y = torch.cat([features[name].transpose(0, 1).flatten(1) for features in found], 1)
-            self.statistics[name] = (y.mean(1)[:, None, None], y.std(1).clamp(min=1e-3)[:, None, None])
+        self.statistics: dict[str, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """How many channels each layer has."""
+        found = self.features(next(self.features.parameters()).new_zeros(1, 3, 64, 64))
+        return {name: found[name].shape[1] for name in LAYERS}
+
+    @torch.no_grad()
+    def measure(self, batches: Iterable[Tensor]) -> None:
+        """Take the statistics of the pictures of some batches, all of one size."""
+        sums: dict[str, list[Tensor]] = {}
+        for x in batches:
+            for name, y in self.features(x).items():
+                if name in LAYERS:
+                    values = y.double()
+                    sums.setdefault(name, []).append(
+                        torch.stack([values.mean((0, 2, 3)), values.square().mean((0, 2, 3))])
+                    )
+        for name, moments in sums.items():
+            mean, square = torch.stack(moments).mean(0).unbind()
+            deviation = (square - mean.square()).clamp(min=0).sqrt()
+            self.statistics[name] = mean.float()[:, None, None], deviation.float().clamp(min=1e-3)[:, None, None]
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -154,12 +183,11 @@ class Teacher:
 class Student(nn.Module):
     """The network that is trained, and the linear maps to what it learns to predict, which are then left out."""
 
-    def __init__(self, body: nn.Sequential, teacher: Teacher, classes: int) -> None:
+    def __init__(self, body: nn.Sequential, channels: Mapping[str, int], classes: int) -> None:
         super().__init__()
         self.features = Features(body, list(dict.fromkeys(LAYERS.values())))
         inputs = {f"relu{block}_{BLOCKS[block - 1]}": width for block, width in enumerate(WIDTHS, 1)}
-        outputs = {name: len(mean) for name, (mean, _) in teacher.statistics.items()}
-        self.maps = nn.ModuleDict({name: nn.Conv2d(inputs[LAYERS[name]], n, 1) for name, n in outputs.items()})
+        self.maps = nn.ModuleDict({name: nn.Conv2d(inputs[LAYERS[name]], n, 1) for name, n in channels.items()})
         self.classify = nn.Linear(WIDTHS[-1], classes)
 
     def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -187,8 +215,9 @@ def folded(body: nn.Sequential, batches: Iterator[Tensor]) -> VGG:
             layer.load_state_dict(fuse_conv_bn_eval(conv, norm).state_dict())
     network.eval().requires_grad_(False)
     names = [name for name, _ in network.named_children() if name.startswith("relu")]
-    x = torch.cat(list(batches))
-    means = [y.mean((0, 2, 3)).clamp(min=1e-3) for y in Features(network, names)(x).values()]
+    features = Features(network, names)
+    found = [[y.mean((0, 2, 3)) for y in features(x).values()] for x in batches]
+    means = [torch.stack(of_layer).mean(0).clamp(min=1e-3) for of_layer in zip(*found, strict=True)]
     before = torch.ones(3)
     for name, mean in zip(names, means, strict=True):
         conv = network.get_submodule(name.replace("relu", "conv"))

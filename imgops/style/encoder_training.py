@@ -18,12 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..data.files import write_file
 from ..models.encoders.vgg import VGG
 from ..models.encoders.weights import load_encoder
 from ..nn import Features
 from ..ops.gram_matrix import gram_matrix
-from ..training.loop import train as run
-from .encoder_config import EncoderConfig
+from ..training.checkpoint import checkpoints
+from ._file_runs import run, state_path
+from .encoder_config import SIDE, EncoderConfig
 from .encoder_data import Source, crops, held_out_sources, sources
 from .encoder_recipe import LAYERS, folded, new_network, trainable
 
@@ -51,14 +53,24 @@ def retrieval_accuracy(network: nn.Module, test: Sequence[Source], layer: str, v
     return float((near // views == torch.arange(len(grams)) // views).float().mean())
 
 
-def train(pictures: Path, out: Path, log: Path, steps: int, batch: int, seed: int) -> None:
-    """Train, test against the same network with random weights, and write the weights and the log. What a run writes
-    goes to the folder beside them, ``out`` with ``.state`` appended."""
-    kimg = batch / 1000
+def train(pictures: Path, out: Path, log: Path, steps: int, batch: int, seed: int, folder: Path | None = None) -> None:
+    """Train, test against the same network with random weights, and write the weights and the log.
+
+    Args:
+        pictures: the folder that docs/training_pictures.py fills.
+        out: the file of the weights; one that is there gives way when the new one is trained.
+        log: the CSV file of losses and tests.
+        steps, batch, seed: of the training.
+        folder: of the run, which goes on where it stopped; None: ``out`` with ``.state`` appended.
+
+    Raises:
+        ValueError: a run in the folder has other settings.
+    """
+    kimg, trained = batch / 1000, state_path(out) if folder is None else folder
     config = EncoderConfig(
         data=str(pictures),
-        out=f"{out}.state",
-        network=str(out),
+        out=str(trained),
+        network=str(trained / "encoder.safetensors"),
         kimg=steps * kimg,
         batch=batch,
         seed=seed,
@@ -66,20 +78,23 @@ def train(pictures: Path, out: Path, log: Path, steps: int, batch: int, seed: in
         checkpoint_kimg=5 * LOGGED * kimg,
         device="cpu",
     ).resolve()
-    run(config, resume="auto")
-    records = map(json.loads, (Path(config.out) / "stats.jsonl").read_text().splitlines())
+    run(config, resume=bool(checkpoints(trained)))
+    records = map(json.loads, (trained / "stats.jsonl").read_text().splitlines())
     rows = [
         {"step": str(record["images"] // batch), "seconds": f"{record['seconds']:.0f}"}
         | {name: f"{record[f'loss_{name}']:.4f}" for name in [*LAYERS, "classes"]}
         for record in records
     ]
-    train_on = [source for share in sources(pictures, config.resolution).values() for source in share]
-    rows += _tested(load_encoder(out), train_on, held_out_sources(), np.random.default_rng(seed))
+    train_on = [source for share in sources(pictures, SIDE).values() for source in share]
+    torch.manual_seed(seed)
+    network = load_encoder(trained / "encoder.safetensors")
+    rows += _tested(network, train_on, held_out_sources(), np.random.default_rng(seed))
     text = io.StringIO()
     writer = csv.DictWriter(text, ["step", *LAYERS, "classes", "seconds", "retrieval", "random"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    log.write_text(text.getvalue())
+    write_file(log, text.getvalue().encode())
+    write_file(out, (trained / "encoder.safetensors").read_bytes())
 
 
 def _tested(
@@ -99,6 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the encoder that ships with imgops.")
     parser.add_argument("pictures", type=Path, help="folder that docs/training_pictures.py filled")
     parser.add_argument("--out", type=Path, default=Path("imgops/models/encoders/default_encoder.safetensors"))
+    parser.add_argument("--folder", type=Path, default=Path("build/encoder"), help="of the run, which goes on there")
     parser.add_argument("--log", type=Path, default=Path("docs/encoder-training.csv"))
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=16)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.files import write_file
 from ..models.style.adain_decoder import AdaINDecoder
 from ..models.style.transform_net import TransformNet
 from ..models.style.weights import load_adain_decoder, load_transform_net
-from ..training import checkpoint as files
-from ..training.loop import train
-from ..training.trainer import Trainer
-from .training_config import AdaINStyleConfig, FastStyleConfig, StyleConfig, of_training
-from .training_recipes import AdaINStyle, FastStyle, Given, StyleRecipe
+from ._file_runs import OnStep, run, state_path
+from .training_config import AdaINStyleConfig, FastStyleConfig, of_training
+from .training_recipes import AdaINStyle, FastStyle, Given
 from .training_settings import AdaINTraining, FastTraining
-
-#: called after each step with its number, the number of steps, the losses by name, and, at steps that save, a picture
-#: [3, H, W] that the network makes now; a true answer stops the training
-OnStep = Callable[[int, int, dict[str, float], Tensor | None], bool | None]
 
 
 # the caller's generator stays where it is
@@ -55,7 +47,8 @@ def train_fast(
         resume: go on from ``out``'s state, bit by bit on the CPU as if never stopped.
         device: where to train.
         on_step: called after each step with its number, the number of steps, the weighted losses by name, and, when
-            the network is saved, [3, H, 2 W]: a crop and what becomes of it. A true answer stops the training.
+            the step is one of ``save_every`` or the last of all, [3, H, 2 W]: a crop and what becomes of it. A true
+            answer stops the training.
         on_skip: called with each picture that cannot be read; None warns.
 
     Returns:
@@ -74,7 +67,8 @@ def train_fast(
             f"{name}: style_mask must be {(1, *style.shape[1:])} as the style is, and not 0 all over; got "
             f"{tuple(style_mask.shape)}"
         )
-    config = of_training(settings, FastStyleConfig, data=str(data), style="", **_places(out, device))
+    names = {"style": Given.NAME, "weights": Given.NAME}
+    config = of_training(settings, FastStyleConfig, data=str(data), **names, **_places(out, device))
     given = Given(encoder, style, style_mask, on_skip=on_skip)
     run(config, FastStyle.of(given), resume=resume, on_step=on_step, quiet=True)
     return load_transform_net(out).to(device)
@@ -115,67 +109,13 @@ def train_adain(
         ValueError, FloatingPointError, OSError: as :func:`train_fast`.
     """
     settings = settings or AdaINTraining()
-    config = of_training(settings, AdaINStyleConfig, data=str(contents), styles=str(styles), **_places(out, device))
+    names = {"weights": Given.NAME, "loss_weights": None if loss_encoder is None else Given.NAME}
+    more = {**names, "data": str(contents), "styles": str(styles), **_places(out, device)}
+    config = of_training(settings, AdaINStyleConfig, **more)
     given = Given(encoder, loss_encoder=loss_encoder, on_skip=on_skip)
     run(config, AdaINStyle.of(given), resume=resume, on_step=on_step, quiet=True)
     return load_adain_decoder(out).to(device)
 
 
-def state_path(out: str | Path) -> Path:
-    """The folder of the run of a training that writes its network to ``out``."""
-    return Path(f"{out}.state")
-
-
 def _places(out: str | Path, device: str | torch.device) -> dict[str, Any]:
     return {"out": str(state_path(out)), "network": str(out), "device": str(device)}
-
-
-def run(
-    config: StyleConfig,
-    recipe: type[StyleRecipe] | None = None,
-    *,
-    resume: bool = False,
-    on_step: OnStep | None = None,
-    quiet: bool = False,
-) -> None:
-    """Train a network, or train it on, and write it to the file that the settings name.
-
-    Args:
-        config: the settings; of a run that is continued those that may change count, and the others must be the same.
-        recipe: with what Python gives in place of files; None: the files of the settings.
-        resume: go on from the run's newest checkpoint.
-        on_step: see :data:`OnStep`.
-        quiet: print nothing.
-
-    Raises:
-        ValueError, OSError, FloatingPointError: what :func:`imgops.training.train` raises.
-    """
-    state, network = Path(config.out), Path(config.network or "")
-    if network.suffix != ".safetensors":
-        raise ValueError(f"out must end in .safetensors; got {network}")
-    if state.is_file():
-        raise ValueError(f"{state}: is of an earlier version of imgops, which cannot be continued; remove it")
-    there = files.checkpoints(state)
-    if resume and not there:
-        raise ValueError(f"{state}: there is no training to resume")
-    if not resume and (network.exists() or there):
-        raise ValueError(f"{network}: a training is there; resume it, or give another name")
-    if resume:
-        given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-        begun = files.read_meta(there[-1])["config"]
-        if begun.recipe != config.recipe:
-            raise ValueError(f"{state}: is of a run of the recipe {begun.recipe}, not of {config.recipe}")
-        config = begun.changed(given)
-
-    def told(trainer: Trainer, measured: dict[str, Tensor]) -> bool | None:
-        assert on_step is not None
-        assert isinstance(trainer.recipe, StyleRecipe)
-        losses = {name.removeprefix("loss_"): float(value) for name, value in measured.items()}
-        saving = trainer.seen >= config.total or trainer.seen % round(1000 * config.checkpoint_kimg) == 0
-        return on_step(trainer.steps, config.total // config.batch, losses, trainer.recipe.picture if saving else None)
-
-    last = train(config, resume=resume, quiet=quiet, on_step=on_step and told, recipe=recipe)
-    trained = (last / f"{StyleRecipe.result}.safetensors").read_bytes()
-    if not network.exists() or network.read_bytes() != trained:
-        # a kill came between the last checkpoint and this file, or it was removed
-        write_file(network, trained)

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from .._settings import NETWORKS, Choice, same_as, setting
-from ..training.config import RunConfig
+from ..training.config import KIMG, RunConfig
 from .settings import TransferSettings
 from .training_settings import (
     BLOCKS,
@@ -30,6 +30,8 @@ class NetworkConfig(RunConfig):
     """Settings of the recipes that train one network on random crops, and write it to a file of its own."""
 
     changeable: ClassVar[tuple[str, ...]] = (*RunConfig.changeable, "network")
+    own: ClassVar[tuple[str, ...]] = ("network",)
+    for_memory: ClassVar[str] = "--batch or --resolution"
 
     resolution: int = setting(None, "Data", "Side of the crops in pixels.", _BY_PRESET, allowed=CROP)
     workers: int = same_as(Training, "workers", panel="Data", help="Threads that prepare crops.")
@@ -159,9 +161,14 @@ def of_training(settings: Training, config: type[StyleConfig], **more: Any) -> S
         settings: of the training.
         config: the class of the recipe's settings.
         more: what the training's have no names for, ``data`` and ``out`` among them.
+
+    Raises:
+        ValueError: more images than a run may have.
     """
     names = {field.name for field in dataclasses.fields(config)}
     same = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name in names}
-    saved = settings.save_every * settings.batch / 1000
-    pace = {"kimg": settings.steps * settings.batch / 1000, "checkpoint_kimg": saved, "grid_kimg": saved}
+    images, saved = settings.steps * settings.batch, settings.save_every * settings.batch / 1000
+    if images > KIMG.most * 1000:
+        raise ValueError(f"steps times batch must be at most {KIMG.most * 1000:,}; got {images:,}")
+    pace = {"kimg": images / 1000, "checkpoint_kimg": min(saved, KIMG.most), "grid_kimg": min(saved, KIMG.most)}
     return config(**{**same, **pace, "resolution": settings.size, **more})

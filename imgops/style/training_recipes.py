@@ -106,6 +106,9 @@ class Given:
         on_skip: called with each picture that cannot be read.
     """
 
+    #: what stands in the place of a file's name where something is given
+    NAME: ClassVar[str] = ""
+
     encoder: nn.Module
     style: Tensor | None = None
     style_mask: Tensor | None = None
@@ -118,13 +121,13 @@ class StyleRecipe(NetworkRecipe):
 
     Attributes:
         given: what stands in the place of files; None: nothing does.
-        compared: the tensors that say what it is trained for; a run is continued with the same alone.
+        compared: the digest of the tensors that say what it is trained for; a run is continued with the same alone.
         picture: a crop and what became of it in the last step, side by side, [3, H, 2 W] or more.
     """
 
     given: ClassVar[Given | None] = None
     config: StyleConfig
-    compared: Sequence[Tensor]
+    compared: Tensor
     picture: Tensor
 
     @classmethod
@@ -146,10 +149,13 @@ class StyleRecipe(NetworkRecipe):
         self.picture = torch.cat([*(x[-1] for x in crops), made[-1].detach().clamp(0, 1)], 2)
         return parts
 
-    def encoder(self, weights: str, given: nn.Module | None) -> nn.Module:
-        """An encoder as it is used here: a copy of the one that was given, or the one that is named."""
+    def encoder(self, name: str, given: nn.Module | None, preprocessing: str | None = None) -> nn.Module:
+        """An encoder as it is used here: a copy of the one that was given, or the one that a setting names."""
         if given is None:
-            given = load_encoder(weights, preprocessing=self.config.preprocessing, frame=False)
+            weights = getattr(self.config, name)
+            if weights == Given.NAME:
+                raise _given_before(name)
+            given = load_encoder(weights, preprocessing=preprocessing, frame=False)
         encoder = copy.deepcopy(given).eval().requires_grad_(False).to(self.device)
         return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
@@ -164,7 +170,7 @@ class StyleRecipe(NetworkRecipe):
 
     def state(self) -> dict[str, Tensor]:
         """The optimizer's, and a digest of what the network is trained for."""
-        return {"compared": self._digest(), **super().state()}
+        return {"compared": self.compared, **super().state()}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what :meth:`state` gave.
@@ -172,15 +178,9 @@ class StyleRecipe(NetworkRecipe):
         Raises:
             ValueError: the run has another encoder or style.
         """
-        if not torch.equal(tensors["compared"], self._digest()):
+        if not torch.equal(tensors["compared"], self.compared):
             raise ValueError("the encoder or the style is another one")
         super().load_state(tensors)
-
-    def _digest(self) -> Tensor:
-        digest = hashlib.sha256()
-        for tensor in self.compared:
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
     @torch.no_grad()
     def sheet(self, data: RunData) -> Image.Image:
@@ -208,22 +208,25 @@ class FastStyle(StyleRecipe):
         assert isinstance(config, FastStyleConfig)
         return Crops(config, {"content": _crops(config, config.data, config.seed, cls.given)})
 
-    def build(self) -> TransformNet:
-        """The network, with a first output around mid-gray."""
+    def prepare(self) -> None:
+        """The encoder, and the style as it sees it."""
         given, config = self.given, self.config
         if given is not None and given.style is not None:
             style, mask = given.style, given.style_mask
-        elif config.style:
+        elif config.style == Given.NAME:
+            raise _given_before("style")
+        else:
             picture = read_style(config.style)
             style, mask = picture.pixels, picture.alpha
-        else:
-            raise ValueError("style must be a picture; the one that this run began with was given to train_fast")
-        encoder = self.encoder(config.weights, given.encoder if given else None)
+        encoder = self.encoder("weights", given.encoder if given else None, config.preprocessing)
         config = config.of_encoder(encoder)
-        self.compared = [t for t in (style, mask, *encoder.state_dict().values()) if t is not None]
+        self.compared = _digest([style, *([] if mask is None else [mask]), *encoder.state_dict().values()])
         shown = style if config.style_size is None else resize_picture(style, config.style_size)
         self.compare = FastLosses(encoder, config, shown.to(self.device), mask, self.processes.average_)
-        return _gray(TransformNet(config.widths, config.blocks))
+
+    def build(self) -> TransformNet:
+        """The network, with a first output around mid-gray."""
+        return _gray(TransformNet(self.config.widths, self.config.blocks))
 
     def paint(self, *crops: Tensor) -> Tensor:
         """The crops in the style."""
@@ -253,22 +256,26 @@ class AdaINStyle(StyleRecipe):
         }
         return Crops(config, sources)
 
-    def build(self) -> AdaINDecoder:
-        """The decoder, of weights that keep the size of what passes."""
+    def prepare(self) -> None:
+        """The encoder that is decoded, and what the losses are on."""
         given, config = self.given, self.config
-        encoder = self.encoder(config.weights, given.encoder if given else None)
+        encoder = self.encoder("weights", given.encoder if given else None, config.preprocessing)
         layers = _decoded_layers(encoder, config.block)
-        self.deepest, self.only = layers[-1], Features(encoder, [layers[-1]])
+        self.decoded, self.deepest, self.only = layers, layers[-1], Features(encoder, [layers[-1]])
         self.smoothness = TotalVariation()
-        self.compared = list(encoder.state_dict().values())
+        compared = list(encoder.state_dict().values())
         self.compare: AdaINLosses
-        if (given.loss_encoder if given else config.loss_weights) is None:
+        if config.loss_weights is None:
             self.compare = PaperLosses(encoder, layers, config.relative, self.processes.average_)
         else:
-            other = self.encoder(config.loss_weights or "", given.loss_encoder if given else None)
-            self.compared += other.state_dict().values()
+            other = self.encoder("loss_weights", given.loss_encoder if given else None)
+            compared += other.state_dict().values()
             self.compare = PerceptualLosses(other, self.processes.average_)
-        return _awake(_decoder(encoder, layers, config.block))
+        self.compared = _digest(compared)
+
+    def build(self) -> AdaINDecoder:
+        """The decoder, of weights that keep the size of what passes."""
+        return _awake(_decoder(self.only.network, self.decoded, self.config.block))
 
     def paint(self, *crops: Tensor) -> Tensor:
         """The contents in the styles."""
@@ -305,6 +312,20 @@ class AdaINStyle(StyleRecipe):
         self.processes.average_([size])
         difference = (y[own] - x[own]).square().mean((1, 2, 3)).sum() * share
         return difference / (size.clamp(min=1e-12) if self.config.relative else 1)
+
+
+def _digest(tensors: Sequence[Tensor]) -> Tensor:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
+
+
+def _given_before(name: str) -> ValueError:
+    return ValueError(
+        f"{name} must be given: this run began in Python, by train_fast or train_adain, with one that has no file; "
+        "they continue it"
+    )
 
 
 def _crops(config: StyleConfig, source: str, seed: int, given: Given | None, textures: float = 0.5) -> RandomCrops:

@@ -39,14 +39,15 @@ def estimate(config: RunConfig, data: RunData) -> str:
     device = device_of_process(config.device)
     with joined(device) as processes:
         trainer = Trainer(config, data.labels, data.class_names, processes)
+        trainer.recipe.take(data)
         facts = facts_of(trainer, data, Path(config.out))
         # the command has told of the data
         del facts["data"]
         room = room_on(trainer.device)
-        with naming_remedy("a smaller --micro-batch needs less"):
+        with naming_remedy(f"a smaller {config.for_memory} needs less"):
             seconds, steps = measured(trainer, data)
         facts["memory"] = f"{_peak(trainer.device)} at most{'' if room == math.inf else f', of {megabytes(room)}'}"
-        speed = forecast(trainer.device.type, config.batch / seconds, config.total, steps, False)
+        speed = forecast(trainer.device.type, config.batch / seconds, config.total, steps, False, config.for_cpu)
         return f"{lines_of(facts)}\n{speed}" if processes.first else ""
 
 

@@ -13,7 +13,6 @@ from .. import __version__, _backend
 from .._settings import resolution_text
 from ._data import RunData
 from ._progress import about
-from .config import CPU_OPTIONS
 from .trainer import Trainer
 
 #: the ops that the networks are made of
@@ -63,8 +62,11 @@ def _disk(trainer: Trainer, out: Path) -> str:
     return f"{text}\n{'':<9} {taken} for the averages, in {written:,} snapshots"
 
 
-def forecast(device: str, images_per_second: float, left: int, steps: int, limited: bool) -> str:
-    """Lines on the speed of the first steps and the time for the images that are left."""
+def forecast(
+    device: str, images_per_second: float, left: int, steps: int, limited: bool, for_cpu: str | None = None
+) -> str:
+    """Lines on the speed of the first steps and the time for the images that are left; for a long run on a CPU, with
+    the options ``for_cpu``."""
     seconds = left / images_per_second
     # the first step includes one-time set-up and every regularizer, so the others are faster
     after, at_most = ("the first step", "at most ") if steps == 1 else (f"{steps} steps", "")
@@ -72,8 +74,8 @@ def forecast(device: str, images_per_second: float, left: int, steps: int, limit
     if limited:
         return text
     text += f": {at_most}about {about(seconds)} for {left:,} images"
-    if device == "cpu" and seconds > LONG * 3600:
-        text += f"\n{'':<9} a CPU wants smaller networks: {CPU_OPTIONS}\n{'':<9} (docs/training.md, Sizing a run)"
+    if device == "cpu" and for_cpu is not None and seconds > LONG * 3600:
+        text += f"\n{'':<9} a CPU wants smaller networks: {for_cpu}\n{'':<9} (docs/training.md, Sizing a run)"
     return text
 
 

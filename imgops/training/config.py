@@ -33,8 +33,6 @@ RECIPE, MADE_BY = "recipe", "made_by"
 #: the recipe of files that name none
 FIRST = "stylegan2"
 
-#: options for networks that a CPU trains within hours
-CPU_OPTIONS = "--preset tiny --resolution 32"
 #: the value of a setting that is chosen by a rule
 AUTO = "auto"
 #: a function of a module or file, as an encoder may be named
@@ -81,6 +79,9 @@ class RunConfig(_Places):
         about: what ``imgops train --help`` says first: what is trained, an example, what goes for this recipe alone.
         changeable: settings that may change when a run is continued; the others would make it another run.
         encoders: settings that name an encoder.
+        own: settings that belong to one run, so that a file of settings does not give them to another.
+        for_cpu: options for networks that a CPU trains within hours; None: there are none.
+        for_memory: the options that a run needs less memory with.
     """
 
     recipe: ClassVar[str]
@@ -100,6 +101,9 @@ class RunConfig(_Places):
         "device",
     )
     encoders: ClassVar[tuple[str, ...]] = ()
+    own: ClassVar[tuple[str, ...]] = ()
+    for_cpu: ClassVar[str | None] = None
+    for_memory: ClassVar[str] = "--micro-batch"
 
     workers: int = setting(
         0,
@@ -162,7 +166,8 @@ class RunConfig(_Places):
             values = _plain(table.get("config", table))
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: must be the config.json of a run ({error})") from None
-        values.pop(MADE_BY, None)
+        for name in (MADE_BY, *cls.own):
+            values.pop(name, None)
         if (of := values.pop(RECIPE, FIRST)) != cls.recipe:
             raise ValueError(f"{path}: is of a run of the recipe {of}; --recipe {cls.recipe} cannot repeat it")
         if "micro_batch" not in given and values.get("micro_batch") == values.get("batch"):

@@ -124,12 +124,17 @@ def _run(
         raise files.CheckpointError(f"{out}: no checkpoint to resume from")
     total = config.total
     if resume and (seen := files.read_meta(present[-1])["seen"]) >= total:
+        if processes.first:
+            recipe.deliver(config, present[-1])
         if not quiet:
             _say_finished(out, seen, total)
         return present[-1]
     data = recipe.open_data(config)
+    if processes.first:
+        recipe.check_results(config, bool(resume))
     record = data.record()
     trainer = Trainer(config, data.labels, data.class_names, processes, recipe)
+    trainer.recipe.take(data)
     if resume:
         # loading comes first, so that data that does not fit raises before the run is said to continue
         trainer.load(present[-1])
@@ -421,14 +426,17 @@ class _FirstSteps:
         self.told = slow if steps == 1 else seconds >= self.SECONDS or steps > self.STEPS
         if not self.told:
             return ""
-        speed = max(steps - 1, 1) * self.trainer.config.batch / max(seconds, 1e-9)
-        return forecast(self.trainer.device.type, speed, self.total - self.trainer.seen, steps, self.limited)
+        config = self.trainer.config
+        speed = max(steps - 1, 1) * config.batch / max(seconds, 1e-9)
+        return forecast(
+            self.trainer.device.type, speed, self.total - self.trainer.seen, steps, self.limited, config.for_cpu
+        )
 
 
 def _due(kimg: float, before: int, now: int) -> bool:
     """Whether a multiple of ``kimg`` thousand images (at least one image) lies between the two counts."""
-    every = max(kimg * 1000, 1.0)
-    return int(now / every) > int(before / every)
+    every = max(round(kimg * 1000), 1)
+    return now // every > before // every
 
 
 def _check(data: RunData, quiet: bool) -> None:

@@ -96,16 +96,19 @@ class Trainer:
 
     def check_finite(self, measured: dict[str, float]) -> None:
         """Raise DivergenceError where a measured value or a weight is NaN or infinite."""
-        remedy = self.recipe.remedy
-        for name, value in measured.items():
-            if not -float("inf") < value < float("inf"):
-                raise DivergenceError(f"{name} became {value} after {self.seen} images; {remedy}")
+        self.check_measured(measured)
         weights = {f"{k}.{name}": p for k, m in self.recipe.networks.items() for name, p in m.named_parameters()}
         # one copy from the device for all of them: each copy waits for it
         finite = torch.stack([p.isfinite().all() for p in weights.values()]).tolist()
         for name, good in zip(weights, finite, strict=True):
             if not good:
-                raise DivergenceError(f"{name} is no longer finite after {self.seen} images; {remedy}")
+                raise DivergenceError(f"{name} is no longer finite after {self.seen} images; {self.recipe.remedy}")
+
+    def check_measured(self, measured: dict[str, float]) -> None:
+        """Raise DivergenceError where a measured value is NaN or infinite."""
+        for name, value in measured.items():
+            if not -float("inf") < value < float("inf"):
+                raise DivergenceError(f"{name} became {value} after {self.seen} images; {self.recipe.remedy}")
 
     def save(self, out: Path) -> Path:
         """Write a checkpoint into the run's folder, whole or not at all, and return its place.
@@ -113,6 +116,9 @@ class Trainer:
         Raises:
             DivergenceError: a weight is not finite; nothing is written.
         """
+        if (place := files.checkpoint_path(out, self.seen)).exists():
+            return place
+        self.recipe.before_saving()
         self.check_finite({})
         tensors = {name: network.state_dict() for name, network in self.recipe.networks.items()}
         meta = {
@@ -125,7 +131,7 @@ class Trainer:
             "config": self.config.as_json(),
         }
         checkpoint = files.save(out, self.seen, {**tensors, "state": self.recipe.state()}, meta, self.config.keep)
-        self.recipe.saved(checkpoint)
+        self.recipe.deliver(self.config, checkpoint)
         return checkpoint
 
     def load(self, checkpoint: Path) -> None:

@@ -71,12 +71,19 @@ def test_two_steps(few, tmp_path, monkeypatch):
     assert all(float(rows[0][name]) > 0 for name in [*recipe.LAYERS, "classes"])
     assert {row["step"] for row in rows[2:]} == {f"relu{block}_1" for block in range(1, 6)}
     assert all(0 <= float(row[score]) <= 1 for row in rows[2:] for score in ("retrieval", "random"))
+    # called again it only tests, with the same result, and says where settings are others
+    before = log.read_text(), out.read_bytes()
+    encoder.train(few, out, log, steps=2, batch=8, seed=0)
+    assert (log.read_text(), out.read_bytes()) == before
+    for change in {"seed": 1}, {"batch": 4}, {"steps": 3}:
+        with pytest.raises(ValueError, match="cannot change when a run is continued"):
+            encoder.train(few, out, log, **{"steps": 2, "batch": 8, "seed": 0, **change})
 
 
 def test_a_run_goes_on_bit_by_bit(few, tmp_path):
     def tensors(out):
-        newest = files.find_checkpoint(out)
-        return {f"{n}.{k}": t for n in ("student", "state") for k, t in files.read_tensors(newest, n).items()}
+        newest, names = files.find_checkpoint(out), ("student", "network", "state")
+        return {f"{name}.{k}": t for name in names for k, t in files.read_tensors(newest, name).items()}
 
     config = config_of(few, tmp_path / "whole", kimg=0.016)
     train(config, quiet=True)
@@ -113,12 +120,13 @@ def test_a_folder_that_is_missing_is_named(tmp_path):
 def test_the_student_learns_what_the_teacher_sees(few):
     """On the same few crops, so that a few steps show it."""
     x = batch(few, 8)
-    teacher = recipe.Teacher(iter([x]))
+    teacher = recipe.Teacher()
+    teacher.measure([x])
     features, classes = teacher(x)
     for y in features.values():
         torch.testing.assert_close(y.mean((0, 2, 3)), torch.zeros(y.shape[1]), atol=1e-3, rtol=0)
     torch.testing.assert_close(classes.exp().sum(1), torch.ones(8))
-    student = recipe.Student(recipe.trainable(recipe.new_network()), teacher, 1000)
+    student = recipe.Student(recipe.trainable(recipe.new_network()), teacher.channels, 1000)
     optimizer = torch.optim.AdamW(student.parameters(), lr=2e-3)
     totals = []
     for _ in range(12):

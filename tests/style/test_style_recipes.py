@@ -14,7 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
+from imgops.models.encoders.vgg import VGG
 from imgops.models.style.weights import load_adain_decoder, load_transform_net
+from imgops.style import train_adain, train_fast, training_recipes
 from imgops.style.training_config import AdaINStyleConfig, FastStyleConfig, of_training
 from imgops.style.training_settings import AdaINTraining, FastTraining
 from imgops.training import CheckpointError, load_generator
@@ -136,7 +138,8 @@ def test_what_does_not_fit_is_one_line(tmp_path):
     )
     assert "no such option" in error(*command("style-fast", out, "--z-dim", "4")).lower()
     assert "--network must end in .safetensors; got x.pth" in error(*command("style-fast", out, "--network", "x.pth"))
-    assert "--resolution must be 16 or more; got 8" in error(*command("style-fast", out, "--resolution", "8"))
+    for side, said in ("8", "16 or more; got 8"), ("32x64", "a whole number; got '32x64'"):
+        assert f"--resolution must be {said}" in error(*command("style-fast", out, "--resolution", side))
     weights = "--content-weight and --style-weight cannot both be 0"
     assert weights in error(*command("style-fast", out, "--content-weight", "0", "--style-weight", "0"))
     assert "--recipe must be stylegan2" in error("train", "--recipe", "cubism", "--out", out)
@@ -161,10 +164,64 @@ def test_what_does_not_fit_is_one_line(tmp_path):
         FastStyleConfig(data="samples:", out="x", style="y", batch=4, micro_batch=2).resolve()
 
 
-def test_a_run_that_was_given_its_style_in_python_says_so(tmp_path):
-    config = FastStyleConfig(data="samples:", out=str(tmp_path / "run"), style="", preset="tiny").resolve()
-    with pytest.raises(ValueError, match="style must be a picture; the one that this run began with was given to"):
-        recipe_class("style-fast")(config, None, (), Processes())
+@pytest.mark.parametrize(("recipe", "name"), [("style-fast", "style"), ("style-adain", "weights")])
+def test_a_run_that_began_in_python_says_what_is_missing(tmp_path, recipe, name):
+    settings = {"widths": (4, 6, 8)} if recipe == "style-fast" else {"block": 2}
+    given = {"size": 16, "batch": 1, "steps": 1, **settings}
+    out, encoder = tmp_path / "a.safetensors", VGG((1, 1, 1, 1), widths=(4, 5, 6, 7))
+    if recipe == "style-fast":
+        train_fast(torch.rand(3, 20, 20), "samples:", out, encoder, FastTraining(**given))
+    else:
+        train_adain("samples:", "samples:", out, encoder, AdaINTraining(**given))
+    for more in (
+        ("--out", f"{out}.state", "--resume", "--kimg", "1"),
+        (*("--config", f"{out}.state/config.json", "--out", tmp_path / "again"),),
+    ):
+        line = error("train", *more)
+        assert f"--{name} must be given: this run began in Python" in line
+
+
+def test_a_network_of_another_run_stays(tmp_path):
+    """Neither --config nor --network writes over a file; a finished run brings its own back."""
+    run, network = tmp_path / "run", tmp_path / "nets" / "a.safetensors"
+    imgops(*command("style-fast", run, "--network", network))
+    trained = network.read_bytes()
+    assert "network must be a new file" in error(*command("style-fast", tmp_path / "other", "--network", network))
+    imgops("train", "--config", run / "config.json", "--out", tmp_path / "again", "--seed", "5")
+    assert network.read_bytes() == trained
+    assert (tmp_path / "again" / "network.safetensors").read_bytes() != trained
+    network.unlink()
+    imgops("train", "--out", run, "--resume")
+    assert network.read_bytes() == trained
+    moved = tmp_path / "moved.safetensors"
+    imgops("train", "--out", run, "--resume", "--network", moved)
+    assert moved.read_bytes() == trained
+
+
+def test_preprocessing_is_of_the_encoder_that_is_decoded(tmp_path, monkeypatch):
+    asked = []
+    load = training_recipes.load_encoder
+
+    def told(weights, *, preprocessing, frame):
+        asked.append((weights, preprocessing))
+        return load(weights, preprocessing=preprocessing, frame=frame)
+
+    monkeypatch.setattr(training_recipes, "load_encoder", told)
+    config = AdaINStyleConfig(
+        data="samples:", out=str(tmp_path / "run"), preset="tiny", preprocessing="caffe", loss_weights="embedded"
+    )
+    recipe_class("style-adain")(config.resolve(), None, (), Processes())
+    assert asked == [("default", "caffe"), ("embedded", None)]
+
+
+def test_a_limit_in_time_leaves_a_preview(tmp_path):
+    out, preview = tmp_path / "a.safetensors", tmp_path / "now.png"
+    more = ("--size", "32", "--widths", "4,6,8", "--blocks", "1", "--batch", "1", "--save-every", "100000")
+    limit = ("--minutes", "0.1", "--device", "cpu", "--preview", preview, "-o", out)
+    text, _ = imgops("style", "train-fast", "samples:hubble", *more, *limit)
+    assert "--resume goes on" in text
+    assert out.exists()
+    assert Image.open(preview).size == (64, 32)
 
 
 def test_a_file_of_a_run_names_no_function(tmp_path):

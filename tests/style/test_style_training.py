@@ -19,9 +19,11 @@ from imgops.nn import Features
 from imgops.style import _network_recipe
 from imgops.style.adain import normalized, stylize_adain
 from imgops.style.training import state_path, train_adain, train_fast
+from imgops.style.training_config import FastStyleConfig, of_training
 from imgops.style.training_recipes import _awake
 from imgops.style.training_settings import AdaINTraining, FastTraining
 from imgops.training.checkpoint import find_checkpoint, read_meta
+from imgops.training.loop import _due
 
 STYLE = torch.rand(3, 40, 48)
 FAST = FastTraining(widths=(4, 6, 8), blocks=1, size=16, batch=2, steps=4, save_every=2, lr_end=0.1)
@@ -330,6 +332,25 @@ def test_a_loss_that_is_not_finite_leaves_the_last_save(tmp_path):
     assert read_meta(find_checkpoint(state_path(out)))["steps"] == 1
 
 
+def test_the_network_at_first_is_the_seeds_whatever_the_encoder_draws(tmp_path):
+    """By name and by hand, and with an encoder that draws other random numbers when it is made."""
+    settings = dataclasses.replace(FAST, steps=1, lr=0.0)
+    by_hand = fast(tmp_path / "a.safetensors", settings)
+    other = train_fast(STYLE, "samples:", tmp_path / "b.safetensors", small_lite(), settings)
+    for (name, one), two in zip(by_hand.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(one, two), name
+
+
+def test_saves_come_when_they_are_told(tmp_path):
+    """Numbers of images that thousandths do not hold exactly."""
+    saved = []
+    settings = dataclasses.replace(FAST, batch=1, steps=2008, save_every=2007)
+    config = of_training(settings, FastStyleConfig, data="samples:", out="x", style="y")
+    assert [_due(config.checkpoint_kimg, images - 1, images) for images in (2006, 2007, 2008)] == [False, True, False]
+    fast(tmp_path / "a.safetensors", dataclasses.replace(FAST, save_every=3), on_step=lambda *s: saved.append(s[3]))
+    assert [picture is not None for picture in saved] == [False, False, True, True]
+
+
 def test_what_cannot_be_trained_is_named(tmp_path):
     out = tmp_path / "a.safetensors"
     with pytest.raises(ValueError, match=r"out must end in \.safetensors; got .*a\.pth"):
@@ -353,8 +374,11 @@ def test_what_cannot_be_trained_is_named(tmp_path):
         with pytest.raises(ValueError, match=message):
             fast(out, dataclasses.replace(FAST, **change), resume=True)
     longer = dataclasses.replace(FAST, steps=6)
-    with pytest.raises(ValueError, match="the encoder or the style is another one"):
-        train_fast(1 - STYLE, "samples:", out, small_vgg(), longer, resume=True)
+    for settings in FAST, longer:
+        with pytest.raises(ValueError, match="the encoder or the style is another one"):
+            train_fast(1 - STYLE, "samples:", out, small_vgg(), settings, resume=True)
+    with pytest.raises(ValueError, match="size cannot change when a run is continued; it is 16, got 24"):
+        fast(out, dataclasses.replace(FAST, size=24), resume=True)
     with pytest.raises(ValueError, match="is of a run of the recipe style-fast, not of style-adain"):
         adain(out, resume=True)
     weights = find_checkpoint(state_path(out)) / "network.safetensors"

@@ -54,7 +54,7 @@ class Measurement(NamedTuple):
 
 
 class Recipe(ABC):
-    """Networks and how they are trained. A recipe opens no file, and sees its own share of the batch alone.
+    """Networks and how they are trained. A recipe sees its own share of the batch alone.
 
     Every process has a recipe; what each computes of a step must be averaged over the processes before it is used
     (:meth:`Processes.average_`).
@@ -137,8 +137,24 @@ class Recipe(ABC):
         """
         return None
 
-    def saved(self, checkpoint: Path) -> None:  # noqa: B027
-        """Called in the first process after each checkpoint, when it is whole."""
+    def take(self, data: RunData) -> None:  # noqa: B027
+        """Called with the data before the first step, for what a recipe measures on it."""
+
+    def before_saving(self) -> None:  # noqa: B027
+        """Called in the first process before each checkpoint, for networks that follow from others."""
+
+    @classmethod  # noqa: B027
+    def check_results(cls, config: RunConfig, resume: bool) -> None:
+        """Called in the first process before a run: check that what it writes beside checkpoints can be written.
+
+        Raises:
+            ValueError, OSError: it cannot; named.
+        """
+
+    @classmethod  # noqa: B027
+    def deliver(cls, config: RunConfig, checkpoint: Path) -> None:
+        """Called in the first process with each new checkpoint, and with the last one of a run that is finished: write
+        what is made of it beside the checkpoints."""
 
     @property
     def tensors(self) -> int:

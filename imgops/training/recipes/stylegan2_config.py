@@ -96,6 +96,7 @@ class TrainingConfig(GeneratorConfig):
     """
 
     recipe = "stylegan2"
+    for_cpu = "--preset tiny --resolution 32"
     changeable = (*GeneratorConfig.changeable, "compile")
     about = """Train a StyleGAN2 on your pictures.
 
