@@ -102,7 +102,8 @@ def test_a_training_recorded_before_the_name_changed(tmp_path, monkeypatch):
     settings = {"data": "samples:textures", "out": "run", "learning_rate": 0.5}
     (tmp_path / "config.json").write_text(json.dumps(settings))
     assert TrainingConfig.read(tmp_path, {}).g_lr == 0.5
-    (tmp_path / "config.json").write_text(json.dumps({"format": 1, "config": settings}))
+    progress = {"seen": 0, "steps": 0, "c_dim": 0, "class_names": []}
+    (tmp_path / "config.json").write_text(json.dumps({"format": 1, "config": settings, **progress}))
     assert read_meta(tmp_path)["config"].g_lr == 0.5
 
 

@@ -165,7 +165,8 @@ def test_micro_batches_do_what_the_whole_batch_does(tmp_path):
         gradients.append({name: value for name, value in moments.items() if not name.endswith("exp_avg_sq")})
     for part in gradients[1:]:
         for name, value in gradients[0].items():
-            assert torch.allclose(value, part[name], rtol=1e-3, atol=1e-4 * float(value.abs().max())), name
+            # sums that nearly cancel, as that of a first bias, keep few digits
+            assert torch.allclose(value, part[name], rtol=1e-3, atol=3e-4 * float(value.abs().max())), name
 
 
 @pytest.mark.parametrize("channels", [1, 4])

@@ -92,10 +92,14 @@ def pointwise_product_pays(backend: str, x: Tensor, weight: Tensor) -> bool:
     )
 
 
-@untraced
 def scaled_smaller(x: Tensor, weight: Tensor, gain: float) -> tuple[Tensor, Tensor]:
     """(x, weight) of a product with a factor on the one that has fewer elements; on the weight where that is open."""
-    return (x * gain, weight) if known(x.numel() < weight.numel()) else (x, weight * gain)
+    return (x * gain, weight) if _is_smaller(x, weight) else (x, weight * gain)
+
+
+@untraced
+def _is_smaller(x: Tensor, weight: Tensor) -> bool:
+    return known(x.numel() < weight.numel())
 
 
 @untraced
