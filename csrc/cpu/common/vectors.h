@@ -56,49 +56,52 @@ inline void multiply(const A* left, const A* right, A* sums, int64_t n, bool add
   }
 }
 
-// lanes lane[0], lane[1], ... of a followed by b
+// lanes lane[0], lane[1], ... of a followed by b; by references, as vectors that are wider than the processor's have no
+// calling convention
 template <class A, int64_t n, int64_t... lane>
-inline typename Vector<A, n>::type shuffle(typename Vector<A, n>::type a, typename Vector<A, n>::type b) {
+inline void shuffle(const typename Vector<A, n>::type& a, const typename Vector<A, n>::type& b,
+                    typename Vector<A, n>::type& to) {
 #ifdef __clang__
-  return __builtin_shufflevector(a, b, lane...);
+  to = __builtin_shufflevector(a, b, lane...);
 #else
   using Index = std::conditional_t<sizeof(A) == 1, int8_t, std::conditional_t<sizeof(A) == 4, int32_t, int64_t>>;
-  return __builtin_shuffle(a, b, typename Vector<Index, n>::type{lane...});
+  to = __builtin_shuffle(a, b, typename Vector<Index, n>::type{lane...});
 #endif
 }
 
 // every second lane of a followed by b, from lane `first` on
 template <class A, int64_t n, int64_t first, size_t... j>
-inline typename Vector<A, n>::type every_second(typename Vector<A, n>::type a, typename Vector<A, n>::type b,
-                                                std::index_sequence<j...>) {
-  return shuffle<A, n, (first + 2 * j)...>(a, b);
+inline void every_second(const typename Vector<A, n>::type& a, const typename Vector<A, n>::type& b,
+                         typename Vector<A, n>::type& to, std::index_sequence<j...>) {
+  shuffle<A, n, (first + 2 * j)...>(a, b, to);
 }
 
 // lanes of a and b in turn, from lane `first` of each on
 template <class A, int64_t n, int64_t first, size_t... j>
-inline typename Vector<A, n>::type in_turn(typename Vector<A, n>::type a, typename Vector<A, n>::type b,
-                                           std::index_sequence<j...>) {
-  return shuffle<A, n, (first + j / 2 + (j % 2) * n)...>(a, b);
+inline void in_turn(const typename Vector<A, n>::type& a, const typename Vector<A, n>::type& b,
+                    typename Vector<A, n>::type& to, std::index_sequence<j...>) {
+  shuffle<A, n, (first + j / 2 + (j % 2) * n)...>(a, b, to);
 }
 
 // the lanes of a from the second on, and a value after them
 template <class A, int64_t n, size_t... j>
-inline typename Vector<A, n>::type moved_up(typename Vector<A, n>::type a, A next, std::index_sequence<j...>) {
-  return shuffle<A, n, (j + 1)...>(a, typename Vector<A, n>::type{next});
+inline void move_up(const typename Vector<A, n>::type& a, A next, typename Vector<A, n>::type& to,
+                    std::index_sequence<j...>) {
+  shuffle<A, n, (j + 1)...>(a, typename Vector<A, n>::type{next}, to);
 }
 
 // Take apart n * parts values in memory order (parts: 2 or 4): column c gets values c, c + parts, c + 2 * parts, ...
 template <class A, int64_t n, int64_t parts>
 inline void take_apart(typename Vector<A, n>::type (&v)[parts]) {
   constexpr auto all = std::make_index_sequence<n>{};
+  typename Vector<A, n>::type even0, even1, odd0, odd1;
+  every_second<A, n, 0>(v[0], v[1], even0, all), every_second<A, n, 1>(v[0], v[1], odd0, all);
   if constexpr (parts == 2) {
-    const auto even = every_second<A, n, 0>(v[0], v[1], all);
-    v[1] = every_second<A, n, 1>(v[0], v[1], all), v[0] = even;
+    v[0] = even0, v[1] = odd0;
   } else {
-    const auto even0 = every_second<A, n, 0>(v[0], v[1], all), even1 = every_second<A, n, 0>(v[2], v[3], all);
-    const auto odd0 = every_second<A, n, 1>(v[0], v[1], all), odd1 = every_second<A, n, 1>(v[2], v[3], all);
-    v[0] = every_second<A, n, 0>(even0, even1, all), v[2] = every_second<A, n, 1>(even0, even1, all);
-    v[1] = every_second<A, n, 0>(odd0, odd1, all), v[3] = every_second<A, n, 1>(odd0, odd1, all);
+    every_second<A, n, 0>(v[2], v[3], even1, all), every_second<A, n, 1>(v[2], v[3], odd1, all);
+    every_second<A, n, 0>(even0, even1, v[0], all), every_second<A, n, 1>(even0, even1, v[2], all);
+    every_second<A, n, 0>(odd0, odd1, v[1], all), every_second<A, n, 1>(odd0, odd1, v[3], all);
   }
 }
 
@@ -106,22 +109,24 @@ inline void take_apart(typename Vector<A, n>::type (&v)[parts]) {
 template <class A, int64_t n, int64_t parts>
 inline void put_together(typename Vector<A, n>::type (&v)[parts]) {
   constexpr auto all = std::make_index_sequence<n>{};
+  typename Vector<A, n>::type even0, even1, odd0, odd1;
   if constexpr (parts == 2) {
-    const auto low = in_turn<A, n, 0>(v[0], v[1], all);
-    v[1] = in_turn<A, n, n / 2>(v[0], v[1], all), v[0] = low;
+    in_turn<A, n, 0>(v[0], v[1], even0, all), in_turn<A, n, n / 2>(v[0], v[1], even1, all);
+    v[0] = even0, v[1] = even1;
   } else {
-    const auto even0 = in_turn<A, n, 0>(v[0], v[2], all), even1 = in_turn<A, n, n / 2>(v[0], v[2], all);
-    const auto odd0 = in_turn<A, n, 0>(v[1], v[3], all), odd1 = in_turn<A, n, n / 2>(v[1], v[3], all);
-    v[0] = in_turn<A, n, 0>(even0, odd0, all), v[1] = in_turn<A, n, n / 2>(even0, odd0, all);
-    v[2] = in_turn<A, n, 0>(even1, odd1, all), v[3] = in_turn<A, n, n / 2>(even1, odd1, all);
+    in_turn<A, n, 0>(v[0], v[2], even0, all), in_turn<A, n, n / 2>(v[0], v[2], even1, all);
+    in_turn<A, n, 0>(v[1], v[3], odd0, all), in_turn<A, n, n / 2>(v[1], v[3], odd1, all);
+    in_turn<A, n, 0>(even0, odd0, v[0], all), in_turn<A, n, n / 2>(even0, odd0, v[1], all);
+    in_turn<A, n, 0>(even1, odd1, v[2], all), in_turn<A, n, n / 2>(even1, odd1, v[3], all);
   }
 }
 
 // Swap the off-diagonal blocks of size * size in two rows of a matrix, `size` rows apart.
 template <class A, int64_t n, int64_t size, size_t... j>
 inline void swap_blocks(typename Vector<A, n>::type& a, typename Vector<A, n>::type& b, std::index_sequence<j...>) {
-  const auto first = shuffle<A, n, (j & size ? n + j - size : j)...>(a, b);
-  b = shuffle<A, n, (j & size ? n + j : j + size)...>(a, b);
+  typename Vector<A, n>::type first;
+  shuffle<A, n, (j & size ? n + j - size : j)...>(a, b, first);
+  shuffle<A, n, (j & size ? n + j : j + size)...>(a, b, b);
   a = first;
 }
 

@@ -149,10 +149,14 @@ class GroupMaker {
         std::memcpy(columns, row + kStep * j, sizeof(columns));
         take_apart<A, lanes>(columns);
         for (int64_t c = 0; c < kInputs; ++c) {
-          // the pixels that a tile shares with the next
-          const W column = c < kStep ? columns[c]
-                                     : moved_up<A, lanes>(columns[c - kStep], row[kStep * (j + lanes) + c - kStep],
-                                                          std::make_index_sequence<lanes>{});
+          W column;
+          if (c < kStep) {
+            column = columns[c];
+          } else {
+            // the pixels that a tile shares with the next
+            const A next = row[kStep * (j + lanes) + c - kStep];
+            move_up<A, lanes>(columns[c - kStep], next, column, std::make_index_sequence<lanes>{});
+          }
           std::memcpy(dst + c * T + j, &column, sizeof(column));
         }
       }

@@ -35,8 +35,10 @@ inline void gather_pairs(const float* x, Integers at, Floats* first, Floats* sec
   const auto indices = reinterpret_cast<__m512i>(at);
   const __m512 low = _mm512_castpd_ps(_mm512_i32gather_pd(_mm512_castsi512_si256(indices), x, 4));
   const __m512 high = _mm512_castpd_ps(_mm512_i32gather_pd(_mm512_extracti64x4_epi64(indices, 1), x, 4));
-  *first = shuffle<float, kWide, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30>(low, high);
-  *second = shuffle<float, kWide, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31>(low, high);
+  const auto& a = reinterpret_cast<const Floats&>(low);
+  const auto& b = reinterpret_cast<const Floats&>(high);
+  shuffle<float, kWide, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30>(a, b, *first);
+  shuffle<float, kWide, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31>(a, b, *second);
 #else
   // pixels 0, 1, 4 and 5, then 2, 3, 6 and 7: so no value has to cross the halves of a vector
   const __m256i indices = _mm256_permute4x64_epi64(reinterpret_cast<__m256i>(at), _MM_SHUFFLE(3, 1, 2, 0));
