@@ -31,11 +31,15 @@ RUNS: list[dict[str, Any]] = [
 
 
 class Refusing(TorchDispatchMode):
-    """Raises where an op waits for the device, or draws random numbers unless it may."""
+    """Raises where an op waits for the device, or draws random numbers unless it may.
+
+    Attributes:
+        seen: the names of the ops that ran.
+    """
 
     def __init__(self, random: bool = True) -> None:
         super().__init__()
-        self.random = random
+        self.random, self.seen = random, set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func._schema.name.partition("::")[2]
@@ -44,6 +48,7 @@ class Refusing(TorchDispatchMode):
             raise RuntimeError(f"{func} waits for the device")
         if not self.random and torch.Tag.nondeterministic_seeded in func.tags:
             raise RuntimeError(f"{func} draws random numbers")
+        self.seen.add(name)
         return func(*args, **(kwargs or {}))
 
 
@@ -163,8 +168,12 @@ def test_no_step_waits_for_the_device(tmp_path, settings):
     trainer = trainer_of(tiny(tmp_path, **settings))
     batch = batch_of(trainer)
     # the first step has all phases
-    with Refusing():
-        trainer.step(*batch)
+    with Refusing() as watched:
+        measured = trainer.step(*batch)
+    # it was watched to its end: the optimizers and the average ran, and a penalty
+    assert {"penalty", "r1"} & measured.keys()
+    assert {"_fused_adam_", "_foreach_lerp_"} <= watched.seen, watched.seen
+    assert not WAITING & watched.seen
 
 
 @pytest.mark.parametrize(
