@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..data.datasets.crops import RandomCrops
 from ..data.pictures import resize_picture
+from ..data.pictures.samples import SAMPLES
 from ..models.encoders.probing import layers_by_stride
 from ..models.encoders.vgg import VGG
 from ..models.encoders.weights import load_encoder
@@ -61,8 +62,8 @@ class Crops(RunData):
         names = []
         for source in self.sources.values():
             # of a folder relative to it, so that it may be moved
-            paths = [source.name] if source.paths is None else [str(p.relative_to(source.name)) for p in source.paths]
-            names += paths
+            paths = source.paths
+            names += sorted(SAMPLES) if paths is None else [str(path.relative_to(source.name)) for path in paths]
         return DataRecord(len(names), names, None, [])
 
     def batches(self, start: int, processes: Processes) -> Iterator[tuple[Tensor, ...]]:

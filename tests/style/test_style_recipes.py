@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from imgops.data.pictures.samples import SAMPLES
 from imgops.models.encoders.vgg import VGG
 from imgops.models.style.weights import load_adain_decoder, load_transform_net
 from imgops.style import train_adain, train_fast, training_recipes
@@ -39,6 +40,10 @@ def command(recipe: str, out: object, *more: object) -> list[object]:
     return ["train", "--recipe", recipe, *SMALL, *OFTEN, *OF_RECIPE[recipe], "--out", out, *more]
 
 
+def sources_of(recipe: str) -> list[str]:
+    return ["content"] if recipe == "style-fast" else ["content", "style"]
+
+
 def tensors(out: Path) -> dict[str, torch.Tensor]:
     newest = files.find_checkpoint(out)
     found = {f"state.{k}": t for k, t in files.read_tensors(newest, "state").items()}
@@ -60,6 +65,8 @@ def test_a_recipe_trains_goes_on_exactly_and_its_network_is_used(tmp_path, recip
     assert wanted.keys() == found.keys()
     assert all(torch.equal(wanted[name], found[name]) for name in wanted)
     assert (whole / "network.safetensors").read_bytes() == (parts / "network.safetensors").read_bytes()
+    # the free pictures, of a decoder as contents and as styles
+    assert files.read_meta(files.find_checkpoint(whole))["data"]["count"] == len(SAMPLES) * len(sources_of(recipe))
     records = [json.loads(line) for line in (whole / "stats.jsonl").read_text().splitlines()]
     assert [record["images"] for record in records] == [2, 4, 6, 8]
     assert all({"loss_total", "loss_content", "loss_style"} <= record.keys() for record in records)
