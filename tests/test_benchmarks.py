@@ -58,17 +58,23 @@ def test_a_benchmark_runs_and_its_record_names_what_it_timed(tmp_path):
     assert [b["params"] for b in found] == [{"problem": problem, "side": side} for side in ("imgops", "eager")]
 
 
+#: of a training step the kind that has all parts of the others
+CHECKED = {"bench_iteration": "with path length and R1"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("module", report.MODULES)
 def test_the_sides_of_what_is_not_an_op_compute_the_same(module):
+    chosen = CHECKED.get(module, "")
     program = f"""
 from benchmarks import comparison, report
 for one in report.comparisons({module!r}):
-    comparison.check(one)
-    print("SAME", one.id)
+    if {chosen!r} in one.id:
+        comparison.check(one)
+        print("SAME", one.id)
 """
     same = [line.removeprefix("SAME ") for line in python("-c", program).splitlines() if line.startswith("SAME ")]
-    assert same == report.problems()[module]
+    assert same == [problem for problem in report.problems()[module] if chosen in problem] != []
 
 
 @pytest.fixture
