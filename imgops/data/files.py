@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,8 @@ except ImportError:
 SCRAP = ".scrap-"
 #: longest file name in bytes that file systems allow
 _LONGEST = 255
+#: seconds between two tries to hold a file
+_PAUSE = 0.05
 
 
 def scrap_of(path: Path) -> Path:
@@ -39,21 +43,28 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone(path: Path, wait: bool = True) -> Iterator[None]:
+def alone(path: Path, wait: float = math.inf) -> Iterator[None]:
     """Hold a file, made for that, which one process of this machine at a time can hold; where the system has no such
     thing nothing is held.
 
     Args:
         path: of the file, which stays.
-        wait: until no other holds it.
+        wait: seconds for which it may be held by another.
 
     Raises:
-        BlockingIOError: another holds it, and that is not waited for.
+        BlockingIOError: another holds it still.
         OSError: it cannot be made.
     """
+    until = time.monotonic() + wait
     with open(path, "w") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        while fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise
+            time.sleep(_PAUSE)
         yield
 
 

@@ -10,7 +10,8 @@ import shlex
 import signal
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from .._interrupts import interruptible
 from ..data import DataError
-from ..data.files import write_file
+from ..data.files import alone, write_file
 from . import checkpoint as files
 from ._data import DataRecord, RunData
 from ._opening import forecast, made_by, opening
@@ -38,6 +39,9 @@ from .trainer import DivergenceError, Trainer
 #: signals that end a run after the current step and a save, and the text that is shown then
 SIGNALS = signal.SIGINT, signal.SIGTERM
 STOPPING = "\nfinishing the step, then saving; once more to stop at once\n"
+#: the file in a run's folder that the process that writes there holds; and the seconds after which the processes that
+#: read pictures for it have noticed that it was killed
+LOCK, LINGERING = ".lock", 10.0
 #: the value of ``resume`` that continues a run where there is one
 AUTO = "auto"
 #: called after each step with what was measured, scalar tensors; a true answer stops the run, saved
@@ -79,7 +83,7 @@ def train(
     Raises:
         TypeError: a setting of another type.
         ValueError: a setting out of range; data or a checkpoint that cannot be used; a folder that holds another run,
-            or lies inside the data, or around it.
+            or in which another process trains, or that lies inside the data, or around it.
         DivergenceError: a loss or weight became NaN or infinite; the last good checkpoint stays.
         OSError: a picture has vanished, after a checkpoint was saved; or nothing more can be written, as on a full
             disk: the last good checkpoint stays, and nothing is left half written.
@@ -146,10 +150,12 @@ def _run(
     networks = trainer.recipe.networks.values()
     processes.share_([tensor for network in networks for tensor in network.state_dict().values()])
     trainer.data = record.summary()
-    if processes.first:
-        _prepare(trainer, record, out)
     told = None if quiet else STOPPING
-    with _report(trainer, out, quiet, deadline) as report, interruptible(SIGNALS, told) as stopped:
+    with (
+        _held(trainer, record, out, present) if processes.first else nullcontext(),
+        _report(trainer, out, quiet, deadline) as report,
+        interruptible(SIGNALS, told) as stopped,
+    ):
         report.say(opening(trainer, data, out))
         if resume:
             report.say(f"{'resumed':<9} {present[-1]}, {trainer.seen:,} of {total:,} images")
@@ -196,14 +202,32 @@ def _begin_with(trainer: Trainer, init: str) -> str:
     return f"{'begun':<9} with {taken} of {trainer.recipe.tensors} tensors from {checkpoint}"
 
 
-def _prepare(trainer: Trainer, record: DataRecord, out: Path) -> None:
-    """Write what a run's folder has from its beginning."""
+@contextmanager
+def _held(trainer: Trainer, record: DataRecord, out: Path, present: list[Path]) -> Iterator[None]:
+    """Hold a run's folder, so that no other process trains there, with what it has from its beginning.
+
+    Args:
+        trainer, record: what is trained, and on what.
+        out: the folder.
+        present: the checkpoints that were found there.
+
+    Raises:
+        ValueError: another process trains there, or has done so since.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    files.sweep(out)
-    (out / "samples").mkdir(exist_ok=True)
-    record.write(out)
-    about = {**trainer.config.as_json(), MADE_BY: made_by(trainer.device.type)}
-    write_file(out / "config.json", json.dumps(about, indent=2).encode())
+    with ExitStack() as held:
+        try:
+            held.enter_context(alone(out / LOCK, wait=LINGERING))
+        except BlockingIOError:
+            raise ValueError(f"{out}: another process trains there; let it end, or take another --out") from None
+        if files.checkpoints(out) != present:
+            raise ValueError(f"{out}: another process has trained there meanwhile; give the command again")
+        files.sweep(out)
+        (out / "samples").mkdir(exist_ok=True)
+        record.write(out)
+        about = {**trainer.config.as_json(), MADE_BY: made_by(trainer.device.type)}
+        write_file(out / "config.json", json.dumps(about, indent=2).encode())
+        yield
 
 
 def _tell_of_changes(record: DataRecord, checkpoint: Path) -> None:

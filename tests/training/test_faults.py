@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 
 from imgops.data.datasets import picture_files
+from imgops.training import Trainer, find_checkpoint, load_generator, loop, train
 from imgops.training import checkpoint as files
-from imgops.training import find_checkpoint, load_generator, train
 from imgops.training._report import _append
 from tests.test_training import contents, stats, tiny, trainer_of
 
@@ -64,15 +64,8 @@ def full_for(monkeypatch):
 def test_a_full_disk_ends_the_run_and_leaves_nothing_half(tmp_path, full_for, monkeypatch, capsys, full, named):
     run = tmp_path / "run"
     train(tiny(run, kimg=0.008, grid_kimg=0.008), quiet=True)
-    prepared = train.__globals__["_prepare"]
-
-    def prepare(*given: object) -> None:
-        prepared(*given)
-        full_for(full)
-
-    monkeypatch.setitem(train.__globals__, "_prepare", prepare)
     with pytest.raises(OSError, match="No space left on device") as raised:
-        train(tiny(run, kimg=0.1, grid_kimg=0.008), resume=True)
+        train(tiny(run, kimg=0.1, grid_kimg=0.008), resume=True, on_step=lambda *_: full_for(full))
     assert raised.value.errno == errno.ENOSPC
     assert str(raised.value.filename).endswith(named)
     said = capsys.readouterr().err
@@ -189,6 +182,39 @@ def test_a_termination_signal_saves_and_ends_as_an_interrupt_does(tmp_path):
     assert process.returncode == 130
     assert f"interrupted; saved {saved}\nto continue: imgops train --out {run} --resume" in text
     assert "Traceback" not in text
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LINGERING", 0.0)
+    run = tmp_path / "run"
+    refused = []
+
+    def second(*_: object) -> None:
+        with pytest.raises(ValueError, match="another process trains there; let it end, or take another --out"):
+            train(tiny(run), quiet=True, resume="auto")
+        refused.append(contents(run) if files.checkpoints(run) else None)
+
+    train(tiny(run), quiet=True, on_step=second)
+    assert len(refused) == 6
+    # it is free afterwards
+    train(tiny(run, kimg=0.032), quiet=True, resume=True)
+    assert files.checkpoints(run)[-1].name == "checkpoint-0000000032"
+
+
+def test_a_run_that_another_one_finished_meanwhile_is_not_repeated(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    train(tiny(run, kimg=0.008), quiet=True)
+    read = Trainer.load
+
+    def late(trainer: Trainer, checkpoint: Path) -> None:
+        read(trainer, checkpoint)
+        monkeypatch.setattr(Trainer, "load", read)
+        train(tiny(run), quiet=True, resume=True)
+
+    monkeypatch.setattr(Trainer, "load", late)
+    with pytest.raises(ValueError, match="another process has trained there meanwhile; give the command again"):
+        train(tiny(run), quiet=True, resume=True)
+    assert files.checkpoints(run)[-1].name == "checkpoint-0000000024"
 
 
 def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):

@@ -45,7 +45,7 @@ class Journal:
         self.pictures.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as opened:
             try:
-                opened.enter_context(alone(self.folder / _LOCK, wait=False))
+                opened.enter_context(alone(self.folder / _LOCK, wait=0))
             except BlockingIOError:
                 raise DataError(f"{self.folder}: another process is making this dataset") from None
             record = self.folder / _RECORD
