@@ -180,10 +180,14 @@ def _weight_gradient(
     """Gradient of the convolution of the (modulated) input x for its weight, of the weight's shape."""
     if ops is not namespace("cpu") or not winograd_gradient_pays(weight):
         return _library_gradients(d, x, weight, stride, padding, up, needs_weight=True)
+    # the gradient is laid out as the weight is: where another layout meets it, PyTorch copies one of the two
+    dense = weight.stride(0) >= weight.stride(1)
     if up > 1:
         # the transposed convolution is the gradient of the strided one for its input
-        return ops.conv2d_weight_gradient(x, d, up, _NO_PADDING).transpose(0, 1)
-    return ops.conv2d_weight_gradient(d, x, stride, padding)
+        dweight = ops.conv2d_weight_gradient(x, d, up, _NO_PADDING, dense)
+    else:
+        dweight = ops.conv2d_weight_gradient(d, x, stride, padding, not dense)
+    return dweight if dense else dweight.transpose(0, 1)
 
 
 def _library_gradients(
@@ -211,25 +215,26 @@ def _library_gradients(
     return dx if padded is x else F.pad(dx, [-x0, -x1, -y0, -y1])
 
 
-def _fake_weight_gradient(dy: Tensor, x: Tensor, stride: int, padding: Sequence[int]) -> Tensor:
-    return x.new_empty([dy.shape[1], x.shape[1], 3, 3])
+def _fake_weight_gradient(dy: Tensor, x: Tensor, stride: int, padding: Sequence[int], swapped: bool) -> Tensor:
+    outputs, inputs = dy.shape[1], x.shape[1]
+    return x.new_empty([inputs, outputs, 3, 3] if swapped else [outputs, inputs, 3, 3])
 
 
 def _setup_context_weight_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    dy, x, *ctx.convolution = inputs
+    dy, x, ctx.stride, ctx.padding, ctx.swapped = inputs
     ctx.save_for_backward(dy, x)
 
 
 def _backward_weight_gradient(ops: Any, ctx: Any, needs: tuple[bool, ...], v: Tensor) -> tuple[Any, ...]:
     """Gradients of <v, dweight> = <dy, conv2d(x, v)>."""
     dy, x = ctx.saved_tensors
-    stride, padding = ctx.convolution
     needs_dy, needs_x = needs[:2]
+    if ctx.swapped:
+        v = v.transpose(0, 1)
     return (
-        ops.fused_conv2d(x, v, None, stride, padding, 1, *_PLAIN, False)[0] if needs_dy else None,
-        _input_gradient(ops, dy, x, v, stride, padding, 1) if needs_x else None,
-        None,
-        None,
+        ops.fused_conv2d(x, v, None, ctx.stride, ctx.padding, 1, *_PLAIN, False)[0] if needs_dy else None,
+        _input_gradient(ops, dy, x, v, ctx.stride, ctx.padding, 1) if needs_x else None,
+        *[None] * 3,
     )
 
 
@@ -253,7 +258,7 @@ register(
     flops=_flops,
 )
 register(
-    "conv2d_weight_gradient(Tensor dy, Tensor x, int stride, SymInt[] padding) -> Tensor",
+    "conv2d_weight_gradient(Tensor dy, Tensor x, int stride, SymInt[] padding, bool swapped) -> Tensor",
     fake=_fake_weight_gradient,
     triton=None,
     backward=_backward_weight_gradient,

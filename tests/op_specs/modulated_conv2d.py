@@ -320,8 +320,9 @@ def _products(x: Tensor, weight: Tensor, *arguments: Any) -> Tensor:
     return F.conv2d(F.pad(x, padding), weight, stride=stride)
 
 
-def _weight_products(dy: Tensor, x: Tensor, stride: int, padding: list[int]) -> Tensor:
-    return torch.nn.grad.conv2d_weight(F.pad(x, padding), (dy.shape[1], x.shape[1], 3, 3), dy, stride=stride)
+def _weight_products(dy: Tensor, x: Tensor, stride: int, padding: list[int], swapped: bool) -> Tensor:
+    dweight = torch.nn.grad.conv2d_weight(F.pad(x, padding), (dy.shape[1], x.shape[1], 3, 3), dy, stride=stride)
+    return dweight.transpose(0, 1) if swapped else dweight
 
 
 SHEET = s.Sheet(
@@ -341,7 +342,7 @@ SHEET = s.Sheet(
     random=_random, forms=FORMS, pictures=_pictures, problems=_problems, cases=_CASES, launches=_launches,
     comparisons=_comparisons, recorded=_recorded,
     schemas={
-        "conv2d_weight_gradient": lambda: (s.values(1, 2, 4, 4), s.values(1, 2, 4, 4), 1, [1, 1, 1, 1]),
+        "conv2d_weight_gradient": lambda: (s.values(1, 2, 4, 4), s.values(1, 2, 4, 4), 1, [1, 1, 1, 1], True),
         "fused_conv2d": lambda: (
             s.values(1, 2, 4, 4), s.values(2, 2, 3, 3), s.values(1, 2), 1, [1, 1, 1, 1], 1, s.values(2), s.values(1, 2),
             s.values(1, 1, 4, 4), "swish", 0.0, 1.3, 4.0, True,

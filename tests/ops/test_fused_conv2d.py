@@ -230,11 +230,16 @@ def test_weight_gradient(padding, n, i, h, w, o, dtype, stride):
         # each thread has a block: of all channels, of some, of few
         for number in (1, 5, 64):
             torch.set_num_threads(number)
-            results.append(torch.ops.imgops.conv2d_weight_gradient(dy.to(dtype), x.to(dtype), stride, padding))
+            results += [
+                torch.ops.imgops.conv2d_weight_gradient(dy.to(dtype), x.to(dtype), stride, padding, swapped)
+                for swapped in (False, True)
+            ]
     finally:
         torch.set_num_threads(threads)
-    actual, *others = results
+    assert all(result.is_contiguous() for result in results)
+    actual, *others = results[::2]
     assert all(torch.equal(actual, other) for other in others)
+    assert all(torch.equal(actual.transpose(0, 1), other) for other in results[1::2])
     assert actual.dtype == dtype
     assert actual.shape == expected.shape
     assert relative_error(actual, expected) <= 2 * TOLERANCE[dtype]
@@ -249,7 +254,7 @@ def test_accuracy_with_many_channels(stride, up, bound):
     exact = plain(x.double(), weight.double(), None, Epilogue(), stride, (0, 0, 0, 0), up)
     assert (y - exact).norm() < bound * exact.norm()
     if up == 1:
-        dweight = torch.ops.imgops.conv2d_weight_gradient(y, x, stride, [0] * 4)
+        dweight = torch.ops.imgops.conv2d_weight_gradient(y, x, stride, [0] * 4, False)
         leaf = weight.double().requires_grad_()
         (exact,) = torch.autograd.grad(F.conv2d(x.double(), leaf, stride=stride), leaf, y.double())
         assert (dweight - exact).norm() < 1.1e-6 * exact.norm()
@@ -270,7 +275,25 @@ def test_the_number_of_threads_changes_nothing(name):
 
 
 @needs_cpu_backend
+@pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_weight_gradient_opcheck(stride):
+def test_weight_gradient_opcheck(stride, swapped):
     x, dy = torch.randn(2, 5, 7, 8, requires_grad=True), torch.randn(2, 3, 7 // stride, 8 // stride, requires_grad=True)
-    torch.library.opcheck(torch.ops.imgops.conv2d_weight_gradient, (dy, x, stride, [1, 2 - stride, 1, 2 - stride]))
+    arguments = dy, x, stride, [1, 2 - stride, 1, 2 - stride], swapped
+    torch.library.opcheck(torch.ops.imgops.conv2d_weight_gradient, arguments)
+
+
+@needs_cpu_backend
+@pytest.mark.parametrize(("stride", "up"), [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_weights_gradient_is_laid_out_as_the_weight(stride, up, transposed):
+    """Also in the second order, where a network's weights come back transposed."""
+    leaf = torch.randn(24, 32, 3, 3, requires_grad=True)
+    weight = leaf.transpose(0, 1) if transposed else leaf
+    x = torch.randn(2, weight.shape[1], 16, 16, requires_grad=True)
+    y = fused_conv2d("cpu", x, weight, None, Epilogue(), stride, (0, 0, 0, 0), up)
+    (dweight,) = torch.autograd.grad(y.square().sum(), weight, create_graph=True)
+    assert dweight.stride() == weight.stride()
+    (dx,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(dx.square().sum(), leaf)
+    assert second.stride() == leaf.stride()

@@ -41,7 +41,8 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x, const Tensor& weigh
                                             const OptionalTensor& noise, std::string act, double alpha, double gain,
                                             double clamp, bool keep);
 
-Tensor conv2d_weight_gradient_cpu(const Tensor& dy, const Tensor& x, int64_t stride, std::vector<int64_t> padding);
+Tensor conv2d_weight_gradient_cpu(const Tensor& dy, const Tensor& x, int64_t stride, std::vector<int64_t> padding,
+                                  bool swapped);
 
 Tensor squared_norm_cpu(const Tensor& weight);
 

@@ -10,7 +10,7 @@
 namespace imgops {
 
 Tensor conv2d_weight_gradient_cpu(const Tensor& dy_any, const Tensor& x_any, int64_t stride,
-                                  std::vector<int64_t> padding) {
+                                  std::vector<int64_t> padding, bool swapped) {
   STD_TORCH_CHECK(x_any.dim() == 4 && dy_any.dim() == 4 && padding.size() == 4,
                   "imgops::conv2d_weight_gradient: x and dy must have 4 dimensions, padding 4 values");
   STD_TORCH_CHECK(stride == 1 || stride == 2, "imgops::conv2d_weight_gradient: stride must be 1 or 2");
@@ -32,7 +32,9 @@ Tensor conv2d_weight_gradient_cpu(const Tensor& dy_any, const Tensor& x_any, int
   STD_TORCH_CHECK(dy.size(0) == p.samples && p.out_w == convolved(p.w, padding[0], padding[1], stride) &&
                       p.out_h == convolved(p.h, padding[2], padding[3], stride),
                   "imgops::conv2d_weight_gradient: dy must have the shape of the convolution's output");
-  const Tensor dweight = allocate(x, {p.outputs, p.inputs, 3, 3});
+  const Tensor dweight = allocate(x, {swapped ? p.inputs : p.outputs, swapped ? p.outputs : p.inputs, 3, 3});
+  p.dweight_strides[0] = 9 * (swapped ? 1 : p.inputs);
+  p.dweight_strides[1] = 9 * (swapped ? p.outputs : 1);
   p.x = x.data_ptr();
   p.dy = dy.data_ptr();
   p.dweight = dweight.data_ptr();

@@ -105,8 +105,9 @@ struct WinogradGradient {
   // planar images of h * w, zeros before them, and gradients of out_h * out_w
   int64_t h = 1, w = 1, pad_x = 0, pad_y = 0, out_h = 1, out_w = 1;
   const void *x = nullptr, *dy = nullptr;
-  // [outputs, inputs, 3, 3]
+  // nine taps for each output and each input, by these strides
   void* dweight = nullptr;
+  int64_t dweight_strides[2] = {9, 9};
   // outputs, and inputs, of a task; a multiple of kGradientGroup
   int64_t block = kGradientBlock;
 

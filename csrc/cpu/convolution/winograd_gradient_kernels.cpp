@@ -147,9 +147,10 @@ class BlockMaker {
       sums[k / kWeights][k % kWeights] = load(sums_ + k * p_.block * p_.block + place(o, i));
     }
     along_both_axes(sums, taps, [](const auto& from, auto& to) { Axis::weight_adjoint(from, to); });
-    A* dst = static_cast<A*>(p_.dweight) + ((first_output_ + o) * p_.inputs + first_input_ + i) * 9;
-    for (int64_t lane = 0; lane < n; ++lane) {
-      for (int64_t k = 0; k < 9; ++k) dst[lane * 9 + k] = taps[k / 3][k % 3][lane];
+    const int64_t* s = p_.dweight_strides;
+    A* dst = static_cast<A*>(p_.dweight) + (first_output_ + o) * s[0] + (first_input_ + i) * s[1];
+    for (int64_t lane = 0; lane < n; ++lane, dst += s[1]) {
+      for (int64_t k = 0; k < 9; ++k) dst[k] = taps[k / 3][k % 3][lane];
     }
   }
 
