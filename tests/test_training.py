@@ -223,6 +223,47 @@ def test_run_folder(tmp_path):
         train(tiny(tmp_path / "none"), quiet=True, resume=True)
 
 
+@pytest.mark.parametrize("other", [{"seed": 5}, {"g_lr": 0.5}, {"batch": 8}, {"r1_gamma": 9.0}], ids=str)
+def test_a_run_goes_on_with_its_own_settings_alone(tmp_path, other):
+    run = tmp_path / "run"
+    train(tiny(run, kimg=0.008), quiet=True)
+    before = (run / "config.json").read_bytes()
+    (name,) = other
+    with pytest.raises(ValueError, match=f"{name} cannot change when a run is continued"):
+        train(tiny(run, **other), quiet=True, resume=True)
+    assert (run / "config.json").read_bytes() == before
+
+
+def test_what_is_left_open_stays_as_it_was_decided(tmp_path):
+    run = tmp_path / "run"
+    open_ = TrainingConfig(
+        data="samples:textures", out=str(run), resolution=8, preset="tiny", kimg=0.016, channel_max=8, device="cpu"
+    )
+    train(open_, quiet=True, on_step=lambda *_: True)
+    # the preset may say another thing where there are other processes, or another device
+    recorded = json.loads((find_checkpoint(run) / "config.json").read_text())
+    recorded["config"]["r1_gamma"] = 0.125
+    (find_checkpoint(run) / "config.json").write_text(json.dumps(recorded))
+    train(dataclasses.replace(open_, kimg=0.032), quiet=True, resume=True)
+    assert json.loads((run / "config.json").read_text())["r1_gamma"] == 0.125
+
+
+def test_a_new_run_does_not_take_what_one_left_that_had_no_checkpoint(tmp_path):
+    run, ours = tmp_path / "run", ["samples/mine.png", "ema/notes.txt", "samples/0001.png"]
+    left = [
+        "samples/0000000400.png",
+        "ema/ema-0000000400.safetensors",
+        "tensorboard/events.out.tfevents.1.a",
+        "wandb-id.txt",
+    ]
+    for name in [*left, *ours]:
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("left")
+    train(tiny(run, kimg=0.008), quiet=True)
+    assert not [name for name in left if (run / name).exists()]
+    assert all((run / name).read_text() == "left" for name in ours)
+
+
 def test_only_plain_files_in_a_checkpoint(tmp_path):
     last = train(tiny(tmp_path / "run", kimg=0.004), quiet=True)
     assert sorted(p.name for p in last.iterdir()) == [
@@ -297,8 +338,13 @@ def test_divergence_stops_and_keeps_the_last_good_one(tmp_path):
     with pytest.raises(DivergenceError, match=r"loss_g became nan after 0 images; .*lower learning rate"):
         trainer.check_finite({"loss_g": float("nan")})
     assert files.checkpoints(run) == [good]
+
+    def spoil(trainer: Trainer, measured: object) -> None:
+        with torch.no_grad():
+            trainer.G.synthesis.b8.conv1.weight[0, 0, 0, 0] = float("inf")
+
     with pytest.raises(DivergenceError):
-        train(tiny(run, kimg=1.0, g_lr=1e30), quiet=True, resume=True)
+        train(tiny(run, kimg=1.0), quiet=True, resume=True, on_step=spoil)
     assert find_checkpoint(run) == good
 
 

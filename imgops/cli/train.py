@@ -178,7 +178,7 @@ def command_of(recipe: str) -> TyperCommand:
 def _train(job: Job, given: Given) -> None:
     """Train, or print what a training would be."""
     from .. import training
-    from ..training.processes import asked_for
+    from ..training.processes import asked_for, is_first
     from ._train import tell_of_idle
 
     Choice(RECIPES).check("recipe", job.recipe)
@@ -190,12 +190,14 @@ def _train(job: Job, given: Given) -> None:
         raise ValueError(f"--no-labels and --labels {settings['labels']} do not go together")
     recipe = type(asked)
     _check_given(recipe, ["out"], settings)
+    seen = 0
     if resume:
         from ..training.checkpoint import read_meta
 
         if job.config is not None and job.resume == ALWAYS:
             raise ValueError("--config begins a new run; --resume takes the settings from the checkpoint")
-        begun = read_meta(training.find_checkpoint(settings["out"]))["config"]
+        meta = read_meta(training.find_checkpoint(settings["out"]))
+        begun, seen = meta["config"], meta["seen"]
         if begun.recipe != job.recipe:
             raise ValueError(f"{asked.out}: is a run of the recipe {begun.recipe}; --recipe {job.recipe} cannot go on")
         chosen = begun.changed(settings)
@@ -211,9 +213,10 @@ def _train(job: Job, given: Given) -> None:
 
         chosen = chosen.resolve(asked_for())
         data = recipe_class(chosen.recipe).open_data(chosen)
-        typer.echo(json.dumps(chosen.as_json(), indent=2))
-        typer.echo(f"data: {data.describe()}", err=True)
-        if job.estimate and (told := estimate(chosen, data)):
+        if is_first():
+            typer.echo(json.dumps(chosen.as_json(), indent=2))
+            typer.echo(f"data: {data.describe()}", err=True)
+        if job.estimate and (told := estimate(chosen, data, seen)):
             typer.echo(told, err=True)
         return
     training.train(chosen, resume=resume, check_data=pictures is None or pictures.check_data)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
 
 from .._settings import NETWORKS, Choice, same_as, setting
 from ..training.config import KIMG, RunConfig
@@ -20,6 +21,7 @@ from .training_settings import (
     Training,
 )
 
+Style = TypeVar("Style", bound="StyleConfig")
 _BY_PRESET = "by the preset"
 #: what the preset tiny says: small crops, few of them
 _TINY: dict[str, Any] = {"resolution": 64, "batch": 2, "kimg": 0.4}
@@ -89,6 +91,16 @@ class StyleConfig(NetworkConfig, Learning):
         """Raise ValueError where settings do not go together."""
         super().check_together(processes)
         self.check_weights()
+
+    def changed(self: Style, given: Mapping[str, Any]) -> Style:
+        """As of all recipes; the length, from which the rates follow where they fall, cannot change then."""
+        kimg = given.get("kimg", self.kimg)
+        if self.lr_end != 1 and kimg != self.kimg:
+            raise ValueError(
+                f"kimg cannot change when a run with an lr_end is continued, as its rates follow from it; it is "
+                f"{self.kimg:g}, got {kimg}"
+            )
+        return super().changed(given)
 
     def rate(self, step: int) -> float:
         """Adam's rate at a step, from 0."""

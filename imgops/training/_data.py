@@ -7,6 +7,7 @@ import json
 import os
 import posixpath
 import signal
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from .config import GeneratorConfig
 from .grid import COLUMNS, ROWS, grid_classes, image_grid
 from .processes import Processes
 
+#: seconds that reading processes go on after a termination signal
+_OUTLIVE = 5
 #: number of names that a message lists
 _SHOWN = 3
 
@@ -111,7 +114,7 @@ class Pictures(RunData):
             # the loader has a generator of its own: drawing from torch's would make a resumed run differ
             generator=torch.Generator(),
         )
-        return (tuple(batch) for batch in loader)
+        return (tuple(batch) for batch in _iterating(loader))
 
     def imagined(self, count: int) -> tuple[Tensor, ...]:
         """Random pixels, and each class in turn."""
@@ -130,9 +133,22 @@ class Pictures(RunData):
 
 
 def _leave_signals(worker: int) -> None:
-    """Reading processes leave Ctrl-C to the one that trains, and end at a termination signal."""
+    """Reading processes leave Ctrl-C to the one that trains, and outlive a termination signal, which may reach all, by
+    the time that it needs to end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_OUTLIVE))
+
+
+def _iterating(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The loader's iterator. torch's handler of the death of a reading process would raise in the midst of a step or of
+    a save; without it the next batch tells."""
+    here = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
+    before = signal.getsignal(signal.SIGCHLD) if here else None
+    iterator = iter(loader)
+    if here:
+        signal.signal(signal.SIGCHLD, before)
+    return iterator
 
 
 def open_pictures(config: GeneratorConfig) -> Pictures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections import Counter
@@ -23,12 +24,13 @@ BUDGET, REPEATS = 20.0, 2
 _LONGEST = 10_000
 
 
-def estimate(config: RunConfig, data: RunData) -> str:
+def estimate(config: RunConfig, data: RunData, seen: int = 0) -> str:
     """Take a few steps on random pictures, and say what the run would take; nothing is written.
 
     Args:
         config: resolved settings.
         data: of the run, whose classes are taken, and none of its pictures.
+        seen: real images that it has shown already.
 
     Returns:
         Lines on device, networks, disk, memory and speed; empty in all processes but the first.
@@ -36,8 +38,8 @@ def estimate(config: RunConfig, data: RunData) -> str:
     Raises:
         OutOfMemory: the steps need more memory than there is.
     """
-    device = device_of_process(config.device)
-    with joined(device) as processes:
+    config = dataclasses.replace(config, device=device_of_process(config.device))
+    with joined(config.device) as processes:
         trainer = Trainer(config, data.labels, data.class_names, processes)
         trainer.recipe.take(data)
         facts = facts_of(trainer, data, Path(config.out))
@@ -47,7 +49,7 @@ def estimate(config: RunConfig, data: RunData) -> str:
         with naming_remedy(f"a smaller {config.for_memory} needs less"):
             seconds, steps = measured(trainer, data)
         facts["memory"] = f"{_peak(trainer.device)} at most{'' if room == math.inf else f', of {megabytes(room)}'}"
-        speed = forecast(trainer.device.type, config.batch / seconds, config.total, steps, False, config.for_cpu)
+        speed = forecast(trainer.device.type, config.batch / seconds, config.total - seen, steps, False, config.for_cpu)
         return f"{lines_of(facts)}\n{speed}" if processes.first else ""
 
 

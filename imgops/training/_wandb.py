@@ -38,15 +38,22 @@ class WandB:
         project: its name there.
         out: the run's folder.
         settings: what it shows as the run's configuration.
+
+    Raises:
+        ValueError: it refuses, or cannot be reached.
     """
 
     def __init__(self, project: str, out: Path, settings: Mapping[str, Any]) -> None:
         self._wandb = load_wandb()
         path = out / ID
         known = {"id": path.read_text().strip(), "resume": "allow"} if path.exists() else {}
-        self._run = self._wandb.init(
-            project=project, name=out.resolve().name, dir=str(out), config=dict(settings), **known
-        )
+        try:
+            self._run = self._wandb.init(
+                project=project, name=out.resolve().name, dir=str(out), config=dict(settings), **known
+            )
+        except Exception as error:
+            # its errors, as for want of a login, are plain exceptions
+            raise ValueError(f"--wandb {project}: {error}") from error
         # a run that is continued may begin before its last record, where steps of wandb's own would be refused
         self._run.define_metric("*", step_metric="images")
         write_file(path, f"{self._run.id}\n".encode())

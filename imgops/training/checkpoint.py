@@ -106,13 +106,14 @@ def save(out: Path, seen: int, tensors: dict[str, dict[str, Tensor]], meta: dict
     return final
 
 
-def keep_best(checkpoint: Path, figure: str, value: float) -> Path:
+def keep_best(checkpoint: Path, figure: str, value: float, of: str = "") -> Path:
     """Copy a checkpoint to ``best-<images>`` beside it, whole or not at all, in place of the best so far.
 
     Args:
         checkpoint: in the run's folder.
         figure: the name of what it is best by, smaller being better.
         value: of the figure.
+        of: what it was measured on; figures of other things do not compare.
     """
     out = checkpoint.parent
     final = out / checkpoint.name.replace("checkpoint", "best", 1)
@@ -121,7 +122,7 @@ def keep_best(checkpoint: Path, figure: str, value: float) -> Path:
         with _whole(final) as scrap:
             for path in checkpoint.iterdir():
                 write_file(scrap / path.name, path.read_bytes())
-            write_file(scrap / BEST, json.dumps({"figure": figure, "value": value}).encode())
+            write_file(scrap / BEST, json.dumps({"figure": figure, "value": value, "of": of}).encode())
     for other in bests(out):
         if other != final:
             os.replace(other, out / f"{SCRAP}{other.name}")
@@ -129,18 +130,20 @@ def keep_best(checkpoint: Path, figure: str, value: float) -> Path:
     return final
 
 
-def is_best(out: Path, figure: str, value: float) -> bool:
-    """Whether no checkpoint that is kept as the best has as small a figure of that name."""
-    return not any(name == figure and kept <= value for name, kept in map(_best_by, bests(out)))
+def is_best(out: Path, figure: str, value: float, of: str = "") -> bool:
+    """Whether no checkpoint that is kept as the best has as small a figure of that name, measured on the same."""
+    found = map(_best_by, bests(out))
+    return not any(name == figure and kept <= value and on in (of, None) for name, kept, on in found)
 
 
-def _best_by(best: Path) -> tuple[str, float]:
-    """The figure that it is the best by, and its value; an infinite one of no name where it is damaged."""
+def _best_by(best: Path) -> tuple[str, float, str | None]:
+    """The figure that it is the best by, its value, and what that was measured on, None where an earlier version has
+    not said; an infinite one of no name where it is damaged."""
     try:
         kept = json.loads((best / BEST).read_text())
-        return str(kept["figure"]), float(kept["value"])
+        return str(kept["figure"]), float(kept["value"]), kept.get("of")
     except (OSError, ValueError, KeyError, TypeError):
-        return "", math.inf
+        return "", math.inf, None
 
 
 def bests(out: Path) -> list[Path]:

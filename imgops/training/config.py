@@ -224,6 +224,20 @@ class RunConfig(_Places):
         # what is automatic was decided when the run began
         return dataclasses.replace(self, **{k: v for k, v in given.items() if k in self.changeable})
 
+    def continued(self: Config, given: Config) -> Config:
+        """These settings, of a run, with those that may change as whole settings give them: what these leave open stays
+        as it was decided.
+
+        Raises:
+            ValueError: one of them is of another recipe, or would make it another run.
+        """
+        if type(given) is not type(self):
+            raise ValueError(f"{given.out}: is a run of the recipe {self.recipe}; {given.recipe} cannot go on")
+        given = checked(given)
+        left_open = given.from_preset(1)
+        values = {field.name: getattr(given, field.name) for field in dataclasses.fields(given)}
+        return self.changed({name: v for name, v in values.items() if v is not None or name not in left_open})
+
     def resolve(self: Config, processes: int = 1) -> Config:
         """The configuration with no setting left open, checked.
 

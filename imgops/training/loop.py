@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from .._device import choose_device
 from .._interrupts import interruptible
 from ..data import DataError
 from ..data.files import alone, write_file
@@ -26,10 +27,10 @@ from ._data import DataRecord, RunData
 from ._opening import forecast, made_by, opening
 from ._page import write_page
 from ._progress import Bar
-from ._report import NoReport, Report
-from ._wandb import WandB, load_wandb
+from ._report import BOARD, NoReport, Report
+from ._wandb import ID, WandB, load_wandb
 from .config import MADE_BY, RunConfig
-from .ema import SNAPSHOTS, write_snapshot
+from .ema import SNAPSHOTS, snapshots, write_snapshot
 from .grid import png_bytes
 from .processes import Processes, asked_for, device_of_process, joined, restarted
 from .recipes import recipe_class
@@ -92,8 +93,9 @@ def train(
     if resume not in (True, False, AUTO):
         raise ValueError(f"resume must be true, false or {AUTO!r}; got {resume!r}")
     started = time.monotonic()
-    config = config.resolve(asked_for())
-    config = dataclasses.replace(config, device=device_of_process(config.device))
+    # settings that cannot be are told before the processes wait for one another
+    config.resolve(asked_for())
+    config = dataclasses.replace(config, device=device_of_process(choose_device(config.device)))
     if config.wandb is not None:
         # it may be missing, which must not be found after the data has been looked through
         load_wandb()
@@ -122,16 +124,18 @@ def _run(
     present, resume = processes.share((files.checkpoints(out), AUTO if restarted() else resume))
     if resume == AUTO:
         resume = bool(present)
-    if present and not resume:
+    if (present or files.bests(out)) and not resume:
         raise ValueError(f"{out} already holds a run; --resume continues it, another --out starts a new one")
     if resume and not present:
         raise files.CheckpointError(f"{out}: no checkpoint to resume from")
+    meta = files.read_meta(present[-1]) if resume else {}
+    config = (meta["config"].continued(config) if resume else config).resolve(processes.count)
     total = config.total
-    if resume and (seen := files.read_meta(present[-1])["seen"]) >= total:
+    if resume and (seen := meta["seen"]) >= total:
         if processes.first:
             recipe.deliver(config, present[-1])
         if not quiet:
-            _say_finished(out, seen, total)
+            _say_finished(config, seen)
         return present[-1]
     data = recipe.open_data(config)
     if processes.first:
@@ -142,7 +146,8 @@ def _run(
     if resume:
         # loading comes first, so that data that does not fit raises before the run is said to continue
         trainer.load(present[-1])
-        _tell_of_changes(record, present[-1])
+        if processes.first:
+            _tell_of_changes(record, present[-1])
     elif check_data and data.checked and processes.first:
         _check(data, quiet)
     processes.wait()
@@ -223,11 +228,20 @@ def _held(trainer: Trainer, record: DataRecord, out: Path, present: list[Path]) 
         if files.checkpoints(out) != present:
             raise ValueError(f"{out}: another process has trained there meanwhile; give the command again")
         files.sweep(out)
+        if not present:
+            _clear(out)
         (out / "samples").mkdir(exist_ok=True)
         record.write(out)
         about = {**trainer.config.as_json(), MADE_BY: made_by(trainer.device.type)}
         write_file(out / "config.json", json.dumps(about, indent=2).encode())
         yield
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier run left that ended before its first checkpoint: it would be taken for this one's."""
+    patterns = "samples/" + "[0-9]" * 10 + ".png", f"{BOARD}/events.out.tfevents.*", ID
+    for path in [*snapshots(out / SNAPSHOTS), *(path for pattern in patterns for path in out.glob(pattern))]:
+        path.unlink()
 
 
 def _tell_of_changes(record: DataRecord, checkpoint: Path) -> None:
@@ -241,20 +255,23 @@ def _tell_of_changes(record: DataRecord, checkpoint: Path) -> None:
 
 
 def _to_continue(out: Path) -> str:
-    return f"to continue: imgops train --out {shlex.quote(str(out))} --resume"
+    return f"to continue: {_to_go_on(str(out))}"
 
 
-def _say_finished(out: Path, seen: int, total: int) -> None:
-    more = f"imgops train --out {shlex.quote(str(out))} --resume --kimg {2 * seen / 1000:g}"
-    Console(stderr=True, soft_wrap=True, highlight=False).print(
-        f"{out} is finished: it was shown {seen:,} images, and --kimg asks for {total:,}; nothing was trained\n"
-        f"to go on, with a larger --kimg: {more}",
-        markup=False,
-    )
+def _to_go_on(out: str) -> str:
+    return f"imgops train --out {shlex.quote(out)} --resume"
 
 
-class _Interrupted(Exception):
-    """A signal has come within a measurement."""
+def _say_finished(config: RunConfig, seen: int) -> None:
+    shown = f"it was shown {seen:,} images, and --kimg asks for {config.total:,}"
+    text = f"{config.out} is finished: {shown}; nothing was trained"
+    if "kimg" in config.changeable:
+        text += f"\nto go on, with a larger --kimg: {_to_go_on(config.out)} --kimg {2 * seen / 1000:g}"
+    Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
+
+
+class _Ended(Exception):
+    """A signal has come within a measurement, or the time is over."""
 
 
 class _Loop:
@@ -284,7 +301,7 @@ class _Loop:
             self.measurement.evaluator.progress = self._go_on
         self.interrupted = False
         self._enough = False
-        self._sums: dict[str, tuple[Tensor, int]] = {}
+        self._sums: dict[str, tuple[Tensor, Tensor]] = {}
         self._ticked, self._ticked_at = time.monotonic(), trainer.seen
 
     def run(self) -> Path:
@@ -298,28 +315,33 @@ class _Loop:
         while True:
             trainer.seconds = before + time.monotonic() - begun
             batch, error = self._next_batch()
-            late = self._enough or (self.deadline is not None and time.monotonic() >= self.deadline)
+            late = self._enough or self._late()
             self.interrupted, late, failed = trainer.processes.any(self.stopped(), late, error is not None)
             ended = self.interrupted or late or failed
             if trainer.seen > self._ticked_at:
                 self._tick(ended)
-            if failed:
+            if failed and not self.interrupted:
                 # torchrun soon ends all processes where one ends with an error; until then the first one may save
                 trainer.processes.wait()
                 raise error or DataError("the data could not be read in another process")
-            if ended or self.interrupted or batch is None:
+            if ended or self.interrupted or self._enough or batch is None:
                 last = self._save()
                 trainer.processes.wait()
                 return last
             measured = trainer.step(*batch)
             for name, value in measured.items():
-                so_far, count = self._sums.get(name, (torch.zeros_like(value), 0))
-                self._sums[name] = so_far + value, count + 1
+                so_far, count = self._sums.get(name, (torch.zeros_like(value), torch.zeros_like(value)))
+                # in half precision a penalty overflows now and then, and its gradients are left out of the step
+                counts = value.isfinite() if trainer.recipe.half_precision else torch.ones_like(value)
+                self._sums[name] = so_far + torch.where(counts > 0, value, 0), count + counts
             if text := first.tell():
                 self.report.say(text)
             self.report.advance(trainer.seen, (trainer.seen - begun_at) / (time.monotonic() - begun))
             if self.on_step is not None:
                 self._enough = bool(self.on_step(trainer, measured))
+
+    def _late(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
 
     def _next_batch(self) -> tuple[tuple[Tensor, ...] | None, Exception | None]:
         """The next batch, None at the end of the run; and what went wrong in its place.
@@ -351,8 +373,14 @@ class _Loop:
         averaging = kimg is not None and (ended or self._due(kimg))
         if not (measuring or showing or saving or averaging or self._due(config.log_kimg)):
             return
-        figures = self._record(measuring)
-        if ended or self.interrupted:
+        try:
+            figures = self._record(measuring)
+        except (OSError, ValueError, RuntimeError) as error:
+            # a measurement reads pictures and runs a network that no step has; a run that diverges must not be saved
+            if not isinstance(error, DivergenceError):
+                self._save()
+            raise
+        if ended or self.interrupted or self._enough:
             self._save()
         trainer = self.trainer
         if trainer.processes.first and showing and (sheet := trainer.recipe.sheet(self.data)) is not None:
@@ -373,7 +401,7 @@ class _Loop:
         """Record the means since the last time, and the distances, which are returned."""
         trainer = self.trainer
         # the values are copied from the device only here, so that the steps between need not wait for it
-        means = trainer.processes.means([float(value) / count for value, count in self._sums.values()])
+        means = trainer.processes.means([float(value / count) for value, count in self._sums.values()])
         measured = dict(zip(self._sums, means, strict=True))
         if not trainer.recipe.half_precision:
             self.report.warn(measured)
@@ -385,31 +413,35 @@ class _Loop:
         return figures
 
     def _distances(self) -> dict[str, float]:
-        """The distances of samples from the data; none where a signal ends their measurement."""
+        """The distances of samples from the data; none where a signal, or the limit in time, ends their measurement."""
         assert self.measurement is not None
         try:
             return self.measurement.evaluator(self.measurement.draw)
-        except _Interrupted:
-            self.interrupted = True
+        except _Ended:
             return {}
 
     def _go_on(self, what: str, done: int, share: int) -> None:
-        """Called within a measurement, which may take minutes: raise _Interrupted in all processes where one of them
-        was asked to end, and would be killed before it has saved."""
+        """Called within a measurement, which may take minutes: raise _Ended in all processes where the time is over, or
+        one of them was asked to end, and would be killed before it has saved."""
         assert self.measurement is not None
         processes, evaluator = self.trainer.processes, self.measurement.evaluator
         # shares differ by one picture, and all processes must ask as often
         common = (evaluator.samples if what == "samples" else evaluator.reals) // processes.count
-        if done < common and processes.any(self.stopped())[0]:
-            raise _Interrupted
+        if done >= common:
+            return
+        interrupted, late = processes.any(self.stopped(), self._late())
+        self.interrupted, self._enough = self.interrupted or interrupted, self._enough or late
+        if interrupted or late:
+            raise _Ended
 
     def _keep_best(self, figures: Mapping[str, float]) -> None:
         """Keep the checkpoint of now as the best, if the first of the figures, where it is among them, says so."""
         if self.measurement is None or not self.trainer.processes.first:
             return
-        name = self.measurement.evaluator.figures[0]
-        if name in figures and files.is_best(self.out, name, figures[name]):
-            files.keep_best(self._save(), name, figures[name])
+        evaluator = self.measurement.evaluator
+        name, of = evaluator.figures[0], f"{evaluator.samples} samples, {evaluator.reals} pictures"
+        if name in figures and files.is_best(self.out, name, figures[name], of):
+            files.keep_best(self._save(), name, figures[name], of)
 
     def _save(self) -> Path:
         """The checkpoint of now, which the first process writes."""

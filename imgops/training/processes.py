@@ -102,7 +102,7 @@ def is_first() -> bool:
 
 def restarted() -> bool:
     """Whether torchrun started the processes again, after one of them failed or a machine came; all must ask."""
-    return asked_for() > 1 and by_torchrun() and start().again
+    return by_torchrun() and start().again
 
 
 def device_of_process(device: str) -> str:

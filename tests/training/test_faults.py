@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import random
 import shutil
@@ -19,9 +20,10 @@ import torch
 from PIL import Image
 
 from imgops.data.datasets import picture_files
-from imgops.training import Trainer, find_checkpoint, load_generator, loop, train
+from imgops.training import DivergenceError, Trainer, find_checkpoint, load_generator, loop, train
 from imgops.training import checkpoint as files
 from imgops.training._report import _append
+from imgops.training.recipes.stylegan2 import StyleGAN2
 from tests.test_training import contents, stats, tiny, trainer_of
 
 resource = pytest.importorskip("resource")
@@ -80,6 +82,24 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half(tmp_path, full_for, mo
     assert stats(run) == stats(tmp_path / "whole")
     whole, parts = contents(tmp_path / "whole"), contents(run)
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+def test_a_penalty_that_overflows_in_half_precision_ends_nothing(tmp_path, monkeypatch):
+    half = {"num_fp16_res": 4, "half_dtype": "bfloat16", "r1_interval": 1, "pl_interval": 1}
+    path_step, penalty = StyleGAN2._path_step, StyleGAN2._penalty
+    steps = []
+
+    def overflows(value: torch.Tensor) -> torch.Tensor:
+        return value * (math.inf if len(steps) == 2 else 1.0)
+
+    monkeypatch.setattr(StyleGAN2, "_path_step", lambda *given: overflows(path_step(*given)))
+    monkeypatch.setattr(StyleGAN2, "_penalty", lambda *given: overflows(penalty(*given)))
+    train(tiny(tmp_path, **half), quiet=True, on_step=lambda trainer, _: steps.append(trainer.recipe.pl_mean))
+    assert all(mean.isfinite() for mean in steps)
+    assert all(math.isfinite(value) for record in stats(tmp_path) for value in record.values())
+    steps.clear()
+    with pytest.raises(DivergenceError):
+        train(tiny(tmp_path / "whole", **half | {"num_fp16_res": 0}), quiet=True, on_step=lambda *_: steps.append(None))
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="finds out names of open files by /proc")
@@ -182,6 +202,24 @@ def test_a_termination_signal_saves_and_ends_as_an_interrupt_does(tmp_path):
     assert process.returncode == 130
     assert f"interrupted; saved {saved}\nto continue: imgops train --out {run} --resume" in text
     assert "Traceback" not in text
+
+
+def test_a_termination_signal_to_all_processes_saves(tmp_path):
+    """Schedulers may send it to those that read pictures as well."""
+    run = tmp_path / "run"
+    program = "from tests.test_training import tiny; from imgops.training import train; import sys\n"
+    program += "train(tiny(sys.argv[1], kimg=1000.0, checkpoint_kimg=1000.0, workers=2))"
+    command = [sys.executable, "-c", program, str(run)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as training:
+        deadline = time.monotonic() + 120
+        while not (run / "stats.jsonl").exists() or not stats(run):
+            assert time.monotonic() < deadline
+            assert training.poll() is None
+            time.sleep(0.1)
+        os.killpg(training.pid, signal.SIGTERM)
+        said = training.communicate(timeout=60)[1]
+    assert "interrupted; saved" in said
+    assert loads(run) > 0
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path, monkeypatch):

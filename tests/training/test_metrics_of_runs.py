@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 import warnings
 
 import pytest
@@ -52,6 +53,7 @@ def test_figures_are_recorded_and_the_best_checkpoint_stays(tmp_path, data):
     assert json.loads((best / "best.json").read_text()) == {
         "figure": "fd_embedded",
         "value": found[images]["fd_embedded"],
+        "of": "16 samples, 12 pictures",
     }
     assert load_generator(best)[1]["seen"] == images
     # a run is still loaded at its newest
@@ -97,6 +99,32 @@ def test_a_termination_signal_ends_a_measurement_and_saves(tmp_path, data, monke
     assert measured(run).keys() == {32}
 
 
+def test_the_limit_in_time_ends_a_measurement(tmp_path, data, monkeypatch):
+    run, more = tmp_path / "run", {**MEASURED, "metrics_samples": 96, "data": data, "checkpoint_kimg": 1.0}
+    drawn, calls, now = StyleGAN2.drawn, [], time.monotonic
+
+    def slow(recipe, seeds):
+        calls.append(len(seeds))
+        if len(calls) == 2:
+            monkeypatch.setattr(time, "monotonic", lambda: now() + 3600)
+        return drawn(recipe, seeds)
+
+    monkeypatch.setattr(StyleGAN2, "drawn", slow)
+    assert train(tiny(run, kimg=0.032, minutes=30, **more), quiet=True).name == "checkpoint-0000000016"
+    assert calls == [32, 32]
+    assert not measured(run)
+
+
+def test_a_measurement_that_fails_costs_no_step(tmp_path, data, monkeypatch):
+    def fail(recipe, seeds):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(StyleGAN2, "drawn", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(tiny(tmp_path / "run", data=data, checkpoint_kimg=1.0, **MEASURED), quiet=True)
+    assert find_checkpoint(tmp_path / "run").name == "checkpoint-0000000016"
+
+
 def test_a_better_one_takes_the_place_of_the_best_and_a_kill_leaves_one(tmp_path, monkeypatch):
     last = train(tiny(tmp_path / "run", kimg=0.008), quiet=True)
     run = last.parent
@@ -106,6 +134,8 @@ def test_a_better_one_takes_the_place_of_the_best_and_a_kill_leaves_one(tmp_path
     assert files.is_best(run, "fd", 2.9)
     # figures of another name do not compare
     assert files.is_best(run, "swd", 5.0)
+    # nor do those of other numbers of samples
+    assert files.is_best(run, "fd", 3.5, "1,000 samples")
     moved = last.rename(run / "checkpoint-0000000012")
 
     def killed(path):

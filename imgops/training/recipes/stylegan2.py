@@ -234,7 +234,8 @@ class StyleGAN2(GeneratorRecipe):
         if config.pl_weight and moment.step % config.pl_interval == 0:
             lengths = torch.stack([self._path_step(part, len(parts)) for part in parts]).mean()
             self.processes.average_([lengths])
-            self.pl_mean = self.pl_mean.lerp(lengths, config.pl_decay)
+            # a length that overflows in half precision must not stay in the mean
+            self.pl_mean = torch.where(lengths.isfinite(), self.pl_mean.lerp(lengths, config.pl_decay), self.pl_mean)
             note("path_length", lengths)
             note("bad_gradients", self._update("G", self.G))
 
