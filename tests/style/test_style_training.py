@@ -364,7 +364,9 @@ def test_what_cannot_be_trained_is_named(tmp_path):
     with pytest.raises(ValueError, match="nowhere: no such folder"):
         train_adain("samples:", tmp_path / "nowhere", out, small_vgg(), ADAIN)
     assert not list(tmp_path.iterdir())
-    fast(out)
+    # rates that fall to the end follow from the length
+    even = dataclasses.replace(FAST, lr_end=1.0)
+    fast(out, even)
     with pytest.raises(ValueError, match="a training is there; resume it, or give another name"):
         fast(out)
     for change, message in (
@@ -372,13 +374,17 @@ def test_what_cannot_be_trained_is_named(tmp_path):
         ({"widths": (4, 6, 9)}, r"widths cannot change when a run is continued; it is \(4, 6, 8\), got \(4, 6, 9\)"),
     ):
         with pytest.raises(ValueError, match=message):
-            fast(out, dataclasses.replace(FAST, **change), resume=True)
-    longer = dataclasses.replace(FAST, steps=6)
-    for settings in FAST, longer:
+            fast(out, dataclasses.replace(even, **change), resume=True)
+    longer = dataclasses.replace(even, steps=6)
+    for settings in even, longer:
         with pytest.raises(ValueError, match="the encoder or the style is another one"):
             train_fast(1 - STYLE, "samples:", out, small_vgg(), settings, resume=True)
     with pytest.raises(ValueError, match="size cannot change when a run is continued; it is 16, got 24"):
-        fast(out, dataclasses.replace(FAST, size=24), resume=True)
+        fast(out, dataclasses.replace(even, size=24), resume=True)
+    falling = tmp_path / "falling.safetensors"
+    fast(falling)
+    with pytest.raises(ValueError, match="kimg cannot change when a run with an lr_end is continued"):
+        fast(falling, dataclasses.replace(FAST, steps=6), resume=True)
     with pytest.raises(ValueError, match="is of a run of the recipe style-fast, not of style-adain"):
         adain(out, resume=True)
     weights = find_checkpoint(state_path(out)) / "network.safetensors"
