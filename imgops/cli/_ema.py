@@ -6,8 +6,11 @@ import json
 import warnings
 from pathlib import Path
 
+import torch
+
 from ..training import checkpoint as files
 from ..training.ema import SNAPSHOTS, reconstruct, snapshots
+from ..training.recipes import recipe_class
 from .ema import Job
 
 #: the share of an average's weight over time that may be missed without a word
@@ -24,7 +27,7 @@ def average(job: Job) -> str:
     """
     run = Path(job.run)
     checkpoint = files.find_checkpoint(run)
-    network = files.network_file(checkpoint).stem
+    name = files.network_file(checkpoint).stem
     paths = snapshots(run / SNAPSHOTS)
     if not paths:
         raise ValueError(
@@ -34,13 +37,16 @@ def average(job: Job) -> str:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"--out {out} is there; choose a new folder")
     made = reconstruct(paths, job.length, job.images)
-    tensors = files.read_tensors(checkpoint, network)
-    wrong = [
-        name for name, value in made.parameters.items() if name not in tensors or tensors[name].shape != value.shape
-    ]
+    network, about = files.load_generator(checkpoint)
+    own = dict(network.named_parameters())
+    wrong = [key for key, value in made.parameters.items() if key not in own or own[key].shape != value.shape]
     if wrong:
         raise ValueError(f"{paths[0]}: does not fit the network of {checkpoint} at {wrong[0]}")
-    tensors |= {name: value.to(tensors[name].dtype) for name, value in made.parameters.items()}
+    with torch.no_grad():
+        for key, value in made.parameters.items():
+            own[key].copy_(value)
+    # checkpoints of before class_counts say nothing of how frequent classes are
+    recipe_class(about["config"].recipe).renew(network, about.get("class_counts") or [1] * about["c_dim"])
     meta = json.loads((checkpoint / files.CONFIG).read_text())
     meta["ema"] = {"length": job.length, "images": made.images, "misfit": made.misfit}
     if made.misfit > MISFIT:
@@ -49,5 +55,6 @@ def average(job: Job) -> str:
             f"a longer one, or denser snapshots, fit better",
             stacklevel=1,
         )
-    written = files.save(out, made.images, {network: tensors}, {k: v for k, v in meta.items() if k not in OWN}, 1)
+    kept = {key: value for key, value in meta.items() if key not in OWN}
+    written = files.save(out, made.images, {name: network.state_dict()}, kept, 1)
     return f"the average of length {job.length:g} at {made.images:,} images, of {len(paths)} snapshots, in {written}"

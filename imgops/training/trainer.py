@@ -37,6 +37,7 @@ class Trainer:
             ``G``, ``D`` and ``G_ema``, which is in eval mode.
         seen: real images shown so far, by all processes.
         steps: steps done so far.
+        class_counts: how many pictures of each class there are; empty without classes.
         seconds: how long the steps took, without interruptions; set by the caller.
         data: what checkpoints record of the data; set by the caller.
     """
@@ -53,6 +54,7 @@ class Trainer:
         self.processes = processes or Processes()
         self.device = torch.device(config.device)
         self.c_dim = 0 if labels is None else int(labels.max()) + 1
+        self.class_counts = [] if labels is None else torch.bincount(labels).tolist()
         torch.manual_seed(config.seed)
         self.recipe = (recipe or recipe_class(config.recipe))(config, labels, class_names, self.processes)
         self.seen = self.steps = 0
@@ -127,6 +129,7 @@ class Trainer:
             "seconds": self.seconds,
             "c_dim": self.c_dim,
             "class_names": self.class_names,
+            "class_counts": self.class_counts,
             "data": self.data,
             "config": self.config.as_json(),
         }

@@ -11,8 +11,10 @@ import torch
 from typer.testing import CliRunner
 
 from imgops.cli import app
+from imgops.models.stylegan2 import Generator
 from imgops.training import find_checkpoint, load_generator
 from imgops.training.ema import PowerAverages, power_of, snapshots, write_snapshot
+from imgops.training.recipes.stylegan2 import StyleGAN2
 
 
 def imgops(*arguments: object, code: int = 0) -> str:
@@ -54,11 +56,29 @@ def test_the_average_is_a_checkpoint(run, tmp_path):
     torch.testing.assert_close(values, wanted, rtol=0, atol=2e-3)
     assert meta["ema"]["length"] == 0.08
     assert meta["ema"]["misfit"] < 0.05
+    assert len(meta["class_counts"]) == 4
     before, _ = load_generator(run)
     for name, buffer in generator.named_buffers():
-        assert torch.equal(buffer, dict(before.named_buffers())[name]), name
+        assert torch.equal(buffer, dict(before.named_buffers())[name]) is (name != "mapping.w_avg"), name
+    # every z and class becomes about the same w here
+    w = generator.mapping(torch.randn(64, 8), torch.eye(4).repeat(16, 1))[:, 0]
+    torch.testing.assert_close(generator.mapping.w_avg, w.mean(0), rtol=0.2, atol=0)
     imgops("generate", out, "--seeds", "0", "--class", "0", "--out", tmp_path / "pictures")
     assert (tmp_path / "pictures" / "brick-seed0000.png").is_file()
+
+
+def test_the_mean_of_w_is_that_of_the_average_and_of_the_classes_in_the_data():
+    torch.manual_seed(0)
+    network = Generator(z_dim=4, c_dim=2, w_dim=8, img_resolution=8, img_channels=3, mapping_layers=2, channel_base=32)
+    StyleGAN2.renew(network, [1, 3])
+    z = torch.randn(40_000, 4)
+    with torch.no_grad():
+        of_class = [network.mapping(z, torch.eye(2)[[k]].expand(len(z), 2))[:, 0].mean(0) for k in (0, 1)]
+    wanted = of_class[0].lerp(of_class[1], 0.75)
+    found = network.mapping.w_avg
+    assert float((found - wanted).abs().max()) < 0.1 * float((of_class[0] - of_class[1]).abs().max())
+    StyleGAN2.renew(network, [1, 3])
+    assert torch.equal(network.mapping.w_avg, found)
 
 
 def test_a_run_keeps_snapshots(tmp_path):

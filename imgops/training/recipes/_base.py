@@ -140,6 +140,15 @@ class Recipe(ABC):
     def take(self, data: RunData) -> None:  # noqa: B027
         """Called with the data before the first step, for what a recipe measures on it."""
 
+    @classmethod  # noqa: B027
+    def renew(cls, network: nn.Module, class_counts: Sequence[int]) -> None:
+        """Called with the network :attr:`result` whose parameters were replaced, for buffers that follow from them.
+
+        Args:
+            network: is changed.
+            class_counts: how many pictures of each class the data has; empty without classes.
+        """
+
     def before_saving(self) -> None:  # noqa: B027
         """Called in the first process before each checkpoint, for networks that follow from others."""
 

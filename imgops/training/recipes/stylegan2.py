@@ -16,7 +16,7 @@ from ...models.stylegan2 import Discriminator, Generator
 from .._draws import Draws
 from ..config import RunConfig
 from ..ema import PowerAverages, update_average
-from ..grid import seeded_classes, seeded_samples
+from ..grid import seeded_classes, seeded_latents, seeded_samples
 from ..losses import LOSSES, ema_decay, gradient_penalty, lazy_adam, path_lengths, r1_penalty
 from ..processes import Processes
 from ._augmentation import Augmentation, Drawn
@@ -27,6 +27,8 @@ from .stylegan2_config import TrainingConfig
 
 #: samples of a sheet that are made at once
 SAMPLED = 8
+#: latents over which the mean of w of a mapping network is taken, and how many of them at once
+MEAN_LATENTS, MAPPED = 10_000, 1000
 
 
 class Part(NamedTuple):
@@ -115,6 +117,21 @@ class StyleGAN2(GeneratorRecipe):
         """The averaged generator, as it is built."""
         assert isinstance(config, TrainingConfig)
         return Generator(**config.generator_arguments(c_dim))
+
+    @classmethod
+    @torch.no_grad()
+    def renew(cls, network: nn.Module, class_counts: Sequence[int]) -> None:
+        """The mean of w, over seeded latents and classes that are as frequent as in the data."""
+        assert isinstance(network, Generator)
+        mapping = network.mapping
+        seeds, device = range(MEAN_LATENTS), mapping.w_avg.device
+        z = seeded_latents(seeds, mapping.z_dim).to(device)
+        c = torch.zeros(MEAN_LATENTS, mapping.c_dim, device=device)
+        if class_counts:
+            labels = torch.arange(mapping.c_dim).repeat_interleave(torch.tensor(class_counts))
+            c[torch.arange(MEAN_LATENTS), seeded_classes(seeds, mapping.c_dim, labels)] = 1
+        sums = [mapping(*part)[:, 0].double().sum(0) for part in zip(z.split(MAPPED), c.split(MAPPED), strict=True)]
+        mapping.w_avg.copy_(torch.stack(sums).sum(0) / MEAN_LATENTS)
 
     def _adam(self, network: nn.Module, lr: float, interval: int | None) -> torch.optim.Adam:
         lr, betas = lazy_adam(lr, self.config.beta1, self.config.beta2, interval)
