@@ -107,6 +107,11 @@ def test_a_dry_run_estimates_and_writes_nothing(tmp_path):
             "by resolution and batch",
         ),
         ({"r1_gamma": 3}, 3.0, "as given"),
+        (
+            {"preset": "tiny", "loss": "relativistic"},
+            0.05,
+            "by resolution (Huang et al. 2024)",
+        ),
     ],
 )
 def test_the_weight_of_r1_and_what_is_said_of_it(settings, gamma, origin):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
+from imgops.training import TrainingConfig
 from imgops.training.losses import LOSSES, gradient_penalty
 from tests.test_training import batch_of, tiny, trainer_of
 
@@ -58,10 +60,23 @@ def test_each_loss_trains_the_discriminator(tmp_path, name):
 
 
 def test_penalties_that_are_published_with_every_step_run_in_every_step(tmp_path):
-    for loss, interval, gamma in ("wgan-gp", 1, 0.0), ("relativistic", 1, 0.0002 * 64 / 4), ("hinge", 16, 0.0002 * 16):
+    for loss, interval, gamma in ("wgan-gp", 1, 0.0), ("relativistic", 1, 0.05 / 16), ("hinge", 16, 0.0002 * 16):
         config = tiny(tmp_path, loss=loss, r1_interval=None)
         assert config.r1_interval == interval
         assert math.isclose(config.r1_gamma, gamma)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "gamma"),
+    # those of ../shared/REFERENCE.md, "Training recipes"; between them, and beyond them
+    [(32, 0.05), (64, 2.0), (256, 150.0), (128, 300**0.5), (16, 0.0125), ((512, 256), 300.0)],
+)
+def test_the_relativistic_loss_has_a_weight_of_its_own_in_every_preset(resolution, gamma):
+    for preset, batch in ("auto", None), ("tiny", 4), ("stylegan2", None), ("paper256", None):
+        config = TrainingConfig("d", "o", loss="relativistic", resolution=resolution, preset=preset, batch=batch)
+        assert math.isclose(config.resolve().gamma, gamma)
+    assert math.isclose(dataclasses.replace(config, r1_gamma="auto").resolve().gamma, gamma)
+    assert dataclasses.replace(config, r1_gamma=3.0).resolve().gamma == 3.0
 
 
 def test_a_penalty_of_every_step_is_a_part_of_the_loss(tmp_path):

@@ -198,6 +198,8 @@ class StyleGAN2(GeneratorRecipe):
         origin = f"of the preset {config.preset}" if config.gamma == usual else "as given"
         if config.gamma == config.automatic_gamma(config.batch):
             origin = "by resolution and batch"
+            if config.loss == "relativistic":
+                origin = "by resolution (Huang et al. 2024)"
         more = f"worth trying: {config.gamma / 5:.3g} and {config.gamma * 5:.3g}, the larger where training is unstable"
         return {"gamma": f"{config.gamma:.3g}, {origin}; {more}"}
 
