@@ -89,7 +89,8 @@ def test_what_follows_from_a_preset_goes_together():
         config = TrainingConfig("d", "o", device="cpu", **given).resolve(processes)
         assert config.share(processes) % config.mbstd_group == 0
     assert TrainingConfig("d", "o", resolution=128, device="cpu").resolve(3).batch == 63
-    assert TrainingConfig("d", "o", init="x", device="cpu").resolve().ema_rampup == 0.0
+    for preset in PRESETS.values:
+        assert TrainingConfig("d", "o", preset=preset, init="x", device="cpu").resolve().ema_rampup == 0.0
     for loss in "wgan-gp", "relativistic":
         assert TrainingConfig("d", "o", loss=loss, device="cpu").resolve().augment == "none"
 

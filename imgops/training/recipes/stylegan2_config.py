@@ -299,6 +299,9 @@ class TrainingConfig(GeneratorConfig):
         else:
             own = _TINY if self.preset == "tiny" else {}
             values |= self._of_new_data(self.batch or own.get("batch"), processes) | own
+        if self.init is not None:
+            # an average that begins with a trained network need not forget it
+            values["ema_rampup"] = 0.0
         if self.r1_gamma == AUTO or self.loss == "relativistic":
             # the presets' is for lazy R1 alone
             values["r1_gamma"] = self.automatic_gamma(self.batch or values["batch"])
@@ -336,8 +339,7 @@ class TrainingConfig(GeneratorConfig):
             "lr": 0.002 if side >= SLOW_FROM else 0.0025,
             "r1_gamma": self.automatic_gamma(batch),
             "ema_kimg": batch * 10 / 32,
-            # an average that begins with a trained network need not forget it
-            "ema_rampup": 0.05 if self.init is None else 0.0,
+            "ema_rampup": 0.05,
             "mapping_layers": 2,
         }
 
