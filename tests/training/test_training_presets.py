@@ -88,6 +88,10 @@ def test_what_follows_from_a_preset_goes_together():
     for given, processes in ({"preset": "tiny", "batch": 6}, 1), ({"batch": 12}, 2), ({"resolution": 128}, 3):
         config = TrainingConfig("d", "o", device="cpu", **given).resolve(processes)
         assert config.share(processes) % config.mbstd_group == 0
+    # parts of the batch hold whole groups, or are smaller than one
+    for batch, micro, group in (12, 6, 3), (12, 4, 4), (12, 2, 4), (10, 5, 1), (20, 10, 2), (18, 9, 3):
+        config = TrainingConfig("d", "o", batch=batch, micro_batch=micro, device="cpu").resolve()
+        assert config.mbstd_group == group
     assert TrainingConfig("d", "o", resolution=128, device="cpu").resolve(3).batch == 63
     for preset in PRESETS.values:
         assert TrainingConfig("d", "o", preset=preset, init="x", device="cpu").resolve().ema_rampup == 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -331,10 +331,13 @@ class TrainingConfig(GeneratorConfig):
             batch = max(min(processes * min(4096 // side, 32), 64), processes)
             # that each process has as many
             batch -= batch % processes
-        share = max(1, batch // processes)
+        sized = replace(self, batch=batch)
+        share, chunk = max(1, sized.share(processes)), max(1, sized.chunk_of(processes))
+        # of the whole share even where smaller parts, as a run then says, cut the groups up
+        groups = (group for group in (4, 3, 2, 1) if share % group == 0 and chunk % min(group, chunk) == 0)
         return {
             "batch": batch,
-            "mbstd_group": next(group for group in (4, 3, 2, 1) if share % group == 0),
+            "mbstd_group": next(groups),
             "channel_base": 32768 if side >= WIDE_FROM else 16384,
             "lr": 0.002 if side >= SLOW_FROM else 0.0025,
             "r1_gamma": self.automatic_gamma(batch),
