@@ -122,13 +122,18 @@ def test_ema_decay():
     assert ema_decay(32, 100, 0, None) == 0.0
 
 
-def test_step_moves_the_average_by_its_formula(tmp_path):
-    trainer = trainer_of(tiny(tmp_path, ema_kimg=0.01, ema_rampup=0.0))
-    before = [p.clone() for p in trainer.G_ema.parameters()]
-    trainer.step(*batch_of(trainer))
-    decay = 0.5 ** (4 / 10)
-    for old, now, new in zip(before, trainer.G_ema.parameters(), trainer.G.parameters(), strict=True):
-        assert torch.allclose(now, new + (old - new) * decay, atol=1e-6)
+@pytest.mark.parametrize("rampup", [0.0, 0.5])
+def test_step_moves_the_average_by_its_formula(tmp_path, rampup):
+    trainer = trainer_of(tiny(tmp_path, ema_kimg=0.01, ema_rampup=rampup))
+    batch = batch_of(trainer)
+    for seen in 0, 4, 8:
+        before = [p.clone() for p in trainer.G_ema.parameters()]
+        trainer.step(*batch)
+        # the half-life is at most a share of the images before the step
+        half_life = min(10, seen * rampup) if rampup else 10
+        decay = 0.5 ** (4 / half_life) if half_life else 0
+        for old, now, new in zip(before, trainer.G_ema.parameters(), trainer.G.parameters(), strict=True):
+            assert torch.allclose(now, new + (old - new) * decay, atol=1e-6)
     assert torch.equal(trainer.G_ema.mapping.w_avg, trainer.G.mapping.w_avg)
     assert trainer.G.mapping.w_avg.abs().sum() > 0
 
