@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import posixpath
 import re
 import unicodedata
@@ -13,8 +12,9 @@ from ..datasets.listing import plain_name
 
 #: longest part of a path in bytes, an ending and a number not counted
 _LONGEST = 200
-#: what is not in a name: the begin of one that listings leave out, what Windows does not take, and an end that it drops
-_UNFIT = re.compile(r'^(?=\.|__MACOSX)|[\x00-\x1f<>:"|?*]|[. ]$')
+#: what is not in a name: the begin of one that listings leave out, what Windows does not take, what stands for a byte
+#: that is no UTF-8, and an end that Windows drops
+_UNFIT = re.compile(r'^(?=\.|__MACOSX)|[\x00-\x1f<>:"|?*\ud800-\udfff]|[. ]$')
 #: the begin of names that are devices for Windows, whatever their ending
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
@@ -54,5 +54,7 @@ class FileNames:
 
 def _fitting(part: str) -> str:
     """A part of a path as any file system takes it."""
-    part = os.fsencode(_UNFIT.sub("_", part))[:_LONGEST].decode("utf-8", "ignore")
+    part = _UNFIT.sub("_", part).encode()[:_LONGEST].decode("utf-8", "ignore")
+    # the cut may have left a dot at the end
+    part = _UNFIT.sub("_", part)
     return f"_{part}" if _DEVICE.match(part) else part
