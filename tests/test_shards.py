@@ -199,6 +199,28 @@ def test_damaged_shards(tmp_path):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("start", "content", "message"),
+    [
+        (0, b"\x55" * 512, r"what follows byte 2,048 is neither"),
+        # a hole, as an unfinished download leaves it
+        (0, bytes(512), r"what follows byte 2,048 is neither"),
+        (0, None, "it breaks off at byte 2,048"),
+        (100, None, "it breaks off at byte 2,048"),
+    ],
+)
+def test_damage_between_two_files_is_no_end(tmp_path, start, content, message):
+    path = write(tmp_path / "a.tar", sample(0) | sample(1))
+    with tarfile.open(path) as archive:
+        third = archive.getmembers()[2].offset + start
+    with open(path, "r+b") as file:
+        file.seek(third)
+        file.truncate() if content is None else file.write(content)
+    for _ in range(2):
+        with pytest.raises(DataError, match=rf"a\.tar: damaged or truncated shard \({message}"):
+            open_dataset(path, 8)
+
+
 def test_damage_within_names_the_picture(tmp_path):
     write(tmp_path / "a.tar", {"0.png": png(0), "1.png": png(1)[:60], "2.jpg": b"x"})
     dataset = open_dataset(tmp_path / "a.tar", 8)

@@ -16,10 +16,12 @@ from ..files import write_file
 from ..pictures.decoding import check_room
 from ..pictures.formats import picture_suffixes
 
-#: of the form of the kept file
-_VERSION = 1
+#: of the form of the kept file, and of how it is found
+_VERSION = 2
 #: how webdataset splits a name: the endings begin at the first dot after the last slash
 _NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
+#: bytes that are read at a time after the last file
+_BLOCKS = 1 << 20
 #: the keys of a sample's JSON that give its class, by number or by name
 _KEYS = ("label", "cls", "class", "class_name")
 
@@ -84,9 +86,22 @@ def _scan(path: Path, shown: str) -> ShardIndex:
                 names |= {} if name is None else {key: name}
             else:
                 left_out[f".{ending}" if split else "no ending"] += 1
+        _check_end(path, archive.offset)
     left_out["class without a picture"] += len((numbers.keys() | names.keys()) - pictures.keys())
     entries = [e._replace(label=numbers.get(key), class_name=names.get(key)) for key, e in pictures.items()]
     return ShardIndex(entries, dict(+left_out))
+
+
+def _check_end(path: Path, end: int) -> None:
+    """Raise ValueError unless a tar ends at the byte where its reader has stopped, which it does at damage too: a block
+    of zeros must follow, and nothing but zeros after it."""
+    if path.stat().st_size < end + tarfile.BLOCKSIZE:
+        raise ValueError(f"it breaks off at byte {end:,}")
+    with open(path, "rb") as file:
+        file.seek(end)
+        while block := file.read(_BLOCKS):
+            if block.strip(b"\0"):
+                raise ValueError(f"what follows byte {end:,} is neither a file nor the end of a tar")
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, shown: str) -> bytes:
