@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from imgops.data import open_dataset
+from imgops.data import PrepareSettings, open_dataset
+from imgops.data.preparing._journal import Journal
+from imgops.data.preparing._making import make_all
+from imgops.data.preparing.items import Item, Source
 from tests.test_preparing import photos, pixels, prepare, same
 
 
@@ -45,6 +49,27 @@ def test_a_folder_of_videos(tmp_path):
     found = open_dataset(tmp_path / "out", 8)
     assert (found.labels.tolist(), found.class_names) == ([0, 0, 0, 1, 1, 1], ("x", "y"))
     assert all(abs(int(p.float().mean()) - 100 * (k % 3)) < 8 for k, p in enumerate(pixels(found)))
+
+
+def test_videos_that_differ_in_their_ending_alone(tmp_path, monkeypatch):
+    frames = {"a.mkv": torch.rand(3, 3, 8, 8), "a.mp4": torch.ones(3, 3, 8, 8), "b.mp4": torch.zeros(1, 3, 8, 8)}
+    (tmp_path / "in").mkdir()
+    for name in frames:
+        (tmp_path / "in" / name).touch()
+    monkeypatch.setattr("imgops.data.preparing.sources.read_frames", lambda path: frames[path.name])
+    made = prepare(tmp_path / "in", tmp_path / "out", drop_duplicates=True)
+    first, *rest = (f"a.mp4-00000{k}.png" for k in range(3))
+    assert made.duplicates == dict.fromkeys(rest, first)
+    wanted = [*(f"a.mkv-00000{k}.png" for k in range(3)), first, "b-000000.png"]
+    assert open_dataset(tmp_path / "out", 8).names == wanted
+
+
+def test_pictures_of_one_name_are_told_apart(tmp_path):
+    one, other = (np.full((8, 8, 3), k, np.uint8) for k in (30, 90))
+    source = Source([Item("a.png", lambda p=p: p) for p in (one, other, other)])
+    with Journal(tmp_path / "out.parts", {}) as journal:
+        results = make_all(source, PrepareSettings(), journal, 0, lambda *_: None)
+    assert [wanted.name for wanted, _ in results] == ["a.png", "a.png (a-2.png)", "a.png (a-3.png)"]
 
 
 def test_free_sets(tmp_path):

@@ -29,8 +29,9 @@ Tell = Callable[[int, int | None, int], Any]
 
 
 class Wanted(NamedTuple):
-    """A picture to make: its name at the source, with a number where a picture has several parts; the file of its
-    result, its class, what reads it, the part that is kept, and why it is refused unseen."""
+    """A picture to make: its name at the source, with a number where a picture has several parts, and with its file
+    where another has that name; the file of its result, its class, what reads it, the part that is kept, and why it is
+    refused unseen."""
 
     name: str
     file: str
@@ -103,10 +104,13 @@ def _begin(
 def _all_wanted(source: Source, settings: PrepareSettings) -> Iterator[Wanted]:
     """Every picture to make: where parts are kept, one for each part."""
     parts = None if settings.boxes is None else read_boxes(Path(settings.boxes))
-    files = FileNames(settings.format)
+    files, names = FileNames(settings.format), set[str]()
     for item in source.items:
         chosen: Sequence[Part | None] = [None] if parts is None else parts_of(parts, item.name)
         why = "" if chosen else f"{settings.boxes} has no box for it"
         for number, part in enumerate(chosen or [None], 1):
             name = item.name if number == 1 else f"{item.name}, box {number}"
-            yield Wanted(name, files.of(item.name), item.label, item.read, part, why)
+            file = files.of(item.name)
+            name = f"{name} ({file})" if name in names else name
+            names.add(name)
+            yield Wanted(name, file, item.label, item.read, part, why)

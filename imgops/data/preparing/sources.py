@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import posixpath
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -104,13 +105,16 @@ def _videos(folder: Path) -> list[str]:
 
 
 def _frames(folder: Path, videos: Sequence[str], settings: PrepareSettings) -> Source:
-    """Every so many frames of videos, named by their numbers."""
+    """Every so many frames of videos, named by their numbers and by the video, with its ending where two differ in that
+    alone."""
+    stems = Counter(posixpath.splitext(video)[0] for video in videos)
     classes = folder_classes(videos, str(folder)) if settings.labels == "folders" else None
 
     def items() -> Iterator[Item]:
         for place, video in enumerate(videos):
             label = None if classes is None else classes.labels[place]
             stem = posixpath.splitext(video)[0]
+            stem = stem if stems[stem] == 1 else video
             try:
                 for number, frame in enumerate(read_frames(folder / video)):
                     if number % settings.every == 0:
