@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 
@@ -86,6 +87,23 @@ def test_parts_of_another_preparation_are_not_continued(tmp_path, monkeypatch):
         prepare(source, tmp_path / "out", resolution=16)
     prepare(source, tmp_path / "out", resolution=8)
     assert open_dataset(tmp_path / "out", 8).count == 6
+
+
+@pytest.mark.parametrize("file", ["mine.txt", "pictures/mine.png"])
+def test_what_is_not_ours_stays(tmp_path, file):
+    source, mine = photos(tmp_path / "in"), tmp_path / "out.parts" / file
+    mine.parent.mkdir(parents=True)
+    mine.write_text("dear")
+    with pytest.raises(DataError, match=r"out\.parts is there already, and holds no begun dataset; move it, or choose"):
+        prepare(source, tmp_path / "out", resolution=8)
+    assert mine.read_text() == "dear"
+    # what is put in later, while it grows and when it is finished
+    shutil.rmtree(tmp_path / "out.parts")
+    mine = tmp_path / "out.parts" / "mine.txt"
+    tell = lambda *_: mine.write_text("dear")  # noqa: E731
+    prepare_dataset(source, tmp_path / "out", PrepareSettings(resolution=8), tell=tell)
+    assert prepare(source, tmp_path / "out", resolution=8).again
+    assert os.listdir(tmp_path / "out.parts") == ["mine.txt"]
 
 
 @pytest.mark.parametrize("left", [b"\0\0\0\n", b'["x.png", "0', b"\xff\n[1]\n"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,21 @@ from ..files import SCRAP, alone
 from ._work import Done
 
 #: in the folder where a dataset grows: the record, what holds the folder, and the results
-_RECORD, _LOCK, _PICTURES = "done.jsonl", "lock", "pictures"
+_RECORD, _LOCK, _PICTURES, SHARDS = "done.jsonl", "lock", "pictures", "shards"
+
+
+def discard(folder: Path) -> None:
+    """Remove what a preparation has left in the folder where its dataset grew, and the folder if nothing else is in it.
+    One without a record is no such folder, and stays."""
+    if not (folder / _RECORD).is_file():
+        return
+    for name in _PICTURES, SHARDS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    # the record goes last: a kill before leaves a folder that is known again
+    for name in _LOCK, _RECORD:
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 class Journal:
@@ -31,7 +46,8 @@ class Journal:
         done: {file: its result}.
 
     Raises:
-        DataError: another process works in the folder, or it holds what is made of other data or with other settings.
+        DataError: another process works in the folder, or it holds what is made of other data, with other settings, or
+            of nothing that is known here.
         OSError: it cannot be read or written.
     """
 
@@ -42,6 +58,7 @@ class Journal:
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Journal:
+        self._check_own()
         self.pictures.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as opened:
             try:
@@ -70,6 +87,16 @@ class Journal:
             if file not in self.done:
                 self._write([file, *done])
                 self.done[file] = done
+
+    def _check_own(self) -> None:
+        """Raise DataError if the folder was there before, with what may be dear to somebody."""
+        there = set(os.listdir(self.folder)) if self.folder.is_dir() else set()
+        # a kill right after the begin leaves no record
+        begun = there <= {_LOCK, _PICTURES} and not (self.pictures.is_dir() and any(self.pictures.iterdir()))
+        if _RECORD not in there and not begun:
+            raise DataError(
+                f"{self.folder} is there already, and holds no begun dataset; move it, or choose another OUT"
+            )
 
     def _read(self, record: Path) -> bool:
         """Take over what an earlier run has recorded; whether there is anything."""

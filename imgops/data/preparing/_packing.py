@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from .._errors import DataError
 from ..datasets._labels import LABELS
 from ..files import naming, scrap_of, write_file
+from ._journal import SHARDS
 
 #: the key of the table of labels under which it says what a dataset is made of
 MADE_OF = "made_of"
@@ -80,7 +81,7 @@ def pack_zip(pictures: Path, out: Path, contents: Contents) -> None:
 
 def pack_shards(pictures: Path, out: Path, contents: Contents, size: int) -> None:
     """Make a folder of shards of ``size`` pictures, with the class of each in its ``.cls`` and its name in a JSON."""
-    folder = pictures.with_name("shards")
+    folder = pictures.with_name(SHARDS)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     labels: Sequence[int | None] = [None] * len(contents.files) if contents.labels is None else contents.labels

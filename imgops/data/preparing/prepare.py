@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from .._errors import DataError, printable, reading
 from ..datasets.listing import list_folder
 from ..files import write_file
-from ._journal import Journal
+from ._journal import Journal, discard
 from ._making import Result, Tell, make_all
 from ._packing import Contents, check_out, made_of, pack_folder, pack_shards, pack_zip
 from .items import Source
@@ -88,14 +87,14 @@ def prepare_dataset(
         if made_of(out) != origin:
             raise DataError(f"{out} is there already, and was not made of this with these settings; choose another OUT")
         # a kill right before the end may have left it
-        shutil.rmtree(parts, ignore_errors=True)
+        discard(parts)
         return Prepared(out, 0, again=True)
     pictures = open_source(source, settings)
     _tell_of_idle(pictures, os.fspath(source), settings)
     with Journal(parts, origin) as journal:
         results = make_all(pictures, settings, journal, processes, tell)
         prepared = _finish(out, pictures, settings, journal, results)
-        shutil.rmtree(parts)
+        discard(parts)
     return prepared
 
 
