@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -200,9 +201,29 @@ def test_what_is_refused_is_named_with_its_reason(tmp_path):
     assert made.refused["a/text.png"] == "not a picture that Pillow can read"
     assert made.refused["b/cut.png"].startswith("damaged or truncated picture (")
     assert made.refused["c.tiff"].startswith("its pixels are floating-point numbers")
-    lines = (tmp_path / "out-refused.txt").read_text().splitlines()
+    head, *lines = (tmp_path / "out.zip-refused.txt").read_text().splitlines()
+    assert head == "# imgops data: pictures that are not used, and why"
     assert lines == [f"{name}: {reason}" for name, reason in made.refused.items()]
     assert open_dataset(tmp_path / "out.zip", 8).count == 2
+
+
+def test_reports_replace_reports_alone(tmp_path):
+    source, report = photos(tmp_path / "in", 2), tmp_path / "out-refused.txt"
+    (source / "bad.png").write_bytes(b"x")
+    report.write_text("mine")
+    with pytest.raises(DataError, match=r"out-refused\.txt is there already, and is no report of imgops data; move it"):
+        prepare(source, tmp_path / "out", resolution=8)
+    assert report.read_text() == "mine"
+    # that of a zip is another file
+    prepare(source, tmp_path / "out.zip", resolution=8)
+    assert report.read_text() == "mine"
+    report.unlink()
+    prepare(source, tmp_path / "out", resolution=8)
+    assert report.exists()
+    (source / "bad.png").unlink()
+    shutil.rmtree(tmp_path / "out")
+    prepare(source, tmp_path / "out", resolution=8)
+    assert not report.exists()
 
 
 def test_a_class_that_lost_its_pictures_leaves_no_gap(tmp_path):
@@ -231,7 +252,7 @@ def test_duplicates_are_told_and_may_be_dropped(tmp_path, drop):
     made = prepare(tmp_path / "in", tmp_path / "out", resolution=32, drop_duplicates=drop)
     assert made.duplicates == {"c.bmp": "a.png", "d.tiff": "a.png"}
     assert made.similar == {"e.png": "b.png"}
-    assert (tmp_path / "out-duplicates.txt").read_text() == (
+    assert (tmp_path / "out-duplicates.txt").read_text().partition("\n")[2] == (
         "c.bmp: the same as a.png\nd.tiff: the same as a.png\ne.png: looks like b.png\n"
     )
     assert made.count == open_dataset(tmp_path / "out", 32).count == (5 if drop else 7)

@@ -19,8 +19,8 @@ def test_the_command(tmp_path):
     arguments = ("data", source, out, "--resolution", "12x8", "--labels", "none", "--workers", 0)
     stdout, _ = imgops(*arguments)
     assert stdout == (
-        f"{out}: 7 pictures, 1 refused ({tmp_path}/out-refused.txt), "
-        f"1 the same as another ({tmp_path}/out-duplicates.txt); left out: .txt (1)\n"
+        f"{out}: 7 pictures, 1 refused ({out}-refused.txt), "
+        f"1 the same as another ({out}-duplicates.txt); left out: .txt (1)\n"
     )
     assert open_dataset(out, (8, 12)).count == 7
     assert imgops(*arguments)[0] == f"{out} is finished already\n"

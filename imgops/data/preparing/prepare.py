@@ -21,6 +21,12 @@ from .items import Source
 from .settings import PrepareSettings
 from .sources import open_source
 
+#: the first lines of the reports, by which they are known again
+_HEADS = {
+    "refused": "# imgops data: pictures that are not used, and why",
+    "duplicates": "# imgops data: pictures that are the same, or look alike",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
@@ -71,7 +77,8 @@ def prepare_dataset(
         tell: called after each picture.
 
     Raises:
-        DataError: nothing usable at the source; OUT is there and was made otherwise; no picture could be used.
+        DataError: nothing usable at the source; OUT is there and was made otherwise, or something else is where its
+            parts or reports go; no picture could be used.
         OSError: a file cannot be written.
         ImportError: what reads the source is not installed.
 
@@ -89,6 +96,7 @@ def prepare_dataset(
         # a kill right before the end may have left it
         discard(parts)
         return Prepared(out, 0, again=True)
+    _check_reports(out)
     pictures = open_source(source, settings)
     _tell_of_idle(pictures, os.fspath(source), settings)
     with Journal(parts, origin) as journal:
@@ -112,9 +120,9 @@ def _finish(
     used = [result for result in results if not result.done.refused]
     refused = {wanted.name: done.refused for wanted, done in results if done.refused}
     duplicates, similar = _alike(used)
-    _report(beside(out, "refused"), [f"{name}: {reason}" for name, reason in refused.items()])
+    _report(out, "refused", [f"{name}: {reason}" for name, reason in refused.items()])
     said = {"the same as": duplicates, "looks like": similar}
-    _report(beside(out, "duplicates"), [f"{a}: {how} {b}" for how, pairs in said.items() for a, b in pairs.items()])
+    _report(out, "duplicates", [f"{a}: {how} {b}" for how, pairs in said.items() for a, b in pairs.items()])
     kept = [r for r in used if not (settings.drop_duplicates and r.wanted.name in duplicates)]
     if not kept:
         why = f"; all {len(refused):,} are refused, {beside(out, 'refused')} says why" if refused else ""
@@ -155,15 +163,24 @@ def _classes(
 
 def beside(out: Path, what: str) -> Path:
     """The file of a report on a dataset."""
-    return out.with_name(f"{out.stem if out.suffix.lower() == '.zip' else out.name}-{what}.txt")
+    return out.with_name(f"{out.name}-{what}.txt")
 
 
-def _report(path: Path, lines: list[str]) -> None:
-    """A file with a line for each picture, or none where there are no lines."""
+def _report(out: Path, what: str, lines: list[str]) -> None:
+    """A file with a line for each picture below its head, or none where there are no lines."""
+    text = "".join(f"{printable(line)}\n" for line in [_HEADS[what], *lines])
     if lines:
-        write_file(path, "".join(f"{printable(line)}\n" for line in lines).encode("utf-8", "replace"))
+        write_file(beside(out, what), text.encode("utf-8", "replace"))
     else:
-        path.unlink(missing_ok=True)
+        beside(out, what).unlink(missing_ok=True)
+
+
+def _check_reports(out: Path) -> None:
+    """Raise DataError if a file that is no report would be replaced by one, or removed."""
+    for what, head in _HEADS.items():
+        path = beside(out, what)
+        if path.exists() and not (path.is_file() and path.read_bytes().startswith(head.encode())):
+            raise DataError(f"{path} is there already, and is no report of imgops data; move it, or choose another OUT")
 
 
 def _check_apart(out: Path, source: str) -> None:
