@@ -29,6 +29,8 @@ def test_tall_keeps_the_upper_part(tmp_path):
 
 
 BOXES = {"csv": "name,x,y,width,height\na.png,30,10,10,10\nb.png, 0, 0, 8, 8\nb.png,90,40,10,10\nc.png,500,0,9,9\n"}
+# as old Macs end lines
+BOXES["cr"] = BOXES["csv"].replace("\n", "\r")
 BOXES["json"] = json.dumps(
     [
         dict(zip(("name", "x", "y", "width", "height"), (name, *map(int, rest)), strict=True))
@@ -68,6 +70,12 @@ def test_boxes_are_kept_with_a_margin(tmp_path, kind):
         ("b.csv", "name,x,y,width,height\na.png,1,2,0,4\n", "line 2 must have a name, finite numbers"),
         ("b.csv", "name,x,y,width,height\na.png,1,2,nan,4\n", "line 2 must have a name, finite numbers"),
         ("b.csv", "", "it gives no boxes"),
+        ("b.csv", f'name,x,y,width,height\n"{"a" * 140_000}', "line 1 cannot be read \\(field larger than field limit"),
+        (
+            "b.json",
+            f'[{{"name": "a", "x": 1{"0" * 400}, "y": 1, "width": 1, "height": 1}}]',
+            "entry 0 must have numbers",
+        ),
         ("b.json", "{", "must be JSON, a list of objects"),
         ("b.json", '{"a.png": 1}', "must be a list of objects"),
         ("b.json", "[1]", "entry 0 must have numbers"),

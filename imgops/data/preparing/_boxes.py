@@ -35,7 +35,7 @@ def read_boxes(path: Path) -> dict[str, list[Part]]:
         try:
             part = tuple(float(row[side]) for side in _SIDES)
             name = row["name"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             what = f"has no {error.args[0]}" if isinstance(error, KeyError) else "must have numbers"
             raise DataError(f"{path}: {place} {what}; it gives {_FORM}") from None
         if not isinstance(name, str) or not all(map(math.isfinite, part)) or min(part[2:]) <= 0:
@@ -53,8 +53,12 @@ def parts_of(parts: dict[str, list[Part]], name: str) -> list[Part]:
 
 def _rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if path.suffix.lower() != ".json":
-        reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-        yield from ((f"line {reader.line_num}", row) for row in reader)
+        # lines end as they like, as with the CR of old Macs
+        reader = csv.DictReader(io.StringIO(text, newline=None), skipinitialspace=True)
+        try:
+            yield from ((f"line {reader.line_num}", row) for row in reader)
+        except csv.Error as error:
+            raise DataError(f"{path}: line {reader.line_num} cannot be read ({error}); it gives {_FORM}") from None
         return
     try:
         table = json.loads(text)
