@@ -207,6 +207,15 @@ def test_what_is_refused_is_named_with_its_reason(tmp_path):
     assert open_dataset(tmp_path / "out.zip", 8).count == 2
 
 
+@pytest.mark.parametrize(("format", "side"), [("webp", 16500), ("jpg", 66000)])
+def test_a_picture_that_is_too_large_for_the_format_is_refused(tmp_path, format, side):
+    source = photos(tmp_path / "in", 2)
+    Image.new("RGB", (side, 4)).save(source / "wide.png")
+    made = prepare(source, tmp_path / "out", format=format)
+    assert (made.count, list(made.refused)) == (2, ["wide.png"])
+    assert made.refused["wide.png"].startswith(f"{'WEBP' if format == 'webp' else 'JPEG'} takes no picture of {side} x")
+
+
 def test_reports_replace_reports_alone(tmp_path):
     source, report = photos(tmp_path / "in", 2), tmp_path / "out-refused.txt"
     (source / "bad.png").write_bytes(b"x")

@@ -57,13 +57,12 @@ def work(task: Task, folder: Path, settings: PrepareSettings) -> Done:
             # of odd metadata, which do not keep a picture from being used
             warnings.simplefilter("ignore")
             image = _image(task, settings)
+            content = _encoded(image, task.name, settings)
     except DataError as error:
         return Done(refused=str(error).removeprefix(f"{printable(task.name)}: "))
-    buffer = io.BytesIO()
-    image.save(buffer, FORMATS[settings.format], **_options(settings))
     path = folder / task.file
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, buffer.getvalue(), sync=False)
+    write_file(path, content, sync=False)
     digest = hashlib.blake2b(f"{image.mode} {image.size}".encode() + image.tobytes(), digest_size=16)
     return Done(digest.hexdigest(), _look(image))
 
@@ -86,6 +85,18 @@ def _image(task: Task, settings: PrepareSettings) -> Image.Image:
     else:
         box = (tall_box if settings.crop == "tall" else center_box)(image.size, *shape)
     return cut(image, box, *shape)
+
+
+def _encoded(image: Image.Image, name: str, settings: PrepareSettings) -> bytes:
+    """The content of the file of a picture."""
+    buffer, format = io.BytesIO(), FORMATS[settings.format]
+    try:
+        image.save(buffer, format, **_options(settings))
+    except (OSError, ValueError) as error:
+        # formats have a largest side
+        size = f"{image.width} x {image.height} pixels"
+        raise DataError(f"{name}: {format} takes no picture of {size} ({error})") from None
+    return buffer.getvalue()
 
 
 def _options(settings: PrepareSettings) -> dict[str, Any]:
