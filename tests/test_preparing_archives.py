@@ -104,6 +104,17 @@ def test_batches_that_are_not_cifar(tmp_path, content, message):
         prepare(archive(tmp_path / "cifar-10-python.tar.gz", files), tmp_path / "out")
 
 
+@pytest.mark.parametrize(("kind", "label"), [("binary", 7), ("python", 1), ("python", -1)])
+def test_a_label_without_a_name(tmp_path, kind, label):
+    if kind == "binary":
+        files = {"data_batch_1.bin": bytes([label]) + PICTURES[0].tobytes(), "batches.meta.txt": b"cat\ndog\n\n"}
+    else:
+        batch = {b"labels": [label], b"data": PICTURES[:1].reshape(1, -1)}
+        files = {"data_batch_1": pickle.dumps(batch, 2), "batches.meta": META}
+    with pytest.raises(DataError, match=rf"data_batch_1.*: damaged or truncated batch \(it has class {label}, and bat"):
+        prepare(archive(tmp_path / f"cifar-10-{kind}.tar.gz", files), tmp_path / "out")
+
+
 def test_archives_that_are_not_cifar(tmp_path):
     path = archive(tmp_path / "cifar-10-python.tar.gz", {"readme.html": b"x"})
     with pytest.raises(DataError, match="it lacks what CIFAR-10 has"):
@@ -183,7 +194,11 @@ def test_lsun(tmp_path):
         found = Image.open(tmp_path / "out" / f"{key}.png")
         assert np.array_equal(np.asarray(found), np.asarray(image))
     assert (tmp_path / "out" / "ff00.png").exists()
-    (tmp_path / "church_lmdb" / "data.mdb").write_bytes(b"x" * 8192)
+    file = tmp_path / "church_lmdb" / "data.mdb"
+    os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(DataError, match=r"church_lmdb: truncated, data\.mdb has [\d,]+ of [\d,]+ bytes"):
+        prepare(tmp_path / "church_lmdb", tmp_path / "other")
+    file.write_bytes(b"x" * 8192)
     with pytest.raises(DataError, match="church_lmdb: cannot be read"):
         prepare(tmp_path / "church_lmdb", tmp_path / "other")
 

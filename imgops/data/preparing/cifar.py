@@ -51,7 +51,9 @@ def read_cifar(path: Path, split: str) -> Source:
                     if part is None:
                         names = _class_names(name, content)
                     else:
-                        parts[part].append(_binary(content) if name.endswith(".bin") else _pickled(content))
+                        batch = _binary(content) if name.endswith(".bin") else _pickled(content)
+                        _check_classes(batch[1], names)
+                        parts[part].append(batch)
     count = sum(len(labels) for batches in parts.values() for _, labels in batches)
     if not count or not names:
         raise DataError(f"{path}: it lacks what CIFAR-10 has: data_batch_1 and so on, test_batch and batches.meta")
@@ -78,6 +80,13 @@ def _pickled(content: bytes) -> tuple[np.ndarray, Sequence[int]]:
     if len(pictures) != len(labels) or not all(type(label) is int for label in labels):
         raise ValueError("as many labels as pictures are needed")
     return pictures, labels
+
+
+def _check_classes(labels: Sequence[int], names: Sequence[str]) -> None:
+    """Raise ValueError at a label that has no name; the names come before the batches, as by their files' order."""
+    wrong = next((label for label in labels if names and not 0 <= label < len(names)), None)
+    if wrong is not None:
+        raise ValueError(f"it has class {wrong}, and batches.meta names {len(names)} from 0 on")
 
 
 def _upright(rows: np.ndarray) -> np.ndarray:

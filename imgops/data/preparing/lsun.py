@@ -42,7 +42,13 @@ def read_lmdb(folder: Path) -> Source:
         raise MissingPackage(f"{folder}: the package lmdb", "imgops[lmdb]") from None
     with reading(str(folder)):
         database = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, max_readers=1)
-        count = database.stat()["entries"]
+        about = database.stat()
+        # what lies behind the end of a file that is mapped into memory kills the process
+        wanted, there = (database.info()["last_pgno"] + 1) * about["psize"], (folder / _DATA).stat().st_size
+    if there < wanted:
+        database.close()
+        raise DataError(f"{folder}: truncated, {_DATA} has {there:,} of {wanted:,} bytes")
+    count = about["entries"]
 
     def value(key: bytes) -> Any:
         with reading(f"{folder}/{_name(key)}"), database.begin() as transaction:
