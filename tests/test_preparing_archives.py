@@ -144,7 +144,9 @@ def mnist(folder: Path, packed: bool = True, labels: bool = True) -> Path:
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize(("split", "order"), [("train", [0, 1, 2, 3, 4]), ("test", [5, 6])])
 def test_mnist(tmp_path, packed, split, order):
-    prepare(mnist(tmp_path / "in", packed), tmp_path / "out", split=split, channels=1)
+    (mnist(tmp_path / "in", packed) / "notes.txt").touch()
+    made = prepare(tmp_path / "in", tmp_path / "out", split=split, channels=1)
+    assert made.left_out == {".txt": 1}
     assert Image.open(next((tmp_path / "out").rglob("*.png"))).size == (28, 28)
     # 28 px is no size of a network's
     prepare(tmp_path / "in", tmp_path / "28", split=split, channels=1, resolution=28)

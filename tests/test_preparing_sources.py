@@ -54,11 +54,12 @@ def test_a_folder_of_videos(tmp_path):
 def test_videos_that_differ_in_their_ending_alone(tmp_path, monkeypatch):
     frames = {"a.mkv": torch.rand(3, 3, 8, 8), "a.mp4": torch.ones(3, 3, 8, 8), "b.mp4": torch.zeros(1, 3, 8, 8)}
     (tmp_path / "in").mkdir()
-    for name in frames:
+    for name in [*frames, "c.flv", ".hidden"]:
         (tmp_path / "in" / name).touch()
     monkeypatch.setattr("imgops.data.preparing.sources.read_frames", lambda path: frames[path.name])
     made = prepare(tmp_path / "in", tmp_path / "out", drop_duplicates=True)
     first, *rest = (f"a.mp4-00000{k}.png" for k in range(3))
+    assert made.left_out == {".flv": 1, "hidden": 1}
     assert made.duplicates == dict.fromkeys(rest, first)
     wanted = [*(f"a.mkv-00000{k}.png" for k in range(3)), first, "b-000000.png"]
     assert open_dataset(tmp_path / "out", 8).names == wanted

@@ -243,6 +243,15 @@ def test_what_is_left_out_is_told(tmp_path):
     )
 
 
+def test_what_lies_beside_shards_is_told(tmp_path):
+    folder = shards(tmp_path / "s")
+    (folder / "sub").mkdir()
+    for name in "b.tar.gz", "readme.txt", "sub/t.tar", ".hidden":
+        (folder / name).write_bytes(b"x")
+    for _ in range(2):
+        assert open_dataset(folder, 8).left_out == {".gz": 1, ".txt": 1, ".tar": 1, "hidden": 1}
+
+
 def test_a_folder_with_pictures_is_no_set_of_shards(tmp_path):
     folder = shards(tmp_path / "s", 1)
     (folder / "a.png").write_bytes(png(0))

@@ -53,7 +53,7 @@ def shard_index(path: Path, shown: str) -> ShardIndex:
     about = path.stat()
     formats = hashlib.sha256(" ".join(sorted(picture_suffixes())).encode()).hexdigest()[:16]
     stamp = [_VERSION, about.st_size, about.st_mtime_ns, formats]
-    kept = path.with_name(f".{path.name}.index.json")
+    kept = kept_beside(path)
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         table = json.loads(kept.read_text())
         if table["of"] == stamp:
@@ -63,6 +63,11 @@ def shard_index(path: Path, shown: str) -> ShardIndex:
     with contextlib.suppress(OSError):
         write_file(kept, json.dumps({"of": stamp, **index._asdict()}).encode())
     return index
+
+
+def kept_beside(path: Path) -> Path:
+    """Where the index of a shard is kept."""
+    return path.with_name(f".{path.name}.index.json")
 
 
 def _scan(path: Path, shown: str) -> ShardIndex:

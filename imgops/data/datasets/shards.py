@@ -16,7 +16,7 @@ from ..._settings import Resolution
 from .._errors import DataError, reading
 from ._fetching import expand, is_url, local
 from ._labels import LABELS, Classes, check_gaps, class_names, folder_classes, label_source, parse_table
-from ._shard_index import Entry, ShardIndex, shard_index
+from ._shard_index import Entry, ShardIndex, kept_beside, shard_index
 from .listing import describe_left_out, list_folder
 from .picture_files import PictureFiles
 
@@ -66,10 +66,10 @@ class ShardSet(PictureFiles):
         tell: Callable[[int, int], Any] = lambda done, count: None,
     ) -> None:
         super().__init__(os.fspath(source), resolution, channels, mirror)
-        places = self._places()
+        places, others = self._places()
         self._paths, indices = _opened(places, tell)
         entries = [entry for index in indices for entry in index.pictures]
-        self.left_out = sum((Counter(index.left_out) for index in indices), Counter[str]())
+        self.left_out = sum((Counter(index.left_out) for index in indices), others)
         if not entries:
             raise DataError(f"{self.name}: no pictures in it{describe_left_out(self.left_out)}")
         shards = [name for name, index in zip(_names(places), indices, strict=True) for _ in index.pictures]
@@ -90,12 +90,16 @@ class ShardSet(PictureFiles):
                 raise DataError(f"{self.name}/{self.names[index]}: the shard has become shorter")
             return content
 
-    def _places(self) -> list[str]:
+    def _places(self) -> tuple[list[str], Counter[str]]:
+        """The shards, and how many files of each other kind lie in their folder."""
         folder = Path(self.name)
         if not folder.is_dir():
-            return expand(self.name)
+            return expand(self.name), Counter()
         with reading(self.name):
-            return sorted(str(path) for path in folder.iterdir() if _is_shard(path))
+            shards = sorted(path for path in folder.iterdir() if _is_shard(path))
+            others = list_folder(folder).count_rest([LABELS, *(path.name for path in shards)])
+            others["hidden"] -= sum(kept_beside(path).exists() for path in shards)
+            return list(map(str, shards)), +others
 
     def _classes(self, source: str, entries: list[Entry]) -> Classes | None:
         if source == "folders":

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._errors import DataError, decoding
+from ..datasets.listing import list_folder
 from .items import Item, Source
 
 #: the files of MNIST and of the sets in its format, by split
@@ -59,8 +60,14 @@ def read_mnist(folder: Path, split: str) -> Source:
         for part, pictures, labels in parts
         for k, pixels in enumerate(pictures)
     )
+    listing = list_folder(folder)
     return Source(
-        items, sum(len(pictures) for _, pictures, _ in parts), tuple(map(str, range(classes))), obeys=("split",)
+        items,
+        sum(len(pictures) for _, pictures, _ in parts),
+        tuple(map(str, range(classes))),
+        # the files of the other split are no others
+        listing.count_rest(filter(_IDX.fullmatch, listing.files)),
+        obeys=("split",),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import posixpath
@@ -17,7 +18,6 @@ from ..datasets import ImageFolder, PictureFiles, SampleSet, ShardSet
 from ..datasets._labels import folder_classes
 from ..datasets.listing import list_folder, suffix_of
 from ..datasets.shards import is_shards
-from ..pictures.formats import picture_suffixes
 from ..pictures.samples import PREFIX
 from ..video import VIDEO_ENDINGS, is_video, read_frames
 from .cifar import is_cifar, read_cifar
@@ -45,8 +45,9 @@ def open_source(source: str | os.PathLike[str], settings: PrepareSettings) -> So
         return _samples(text, settings)
     if is_shards(text):
         return _files(ShardSet(text, PICTURES.low, use_labels=settings.labels))
-    if path.is_dir() and (videos := _videos(path)):
-        return _frames(path, videos, settings)
+    if path.is_dir() and (found := _videos(path)):
+        videos, left_out = found
+        return dataclasses.replace(_frames(path, videos, settings), left_out=left_out)
     readers: dict[Callable[[Path], bool], Callable[[], Source]] = {
         is_lmdb: lambda: read_lmdb(path),
         is_mnist: lambda: read_mnist(path, settings.split),
@@ -95,13 +96,12 @@ def _samples(text: str, settings: PrepareSettings) -> Source:
     return Source(items, dataset.count, dataset.class_names)
 
 
-def _videos(folder: Path) -> list[str]:
-    """The names of the videos in a folder that has no pictures."""
+def _videos(folder: Path) -> tuple[list[str], Counter[str]] | None:
+    """The names of the videos in a folder that has no pictures, and how many files of each other kind are there; None:
+    it has pictures, or no videos."""
     listing = list_folder(folder)
-    suffixes = picture_suffixes()
-    if any(suffix_of(name) in suffixes for name in listing.files):
-        return []
-    return sorted(name for name in listing.files if suffix_of(name) in VIDEO_ENDINGS)
+    videos = sorted(name for name in listing.files if suffix_of(name) in VIDEO_ENDINGS)
+    return (videos, listing.count_rest(videos)) if videos and not listing.pictures() else None
 
 
 def _frames(folder: Path, videos: Sequence[str], settings: PrepareSettings) -> Source:
