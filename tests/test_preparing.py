@@ -216,6 +216,25 @@ def test_a_picture_that_is_too_large_for_the_format_is_refused(tmp_path, format,
     assert made.refused["wide.png"].startswith(f"{'WEBP' if format == 'webp' else 'JPEG'} takes no picture of {side} x")
 
 
+def test_what_is_to_be_said_of_pictures_is_told_once_for_all(tmp_path):
+    source = photos(tmp_path / "in", 2)
+    for name in "x.png", "y.png":
+        noise().save(source / name, icc_profile=b"damaged" * 40)
+    for name in "x.gif", "x.tiff", "x.webp", "y.png":
+        noise().save(source / "b" / name, save_all=True, append_images=[noise(), noise()])
+    # damage after the first frame
+    (source / "b" / "cut.gif").write_bytes((source / "b" / "x.gif").read_bytes()[:-400])
+    with pytest.warns(UserWarning, match="first of its frames") as told:
+        prepare(source, tmp_path / "out", resolution=8)
+    frames, profile = (str(warning.message) for warning in told)
+    assert profile.startswith("x.png and 1 more: its color profile is ignored (")
+    assert frames == "b/cut.gif and 4 more: the first of its frames or pages is taken"
+    # and a run's look at its data says the second as well
+    with pytest.warns(UserWarning, match="first of the frames") as told:
+        ImageFolder(source, 8).check()
+    assert str(told[-1].message) == f"{source}/b/cut.gif and 4 more: the first of the frames or pages is taken"
+
+
 def test_reports_replace_reports_alone(tmp_path):
     source, report = photos(tmp_path / "in", 2), tmp_path / "out-refused.txt"
     (source / "bad.png").write_bytes(b"x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,10 +13,10 @@ from typing import Any
 from torch import Tensor
 
 from ..._settings import Resolution
-from .._errors import DataError, decoding
+from .._errors import DataError, decoding, printable
 from ..pictures.conversion import to_channels, to_tensor
 from ..pictures.cropping import center_box
-from ..pictures.decoding import load_image, open_image
+from ..pictures.decoding import SEVERAL, load_image, open_image
 from .base import ImageDataset
 
 #: bytes of decoded pictures that stay in memory at most
@@ -38,6 +39,8 @@ class PictureFiles(ImageDataset):
     def __init__(self, name: str, resolution: Resolution, channels: int = 3, mirror: bool = False) -> None:
         super().__init__(name, resolution, channels, mirror)
         self._kept: dict[int, Tensor] = {}
+        #: those of which the first of several frames or pages was taken
+        self._several = set[int]()
 
     def read(self, index: int) -> bytes:
         """The content of the file of picture ``index``; raises DataError where it cannot be read."""
@@ -59,6 +62,8 @@ class PictureFiles(ImageDataset):
     def _decoded(self, index: int) -> Tensor:
         shown = f"{self.name}/{self.names[index]}"
         image = load_image(io.BytesIO(self.read(index)), shown, at_least=(self.height, self.width))
+        if SEVERAL in image.info:
+            self._several.add(index)
         box = center_box(image.size, self.height, self.width)
         return to_tensor(to_channels(image, self.channels, shown), box, self.height, self.width)
 
@@ -83,6 +88,9 @@ class PictureFiles(ImageDataset):
 
         Raises:
             DataError: pictures that cannot be used: how many, the first names, and what is wrong with the first.
+
+        Warns:
+            UserWarning: of pictures of several frames or pages the first is taken.
         """
 
         def decode(index: int) -> DataError | None:
@@ -109,6 +117,12 @@ class PictureFiles(ImageDataset):
             others = ", ".join(name for name, _ in broken[1 : 1 + _SHOWN]) + ", ..." * (len(broken) > 1 + _SHOWN)
             total = f"{len(broken):,} of {self.count:,} pictures cannot be used"
             raise DataError(f"{broken[0][1]}; {total}, {others} too")
+        if self._several:
+            name, more = self.names[min(self._several)], len(self._several) - 1
+            also = f" and {more:,} more" if more else ""
+            warnings.warn(
+                printable(f"{self.name}/{name}{also}: the first of the frames or pages is taken"), stacklevel=2
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         # each process decodes for itself

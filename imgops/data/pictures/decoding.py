@@ -26,6 +26,10 @@ _COEFFICIENTS = 3
 #: pictures that take more bytes than this are decoded one at a time per process
 _LARGE = 1 << 30
 _ONE_AT_A_TIME = threading.RLock()
+#: formats whose frames are views or layers of one picture
+VIEWS = ("MPO", "PSD")
+#: the key in a picture's ``info`` that is there where its file has more frames or pages, and it is the first
+SEVERAL = "several frames"
 #: TIFF's tag for the number of bits of each channel
 _BITS = 258
 
@@ -42,7 +46,8 @@ def load_image(
         at_least: height and width that a part of it is resized to; a JPEG that is larger is not decoded in full.
 
     Returns:
-        A picture in the mode that it was saved in; integers beyond 8 bits become mode "I;16", where 65535 is white.
+        A picture in the mode that it was saved in; integers beyond 8 bits become mode "I;16", where 65535 is white. Its
+        ``info`` has the key :data:`SEVERAL` where it is the first of several frames or pages.
 
     Raises:
         DataError: the file is no picture, is damaged or truncated, or is too large for the memory; names the file.
@@ -100,7 +105,22 @@ def _decode(file: IO[bytes], name: str, bytes_per_pixel: int, at_least: tuple[in
             # a PNG may hold its EXIF after the pixels
             image.load()
             orientation = read_orientation(image)
-    return upright(_sixteen_bits(image, name) if image.mode.startswith("I") else image, orientation)
+    found = upright(_sixteen_bits(image, name) if image.mode.startswith("I") else image, orientation)
+    if _goes_on(image, file):
+        found.info[SEVERAL] = True
+    return found
+
+
+def _goes_on(image: Image.Image, file: IO[bytes]) -> bool:
+    """Whether a file has frames or pages after the first, which is decoded."""
+    if image.format == "GIF":
+        # another one is asked, which may fail at damage after the first frame
+        try:
+            file.seek(0)
+            return bool(Image.open(file).is_animated)  # type: ignore[attr-defined]
+        except Exception:
+            return False
+    return image.format not in VIEWS and bool(getattr(image, "is_animated", False))
 
 
 def _room() -> int | None:

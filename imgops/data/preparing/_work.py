@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from .._errors import DataError, printable
 from ..files import write_file
 from ..pictures.conversion import to_channels
 from ..pictures.cropping import box_around, center_box, cut, tall_box
-from ..pictures.decoding import load_image
+from ..pictures.decoding import SEVERAL, load_image
 from ..pictures.writing import png_info
 from ._boxes import Part
 from .settings import FORMATS, PrepareSettings
@@ -39,11 +39,13 @@ class Task(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A result: a hash of its pixels, and one that pictures that look alike share; or why it was refused."""
+    """A result: a hash of its pixels, and one that pictures that look alike share; or why it was refused; and what
+    else is to be said of it."""
 
     pixels: str = ""
     look: int = 0
     refused: str = ""
+    notes: Sequence[str] = ()
 
 
 def work(task: Task, folder: Path, settings: PrepareSettings) -> Done:
@@ -53,9 +55,8 @@ def work(task: Task, folder: Path, settings: PrepareSettings) -> Done:
         OSError: it cannot be written.
     """
     try:
-        with warnings.catch_warnings():
-            # of odd metadata, which do not keep a picture from being used
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
             image = _image(task, settings)
             content = _encoded(image, task.name, settings)
     except DataError as error:
@@ -64,7 +65,13 @@ def work(task: Task, folder: Path, settings: PrepareSettings) -> Done:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, content, sync=False)
     digest = hashlib.blake2b(f"{image.mode} {image.size}".encode() + image.tobytes(), digest_size=16)
-    return Done(digest.hexdigest(), _look(image))
+    return Done(digest.hexdigest(), _look(image), notes=_notes(told, task.name))
+
+
+def _notes(told: Sequence[warnings.WarningMessage], name: str) -> list[str]:
+    """Our warnings about a picture; Pillow's, of odd metadata, do not name it."""
+    texts = [str(warning.message) for warning in told]
+    return [text.removeprefix(f"{name}: ") for text in texts if text.startswith(f"{name}: ")]
 
 
 def _image(task: Task, settings: PrepareSettings) -> Image.Image:
@@ -75,6 +82,8 @@ def _image(task: Task, settings: PrepareSettings) -> Image.Image:
     else:
         # the pixels of a part are those of the whole picture
         image = load_image(io.BytesIO(task.content), task.name, at_least=None if task.part else shape)
+        if SEVERAL in image.info:
+            warnings.warn(f"{task.name}: the first of its frames or pages is taken", stacklevel=1)
     image = to_channels(image, settings.channels, task.name)
     if shape is None:
         return image

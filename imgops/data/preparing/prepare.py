@@ -83,7 +83,8 @@ def prepare_dataset(
         ImportError: what reads the source is not installed.
 
     Warns:
-        UserWarning: ``every`` or ``split`` is given for a source of another kind.
+        UserWarning: ``every`` or ``split`` is given for a source of another kind; a color profile cannot be used; of a
+            picture's frames or pages the first is taken.
     """
     settings, out = settings or PrepareSettings(), Path(out)
     check_out(out, settings.shard_size is not None)
@@ -121,6 +122,7 @@ def _finish(
     refused = {wanted.name: done.refused for wanted, done in results if done.refused}
     duplicates, similar = _alike(used)
     _report(out, "refused", [f"{name}: {reason}" for name, reason in refused.items()])
+    _tell_notes(used)
     said = {"the same as": duplicates, "looks like": similar}
     _report(out, "duplicates", [f"{a}: {how} {b}" for how, pairs in said.items() for a, b in pairs.items()])
     kept = [r for r in used if not (settings.drop_duplicates and r.wanted.name in duplicates)]
@@ -134,6 +136,17 @@ def _finish(
     else:
         (pack_zip if out.suffix.lower() == ".zip" else pack_folder)(journal.pictures, out, contents)
     return Prepared(out, len(kept), names, refused, duplicates, similar, source.left_out)
+
+
+def _tell_notes(used: Sequence[Result]) -> None:
+    """Warn of what is to be said of the pictures, once for all of which it is the same."""
+    names: dict[str, list[str]] = {}
+    for wanted, done in used:
+        for note in done.notes:
+            names.setdefault(note, []).append(wanted.name)
+    for note, some in names.items():
+        more = f" and {len(some) - 1:,} more" if len(some) > 1 else ""
+        warnings.warn(printable(f"{some[0]}{more}: {note}"), stacklevel=4)
 
 
 def _alike(used: Sequence[Result]) -> tuple[dict[str, str], dict[str, str]]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from .._errors import DataError, decoding
 from ..pictures.conversion import to_channels
-from ..pictures.decoding import open_image
+from ..pictures.decoding import VIEWS, open_image
 from ..pictures.orientation import read_orientation, upright
 
 #: Pillow's names of the formats whose frames follow each other in time, by the endings of their files
@@ -25,8 +25,6 @@ ANIMATIONS = {
     ".avif": "AVIF",
     ".avifs": "AVIF",
 }
-#: formats whose further frames are other views of the same picture
-_VIEWS = ("MPO", "PSD")
 #: duration for which viewers show a frame of duration 0, and the shortest that they respect; in 1/100 s
 _UNSAID, _SHORTEST = 10, 2
 #: longest duration for which a GIF can show a frame, in 1/100 s
@@ -45,7 +43,7 @@ def count_frames(path: Path) -> int:
         try:
             with decoding(str(path)):
                 image = open_image(file)
-                return 1 if image.format in _VIEWS else int(getattr(image, "n_frames", 1))
+                return 1 if image.format in VIEWS else int(getattr(image, "n_frames", 1))
         except DataError:
             return 1
 
