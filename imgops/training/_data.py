@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import posixpath
 import signal
 import threading
 from abc import ABC, abstractmethod
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..data import EndlessSampler, ImageDataset, ImageFolder, PictureFiles, SampleSet, open_dataset
+from ..data.apart import leading_to, within
 from ..data.files import write_file
 from .config import GeneratorConfig
 from .grid import COLUMNS, ROWS, grid_classes, image_grid
@@ -181,12 +181,12 @@ def check_apart(out: str | os.PathLike[str], data: str, sheets: bool = False) ->
         raise ValueError(f"out must be a folder; {out} is a file")
     if not Path(data).is_dir():
         return
-    if _within(out, data):
+    if within(out, data):
         raise ValueError(
             f"out {out} lies inside the data {data}: what is written there would be trained on; choose another place"
             + ("" if sheets else " (a run can be moved: --resume finds it by its new --out)")
         )
-    if not sheets and _within(data, out):
+    if not sheets and within(data, out):
         raise ValueError(
             f"data {data} lies inside the run's folder {out}, which the run writes to; choose another --out, or move "
             f"the pictures"
@@ -195,28 +195,12 @@ def check_apart(out: str | os.PathLike[str], data: str, sheets: bool = False) ->
 
 def _check_links(out: str, dataset: ImageFolder) -> None:
     """Raise ValueError if links among the pictures lead into the run's folder, or to a folder that contains it."""
-    folders = {""}
-    for name in dataset.names:
-        folder = posixpath.dirname(name)
-        while folder not in folders:
-            folders.add(folder)
-            folder = posixpath.dirname(folder)
-    linked = [name for name in dataset.names if os.path.islink(dataset.path / name)]
-    for name in [*sorted(folders), *linked]:
-        place = dataset.path / name
-        if _within(place, out) or (name in folders and _within(out, place)):
-            raise ValueError(
-                f"{place} in the data leads to {os.path.realpath(place)}, so that what the run writes to {out} would "
-                f"be trained on; choose another --out, or remove the link"
-            )
-
-
-def _within(inner: str | os.PathLike[str], outer: str | os.PathLike[str]) -> bool:
-    """Whether a path, which need not exist, is a folder or inside it, whichever names or links lead there."""
-    if not os.path.exists(outer):
-        return False
-    place = Path(os.path.realpath(inner))
-    return any(folder.exists() and os.path.samefile(folder, outer) for folder in (place, *place.parents))
+    place = leading_to(out, dataset.path, dataset.names)
+    if place is not None:
+        raise ValueError(
+            f"{place} in the data leads to {os.path.realpath(place)}, so that what the run writes to {out} would "
+            f"be trained on; choose another --out, or remove the link"
+        )
 
 
 class DataRecord(NamedTuple):
