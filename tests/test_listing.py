@@ -129,7 +129,7 @@ def test_what_is_no_file_is_left_out(tmp_path):
     (tmp_path / "folder.png").mkdir()
     dataset = ImageFolder(tmp_path, 8)
     assert dataset.names == ["a.png"]
-    assert dataset.left_out == {"no regular file": 1}
+    assert dataset.left_out == {"no regular file": 1, "empty folder": 1}
 
 
 # --- zips ---

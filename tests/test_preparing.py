@@ -170,6 +170,15 @@ def test_places_that_cannot_be_replaced_are_told_before_the_work(tmp_path):
     assert not list(tmp_path.glob("*.parts"))
 
 
+@pytest.mark.parametrize("name", ["made", "made/sub"])
+def test_a_link_in_the_source_to_the_place_of_the_dataset(tmp_path, name):
+    source = photos(tmp_path / "in")
+    photos(tmp_path / name)
+    (source / "link").symlink_to(tmp_path / name, target_is_directory=True)
+    with pytest.raises(DataError, match=r"OUT .* lies in the source .*, to which .*in/link leads; choose"):
+        prepare(source, tmp_path / name / "set", resolution=8)
+
+
 def test_names_within_shards_lead_nowhere_else(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for name in "../../up.png", "/root.png", ".hidden/x.png", "n\nl.png", "y" * 90 + "/" + "z" * 240 + ".png":
@@ -259,7 +268,9 @@ def test_a_class_that_lost_its_pictures_leaves_no_gap(tmp_path):
         (tmp_path / "in" / name).mkdir(parents=True)
         noise().save(tmp_path / "in" / name / f"{k}.png")
     (tmp_path / "in" / "b" / "1.png").write_bytes(b"x")
-    assert prepare(tmp_path / "in", tmp_path / "out", resolution=8, labels="folders").class_names == ("a", "c")
+    (tmp_path / "in" / "d").mkdir()
+    made = prepare(tmp_path / "in", tmp_path / "out", resolution=8, labels="folders")
+    assert (made.class_names, made.lost, made.left_out) == (("a", "c"), ("b",), {"empty folder": 1})
     found = open_dataset(tmp_path / "out", 8)
     assert (found.labels.tolist(), found.class_names) == ([0, 1], ("a", "c"))
 

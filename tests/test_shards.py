@@ -23,7 +23,7 @@ from PIL import Image
 from test_cli import TINY, imgops
 from torch.utils.data import DataLoader
 
-from imgops.data import DataError, EndlessSampler, ImageFolder, ShardSet, open_dataset
+from imgops.data import DataError, EndlessSampler, ImageFolder, ShardSet, open_dataset, prepare_dataset
 
 webdataset = pytest.mark.skipif(importlib.util.find_spec("webdataset") is None, reason="webdataset is not installed")
 
@@ -285,6 +285,16 @@ def test_patterns_and_urls_without_webdataset(tmp_path, monkeypatch):
         with pytest.raises(ImportError, match=r"webdataset, which .* pip install 'imgops\[shards\]'"):
             open_dataset(source, 8)
     assert open_dataset(shards(tmp_path / "s"), 8).count == 12
+
+
+@webdataset
+def test_a_pattern_of_other_shards_is_prepared_anew(tmp_path):
+    source = f"{shards(tmp_path / 's')}/s-{{0000..0002}}.tar"
+    assert prepare_dataset(source, tmp_path / "out").count == 12
+    assert prepare_dataset(source, tmp_path / "out").again
+    write(tmp_path / "s" / "s-0001.tar", sample(0))
+    with pytest.raises(DataError, match="out is there already, and was not made of this"):
+        prepare_dataset(source, tmp_path / "out")
 
 
 @pytest.fixture

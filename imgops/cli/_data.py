@@ -7,6 +7,7 @@ import os
 import typer
 from rich.console import Console
 
+from ..data._errors import printable
 from ..data.datasets.listing import describe_left_out
 from ..data.preparing.prepare import Prepared, beside, prepare_dataset
 from ..training._progress import Bar
@@ -14,6 +15,9 @@ from ._options import Given
 from ._pictures import warn_of_idle
 from ._quiet import say
 from .data import Job
+
+#: number of classes without a picture that the summary names
+_SHOWN = 5
 
 
 def prepare(job: Job, given: Given) -> None:
@@ -55,8 +59,10 @@ def _summary(made: Prepared) -> str:
     classes = len(made.class_names)
     parts = [f"{made.count:,} picture{'' if made.count == 1 else 's'}"]
     parts += [f"{classes:,} class{'' if classes == 1 else 'es'}"] if classes else []
+    lost = ", ".join([*made.lost[:_SHOWN], *([f"... ({len(made.lost):,} in all)"] if len(made.lost) > _SHOWN else [])])
+    parts += [f"no picture of {lost}"] if lost else []
     parts += [f"{len(made.refused):,} refused ({beside(made.out, 'refused')})"] if made.refused else []
     alike = {"the same as another": made.duplicates, "that look like another": made.similar}
     found = " and ".join(f"{len(pairs):,} {how}" for how, pairs in alike.items() if pairs)
     parts += [f"{found} ({beside(made.out, 'duplicates')})"] if found else []
-    return f"{made.out}: {', '.join(parts)}{describe_left_out(made.left_out)}"
+    return printable(f"{made.out}: {', '.join(parts)}{describe_left_out(made.left_out)}")

@@ -74,6 +74,8 @@ def list_folder(folder: Path) -> Listing:
             listing.left_out["folder linked twice"] += 1
             continue
         seen.add((about.st_dev, about.st_ino))
+        if prefix and not entries:
+            listing.left_out["empty folder"] += 1
         for entry in entries:
             name = prefix + entry.name
             if _hidden(entry.name):

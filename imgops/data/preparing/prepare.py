@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from .._errors import DataError, printable, reading
+from ..apart import leading_to, within
+from ..datasets._fetching import expand
 from ..datasets.listing import list_folder
+from ..datasets.shards import is_shards
 from ..files import write_file
 from ._journal import Journal, discard
 from ._making import Result, Tell, make_all
@@ -36,6 +39,7 @@ class Prepared:
         out: the folder or zip.
         count: of its pictures.
         class_names: of its classes, in their order.
+        lost: the names of the classes of the source of which no picture is in it.
         refused: {name: reason} of what could not be used.
         duplicates: {name: the earlier picture with the same pixels}; they are in the dataset unless they were dropped.
         similar: {name: the earlier picture that looks alike}, by a hash of 64 bits; they are in the dataset.
@@ -51,6 +55,7 @@ class Prepared:
     similar: Mapping[str, str] = dataclasses.field(default_factory=dict)
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
     again: bool = False
+    lost: tuple[str, ...] = ()
 
 
 def prepare_dataset(
@@ -88,9 +93,10 @@ def prepare_dataset(
     """
     settings, out = settings or PrepareSettings(), Path(out)
     check_out(out, settings.shard_size is not None)
-    _check_apart(out, os.fspath(source))
+    files = _files_at(os.fspath(source))
+    _check_apart(out, os.fspath(source), files)
     parts = out.with_name(f"{out.name}.parts")
-    origin = _made_of(os.fspath(source), settings)
+    origin = _made_of(os.fspath(source), files, settings)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         if made_of(out) != origin:
             raise DataError(f"{out} is there already, and was not made of this with these settings; choose another OUT")
@@ -135,7 +141,8 @@ def _finish(
         pack_shards(journal.pictures, out, contents, settings.shard_size)
     else:
         (pack_zip if out.suffix.lower() == ".zip" else pack_folder)(journal.pictures, out, contents)
-    return Prepared(out, len(kept), names, refused, duplicates, similar, source.left_out)
+    lost = tuple(name for name in source.class_names if names and name not in names)
+    return Prepared(out, len(kept), names, refused, duplicates, similar, source.left_out, lost=lost)
 
 
 def _tell_notes(used: Sequence[Result]) -> None:
@@ -196,32 +203,43 @@ def _check_reports(out: Path) -> None:
             raise DataError(f"{path} is there already, and is no report of imgops data; move it, or choose another OUT")
 
 
-def _check_apart(out: Path, source: str) -> None:
+def _files_at(source: str) -> list[str]:
+    """The files at a place, those of a folder by their names in it; or its text where it is no place."""
+    if os.path.isdir(source):
+        with reading(source):
+            return sorted(list_folder(Path(source)).files)
+    return expand(source) if is_shards(source) else [source]
+
+
+def _check_apart(out: Path, source: str, files: Sequence[str]) -> None:
     """Raise DataError if the dataset would become a part of its source, or lie where the source does."""
-    place, folder = Path(os.path.realpath(out)), Path(os.path.realpath(source))
-    if os.path.exists(source) and (place == folder or (folder.is_dir() and folder in place.parents)):
-        raise DataError(f"OUT {out} lies in the source {source}; choose another place")
+    if os.path.isdir(source):
+        place: str | Path | None = source if within(out, source) else leading_to(out, Path(source), files)
+    else:
+        real = os.path.realpath(out)
+        place = next((file for file in files if os.path.exists(file) and os.path.realpath(file) == real), None)
+    if place is not None:
+        by = "" if str(place) == source else f", to which {place} leads"
+        raise DataError(f"OUT {out} lies in the source {source}{by}; choose another place")
 
 
-def _made_of(source: str, settings: PrepareSettings) -> Any:
+def _made_of(source: str, files: Sequence[str], settings: PrepareSettings) -> Any:
     """What identifies a preparation: the source as it is now, and the settings."""
     about = dataclasses.asdict(settings)
     if settings.boxes is not None:
         with reading(settings.boxes):
             about["boxes"] = hashlib.sha256(Path(settings.boxes).read_bytes()).hexdigest()
-    said = {"source": Path(source).name, "stamp": _stamp(source), "settings": about}
+    said = {"source": Path(source).name, "stamp": _stamp(source, files), "settings": about}
     # as it is read back
     return json.loads(json.dumps(said))
 
 
-def _stamp(source: str) -> str:
+def _stamp(source: str, files: Sequence[str]) -> str:
     """A hash of the names, sizes and times of the files at a place, or of the text of what is no place."""
     digest = hashlib.sha256()
-    paths = [source]
-    if os.path.isdir(source):
-        with reading(source):
-            paths = [os.path.join(source, name) for name in sorted(list_folder(Path(source)).files)]
-    for path in paths:
+    folder = os.path.isdir(source)
+    for name in files:
+        path = os.path.join(source, name) if folder else name
         about = os.stat(path) if os.path.exists(path) else None
         facts = (os.path.relpath(path, source), *((about.st_size, about.st_mtime_ns) if about else (source,)))
         digest.update(repr(facts).encode())
