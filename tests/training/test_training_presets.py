@@ -125,6 +125,7 @@ def test_every_recipe_has_a_tiny_preset_whose_step_is_quick():
         ({"preset": "paper128"}, 1, "preset must be auto, stylegan2, paper256, paper512, paper1024, cifar or tiny"),
         ({"batch": 6}, 4, "batch must be divisible among 4 processes; got 6"),
         ({"batch": 8, "micro_batch": 3}, 2, "micro_batch must divide the batch of 4 per process; got 3"),
+        ({"resolution": 32, "freeze_d": 4}, 1, "freeze_d must be at most 3, the resolutions above the lowest; got 4"),
         ({"batch": 8, "mbstd_group": 3}, 2, r"mbstd_group must divide the \(micro-\)batch of 4; got 3"),
         ({"loss": "wgan-gp", "augment": "ada"}, 1, "augment must be none, fixed or diffaug with the loss wgan-gp"),
         ({"loss": "relativistic", "apa": True}, 1, "augment must be none, fixed or diffaug with the loss relativistic"),

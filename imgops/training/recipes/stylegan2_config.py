@@ -408,6 +408,11 @@ class TrainingConfig(GeneratorConfig):
         """Raise ValueError where settings do not go together."""
         super().check_together(processes)
         self.rate_factors()
+        *_, doublings = start_shape(*shape_of(self.resolution))
+        if self.freeze_d > doublings:
+            raise ValueError(
+                f"freeze_d must be at most {doublings}, the resolutions above the lowest; got {self.freeze_d}"
+            )
         if self.loss in OFFSET and (self.augment == "ada" or self.apa):
             raise ValueError(
                 f"augment must be none, fixed or diffaug with the loss {self.loss}, and apa not be set, as they are "
