@@ -19,6 +19,8 @@ def test_no_two_images_phases_or_steps_share_their_numbers():
     seeds = {seed_of(s, step, phase, i) for s in (0, 1) for step in range(20) for phase in "gd" for i in range(20)}
     assert len(seeds) == 2 * 20 * 2 * 20
     assert all(0 <= seed < 2**63 for seed in seeds)
+    numbers = Draws(sorted(seeds), torch.device("cpu")).uniform(4)
+    assert len(numbers.unique(dim=0)) == len(seeds)
     # the parts are kept apart
     assert seed_of(1, 23) != seed_of(12, 3)
 
