@@ -46,6 +46,7 @@ def tiny(out: object, **changes: object) -> TrainingConfig:
         "z_dim": 8,
         "w_dim": 8,
         "mapping_layers": 2,
+        "d_mapping_layers": 2,
         "channel_base": 64,
         "channel_max": 8,
         "r1_interval": 2,

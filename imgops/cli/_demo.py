@@ -57,6 +57,7 @@ def settings(out: str, seed: int) -> TrainingConfig:
         z_dim=16,
         w_dim=64,
         mapping_layers=1,
+        d_mapping_layers=1,
         noise_strength=1.0,
         channel_base=512,
         channel_max=32,

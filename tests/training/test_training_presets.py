@@ -58,6 +58,16 @@ def test_the_automatic_preset(side, processes):
     assert config.share(processes) == config.chunk_of(processes) == config.batch // processes
 
 
+def test_the_discriminators_mapping_network_is_the_published_one_in_every_preset():
+    for preset in PRESETS.values:
+        config = TrainingConfig("d", "o", preset=preset, mapping_layers=3, device="cpu").resolve()
+        assert config.generator_arguments(2)["mapping_layers"] == 3
+        assert config.discriminator_arguments(2)["mapping_layers"] == (2 if preset == "tiny" else 8)
+    # a file of before this setting says one number for both networks
+    values = {name: value for name, value in config.as_json().items() if name not in ("recipe", "d_mapping_layers")}
+    assert TrainingConfig.recorded(values).d_mapping_layers == 3
+
+
 def test_half_precision_is_for_gpus(monkeypatch):
     monkeypatch.setattr("imgops.training.config.choose_device", lambda name: "cuda")
     for preset in PRESETS.values:

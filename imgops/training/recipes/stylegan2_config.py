@@ -33,6 +33,7 @@ _COMMON: dict[str, Any] = {
     "style_mixing": 0.9,
     "ema_rampup": 0.0,
     "mapping_layers": 8,
+    "d_mapping_layers": 8,
 }
 #: presets that do not depend on the resolution and the number of processes
 _FIXED: dict[str, dict[str, Any]] = {
@@ -69,6 +70,7 @@ _TINY: dict[str, Any] = {
     "w_dim": 64,
     "channel_base": 1024,
     "channel_max": 64,
+    "d_mapping_layers": 2,
     "num_fp16_res": 0,
 }
 #: groups of options
@@ -185,7 +187,15 @@ class TrainingConfig(GeneratorConfig):
     z_dim: int = setting(None, "Networks", "Size of the latent z.", _BY_PRESET, allowed=SIZE)
     w_dim: int = setting(None, "Networks", "Size of the intermediate latent w.", _BY_PRESET, allowed=SIZE)
     mapping_layers: int = setting(
-        None, "Networks", "Layers of the mapping networks.", _BY_PRESET, allowed=Bounds(1, most=100)
+        None, "Networks", "Layers of the generator's mapping network.", _BY_PRESET, allowed=Bounds(1, most=100)
+    )
+    d_mapping_layers: int = setting(
+        None,
+        "Networks",
+        "Layers of the discriminator's mapping network, which it has where there are classes.",
+        "8; of the preset tiny 2",
+        allowed=Bounds(1, most=100),
+        kw_only=True,
     )
     channel_base: int = setting(
         None,
@@ -285,9 +295,11 @@ class TrainingConfig(GeneratorConfig):
 
     @classmethod
     def recorded(cls, values: Mapping[str, Any]) -> TrainingConfig:
-        """The settings that a file of a run holds; null used to stand for no ramp-up."""
+        """The settings that a file of a run holds; null used to stand for no ramp-up, and mapping_layers was of both
+        networks."""
         none = {"ema_rampup": 0.0} if values.get("ema_rampup", 0) is None else {}
-        return super().recorded({**values, **none})
+        both = {"d_mapping_layers": values["mapping_layers"]} if "mapping_layers" in values else {}
+        return super().recorded({**both, **values, **none})
 
     def from_preset(self, processes: int) -> dict[str, Any]:
         """What the preset says of the settings that may be left open."""
@@ -449,6 +461,7 @@ class TrainingConfig(GeneratorConfig):
             "z_dim": self.z_dim,
             "w_dim": self.w_dim,
             "architecture": self.g_architecture,
+            "mapping_layers": self.mapping_layers,
             **self._shared_arguments(c_dim),
         }
 
@@ -456,6 +469,7 @@ class TrainingConfig(GeneratorConfig):
         """Keyword arguments of :class:`imgops.models.stylegan2.Discriminator`."""
         return {
             "architecture": self.d_architecture,
+            "mapping_layers": self.d_mapping_layers,
             "mbstd_group_size": self.mbstd_group,
             **self._shared_arguments(c_dim),
         }
@@ -470,7 +484,6 @@ class TrainingConfig(GeneratorConfig):
             "img_channels": self.channels,
             "channel_base": self.channel_base,
             "channel_max": self.channel_max,
-            "mapping_layers": self.mapping_layers,
             "num_fp16_res": self.num_fp16_res,
             "half_dtype": getattr(torch, self.half_dtype),
             "half_channels_last": self.half_channels_last,
