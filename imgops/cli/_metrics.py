@@ -17,7 +17,7 @@ from ..data.pictures.samples import PREFIX
 from ..metrics import Evaluator
 from ..metrics.names import parse_metrics
 from ..training._progress import Bar
-from ..training.checkpoint import CONFIG, find_checkpoint, load_generator
+from ..training.checkpoint import CONFIG, checkpoints, find_checkpoint, load_generator
 from ..training.grid import seeded_classes, seeded_samples
 from ._options import Given
 from ._pictures import warn_of_idle
@@ -53,7 +53,8 @@ def measure(job: Job, given: Given) -> str:
         fake = open_dataset(job.fake, resolution, channels, use_labels=False)
         warn_of_idle(given, ("seed",), "as no checkpoint makes the pictures")
     count = job.samples if fake is None or "samples" in given else fake.count
-    real = open_dataset(job.real, resolution, channels)
+    # classes are those of a generator's pictures
+    real = open_dataset(job.real, resolution, channels, use_labels=generator is not None and generator.c_dim > 0)
     console = Console(stderr=True)
     with Bar("comparing pictures", console, disable=not console.is_terminal, transient=True) as bar:
         evaluator = Evaluator(
@@ -100,8 +101,14 @@ def _samples(generator: Generator, seeds: Sequence[int], labels: Tensor | None) 
 
 
 def _is_run(path: str) -> bool:
-    """Whether this is a checkpoint or the folder of a run, rather than pictures."""
-    return (Path(path) / CONFIG).is_file() or any(Path(path).glob("checkpoint-*"))
+    """Whether this is a checkpoint or the folder of a run, rather than pictures, beside which files of any name lie."""
+    if checkpoints(Path(path)):
+        return True
+    try:
+        table = json.loads((Path(path) / CONFIG).read_bytes())
+        return "kimg" in {**table, **table.get("config", {})}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return False
 
 
 def _side_of(source: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,15 @@ def test_a_run(run, folders):
     assert other["swd_embedded"] != told["swd_embedded"]
     again = json.loads(metrics("samples:textures", run, "--samples", 9, "--reals", 12, "--batch", 4, "--json"))
     assert again["swd_embedded"] == pytest.approx(told["swd_embedded"], rel=1e-5)
+
+
+def test_pictures_beside_files_that_a_run_has_too(folders, tmp_path):
+    real, fake = (shutil.copytree(folder, tmp_path / folder.name) for folder in folders)
+    (fake / "config.json").write_text('{"camera": "x"}')
+    (fake / "0.png").rename(fake / "checkpoint-0.png")
+    # a table of classes of which none is used
+    (real / "dataset.json").write_text("{}")
+    assert json.loads(metrics(real, fake, "--json"))["fake"] == {"source": str(fake), "pictures": 5}
 
 
 def test_mistakes_are_one_line(folders, run, tmp_path):
