@@ -234,6 +234,12 @@ def test_bad_sources(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(DataError, match=r"a\.txt: neither a folder nor a zip"):
         open_dataset(tmp_path / "a.txt", 8)
+    archive = tmp_path / "cut.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.png", png())
+    archive.write_bytes(archive.read_bytes()[:-30])
+    with pytest.raises(DataError, match=r"cut\.zip: a truncated or damaged zip, its end is missing"):
+        open_dataset(archive, 8)
     with pytest.raises(DataError, match="samples:nothing: no such sample set; there are samples:textures"):
         open_dataset("samples:nothing", 8)
     with pytest.raises(ValueError, match="resolution must be a side, or height and width, of 4 to 4096 pixels"):

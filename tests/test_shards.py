@@ -243,6 +243,11 @@ def test_what_is_left_out_is_told(tmp_path):
     )
 
 
+def test_an_ending_in_capitals(tmp_path):
+    write(tmp_path / "S.TAR", sample(0))
+    assert open_dataset(tmp_path / "S.TAR", 8).count == open_dataset(tmp_path, 8).count == 1
+
+
 def test_what_lies_beside_shards_is_told(tmp_path):
     folder = shards(tmp_path / "s")
     (folder / "sub").mkdir()

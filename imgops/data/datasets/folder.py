@@ -22,6 +22,9 @@ from .picture_files import PictureFiles
 from .sample_set import SampleSet
 from .shards import ShardSet, is_shards
 
+#: how a zip that holds something begins
+_ZIP = b"PK\x03\x04"
+
 
 class ImageFolder(PictureFiles):
     """The pictures of a folder (with its subfolders, linked ones too) or of a zip, in the order of their names.
@@ -83,7 +86,10 @@ class ImageFolder(PictureFiles):
             if not self.path.exists():
                 raise DataError(f"{self.path}: no such folder or zip")
             if not zipfile.is_zipfile(self.path):
-                raise DataError(f"{self.path}: neither a folder nor a zip")
+                with open(self.path, "rb") as file:
+                    begun = file.read(len(_ZIP)) == _ZIP
+                what = "a truncated or damaged zip, its end is missing" if begun else "neither a folder nor a zip"
+                raise DataError(f"{self.path}: {what}")
             return list_zip(self._zip())
 
     def _zip(self) -> zipfile.ZipFile:
