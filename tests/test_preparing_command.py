@@ -17,7 +17,9 @@ def test_the_command(tmp_path):
     (source / "a" / "again.png").write_bytes((source / "a" / "0.png").read_bytes())
     out = tmp_path / "out.zip"
     arguments = ("data", source, out, "--resolution", "12x8", "--labels", "none", "--workers", 0)
-    stdout, _ = imgops(*arguments)
+    stdout, stderr = imgops(*arguments, code=1)
+    said = f"imgops: error: 1 of 8 pictures could not be used; {out}-refused.txt says why\n"
+    assert stderr == said
     assert stdout == (
         f"{out}: 7 pictures, 1 refused ({out}-refused.txt), "
         f"1 the same as another ({out}-duplicates.txt); left out: .txt (1)\n"
@@ -26,6 +28,10 @@ def test_the_command(tmp_path):
     assert imgops(*arguments)[0] == f"{out} is finished already\n"
     assert imgops("data", out, tmp_path / "shards", "--shard-size", 3, "--workers", 0, "-q")[0] == ""
     assert open_dataset(tmp_path / "shards", 8).count == 7
+    assert imgops("data", source, tmp_path / "quiet.zip", "-q", "--workers", 0, code=1) == (
+        "",
+        said.replace("out", "quiet"),
+    )
 
 
 def test_options_that_do_nothing_are_told(tmp_path):

@@ -17,6 +17,7 @@ from ..data.pictures.formats import picture_suffixes
 from ..data.pictures.samples import PREFIX
 from ..data.video import VIDEO_ENDINGS, WRITTEN_ENDINGS, is_moving, is_video, read_video_settings
 from ._pictures import check_picture_ending, is_folder
+from ._quiet import tell_error
 
 #: what is raised for a source that cannot be used or a result that cannot be written; ImportError where PyAV is missing
 _FAILURES = (OSError, ValueError, RuntimeError, MemoryError, ImportError)
@@ -204,5 +205,5 @@ def make_each(works: Iterator[tuple[str, Callable[[], None]]], count: int, stopp
         if stopped():
             raise KeyboardInterrupt
     if failed:
-        typer.echo(f"imgops: error: {failed} of {count} results could not be made", err=True)
+        tell_error(f"{failed} of {count} results could not be made")
         raise typer.Exit(PARTLY)

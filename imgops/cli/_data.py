@@ -11,9 +11,10 @@ from ..data._errors import printable
 from ..data.datasets.listing import describe_left_out
 from ..data.preparing.prepare import Prepared, beside, prepare_dataset
 from ..training._progress import Bar
+from ._batch import PARTLY
 from ._options import Given
 from ._pictures import warn_of_idle
-from ._quiet import say
+from ._quiet import say, tell_error
 from .data import Job
 
 #: number of classes without a picture that the summary names
@@ -25,6 +26,7 @@ def prepare(job: Job, given: Given) -> None:
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; a line says how to go on.
+        typer.Exit: some pictures could not be used, with the status 1.
         OSError, ValueError, ImportError: as of :func:`~imgops.data.prepare_dataset`.
     """
     if job.settings.crop != "boxes":
@@ -37,6 +39,12 @@ def prepare(job: Job, given: Given) -> None:
         typer.echo("stopped; the same command goes on where it was", err=True)
         raise
     say(_summary(made))
+    if made.refused:
+        count = made.count + len(made.refused)
+        tell_error(
+            f"{len(made.refused):,} of {count:,} pictures could not be used; {beside(made.out, 'refused')} says why"
+        )
+        raise typer.Exit(PARTLY)
 
 
 def _with_bar(job: Job) -> Prepared:
