@@ -18,7 +18,7 @@ def test_the_command(tmp_path):
     out = tmp_path / "out.zip"
     arguments = ("data", source, out, "--resolution", "12x8", "--labels", "none", "--workers", 0)
     stdout, stderr = imgops(*arguments, code=1)
-    said = f"imgops: error: 1 of 8 pictures could not be used; {out}-refused.txt says why\n"
+    said = f"imgops: error: 1 picture could not be used; {out}-refused.txt says why\n"
     assert stderr == said
     assert stdout == (
         f"{out}: 7 pictures, 1 refused ({out}-refused.txt), "

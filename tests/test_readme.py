@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from benchmarks import performance
 from benchmarks.report import README_ROWS, markdown
 from imgops.cli import app
+from imgops.cli.train import command_of
 from imgops.style import OptimizeSettings
 from imgops.style.objective import layers_of
 from imgops.training.recipes import RECIPES
@@ -134,6 +136,24 @@ def test_options_exist(page):
     text = re.sub(r"torchrun(?: \\\n|.)*?(?=-m imgops)", "", text)
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) - {"--logdir", "--max-restarts"}:
         assert option in helps, option
+
+
+@pytest.mark.parametrize(
+    ("page", "commands"),
+    [
+        ("training", [["train", "--recipe", recipe] for recipe in RECIPES]),
+        ("training", [["data"], ["generate"]]),
+        ("metrics", [["metrics"], ["ema"]]),
+    ],
+)
+def test_every_option_is_in_its_page(page, commands):
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    for command in commands:
+        parameters = (
+            command_of(command[-1]).params if command[0] == "train" else get_command(app).commands[command[0]].params
+        )
+        for flags in ([*p.opts, *p.secondary_opts] for p in parameters if p.param_type_name == "option"):
+            assert any(re.search(rf"{flag}(?![\w-])", text) for flag in flags if flag.startswith("--")), flags
 
 
 def test_speed_tables_are_the_record():

@@ -40,10 +40,8 @@ def prepare(job: Job, given: Given) -> None:
         raise
     say(_summary(made))
     if made.refused:
-        count = made.count + len(made.refused)
-        tell_error(
-            f"{len(made.refused):,} of {count:,} pictures could not be used; {beside(made.out, 'refused')} says why"
-        )
+        count, report = len(made.refused), beside(made.out, "refused")
+        tell_error(f"{count:,} picture{'' if count == 1 else 's'} could not be used; {report} says why")
         raise typer.Exit(PARTLY)
 
 

@@ -117,7 +117,8 @@ class Job:
         bool,
         typer.Option(
             "--dry-run",
-            help="Print the resolved configuration as JSON, and on stderr what the run would take; write nothing.",
+            help="Print the resolved configuration as JSON, and on stderr what the run would take; write nothing "
+            "but the index of shards, beside them.",
             rich_help_panel="Run",
         ),
     ] = False

@@ -145,9 +145,8 @@ def is_shards(source: str) -> bool:
             return shards and not list_folder(folder).pictures()
         except OSError:
             return False
-    return (not folder.is_file() and (is_url(source) or "{" in source or "::" in source)) or source.lower().endswith(
-        ".tar"
-    )
+    named = not folder.is_file() and (is_url(source) or "{" in source or "::" in source)
+    return named or source.lower().endswith(".tar")
 
 
 def _is_shard(path: Path) -> bool:
