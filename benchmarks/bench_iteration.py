@@ -136,7 +136,14 @@ def trainer(networks: str) -> Trainer:
     """All sides train the same networks, by next to nothing, so that they stay comparable from step to step."""
     settings = {"augment": "fixed", "augment_p": PROBABILITY, "g_lr": 1e-12, "d_lr": 1e-12, **NETWORKS[networks]}
     config = TrainingConfig(data="", out="", resolution=64, device="cpu", **settings)
-    return Trainer(config.resolve())
+    made = Trainer(config.resolve())
+    with torch.no_grad():
+        for network in (made.G, made.D):
+            for name, p in network.named_parameters():
+                if name.endswith("bias"):
+                    # where all is 0 a sum lies at the kink of leaky ReLU, and its rounding chooses the slope
+                    p.add_(torch.randn_like(p), alpha=0.01)
+    return made
 
 
 def step(networks: str, kind: str, side: str) -> dict[str, Tensor]:
