@@ -134,7 +134,7 @@ def test_names_that_would_be_one_are_told_apart(tmp_path):
         (["a.bmp", "a.png/b.png", "c.png/d.png", "c.bmp"], ["a.png", "a.png-2/b.png", "c.png/d.png", "c-2.png"]),
         (["..", "...", "/"], ["picture.png", "_.._.png", "picture-2.png"]),
         # bytes that are no UTF-8, of which nothing would be left, or a hidden file
-        (["\udcff\udcfe.png", "\udcff.x.png", "\udcff/tmp/x.png"], ["__.png", "_.x.png", "_/tmp/x.png"]),
+        (["\udcff\udcfe.png", "\udcff.x.png", "\udcff/inner/x.png"], ["__.png", "_.x.png", "_/inner/x.png"]),
         ([f"{'a' * 199}.b.png", "\u00e9" * 150 + ".png"], [f"{'a' * 199}_.png", "\u00e9" * 100 + ".png"]),
     ],
 )

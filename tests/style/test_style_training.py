@@ -22,8 +22,8 @@ from imgops.style.training import state_path, train_adain, train_fast
 from imgops.style.training_config import FastStyleConfig, of_training
 from imgops.style.training_recipes import _awake
 from imgops.style.training_settings import AdaINTraining, FastTraining
+from imgops.training._steps import _due
 from imgops.training.checkpoint import find_checkpoint, read_meta
-from imgops.training.loop import _due
 
 STYLE = torch.rand(3, 40, 48)
 FAST = FastTraining(widths=(4, 6, 8), blocks=1, size=16, batch=2, steps=4, save_every=2, lr_end=0.1)
