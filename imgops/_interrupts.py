@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
@@ -21,12 +22,18 @@ def interruptible(
 
     Args:
         signals: the signals that are noted. Default Ctrl-C alone.
-        told: a text that is written to stderr at the first of them. Default None, nothing.
+        told: a text that is written to what stderr is now, at the first of them. Default None, nothing.
     """
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped.is_set
         return
+
+    try:
+        place = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):
+        # something that is no file stands in its place
+        place = 2
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stopped.is_set() and number == signal.SIGINT:
@@ -34,7 +41,7 @@ def interruptible(
         stopped.set()
         if told is not None:
             # not print: the signal may have come in the middle of one
-            os.write(2, told.encode())
+            os.write(place, told.encode())
 
     before = {number: signal.signal(number, handle) for number in signals}
     try:

@@ -206,3 +206,17 @@ def test_a_bar_never_passes_its_total():
 def test_a_value_that_is_empty_is_refused_by_name(arguments, name):
     """As of a variable of a shell that is not set, which would else mean the folder that one is in."""
     assert error(*arguments).startswith(f"imgops: error: {name} must not be empty; got '' (see imgops ")
+
+
+def test_quiet_holds_for_what_ctrl_c_prints(tmp_path):
+    """A run's first Ctrl-C says that it is finishing, unless --quiet was given."""
+    for quiet in ["--quiet"], []:
+        program = (
+            "import os, signal, sys\n"
+            "from imgops.cli._quiet import keep_quiet\n"
+            "from imgops._interrupts import interruptible\n"
+            f"with keep_quiet({bool(quiet)}), interruptible(told='finishing'):\n"
+            "    os.kill(os.getpid(), signal.SIGINT)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stderr == ("" if quiet else "finishing")

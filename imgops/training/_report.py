@@ -27,9 +27,13 @@ _SHOWN = {"augment_p": "p", "pseudo_p": "APA p", "fd": "fd", "swd": "swd", "loss
     "loss_total": "loss",
     "loss_content": "content",
     "loss_style": "style",
+    "psnr": "PSNR",
+    "kl": "KL",
 }
 #: the number of images from which on the bar counts in thousands
 _MANY = 10_000_000
+#: the share of gradients that half precision may lose without a word
+_MOST = 0.5
 
 
 class Report:
@@ -120,12 +124,19 @@ class Report:
         done = f"{seen // unit:,} of {self.total // unit:,}" if left <= limit else f"{seen // unit:,}"
         return f"{done} {counted}", max(min(left, limit), 0)
 
-    def warn(self, measured: dict[str, float]) -> None:
-        """Say once, when it is first so, that gradients were not finite."""
+    def warn(self, measured: dict[str, float], half_precision: bool = False) -> None:
+        """Say once, when it is first so, that gradients were not finite.
+
+        Half precision overflows now and then, which its steps leave out; there it is said where most are lost.
+        """
         share = measured.get("bad_gradients", 0)
-        if share > 0 and not self._warned:
-            self._warned = True
-            self.say(f"{share:.2g} of the gradients were not finite: the learning rate is too high, or --gamma too low")
+        if share <= (_MOST if half_precision else 0) or self._warned:
+            return
+        self._warned = True
+        why = "the learning rate is too high, or --gamma too low"
+        if half_precision:
+            why += ", or half precision too narrow (--num-fp16-res 0)"
+        self.say(f"{share:.2g} of the gradients were not finite: {why}")
 
     def record(self, measured: dict[str, float]) -> None:
         """Keep a record: ``images``, ``seconds``, ``images_per_second`` and the means since the last one.
@@ -174,7 +185,7 @@ class NoReport:
 
     def advance(self, seen: int, images_per_second: float) -> None: ...
 
-    def warn(self, measured: dict[str, float]) -> None: ...
+    def warn(self, measured: dict[str, float], half_precision: bool = False) -> None: ...
 
     def record(self, measured: dict[str, float]) -> None: ...
 

@@ -157,8 +157,7 @@ class Loop:
         # the values are copied from the device only here, so that the steps between need not wait for it
         means = trainer.processes.means([float(value / count) for value, count in self._sums.values()])
         measured = dict(zip(self._sums, means, strict=True))
-        if not trainer.recipe.half_precision:
-            self.report.warn(measured)
+        self.report.warn(measured, trainer.recipe.half_precision)
         trainer.check_finite(measured)
         speed = (trainer.seen - self._ticked_at) / (time.monotonic() - self._ticked)
         record = {"images": trainer.seen, "seconds": trainer.seconds, "images_per_second": speed, **measured}
