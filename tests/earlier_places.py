@@ -11,6 +11,7 @@ MOVED = {
     "imgops.models.adain_decoder": ["imgops.models.style.adain_decoder"],
     "imgops.models.googlenet": ["imgops.models.encoders.googlenet"],
     "imgops.models.inception_v3": ["imgops.models.encoders.inception_v3"],
+    "imgops.models.stylegan2.mapping": ["imgops.nn.mapping"],
     "imgops.models.style_weights": ["imgops.models.style.weights"],
     "imgops.models.tiling": ["imgops.models.encoders.tiling"],
     "imgops.models.transform_net": ["imgops.models.style.transform_net"],

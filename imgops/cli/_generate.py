@@ -77,6 +77,8 @@ def generate(job: Job) -> str:
     checkpoint, out, trunc, noise = job.checkpoint, job.out, job.trunc, job.noise
     numbers = parse_seeds(job.seeds)
     generator, meta = load_generator(checkpoint, choose_device(job.device))
+    if noise != "random" and not getattr(getattr(generator, "synthesis", None), "noise_shapes", ()):
+        raise ValueError(f"--noise must be random, as this network has no noise; got {noise!r}")
     names = meta["class_names"]
     classes = parse_class(job.class_, names, meta["c_dim"])
     check_apart(out, meta["config"].data, sheets=True)

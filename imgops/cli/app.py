@@ -27,6 +27,7 @@ from .ema import ema
 from .generate import generate
 from .info import info
 from .metrics import metrics
+from .models import models
 from .style import transfer
 from .style_adain import train_adain
 from .style_fast import train_fast
@@ -172,7 +173,7 @@ def _one_line_warning(message: Warning | str, *rest: Any, **more: Any) -> None:
 
 app = typer.Typer(
     cls=OneLineErrors,
-    help="Fused kernels for image synthesis; and on top of them StyleGAN2, style transfer and DeepDream.\n\n"
+    help="Fused kernels for image synthesis; and on top of them GANs, style transfer and DeepDream.\n\n"
     "Start with [bold]imgops demo[/]: within five minutes it shows a bit of everything.",
     epilog="The exit status is 0 when all is done, 1 when some of several results could not be made, each told "
     "on stderr, 2 after an error, which is one line on stderr, and 130 when Ctrl-C ended the command. Each command has "
@@ -213,6 +214,6 @@ style_app = typer.Typer(
 for command in (transfer, train_fast, train_adain):
     style_app.command(cls=Command)(command)
 app.command(cls=TrainCommand)(train)
-for command in (generate, metrics, ema, data, info, demo, dream):
+for command in (generate, metrics, ema, data, models, info, demo, dream):
     app.command(cls=Command)(command)
 app.add_typer(style_app, name="style")

@@ -6,7 +6,10 @@ from .displacement import DisplacementState, ModulatedDisplacement
 from .features import Features
 from .linear import EqualizedLinear
 from .losses import ContentLoss, PerceptualLoss, TotalVariation
+from .mapping import MappingNetwork
 from .norm import EFDM, AdaIN, AdaptiveInstanceNorm2d, InstanceNorm2d, MinibatchStdDev, minibatch_stddev, pixel_norm
+from .plain_conv import BiasActConv2d
+from .quantize import VectorQuantizer, nearest_code
 from .resample import FIRDownsample2d, FIRUpsample2d, downsample2d, upsample2d
 from .style import GramMatrix, SlicedWassersteinLoss, StyleLoss
 from .synthesis import ModulatedConv2d, SynthesisLayer, ToRGB
@@ -16,6 +19,7 @@ __all__ = [
     "AdaIN",
     "AdaptiveInstanceNorm2d",
     "BiasAct",
+    "BiasActConv2d",
     "ContentLoss",
     "DisplacementState",
     "EqualizedConv2d",
@@ -26,6 +30,7 @@ __all__ = [
     "FilteredLReLU",
     "GramMatrix",
     "InstanceNorm2d",
+    "MappingNetwork",
     "MinibatchStdDev",
     "ModulatedConv2d",
     "ModulatedDisplacement",
@@ -35,8 +40,10 @@ __all__ = [
     "SynthesisLayer",
     "ToRGB",
     "TotalVariation",
+    "VectorQuantizer",
     "downsample2d",
     "minibatch_stddev",
+    "nearest_code",
     "pixel_norm",
     "upsample2d",
 ]

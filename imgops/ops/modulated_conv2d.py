@@ -53,6 +53,7 @@ def modulated_conv2d(
     padding: int | Sequence[int] = 0,
     resample_filter: Tensor | None = None,
     demodulate: bool = True,
+    input_gain: Tensor | None = None,
     flip_weight: bool = True,
     impl: str | None = None,
 ) -> Tensor:
@@ -76,6 +77,8 @@ def modulated_conv2d(
         resample_filter: low-pass filter of the re-sampling, as in :func:`imgops.upfirdn2d`; the image
             is padded for it so that ``padding`` means what it does without. None is a single tap.
         demodulate: divide by the norms. Default True.
+        input_gain: a factor on x that the norms leave alone, a tensor of one number, as StyleGAN3 has it (Karras et al.
+            2021); None is 1.
         flip_weight: True correlates, as ``torch.conv2d`` does; False convolves. Default True.
         impl: "reference", "cpu", "triton" or "cuda"; None takes the best that is here.
 
@@ -98,6 +101,8 @@ def modulated_conv2d(
     check_operand(op, "weight", weight, x, (weight.shape[0], x.shape[1], *weight.shape[2:]))
     demodulate = check_bool(op, "demodulate", demodulate)
     check_operand(op, "styles", styles, x, (x.shape[0], x.shape[1]))
+    if input_gain is not None:
+        check_operand(op, "input_gain", input_gain, x, ())
     with autocast_off(x) as x:
         acc_dtype = accumulation_dtype(x.dtype)
         weight, styles = weight.to(acc_dtype), styles.to(acc_dtype)
@@ -107,9 +112,12 @@ def modulated_conv2d(
             largest = weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=tiny)
             weight = weight / (weight[0].numel() ** 0.5 * largest)
             styles = styles / styles.abs().amax(dim=1, keepdim=True).clamp(min=tiny)
+        if input_gain is not None and not demodulate:
+            styles, input_gain = styles * input_gain, None
         return resampled_conv2d(
-            op, x, weight, styles, demodulate, noise=noise, bias=bias, act=act, alpha=alpha, gain=gain, clamp=clamp,
-            up=up, down=down, padding=padding, resample_filter=resample_filter, flip_weight=flip_weight, impl=impl,
+            op, x, weight, styles, demodulate, input_gain=input_gain, noise=noise, bias=bias, act=act, alpha=alpha,
+            gain=gain, clamp=clamp, up=up, down=down, padding=padding, resample_filter=resample_filter,
+            flip_weight=flip_weight, impl=impl,
         )  # fmt: skip
 
 
@@ -120,6 +128,7 @@ def resampled_conv2d(
     styles: Tensor | None = None,
     demodulate: bool = False,
     *,
+    input_gain: Tensor | None = None,
     noise: Tensor | None = None,
     bias: Tensor | None,
     act: str,
@@ -165,6 +174,8 @@ def resampled_conv2d(
     demod = None
     if demodulate and styles is not None:
         demod = reference.demodulation(squared_norm(backend, weight), styles)
+        # what a demodulated convolution gives is proportional to its input
+        demod = demod if input_gain is None else demod * input_gain
     epilogue = Epilogue(bias, demod, noise, *activation)
     if backend == "reference":
         acc_dtype = accumulation_dtype(x.dtype)

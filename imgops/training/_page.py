@@ -30,6 +30,9 @@ _TITLES = {
     "r1": "R1 penalty",
     "penalty": "Gradient penalty",
     "path_length": "Path length",
+    "psnr": "PSNR of reproductions, dB",
+    "kl": "Divergence of codes, nats per picture",
+    "perplexity": "Perplexity of codes",
     "images_per_second": "Images per second",
     "bad_gradients": "Gradients not finite",
 }

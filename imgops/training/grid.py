@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..data.pictures import png_info
-
-if TYPE_CHECKING:
-    from ..models.stylegan2 import Generator
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 #: pictures in a row of a sheet, and rows where there are no classes
@@ -124,7 +121,7 @@ def seeded_classes(seeds: Sequence[int], count: int, labels: Tensor | None = Non
 
 @torch.no_grad()
 def seeded_samples(
-    generator: Generator,
+    generator: Any,
     seeds: Sequence[int],
     label: int | Sequence[int] | None = None,
     truncation: float = 1.0,
@@ -134,7 +131,7 @@ def seeded_samples(
     """Samples as uint8 [len(seeds), C, R, R], each determined by its own seed; torch's random state is left unchanged.
 
     Args:
-        generator: in eval mode.
+        generator: in eval mode; of latents and labels, or with a ``mapping`` of them to w and a ``synthesis``.
         seeds: one per sample, for its latent and, with noise_mode "random", for its noise.
         label: the class of all, or of each sample; None for a generator without.
         truncation: psi; 1 truncates nothing.
@@ -149,8 +146,19 @@ def seeded_samples(
     images = []
     for i in range(0, len(seeds), batch):
         part = slice(i, i + batch)
-        w = generator.mapping(z[part], c[part], truncation_psi=truncation)
-        shapes = generator.synthesis.noise_shapes
-        noise = seeded_noise(shapes, seeds[part], device) if noise_mode == "random" and shapes else None
-        images.append(to_uint8(generator.synthesis(w, noise_mode, noise)))
+        images.append(to_uint8(_made(generator, z[part], c[part], seeds[part], truncation, noise_mode)))
     return torch.cat(images)
+
+
+def _made(generator: Any, z: Tensor, c: Tensor, seeds: Sequence[int], truncation: float, noise_mode: str) -> Tensor:
+    """The images of latents and labels."""
+    if not hasattr(generator, "mapping"):
+        if truncation != 1:
+            raise ValueError(f"truncation must be 1, as {type(generator).__module__.split('.')[-2]} has no w to move")
+        return generator(z, c)  # type: ignore[no-any-return]
+    w = generator.mapping(z, c, truncation_psi=truncation)
+    shapes = generator.synthesis.noise_shapes
+    if not shapes:
+        return generator.synthesis(w)  # type: ignore[no-any-return]
+    noise = seeded_noise(shapes, seeds, z.device) if noise_mode == "random" else None
+    return generator.synthesis(w, noise_mode, noise)  # type: ignore[no-any-return]

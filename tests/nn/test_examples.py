@@ -29,6 +29,7 @@ CALLS = {
     "AdaIN": ((), (X, X[:1, :, :3])),
     "AdaptiveInstanceNorm2d": ((4, 5), (X, W)),
     "BiasAct": ((4,), (X,)),
+    "BiasActConv2d": ((4, 3, 3), (X,)),
     "ContentLoss": ((X[:1],), (X,)),
     "EFDM": ((), (X, X[:1, :, :3])),
     "EqualizedConv2d": ((4, 3, 3), (X,)),
@@ -39,6 +40,7 @@ CALLS = {
     "FilteredLReLU": ((4, [1, 3, 3, 1], [1, 2, 1]), (X,)),
     "GramMatrix": ((), (X,)),
     "InstanceNorm2d": ((4,), (X,)),
+    "MappingNetwork": ((4, 5, 6, 3, 2), (STYLES, W)),
     "MinibatchStdDev": ((), (X,)),
     "ModulatedConv2d": ((4, 3, 3), (X, STYLES)),
     "ModulatedDisplacement": ((4, 5), (X, W)),
@@ -48,6 +50,7 @@ CALLS = {
     "SynthesisLayer": ((4, 3, 5, 8), (X, W, "const")),
     "ToRGB": ((4, 3, 5), (X, W)),
     "TotalVariation": ((), (X,)),
+    "VectorQuantizer": ((8, 4), (X,)),
 }
 
 

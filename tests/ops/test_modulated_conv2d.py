@@ -16,6 +16,7 @@ from imgops.ops import _algorithms, fused_conv2d
 from tests.op_specs.modulated_conv2d import MODULATED_CONV, SHEET
 from tests.op_specs.upfirdn2d import resample_filter
 
+CPU = _backend.load()["cpu", "cpu"]
 IDS = [f"{i}-k{c.kernel}-up{c.up}-down{c.down}" for i, c in enumerate(MODULATED_CONV)]
 
 
@@ -325,3 +326,20 @@ X, W, S = torch.zeros(2, 3, 8, 8), torch.zeros(4, 3, 3, 3), torch.zeros(2, 3)
 )
 def test_bad_input(error, match, args, kwargs):
     raises_in_one_line(error, match, lambda: imgops.modulated_conv2d(*args, **kwargs))
+
+
+@pytest.mark.parametrize(
+    "impl", ["reference", pytest.param("cpu", marks=pytest.mark.skipif(not CPU.available, reason=CPU.reason))]
+)
+@pytest.mark.parametrize("demodulate", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_an_input_gain_is_a_factor_on_x_that_the_norms_leave_alone(impl, demodulate, dtype):
+    x, weight, styles = (torch.randn(s, dtype=dtype) for s in ((2, 4, 6, 5), (3, 4, 3, 3), (2, 4)))
+    gain = torch.tensor(0.3, dtype=dtype, requires_grad=True)
+    found = imgops.modulated_conv2d(x, weight, styles, padding=1, demodulate=demodulate, input_gain=gain, impl=impl)
+    wanted = imgops.modulated_conv2d(0.3 * x, weight, styles, padding=1, demodulate=demodulate, impl="reference")
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    (slope,) = torch.autograd.grad(found.sum(), gain)
+    torch.testing.assert_close(slope, (wanted / 0.3).sum(), rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="input_gain"):
+        imgops.modulated_conv2d(x, weight, styles, input_gain=torch.ones(2, dtype=dtype), impl=impl)

@@ -13,9 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from imgops.training import train
 from imgops.training.recipes import _phases
+from imgops.training.recipes._adversarial import Shown, View
 from imgops.training.recipes._augmentation import Drawn
 from imgops.training.recipes._phases import Phases, phase
-from imgops.training.recipes.stylegan2 import Latents, Shown
+from imgops.training.recipes.stylegan2 import Latents
 from tests.test_training import batch_of, contents, tiny, trainer_of
 
 #: what waits for the device: values that Python reads, sizes that depend on data, tensors that are made of Python's
@@ -199,13 +200,13 @@ def test_phases_need_no_data_and_one_device_and_draw_nothing(tmp_path):
     noise = [torch.empty(n, *shape, device=meta) for shape in recipe.G.synthesis.noise_shapes]
     mixed = torch.empty(n, recipe.G.num_ws, 1, dtype=torch.bool, device=meta)
     latents = Latents(z, z, mixed, noise, c)
-    drawn = Drawn(torch.empty(n, recipe.augmentation.pipe.draws, device=meta), images)
+    view = View(Drawn(torch.empty(n, recipe.augmentation.pipe.draws, device=meta), images))
     with Refusing(random=False):
         recipe._train_only(recipe.G)
-        recipe._generator_phase(latents, drawn, None)[0].backward()
+        recipe._generator_phase(latents, view, None)[0].backward()
         recipe._path_phase(latents, images, torch.empty([], device=meta))[0].backward()
         recipe._train_only(recipe.D)
         assert recipe._images_phase(latents).shape == images.shape
-        recipe._discriminator_phase(Shown(images, c, drawn), Shown(images, c, drawn))[0].backward()
-        recipe._penalty_phase(Shown(images.detach().requires_grad_(True), c, drawn)).backward()
+        recipe._discriminator_phase(Shown(images, c, view), Shown(images, c, view))[0].backward()
+        recipe._penalty_phase(Shown(images.detach().requires_grad_(True), c, view)).backward()
     assert all(p.grad is not None for p in recipe.D.parameters())

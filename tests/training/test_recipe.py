@@ -18,8 +18,8 @@ from imgops.training._draws import Draws
 from imgops.training._opening import facts_of
 from imgops.training.ema import SNAPSHOTS, snapshots, write_snapshot
 from imgops.training.recipes import stylegan2
+from imgops.training.recipes._adversarial_config import PIPES
 from imgops.training.recipes._augmentation import Augmentation, Choices
-from imgops.training.recipes.stylegan2_config import PIPES
 from tests.test_training import batch_of, contents, stats, tiny, trainer_of
 
 

@@ -10,7 +10,7 @@ from imgops import use_impl
 from imgops.training import Trainer
 from imgops.training._draws import Draws
 from imgops.training.recipes._base import Moment
-from imgops.training.recipes.stylegan2 import Part
+from imgops.training.recipes._parts import Part, parts_of
 from tests.test_training import batch_of, tiny, trainer_of
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ def updates(trainer: Trainer) -> tuple[list[tuple[str, list[Tensor]]], Part]:
     recipe._update = noted
     batch = batch_of(trainer)
     moment = Moment(0, 0, trainer.images, trainer.config.seed)
-    (part,) = recipe._parts(*batch, moment)
+    (part,) = parts_of(recipe, *batch, moment)
     with use_impl("reference"):
         trainer.step(*batch)
     return found, part
@@ -76,7 +76,7 @@ def test_the_path_length_penalty_has_its_weight_and_the_factor_of_its_interval(t
     recipe.pl_mean.fill_(0.5)
     found, part = updates(trainer)
     draws = part.draws("path length", 2)
-    latents = recipe._latents(draws)
+    latents = recipe.latents(draws)
     assert len(latents.z) == len(part.real) // 2
     y = draws.normal(part.real[0].numel()).unflatten(1, part.real.shape[1:]) / 8
     G.requires_grad_(True)
@@ -90,7 +90,7 @@ def test_the_path_length_penalty_has_its_weight_and_the_factor_of_its_interval(t
 
 def test_styles_are_mixed_as_often_as_the_settings_say_and_from_any_layer_on_but_the_first(tmp_path):
     recipe = trainer_of(tiny(tmp_path, style_mixing=0.3)).recipe
-    latents = recipe._latents(Draws(range(6000), CPU))
+    latents = recipe.latents(Draws(range(6000), CPU))
     mixed, num_ws = latents.mixed[:, :, 0], recipe.G.num_ws
     first = num_ws - mixed.sum(1)
     # all layers from one on, and none before it
@@ -100,7 +100,7 @@ def test_styles_are_mixed_as_often_as_the_settings_say_and_from_any_layer_on_but
     few = type(latents)(
         *(None if t is None else [n[:20] for n in t] if isinstance(t, list) else t[:20] for t in latents)
     )
-    _, w = recipe._generate(few)
+    w = recipe.make(few).w
     one, other = recipe.G.mapping(few.z, few.c), recipe.G.mapping(few.other, few.c)
     assert torch.equal(w, torch.where(few.mixed, other, one))
     assert not torch.equal(w, one)

@@ -3,9 +3,9 @@
 Parameters and buffers have the names of the published checkpoints, so that ``load_state_dict`` takes those as they are.
 """
 
+from ...nn import MappingNetwork
 from .discriminator import Discriminator, DiscriminatorBlock, DiscriminatorEpilogue
 from .generator import Generator, SynthesisBlock, SynthesisNetwork
-from .mapping import MappingNetwork
 
 __all__ = [
     "Discriminator",

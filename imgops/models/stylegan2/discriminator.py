@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...nn import EqualizedConv2d, EqualizedLinear, MinibatchStdDev, downsample2d
-from ...nn._checks import check_choice, check_size
+from ...nn import EqualizedConv2d, EqualizedLinear, MappingNetwork, MinibatchStdDev, downsample2d
+from ...nn._checks import check_batch, check_choice, check_labels, check_size
 from ...nn._init import set_filter
 from ...nn.resample import RESAMPLE_TAPS
 from ...ops.upfirdn2d import setup_filter
-from ._common import ARCHITECTURES, channels_at, check_batch, check_labels, half_resolutions, levels
-from .mapping import MappingNetwork
+from .._common import ARCHITECTURES, channels_at, half_resolutions, levels
+from ..network import Network
 
 
 class DiscriminatorBlock(nn.Module):
@@ -149,7 +149,7 @@ class DiscriminatorEpilogue(nn.Module):
         return x if cmap is None else (x * cmap).sum(dim=1, keepdim=True) * self.cmap_dim**-0.5
 
 
-class Discriminator(nn.Module):
+class Discriminator(Network):
     """StyleGAN2's discriminator (Karras et al. 2020), with optional labels (Karras et al. 2020, "ADA").
 
     With labels, a mapping network takes c to cmap_dim features, and the logit is their dot product with the last
@@ -263,3 +263,8 @@ class Discriminator(nn.Module):
 
     def extra_repr(self) -> str:
         return f"c_dim={self.c_dim}, img_resolution={self.img_resolution}, img_channels={self.img_channels}"
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        """An image and its label, on the meta device."""
+        shape = 1, self.img_channels, self.img_height, self.img_width
+        return torch.empty(shape, device="meta"), torch.empty(1, self.c_dim, device="meta")

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from ..._settings import shape_of
-from ...nn import EqualizedConv2d, SynthesisLayer, ToRGB, upsample2d
-from ...nn._checks import check_choice, check_size
+from ...nn import EqualizedConv2d, MappingNetwork, SynthesisLayer, ToRGB, upsample2d
+from ...nn._checks import check_batch, check_choice, check_size
 from ...nn._init import set_filter
 from ...nn.resample import RESAMPLE_TAPS
 from ...nn.synthesis import NOISE_MODES
 from ...ops.upfirdn2d import setup_filter
-from ._common import ARCHITECTURES, channels_at, check_batch, half_resolutions, levels
-from .mapping import MappingNetwork
+from .._common import ARCHITECTURES, channels_at, half_resolutions, levels
+from ..network import Network
 
 
 class SynthesisBlock(nn.Module):
@@ -227,7 +227,7 @@ class SynthesisNetwork(nn.Module):
         return f"w_dim={self.w_dim}, num_ws={self.num_ws}, img_resolution={self.img_resolution}"
 
 
-class Generator(nn.Module):
+class Generator(Network):
     """StyleGAN2's generator (Karras et al. 2020), with optional labels.
 
     Args:
@@ -311,3 +311,7 @@ class Generator(nn.Module):
         """z [N, z_dim], c [N, c_dim] -> images [N, img_channels, height, width], about in [-1, 1]."""
         w = self.mapping(z, c, truncation_psi, truncation_cutoff, update_w_avg)
         return self.synthesis(w, noise_mode)
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        """z and c of one sample, on the meta device."""
+        return torch.empty(1, self.z_dim, device="meta"), torch.empty(1, self.c_dim, device="meta")

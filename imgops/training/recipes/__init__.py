@@ -22,6 +22,13 @@ _STYLE = "imgops.style.training_config", "imgops.style.training_recipes"
 _ENCODER = "imgops.style.encoder_config", "imgops.style.encoder_recipe"
 _PLACES = {
     "stylegan2": _Place((".stylegan2_config", "TrainingConfig"), (".stylegan2", "StyleGAN2")),
+    "stylegan3-t": _Place((".stylegan3_config", "StyleGAN3TConfig"), (".stylegan3", "StyleGAN3")),
+    "stylegan3-r": _Place((".stylegan3_config", "StyleGAN3RConfig"), (".stylegan3", "StyleGAN3")),
+    "dcgan": _Place((".dcgan_config", "DCGANConfig"), (".dcgan", "DCGAN")),
+    "r3gan": _Place((".r3gan_config", "R3GANConfig"), (".r3gan", "R3GAN")),
+    "autoencoder": _Place((".autoencoder_config", "AutoencoderConfig"), (".autoencoder", "AutoencoderRecipe")),
+    "vae": _Place((".vae_config", "VAEConfig"), (".vae", "VAERecipe")),
+    "vqvae": _Place((".vqvae_config", "VQVAEConfig"), (".vqvae", "VQVAERecipe")),
     "style-fast": _Place((_STYLE[0], "FastStyleConfig"), (_STYLE[1], "FastStyle")),
     "style-adain": _Place((_STYLE[0], "AdaINStyleConfig"), (_STYLE[1], "AdaINStyle")),
     "encoder": _Place((_ENCODER[0], "EncoderConfig"), (_ENCODER[1], "DistilledEncoder")),

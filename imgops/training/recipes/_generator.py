@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -18,6 +18,9 @@ from ..grid import COLUMNS, ROWS, grid_classes, image_grid
 from ..processes import Processes
 from ._base import Measurement, Recipe
 
+#: what the averages' keys begin with in a run's state
+AVERAGES = "averages."
+
 
 class GeneratorRecipe(Recipe):
     """A recipe whose network makes pictures like those of a dataset from random numbers.
@@ -30,6 +33,8 @@ class GeneratorRecipe(Recipe):
     config: GeneratorConfig
     processes: Processes
     c_dim: int
+    #: the network whose running average :attr:`result` is
+    trained: ClassVar[str]
     remedy: ClassVar[str] = (
         "begin a new run with --init and the last checkpoint, a lower learning rate or a higher --r1-gamma"
     )
@@ -39,6 +44,22 @@ class GeneratorRecipe(Recipe):
         """Open the pictures."""
         assert isinstance(config, GeneratorConfig)
         return open_pictures(config)
+
+    def start_from(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> int:
+        """As of all recipes; an average that comes alone, as imgops ema makes it, is the trained network, too."""
+        alone = {self.trained: tensors[self.result]} if self.result in tensors and self.trained not in tensors else {}
+        return super().start_from({**tensors, **alone})
+
+    def averages_state(self) -> dict[str, Tensor]:
+        """Of the averages that are kept for later."""
+        kept = {} if self.averages is None else self.averages.state_dict()
+        return {f"{AVERAGES}{key}": value for key, value in kept.items()}
+
+    def load_averages(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`averages_state` gave."""
+        if self.averages is not None:
+            own = {key.removeprefix(AVERAGES): t for key, t in tensors.items() if key.startswith(AVERAGES)}
+            self.averages.load_state_dict(own)
 
     @classmethod
     @abstractmethod

@@ -1,0 +1,140 @@
+"""What networks of all families tell of themselves: how many parameters, and a table of their layers."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Layer(NamedTuple):
+    """A row of a summary.
+
+    Attributes:
+        name: the module's, as in the state dict; "" for the network itself.
+        kind: its class.
+        shape: of its output, for one sample; () where it was not called or gives no tensor.
+        parameters: its own, without those of the layers inside, which have their own rows.
+        flops: its own, for one sample: two for each product that is summed.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    flops: int
+
+
+class Summary(NamedTuple):
+    """The layers of a network in the order in which they were called; ``str`` makes a table.
+
+    Attributes:
+        network: the class of the network.
+        layers: those that have parameters or do arithmetic.
+    """
+
+    network: str
+    layers: list[Layer]
+
+    @property
+    def parameters(self) -> int:
+        """Of all layers."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def flops(self) -> int:
+        """Of all layers, for one sample."""
+        return sum(layer.flops for layer in self.layers)
+
+    def __str__(self) -> str:
+        rows = [("layer", "kind", "output", "parameters", "MFLOP")]
+        for layer in self.layers:
+            shape = " x ".join(map(str, layer.shape)) or "-"
+            rows.append((layer.name or "-", layer.kind, shape, f"{layer.parameters:,}", f"{layer.flops / 1e6:,.2f}"))
+        rows.append(("all of them", self.network, "", f"{self.parameters:,}", f"{self.flops / 1e6:,.2f}"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = []
+        for row in rows:
+            words = [word.ljust(width) for word, width in zip(row[:3], widths, strict=False)]
+            numbers = [word.rjust(width) for word, width in zip(row[3:], widths[3:], strict=True)]
+            lines.append("  ".join([*words, *numbers]))
+        return "\n".join(lines)
+
+
+class Network(nn.Module):
+    """A network of :mod:`imgops.models`.
+
+    Attributes: ``num_parameters``, how many numbers it learns.
+    """
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers the network learns."""
+        return sum(p.numel() for p in self.parameters())
+
+    def example(self) -> tuple[Any, ...]:
+        """Arguments of a call, for one sample, on the meta device."""
+        raise NotImplementedError(f"{type(self).__name__} has no example of its arguments")
+
+    def everything(self, *arguments: Any) -> Any:
+        """What passes through all layers, of the arguments of :meth:`example`."""
+        return type(self).forward(self, *arguments)
+
+    def summary(self) -> Summary:
+        """The layers in the order in which they are called: output shapes, parameters and FLOPs, for one sample.
+
+        Nothing is computed, and no memory taken: shapes are worked out on the meta device.
+        """
+        from torch.utils.flop_counter import FlopCounterMode
+
+        # a copy whose tensors have shapes alone
+        known = [*self.parameters(), *self.buffers()]
+        empty = copy.deepcopy(self, {id(t): _empty(t) for t in known})
+        shapes: dict[str, tuple[int, ...]] = {}
+        names = {id(module): name for name, module in empty.named_modules()}
+
+        def note(module: nn.Module, inputs: Any, output: Any) -> None:
+            first = output[0] if isinstance(output, (tuple, list)) else output
+            # a layer that is called again keeps the place of its first call
+            shapes.setdefault(names[id(module)], tuple(first.shape[1:]) if isinstance(first, Tensor) else ())
+
+        def begin(module: nn.Module, inputs: Any) -> None:
+            order.setdefault(names[id(module)], None)
+
+        order: dict[str, None] = {}
+        for module in empty.modules():
+            module.register_forward_pre_hook(begin)
+            module.register_forward_hook(note)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            # the counter knows layers by the network that is called
+            empty.forward = empty.everything
+            empty(*self.example())
+        counted = {name: sum(of.values()) for name, of in counter.get_flop_counts().items()}
+        owner = type(empty).__name__
+
+        modules = dict(empty.named_modules())
+
+        def total(name: str) -> int:
+            # a container that is not called itself has what is inside
+            key = f"{owner}.{name}" if name else owner
+            return counted[key] if key in counted else within(name)
+
+        def within(name: str) -> int:
+            return sum(total(f"{name}.{child}".lstrip(".")) for child, _ in modules[name].named_children())
+
+        layers = []
+        for name in [*order, *(n for n in modules if n not in order)]:
+            module = modules[name]
+            own = sum(p.numel() for p in module.parameters(recurse=False))
+            flops = total(name) - within(name)
+            if own or flops:
+                layers.append(Layer(name, type(module).__name__, shapes.get(name, ()), own, flops))
+        return Summary(owner, layers)
+
+
+def _empty(t: Tensor) -> Tensor:
+    """A tensor of the same shape and dtype on the meta device."""
+    made = torch.empty_like(t, device="meta")
+    return nn.Parameter(made, False) if isinstance(t, nn.Parameter) else made

@@ -1,0 +1,99 @@
+"""The discriminator of R3GAN."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ...nn import BiasActConv2d
+from ...nn._checks import check_batch, check_labels, check_size
+from .._common import channels_at, half_resolutions, levels
+from ..network import Network
+from .blocks import Resample, ResidualBlock, initialize
+
+
+class Discriminator(Network):
+    """R3GAN's discriminator (Huang et al. 2024), the mirror image of its generator, without minibatch statistics.
+
+    Args:
+        c_dim: size of a label; 0 takes none. Default 0.
+        img_resolution, img_channels, channel_base, channel_max, blocks, num_fp16_res, half_dtype: as of
+            :class:`imgops.models.r3gan.Generator`.
+        embed_dim: size of the embedded label, whose dot product with the last layer's output is the logit. Default 64.
+
+    ``forward(img, c=None)``: img [N, img_channels, height, width], about in [-1, 1], c [N, c_dim] -> logits [N, 1].
+
+    Raises:
+        TypeError, ValueError: as of the generator.
+    """
+
+    def __init__(
+        self,
+        c_dim: int = 0,
+        img_resolution: int | tuple[int, int] = 32,
+        img_channels: int = 3,
+        *,
+        channel_base: int = 24576,
+        channel_max: int = 768,
+        blocks: int = 2,
+        embed_dim: int = 64,
+        num_fp16_res: int = 0,
+        half_dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        self.c_dim, self.img_channels = (
+            check_size(owner, "c_dim", c_dim, 0),
+            check_size(owner, "img_channels", img_channels),
+        )
+        channel_base = check_size(owner, "channel_base", channel_base)
+        channel_max = check_size(owner, "channel_max", channel_max)
+        blocks, embed_dim = check_size(owner, "blocks", blocks), check_size(owner, "embed_dim", embed_dim)
+        shapes = levels(owner, img_resolution)
+        self.img_resolution, self.block_resolutions = img_resolution, list(shapes)[::-1]
+        self.img_height, self.img_width = shapes[self.block_resolutions[0]]
+        halves = half_resolutions(owner, list(shapes), num_fp16_res, half_dtype)
+        self.half_dtypes = [half_dtype if res in halves else None for res in self.block_resolutions]
+        channels = [channels_at(channel_base, channel_max, res) for res in self.block_resolutions]
+        self.fromrgb = BiasActConv2d(self.img_channels, channels[0], 1)
+        for i, res in enumerate(self.block_resolutions):
+            stage: list[nn.Module] = [ResidualBlock(channels[i], blocks * len(shapes)) for _ in range(blocks)]
+            if i + 1 < len(channels):
+                stage.append(Resample(channels[i], channels[i + 1], up=False))
+            self.add_module(f"b{res}", nn.Sequential(*stage))
+        last = channels[-1]
+        # the counterpart of the generator's learned picture: a weight for each pixel of each channel
+        self.basis = nn.Parameter(torch.empty(last, *shapes[self.block_resolutions[-1]]))
+        self.linear = nn.Linear(last, embed_dim if self.c_dim else 1, bias=False)
+        self.embed = nn.Linear(self.c_dim, embed_dim, bias=False) if self.c_dim else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialize the network's own layers, for one that was made on the meta device."""
+        for layer in (self.fromrgb, self.linear):
+            initialize(layer, 1)
+        if self.embed is not None:
+            # of a label one number alone is 1
+            nn.init.normal_(self.embed.weight)
+        nn.init.normal_(self.basis, std=self.basis[0].numel() ** -0.5)
+
+    def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
+        owner, dtype = type(self).__name__, self.basis.dtype
+        check_batch(owner, "img", img, (self.img_channels, self.img_height, self.img_width))
+        check_labels(owner, c, self.c_dim, img.shape[0])
+        x = self.fromrgb(img.to(dtype))
+        for res, half_dtype in zip(self.block_resolutions, self.half_dtypes, strict=True):
+            x = self.get_submodule(f"b{res}")(x.to(half_dtype or dtype))
+        x = self.linear((x.to(dtype) * self.basis).sum([2, 3]))
+        if self.embed is None or c is None:
+            return x
+        embedded = self.embed(c.to(dtype))
+        return (x * embedded).sum(1, keepdim=True) * embedded.shape[1] ** -0.5
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        """An image and its label, on the meta device."""
+        shape = 1, self.img_channels, self.img_height, self.img_width
+        return torch.empty(shape, device="meta"), torch.empty(1, self.c_dim, device="meta")
+
+    def extra_repr(self) -> str:
+        return f"c_dim={self.c_dim}, img_resolution={self.img_resolution}, img_channels={self.img_channels}"

@@ -1,0 +1,103 @@
+"""The generator of R3GAN."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ...nn import BiasActConv2d
+from ...nn._checks import check_batch, check_labels, check_size
+from .._common import channels_at, half_resolutions, levels
+from ..network import Network
+from .blocks import Resample, ResidualBlock, initialize
+
+
+class Generator(Network):
+    """R3GAN's generator (Huang et al. 2024, "The GAN is dead; long live the GAN!"): a ResNet from z to an image.
+
+    z, and an embedded label beside it, scales the channels of a learned picture of the lowest resolution; each
+    resolution has residual blocks, and the last one a 1 x 1 convolution to the image.
+
+    Args:
+        z_dim: size of the latent. Default 64.
+        c_dim: size of a label; 0 takes none. Default 0.
+        img_resolution: the side of the images, or (height, width), as of :class:`imgops.models.stylegan2.Generator`.
+            Default 32.
+        img_channels: 3 for RGB; 1 and 4 work as well. Default 3.
+        channel_base, channel_max: ``min(channel_base / resolution, channel_max)`` channels. Default 24576 and 768.
+        blocks: residual blocks of each resolution, >= 1. Default 2.
+        embed_dim: size of the embedded label. Default that of z.
+        num_fp16_res: how many of the highest resolutions run in half precision (4x4 never does). Default 0.
+        half_dtype: torch.bfloat16 (default) or torch.float16. Parameters and images stay float32.
+
+    ``forward(z, c=None)``: z [N, z_dim], c [N, c_dim] -> images [N, img_channels, height, width], about in [-1, 1].
+
+    Raises:
+        TypeError, ValueError: a size that is no int in range, a resolution that does not halve so, an unknown dtype;
+            in the forward, inputs of the wrong shape.
+    """
+
+    def __init__(
+        self,
+        z_dim: int = 64,
+        c_dim: int = 0,
+        img_resolution: int | tuple[int, int] = 32,
+        img_channels: int = 3,
+        *,
+        channel_base: int = 24576,
+        channel_max: int = 768,
+        blocks: int = 2,
+        embed_dim: int | None = None,
+        num_fp16_res: int = 0,
+        half_dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        self.z_dim, self.c_dim = check_size(owner, "z_dim", z_dim), check_size(owner, "c_dim", c_dim, 0)
+        self.img_channels, blocks = check_size(owner, "img_channels", img_channels), check_size(owner, "blocks", blocks)
+        channel_base = check_size(owner, "channel_base", channel_base)
+        channel_max = check_size(owner, "channel_max", channel_max)
+        shapes = levels(owner, img_resolution)
+        self.img_resolution, self.block_resolutions = img_resolution, list(shapes)
+        self.img_height, self.img_width = shapes[self.block_resolutions[-1]]
+        halves = half_resolutions(owner, self.block_resolutions, num_fp16_res, half_dtype)
+        channels = [channels_at(channel_base, channel_max, res) for res in shapes]
+        embed_dim = self.z_dim if embed_dim is None else check_size(owner, "embed_dim", embed_dim)
+        self.embed = nn.Linear(self.c_dim, embed_dim, bias=False) if self.c_dim else None
+        self.linear = nn.Linear(self.z_dim + (embed_dim if self.c_dim else 0), channels[0], bias=False)
+        self.basis = nn.Parameter(torch.empty(channels[0], *shapes[self.block_resolutions[0]]))
+        self.half_dtypes = [half_dtype if res in halves else None for res in shapes]
+        for i, res in enumerate(shapes):
+            stage: list[nn.Module] = [] if i == 0 else [Resample(channels[i - 1], channels[i], up=True)]
+            stage += [ResidualBlock(channels[i], blocks * len(shapes)) for _ in range(blocks)]
+            self.add_module(f"b{res}", nn.Sequential(*stage))
+        self.torgb = BiasActConv2d(channels[-1], self.img_channels, 1)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialize the network's own layers, for one that was made on the meta device."""
+        for layer in (self.linear, self.torgb):
+            initialize(layer, 1)
+        if self.embed is not None:
+            # of a label one number alone is 1
+            nn.init.normal_(self.embed.weight)
+        nn.init.normal_(self.basis)
+
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        owner, dtype = type(self).__name__, self.basis.dtype
+        check_batch(owner, "z", z, (self.z_dim,))
+        check_labels(owner, c, self.c_dim, z.shape[0])
+        z = z.to(dtype)
+        if self.embed is not None and c is not None:
+            z = torch.cat([z, self.embed(c.to(dtype))], 1)
+        x = self.basis * self.linear(z)[:, :, None, None]
+        for res, half_dtype in zip(self.block_resolutions, self.half_dtypes, strict=True):
+            x = self.get_submodule(f"b{res}")(x.to(half_dtype or dtype))
+        return self.torgb(x.to(dtype))  # type: ignore[no-any-return]
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        """z and c of one sample, on the meta device."""
+        return torch.empty(1, self.z_dim, device="meta"), torch.empty(1, self.c_dim, device="meta")
+
+    def extra_repr(self) -> str:
+        return f"z_dim={self.z_dim}, c_dim={self.c_dim}, img_resolution={self.img_resolution}"

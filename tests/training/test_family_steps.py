@@ -1,0 +1,118 @@
+"""What is particular to the steps of families: schedules, blurs, running means, presets, what does not go together."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from imgops.training.recipes import config_class
+from imgops.training.recipes._adversarial import Shown
+from imgops.training.recipes._base import Moment
+from imgops.training.recipes._parts import parts_of
+from tests.training.test_families import settings, trainer_of
+
+
+def resolved(recipe: str, **given: object):
+    return config_class(recipe)(**{"data": "", "out": "", "device": "cpu", **given}).resolve()
+
+
+def test_the_schedules_of_r3gan_follow_half_a_cosine(tmp_path):
+    given = {"schedule_kimg": 0.016, "kimg": 0.032, "r1_gamma": 2.0, "augment_p_end": 0.4}
+    trainer = trainer_of(settings("r3gan", tmp_path, **given))
+    recipe, real = trainer.recipe, torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+    for seen in range(0, 28, 4):
+        trainer.step(real, torch.arange(4))
+        share = (1 - math.cos(math.pi * min(1, seen / 16))) / 2
+        for name in "G", "D":
+            (group,) = recipe.optimizers[name].param_groups
+            assert group["lr"] == pytest.approx(2e-4 + (5e-5 - 2e-4) * share)
+            assert group["betas"] == (0.0, pytest.approx(0.9 + 0.09 * share))
+        assert recipe.penalty_weight == pytest.approx((2 - 1.8 * share) / 2)
+        assert float(recipe.augmentation.pipe.p) == pytest.approx(0.4 * share)
+
+
+def test_r3gan_takes_no_other_loss():
+    with pytest.raises(ValueError, match="loss must be relativistic"):
+        resolved("r3gan", loss="hinge")
+    with pytest.raises(ValueError, match="r1_interval 1"):
+        resolved("r3gan", r1_interval=4)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "given", "wanted"),
+    [
+        ("stylegan3-t", {"resolution": 128, "batch": 32}, {"r1_gamma": 0.5, "blur_sigma": 0.0, "num_layers": 14}),
+        ("stylegan3-t", {"resolution": 1024, "batch": 32}, {"r1_gamma": 32.0, "ema_kimg": 10.0, "mapping_layers": 2}),
+        ("stylegan3-r", {"resolution": 256, "batch": 32}, {"r1_gamma": 2.0, "blur_sigma": 10.0, "blur_kimg": 200.0}),
+        ("stylegan3-r", {"resolution": 256}, {"g_lr": 0.0025, "d_lr": 0.002, "batch": 16, "blur_kimg": 100.0}),
+        ("r3gan", {"preset": "cifar", "resolution": 32}, {"batch": 512, "r1_gamma": 0.05, "r1_gamma_end": 0.005}),
+        ("r3gan", {"preset": "ffhq64"}, {"batch": 256, "r1_gamma": 2.0, "r1_gamma_end": 0.2, "z_dim": 64}),
+        ("r3gan", {"preset": "ffhq256", "resolution": 256}, {"r1_gamma": 150.0, "augment_p_end": 0.3}),
+        ("dcgan", {}, {"batch": 128, "g_lr": 2e-4, "beta1": 0.5, "beta2": 0.999, "r1_gamma": 0.0, "augment": "none"}),
+        ("dcgan", {"preset": "textbook", "resolution": 28}, {"kernel_size": 5, "channel_max": 256, "z_dim": 100}),
+    ],
+)
+def test_presets(recipe, given, wanted):
+    config = resolved(recipe, **given)
+    assert {name: getattr(config, name) for name in wanted} == pytest.approx(wanted)
+
+
+def test_what_an_average_would_be_of_other_weights_is_refused():
+    with pytest.raises(ValueError, match="ema_kimg must be 0"):
+        resolved("dcgan", ema_kimg=10.0)
+    for recipe in "autoencoder", "vqvae":
+        with pytest.raises(ValueError, match="ema_snapshot_kimg must not be given"):
+            resolved(recipe, ema_snapshot_kimg=1.0)
+
+
+def test_an_average_that_begins_with_another_network_keeps_it(tmp_path):
+    assert resolved("vae").ema_rampup == 0.05
+    assert resolved("vae", init=str(tmp_path)).ema_rampup == 0.0
+
+
+def test_a_lone_average_is_the_trained_network(tmp_path):
+    first, other = (trainer_of(settings("vae", tmp_path, seed=seed)).recipe for seed in (0, 1))
+    for p in first.net_ema.parameters():
+        p.add_(1.0)
+    taken = other.start_from({"net_ema": first.net_ema.state_dict()})
+    assert taken == other.tensors
+    for name, value in first.net_ema.state_dict().items():
+        assert torch.equal(other.net.state_dict()[name], value)
+
+
+@pytest.mark.parametrize(("seen", "sigma"), [(0, 2.0), (500, 1.0), (1000, None), (5000, None)])
+def test_the_discriminator_sees_through_a_blur_that_fades(tmp_path, seen, sigma):
+    trainer = trainer_of(settings("stylegan3-r", tmp_path, blur_sigma=2.0, blur_kimg=1.0, augment="none"))
+    real = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+    (part,) = parts_of(trainer.recipe, real, torch.arange(4), Moment(seen, 0, range(4), 0))
+    view = trainer.recipe.view(part, "generator, fake")
+    if sigma is None:
+        assert view.blur is None
+        return
+    places = torch.arange(-6.0, 7.0)
+    wanted = torch.exp(-(places**2) / (2 * sigma**2))
+    torch.testing.assert_close(view.blur, wanted / wanted.sum())
+    seen_by_d = []
+    trainer.D.register_forward_pre_hook(lambda network, given: seen_by_d.append(given[0]))
+    trainer.recipe._score(Shown(part.real, part.c, view))
+    kernel = torch.outer(view.blur, view.blur).expand(3, 1, 13, 13)
+    torch.testing.assert_close(seen_by_d[0], torch.nn.functional.conv2d(part.real, kernel, padding=6, groups=3))
+
+
+def test_stylegan3_follows_its_magnitudes(tmp_path):
+    trainer = trainer_of(settings("stylegan3-t", tmp_path, augment="none"))
+    recipe, real = trainer.recipe, torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+    (part,) = parts_of(recipe, real, torch.arange(4), Moment(0, 0, range(4), 0))
+    seen: list[torch.Tensor] = []
+    latents = recipe.latents(part.draws("generator"))
+    w = trainer.G.mapping(latents.z, latents.c)
+    trainer.G.synthesis(w, magnitudes=seen)
+    wanted = [0.5 ** (4 / 20_000) + (1 - 0.5 ** (4 / 20_000)) * float(magnitude) for magnitude in seen]
+    trainer.step(real, torch.arange(4))
+    names = trainer.G.synthesis.layer_names
+    found = [float(trainer.G.synthesis.get_buffer(f"{name}.magnitude_ema")) for name in names]
+    assert found == pytest.approx(wanted, rel=1e-4)
+    trainer.G.synthesis.update_magnitudes([torch.tensor(float("nan"))] * len(names))
+    assert [float(trainer.G.synthesis.get_buffer(f"{name}.magnitude_ema")) for name in names] == found
