@@ -136,13 +136,18 @@ def trainer(networks: str) -> Trainer:
     """All sides train the same networks, by next to nothing, so that they stay comparable from step to step."""
     settings = {"augment": "fixed", "augment_p": PROBABILITY, "g_lr": 1e-12, "d_lr": 1e-12, **NETWORKS[networks]}
     config = TrainingConfig(data="", out="", resolution=64, device="cpu", **settings)
-    made = Trainer(config.resolve())
-    with torch.no_grad():
-        for network in (made.G, made.D):
-            for name, p in network.named_parameters():
-                if name.endswith("bias"):
-                    # where all is 0 a sum lies at the kink of leaky ReLU, and its rounding chooses the slope
-                    p.add_(torch.randn_like(p), alpha=0.01)
+    return biased(Trainer(config.resolve()))
+
+
+@torch.no_grad()
+def biased(made: Trainer) -> Trainer:
+    """The trainer, of which no bias, and no weight as a whole, is 0."""
+    for network in (made.G, made.D):
+        for name, p in network.named_parameters():
+            if name.endswith("bias") or not p.any():
+                # where all is 0 a sum lies at the kink of leaky ReLU, and its rounding chooses the slope; and gradients
+                # that cancel are nothing but rounding
+                p.add_(torch.randn_like(p), alpha=0.01)
     return made
 
 
@@ -160,14 +165,19 @@ def step(networks: str, kind: str, side: str) -> dict[str, Tensor]:
 
 def gradients(networks: str, kind: str, side: str) -> list[Tensor]:
     """One step; what the recipe measured, and the gradients that the optimizers got."""
+    return gradients_of(trainer(networks), lambda: step(networks, kind, side))
+
+
+def gradients_of(made: Trainer, step: Callable[[], dict[str, Tensor]]) -> list[Tensor]:
+    """A step of a trainer; what the recipe measured, and the gradients that the optimizers got."""
     found: list[Tensor] = []
 
     def note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         own = (p.grad for group in optimizer.param_groups for p in group["params"])
         found.extend(gradient for gradient in own if gradient is not None)
 
-    hooks = [optimizer.register_step_pre_hook(note) for optimizer in trainer(networks).recipe.optimizers.values()]
-    measured = step(networks, kind, side)
+    hooks = [optimizer.register_step_pre_hook(note) for optimizer in made.recipe.optimizers.values()]
+    measured = step()
     for hook in hooks:
         hook.remove()
     return [*(value for name, value in measured.items() if name != "bad_gradients"), *found]

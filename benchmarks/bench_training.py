@@ -24,7 +24,7 @@ BATCH, GAMMA = 4, 10.0
 CHANNEL_BASES = (32768, 16384)
 
 
-def _bias_act(
+def bias_act(
     x: Tensor, b: Tensor | None = None, dim: int = 1, act: str = "linear", gain: float | None = None, **_: Any
 ) -> Tensor:
     shape = [-1 if i == dim else 1 for i in range(x.ndim)]
@@ -50,7 +50,7 @@ def _resampled_conv2d(
     **_: Any,
 ) -> Tensor:
     x = _eager.convolution(x, weight, up, down, padding, resample_filter if down > 1 or up > 1 else None)
-    return _bias_act(x, bias, act=act, gain=gain)
+    return bias_act(x, bias, act=act, gain=gain)
 
 
 def _downsample2d(x: Tensor, f: Tensor, down: int = 2) -> Tensor:
@@ -63,7 +63,7 @@ def eager_layers() -> Iterator[None]:
     """A context in which the layers of ``imgops.nn`` call the fastest eager forms of the ops, not the fused ones."""
     with (
         mock.patch("imgops.nn.conv.resampled_conv2d", _resampled_conv2d),
-        mock.patch("imgops.nn.linear.bias_act", _bias_act),
+        mock.patch("imgops.nn.linear.bias_act", bias_act),
         mock.patch("imgops.models.stylegan2.discriminator.downsample2d", _downsample2d),
     ):
         yield

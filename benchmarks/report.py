@@ -32,7 +32,15 @@ from .comparison import OBVIOUS, OURS, medians
 from .record import BUILD, RESULTS, ROOT, add_out, machine
 
 #: modules of this folder that time other things than the ops
-MODULES = ("bench_augment", "bench_data", "bench_dream", "bench_iteration", "bench_style", "bench_training")
+MODULES = (
+    "bench_augment",
+    "bench_data",
+    "bench_dream",
+    "bench_families",
+    "bench_iteration",
+    "bench_style",
+    "bench_training",
+)
 #: the record that is kept with the code, and where a run goes unless asked to go there
 KEPT, OUT = RESULTS / "cpu.json", BUILD / "benchmarks" / "cpu.json"
 #: rows are of one record only where all of these are the same
