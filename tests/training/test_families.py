@@ -111,6 +111,7 @@ def test_parts_of_a_batch_make_the_step_of_the_whole(tmp_path, recipe):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", FAMILIES)
 def test_pictures_of_a_run(tmp_path, recipe):
     config = settings(recipe, tmp_path / "run")
