@@ -113,8 +113,8 @@ class R3GANConfig(LevelsConfig):
         super().check_together(processes)
         if self.loss != "relativistic" or self.r1_interval != 1:
             raise ValueError(
-                "loss must be relativistic and r1_interval 1 with the recipe r3gan, which is what they make of the "
-                f"schedules; got {self.loss} and {self.r1_interval}"
+                "loss must be relativistic and r1_interval 1 with the recipe r3gan, whose schedules are for these; got "
+                f"{self.loss} and {self.r1_interval}"
             )
 
     def idle(self) -> dict[str, tuple[str, ...]]:
