@@ -124,7 +124,7 @@ class Shapes(NamedTuple):
 
     def check(self, name: str, value: Resolution) -> None:
         """Raise TypeError unless it is a resolution, ValueError unless a network can have this shape."""
-        _check_type(name, value, Resolution)
+        check_type(name, value, Resolution)
         height, width = shape_of(value)
         if not self.low <= min(height, width) <= max(height, width) <= self.high:
             raise ValueError(f"{name} must be {self}; got {resolution_text(value)}")
@@ -303,7 +303,7 @@ def check_types(settings: type, values: Mapping[str, Any]) -> None:
         if name not in fields:
             raise ValueError(f"{name} is no setting of {settings.__name__}; there are {', '.join(fields)}")
         if value is not None or fields[name].default is not None:
-            _check_type(name, value, hints[name])
+            check_type(name, value, hints[name])
 
 
 def check(settings: Any, owner: str = "") -> None:
@@ -320,7 +320,7 @@ def check(settings: Any, owner: str = "") -> None:
         value, allowed = getattr(settings, field.name), metadata_of(type(settings), field.name).get("allowed")
         if allowed is None or (value is None and field.default is None):
             continue
-        _check_type(f"{owner}{field.name}", value, hints[field.name])
+        check_type(f"{owner}{field.name}", value, hints[field.name])
         if value is not None:
             allowed.check(f"{owner}{field.name}", value)
             kind = _kinds(hints[field.name])[0]
@@ -345,7 +345,8 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
     return (hint,) if typing.get_origin(hint) is tuple else typing.get_args(hint) or (hint,)
 
 
-def _check_type(name: str, value: Any, hint: Any) -> None:
+def check_type(name: str, value: Any, hint: Any) -> None:
+    """Raise TypeError unless the value has the type, or one of a union."""
     if not any(_is(value, kind) for kind in _kinds(hint)):
         words = [TYPE_NAMES.get(kind, "nothing") for kind in _kinds(hint)]
         raise TypeError(f"{name} must be {' or '.join(words)}; got {value!r}")

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._settings import Resolution, check_grown, shape_of, start_shape
+from .._settings import Resolution, check_grown, check_type, shape_of, start_shape
 from ..nn._checks import check_half_dtype, check_size
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 #: the shorter side at which halving ends: 28 begins with 7, 32 and 64 with 4
 SMALLEST = 4
+
+
+def check_resolution(owner: str, img_resolution: Resolution, minimum: int = 1) -> Resolution:
+    """Return the side as an int, or (height, width); raise TypeError, or ValueError for a side below the minimum."""
+    if not isinstance(img_resolution, tuple):
+        return check_size(owner, "img_resolution", img_resolution, minimum)
+    check_type(f"{owner}: img_resolution", img_resolution, Resolution)
+    return img_resolution
 
 
 def levels(owner: str, img_resolution: Resolution) -> dict[int, tuple[int, int]]:
@@ -20,8 +28,7 @@ def levels(owner: str, img_resolution: Resolution) -> dict[int, tuple[int, int]]
     Raises:
         TypeError, ValueError: the images are not of a shape that a start doubles to at least once.
     """
-    if not isinstance(img_resolution, tuple):
-        img_resolution = check_size(owner, "img_resolution", img_resolution)
+    img_resolution = check_resolution(owner, img_resolution)
     check_grown(f"{owner}: img_resolution", img_resolution)
     height, width, doublings = start_shape(*shape_of(img_resolution))
     return {4 * 2**k: (height * 2**k, width * 2**k) for k in range(doublings + 1)}
@@ -33,9 +40,7 @@ def halved(owner: str, img_resolution: Resolution) -> tuple[int, int, int]:
     Raises:
         TypeError, ValueError: a side that is no int, or pictures that do not halve so.
     """
-    if not isinstance(img_resolution, tuple):
-        img_resolution = check_size(owner, "img_resolution", img_resolution)
-    height, width = shape_of(img_resolution)
+    height, width = shape_of(check_resolution(owner, img_resolution))
     levels = 0
     while height % 2 == width % 2 == 0 and min(height, width) // 2 >= SMALLEST:
         height, width, levels = height // 2, width // 2, levels + 1

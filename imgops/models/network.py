@@ -1,4 +1,4 @@
-"""What networks of all families tell of themselves: how many parameters, and a table of their layers."""
+"""What networks of all families have: sizes of pictures, how many parameters, and a table of their layers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from .._settings import Resolution, shape_of
+from ..nn._checks import check_batch, check_labels, check_size
+from ._common import check_resolution
 
 
 class Layer(NamedTuple):
@@ -132,6 +136,75 @@ class Network(nn.Module):
             if own or flops:
                 layers.append(Layer(name, type(module).__name__, shapes.get(name, ()), own, flops))
         return Summary(owner, layers)
+
+
+class PictureNetwork(Network):
+    """A network that makes or reads pictures of one shape, and takes labels.
+
+    Args:
+        c_dim: size of a label; 0 takes none.
+        img_resolution: the side of the pictures, or (height, width).
+        img_channels: of the pictures.
+
+    Attributes: these, ``img_height`` and ``img_width``.
+
+    Raises:
+        TypeError, ValueError: a size that is no int in range.
+    """
+
+    def __init__(self, c_dim: int, img_resolution: Resolution, img_channels: int) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        self.c_dim = check_size(owner, "c_dim", c_dim, 0)
+        self.img_resolution = check_resolution(owner, img_resolution)
+        self.img_channels = check_size(owner, "img_channels", img_channels)
+        self.img_height, self.img_width = shape_of(self.img_resolution)
+
+    @property
+    def _img_shape(self) -> tuple[int, int, int]:
+        """(img_channels, height, width)."""
+        return self.img_channels, self.img_height, self.img_width
+
+    def _check_images(self, img: Tensor, c: Tensor | None) -> None:
+        """Raise unless img is [N, img_channels, height, width], and c as the network takes labels, [N, c_dim]."""
+        check_batch(type(self).__name__, "img", img, self._img_shape)
+        check_labels(type(self).__name__, c, self.c_dim, img.shape[0])
+
+
+class GeneratorNetwork(PictureNetwork):
+    """A network that makes pictures of latents.
+
+    Args:
+        z_dim: size of a latent, >= 1: without one there is nothing to sample.
+        c_dim, img_resolution, img_channels: as of :class:`PictureNetwork`.
+    """
+
+    def __init__(self, z_dim: int, c_dim: int, img_resolution: Resolution, img_channels: int) -> None:
+        super().__init__(c_dim, img_resolution, img_channels)
+        self.z_dim = check_size(type(self).__name__, "z_dim", z_dim)
+
+    def _check_latents(self, z: Tensor, c: Tensor | None) -> None:
+        """Raise unless z is [N, z_dim], and c as the network takes labels, [N, c_dim]."""
+        check_batch(type(self).__name__, "z", z, (self.z_dim,))
+        check_labels(type(self).__name__, c, self.c_dim, z.shape[0])
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        """z and c of one sample, on the meta device."""
+        return torch.empty(1, self.z_dim, device="meta"), torch.empty(1, self.c_dim, device="meta")
+
+    def extra_repr(self) -> str:
+        return f"z_dim={self.z_dim}, c_dim={self.c_dim}, img_resolution={self.img_resolution}"
+
+
+class DiscriminatorNetwork(PictureNetwork):
+    """A network that tells pictures apart; the arguments are those of :class:`PictureNetwork`."""
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        """An image and its label, on the meta device."""
+        return torch.empty(1, *self._img_shape, device="meta"), torch.empty(1, self.c_dim, device="meta")
+
+    def extra_repr(self) -> str:
+        return f"c_dim={self.c_dim}, img_resolution={self.img_resolution}, img_channels={self.img_channels}"
 
 
 def _empty(t: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from imgops import use_impl
 from imgops.models import autoencoder, dcgan, r3gan, stylegan2, stylegan3, vae, vqvae
-from imgops.models.network import Network
+from imgops.models.network import DiscriminatorNetwork, GeneratorNetwork, Network
 
 SMALL = {"channel_base": 256, "channel_max": 16}
 NETWORKS = {
@@ -58,6 +58,37 @@ def test_copies_and_half_precision(name):
     assert torch.equal(copy.deepcopy(network)(*given), expected) or "stylegan2 G" in name
     with torch.autocast("cpu", torch.bfloat16):
         assert network(*given).isfinite().all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_arguments_that_do_not_fit_are_told(name):
+    network = NETWORKS[name]()
+    given, c = arguments(network, 2)
+    what = "img" if isinstance(network, DiscriminatorNetwork) else "z"
+    with pytest.raises(ValueError, match=rf"{what} must have shape \[N, {given.shape[1]}"):
+        network(given[:, 1:], c)
+    with pytest.raises(TypeError, match=f"{what} must be a torch.Tensor; got list"):
+        network([1.0], c)
+    with pytest.raises(ValueError, match="c must have a row for each of the 2 samples; got 1"):
+        network(given, c[:1])
+    with pytest.raises(ValueError, match=rf"c must have shape \[N, {network.c_dim}\]"):
+        network(given, torch.ones(2, network.c_dim + 1))
+    if network.c_dim:
+        with pytest.raises(ValueError, match=rf"c must have shape \[N, {network.c_dim}\].*; got None"):
+            network(given)
+
+
+@pytest.mark.parametrize("build", [GeneratorNetwork, DiscriminatorNetwork])
+def test_sizes_of_another_type_or_out_of_range_are_told(build):
+    sizes = {"c_dim": 0, "img_resolution": 16, "img_channels": 3, **({"z_dim": 8} if build is GeneratorNetwork else {})}
+    owner = build.__name__
+    with pytest.raises(TypeError, match=f"{owner}: img_resolution must be a whole number or a pair"):
+        build(**{**sizes, "img_resolution": (8, 8, 8)})
+    for size in sizes:
+        with pytest.raises(TypeError, match=f"{owner}: {size} must be an int; got float"):
+            build(**{**sizes, size: 1.5})
+        with pytest.raises(ValueError, match=f"{owner}: {size} must be >= [01]; got -1"):
+            build(**{**sizes, size: -1})
 
 
 @pytest.mark.slow

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from ..._settings import Resolution
 from ...nn._checks import check_batch, check_choice, check_labels, check_size
 from .._common import halved
-from ..network import Network
+from ..network import GeneratorNetwork
 from .layers import Decoder, Encoder, LabelEmbedding
 
 #: how a decoder's output is read: as the picture, or as logits of its values from -1 to 1
 OUTPUTS = ("linear", "logits")
 
 
-class Autoencoder(Network):
+class Autoencoder(GeneratorNetwork):
     """Pictures to a vector and back (Hinton & Salakhutdinov 2006), by convolutions.
 
     Standard normal vectors become pictures, too: they are given the mean and covariance that the codes of the data have
@@ -58,15 +58,12 @@ class Autoencoder(Network):
         blocks: int = 1,
         output: str = "linear",
     ) -> None:
-        super().__init__()
+        super().__init__(z_dim, c_dim, img_resolution, img_channels)
         owner = type(self).__name__
-        self.z_dim, self.c_dim = check_size(owner, "z_dim", z_dim), check_size(owner, "c_dim", c_dim, 0)
-        self.img_resolution, self.img_channels = img_resolution, check_size(owner, "img_channels", img_channels)
         self.output = check_choice(owner, "output", output, OUTPUTS)
         channels, channel_max = check_size(owner, "channels", channels), check_size(owner, "channel_max", channel_max)
         blocks = check_size(owner, "blocks", blocks, 0)
         height, width, levels = halved(owner, img_resolution)
-        self.img_height, self.img_width = height << levels, width << levels
         self.encoder = Encoder(self.img_channels, channels, channel_max, levels, blocks)
         self.decoder = Decoder(self.img_channels, channels, channel_max, levels, blocks)
         self.grid = self.encoder.out_channels, height, width
@@ -84,9 +81,7 @@ class Autoencoder(Network):
         nn.init.eye_(self.code_factor)
 
     def _features(self, img: Tensor, c: Tensor | None) -> Tensor:
-        owner = type(self).__name__
-        check_batch(owner, "img", img, (self.img_channels, self.img_height, self.img_width))
-        check_labels(owner, c, self.c_dim, img.shape[0])
+        self._check_images(img, c)
         x = self.encoder(img.to(self.to_code.weight.dtype)).flatten(1)
         if self.embed_encoder is not None and c is not None:
             x = self.embed_encoder(x, c)
@@ -119,7 +114,7 @@ class Autoencoder(Network):
         return self.decode(self.encode(img, c), c)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        check_batch(type(self).__name__, "z", z, (self.z_dim,))
+        self._check_latents(z, c)
         z = z.to(self.code_mean.dtype)
         return self.decode(self.code_mean + z @ self.code_factor.t(), c)
 
@@ -134,12 +129,8 @@ class Autoencoder(Network):
 
     def everything(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """A picture through both halves."""
-        img = z.new_empty(len(z), self.img_channels, self.img_height, self.img_width)
+        img = z.new_empty(len(z), *self._img_shape)
         return self.decode(self.encode(img, c) + z, c)
 
-    def example(self) -> tuple[Tensor, Tensor]:
-        """z and c of one sample, on the meta device."""
-        return torch.empty(1, self.z_dim, device="meta"), torch.empty(1, self.c_dim, device="meta")
-
     def extra_repr(self) -> str:
-        return f"z_dim={self.z_dim}, c_dim={self.c_dim}, img_resolution={self.img_resolution}, output={self.output!r}"
+        return f"{super().extra_repr()}, output={self.output!r}"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from ...nn._checks import check_batch, check_labels, check_size
-from ..network import Network
+from ..network import DiscriminatorNetwork
 from ._layers import check_kernel, initialize, sizes_of
 
 
-class Discriminator(Network):
+class Discriminator(DiscriminatorNetwork):
     """DCGAN's discriminator (Radford et al. 2015): strided convolutions with batch norm and leaky ReLU.
 
     Of 64 px its keys are those of PyTorch's example (``main.0.weight``, ...). With labels the logit is moved by the dot
@@ -38,13 +36,9 @@ class Discriminator(Network):
         kernel_size: int = 4,
         batch_norm: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(c_dim, img_resolution, img_channels)
         owner = type(self).__name__
-        self.c_dim = check_size(owner, "c_dim", c_dim, 0)
-        self.img_resolution, self.img_channels = img_resolution, check_size(owner, "img_channels", img_channels)
         start, widths = sizes_of(owner, img_resolution, channels, channel_max)
-        scale = 2 ** len(widths)
-        self.img_height, self.img_width = start[0] * scale, start[1] * scale
         pad = 1 if check_kernel(owner, kernel_size) == 4 else 2
         layers: list[nn.Module] = []
         for inputs, outputs in zip([self.img_channels, *widths[:0:-1]], widths[::-1], strict=True):
@@ -57,9 +51,7 @@ class Discriminator(Network):
         initialize(self)
 
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
-        owner = type(self).__name__
-        check_batch(owner, "img", img, (self.img_channels, self.img_height, self.img_width))
-        check_labels(owner, c, self.c_dim, img.shape[0])
+        self._check_images(img, c)
         x = img.to(next(self.main.parameters()).dtype)
         *layers, last = self.main
         for layer in layers:
@@ -68,8 +60,3 @@ class Discriminator(Network):
         if self.embed is None or c is None:
             return logits  # type: ignore[no-any-return]
         return logits + (self.embed(c.to(x.dtype)) * x.mean([2, 3])).sum(1, keepdim=True)  # type: ignore[no-any-return]
-
-    def example(self) -> tuple[Tensor, Tensor]:
-        """An image and its label, on the meta device."""
-        shape = 1, self.img_channels, self.img_height, self.img_width
-        return torch.empty(shape, device="meta"), torch.empty(1, self.c_dim, device="meta")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from ...nn._checks import check_batch, check_labels, check_size
-from ..network import Network
+from ...nn._checks import check_size
+from ..network import GeneratorNetwork
 from ._layers import check_kernel, initialize, sizes_of, widened
 
 
-class Generator(Network):
+class Generator(GeneratorNetwork):
     """DCGAN's generator (Radford et al. 2015): transposed convolutions with batch norm and ReLU, at the end tanh.
 
     Of 64 px its keys are those of PyTorch's example (``main.0.weight``, ...).
@@ -45,13 +44,9 @@ class Generator(Network):
         kernel_size: int = 4,
         embed_dim: int = 50,
     ) -> None:
-        super().__init__()
+        super().__init__(z_dim, c_dim, img_resolution, img_channels)
         owner = type(self).__name__
-        self.z_dim, self.c_dim = check_size(owner, "z_dim", z_dim), check_size(owner, "c_dim", c_dim, 0)
-        self.img_resolution, self.img_channels = img_resolution, check_size(owner, "img_channels", img_channels)
         start, widths = sizes_of(owner, img_resolution, channels, channel_max)
-        scale = 2 ** len(widths)
-        self.img_height, self.img_width = start[0] * scale, start[1] * scale
         check_kernel(owner, kernel_size)
         embed_dim = check_size(owner, "embed_dim", embed_dim) if self.c_dim else 0
         self.embed = nn.Linear(self.c_dim, embed_dim, bias=False) if self.c_dim else None
@@ -65,12 +60,6 @@ class Generator(Network):
         initialize(self)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        owner = type(self).__name__
-        check_batch(owner, "z", z, (self.z_dim,))
-        check_labels(owner, c, self.c_dim, z.shape[0])
+        self._check_latents(z, c)
         z = widened(z.to(next(self.main.parameters()).dtype), c, self.embed)
         return self.main(z[:, :, None, None])  # type: ignore[no-any-return]
-
-    def example(self) -> tuple[Tensor, Tensor]:
-        """z and c of one sample, on the meta device."""
-        return torch.empty(1, self.z_dim, device="meta"), torch.empty(1, self.c_dim, device="meta")

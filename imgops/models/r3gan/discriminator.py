@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from ...nn import BiasActConv2d
-from ...nn._checks import check_batch, check_labels, check_size
+from ...nn._checks import check_size
 from .._common import channels_at, half_resolutions, levels
-from ..network import Network
+from ..network import DiscriminatorNetwork
 from .blocks import Resample, ResidualBlock, initialize
 
 
-class Discriminator(Network):
+class Discriminator(DiscriminatorNetwork):
     """R3GAN's discriminator (Huang et al. 2024), the mirror image of its generator, without minibatch statistics.
 
     Args:
@@ -40,18 +40,13 @@ class Discriminator(Network):
         num_fp16_res: int = 0,
         half_dtype: torch.dtype = torch.bfloat16,
     ) -> None:
-        super().__init__()
+        super().__init__(c_dim, img_resolution, img_channels)
         owner = type(self).__name__
-        self.c_dim, self.img_channels = (
-            check_size(owner, "c_dim", c_dim, 0),
-            check_size(owner, "img_channels", img_channels),
-        )
         channel_base = check_size(owner, "channel_base", channel_base)
         channel_max = check_size(owner, "channel_max", channel_max)
         blocks, embed_dim = check_size(owner, "blocks", blocks), check_size(owner, "embed_dim", embed_dim)
         shapes = levels(owner, img_resolution)
-        self.img_resolution, self.block_resolutions = img_resolution, list(shapes)[::-1]
-        self.img_height, self.img_width = shapes[self.block_resolutions[0]]
+        self.block_resolutions = list(shapes)[::-1]
         halves = half_resolutions(owner, list(shapes), num_fp16_res, half_dtype)
         self.half_dtypes = [half_dtype if res in halves else None for res in self.block_resolutions]
         channels = [channels_at(channel_base, channel_max, res) for res in self.block_resolutions]
@@ -78,9 +73,8 @@ class Discriminator(Network):
         nn.init.normal_(self.basis, std=self.basis[0].numel() ** -0.5)
 
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
-        owner, dtype = type(self).__name__, self.basis.dtype
-        check_batch(owner, "img", img, (self.img_channels, self.img_height, self.img_width))
-        check_labels(owner, c, self.c_dim, img.shape[0])
+        self._check_images(img, c)
+        dtype = self.basis.dtype
         x = self.fromrgb(img.to(dtype))
         for res, half_dtype in zip(self.block_resolutions, self.half_dtypes, strict=True):
             x = self.get_submodule(f"b{res}")(x.to(half_dtype or dtype))
@@ -89,11 +83,3 @@ class Discriminator(Network):
             return x
         embedded = self.embed(c.to(dtype))
         return (x * embedded).sum(1, keepdim=True) * embedded.shape[1] ** -0.5
-
-    def example(self) -> tuple[Tensor, Tensor]:
-        """An image and its label, on the meta device."""
-        shape = 1, self.img_channels, self.img_height, self.img_width
-        return torch.empty(shape, device="meta"), torch.empty(1, self.c_dim, device="meta")
-
-    def extra_repr(self) -> str:
-        return f"c_dim={self.c_dim}, img_resolution={self.img_resolution}, img_channels={self.img_channels}"

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from ...nn import BiasActConv2d
-from ...nn._checks import check_batch, check_labels, check_size
+from ...nn._checks import check_size
 from .._common import channels_at, half_resolutions, levels
-from ..network import Network
+from ..network import GeneratorNetwork
 from .blocks import Resample, ResidualBlock, initialize
 
 
-class Generator(Network):
+class Generator(GeneratorNetwork):
     """R3GAN's generator (Huang et al. 2024, "The GAN is dead; long live the GAN!"): a ResNet from z to an image.
 
     z, and an embedded label beside it, scales the channels of a learned picture of the lowest resolution; each
@@ -51,15 +51,13 @@ class Generator(Network):
         num_fp16_res: int = 0,
         half_dtype: torch.dtype = torch.bfloat16,
     ) -> None:
-        super().__init__()
+        super().__init__(z_dim, c_dim, img_resolution, img_channels)
         owner = type(self).__name__
-        self.z_dim, self.c_dim = check_size(owner, "z_dim", z_dim), check_size(owner, "c_dim", c_dim, 0)
-        self.img_channels, blocks = check_size(owner, "img_channels", img_channels), check_size(owner, "blocks", blocks)
+        blocks = check_size(owner, "blocks", blocks)
         channel_base = check_size(owner, "channel_base", channel_base)
         channel_max = check_size(owner, "channel_max", channel_max)
         shapes = levels(owner, img_resolution)
-        self.img_resolution, self.block_resolutions = img_resolution, list(shapes)
-        self.img_height, self.img_width = shapes[self.block_resolutions[-1]]
+        self.block_resolutions = list(shapes)
         halves = half_resolutions(owner, self.block_resolutions, num_fp16_res, half_dtype)
         channels = [channels_at(channel_base, channel_max, res) for res in shapes]
         embed_dim = self.z_dim if embed_dim is None else check_size(owner, "embed_dim", embed_dim)
@@ -84,9 +82,8 @@ class Generator(Network):
         nn.init.normal_(self.basis)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        owner, dtype = type(self).__name__, self.basis.dtype
-        check_batch(owner, "z", z, (self.z_dim,))
-        check_labels(owner, c, self.c_dim, z.shape[0])
+        self._check_latents(z, c)
+        dtype = self.basis.dtype
         z = z.to(dtype)
         if self.embed is not None and c is not None:
             z = torch.cat([z, self.embed(c.to(dtype))], 1)
@@ -94,10 +91,3 @@ class Generator(Network):
         for res, half_dtype in zip(self.block_resolutions, self.half_dtypes, strict=True):
             x = self.get_submodule(f"b{res}")(x.to(half_dtype or dtype))
         return self.torgb(x.to(dtype))  # type: ignore[no-any-return]
-
-    def example(self) -> tuple[Tensor, Tensor]:
-        """z and c of one sample, on the meta device."""
-        return torch.empty(1, self.z_dim, device="meta"), torch.empty(1, self.c_dim, device="meta")
-
-    def extra_repr(self) -> str:
-        return f"z_dim={self.z_dim}, c_dim={self.c_dim}, img_resolution={self.img_resolution}"

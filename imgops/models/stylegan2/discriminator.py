@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from ...nn import EqualizedConv2d, EqualizedLinear, MappingNetwork, MinibatchStdDev, downsample2d
-from ...nn._checks import check_batch, check_choice, check_labels, check_size
+from ...nn._checks import check_choice, check_size
 from ...nn._init import set_filter
 from ...nn.resample import RESAMPLE_TAPS
 from ...ops.upfirdn2d import setup_filter
 from .._common import ARCHITECTURES, channels_at, half_resolutions, levels
-from ..network import Network
+from ..network import DiscriminatorNetwork
 
 
 class DiscriminatorBlock(nn.Module):
@@ -149,7 +149,7 @@ class DiscriminatorEpilogue(nn.Module):
         return x if cmap is None else (x * cmap).sum(dim=1, keepdim=True) * self.cmap_dim**-0.5
 
 
-class Discriminator(Network):
+class Discriminator(DiscriminatorNetwork):
     """StyleGAN2's discriminator (Karras et al. 2020), with optional labels (Karras et al. 2020, "ADA").
 
     With labels, a mapping network takes c to cmap_dim features, and the logit is their dot product with the last
@@ -202,10 +202,8 @@ class Discriminator(Network):
         act: str = "lrelu",
         resample_filter: tuple[float, ...] = RESAMPLE_TAPS,
     ) -> None:
-        super().__init__()
+        super().__init__(c_dim, img_resolution, img_channels)
         owner = type(self).__name__
-        self.c_dim = check_size(owner, "c_dim", c_dim, 0)
-        self.img_channels = check_size(owner, "img_channels", img_channels)
         channel_base = check_size(owner, "channel_base", channel_base)
         channel_max = check_size(owner, "channel_max", channel_max)
         mbstd_num_channels = check_size(owner, "mbstd_num_channels", mbstd_num_channels, 0)
@@ -213,8 +211,6 @@ class Discriminator(Network):
         # from the highest resolution down; the 4x4 layers come last and are different
         shapes = levels(owner, img_resolution)
         *self.block_resolutions, _ = sizes = list(shapes)[::-1]
-        self.img_resolution = img_resolution
-        self.img_height, self.img_width = shapes[sizes[0]]
         halves = half_resolutions(owner, sizes[::-1], num_fp16_res, half_dtype)
         channels = {res: channels_at(channel_base, channel_max, res) for res in sizes}
         if self.c_dim == 0:
@@ -253,18 +249,9 @@ class Discriminator(Network):
         )
 
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
-        check_batch(type(self).__name__, "img", img, (self.img_channels, self.img_height, self.img_width))
-        check_labels(type(self).__name__, c, self.c_dim, img.shape[0])
+        self._check_images(img, c)
         x, rest = None, img
         for res in self.block_resolutions:
             x, rest = self.get_submodule(f"b{res}")(x, rest)
         cmap = self.mapping(None, c) if self.c_dim > 0 else None
         return self.b4(x, rest, cmap)
-
-    def extra_repr(self) -> str:
-        return f"c_dim={self.c_dim}, img_resolution={self.img_resolution}, img_channels={self.img_channels}"
-
-    def example(self) -> tuple[Tensor, Tensor]:
-        """An image and its label, on the meta device."""
-        shape = 1, self.img_channels, self.img_height, self.img_width
-        return torch.empty(shape, device="meta"), torch.empty(1, self.c_dim, device="meta")

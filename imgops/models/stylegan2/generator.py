@@ -16,7 +16,7 @@ from ...nn.resample import RESAMPLE_TAPS
 from ...nn.synthesis import NOISE_MODES
 from ...ops.upfirdn2d import setup_filter
 from .._common import ARCHITECTURES, channels_at, half_resolutions, levels
-from ..network import Network
+from ..network import GeneratorNetwork
 
 
 class SynthesisBlock(nn.Module):
@@ -227,7 +227,7 @@ class SynthesisNetwork(nn.Module):
         return f"w_dim={self.w_dim}, num_ws={self.num_ws}, img_resolution={self.img_resolution}"
 
 
-class Generator(Network):
+class Generator(GeneratorNetwork):
     """StyleGAN2's generator (Karras et al. 2020), with optional labels.
 
     Args:
@@ -275,10 +275,7 @@ class Generator(Network):
         act: str = "lrelu",
         resample_filter: tuple[float, ...] = RESAMPLE_TAPS,
     ) -> None:
-        super().__init__()
-        owner = type(self).__name__
-        # without z there is nothing to sample
-        self.z_dim, self.c_dim = check_size(owner, "z_dim", z_dim), check_size(owner, "c_dim", c_dim, 0)
+        super().__init__(z_dim, c_dim, img_resolution, img_channels)
         self.synthesis = SynthesisNetwork(
             w_dim,
             img_resolution,
@@ -295,8 +292,6 @@ class Generator(Network):
             resample_filter,
         )
         self.w_dim, self.num_ws = self.synthesis.w_dim, self.synthesis.num_ws
-        self.img_resolution, self.img_channels = self.synthesis.img_resolution, self.synthesis.img_channels
-        self.img_height, self.img_width = self.synthesis.img_height, self.synthesis.img_width
         self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, mapping_layers)
 
     def forward(
@@ -311,7 +306,3 @@ class Generator(Network):
         """z [N, z_dim], c [N, c_dim] -> images [N, img_channels, height, width], about in [-1, 1]."""
         w = self.mapping(z, c, truncation_psi, truncation_cutoff, update_w_avg)
         return self.synthesis(w, noise_mode)
-
-    def example(self) -> tuple[Tensor, Tensor]:
-        """z and c of one sample, on the meta device."""
-        return torch.empty(1, self.z_dim, device="meta"), torch.empty(1, self.c_dim, device="meta")

@@ -13,7 +13,8 @@ from ..._settings import shape_of
 from ...nn import MappingNetwork
 from ...nn._checks import check_batch, check_choice, check_half_dtype, check_size
 from ...ops._common import check_number
-from ..network import Network
+from .._common import check_resolution
+from ..network import GeneratorNetwork
 from .layers import SynthesisInput, SynthesisLayer
 
 CONFIGS = ("t", "r")
@@ -112,10 +113,8 @@ class SynthesisNetwork(nn.Module):
         check_half_dtype(owner, half_dtype)
         self.output_scale = check_number(owner, "output_scale", output_scale)
         self.magnitude_ema_beta = check_number(owner, "magnitude_ema_beta", magnitude_ema_beta)
-        if not isinstance(img_resolution, tuple):
-            img_resolution = check_size(owner, "img_resolution", img_resolution, 8)
-        self.img_resolution = img_resolution
-        self.img_height, self.img_width = shape_of(img_resolution)
+        self.img_resolution = check_resolution(owner, img_resolution, 8)
+        self.img_height, self.img_width = shape_of(self.img_resolution)
         resolution = max(self.img_height, self.img_width)
         first_cutoff = check_number(owner, "first_cutoff", first_cutoff)
         first_stopband = check_number(owner, "first_stopband", first_stopband)
@@ -202,7 +201,7 @@ class SynthesisNetwork(nn.Module):
         return f"w_dim={self.w_dim}, num_ws={self.num_ws}, img_resolution={self.img_resolution}"
 
 
-class Generator(Network):
+class Generator(GeneratorNetwork):
     """StyleGAN3's generator (Karras et al. 2021), of which what is drawn moves and turns with its surface.
 
     Args:
@@ -271,11 +270,10 @@ class Generator(Network):
         conv_clamp: float | None = 256,
         magnitude_ema_beta: float = 0.999,
     ) -> None:
-        super().__init__()
+        super().__init__(z_dim, c_dim, img_resolution, img_channels)
         owner = type(self).__name__
         radial = check_choice(owner, "config", config, CONFIGS) == "r"
         self.config = config
-        self.z_dim, self.c_dim = check_size(owner, "z_dim", z_dim), check_size(owner, "c_dim", c_dim, 0)
         twice = 2 if radial else 1
         conv_kernel = (1 if radial else 3) if conv_kernel is None else check_size(owner, "conv_kernel", conv_kernel)
         if conv_kernel % 2 == 0:
@@ -304,8 +302,6 @@ class Generator(Network):
             magnitude_ema_beta=magnitude_ema_beta,
         )
         self.w_dim, self.num_ws = self.synthesis.w_dim, self.synthesis.num_ws
-        self.img_resolution, self.img_channels = self.synthesis.img_resolution, self.synthesis.img_channels
-        self.img_height, self.img_width = self.synthesis.img_height, self.synthesis.img_width
         self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, mapping_layers)
 
     def forward(
@@ -319,7 +315,3 @@ class Generator(Network):
         """z [N, z_dim], c [N, c_dim] -> images [N, img_channels, height, width], about in [-1, 1]."""
         w = self.mapping(z, c, truncation_psi, truncation_cutoff, update_w_avg=update_emas)
         return self.synthesis(w, update_emas)
-
-    def example(self) -> tuple[Tensor, Tensor]:
-        """z and c of one sample, on the meta device."""
-        return torch.empty(1, self.z_dim, device="meta"), torch.empty(1, self.c_dim, device="meta")

@@ -7,14 +7,24 @@ from torch import Tensor, nn
 
 from ..._settings import Resolution, shape_of
 from ...nn import BiasActConv2d
-from ...nn._checks import check_batch, check_labels, check_size
+from ...nn._checks import check_batch, check_size
 from ...nn.quantize import VectorQuantizer
+from .._common import check_resolution
 from ..autoencoder import Decoder, Encoder
-from ..network import Network
+from ..network import GeneratorNetwork
 from .prior import CodePrior
 
 
-class VQVAE(Network):
+def grids_of(owner: str, img_resolution: Resolution, levels: int, two_levels: bool) -> list[tuple[int, int]]:
+    """The (height, width) of each grid of codes, the coarsest first."""
+    height, width = shape_of(check_resolution(owner, img_resolution))
+    step = 2 ** (levels + two_levels)
+    if height % step or width % step:
+        raise ValueError(f"{owner}: img_resolution must be divisible by {step}; got {width} x {height}")
+    return [(height // step, width // step)] * two_levels + [(height >> levels, width >> levels)]
+
+
+class VQVAE(GeneratorNetwork):
     """Vector-quantized autoencoder (van den Oord et al. 2017), with two levels as in VQ-VAE-2 (Razavi et al. 2019).
 
     A picture becomes a grid of codes, each one of ``num_codes`` vectors; of two levels the coarser one is quantized
@@ -58,30 +68,15 @@ class VQVAE(Network):
         prior_channels: int = 128,
         prior_layers: int = 6,
     ) -> None:
-        super().__init__()
         owner = type(self).__name__
-        self.c_dim, self.img_channels = (
-            check_size(owner, "c_dim", c_dim, 0),
-            check_size(owner, "img_channels", img_channels),
-        )
         levels, num_codes = check_size(owner, "levels", levels), check_size(owner, "num_codes", num_codes)
+        grids = grids_of(owner, img_resolution, levels, two_levels)
+        super().__init__(sum(h * w for h, w in grids), c_dim, img_resolution, img_channels)
+        self.grids = grids
         code_dim, channels = check_size(owner, "code_dim", code_dim), check_size(owner, "channels", channels)
         channel_max, blocks = check_size(owner, "channel_max", channel_max), check_size(owner, "blocks", blocks, 0)
         prior_channels = check_size(owner, "prior_channels", prior_channels)
         prior_layers = check_size(owner, "prior_layers", prior_layers, 0)
-        if not isinstance(img_resolution, tuple):
-            img_resolution = check_size(owner, "img_resolution", img_resolution)
-        self.img_resolution = img_resolution
-        self.img_height, self.img_width = shape_of(img_resolution)
-        step = 2 ** (levels + two_levels)
-        if self.img_height % step or self.img_width % step:
-            raise ValueError(
-                f"{owner}: img_resolution must be divisible by {step}; got {self.img_width} x {self.img_height}"
-            )
-        height, width = self.img_height >> levels, self.img_width >> levels
-        #: (height, width) of each grid of codes, the coarsest first
-        self.grids = [(height // 2, width // 2)] * two_levels + [(height, width)]
-        self.z_dim = sum(h * w for h, w in self.grids)
         self.encoder = Encoder(self.img_channels, channels, channel_max, levels, blocks)
         wide = self.encoder.out_channels
         self.to_code = BiasActConv2d(wide + code_dim * two_levels, code_dim, 1)
@@ -113,7 +108,7 @@ class VQVAE(Network):
     def quantize(self, img: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """img [N, img_channels, height, width] -> what the decoder made of the codes; the vectors before they were
         quantized [N, code_dim, h, w] and the indices [N, h, w] of each level, the coarsest first."""
-        check_batch(type(self).__name__, "img", img, (self.img_channels, self.img_height, self.img_width))
+        check_batch(type(self).__name__, "img", img, self._img_shape)
         features = self.encoder(img.to(self.to_code.weight.dtype))
         vectors, indices, values = [], [], []
         if self.encoder_top is not None and self.to_code_top is not None and self.quantizer_top is not None:
@@ -154,9 +149,7 @@ class VQVAE(Network):
         return [prior(index, c, top) for prior, index, top in zip(self.priors, indices, above, strict=True)]
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        owner = type(self).__name__
-        check_batch(owner, "z", z, (self.z_dim,))
-        check_labels(owner, c, self.c_dim, z.shape[0])
+        self._check_latents(z, c)
         # a standard normal number is below itself with a probability that is spread evenly
         uniform = torch.special.ndtr(z.to(self.to_code.weight.dtype))
         indices: list[Tensor] = []
@@ -168,14 +161,10 @@ class VQVAE(Network):
 
     def everything(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """A picture through both halves, and how likely its codes are."""
-        img = z.new_empty(len(z), self.img_channels, self.img_height, self.img_width)
+        img = z.new_empty(len(z), *self._img_shape)
         made, _, indices = self.quantize(img)
         self.likelihoods(indices, c)
         return made
 
-    def example(self) -> tuple[Tensor, Tensor]:
-        """z and c of one sample, on the meta device."""
-        return torch.empty(1, self.z_dim, device="meta"), torch.empty(1, self.c_dim, device="meta")
-
     def extra_repr(self) -> str:
-        return f"c_dim={self.c_dim}, img_resolution={self.img_resolution}, grids={self.grids}"
+        return f"{super().extra_repr()}, grids={self.grids}"
