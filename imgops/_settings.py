@@ -141,6 +141,24 @@ def check_grown(name: str, value: Resolution) -> None:
         raise ValueError(f"{name} must halve at least once to whole numbers; got {resolution_text(value)}")
 
 
+def check_halved(name: str, value: Resolution) -> tuple[int, int, int]:
+    """The (height, width) to which pictures halve while the shorter side stays at 4 or more, and how often they do.
+
+    Raises:
+        ValueError: they do not halve, or not far enough.
+    """
+    height, width = shape_of(value)
+    times = 0
+    while height % 2 == width % 2 == 0 and min(height, width) >= 2 * SHORTEST:
+        height, width, times = height // 2, width // 2, times + 1
+    if times == 0 or min(height, width) >= 2 * SHORTEST or max(height, width) > START:
+        raise ValueError(
+            f"{name} must be sides that halve together until the shorter is {SHORTEST} to {2 * SHORTEST - 1} and the "
+            f"longer at most {START}; got {resolution_text(value)}"
+        )
+    return height, width, times
+
+
 #: the longest that the shorter side of a start may be, and the length from which on it is not halved
 START, SHORTEST = 16, 4
 #: the shapes of pictures that datasets have

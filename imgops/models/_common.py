@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._settings import Resolution, check_grown, check_type, shape_of, start_shape
+from .._settings import Resolution, check_grown, check_halved, check_type, shape_of, start_shape
 from ..nn._checks import check_half_dtype, check_size
 
 ARCHITECTURES = ("orig", "skip", "resnet")
-#: the shorter side at which halving ends: 28 begins with 7, 32 and 64 with 4
-SMALLEST = 4
 
 
 def check_resolution(owner: str, img_resolution: Resolution, minimum: int = 1) -> Resolution:
@@ -40,16 +38,7 @@ def halved(owner: str, img_resolution: Resolution) -> tuple[int, int, int]:
     Raises:
         TypeError, ValueError: a side that is no int, or pictures that do not halve so.
     """
-    height, width = shape_of(check_resolution(owner, img_resolution))
-    levels = 0
-    while height % 2 == width % 2 == 0 and min(height, width) // 2 >= SMALLEST:
-        height, width, levels = height // 2, width // 2, levels + 1
-    if levels == 0 or min(height, width) >= 2 * SMALLEST or max(height, width) > 16:
-        raise ValueError(
-            f"{owner}: img_resolution must be sides that halve together until the shorter is {SMALLEST} to 7 and the "
-            f"longer at most 16; got {' x '.join(map(str, shape_of(img_resolution)))}"
-        )
-    return height, width, levels
+    return check_halved(f"{owner}: img_resolution", check_resolution(owner, img_resolution))
 
 
 def channels_at(channel_base: int, channel_max: int, resolution: int) -> int:

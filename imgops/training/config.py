@@ -39,8 +39,14 @@ AUTO = "auto"
 _FUNCTION = re.compile(r":[A-Za-z_]\w*$")
 #: a group of options
 TRANSFER = "Transfer"
+#: what the help says of settings that presets set in many ways; their tables are in docs/training.md
+BY_PRESET = "by the preset"
+#: the presets of recipes that have no published ones
+AUTO_OR_TINY = Choice((AUTO, "tiny"))
 #: bounds of sizes that determine memory, and of intervals in steps
 SIZE, INTERVAL = Bounds(1, most=65536), Bounds(1, most=1_000_000_000)
+#: of layers that a part of a network has, and of how many of its resolutions something is meant for
+LAYERS, RESOLUTIONS = Bounds(1, most=100), Bounds(0, most=16)
 #: thousands of images; the upper bound is what fits into the names of checkpoints
 KIMG = Bounds(0, above=True, most=9_000_000)
 #: the upper bound is what float32 can hold
@@ -111,8 +117,8 @@ class RunConfig(_Places):
         "Processes that read pictures beside the one that trains; try 2 to 4 with a GPU.",
         allowed=Bounds(0, most=1024),
     )
-    kimg: float = setting(None, "Run", "Length: thousands of real images shown.", "by the preset", allowed=KIMG)
-    batch: int = setting(None, "Run", "Images per step, of all processes together.", "by the preset", allowed=SIZE)
+    kimg: float = setting(None, "Run", "Length: thousands of real images shown.", BY_PRESET, allowed=KIMG)
+    batch: int = setting(None, "Run", "Images per step, of all processes together.", BY_PRESET, allowed=SIZE)
     micro_batch: int = setting(
         None,
         "Run",
@@ -282,6 +288,11 @@ class RunConfig(_Places):
         """How many samples of a step a process computes."""
         return self.batch // processes
 
+    @staticmethod
+    def shareable(batch: int, processes: int) -> int:
+        """The most images of a batch that processes share evenly; one for each where it has fewer."""
+        return max(processes, batch - batch % processes)
+
     def chunk_of(self, processes: int) -> int:
         """How many samples a process computes at once."""
         return min(self.chunk, self.share(processes))
@@ -352,10 +363,14 @@ class GeneratorConfig(RunConfig, _PictureSet):
 
     def check_together(self, processes: int) -> None:
         """Raise ValueError where settings do not go together."""
-        check_grown("resolution", self.resolution)
+        self.check_resolution()
         if self.metrics is not None:
             parse_metrics(self.metrics)
         super().check_together(processes)
+
+    def check_resolution(self) -> None:
+        """Raise ValueError unless the networks can make pictures of this shape."""
+        check_grown("resolution", self.resolution)
 
     def idle(self) -> dict[str, tuple[str, ...]]:
         """What does nothing beside the other settings: how to measure, where nothing is measured."""

@@ -12,12 +12,13 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from imgops import use_impl
+from imgops._settings import resolution_text
 from imgops.cli import app
 from imgops.data import open_dataset
 from imgops.training import Trainer, find_checkpoint, load_generator, train
 from imgops.training import checkpoint as files
 from imgops.training.config import GeneratorConfig
-from imgops.training.recipes import RECIPES, config_class
+from imgops.training.recipes import RECIPES, config_class, recipe_class
 
 #: the minibatch standard deviation of parts of a batch
 GROUPS = {"mbstd_group": 2}
@@ -74,6 +75,28 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, recipe):
     whole, parts = contents(tmp_path / "whole"), contents(tmp_path / "parts")
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+@pytest.mark.parametrize("recipe", FAMILIES)
+def test_settings_refuse_the_shapes_that_networks_cannot_have_and_no_others(recipe, tmp_path):
+    config, made_of = settings(recipe, tmp_path), recipe_class(recipe)
+    builds = [getattr(made_of, name) for name in ("finished", "discriminator") if hasattr(made_of, name)]
+    wide = [(8, 16), (9, 16), (12, 28), (12, 100), (16, 24), (20, 28), (32, 16), (48, 32), (64, 8)]
+    outcomes = set()
+    for resolution in [*wide, 8, 9, 12, 28, 30, 36, 40, 60]:
+        changed = dataclasses.replace(config, resolution=resolution)
+        try:
+            with torch.device("meta"):
+                for build in builds:
+                    build(changed, 0)
+        except ValueError:
+            outcomes.add("refused")
+            with pytest.raises(ValueError, match=rf"^resolution must .*; got {resolution_text(resolution)}( |$)"):
+                changed.resolve()
+        else:
+            outcomes.add("built")
+            changed.resolve()
+    assert len(outcomes) == 2
 
 
 def gradients_of(trainer: Trainer) -> list[Tensor]:

@@ -59,6 +59,32 @@ def test_presets(recipe, given, wanted):
     assert {name: getattr(config, name) for name in wanted} == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "given", "message"),
+    [
+        ("dcgan", {"resolution": 30}, "until the shorter is 4 to 7 and the longer at most 16; got 30"),
+        ("vae", {"resolution": (16, 96)}, "until the shorter is 4 to 7 and the longer at most 16; got 96x16"),
+        ("stylegan3-t", {"resolution": 8}, "until the longer is 9 to 17 with the recipe stylegan3-t; got 8"),
+        (
+            "vqvae",
+            {"resolution": (36, 64), "two_levels": True},
+            "by 8, as the coarsest grid of codes is that coarser; got 64x36",
+        ),
+        ("vqvae", {"resolution": 36, "levels": 3}, "by 8, as the coarsest grid of codes is that coarser; got 36"),
+    ],
+)
+def test_a_shape_that_no_network_of_the_recipe_has_is_told(recipe, given, message):
+    with pytest.raises(ValueError, match=rf"^resolution must be (sides that halve together|divisible) {message}$"):
+        resolved(recipe, **given)
+
+
+def test_processes_share_the_batch_of_a_preset():
+    for recipe, batches in {"dcgan": (126, 200), "vae": (63, 200), "r3gan": (63, 200)}.items():
+        for processes, batch in zip((3, 200), batches, strict=True):
+            given = {"data": "", "out": "", "device": "cpu"}
+            assert config_class(recipe)(**given).resolve(processes).batch == batch
+
+
 def test_what_an_average_would_be_of_other_weights_is_refused():
     with pytest.raises(ValueError, match="ema_kimg must be 0"):
         resolved("dcgan", ema_kimg=10.0)

@@ -8,13 +8,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..._settings import Bounds, Choice, OrWord, setting, shape_of
-from ..config import AUTO, DECAY, INTERVAL, KIMG, POSITIVE, SHARE, SIZE, WEIGHT, GeneratorConfig
+from ..config import AUTO, BY_PRESET, DECAY, INTERVAL, KIMG, POSITIVE, SHARE, SIZE, WEIGHT, GeneratorConfig
 
 if TYPE_CHECKING:
     from ._augmentation import Choices
 
-#: what the options of the presets have in common; their tables are in docs/training.md
-BY_PRESET = "by the preset"
 #: groups of options
 AUGMENTATION = "Augmentation"
 #: the names of pipes, as :data:`imgops.training.augment.PIPES` has them, known without torch

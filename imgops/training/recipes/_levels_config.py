@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..._settings import Bounds, Choice, setting, shape_of
-from ..config import SIZE
-from ._adversarial_config import BY_PRESET, AdversarialConfig
+from ..config import BY_PRESET, RESOLUTIONS, SIZE
+from ._adversarial_config import AdversarialConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class LevelsConfig(AdversarialConfig):
         "Networks",
         "How many of the highest resolutions run in half precision.",
         "4 on a GPU, else 0",
-        allowed=Bounds(0, most=16),
+        allowed=RESOLUTIONS,
     )
     half_dtype: str = setting(
         None,
@@ -54,8 +54,7 @@ class LevelsConfig(AdversarialConfig):
     def usual_batch(self, processes: int) -> int:
         """The batch for new data (Karras et al. 2020, "ADA", appendix C): each process has as many."""
         side = max(shape_of(self.resolution))
-        batch = max(min(processes * min(4096 // side, 32), 64), processes)
-        return batch - batch % processes
+        return self.shareable(min(processes * min(4096 // side, 32), 64), processes)
 
     def idle(self) -> dict[str, tuple[str, ...]]:
         """What does nothing beside the other settings: how half precision is, where there is none."""

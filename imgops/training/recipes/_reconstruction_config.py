@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..._settings import Bounds, Choice, setting
-from ..config import DECAY, POSITIVE, SIZE, WEIGHT, GeneratorConfig
+from ..._settings import Bounds, Choice, check_halved, setting
+from ..config import AUTO_OR_TINY, BY_PRESET, DECAY, POSITIVE, SIZE, WEIGHT, GeneratorConfig
 
-BY_PRESET = "by the preset"
 #: how a picture and its reproduction are compared
 RECONSTRUCTIONS = ("mse", "l1", "cross-entropy", "perceptual")
 #: what the preset says
@@ -21,7 +20,6 @@ _COMMON: dict[str, Any] = {
     "lr": 1e-3,
 }
 _TINY: dict[str, Any] = {"kimg": 200.0, "batch": 32, "base_channels": 16, "channel_max": 48, "lr": 2e-3}
-PRESETS = Choice(("auto", "tiny"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +35,7 @@ class ReconstructionConfig(GeneratorConfig):
     for_cpu = "--preset tiny --resolution 32"
     encoders: ClassVar[tuple[str, ...]] = (*GeneratorConfig.encoders, "perceptual_weights")
 
-    preset: str = setting("auto", "Run", "What the settings are that no option gives.", allowed=PRESETS)
+    preset: str = setting("auto", "Run", "What the settings are that no option gives.", allowed=AUTO_OR_TINY)
     base_channels: int = setting(
         None,
         "Networks",
@@ -85,7 +83,7 @@ class ReconstructionConfig(GeneratorConfig):
             values["lr"] *= 50
         # an average that begins with a trained network need not forget it
         values["ema_rampup"] = 0.05 if self.init is None else 0.0
-        return {**values, "batch": max(processes, values["batch"] - values["batch"] % processes)}
+        return {**values, "batch": self.shareable(values["batch"], processes)}
 
     def idle(self) -> dict[str, tuple[str, ...]]:
         """What does nothing beside the other settings."""
@@ -114,6 +112,10 @@ class VectorCodeConfig(ReconstructionConfig):
     """Settings of networks whose code is a vector."""
 
     z_dim: int = setting(None, "Networks", "Size of the code.", BY_PRESET, allowed=SIZE)
+
+    def check_resolution(self) -> None:
+        """Raise ValueError unless pictures halve to a small grid."""
+        check_halved("resolution", self.resolution)
 
     def from_preset(self, processes: int) -> dict[str, Any]:
         """What the preset says of the settings that may be left open."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..._settings import Bounds, Choice, setting, shape_of, start_shape
-from ..config import SIZE, TRANSFER
-from ._adversarial_config import BY_PRESET
+from ..._settings import Choice, setting, shape_of, start_shape
+from ..config import BY_PRESET, LAYERS, RESOLUTIONS, SIZE, TRANSFER
 from ._levels_config import LevelsConfig
 
 #: resolution from which on the networks of the preset auto have twice the channels, and that of a lower learning rate
@@ -35,14 +34,14 @@ class StyleBasedConfig(LevelsConfig):
 
     w_dim: int = setting(None, "Networks", "Size of the intermediate latent w.", BY_PRESET, allowed=SIZE)
     mapping_layers: int = setting(
-        None, "Networks", "Layers of the generator's mapping network.", BY_PRESET, allowed=Bounds(1, most=100)
+        None, "Networks", "Layers of the generator's mapping network.", BY_PRESET, allowed=LAYERS
     )
     d_mapping_layers: int = setting(
         None,
         "Networks",
         "Layers of the discriminator's mapping network, which it has where there are classes.",
         "8; of the preset tiny 2",
-        allowed=Bounds(1, most=100),
+        allowed=LAYERS,
     )
     d_architecture: str = setting(
         None, "Networks", "How the discriminator's resolutions are connected.", BY_PRESET, allowed=ARCHITECTURE
@@ -67,7 +66,7 @@ class StyleBasedConfig(LevelsConfig):
         0,
         TRANSFER,
         "Keep the discriminator's so many highest resolutions (Freeze-D).",
-        allowed=Bounds(0, most=16),
+        allowed=RESOLUTIONS,
     )
     freeze_m: bool = setting(False, TRANSFER, "Keep the generator's mapping network.")
     freeze_e: bool = setting(False, TRANSFER, "Keep the generator's affine layers, which make styles.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..._settings import Bounds, Choice, setting
+from ..._settings import Bounds, Choice, check_halved, setting
 from ..config import SIZE
 from ._adversarial_config import AdversarialConfig
 
@@ -80,9 +80,13 @@ class DCGANConfig(AdversarialConfig):
     def of_preset(self, processes: int) -> dict[str, Any]:
         """What the preset alone says of the settings that may be left open."""
         own = {**_COMMON, **_OWN[self.preset]}
-        batch = max(processes, own["batch"] - own["batch"] % processes)
+        batch = self.shareable(own["batch"], processes)
         # no R1, and no average, whose batch norm would be of other weights
         return {**own, "batch": batch, "r1_gamma": 0.0, "ema_kimg": 0.0, "ema_rampup": 0.0, "augment": "none"}
+
+    def check_resolution(self) -> None:
+        """Raise ValueError unless pictures halve to the small one that they begin with."""
+        check_halved("resolution", self.resolution)
 
     def check_together(self, processes: int) -> None:
         """Raise ValueError where settings do not go together."""

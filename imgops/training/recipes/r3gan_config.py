@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..._settings import Bounds, Choice, same_as, setting
-from ..config import DECAY, KIMG, POSITIVE, SHARE, WEIGHT
-from ._adversarial_config import AUGMENTATION, BY_PRESET
+from ..config import BY_PRESET, DECAY, KIMG, POSITIVE, SHARE, WEIGHT
+from ._adversarial_config import AUGMENTATION
 from ._levels_config import LevelsConfig
 
 #: of published runs: batch, and the last probability of augmentation (Huang et al. 2024, appendix)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..._settings import Bounds, Choice, same_as, setting
-from ..config import INTERVAL, SHARE, WEIGHT
-from ._adversarial_config import BY_PRESET
+from ..config import BY_PRESET, INTERVAL, SHARE, WEIGHT
 from ._style_based_config import ARCHITECTURE, TINY, StyleBasedConfig
 
 #: what the presets say where they do not differ: of Karras et al. 2020, "Training Generative Adversarial Networks with

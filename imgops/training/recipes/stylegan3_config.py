@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..._settings import Bounds, Choice, setting, shape_of
-from ..config import WEIGHT
-from ._adversarial_config import BY_PRESET
+from ..._settings import Bounds, resolution_text, setting, shape_of
+from ..config import AUTO_OR_TINY, BY_PRESET, WEIGHT
 from ._style_based_config import TINY, StyleBasedConfig
 
-PRESETS = Choice(("auto", "tiny"))
 #: the weight of R1 by pixels and batch: 0.5, 2, 8 and 32 at 128, 256, 512 and 1024 px for a batch of 32
 GAMMA = 0.5 * 32 / 128**2
+#: the longer side of what the first layer makes, without its margin: enough for waves of its band, and no more
+FIRST = 9, 17
 #: images in which half of a running mean square is forgotten
 MAGNITUDE_IMAGES = 20_000
 
@@ -32,7 +32,7 @@ class StyleGAN3Config(StyleBasedConfig):
     family: ClassVar[str]
     for_cpu = "--preset tiny --resolution 32"
 
-    preset: str = setting("auto", "Run", "What the settings are that no option gives.", allowed=PRESETS)
+    preset: str = setting("auto", "Run", "What the settings are that no option gives.", allowed=AUTO_OR_TINY)
     num_layers: int = setting(
         None, "Networks", "Layers of the generator, without the last one.", "14; of tiny 6", allowed=Bounds(3, most=100)
     )
@@ -78,6 +78,18 @@ class StyleGAN3Config(StyleBasedConfig):
             "blur_kimg": batch * 200 / 32,
             **own,
         }
+
+    def check_resolution(self) -> None:
+        """Raise ValueError unless the discriminator's resolutions and the generator's first layer fit."""
+        super().check_resolution()
+        shape, (low, high) = shape_of(self.resolution), FIRST
+        while max(shape) > high and not any(side % 2 for side in shape):
+            shape = shape[0] // 2, shape[1] // 2
+        if not low <= max(shape) <= high:
+            raise ValueError(
+                f"resolution must be sides that halve together until the longer is {low} to {high} with the recipe "
+                f"{self.recipe}; got {resolution_text(self.resolution)}"
+            )
 
     def automatic_gamma(self, batch: int) -> float:
         """The weight of R1 to begin with: in proportion to the pixels, 0.5 at 128 px for a batch of 32."""

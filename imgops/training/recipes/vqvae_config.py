@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..._settings import Bounds, setting
+from ..._settings import Bounds, resolution_text, setting, shape_of
 from ..config import DECAY, SHARE, SIZE, WEIGHT
 from ._reconstruction_config import ReconstructionConfig
 
@@ -51,6 +51,16 @@ class VQVAEConfig(ReconstructionConfig):
         """What the preset says of the settings that may be left open."""
         own = {"num_codes": 512, "code_dim": 64, "prior_channels": 128, "prior_layers": 6}
         return {**super().from_preset(processes), **own, **(_TINY if self.preset == "tiny" else {})}
+
+    def check_resolution(self) -> None:
+        """Raise ValueError unless the sides halve to the coarsest grid of codes."""
+        super().check_resolution()
+        step = 2 ** (self.levels + self.two_levels)
+        if any(side % step for side in shape_of(self.resolution)):
+            raise ValueError(
+                f"resolution must be divisible by {step}, as the coarsest grid of codes is that coarser; got "
+                f"{resolution_text(self.resolution)}"
+            )
 
     def check_together(self, processes: int) -> None:
         """Raise ValueError where settings do not go together."""
