@@ -105,6 +105,50 @@ def test_noise_is_one_of_three(run, tmp_path):
     assert not (tmp_path / "g").exists()
 
 
+def test_pictures_on_the_way_from_seed_to_seed(run, tmp_path):
+    line, _ = imgops("generate", run, "--seeds", "3,5,4", "--interpolate", "2", "--class", "brick", "--out", tmp_path)
+    assert line.startswith("7 pictures and grid.png")
+    ends = [f"brick-seed000{seed}" for seed in (3, 5, 4)]
+    between = [f"brick-seed000{a}-seed000{b}-{k}of3" for a, b in ((3, 5), (5, 4)) for k in (1, 2)]
+    assert sorted(path.stem for path in tmp_path.iterdir()) == sorted(["grid", *ends, *between])
+    told = read_settings(tmp_path / "brick-seed0003-seed0005-2of3.png")
+    assert (told["class"], told["seed"], told["to"], told["share"]) == ("brick", 3, 5, pytest.approx(2 / 3))
+    assert read_settings(tmp_path / "grid.png")["interpolate"] == 2
+    grid, side = Image.open(tmp_path / "grid.png"), 8
+    assert grid.height == 2 * side
+    margin = grid.width - 4 * side
+    rows = [[ends[0], *between[:2], ends[1]], [ends[1], *between[2:], ends[2]]]
+    for row, names in enumerate(rows):
+        for column, name in enumerate(names):
+            left, top = margin + column * side, row * side
+            shown = grid.crop((left, top, left + side, top + side))
+            assert shown.tobytes() == Image.open(tmp_path / f"{name}.png").tobytes()
+    # the ends are the seeds' own pictures, and a grid of all classes has rows of each
+    imgops("generate", run, "--seeds", "5", "--class", "brick", "--out", tmp_path / "own")
+    own = (tmp_path / "own" / "brick-seed0005.png").read_bytes()
+    assert own == (tmp_path / "brick-seed0005.png").read_bytes()
+    imgops("generate", run, "--seeds", "3-5", "--interpolate", "1", "--out", tmp_path / "all")
+    assert Image.open(tmp_path / "all" / "grid.png").height == 2 * side * len(
+        read_settings(tmp_path / "all" / "grid.png")["class"]
+    )
+
+
+def test_ways_that_there_are_not_are_told(run, tmp_path):
+    def of(*arguments: object) -> str:
+        return error("generate", run, "--out", tmp_path / "g", *arguments)
+
+    assert "--interpolate must be 1 or more; got 0" in of("--interpolate", 0)
+    assert "--interpolate needs --seeds of two or more; got 3" in of("--interpolate", 8, "--seeds", 3)
+    assert "at most 100,000 pictures of a class at once; got 299,998" in of("--interpolate", 2, "--seeds", "0-99999")
+    codes = tmp_path / "codes"
+    small = ("--resolution", 8, "--base-channels", 4, "--num-codes", 4, "--code-dim", 4, "--prior-channels", 4)
+    short = ("--preset", "tiny", "--batch", 2, "--kimg", 0.002)
+    imgops("train", "--recipe", "vqvae", "--data", "samples:textures", "--out", codes, *small, *short)
+    line = error("generate", codes, "--interpolate", 2, "--out", tmp_path / "g")
+    assert "--interpolate must not be given, as this network draws codes one by one; got 2" in line
+    assert not (tmp_path / "g").exists()
+
+
 def test_the_kinds_of_noise_are_those_of_the_networks():
     assert generate.NOISE_MODES == synthesis.NOISE_MODES
 

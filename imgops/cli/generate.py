@@ -29,6 +29,13 @@ class Job:
         "Truncation: 1 is the full variety, less is nearer to the average.",
         allowed=Bounds(0, most=1000),
     )
+    interpolate: int | None = setting(
+        None,
+        _OPTIONS,
+        "Pictures on the way from each seed to the next, too; grid.png has a row for each way.",
+        "none",
+        allowed=Bounds(1, most=1000),
+    )
     class_: str | None = setting(None, _OPTIONS, "Class, by name or number.", "every class", flag="--class")
     out: str = setting("generated", _OPTIONS, "Folder for the pictures.")
     noise: str = setting(
@@ -43,7 +50,7 @@ class Job:
 
 @options()
 def generate(job: Job, given: Given) -> None:
-    """Make pictures with a trained generator: a PNG for each seed and class, and grid.png of them all.
+    """Make pictures with a trained network: a PNG for each seed and class, and grid.png of them all.
 
     Example: imgops generate runs/textures --seeds 0-15 --trunc 0.7 --class brick --out pictures
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -172,12 +172,16 @@ class PictureNetwork(Network):
 
 
 class GeneratorNetwork(PictureNetwork):
-    """A network that makes pictures of latents.
+    """A network that makes pictures of standard normal latents.
 
     Args:
         z_dim: size of a latent, >= 1: without one there is nothing to sample.
         c_dim, img_resolution, img_channels: as of :class:`PictureNetwork`.
+
+    Attributes: ``smooth``, whether pictures change little by little with z.
     """
+
+    smooth: ClassVar[bool] = True
 
     def __init__(self, z_dim: int, c_dim: int, img_resolution: Resolution, img_channels: int) -> None:
         super().__init__(c_dim, img_resolution, img_channels)

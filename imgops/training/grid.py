@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -119,10 +120,47 @@ def seeded_classes(seeds: Sequence[int], count: int, labels: Tensor | None = Non
     return [int(drawn_from[np.random.default_rng((seed, 1)).integers(len(drawn_from))]) for seed in seeds]
 
 
+class Between(NamedTuple):
+    """A sample on the way from one seed's to another's, along a great circle: of share 0 the first, of 1 the second."""
+
+    seed: int
+    other: int
+    share: float
+
+
+def spherical(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """The rows of a at share 0, those of b at share 1, and what lies between along great circles.
+
+    Of standard normal rows what lies between is of their length, too, as it is not on the straight line (White 2016,
+    "Sampling generative networks").
+
+    Args:
+        a, b: [N, ...].
+        share: float64 [N], from 0 to 1.
+    """
+    angle = F.cosine_similarity(a.double().flatten(1), b.double().flatten(1)).clamp(-1, 1).acos()
+    share = share.to(a.device)
+    # between rows along one line there is no arc
+    straight = angle.sin() < 1e-6
+    weights = [torch.where(straight, s, (s * angle).sin() / angle.sin()).to(a.dtype) for s in (1 - share, share)]
+    first, second = (w.view(-1, *[1] * (a.ndim - 1)) for w in weights)
+    return first * a + second * b
+
+
+def _drawn(draw: Callable[[Sequence[int]], list[Tensor]], seeds: Sequence[int | Between]) -> list[Tensor]:
+    """What is drawn of seeds, and what lies between."""
+    ways = [seed if isinstance(seed, Between) else Between(seed, seed, 0.0) for seed in seeds]
+    own = draw([way.seed for way in ways])
+    if not any(way.share for way in ways):
+        return own
+    share = torch.tensor([way.share for way in ways], dtype=torch.float64)
+    return [spherical(a, b, share) for a, b in zip(own, draw([way.other for way in ways]), strict=True)]
+
+
 @torch.no_grad()
 def seeded_samples(
     generator: Any,
-    seeds: Sequence[int],
+    seeds: Sequence[int | Between],
     label: int | Sequence[int] | None = None,
     truncation: float = 1.0,
     noise_mode: str = "random",
@@ -132,14 +170,15 @@ def seeded_samples(
 
     Args:
         generator: in eval mode; of latents and labels, or with a ``mapping`` of them to w and a ``synthesis``.
-        seeds: one per sample, for its latent and, with noise_mode "random", for its noise.
+        seeds: one per sample, for its latent and, with noise_mode "random", for its noise; or a sample between two.
         label: the class of all, or of each sample; None for a generator without.
         truncation: psi; 1 truncates nothing.
         noise_mode: "random", "const" or "none".
         batch: samples at once; on which depends, at most, how the result is rounded.
     """
     device = next(generator.parameters()).device
-    z = seeded_latents(seeds, generator.z_dim).to(device)
+    (z,) = _drawn(lambda some: [seeded_latents(some, generator.z_dim)], seeds)
+    z = z.to(device)
     c = torch.zeros(len(seeds), generator.c_dim, device=device)
     if label is not None:
         c[torch.arange(len(seeds)), torch.as_tensor(label)] = 1
@@ -150,7 +189,9 @@ def seeded_samples(
     return torch.cat(images)
 
 
-def _made(generator: Any, z: Tensor, c: Tensor, seeds: Sequence[int], truncation: float, noise_mode: str) -> Tensor:
+def _made(
+    generator: Any, z: Tensor, c: Tensor, seeds: Sequence[int | Between], truncation: float, noise_mode: str
+) -> Tensor:
     """The images of latents and labels."""
     if not hasattr(generator, "mapping"):
         if truncation != 1:
@@ -160,5 +201,5 @@ def _made(generator: Any, z: Tensor, c: Tensor, seeds: Sequence[int], truncation
     shapes = generator.synthesis.noise_shapes
     if not shapes:
         return generator.synthesis(w)  # type: ignore[no-any-return]
-    noise = seeded_noise(shapes, seeds, z.device) if noise_mode == "random" else None
+    noise = _drawn(lambda some: seeded_noise(shapes, some, z.device), seeds) if noise_mode == "random" else None
     return generator.synthesis(w, noise_mode, noise)  # type: ignore[no-any-return]

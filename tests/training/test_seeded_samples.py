@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from imgops.models.stylegan2 import Generator
-from imgops.training.grid import seeded_classes, seeded_latents, seeded_samples, to_uint8
+from imgops.training.grid import Between, seeded_classes, seeded_latents, seeded_samples, spherical, to_uint8
 
 SEEDS = [3, 1, 4, 159, 26, 5, 35]
 
@@ -45,6 +46,31 @@ def test_the_batch_changes_rounding_at_most(noise_mode):
     assert distance(one, three) <= 1
     assert distance(one, all_at_once) <= 1
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("use_noise", [True, False])
+def test_what_lies_between_two_seeds(use_noise):
+    network = generator(use_noise=use_noise)
+    shares = [0.0, 0.25, 0.5, 0.75, 1.0]
+    made = seeded_samples(network, [Between(3, 4, share) for share in shares], batch=2)
+    assert distance(made[[0, 4]], seeded_samples(network, [3, 4])) <= 1
+    turned = seeded_samples(network, [Between(4, 3, share) for share in shares])
+    assert distance(made, turned.flip(0)) <= 1
+    steps = [float((a.float() - b.float()).norm()) for a, b in itertools.pairwise(made)]
+    whole = float((made[0].float() - made[4].float()).norm())
+    assert all(0 < step < whole for step in steps)
+
+
+def test_great_circles():
+    a, b = torch.randn(2, 5, 3, 400)
+    half = spherical(a, b, torch.full([5], 0.5, dtype=torch.float64))
+    assert half.std() == pytest.approx(1, abs=0.05)
+    for share in 0.0, 1.0:
+        assert torch.equal(spherical(a, b, torch.full([5], share, dtype=torch.float64)), b if share else a)
+    share = torch.tensor([0.25, 0.5], dtype=torch.float64)
+    assert torch.equal(spherical(torch.eye(2), torch.eye(2), share), torch.eye(2))
+    line = spherical(torch.ones(2, 1), -torch.ones(2, 1), share)
+    torch.testing.assert_close(line, torch.tensor([[0.5], [0.0]]))
 
 
 def test_a_generator_without_noise():

@@ -52,6 +52,9 @@ class VQVAE(GeneratorNetwork):
             the wrong shape.
     """
 
+    # each number of z draws a code
+    smooth = False
+
     def __init__(
         self,
         c_dim: int = 0,
