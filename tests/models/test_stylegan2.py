@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
-import pickle
 from typing import Any
 
 import pytest
@@ -267,19 +265,6 @@ def test_label_free_networks_take_none_or_empty_labels():
     assert torch.equal(D(img), D(img, torch.zeros(2, 0)))
 
 
-def test_copy_pickle_and_state_round_trips(tmp_path):
-    z, c = inputs()
-    G, D = generator(num_fp16_res=1, half_dtype=torch.bfloat16).eval(), discriminator().eval()
-    img = G(z, c, noise_mode="const")
-    for backend in (copy.deepcopy(G), pickle.loads(pickle.dumps(G))):
-        assert not backend.training
-        assert torch.equal(backend(z, c, noise_mode="const"), img)
-    torch.save(D.state_dict(), tmp_path / "d.pt")
-    other = discriminator()
-    other.load_state_dict(torch.load(tmp_path / "d.pt", weights_only=True), strict=True)
-    assert torch.equal(other(img, c), D(img, c))
-
-
 def test_autocast():
     z, c = inputs()
     G, D = generator(), discriminator()
@@ -333,22 +318,12 @@ def test_r1_compiles_to_one_graph(impl):
     [
         (lambda: Generator(8, 0, 8, 47, 3), "Network: img_resolution must be a side, or height and width, .*; got 47"),
         (lambda: Discriminator(0, (4, 4), 3), "Discriminator: img_resolution must be a side, .*; got 4x4"),
-        (lambda: Generator(0, 3, 8, 16, 3), "Generator: z_dim must be >= 1; got 0"),
         (lambda: MappingNetwork(0, 0, 8), "MappingNetwork: one of z_dim and c_dim must be above 0"),
         (lambda: generator(architecture="other"), "architecture must be one of orig, skip, resnet; got 'other'"),
         (lambda: discriminator(architecture="other"), "architecture must be one of orig, skip, resnet; got 'other'"),
         (lambda: generator(act="other"), "act must be one of linear, relu"),
-        (lambda: generator(img_channels=0), "img_channels must be >= 1; got 0"),
         (lambda: generator(half_dtype=torch.float32), "half_dtype must be torch.float16 or torch.bfloat16"),
         (lambda: discriminator(num_fp16_res=-1), "num_fp16_res must be >= 0; got -1"),
-        (lambda: generator()(torch.randn(2, 8)), r"c must have shape \[N, 3\].*got None"),
-        (lambda: generator()(torch.randn(2, 8), torch.ones(2, 4)), r"c must have shape \[N, 3\]; got \[2, 4\]"),
-        (
-            lambda: generator()(torch.randn(2, 8), torch.ones(3, 3)),
-            "c must have a row for each of the 2 samples; got 3",
-        ),
-        (lambda: generator()(torch.randn(2, 9), torch.ones(2, 3)), r"z must have shape \[N, 8\]; got \[2, 9\]"),
-        (lambda: generator(c_dim=0)(torch.randn(2, 8), torch.ones(2, 3)), r"c must have shape \[N, 0\]"),
         (lambda: generator().synthesis(torch.randn(2, 12)), r"w must have shape \[N, 6, 12\]; got \[2, 12\]"),
         (
             lambda: generator()(*inputs(), noise_mode="other"),
@@ -356,8 +331,6 @@ def test_r1_compiles_to_one_graph(impl):
         ),
         (lambda: generator()(*inputs(), 0.5, 7), r"truncation_cutoff must be in \[0, 6\]; got 7"),
         (lambda: MappingNetwork(0, 3, 8)(None, torch.ones(2, 3), 0.5), "need an average"),
-        (lambda: discriminator()(torch.randn(2, 3, 8, 8), torch.ones(2, 3)), r"img must have shape \[N, 3, 16, 16\]"),
-        (lambda: discriminator()(torch.randn(2, 3, 16, 16)), r"c must have shape \[N, 3\].*got None"),
         (lambda: discriminator()(torch.randn(6, 3, 16, 16), torch.ones(6, 3)), "multiple of group_size 4; got 6"),
     ],
 )
@@ -365,15 +338,3 @@ def test_bad_arguments_end_in_one_clear_line(build, message):
     with pytest.raises(ValueError, match=message) as error:
         build()
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("build", "message"),
-    [
-        (lambda: Generator(8, 0, 8, 16.0, 3), "img_resolution must be an int; got float"),
-        (lambda: discriminator()([1.0], None), "img must be a torch.Tensor; got list"),
-    ],
-)
-def test_wrong_types(build, message):
-    with pytest.raises(TypeError, match=message):
-        build()
