@@ -142,8 +142,8 @@ def trainer(networks: str) -> Trainer:
 @torch.no_grad()
 def biased(made: Trainer) -> Trainer:
     """The trainer, of which no bias, and no weight as a whole, is 0."""
-    for network in (made.G, made.D):
-        for name, p in network.named_parameters():
+    for trained in made.recipe.optimizers:
+        for name, p in made.recipe.networks[trained].named_parameters():
             if name.endswith("bias") or not p.any():
                 # where all is 0 a sum lies at the kink of leaky ReLU, and its rounding chooses the slope; and gradients
                 # that cancel are nothing but rounding

@@ -35,7 +35,7 @@ def bias_act(
     return x if gain == 1 else x * gain
 
 
-def _resampled_conv2d(
+def plain_resampled_conv2d(
     op: str,
     x: Tensor,
     weight: Tensor,
@@ -62,7 +62,7 @@ def _downsample2d(x: Tensor, f: Tensor, down: int = 2) -> Tensor:
 def eager_layers() -> Iterator[None]:
     """A context in which the layers of ``imgops.nn`` call the fastest eager forms of the ops, not the fused ones."""
     with (
-        mock.patch("imgops.nn.conv.resampled_conv2d", _resampled_conv2d),
+        mock.patch("imgops.nn.conv.resampled_conv2d", plain_resampled_conv2d),
         mock.patch("imgops.nn.linear.bias_act", bias_act),
         mock.patch("imgops.models.stylegan2.discriminator.downsample2d", _downsample2d),
     ):

@@ -39,6 +39,14 @@ FAMILIES = (
         ("stylegan3-t", "stylegan3-r"),
         f"{_OWN}; state dicts with the published names",
     ),
+    Family(
+        "stylegan1",
+        "Karras et al. 2019",
+        "8 to 4096 px, any shape that halves",
+        ("stylegan1",),
+        f"{_OWN}; state dicts of the PyTorch port",
+    ),
+    Family("progan", "Karras et al. 2018", "8 to 4096 px, any shape that halves", ("progan",), _OWN),
     Family("r3gan", "Huang et al. 2024", "8 to 4096 px, any shape that halves", ("r3gan",), _OWN),
     Family(
         "dcgan",

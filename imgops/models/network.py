@@ -128,10 +128,22 @@ class Network(nn.Module):
         def within(name: str) -> int:
             return sum(total(f"{name}.{child}".lstrip(".")) for child, _ in modules[name].named_children())
 
-        layers = []
-        for name in [*order, *(n for n in modules if n not in order)]:
+        def held(name: str) -> int:
+            # the parameters of a layer, and of modules in it that it reads and does not call
             module = modules[name]
-            own = sum(p.numel() for p in module.parameters(recurse=False))
+            inside = (f"{name}.{child}" for child, _ in module.named_modules() if child)
+            whole = name in order and name and not any(child in order for child in inside)
+            return sum(p.numel() for p in module.parameters(recurse=bool(whole)))
+
+        def is_read(name: str) -> bool:
+            # whether a layer that is called holds it so
+            above = (name[:end] for end in range(len(name)) if name[end] == ".")
+            return name not in order and any(owner in order and held(owner) > _own(modules[owner]) for owner in above)
+
+        layers = []
+        for name in [*order, *(n for n in modules if n not in order and not is_read(n))]:
+            module = modules[name]
+            own = held(name)
             flops = total(name) - within(name)
             if own or flops:
                 layers.append(Layer(name, type(module).__name__, shapes.get(name, ()), own, flops))
@@ -209,6 +221,11 @@ class DiscriminatorNetwork(PictureNetwork):
 
     def extra_repr(self) -> str:
         return f"c_dim={self.c_dim}, img_resolution={self.img_resolution}, img_channels={self.img_channels}"
+
+
+def _own(module: nn.Module) -> int:
+    """How many numbers a module has itself."""
+    return sum(p.numel() for p in module.parameters(recurse=False))
 
 
 def _empty(t: Tensor) -> Tensor:

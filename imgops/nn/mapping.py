@@ -66,9 +66,17 @@ class MappingNetwork(nn.Module):
             self.embed = EqualizedLinear(c_dim, embedded)
         for i in range(self.num_layers):
             features = z_dim + embedded if i == 0 else w_dim
-            self.add_module(f"fc{i}", EqualizedLinear(features, w_dim, act="lrelu", lr_multiplier=lr_multiplier))
+            self.add_module(self._name(i), self._layer(features, lr_multiplier))
         if num_ws is not None:
             self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def _name(self, layer: int) -> str:
+        """What a layer is called."""
+        return f"fc{layer}"
+
+    def _layer(self, features: int, lr_multiplier: float) -> nn.Module:
+        """A layer that maps so many features to w_dim."""
+        return EqualizedLinear(features, self.w_dim, act="lrelu", lr_multiplier=lr_multiplier)
 
     def reset_parameters(self) -> None:
         """Initialize the average, for a network that was made on the meta device."""
@@ -85,7 +93,7 @@ class MappingNetwork(nn.Module):
     ) -> Tensor:
         x = self._normalized_input(z, c)
         for i in range(self.num_layers):
-            x = self.get_submodule(f"fc{i}")(x)
+            x = self.get_submodule(self._name(i))(x)
         if self.num_ws is None:
             if truncation_psi != 1 or update_w_avg:
                 raise ValueError(
@@ -107,7 +115,7 @@ class MappingNetwork(nn.Module):
         return torch.cat([truncated, w[:, cutoff:]], dim=1)
 
     def _normalized_input(self, z: Tensor | None, c: Tensor | None) -> Tensor:
-        owner, dtype = type(self).__name__, self.get_parameter("fc0.weight").dtype
+        owner, dtype = type(self).__name__, next(self.parameters()).dtype
         if self.z_dim > 0:
             check_batch(owner, "z", z, (self.z_dim,))
         check_labels(owner, c, self.c_dim, z.shape[0] if z is not None and self.z_dim > 0 else None)

@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from imgops import use_impl
-from imgops.models import autoencoder, dcgan, r3gan, stylegan2, stylegan3, vae, vqvae
+from imgops.models import autoencoder, dcgan, progan, r3gan, stylegan1, stylegan2, stylegan3, vae, vqvae
 from imgops.models.network import DiscriminatorNetwork, GeneratorNetwork, Network
 
 SMALL = {"channel_base": 256, "channel_max": 16}
@@ -19,6 +19,10 @@ NETWORKS = {
     "stylegan2 D": lambda: stylegan2.Discriminator(3, 16, 3, **SMALL),
     "stylegan3-t G": lambda: stylegan3.Generator(8, 3, 12, 16, 3, num_layers=4, margin_size=4, **SMALL),
     "stylegan3-r G": lambda: stylegan3.Generator(8, 0, 12, 16, 1, "r", num_layers=4, margin_size=4, **SMALL),
+    "stylegan1 G": lambda: stylegan1.Generator(8, 3, 12, 16, 3, mapping_layers=2, displacement=True, **SMALL),
+    "stylegan1 D": lambda: stylegan1.Discriminator(3, 16, 3, **SMALL),
+    "progan G": lambda: progan.Generator(8, 3, 16, 1, **SMALL),
+    "progan D": lambda: progan.Discriminator(3, 16, 1, **SMALL),
     "r3gan G": lambda: r3gan.Generator(8, 3, 16, 4, **SMALL),
     "r3gan D": lambda: r3gan.Discriminator(3, 16, 4, **SMALL),
     "autoencoder": lambda: autoencoder.Autoencoder(8, 3, 28, 1, channels=4),
@@ -27,6 +31,9 @@ NETWORKS = {
     "dcgan G": lambda: dcgan.Generator(8, 3, 28, 1, channels=4),
     "dcgan D": lambda: dcgan.Discriminator(3, 28, 1, channels=4),
 }
+
+#: those whose noise is random
+NOISY = ("stylegan1 G", "stylegan2 G")
 
 
 def arguments(network: Network, batch: int) -> list[torch.Tensor]:
@@ -107,8 +114,7 @@ def test_compiles_to_one_graph_and_exports(name):
     torch.manual_seed(0)
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")(*given)
     exported = torch.export.export(network, tuple(given)).module()(*given)
-    if name != "stylegan2 G":
-        # whose noise is random
+    if name not in NOISY:
         torch.testing.assert_close(compiled, expected)
         torch.testing.assert_close(exported, expected)
 

@@ -27,6 +27,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "stylegan2": {"z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 8, "noise_strength": 0.5, **GROUPS},
     "stylegan3-t": {"z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 8, "num_layers": 4, **GROUPS},
     "stylegan3-r": {"z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 8, "num_layers": 4, **GROUPS},
+    "stylegan1": {"z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 8, "grow_kimg": 0.008, **GROUPS},
+    "progan": {"z_dim": 8, "channel_base": 128, "channel_max": 8, "grow_kimg": 0.004, **GROUPS},
     "dcgan": {"z_dim": 8, "base_channels": 4},
     "r3gan": {"z_dim": 8, "channel_base": 128, "channel_max": 8, "blocks": 1},
     "autoencoder": {"z_dim": 8, "base_channels": 4},

@@ -33,6 +33,65 @@ def test_the_schedules_of_r3gan_follow_half_a_cosine(tmp_path):
         assert float(recipe.augmentation.pipe.p) == pytest.approx(0.4 * share)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ("progan", {0: 0, 3999: 0, 5000: 0.25, 8000: 1, 11_999: 1, 14_000: 1.5, 16_000: 2, 20_000: 2, 1e9: 3}),
+        ("stylegan1", {0: 1, 4000: 1, 6000: 1.5, 8000: 2, 13_000: 2.25, 1e9: 3}),
+    ],
+)
+def test_networks_grow_by_the_pictures_shown(recipe, expected):
+    config = resolved(recipe, preset="tiny", resolution=32, grow_kimg=4.0)
+    assert {seen: config.level_at(seen) for seen in expected} == expected
+    whole = resolved(recipe, preset="tiny", resolution=(24, 32), grow_kimg=0.0)
+    assert whole.level_at(0) == whole.level_at(10**9) == 3
+    # the smallest that StyleGAN1 begins with may be all that there is
+    assert resolved(recipe, resolution=8, preset="tiny").level_at(10**9) == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "augment"), [("progan", "none"), ("progan", "diffaug"), ("stylegan1", "fixed"), ("stylegan1", "diffaug")]
+)
+def test_growing_networks_see_pictures_of_their_size(tmp_path, recipe, augment):
+    trainer = trainer_of(settings(recipe, tmp_path, grow_kimg=0.008, augment=augment))
+    real, sides = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8), []
+    trainer.D.register_forward_pre_hook(lambda network, given: sides.append(given[0].shape[-1]))
+    levels = [float(trainer.step(real, torch.arange(4))["level"]) for _ in range(10)]
+    assert levels == pytest.approx([trainer.config.level_at(4 * k) for k in range(10)])
+    assert levels[0] == trainer.config.first_level
+    assert levels[-1] == 2
+    assert sides == sorted(sides)
+    assert set(sides) == {4, 8, 16} - ({4} if recipe == "stylegan1" else set())
+    assert trainer.G_ema.synthesis.top == 2 if recipe == "stylegan1" else trainer.G_ema.top == 2
+    (part,) = parts_of(trainer.recipe, real, torch.arange(4), Moment(0, 0, range(4), 0))
+    trainer.D.grow(0.5)
+    small = torch.nn.functional.avg_pool2d(part.real, 4).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    wanted = (small + torch.nn.functional.avg_pool2d(part.real, 2)) / 2
+    torch.testing.assert_close(trainer.recipe.prepare(part).real, wanted)
+
+
+def test_progan_weighs_the_drift_of_real_logits(tmp_path):
+    real, fake = torch.tensor([[1.0], [3.0]]), torch.tensor([[0.5], [0.5]])
+    recipe = trainer_of(settings("progan", tmp_path, drift=0.1)).recipe
+    assert float(recipe.discriminator_loss(real, fake)) == pytest.approx(0.5 - 2 + 0.1 * 5)
+
+
+def test_the_mapping_network_of_stylegan1_learns_slowly(tmp_path):
+    trainer = trainer_of(settings("stylegan1", tmp_path))
+    groups = trainer.recipe.optimizers["G"].param_groups
+    slow = {id(p) for p in trainer.G.style.parameters()}
+    (rate,) = {group["lr"] for group in groups for p in group["params"] if id(p) in slow}
+    (other,) = {group["lr"] for group in groups for p in group["params"] if id(p) not in slow}
+    assert rate == pytest.approx(0.01 * other)
+
+
+def test_pictures_too_small_to_augment_are_told():
+    with pytest.raises(ValueError, match="augment must be none or diffaug where pictures are of 4 pixels at first"):
+        resolved("progan", augment="fixed")
+    assert resolved("progan", augment="fixed", grow_kimg=0.0).augment == "fixed"
+    assert resolved("stylegan1", augment="ada").augment == "ada"
+
+
 def test_r3gan_takes_no_other_loss():
     with pytest.raises(ValueError, match="loss must be relativistic"):
         resolved("r3gan", loss="hinge")
@@ -47,6 +106,9 @@ def test_r3gan_takes_no_other_loss():
         ("stylegan3-t", {"resolution": 1024, "batch": 32}, {"r1_gamma": 32.0, "ema_kimg": 10.0, "mapping_layers": 2}),
         ("stylegan3-r", {"resolution": 256, "batch": 32}, {"r1_gamma": 2.0, "blur_sigma": 10.0, "blur_kimg": 200.0}),
         ("stylegan3-r", {"resolution": 256}, {"g_lr": 0.0025, "d_lr": 0.002, "batch": 16, "blur_kimg": 100.0}),
+        ("stylegan1", {"resolution": 1024}, {"g_lr": 0.003, "mapping_layers": 8, "grow_kimg": 600.0, "z_dim": 512}),
+        ("stylegan1", {"resolution": 64}, {"g_lr": 0.001, "style_mixing": 0.9, "augment": "none", "r1_interval": 16}),
+        ("progan", {"batch": 16}, {"loss": "wgan-gp", "r1_gamma": 0.0, "drift": 0.001, "g_lr": 0.001, "beta1": 0.0}),
         ("r3gan", {"preset": "cifar", "resolution": 32}, {"batch": 512, "r1_gamma": 0.05, "r1_gamma_end": 0.005}),
         ("r3gan", {"preset": "ffhq64"}, {"batch": 256, "r1_gamma": 2.0, "r1_gamma_end": 0.2, "z_dim": 64}),
         ("r3gan", {"preset": "ffhq256", "resolution": 256}, {"r1_gamma": 150.0, "augment_p_end": 0.3}),

@@ -40,9 +40,14 @@ def check_kernel(owner: str, kernel_size: int) -> int:
 
 
 def initialize(network: nn.Module) -> None:
-    """Radford et al. 2015: weights of deviation 0.02, scales of batch norm about 1 (as in PyTorch's example)."""
+    """Radford et al. 2015: weights of deviation 0.02, scales of batch norm about 1 (as in PyTorch's example).
+
+    Embedded labels are as large as z, since smaller ones are not seen beside it.
+    """
     for layer in network.modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight)
+        elif isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(layer.weight, std=0.02)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -59,4 +59,4 @@ class Discriminator(DiscriminatorNetwork):
         logits = last(x).flatten(1)
         if self.embed is None or c is None:
             return logits  # type: ignore[no-any-return]
-        return logits + (self.embed(c.to(x.dtype)) * x.mean([2, 3])).sum(1, keepdim=True)  # type: ignore[no-any-return]
+        return logits + (self.embed(c.to(x.dtype)) * x.mean([2, 3])).sum(1, keepdim=True) * x.shape[1] ** -0.5  # type: ignore[no-any-return]

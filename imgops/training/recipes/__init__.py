@@ -24,6 +24,8 @@ _PLACES = {
     "stylegan2": _Place((".stylegan2_config", "TrainingConfig"), (".stylegan2", "StyleGAN2")),
     "stylegan3-t": _Place((".stylegan3_config", "StyleGAN3TConfig"), (".stylegan3", "StyleGAN3")),
     "stylegan3-r": _Place((".stylegan3_config", "StyleGAN3RConfig"), (".stylegan3", "StyleGAN3")),
+    "stylegan1": _Place((".stylegan1_config", "StyleGAN1Config"), (".stylegan1", "StyleGAN1")),
+    "progan": _Place((".progan_config", "ProGANConfig"), (".progan", "ProGAN")),
     "dcgan": _Place((".dcgan_config", "DCGANConfig"), (".dcgan", "DCGAN")),
     "r3gan": _Place((".r3gan_config", "R3GANConfig"), (".r3gan", "R3GAN")),
     "autoencoder": _Place((".autoencoder_config", "AutoencoderConfig"), (".autoencoder", "AutoencoderRecipe")),

@@ -98,7 +98,7 @@ class AdversarialRecipe(GeneratorRecipe):
         self.D: Any = self.discriminator(config, self.c_dim).to(self.device)
         self.begin()
         self.half_precision = config.half_precision
-        self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
+        self.G_ema: Any = copy.deepcopy(self.G).eval().requires_grad_(False)
         self.networks = {"G": self.G, "D": self.D, "G_ema": self.G_ema}
         self.averages_kimg = config.ema_snapshot_kimg
         self.averages = PowerAverages(self.G) if config.ema_snapshot_kimg else None
@@ -126,6 +126,10 @@ class AdversarialRecipe(GeneratorRecipe):
         """What images are made of, at random: a tuple of tensors, or of sequences of them, with the labels as ``c``."""
         return Latents(draws.normal(self.config.z_dim), self._class_of(draws.uniform(1)[:, 0]))
 
+    def prepare(self, part: Part) -> Part:
+        """A part of the batch, with its real pictures as the networks take them."""
+        return part
+
     def make(self, latents: Any, watching: bool = False) -> Made:
         """The images of latents; ``watching`` asks for what is watched."""
         return Made(self.G(latents.z, latents.c))
@@ -141,8 +145,8 @@ class AdversarialRecipe(GeneratorRecipe):
     def _regularize(self, parts: Sequence[Part], moment: Moment, note: Callable[[str, Tensor], None]) -> None:
         """Take the steps of the generator's own penalties; ``note`` records what was measured."""
 
-    def _rate_factors(self) -> Mapping[str, float]:
-        """Factors on the discriminator's learning rate, by the names of its parts."""
+    def _rate_factors(self, network: nn.Module) -> Mapping[str, float]:
+        """Factors on the learning rate of a network, by the names of its parts."""
         return {}
 
     def _frozen(self) -> list[nn.Parameter]:
@@ -151,7 +155,7 @@ class AdversarialRecipe(GeneratorRecipe):
 
     def _adam(self, network: nn.Module, lr: float, interval: int | None) -> torch.optim.Adam:
         lr, betas = lazy_adam(lr, self.config.beta1, self.config.beta2, interval)
-        factors = self._rate_factors() if network is self.D else {}
+        factors = self._rate_factors(network)
         groups: dict[float, list[nn.Parameter]] = {1.0: []}
         for name, parameter in network.named_parameters():
             groups.setdefault(factors.get(name.partition(".")[0], 1.0), []).append(parameter)
@@ -188,8 +192,16 @@ class AdversarialRecipe(GeneratorRecipe):
         return {"penalty": self.config.r1_interval} if self.penalty_weight else {}
 
     def advice(self) -> dict[str, str]:
-        """On what is compiled, and on the weight of R1."""
-        return {**self.phases.advice(), **self._advice_on_gamma()}
+        """On what is compiled, on the weight of R1, and on what changes where the batch is computed in parts."""
+        at_once = self.config.chunk_of(self.processes.count)
+        told = self._told_of_parts(at_once)
+        parts = {"parts": f"of {at_once} images: {'; '.join(told)}"} if told else {}
+        return {**self.phases.advice(), **self._advice_on_gamma(), **parts}
+
+    def _told_of_parts(self, at_once: int) -> list[str]:
+        """What parts of so many images change, which hold no whole group."""
+        group = self.config.group
+        return [f"the minibatch standard deviation is over {at_once}, not {group}"] if at_once < group else []
 
     def _advice_on_gamma(self) -> dict[str, str]:
         """The weight of R1 depends on the data as no other setting does."""
@@ -223,7 +235,7 @@ class AdversarialRecipe(GeneratorRecipe):
             generator's own penalties are.
         """
         config = self.config
-        parts = parts_of(self, real, labels, moment)
+        parts = [self.prepare(part) for part in parts_of(self, real, labels, moment)]
         measured: dict[str, list[Tensor]] = {}
 
         def note(name: str, value: Tensor) -> None:
@@ -314,7 +326,7 @@ class AdversarialRecipe(GeneratorRecipe):
     def _discriminator_phase(self, real: Shown, fake: Shown) -> tuple[Tensor, Tensor, Tensor]:
         """The discriminator's loss, and the logits of both."""
         real_logits, fake_logits = self._score(real), self._score(fake)
-        return self.loss.discriminator(real_logits, fake_logits), real_logits.detach(), fake_logits.detach()
+        return self.discriminator_loss(real_logits, fake_logits), real_logits.detach(), fake_logits.detach()
 
     @phase(differentiates=True)
     def _penalty_phase(self, shown: Shown) -> Tensor:
@@ -337,6 +349,10 @@ class AdversarialRecipe(GeneratorRecipe):
             for phase, images, c in places
         ]
         return torch.stack(penalties).sum()
+
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """The discriminator's loss by its logits, apart from the penalty."""
+        return self.loss.discriminator(real_logits, fake_logits)
 
     def _train_only(self, network: nn.Module) -> None:
         for other in self.G, self.D:

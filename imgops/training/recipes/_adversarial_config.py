@@ -152,6 +152,11 @@ class AdversarialConfig(GeneratorConfig):
         """``r1_gamma`` of resolved settings."""
         return float(self.r1_gamma)
 
+    @property
+    def group(self) -> int:
+        """How many images the discriminator looks at together, of resolved settings."""
+        return 1
+
     def automatic_gamma(self, batch: int) -> float:
         """The weight of R1 to begin with for new data: ``0.0002 * pixels / batch`` (Karras et al. 2020, "ADA").
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..._settings import Choice, setting, shape_of, start_shape
 from ..config import BY_PRESET, LAYERS, RESOLUTIONS, SIZE, TRANSFER
-from ._levels_config import LevelsConfig
+from ._groups_config import GroupsConfig
 
 #: resolution from which on the networks of the preset auto have twice the channels, and that of a lower learning rate
 WIDE_FROM, SLOW_FROM = 512, 1024
@@ -26,7 +26,7 @@ TINY: dict[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class StyleBasedConfig(LevelsConfig):
+class StyleBasedConfig(GroupsConfig):
     """Settings of a generator that maps latents to styles, and of its discriminator.
 
     The help of each field says what it is.
@@ -45,13 +45,6 @@ class StyleBasedConfig(LevelsConfig):
     )
     d_architecture: str = setting(
         None, "Networks", "How the discriminator's resolutions are connected.", BY_PRESET, allowed=ARCHITECTURE
-    )
-    mbstd_group: int = setting(
-        None,
-        "Networks",
-        "Images over which the discriminator measures variety; divides what a process computes at once.",
-        BY_PRESET,
-        allowed=SIZE,
     )
     half_channels_last: bool = setting(
         False, "Networks", "Lay images in half precision out channels-last, the layout of tensor cores."
@@ -80,13 +73,9 @@ class StyleBasedConfig(LevelsConfig):
         height, width = shape_of(self.resolution)
         side = max(height, width)
         batch = self.usual_batch(processes) if batch is None else batch
-        sized = replace(self, batch=batch)
-        share, chunk = max(1, sized.share(processes)), max(1, sized.chunk_of(processes))
-        # of the whole share even where smaller parts, as a run then says, cut the groups up
-        groups = (group for group in (4, 3, 2, 1) if share % group == 0 and chunk % min(group, chunk) == 0)
         return {
             "batch": batch,
-            "mbstd_group": next(groups),
+            "mbstd_group": self.usual_group(batch, processes),
             "channel_base": 32768 if side >= WIDE_FROM else 16384,
             "lr": 0.002 if side >= SLOW_FROM else 0.0025,
             "r1_gamma": self.automatic_gamma(batch),
@@ -125,9 +114,6 @@ class StyleBasedConfig(LevelsConfig):
             raise ValueError(
                 f"freeze_d must be at most {doublings}, the resolutions above the lowest; got {self.freeze_d}"
             )
-        chunk = self.chunk_of(processes)
-        if chunk % min(self.mbstd_group, chunk):
-            raise ValueError(f"mbstd_group must divide the (micro-)batch of {chunk}; got {self.mbstd_group}")
 
     def idle(self) -> dict[str, tuple[str, ...]]:
         """What does nothing beside the other settings: how half precision is, where there is none."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +16,8 @@ from ._base import Moment
 from ._parts import Part
 from ._phases import phase
 from ._style_based import StyleBased
+from ._styles import MixedLatents
 from .stylegan2_config import TrainingConfig
-
-
-class Latents(NamedTuple):
-    """What generated images are made of.
-
-    z and other [n, z_dim], of which the layers in ``mixed``, bool [n, num_ws, 1], take the other; the layers' noise
-    [n, 1, height, width]; labels [n, c_dim] or None.
-    """
-
-    z: Tensor
-    other: Tensor
-    mixed: Tensor
-    noise: Sequence[Tensor]
-    c: Tensor | None
 
 
 class StyleGAN2(StyleBased):
@@ -87,24 +72,13 @@ class StyleGAN2(StyleBased):
             told.append(f"the path length is measured on {measured} of {config.batch}, not {wanted}")
         return told
 
-    def latents(self, draws: Draws) -> Latents:
-        """Random latents, some of two whose styles are mixed (Karras et al. 2019, section 3.1), noise and labels."""
-        shapes, z_dim, num_ws = self.G.synthesis.noise_shapes, self.config.z_dim, self.G.num_ws
-        sizes = [z_dim, z_dim, *(math.prod(shape) for shape in shapes)]
-        z, other, *flat = draws.normal(sum(sizes)).split(sizes, 1)
-        noise = [values.unflatten(1, shape) for values, shape in zip(flat, shapes, strict=True)]
-        which, first, mix = draws.uniform(3).split(1, 1)
-        # from a random layer on, each sample that mixes uses the second latent
-        layers = torch.arange(num_ws, device=self.device)
-        mixed = (mix < self.config.style_mixing) & (layers >= 1 + (first * (num_ws - 1)).long())
-        return Latents(z, other, mixed[:, :, None], noise, self._class_of(which[:, 0]))
+    def latents(self, draws: Draws) -> MixedLatents:
+        """Random latents, some of two whose styles are mixed, noise and labels."""
+        return self.mixed_latents(draws, self.config.style_mixing)
 
-    def make(self, latents: Latents, watching: bool = False) -> Made:
+    def make(self, latents: MixedLatents, watching: bool = False) -> Made:
         """The images of latents, with their w; the mean of w is watched."""
-        w = self.G.mapping(latents.z, latents.c)
-        if self.config.style_mixing > 0:
-            w = torch.where(latents.mixed, self.G.mapping(latents.other, latents.c), w)
-        # the first layer never takes the second latent
+        w = self.mixed_w(latents, self.config.style_mixing)
         return Made(self.G.synthesis(w, noise=latents.noise), w, (w[:, 0].detach().mean(0),))
 
     def _regularize(self, parts: Sequence[Part], moment: Moment, note: Callable[[str, Tensor], None]) -> None:
@@ -120,7 +94,7 @@ class StyleGAN2(StyleBased):
         note("bad_gradients", self._update("G", self.G))
 
     @phase(differentiates=True)
-    def _path_phase(self, latents: Latents, noise: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    def _path_phase(self, latents: MixedLatents, noise: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
         """The penalty on path lengths, by how far they are from their mean, and the mean of these."""
         made = self.make(latents)
         assert made.w is not None

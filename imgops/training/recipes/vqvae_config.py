@@ -9,7 +9,7 @@ from ..._settings import Bounds, resolution_text, setting, shape_of
 from ..config import DECAY, SHARE, SIZE, WEIGHT
 from ._reconstruction_config import ReconstructionConfig
 
-_TINY = {"num_codes": 128, "code_dim": 16, "prior_channels": 32, "prior_layers": 3}
+_TINY = {"lr": 1e-3, "num_codes": 128, "code_dim": 16, "prior_channels": 32, "prior_layers": 3}
 
 
 @dataclass(frozen=True, kw_only=True)
