@@ -23,11 +23,13 @@ STABLE_TORCH_LIBRARY(imgops, m) {
   // (bias_act of the convolution of x * styles, the convolution if keep); on the CPU 3 x 3, stride and up
   // 1 or 2, one of them 1
   m.def(
-      "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, int stride, SymInt[] padding, int up, Tensor? b, "
-      "Tensor? scale, Tensor? noise, str act, float alpha, float gain, float clamp, bool keep) -> (Tensor, Tensor)");
-  // gradient of a 3 x 3 convolution of stride 1 or 2 for its weight: dy [N, O, H', W'], x [N, I, H, W] -> [O, I, 3, 3];
-  // swapped: [I, O, 3, 3]
-  m.def("conv2d_weight_gradient(Tensor dy, Tensor x, int stride, SymInt[] padding, bool swapped) -> Tensor");
+      "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, int stride, SymInt[] padding, int up, int groups, "
+      "Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float gain, float clamp, bool keep) "
+      "-> (Tensor, Tensor)");
+  // gradient of a 3 x 3 convolution of stride 1 or 2 for its weight: dy [N, O, H', W'], x [N, I, H, W] ->
+  // [O, I / groups, 3, 3]; swapped: [I, O / groups, 3, 3]
+  m.def(
+      "conv2d_weight_gradient(Tensor dy, Tensor x, int stride, SymInt[] padding, int groups, bool swapped) -> Tensor");
   // (D(clamp(gain * lrelu(U(x + b)))), sign_mask if keep): U up-samples with fu, times up^2, D down-samples with fd;
   // padding (x0, x1, y0, y1) is on the up-sampled image of [Ha, Wa] pixels; sign_mask, uint8 [N, C, ceil(Ha / 4), Wa],
   // has bit 2 * (y % 4) of byte y / 4 set where the pixel of row y was not positive, the bit above it where it was

@@ -40,6 +40,10 @@ class Epilogue(NamedTuple):
         b, scale, noise = (None if t is None else t.to(dtype) for t in (b, scale, noise))
         return Epilogue(b, scale, noise, *self[3:])
 
+    def is_plain(self) -> bool:
+        """Whether it leaves everything as it is; a linear activation ignores alpha."""
+        return not any(t is not None for t in self[:3]) and self._replace(alpha=0.0)[3:] == Epilogue()[3:]
+
     def contiguous(self) -> Epilogue:
         """The same with contiguous tensors."""
         b, scale, noise = (None if t is None else t.contiguous() for t in self[:3])

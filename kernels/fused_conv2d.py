@@ -179,6 +179,7 @@ def fused_conv2d(
     stride: int,
     padding: Sequence[int],
     up: int,
+    groups: int,
     *epilogue_and_keep: Any,
 ) -> tuple[Tensor, Tensor]:
     """(y, u) of the module, in x's dtype, channels-last where x is; u is [0] unless ``keep``, the last argument.
@@ -190,6 +191,8 @@ def fused_conv2d(
 
     float32 runs as TF32 where ``torch.backends.cudnn.conv.fp32_precision`` says so, as PyTorch's own convolutions do.
     """
+    if groups > 1:
+        raise ValueError(f"imgops::fused_conv2d: groups must be 1 in Triton; got {groups}")
     *epilogue, keep = epilogue_and_keep
     b, scale, noise, act, alpha, gain, clamp = Epilogue(*epilogue).contiguous()
     (n, channels, h, w), (out_channels, _, kh, kw) = x.shape, weight.shape

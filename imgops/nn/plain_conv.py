@@ -66,10 +66,11 @@ class BiasActConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         with autocast_off(input) as x:
-            if self.groups == 1 and self.stride == (1, 1):
+            if self.stride == (1, 1):
                 return resampled_conv2d(
                     type(self).__name__, x, self.weight, bias=self.bias, act=self.act, gain=self.gain, clamp=None,
                     up=1, down=1, padding=self.pad, resample_filter=None, flip_weight=True,
+                    groups=self.groups,
                 )  # fmt: skip
             y = F.conv2d(x, self.weight.to(x.dtype), None, self.stride, self.padding, groups=self.groups)
             return bias_act(y, self.bias, act=self.act, gain=self.gain)

@@ -27,8 +27,11 @@ PLAIN, TRANSPOSED, STRIDED = WinogradTile(6, 4), WinogradTile(5, 2), WinogradTil
 #: in batches of fewer pixels oneDNN is faster, unless pixels times input times output channels are so many that its
 #: products with the weights are slow
 WINOGRAD_PIXELS, WINOGRAD_PRODUCTS = 1024, 2**24
-#: with fewer channels a weight's gradient spends more on the transforms than on the products
+#: with fewer channels, of a group or in a weight's gradient, the transforms take longer than the products
 WINOGRAD_CHANNELS = 16
+#: csrc/cpu/convolution/winograd.h: groups of at most so many channels have a kernel of their own, which is faster than
+#: oneDNN from so many pixels on
+NARROW_CHANNELS, NARROW_PIXELS = 32, 64
 #: from so many input channels on, and in batches of at most so many pixels, a product with all pixels and a fold are
 #: faster than the transposed convolution of oneDNN
 PRODUCT_CHANNELS, PRODUCT_PIXELS = 512, 256
@@ -40,11 +43,11 @@ PHASE_TAPS, ONE_PASS_FACTORS = 6, ((2, 2), (4, 2))
 
 
 @untraced
-def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
+def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int, groups: int = 1) -> bool:
     """Whether a convolution suits the CPU kernel of ``fused_conv2d``, which is Winograd's algorithm.
 
     The kernel has to take it (csrc/cpu/convolution/fused_conv2d.cpp checks the same), and to be as a rule faster than
-    oneDNN.
+    oneDNN. Grouped ones that resample were not measured.
     """
     if weight.shape[2:] != (3, 3) or up > 2 or down > 2 or x.dtype not in (torch.float32, torch.float64):
         return False
@@ -55,15 +58,20 @@ def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int) -> bool:
     tile, more = (TRANSPOSED, 1) if up > 1 else (STRIDED if down > 1 else PLAIN, 0)
     rows, columns = ((size + more + tile.pixels - 1) // tile.pixels for size in (h, w))
     products = tile.products**2 * rows * columns
-    pixels, pairs = n * h * w, weight.shape[0] * weight.shape[1]
-    few = known(pixels < WINOGRAD_PIXELS) and known(pixels * pairs < WINOGRAD_PRODUCTS)
+    pixels, inputs, outputs = n * h * w, weight.shape[1], weight.shape[0] // groups
+    if groups > 1 and (up > 1 or down > 1 or min(inputs, outputs) < WINOGRAD_CHANNELS):
+        return False
+    if groups > 1 and max(inputs, outputs) <= NARROW_CHANNELS:
+        few = known(pixels < NARROW_PIXELS)
+    else:
+        few = known(pixels < WINOGRAD_PIXELS) and (groups > 1 or known(pixels * inputs * outputs < WINOGRAD_PRODUCTS))
     return dense_format(x) == torch.contiguous_format and not (few or known(products > 9 * h * w))
 
 
-def winograd_gradient_pays(weight: Tensor) -> bool:
+def winograd_gradient_pays(weight: Tensor, groups: int) -> bool:
     """Whether csrc/cpu/convolution/conv2d_weight_gradient.cpp computes the weight's gradient, given that
     :func:`winograd_pays`."""
-    return min(weight.shape[:2]) >= WINOGRAD_CHANNELS
+    return min(weight.shape[0] // groups, weight.shape[1]) >= WINOGRAD_CHANNELS
 
 
 @untraced

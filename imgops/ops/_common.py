@@ -82,6 +82,14 @@ def dense_format(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
+def swapped_channels(weight: Tensor, groups: int) -> Tensor:
+    """The weight whose inputs are the outputs of each group, and the other way around: [O, I / groups, kh, kw] ->
+    [I, O / groups, kh, kw]; a view where there is one group."""
+    if groups == 1:
+        return weight.transpose(0, 1)
+    return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+
+
 def gradient_wanted(*tensors: Tensor | None) -> bool:
     """Whether a gradient for one of the tensors may be asked for, so that what it reads must be kept."""
     if not gradients_on():

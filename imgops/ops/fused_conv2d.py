@@ -16,7 +16,7 @@ from torch import Tensor
 from .._epilogue import Epilogue
 from . import bias_act
 from ._algorithms import winograd_gradient_pays
-from ._common import accumulation_dtype, constant_shape, dense_format, known
+from ._common import accumulation_dtype, constant_shape, dense_format, known, swapped_channels
 from ._flops import convolution
 from ._registration import check_kept, namespace, register
 from .upfirdn2d import choose_resampler, fused_upfirdn2d_bias_act
@@ -36,6 +36,7 @@ def fused_resampled_conv2d(
     down: int,
     padding: tuple[int, int, int, int],
     f: Tensor | None,
+    groups: int,
 ) -> Tensor:
     """The convolution of ``modulated_conv2d`` in as few passes as there are resolutions; arguments already checked.
 
@@ -55,17 +56,17 @@ def fused_resampled_conv2d(
             resampler = choose_resampler(x, f, _ONE, kept_each, impl)
             x = namespace(resampler).upfirdn2d(x, f, _ONE, kept_each, padding, False, 1.0)
             stride, padding = down // kept, _NO_PADDING
-        return fused_conv2d(backend, x, weight, styles, epilogue, stride, padding, 1)
+        return fused_conv2d(backend, x, weight, styles, epilogue, stride, padding, 1, groups)
 
     x0, x1, y0, y1 = padding
     if pointwise:
         factor = up
-        x = fused_conv2d(backend, x, weight, styles, _PLAIN, 1, _NO_PADDING, 1)
+        x = fused_conv2d(backend, x, weight, styles, _PLAIN, 1, _NO_PADDING, 1, groups)
     else:
         # the output of the transposed convolution starts kernel - 1 samples earlier
         factor = 1
         x0, x1, y0, y1 = x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up)
-        x = fused_conv2d(backend, x, weight, styles, _PLAIN, 1, _NO_PADDING, up)
+        x = fused_conv2d(backend, x, weight, styles, _PLAIN, 1, _NO_PADDING, up, groups)
     factors = (factor, factor)
     resampler = choose_resampler(x, f, factors, _ONE, impl, epilogue.act)
     return fused_upfirdn2d_bias_act(resampler, x, f, factors, _ONE, (x0, x1, y0, y1), float(up**2), epilogue)
@@ -80,16 +81,17 @@ def fused_conv2d(
     stride: int,
     padding: tuple[int, int, int, int],
     up: int,
+    groups: int,
 ) -> Tensor:
     """The epilogue of ``conv2d(x * styles, weight)`` in one pass; arguments already checked.
 
-    Shapes: x [N, I, H, W]; weight [O, I, kh, kw] in x's dtype; styles [N, I]. With ``up`` > 1 it is the transposed
-    convolution of that stride, unpadded.
+    Shapes: x [N, I, H, W]; weight [O, I / groups, kh, kw] in x's dtype; styles [N, I]. With ``up`` > 1 it is the
+    transposed convolution of that stride, unpadded.
     """
     acc_dtype = accumulation_dtype(x.dtype)
     styles, epilogue = None if styles is None else styles.to(acc_dtype), epilogue.to(acc_dtype)
     keep = bias_act.keeps_input((x, weight, styles), epilogue)
-    return namespace(backend).fused_conv2d(x, weight, styles, stride, padding, up, *epilogue, keep)[0]
+    return namespace(backend).fused_conv2d(x, weight, styles, stride, padding, up, groups, *epilogue, keep)[0]
 
 
 def _output_shape(x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int) -> list[Any]:
@@ -109,18 +111,13 @@ def _fake(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    (x, weight, styles, *ctx.convolution), epilogue, ctx.keep = inputs[:6], Epilogue(*inputs[6:13]), inputs[13]
+    (x, weight, styles, *ctx.convolution), epilogue, ctx.keep = inputs[:7], Epilogue(*inputs[7:14]), inputs[14]
     y, u = output
     # u is an output of the op, so that second-order gradients reach x and the weight through it
-    needs_u, needs_scale = any(ctx.needs_input_grad[:3]), ctx.needs_input_grad[7]
+    needs_u, needs_scale = any(ctx.needs_input_grad[:3]), ctx.needs_input_grad[8]
     kept = bias_act.saved_for_backward(u, y, epilogue, needs_u, needs_scale)
     ctx.save_for_backward(*((x, weight, styles) if needs_u else (None,) * 3), *kept)
-    ctx.plain, ctx.activation, ctx.noise_shape = is_plain(epilogue), epilogue[3:], bias_act.shape_of(epilogue.noise)
-
-
-def is_plain(epilogue: Epilogue) -> bool:
-    """Whether the epilogue leaves everything as it is; a linear activation ignores alpha."""
-    return not any(t is not None for t in epilogue[:3]) and epilogue._replace(alpha=0.0)[3:] == _PLAIN[3:]
+    ctx.plain, ctx.activation, ctx.noise_shape = epilogue.is_plain(), epilogue[3:], bias_act.shape_of(epilogue.noise)
 
 
 def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, du: Tensor | None) -> tuple[Any, ...]:
@@ -132,7 +129,7 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, du
         d = dy if d is None else d + dy
     elif dy is not None:
         check_kept("fused_conv2d", "the convolution's output", ctx.keep or kept[0] is None)
-        through, db, dscale, dnoise = bias_act.gradients(ops, dy, kept, ctx.activation, ctx.noise_shape, needs[6:9])
+        through, db, dscale, dnoise = bias_act.gradients(ops, dy, kept, ctx.activation, ctx.noise_shape, needs[7:10])
         d = through if d is None else d + through
     if d is not None and (needs_x or needs_styles):
         dx = _input_gradient(ops, d, x, weight, *ctx.convolution)
@@ -143,24 +140,24 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, du
         modulated = x if styles is None else ops.bias_act(x, 1, *Epilogue(scale=styles))
         dweight = _weight_gradient(ops, d, modulated, weight, *ctx.convolution)
     gradients = dx if needs_x else None, dweight, dstyles if needs_styles else None
-    return *gradients, None, None, None, db, dscale, dnoise, *[None] * 5
+    return *gradients, *[None] * 4, db, dscale, dnoise, *[None] * 5
 
 
 def _input_gradient(
-    ops: Any, d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int
+    ops: Any, d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int, groups: int
 ) -> Tensor:
     """Gradient of the convolution for its (modulated) input, of x's shape: another convolution."""
     if ops is not namespace("cpu"):
-        return _library_gradients(d, x, weight, stride, padding, up, needs_weight=False)
-    swapped, (x0, x1, y0, y1) = weight.transpose(0, 1), padding
+        return _library_gradients(d, x, weight, stride, padding, up, groups, needs_weight=False)
+    x0, x1, y0, y1 = padding
 
-    def convolve(weight: Tensor, stride: int, padding: Sequence[int], up: int) -> Tensor:
-        return ops.fused_conv2d(d, weight, None, stride, padding, up, *_PLAIN, False)[0]
+    def convolve(d: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int) -> Tensor:
+        return ops.fused_conv2d(d, weight, None, stride, padding, up, groups, *_PLAIN, False)[0]
 
     if up > 1:
-        return convolve(swapped, up, _NO_PADDING, 1)
+        return convolve(d, swapped_channels(weight, groups), up, _NO_PADDING, 1)
     if stride > 1:
-        padded = convolve(swapped, 1, _NO_PADDING, stride)
+        padded = convolve(d, swapped_channels(weight, groups), 1, _NO_PADDING, stride)
         # the last row and column may be ones that the stride never reads
         rest = [-x0, x0 + x.shape[3] - padded.shape[3], -y0, y0 + x.shape[2] - padded.shape[2]]
         return padded if all(known(r == 0) for r in rest) else F.pad(padded, rest)
@@ -168,31 +165,32 @@ def _input_gradient(
     if known(d.numel() + x.numel() < weight.numel()):
         # flipped images give the flipped gradient, and are smaller than the weight
         padding = [kw - 1 - x1, kw - 1 - x0, kh - 1 - y1, kh - 1 - y0]
-        return ops.fused_conv2d(d.flip([2, 3]), swapped, None, 1, padding, 1, *_PLAIN, False)[0].flip([2, 3])
+        return convolve(d.flip([2, 3]), swapped_channels(weight, groups), 1, padding, 1).flip([2, 3])
     # a transposed weight is not flipped as quickly
-    flipped = weight.flip([2, 3]).transpose(0, 1)
-    return convolve(flipped, 1, [kw - 1 - x0, kw - 1 - x1, kh - 1 - y0, kh - 1 - y1], 1)
+    flipped = swapped_channels(weight.flip([2, 3]), groups)
+    return convolve(d, flipped, 1, [kw - 1 - x0, kw - 1 - x1, kh - 1 - y0, kh - 1 - y1], 1)
 
 
 def _weight_gradient(
-    ops: Any, d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int
+    ops: Any, d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int, groups: int
 ) -> Tensor:
     """Gradient of the convolution of the (modulated) input x for its weight, of the weight's shape."""
-    if ops is not namespace("cpu") or not winograd_gradient_pays(weight):
-        return _library_gradients(d, x, weight, stride, padding, up, needs_weight=True)
+    if ops is not namespace("cpu") or not winograd_gradient_pays(weight, groups):
+        return _library_gradients(d, x, weight, stride, padding, up, groups, needs_weight=True)
     # the gradient is laid out as the weight is: where another layout meets it, PyTorch copies one of the two
-    dense = weight.stride(0) >= weight.stride(1)
+    dense = groups > 1 or weight.stride(0) >= weight.stride(1)
     if up > 1:
         # the transposed convolution is the gradient of the strided one for its input
-        dweight = ops.conv2d_weight_gradient(x, d, up, _NO_PADDING, dense)
+        dweight = ops.conv2d_weight_gradient(x, d, up, _NO_PADDING, groups, dense)
     else:
-        dweight = ops.conv2d_weight_gradient(d, x, stride, padding, not dense)
+        dweight = ops.conv2d_weight_gradient(d, x, stride, padding, groups, not dense)
     return dweight if dense else dweight.transpose(0, 1)
 
 
 def _library_gradients(
-    d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int, *, needs_weight: bool
-) -> Tensor:
+    d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int, groups: int, *,
+    needs_weight: bool,
+) -> Tensor:  # fmt: skip
     """Gradient of the convolution for its weight, or for its (modulated) input x, by PyTorch's operator."""
     x0, x1, y0, y1 = padding
     even = x0 == x1 >= 0 and y0 == y1 >= 0
@@ -200,28 +198,30 @@ def _library_gradients(
     dx, dweight, _ = torch.ops.aten.convolution_backward(
         d,
         padded,
-        weight.transpose(0, 1) if up > 1 else weight,
+        swapped_channels(weight, groups) if up > 1 else weight,
         None,
         [up if up > 1 else stride] * 2,
         [y0, x0] if even and up == 1 else [0, 0],
         [1, 1],
         up > 1,
         [0, 0],
-        1,
+        groups,
         [not needs_weight, needs_weight, False],
     )
     if needs_weight:
-        return dweight.transpose(0, 1) if up > 1 else dweight
+        return swapped_channels(dweight, groups) if up > 1 else dweight
     return dx if padded is x else F.pad(dx, [-x0, -x1, -y0, -y1])
 
 
-def _fake_weight_gradient(dy: Tensor, x: Tensor, stride: int, padding: Sequence[int], swapped: bool) -> Tensor:
-    outputs, inputs = dy.shape[1], x.shape[1]
-    return x.new_empty([inputs, outputs, 3, 3] if swapped else [outputs, inputs, 3, 3])
+def _fake_weight_gradient(
+    dy: Tensor, x: Tensor, stride: int, padding: Sequence[int], groups: int, swapped: bool
+) -> Tensor:
+    outer, inner = (x, dy) if swapped else (dy, x)
+    return x.new_empty([outer.shape[1], inner.shape[1] // groups, 3, 3])
 
 
 def _setup_context_weight_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    dy, x, ctx.stride, ctx.padding, ctx.swapped = inputs
+    dy, x, ctx.stride, ctx.padding, ctx.groups, ctx.swapped = inputs
     ctx.save_for_backward(dy, x)
 
 
@@ -230,11 +230,12 @@ def _backward_weight_gradient(ops: Any, ctx: Any, needs: tuple[bool, ...], v: Te
     dy, x = ctx.saved_tensors
     needs_dy, needs_x = needs[:2]
     if ctx.swapped:
-        v = v.transpose(0, 1)
+        v = swapped_channels(v, ctx.groups)
+    convolution = ctx.stride, ctx.padding, 1, ctx.groups
     return (
-        ops.fused_conv2d(x, v, None, ctx.stride, ctx.padding, 1, *_PLAIN, False)[0] if needs_dy else None,
-        _input_gradient(ops, dy, x, v, ctx.stride, ctx.padding, 1) if needs_x else None,
-        *[None] * 3,
+        ops.fused_conv2d(x, v, None, *convolution, *_PLAIN, False)[0] if needs_dy else None,
+        _input_gradient(ops, dy, x, v, *convolution) if needs_x else None,
+        *[None] * 4,
     )
 
 
@@ -249,8 +250,9 @@ def _flops_weight_gradient(dy: Any, *args: Any, out_shape: Any, **kwargs: Any) -
 
 
 register(
-    "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, int stride, SymInt[] padding, int up, Tensor? b, "
-    "Tensor? scale, Tensor? noise, str act, float alpha, float gain, float clamp, bool keep) -> (Tensor, Tensor)",
+    "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, int stride, SymInt[] padding, int up, int groups, "
+    "Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float gain, float clamp, bool keep) "
+    "-> (Tensor, Tensor)",
     fake=_fake,
     triton="fused_conv2d",
     backward=_backward,
@@ -258,7 +260,7 @@ register(
     flops=_flops,
 )
 register(
-    "conv2d_weight_gradient(Tensor dy, Tensor x, int stride, SymInt[] padding, bool swapped) -> Tensor",
+    "conv2d_weight_gradient(Tensor dy, Tensor x, int stride, SymInt[] padding, int groups, bool swapped) -> Tensor",
     fake=_fake_weight_gradient,
     triton=None,
     backward=_backward_weight_gradient,

@@ -140,12 +140,13 @@ def resampled_conv2d(
     padding: int | Sequence[int],
     resample_filter: Tensor | None,
     flip_weight: bool,
+    groups: int = 1,
     impl: str | None = None,
 ) -> Tensor:
     """The convolution behind :func:`modulated_conv2d` and the plain layers of ``imgops.nn`` (``styles`` None).
 
-    ``weight`` is used in x's dtype; called under :func:`autocast_off`. The other arguments are those of
-    :func:`modulated_conv2d`.
+    ``weight`` [O, I / groups, kh, kw] is used in x's dtype; called under :func:`autocast_off`. The other arguments are
+    those of :func:`modulated_conv2d`.
     """
     up, down = check_int(op, "up", up, 1), check_int(op, "down", down, 1)
     if up > 1 and down > 1:
@@ -181,7 +182,7 @@ def resampled_conv2d(
         acc_dtype = accumulation_dtype(x.dtype)
         ones = x.new_ones(x.shape[:2], dtype=acc_dtype) if styles is None else styles.to(acc_dtype)
         y = reference.modulated_conv2d(
-            x.to(acc_dtype), weight.to(acc_dtype), ones, epilogue.to(acc_dtype), up, down, pads, f, flip_weight
+            x.to(acc_dtype), weight.to(acc_dtype), ones, epilogue.to(acc_dtype), up, down, pads, f, flip_weight, groups
         )
         return y.to(x.dtype)
     weight = weight.to(x.dtype)
@@ -189,9 +190,9 @@ def resampled_conv2d(
     if flip_weight != (up == 1 or constant_shape(weight)[2:] == (1, 1)):
         weight = weight.flip([2, 3])
     pads = resample_padding(pads, filter_size(f), up, down)
-    if backend == "triton" or (backend == "cpu" and winograd_pays(x, weight, up, down)):
-        return fused_resampled_conv2d(backend, impl, x, weight, styles, epilogue, up, down, pads, f)
-    return vendor_resampled_conv2d(backend, x, weight, styles, epilogue, up, down, pads, f)
+    if (backend == "triton" and groups == 1) or (backend == "cpu" and winograd_pays(x, weight, up, down, groups)):
+        return fused_resampled_conv2d(backend, impl, x, weight, styles, epilogue, up, down, pads, f, groups)
+    return vendor_resampled_conv2d(backend, x, weight, styles, epilogue, up, down, pads, f, groups)
 
 
 @untraced

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._epilogue import Epilogue
 from ._algorithms import pointwise_product_pays, product_pays
-from ._common import constant_shape
+from ._common import constant_shape, swapped_channels
 from .bias_act import fused_bias_act
 from .upfirdn2d import fused_upfirdn2d_bias_act
 
@@ -26,6 +26,7 @@ def vendor_resampled_conv2d(
     down: int,
     padding: tuple[int, int, int, int],
     f: Tensor | None,
+    groups: int,
 ) -> Tensor:
     """The convolution of ``modulated_conv2d``; arguments already checked.
 
@@ -48,26 +49,27 @@ def vendor_resampled_conv2d(
         x = fused_bias_act(backend, x, modulation)
 
     if up == 1:
-        return fused_bias_act(backend, _convolve(backend, x, weight, stride, (y0, x0)), epilogue)
+        y = _convolve(backend, x, weight, stride, (y0, x0), groups)
+        return y if epilogue.is_plain() else fused_bias_act(backend, y, epilogue)
 
     # after the convolution: the up-sampling filter with the whole epilogue
     gain = float(up**2)
     if pointwise:
-        x = _convolve(backend, x, weight, 1, (0, 0))
+        x = _convolve(backend, x, weight, 1, (0, 0), groups)
         return fused_upfirdn2d_bias_act(backend, x, f, (up, up), (1, 1), (x0, x1, y0, y1), gain, epilogue)
     # the output of the transposed convolution starts kernel - 1 samples earlier
     pads = (x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up))
-    if product_pays(backend, x, weight, up):
+    if groups == 1 and product_pays(backend, x, weight, up):
         x = _product_and_fold(x, weight, up)
     else:
-        x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
+        x = F.conv_transpose2d(x, swapped_channels(weight, groups), stride=up, groups=groups)
     return fused_upfirdn2d_bias_act(backend, x, f, (1, 1), (1, 1), pads, gain, epilogue)
 
 
-def _convolve(backend: str, x: Tensor, weight: Tensor, stride: int, padding: tuple[int, int]) -> Tensor:
+def _convolve(backend: str, x: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], groups: int) -> Tensor:
     """``F.conv2d``, or its result by a product."""
-    if stride > 1 or padding != (0, 0) or not pointwise_product_pays(backend, x, weight):
-        return F.conv2d(x, weight, stride=stride, padding=padding)
+    if groups > 1 or stride > 1 or padding != (0, 0) or not pointwise_product_pays(backend, x, weight):
+        return F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
     return torch.bmm(weight.flatten(1).expand(x.shape[0], -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
 
 

@@ -17,13 +17,15 @@ BACKENDS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(not CPU.av
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
     ("kernel_size", "stride", "padding", "groups"),
-    [(1, 1, 0, 1), (3, 1, 1, 1), (3, 1, 1, 4), (4, 2, 1, 1), (3, 1, 0, 1)],
+    [(1, 1, 0, 1), (3, 1, 1, 1), (3, 1, 1, 4), (3, 1, 1, 2), (4, 2, 1, 1), (4, 2, 1, 2), (3, 1, 0, 1)],
 )
 def test_it_is_pytorchs_with_an_activation(impl, bias, kernel_size, stride, padding, groups):
-    layer = BiasActConv2d(8, 12, kernel_size, stride, padding, groups=groups, bias=bias, act="lrelu", gain=1.5).double()
-    plain = torch.nn.Conv2d(8, 12, kernel_size, stride, padding, groups=groups, bias=bias).double()
+    layer = BiasActConv2d(
+        32, 40, kernel_size, stride, padding, groups=groups, bias=bias, act="lrelu", gain=1.5
+    ).double()
+    plain = torch.nn.Conv2d(32, 40, kernel_size, stride, padding, groups=groups, bias=bias).double()
     plain.load_state_dict(layer.state_dict())
-    x = torch.randn(2, 8, 9, 7, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 32, 9, 7, dtype=torch.float64, requires_grad=True)
     with use_impl(impl):
         found = layer(x)
         (slope,) = torch.autograd.grad(found.square().sum(), x, create_graph=True)

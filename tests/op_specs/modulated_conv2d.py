@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import imgops
 from imgops import _eager
 from imgops._epilogue import Epilogue
+from imgops.ops._common import swapped_channels
 
 from . import _sheet as s
 from ._random import Pick, RandomCall, kinks_of, random_epilogue, random_image, strided
@@ -304,25 +305,26 @@ def _launches(dtype: torch.dtype, channels_last: bool) -> Iterator[s.Launch]:
     deep, to_rgb = torch.empty(32, 512), torch.empty(3, channels, 1, 1, dtype=dtype)
     deep_epilogue = epilogue._replace(b=torch.empty(512), scale=deep, noise=torch.empty(32, 1, 4, 4))
     for name, arguments in {
-        "3x3": (x, weight, scale, 1, around, 1, *epilogue, True),
-        "3x3 of 4x4 images": (small, deep_weight, deep, 1, around, 1, *deep_epilogue, True),
-        "1x1 to RGB": (x, to_rgb, scale, 1, no_padding, 1, *Epilogue(torch.empty(3)), False),
-        "3x3 transposed": (x, weight, scale, 1, no_padding, 2, *Epilogue(), False),
+        "3x3": (x, weight, scale, 1, around, 1, 1, *epilogue, True),
+        "3x3 of 4x4 images": (small, deep_weight, deep, 1, around, 1, 1, *deep_epilogue, True),
+        "1x1 to RGB": (x, to_rgb, scale, 1, no_padding, 1, 1, *Epilogue(torch.empty(3)), False),
+        "3x3 transposed": (x, weight, scale, 1, no_padding, 2, 1, *Epilogue(), False),
     }.items():
         tested = name in ("3x3", "3x3 transposed")
         yield s.Launch(f"conv2d {name}", "fused_conv2d.fused_conv2d", arguments, tested=tested)
 
 
 def _products(x: Tensor, weight: Tensor, *arguments: Any) -> Tensor:
-    _, stride, padding, up, *_ = arguments
+    _, stride, padding, up, groups, *_ = arguments
     if up > 1:
-        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
-    return F.conv2d(F.pad(x, padding), weight, stride=stride)
+        return F.conv_transpose2d(x, swapped_channels(weight, groups), stride=up, groups=groups)
+    return F.conv2d(F.pad(x, padding), weight, stride=stride, groups=groups)
 
 
-def _weight_products(dy: Tensor, x: Tensor, stride: int, padding: list[int], swapped: bool) -> Tensor:
-    dweight = torch.nn.grad.conv2d_weight(F.pad(x, padding), (dy.shape[1], x.shape[1], 3, 3), dy, stride=stride)
-    return dweight.transpose(0, 1) if swapped else dweight
+def _weight_products(dy: Tensor, x: Tensor, stride: int, padding: list[int], groups: int, swapped: bool) -> Tensor:
+    shape = dy.shape[1], x.shape[1] // groups, 3, 3
+    dweight = torch.nn.grad.conv2d_weight(F.pad(x, padding), shape, dy, stride=stride, groups=groups)
+    return swapped_channels(dweight, groups) if swapped else dweight
 
 
 SHEET = s.Sheet(
@@ -342,10 +344,10 @@ SHEET = s.Sheet(
     random=_random, forms=FORMS, pictures=_pictures, problems=_problems, cases=_CASES, launches=_launches,
     comparisons=_comparisons, recorded=_recorded,
     schemas={
-        "conv2d_weight_gradient": lambda: (s.values(1, 2, 4, 4), s.values(1, 2, 4, 4), 1, [1, 1, 1, 1], True),
+        "conv2d_weight_gradient": lambda: (s.values(1, 2, 4, 4), s.values(1, 2, 4, 4), 1, [1, 1, 1, 1], 1, True),
         "fused_conv2d": lambda: (
-            s.values(1, 2, 4, 4), s.values(2, 2, 3, 3), s.values(1, 2), 1, [1, 1, 1, 1], 1, s.values(2), s.values(1, 2),
-            s.values(1, 1, 4, 4), "swish", 0.0, 1.3, 4.0, True,
+            s.values(1, 2, 4, 4), s.values(2, 2, 3, 3), s.values(1, 2), 1, [1, 1, 1, 1], 1, 1, s.values(2),
+            s.values(1, 2), s.values(1, 1, 4, 4), "swish", 0.0, 1.3, 4.0, True,
         ),
         "squared_norm": lambda: (s.values(2, 2, 3, 3),),
     },

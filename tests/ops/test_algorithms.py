@@ -46,13 +46,35 @@ def test_where_winograd_pays():
     assert not pays((4, 8, 16, 16), memory_format=torch.channels_last)
 
 
+def test_where_winograd_pays_for_groups():
+    """With channels enough in each group, the fewer the smaller the images."""
+
+    def pays(shape, each, groups=4, **kwargs):
+        return winograd_pays(torch.empty(shape), torch.empty(groups * each, each, 3, 3), groups=groups, **kwargs)
+
+    plain = {"up": 1, "down": 1}
+    assert pays((1, 64, 8, 8), 16, **plain)
+    assert not pays((3, 64, 4, 4), 16, **plain)
+    assert not pays((4, 32, 64, 64), 8, **plain)
+    assert not pays((4, 4, 64, 64), 1, **plain)
+    assert not pays((1, 256, 8, 8), 64, **plain)
+    assert pays((4, 256, 16, 16), 64, **plain)
+    assert not pays((4, 64, 16, 16), 16, up=2, down=1)
+    assert not pays((4, 64, 32, 32), 16, up=1, down=2)
+
+
+def test_the_most_channels_of_a_group_are_those_of_the_kernel():
+    text = (CSRC / "cpu" / "convolution" / "winograd.h").read_text()
+    assert int(re.search(r"kNarrowChannels = (\d+)", text)[1]) == _algorithms.NARROW_CHANNELS
+
+
 @needs_cpu_backend
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2), (3, 1), (1, 3)])
 def test_winograd_is_asked_for_what_the_kernel_takes(up, down, kernel, dtype):
     x, weight = torch.zeros(1, 2, 64, 64, dtype=dtype), torch.zeros(2, 2, kernel, kernel, dtype=dtype)
-    call = (x, weight, None, down, [0] * 4, up, *Epilogue(), False)
+    call = (x, weight, None, down, [0] * 4, up, 1, *Epilogue(), False)
     if winograd_pays(x, weight, up, down):
         torch.ops.imgops.fused_conv2d(*call)
     else:

@@ -36,13 +36,13 @@ Tensor filtered_lrelu_slopes_cpu(const Tensor& x, const Tensor& sign_mask, const
                                  double gain, double slope);
 
 std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x, const Tensor& weight, const OptionalTensor& styles,
-                                            int64_t stride, std::vector<int64_t> padding, int64_t up,
+                                            int64_t stride, std::vector<int64_t> padding, int64_t up, int64_t groups,
                                             const OptionalTensor& b, const OptionalTensor& scale,
                                             const OptionalTensor& noise, std::string act, double alpha, double gain,
                                             double clamp, bool keep);
 
 Tensor conv2d_weight_gradient_cpu(const Tensor& dy, const Tensor& x, int64_t stride, std::vector<int64_t> padding,
-                                  bool swapped);
+                                  int64_t groups, bool swapped);
 
 Tensor squared_norm_cpu(const Tensor& weight);
 

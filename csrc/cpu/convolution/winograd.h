@@ -37,18 +37,69 @@ inline int64_t convolved(int64_t pixels, int64_t before, int64_t after, int64_t 
   return padded < 3 ? 0 : (padded - 3) / stride + 1;
 }
 
+// Grouped convolutions of few channels: most inputs and outputs of a group; most tiles that are transformed together, and
+// those that lie together in memory, as a processor looks up few pages at a time; pixels that these tiles read, in
+// whichever rectangle they lie, and write
+constexpr int64_t kNarrowChannels = 32, kNarrowTiles = 64, kNarrowBlock = 16, kNarrowWindow = 1548,
+                  kNarrowPixels = 16 * kNarrowTiles + 2 * kWinogradLanes;
+
+// channels in whole vectors; a number's values in a block of tiles: not a power of two, as all numbers would share cache
+// sets; those of all numbers and blocks; transformed weights of a number
+inline int64_t narrow_channels(int64_t channels) {
+  return (channels + kWinogradLanes - 1) / kWinogradLanes * kWinogradLanes;
+}
+inline int64_t narrow_number(int64_t channels) { return narrow_channels(channels) * kNarrowBlock + kWinogradLanes; }
+inline int64_t narrow_tiles(int64_t channels) { return kNarrowTiles / kNarrowBlock * 36 * narrow_number(channels); }
+inline int64_t narrow_weights(int64_t inputs, int64_t outputs) {
+  return inputs * narrow_channels(outputs) + kWinogradLanes;
+}
+
+// A rectangle of a sample's tiles, the first at (y, x); `tile` others come before it in its chunk.
+struct Piece {
+  int64_t tile, sample, y, x, rows, columns;
+};
+
+// Images cut into pieces of at most kNarrowTiles tiles, whose sides differ by one at most. A chunk is a piece, or several
+// images that are small.
+struct Pieces {
+  int64_t samples, tiles_y, tiles_x;
+  int64_t across, down, together;
+
+  Pieces(int64_t n, int64_t height, int64_t width) : samples(n), tiles_y(height), tiles_x(width) {
+    across = (tiles_x + kNarrowTiles - 1) / kNarrowTiles;
+    const int64_t columns = (tiles_x + across - 1) / across, rows = kNarrowTiles / columns;
+    down = (tiles_y + rows - 1) / rows;
+    together = across * down > 1 ? 1 : kNarrowTiles / (tiles_x * tiles_y);
+  }
+  int64_t chunks() const { return (samples + together - 1) / together * across * down; }
+
+  // Call f with each piece of a chunk; return how many tiles it has.
+  template <class F>
+  int64_t for_each(int64_t chunk, const F& f) const {
+    const int64_t first = chunk / (across * down) * together, row = chunk / across % down, column = chunk % across;
+    const int64_t y = row * tiles_y / down, x = column * tiles_x / across;
+    const int64_t rows = (row + 1) * tiles_y / down - y, columns = (column + 1) * tiles_x / across - x;
+    int64_t tile = 0;
+    for (int64_t sample = first; sample < samples && sample < first + together; ++sample, tile += rows * columns) {
+      f(Piece{tile, sample, y, x, rows, columns});
+    }
+    return tile;
+  }
+};
+
 struct Winograd {
   Convolution kind = Convolution::plain;
-  int64_t samples = 1, inputs = 1, outputs = 1;
+  // a grouped convolution is several, each of channels of its own
+  int64_t samples = 1, convolutions = 1, inputs = 1, outputs = 1;
   // planar images of h * w, zeros before them (negative: cropped), and outputs of out_h * out_w
   int64_t h = 1, w = 1, pad_x = 0, pad_y = 0, out_h = 1, out_w = 1;
-  // weight [outputs, inputs, 3, 3] by its strides, so that a transposed one is read where it lies
+  // weight [convolutions * outputs, inputs, 3, 3] by its strides, so that a transposed one is read where it lies
   const void* weight = nullptr;
   int64_t weight_strides[4] = {0, 0, 3, 1};
   const void* x = nullptr;
-  // [samples, inputs] or null
+  // [samples, convolutions * inputs] or null
   const void* styles = nullptr;
-  // [output blocks][input blocks][weights_of_block()], or null: then each group transforms them block by block
+  // [convolutions][output blocks][input blocks][weights_of_block()], or null: then each group transforms them block by block
   void* transformed = nullptr;
   void* y = nullptr;
   // the convolution before the epilogue; null = not wanted
@@ -88,24 +139,36 @@ struct Winograd {
   // longer than to transform them for each of a few groups.
   bool transforms_ahead() const { return groups() > kFewGroups; }
   int64_t first_tile(int64_t group) const { return group * vectors() / groups() * kWinogradLanes; }
-  // a task is an output block of a group of tiles, the blocks of one group in a row
-  int64_t tasks() const { return groups() * output_blocks(); }
+  // a task is an output block of a group of tiles of a convolution, the blocks of one group in a row
+  int64_t tasks() const { return convolutions * groups() * output_blocks(); }
   // values of aligned scratch memory that a thread needs
   int64_t scratch() const {
     const int64_t sums = kept_blocks() * kWinogradOutputs * products();
     return transformed_inputs() * tiles_of_number() + kWinogradTiles * (sums + kUntransformed + kWinogradRow) +
            (transforms_ahead() ? 0 : weights_of_block());
   }
+
+  // of groups with few channels: whether they are; the pieces, and the scratch memory, where a task is a chunk of a group
+  bool narrow() const {
+    return kind == Convolution::plain && convolutions > 1 && inputs > 0 && inputs <= kNarrowChannels &&
+           outputs <= kNarrowChannels;
+  }
+  Pieces pieces() const { return {samples, tiles_y(), tiles_x()}; }
+  int64_t narrow_scratch() const {
+    return kWinogradLanes * (kNarrowWindow + 2 * kNarrowPixels) + narrow_tiles(inputs) + narrow_tiles(outputs) +
+           36 * narrow_weights(inputs, outputs);
+  }
 };
 
 // The gradient of a convolution, plain or strided, for its weight.
 struct WinogradGradient {
   Convolution kind = Convolution::plain;
-  int64_t samples = 1, inputs = 1, outputs = 1;
+  // a grouped convolution is several, each of channels of its own
+  int64_t samples = 1, convolutions = 1, inputs = 1, outputs = 1;
   // planar images of h * w, zeros before them, and gradients of out_h * out_w
   int64_t h = 1, w = 1, pad_x = 0, pad_y = 0, out_h = 1, out_w = 1;
   const void *x = nullptr, *dy = nullptr;
-  // nine taps for each output and each input, by these strides
+  // nine taps for each output and each input of a convolution, by these strides
   void* dweight = nullptr;
   int64_t dweight_strides[2] = {9, 9};
   // outputs, and inputs, of a task; a multiple of kGradientGroup
@@ -116,8 +179,9 @@ struct WinogradGradient {
   int64_t tiles_y() const { return (out_h + tile_size() - 1) / tile_size(); }
   int64_t tiles() const { return samples * tiles_y() * tiles_x(); }
   int64_t input_blocks() const { return (inputs + block - 1) / block; }
-  // a task is a block of outputs with one of inputs
-  int64_t tasks() const { return (outputs + block - 1) / block * input_blocks(); }
+  int64_t blocks() const { return (outputs + block - 1) / block * input_blocks(); }
+  // a task is a block of outputs with one of inputs, of a convolution
+  int64_t tasks() const { return convolutions * blocks(); }
   // values of one number of the transformed tiles; not a power of two, as all numbers would share one cache set
   int64_t side() const { return block * kGradientTiles + kGradientGroup; }
   // values of aligned scratch memory that a thread needs
@@ -126,9 +190,20 @@ struct WinogradGradient {
     return side() * numbers + (kind == Convolution::strided ? 16 : 36) * block * block +
            kGradientRows * kGradientRow * kGradientLanes;
   }
+
+  // of groups with few channels: whether they are; the pieces, and the scratch memory, where a task is a group
+  bool narrow() const {
+    return kind == Convolution::plain && convolutions > 1 && inputs > 0 && inputs <= kNarrowChannels &&
+           outputs <= kNarrowChannels;
+  }
+  Pieces pieces() const { return {samples, tiles_y(), tiles_x()}; }
+  int64_t narrow_scratch() const {
+    return kWinogradLanes * kNarrowWindow + narrow_tiles(inputs) + narrow_tiles(outputs) +
+           36 * narrow_channels(inputs) * narrow_channels(outputs);
+  }
 };
 
-// transform the weights of a range of output blocks; convolve for a range of tasks
+// transform the weights of a range of output blocks of all convolutions; convolve for a range of tasks
 using WinogradWeightsKernel = void (*)(const Winograd&, DType, int64_t begin, int64_t end);
 using WinogradKernel = void (*)(const Winograd&, DType, void* scratch, int64_t begin, int64_t end);
 using WinogradGradientKernel = void (*)(const WinogradGradient&, DType, void* scratch, int64_t begin, int64_t end);
@@ -136,5 +211,7 @@ using WinogradGradientKernel = void (*)(const WinogradGradient&, DType, void* sc
 IMGOPS_KERNEL(void winograd_weights(const Winograd&, DType, int64_t, int64_t));
 IMGOPS_KERNEL(void winograd(const Winograd&, DType, void*, int64_t, int64_t));
 IMGOPS_KERNEL(void winograd_gradient(const WinogradGradient&, DType, void*, int64_t, int64_t));
+IMGOPS_KERNEL(void winograd_narrow(const Winograd&, DType, void*, int64_t, int64_t));
+IMGOPS_KERNEL(void winograd_narrow_gradient(const WinogradGradient&, DType, void*, int64_t, int64_t));
 
 }  // namespace imgops

@@ -30,7 +30,8 @@ class BlockMaker {
   }
 
   void make(int64_t task) {
-    first_output_ = task / p_.input_blocks() * p_.block;
+    convolution_ = task / p_.blocks();
+    first_output_ = task % p_.blocks() / p_.input_blocks() * p_.block;
     first_input_ = task % p_.input_blocks() * p_.block;
     const int64_t outputs = p_.outputs - first_output_ < p_.block ? p_.outputs - first_output_ : p_.block;
     const int64_t inputs = p_.inputs - first_input_ < p_.block ? p_.inputs - first_input_ : p_.block;
@@ -61,11 +62,12 @@ class BlockMaker {
   // Transform the windows of `tiles` tiles on both sides, run by run of tiles side by side.
   void transform_tiles(int64_t first, int64_t tiles, int64_t inputs, int64_t outputs) {
     for_runs(p_, first, tiles, [&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
-      const Image x{static_cast<const A*>(p_.x) + (sample * p_.inputs + first_input_) * p_.h * p_.w, p_.h, p_.w};
+      const int64_t number = sample * p_.convolutions + convolution_;
+      const Image x{static_cast<const A*>(p_.x) + (number * p_.inputs + first_input_) * p_.h * p_.w, p_.h, p_.w};
       transform_run<Axis::kInputs, Axis::kStep, kTransformed>(
           x, inputs, Axis::kStep * ty - p_.pad_y, Axis::kStep * tx - p_.pad_x, n, inputs_ + t * G,
           [](const auto& from, auto& to) { Axis::input(from, to); });
-      const A* dy = static_cast<const A*>(p_.dy) + (sample * p_.outputs + first_output_) * p_.out_h * p_.out_w;
+      const A* dy = static_cast<const A*>(p_.dy) + (number * p_.outputs + first_output_) * p_.out_h * p_.out_w;
       transform_run<Axis::kPixels, Axis::kPixels, kAdjoints>(
           Image{dy, p_.out_h, p_.out_w}, outputs, Axis::kPixels * ty, Axis::kPixels * tx, n, outputs_ + t * G,
           [](const auto& from, auto& to) { Axis::output_adjoint(from, to); });
@@ -148,7 +150,8 @@ class BlockMaker {
     }
     along_both_axes(sums, taps, [](const auto& from, auto& to) { Axis::weight_adjoint(from, to); });
     const int64_t* s = p_.dweight_strides;
-    A* dst = static_cast<A*>(p_.dweight) + (first_output_ + o) * s[0] + (first_input_ + i) * s[1];
+    A* dst = static_cast<A*>(p_.dweight) + convolution_ * p_.outputs * p_.inputs * 9;
+    dst += (first_output_ + o) * s[0] + (first_input_ + i) * s[1];
     for (int64_t lane = 0; lane < n; ++lane, dst += s[1]) {
       for (int64_t k = 0; k < 9; ++k) dst[k] = taps[k / 3][k % 3][lane];
     }
@@ -156,7 +159,7 @@ class BlockMaker {
 
   const WinogradGradient& p_;
   A *inputs_, *outputs_, *sums_, *pixels_;
-  int64_t first_output_ = 0, first_input_ = 0;
+  int64_t convolution_ = 0, first_output_ = 0, first_input_ = 0;
 };
 
 template <class Axis, class A>

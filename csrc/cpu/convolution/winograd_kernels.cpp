@@ -4,48 +4,11 @@
 
 #include "cpu/pointwise/bias_act_rows.h"
 #include "winograd_axes.h"
+#include "winograd_weights.h"
 
 namespace imgops {
 namespace IMGOPS_ISA {
 namespace {
-
-// Transform the 3 x 3 weights of an output block and an input block along both axes, to
-// dst[kWeights * kWeights][weights_of_number()].
-template <class Axis, class A>
-void transform_weights(const Winograd& p, int64_t o, int64_t block, A* dst) {
-  constexpr int64_t R = kWinogradOutputs, K = Axis::kWeights;
-  using V = typename Vector<A, R>::type;
-  static_assert(R == 8, "eight of the nine taps are transposed");
-  const int64_t* s = p.weight_strides;
-  const int64_t inputs = p.block_inputs(), first = block * inputs, stride = p.weights_of_number();
-  const int64_t end = p.inputs - first < inputs ? p.inputs : first + inputs;
-  const A *weight = static_cast<const A*>(p.weight) + o * R * s[0], *rows[R];
-  // lanes past the last output hold the first weights again; their sums are never read
-  for (int64_t r = 0; r < R; ++r) rows[r] = weight + (o * R + r < p.outputs ? r * s[0] : 0);
-  const bool dense = s[2] == 3 && s[3] == 1;
-  for (int64_t i = first; i < end; ++i) {
-    // eight taps of each output, transposed, and the ninth
-    V m[R], ninth, transformed[K][K];
-#pragma GCC unroll 8
-    for (int64_t r = 0; r < R; ++r) {
-      const A* taps = rows[r] + i * s[1];
-      // prefetch the same of the next output block: rows are too short for the processor to prefetch by itself
-      __builtin_prefetch(taps + R * s[0]);
-      ninth[r] = taps[2 * s[2] + 2 * s[3]];
-      if (dense) {
-        std::memcpy(&m[r], taps, sizeof(V));
-      } else {
-        for (int64_t k = 0; k < R; ++k) m[r][k] = taps[k / 3 * s[2] + k % 3 * s[3]];
-      }
-    }
-    transpose<A, R>(m);
-    const V taps[3][3] = {{m[0], m[1], m[2]}, {m[3], m[4], m[5]}, {m[6], m[7], ninth}};
-    along_both_axes(taps, transformed, [](const auto& from, auto& to) { Axis::weight(from, to); });
-    A* to = dst + (i - first) * R;
-#pragma GCC unroll 36
-    for (int64_t k = 0; k < K * K; ++k) std::memcpy(to + k * stride, &transformed[k / K][k % K], sizeof(V));
-  }
-}
 
 template <class Axis, class A>
 class GroupMaker {
@@ -69,8 +32,9 @@ class GroupMaker {
     for (int64_t i = 0; i < kUntransformed * T; ++i) pixels_[i] = 0;
   }
 
-  // output blocks begin to end of group number `group`
-  void make(int64_t group, int64_t begin, int64_t end) {
+  // output blocks begin to end of group number `group` of a convolution
+  void make(int64_t convolution, int64_t group, int64_t begin, int64_t end) {
+    convolution_ = convolution;
     first_ = p_.first_tile(group);
     const int64_t next = p_.first_tile(group + 1);
     count_ = (next < p_.tiles() ? next : p_.tiles()) - first_;
@@ -94,8 +58,9 @@ class GroupMaker {
   // dst[kTransformed * kTransformed][stride_] from t on, the tiles of inputs of channel i transformed along both axes
   void transform_input(int64_t i, A* dst) {
     for_runs(p_, first_, count_, [&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
-      const A* plane = static_cast<const A*>(p_.x) + (sample * p_.inputs + i) * p_.h * p_.w;
-      const A style = at<A>(p_.styles, sample * p_.inputs + i, 1);
+      const int64_t channel = (sample * p_.convolutions + convolution_) * p_.inputs + i;
+      const A* plane = static_cast<const A*>(p_.x) + channel * p_.h * p_.w;
+      const A style = at<A>(p_.styles, channel, 1);
       for (int64_t r = 0; r < kInputs; ++r) {
         gather(plane, kStep * ty - p_.pad_y + r, kStep * tx - p_.pad_x, n, style, pixels_ + kInputs * r * T + t);
       }
@@ -187,10 +152,11 @@ class GroupMaker {
   // the transformed weights of an output block and an input block
   const A* transformed_block(int64_t o, int64_t block) const {
     if (p_.transformed == nullptr) {
-      transform_weights<Axis>(p_, o, block, weights_);
+      transform_weights<Axis>(p_, convolution_, o, block, weights_, kWinogradOutputs, p_.weights_of_number());
       return weights_;
     }
-    return static_cast<const A*>(p_.transformed) + (o * p_.input_blocks() + block) * p_.weights_of_block();
+    const int64_t before = (convolution_ * p_.output_blocks() + o) * p_.input_blocks() + block;
+    return static_cast<const A*>(p_.transformed) + before * p_.weights_of_block();
   }
 
   // sums[kWinogradOutputs][kProducts * kProducts][T] (+)= the tiles times a block of transformed weights
@@ -236,8 +202,8 @@ class GroupMaker {
       }
       for_runs(p_, first_, count_, [&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
         for (int64_t y = 0; y < kPixels && kPixels * ty + y < p_.out_h; ++y) {
-          finish_row_of(o * kWinogradOutputs + r, pixels_ + kPixels * y * T + t, n, sample, kPixels * ty + y,
-                        kPixels * tx);
+          finish_row_of(convolution_ * p_.outputs + o * kWinogradOutputs + r, pixels_ + kPixels * y * T + t, n, sample,
+                        kPixels * ty + y, kPixels * tx);
         }
       });
     }
@@ -248,7 +214,8 @@ class GroupMaker {
     A* row = row_;
     join<kLanes<A>>(columns, 0, n, row);
     const int64_t width = p_.out_w - x < kPixels * n ? p_.out_w - x : kPixels * n;
-    const int64_t plane = sample * p_.outputs + channel, place = (plane * p_.out_h + y) * p_.out_w + x;
+    const int64_t plane = sample * p_.convolutions * p_.outputs + channel,
+                  place = (plane * p_.out_h + y) * p_.out_w + x;
     if (p_.kept) std::memcpy(static_cast<A*>(p_.kept) + place, row, width * sizeof(A));
     const BiasAct& e = p_.epilogue;
     const A* noise = e.noise ? static_cast<const A*>(e.noise) + sample * e.noise_stride + y * p_.out_w + x : nullptr;
@@ -260,17 +227,17 @@ class GroupMaker {
   Limits<A> limits_;
   int64_t block_inputs_, stride_;
   A *tiles_, *sums_, *pixels_, *row_, *weights_;
-  int64_t first_ = 0, count_ = 0;
+  int64_t convolution_ = 0, first_ = 0, count_ = 0;
 };
 
 template <class Axis, class A>
 void convolve(const Winograd& p, DType dtype, A* scratch, int64_t begin, int64_t end) {
   GroupMaker<Axis, A> maker(p, dtype, scratch);
-  const int64_t blocks = p.output_blocks();
+  const int64_t blocks = p.output_blocks(), groups = p.groups();
   for (int64_t task = begin; task < end;) {
     const int64_t group = task / blocks, first = task % blocks;
     const int64_t last = end - task < blocks - first ? first + end - task : blocks;
-    maker.make(group, first, last);
+    maker.make(group / groups, group % groups, first, last);
     task += last - first;
   }
 }
@@ -293,7 +260,8 @@ void winograd_weights(const Winograd& p, DType dtype, int64_t begin, int64_t end
     auto* to = static_cast<decltype(type)*>(p.transformed) + begin * p.input_blocks() * p.weights_of_block();
     for (int64_t o = begin; o < end; ++o) {
       for (int64_t block = 0; block < p.input_blocks(); ++block, to += p.weights_of_block())
-        transform_weights<decltype(axis)>(p, o, block, to);
+        transform_weights<decltype(axis)>(p, o / p.output_blocks(), o % p.output_blocks(), block, to, kWinogradOutputs,
+                                          p.weights_of_number());
     }
   });
 }
