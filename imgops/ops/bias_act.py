@@ -258,7 +258,8 @@ def _double_backward(
         # z's gradient, which x, scale, noise and b share
         dz = t * dy * curvature
     elif needs_z and epilogue.act in _KINKED:
-        dz = t.new_zeros(ctx.shape)
+        # one zero in place of an image that would be written, and read again where the gradients of y are added
+        dz = t.new_zeros(()).expand(ctx.shape)
     dx, dy_of_y, db, dscale, dnoise = _through_z(ctx, needs, dz, x, epilogue)
 
     # beside z, dx has scale as a factor, and dscale has x

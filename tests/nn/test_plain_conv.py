@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from backends import backends
 
 from imgops import _backend, use_impl
+from imgops._epilogue import Epilogue
 from imgops.nn import BiasActConv2d
+from imgops.ops._registration import namespace
 
 CPU = _backend.load()["cpu", "cpu"]
 BACKENDS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(not CPU.available, reason=CPU.reason))]
@@ -37,6 +40,16 @@ def test_it_is_pytorchs_with_an_activation(impl, bias, kernel_size, stride, padd
     of_plain = torch.autograd.grad(expected.square().sum(), list(plain.parameters()), materialize_grads=True)
     for a, b in zip(second, of_plain, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(("backend", "device"), backends(exclude=("reference", "cpu", "cuda")))
+def test_triton_leaves_groups_to_the_library(backend, device):
+    layer = BiasActConv2d(4, 6, 3, padding=1, groups=2, act="relu", device=device)
+    x = torch.randn(1, 4, 5, 5, device=device)
+    with use_impl(backend):
+        torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight, layer.bias, padding=1, groups=2).relu())
+    with pytest.raises(ValueError, match="groups must be 1 in Triton; got 2"):
+        namespace(backend).fused_conv2d(x, layer.weight, None, 1, [1] * 4, 1, 2, *Epilogue(), False)
 
 
 def test_what_it_cannot_do_is_refused():

@@ -163,6 +163,20 @@ def test_any_shape(shape, data, act, dtype):
     assert relative_error(y, expected) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize(("backend", "device"), backends(exclude=("reference",)))
+def test_the_curvature_of_a_kink_takes_no_memory(backend, device):
+    """It is zero for every pixel of the output."""
+    x = torch.randn(2, 3, 4, device=device, requires_grad=True)
+    y = imgops.bias_act(x, act="lrelu", impl=backend)
+    (dx,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    (dy,) = torch.autograd.grad(dx.sum(), y, retain_graph=True)
+    (slope,) = torch.autograd.grad(y, x, torch.ones_like(y), create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.sum(), y)
+    assert dy.abs().min() > 0
+    assert curvature.eq(0).all()
+    assert curvature.stride() == (0, 0, 0)
+
+
 X = torch.zeros(2, 3, 4, 4)
 
 
