@@ -56,6 +56,11 @@ def _factor(name: str, covariance: Tensor) -> Tensor:
     Raises:
         ValueError: it is not symmetric, or has an eigenvalue below zero beyond rounding.
     """
+    # among many features that never vary LAPACK's eigenvalues were seen not to converge
+    varies = (covariance != 0).any(0) | (covariance != 0).any(1)
+    if not varies.any():
+        return covariance.new_zeros(len(covariance), 0)
+    whole, covariance = covariance, covariance[varies][:, varies]
     values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
     largest = float(values.abs().max())
     asymmetry = float((covariance - covariance.T).abs().max())
@@ -68,4 +73,6 @@ def _factor(name: str, covariance: Tensor) -> Tensor:
             f"frechet_distance: {name} must be a covariance; it has an eigenvalue of {float(values.min()):.3g}"
         )
     kept = values > len(values) * torch.finfo(values.dtype).eps * largest
-    return vectors[:, kept] * values[kept].sqrt()
+    factor = whole.new_zeros(len(whole), int(kept.sum()))
+    factor[varies] = vectors[:, kept] * values[kept].sqrt()
+    return factor

@@ -62,6 +62,19 @@ def test_frechet_distance_without_any_variance():
     assert frechet_distance([0.0], [[4.0]], [0.0], [[0.0]]) == 4.0
 
 
+def test_features_that_never_vary_add_the_distance_of_their_means():
+    x, y = torch.randn(40, 5, dtype=torch.float64), 2 * torch.randn(40, 5, dtype=torch.float64)
+    wide = torch.zeros(2, 1280, dtype=torch.float64)
+    wide[0, 7] = 3
+    spread = torch.zeros(2, 1280, 1280, dtype=torch.float64)
+    places = torch.tensor([3, 100, 101, 700, 1279])
+    for i, values in enumerate((x, y)):
+        wide[i, places] = values.mean(0)
+        spread[i, places[:, None], places] = torch.cov(values.T)
+    alone = frechet_distance(x.mean(0), torch.cov(x.T), y.mean(0), torch.cov(y.T))
+    assert frechet_distance(wide[0], spread[0], wide[1], spread[1]) == pytest.approx(alone + 9)
+
+
 def test_frechet_distance_takes_float32_and_tensors_alike():
     a, b = covariance(30, 5, 5), covariance(30, 5, 6)
     zero = np.zeros(5)
