@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imgops import _eager
+from imgops.nn.quantize import nearest_code
 from imgops.reference.modulated_conv2d import resample_padding
 from imgops.training import Trainer
 from imgops.training.recipes import config_class
@@ -228,18 +229,31 @@ def step(name: str, side: str) -> dict[str, Tensor]:
         return made.step(real, torch.zeros(problem.batch, dtype=torch.int64))
 
 
+def nearest_codes(vectors: int, code_dim: int, num_codes: int, goal: float) -> Comparison:
+    """The codes of VQ-VAE, against products with all of them: the matrix of distances, or what of it matters."""
+    x, codebook = torch.randn(1, code_dim, vectors), torch.randn(num_codes, code_dim)
+    sides = {
+        "imgops": lambda: codebook[nearest_code(x, codebook)[0]],
+        "eager": lambda: codebook[torch.cdist(x[0].t(), codebook).argmin(1)],
+        "eager products": lambda: codebook[
+            torch.addmm(codebook.square().sum(1), x[0].t(), codebook.t(), alpha=-2).argmin(1)
+        ],
+    }
+    return Comparison("nearest code", f"{vectors} of {num_codes} codes of {code_dim}", sides, goal=goal, tolerance=1e-3)
+
+
 def comparisons() -> list[Comparison]:
     """Of each network the pictures that it makes, and a step with the penalty of its loss."""
-    rows = []
+    rows = [nearest_codes(2048, 16, 128, 1.0), nearest_codes(32768, 64, 512, 2.0)]
     for name, problem in PROBLEMS.items():
         made = {side: partial(forward, name, side) for side in SIDES}
         if problem.recipe != "vqvae":
             # which draws its codes one by one, by a network that no op of ours is in
-            rows.append(Comparison("generator", name, made, problem.goal, tolerance=1e-3))
+            rows.append(Comparison("family generator", name, made, problem.goal, tolerance=1e-3))
         steps = {
             side: lambda side=side, name=name: gradients_of(trainer(name), lambda: step(name, side)) for side in SIDES
         }
-        rows.append(Comparison("training step", name, steps, problem.goal, tolerance=1e-1))
+        rows.append(Comparison("family step", name, steps, problem.goal, tolerance=1e-1))
     return rows
 
 

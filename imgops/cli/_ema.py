@@ -46,7 +46,8 @@ def average(job: Job) -> str:
         for key, value in made.parameters.items():
             own[key].copy_(value)
     # checkpoints of before class_counts say nothing of how frequent classes are
-    recipe_class(about["config"].recipe).renew(network, about.get("class_counts") or [1] * about["c_dim"])
+    counts = about.get("class_counts") or [1] * about["c_dim"]
+    recipe_class(about["config"].recipe).renew(network, counts, about["config"], made.images)
     meta = json.loads((checkpoint / files.CONFIG).read_text())
     meta["ema"] = {"length": job.length, "images": made.images, "misfit": made.misfit}
     if made.misfit > MISFIT:

@@ -15,6 +15,8 @@ def check_resolution(owner: str, img_resolution: Resolution, minimum: int = 1) -
     if not isinstance(img_resolution, tuple):
         return check_size(owner, "img_resolution", img_resolution, minimum)
     check_type(f"{owner}: img_resolution", img_resolution, Resolution)
+    for side in img_resolution:
+        check_size(owner, "img_resolution", side, minimum)
     return img_resolution
 
 

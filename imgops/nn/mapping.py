@@ -9,6 +9,9 @@ from ._checks import check_batch, check_labels, check_size
 from .linear import EqualizedLinear
 from .norm import pixel_norm
 
+#: latents over which a mean of w is taken, and how many of them at once
+MEAN_LATENTS, MAPPED = 10_000, 1000
+
 
 class MappingNetwork(nn.Module):
     """Concatenates normalized z and normalized, embedded labels, and maps them by ``num_layers`` layers of leaky ReLU.
@@ -69,6 +72,13 @@ class MappingNetwork(nn.Module):
             self.add_module(self._name(i), self._layer(features, lr_multiplier))
         if num_ws is not None:
             self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    @torch.no_grad()
+    def settle(self, z: Tensor, c: Tensor | None = None) -> None:
+        """Make the average the mean of w of latents z [N, z_dim] and labels c [N, c_dim]."""
+        labels = [None] * len(z.split(MAPPED)) if c is None else c.split(MAPPED)
+        sums = [self(*part)[:, 0].double().sum(0) for part in zip(z.split(MAPPED), labels, strict=True)]
+        self.w_avg.copy_(torch.stack(sums).sum(0) / len(z))
 
     def _name(self, layer: int) -> str:
         """What a layer is called."""

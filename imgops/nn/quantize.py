@@ -181,5 +181,9 @@ class VectorQuantizer(nn.Module):
 
 def perplexity(index: Tensor, num_codes: int) -> Tensor:
     """How many codes are in use, as the exponential of the entropy of their frequencies: 1 to num_codes, a scalar."""
-    share = torch.bincount(index.flatten(), minlength=num_codes).float() / index.numel()
+    # bincount would wait for the device
+    share = torch.zeros(num_codes, device=index.device).index_add_(
+        0, index.flatten(), torch.ones(index.numel(), device=index.device)
+    )
+    share = share / index.numel()
     return torch.exp(-(share * torch.log(share + 1e-10)).sum())

@@ -32,6 +32,8 @@ WINOGRAD_CHANNELS = 16
 #: csrc/cpu/convolution/winograd.h: groups of at most so many channels have a kernel of their own, which is faster than
 #: oneDNN from so many pixels on
 NARROW_CHANNELS, NARROW_PIXELS = 32, 64
+#: groups from which on the gradient of narrow ones has work for every processor
+NARROW_GROUPS = 8
 #: from so many input channels on, and in batches of at most so many pixels, a product with all pixels and a fold are
 #: faster than the transposed convolution of oneDNN
 PRODUCT_CHANNELS, PRODUCT_PIXELS = 512, 256
@@ -71,7 +73,10 @@ def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int, groups: int = 1
 def winograd_gradient_pays(weight: Tensor, groups: int) -> bool:
     """Whether csrc/cpu/convolution/conv2d_weight_gradient.cpp computes the weight's gradient, given that
     :func:`winograd_pays`."""
-    return min(weight.shape[0] // groups, weight.shape[1]) >= WINOGRAD_CHANNELS
+    inputs, outputs = weight.shape[1], weight.shape[0] // groups
+    # a kernel for narrow groups has a task for each, and few groups leave processors idle
+    idle = groups > 1 and max(inputs, outputs) <= NARROW_CHANNELS and groups < NARROW_GROUPS
+    return min(inputs, outputs) >= WINOGRAD_CHANNELS and not idle
 
 
 @untraced

@@ -59,6 +59,7 @@ def measured(trainer: Trainer, data: RunData) -> tuple[float, int]:
     What is not done in every step counts by how often it is done.
     """
     shares = kinds_of(trainer.recipe.intervals)
+    trainer.seen = trainer.recipe.measured_at
     begun = time.monotonic()
     # the first step is slower than others, and counts only where there is no time for another one
     first, taken = _timed(trainer, data, 0), 1

@@ -231,6 +231,11 @@ def test_stylegan1_takes_a_state_dict_of_the_port():
     assert G.synthesis.top == 5
     w = G.mapping(torch.randn(4000, 8))[:, 0].detach()
     assert float((G.style.w_avg - w.mean(0)).norm()) < 0.1 * float(w.std(0).norm())
+    average = G.style.w_avg.clone()
+    G.grow(1)
+    G.load_state_dict({"generator.to_rgb.0.conv.bias": torch.zeros(3)}, strict=False)
+    assert G.synthesis.top == 1
+    assert torch.equal(G.style.w_avg, average)
     with pytest.raises(RuntimeError, match=r"style\.1\.linear\.bias"):
         G.load_state_dict({key: t for key, t in port.items() if key != "style.1.linear.bias"})
 
@@ -242,10 +247,26 @@ def test_a_state_dict_holds_how_far_a_network_has_grown(make):
     other.load_state_dict(first.state_dict())
     growing = other.generator if make is stylegan1.Generator else other
     assert (growing.top, growing.fading, float(growing.level)) == (2, True, 1.25)
+    smaller = make(img_resolution=8, **SMALL)
+    first.grow(2)
+    smaller.load_state_dict({key: t for key, t in first.state_dict().items() if "level" in key}, strict=False)
+    assert (smaller.generator if make is stylegan1.Generator else smaller).top == 1
     copied = copy.deepcopy(growing)
     copied.grow(0)
     assert (copied.top, copied.fading) == (0, False)
     assert growing.top == 2
+
+
+@pytest.mark.parametrize("make", [progan.Generator, progan.Discriminator, stylegan1.Generator])
+def test_a_network_of_the_meta_device_begins_with_all_levels(make):
+    with torch.device("meta"):
+        network = make(img_resolution=16, **SMALL)
+    network.to_empty(device="cpu")
+    for module in network.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    growing = network.generator if make is stylegan1.Generator else network
+    assert (float(growing.level), growing.top) == (2, 2)
 
 
 def test_constant_noise_is_the_same_in_every_network():
@@ -267,8 +288,14 @@ def test_displacement_leaves_an_untrained_network_as_it_is():
     z = torch.randn(2, 8)
     torch.testing.assert_close(moved(z, noise_mode="none"), plain(z, noise_mode="none"))
     with torch.no_grad():
-        moved.generator.displacement[0].bias.fill_(1.0)
+        for layer in moved.generator.displacement:
+            layer.bias.fill_(0.5)
     assert not torch.allclose(moved(z, noise_mode="none"), plain(z, noise_mode="none"))
+    # a resolution that begins to fade in changes nothing yet
+    moved.grow(1)
+    whole = moved(z, noise_mode="none")
+    moved.grow(1 + 1e-6)
+    torch.testing.assert_close(moved(z, noise_mode="none"), whole, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("half_dtype", [torch.bfloat16, torch.float16])

@@ -16,7 +16,7 @@ from imgops.training.recipes import _phases
 from imgops.training.recipes._adversarial import Shown, View
 from imgops.training.recipes._augmentation import Drawn
 from imgops.training.recipes._phases import Phases, phase
-from imgops.training.recipes.stylegan2 import Latents
+from imgops.training.recipes._styles import MixedLatents
 from tests.test_training import batch_of, contents, tiny, trainer_of
 
 #: what waits for the device: values that Python reads, sizes that depend on data, tensors that are made of Python's
@@ -44,7 +44,8 @@ class Refusing(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func._schema.name.partition("::")[2]
-        by_mask = name.startswith("index") and any(i is not None and i.dtype == torch.bool for i in args[1])
+        indices = args[1] if name.startswith("index") and isinstance(args[1], (list, tuple)) else ()
+        by_mask = any(i is not None and i.dtype == torch.bool for i in indices)
         if name in WAITING or by_mask:
             raise RuntimeError(f"{func} waits for the device")
         if not self.random and torch.Tag.nondeterministic_seeded in func.tags:
@@ -199,7 +200,7 @@ def test_phases_need_no_data_and_one_device_and_draw_nothing(tmp_path):
     z, c, images = (torch.empty(n, *shape, device=meta) for shape in ((8,), (classes,), (3, size, size)))
     noise = [torch.empty(n, *shape, device=meta) for shape in recipe.G.synthesis.noise_shapes]
     mixed = torch.empty(n, recipe.G.num_ws, 1, dtype=torch.bool, device=meta)
-    latents = Latents(z, z, mixed, noise, c)
+    latents = MixedLatents(z, z, mixed, noise, c)
     view = View(Drawn(torch.empty(n, recipe.augmentation.pipe.draws, device=meta), images))
     with Refusing(random=False):
         recipe._train_only(recipe.G)

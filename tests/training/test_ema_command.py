@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from imgops.cli import app
 from imgops.models.stylegan2 import Generator
-from imgops.training import find_checkpoint, load_generator
+from imgops.training import TrainingConfig, find_checkpoint, load_generator
 from imgops.training.ema import PowerAverages, power_of, snapshots, write_snapshot
 from imgops.training.recipes.stylegan2 import StyleGAN2
 
@@ -70,14 +70,14 @@ def test_the_average_is_a_checkpoint(run, tmp_path):
 def test_the_mean_of_w_is_that_of_the_average_and_of_the_classes_in_the_data():
     torch.manual_seed(0)
     network = Generator(z_dim=4, c_dim=2, w_dim=8, img_resolution=8, img_channels=3, mapping_layers=2, channel_base=32)
-    StyleGAN2.renew(network, [1, 3])
+    StyleGAN2.renew(network, [1, 3], TrainingConfig(data="", out=""), 0)
     z = torch.randn(40_000, 4)
     with torch.no_grad():
         of_class = [network.mapping(z, torch.eye(2)[[k]].expand(len(z), 2))[:, 0].mean(0) for k in (0, 1)]
     wanted = of_class[0].lerp(of_class[1], 0.75)
     found = network.mapping.w_avg
     assert float((found - wanted).abs().max()) < 0.1 * float((of_class[0] - of_class[1]).abs().max())
-    StyleGAN2.renew(network, [1, 3])
+    StyleGAN2.renew(network, [1, 3], TrainingConfig(data="", out=""), 0)
     assert torch.equal(network.mapping.w_avg, found)
 
 

@@ -40,7 +40,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, slowness: float) -> None:
         self.now, self.slowness, self.taken, self.steps = 0.0, slowness, list[int](), 0
         self.config = SimpleNamespace(share=lambda count: 2)
-        self.recipe, self.processes = SimpleNamespace(intervals={"r1": 4}, slow_start=False), Processes()
+        self.recipe, self.processes = SimpleNamespace(measured_at=0, intervals={"r1": 4}, slow_start=False), Processes()
         self.device = torch.device("cpu")
         monkeypatch.setattr(_estimate, "time", SimpleNamespace(monotonic=lambda: self.now))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from imgops.training import Trainer, find_checkpoint, load_generator, train
 from imgops.training import checkpoint as files
 from imgops.training.config import GeneratorConfig
 from imgops.training.recipes import RECIPES, config_class, recipe_class
+from tests.training.test_compile import TRACES, Refusing, tracing  # noqa: F401
+from tests.training.test_processes import TORCHRUN
 
 #: the minibatch standard deviation of parts of a batch
 GROUPS = {"mbstd_group": 2}
@@ -27,8 +31,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "stylegan2": {"z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 8, "noise_strength": 0.5, **GROUPS},
     "stylegan3-t": {"z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 8, "num_layers": 4, **GROUPS},
     "stylegan3-r": {"z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 8, "num_layers": 4, **GROUPS},
-    "stylegan1": {"z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 8, "grow_kimg": 0.008, **GROUPS},
-    "progan": {"z_dim": 8, "channel_base": 128, "channel_max": 8, "grow_kimg": 0.004, **GROUPS},
+    "stylegan1": {"z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 8, "grow_kimg": 0.006, **GROUPS},
+    "progan": {"z_dim": 8, "channel_base": 128, "channel_max": 8, "grow_kimg": 0.006, **GROUPS},
     "dcgan": {"z_dim": 8, "base_channels": 4},
     "r3gan": {"z_dim": 8, "channel_base": 128, "channel_max": 8, "blocks": 1},
     "autoencoder": {"z_dim": 8, "base_channels": 4},
@@ -134,6 +138,55 @@ def test_parts_of_a_batch_make_the_step_of_the_whole(tmp_path, recipe):
     result = whole.recipe.result
     for a, b in zip(whole.recipe.networks[result].buffers(), parts.recipe.networks[result].buffers(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", FAMILIES)
+def test_no_step_waits_for_the_device(tmp_path, recipe):
+    trainer = trainer_of(settings(recipe, tmp_path))
+    batch = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8), torch.arange(4)
+    # of networks that grow one resolution fades in
+    trainer.seen = 8
+    with Refusing() as watched:
+        trainer.step(*batch)
+    assert "_fused_adam_" in watched.seen
+
+
+@TRACES
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [name for name in FAMILIES if hasattr(config_class(name), "compile")])
+@pytest.mark.usefixtures("tracing")
+def test_a_compiled_step_is_the_uncompiled_one(tmp_path, recipe):
+    """Each phase is one graph; networks that grow have another one for each size, and while it fades in."""
+    plain, compiled = (trainer_of(settings(recipe, tmp_path, compile=compile)) for compile in (False, True))
+    real = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+    for _ in range(4):
+        measured, expected = compiled.step(real, torch.arange(4)), plain.step(real, torch.arange(4))
+        assert measured.keys() == expected.keys()
+        for name, value in measured.items():
+            torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4, msg=name)
+    assert compiled.recipe.phases.compiling
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["stylegan1", "stylegan3-r", "r3gan", "vqvae"])
+def test_two_processes_agree_with_one(tmp_path, recipe):
+    """Of what processes share beside gradients: means of w and of squares, schedules, codes that begin anew."""
+    base = {"data": "samples:textures", "preset": "tiny", "resolution": 16, "batch": 8, "kimg": 0.04, "log_kimg": 0.008}
+    given = {**base, "device": "cpu", **FAMILIES[recipe]}
+    options = [f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}") for name, value in given.items()]
+    for processes in 1, 2:
+        launcher = TORCHRUN if processes == 2 else ()
+        command = [*launcher, "-m", "imgops", "train", "--recipe", recipe, *options]
+        command += ["--out", str(tmp_path / str(processes))]
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = contents(tmp_path / "1"), contents(tmp_path / "2")
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        if not name.startswith("state."):
+            # Adam makes a whole step of a gradient that only rounding keeps from 0
+            difference = (value.double() - two[name].double()).abs()
+            assert float(difference.mean()) < 1e-3 * max(0.002, float(value.abs().max())), name
 
 
 @pytest.mark.slow

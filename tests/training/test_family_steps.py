@@ -13,6 +13,8 @@ from imgops.training.recipes._base import Moment
 from imgops.training.recipes._parts import parts_of
 from tests.training.test_families import settings, trainer_of
 
+MOMENT = Moment(0, 0, range(4), 0)
+
 
 def resolved(recipe: str, **given: object):
     return config_class(recipe)(**{"data": "", "out": "", "device": "cpu", **given}).resolve()
@@ -68,6 +70,29 @@ def test_growing_networks_see_pictures_of_their_size(tmp_path, recipe, augment):
     small = torch.nn.functional.avg_pool2d(part.real, 4).repeat_interleave(2, 2).repeat_interleave(2, 3)
     wanted = (small + torch.nn.functional.avg_pool2d(part.real, 2)) / 2
     torch.testing.assert_close(trainer.recipe.prepare(part).real, wanted)
+
+
+def test_styles_mix_among_the_layers_in_use(tmp_path):
+    trainer = trainer_of(settings("stylegan1", tmp_path, style_mixing=1.0))
+    part = parts_of(trainer.recipe, torch.zeros(4, 3, 16, 16, dtype=torch.uint8), torch.arange(4), MOMENT)[0]
+    for level in (0, 1, 2):
+        trainer.G.grow(level)
+        latents = trainer.recipe.latents(part.draws("generator"))
+        in_use = latents.mixed[:, : 2 * (level + 1), 0]
+        assert in_use[:, -1].all()
+        assert not in_use[:, 0].any()
+        assert [tuple(t.shape[2:]) for t in latents.noise] == [(4 * 2**k,) * 2 for k in range(level + 1) for _ in "12"]
+
+
+def test_a_run_says_how_its_networks_grow():
+    shown = {"resolution": 64, "grow_kimg": 10.0, "preset": "tiny"}
+    assert resolved("progan", kimg=100.0, **shown).growth().endswith("all after 80 thousand images")
+    assert "the run ends at 16 x 16" in resolved("progan", kimg=45.0, **shown).growth()
+    assert resolved("stylegan1", kimg=45.0, resolution=64, preset="tiny", grow_kimg=0.0).growth() == ""
+
+
+def test_the_drift_is_of_the_wasserstein_loss():
+    assert [resolved("progan", loss=loss, preset="tiny").drift for loss in ("wgan-gp", "hinge")] == [0.001, 0.0]
 
 
 def test_progan_weighs_the_drift_of_real_logits(tmp_path):

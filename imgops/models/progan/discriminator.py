@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -64,14 +66,15 @@ class Discriminator(Growing, DiscriminatorNetwork):
             :class:`Generator`.
         mbstd_group_size: images over which the deviation is taken, which divides the batch; None is the batch.
             Default 4.
-        resample_filter: taps of the low-pass filter by which a level halves: (1, 1), the mean of four pixels, is
-            ProGAN's and the default; (1, 3, 3, 1), a blur before it, StyleGAN1's.
 
     ``forward(img, c=None)``: img [N, img_channels, H, W], of the highest level in use, c [N, c_dim] -> logits [N, 1].
 
     Raises:
         TypeError, ValueError: as of the generator.
     """
+
+    #: of the filter by which a level halves: the mean of four pixels
+    taps: ClassVar[tuple[float, ...]] = NEAREST
 
     def __init__(
         self,
@@ -82,7 +85,6 @@ class Discriminator(Growing, DiscriminatorNetwork):
         channel_base: int = 16384,
         channel_max: int = 512,
         mbstd_group_size: int | None = 4,
-        resample_filter: tuple[float, ...] = NEAREST,
         num_fp16_res: int = 0,
         half_dtype: torch.dtype = torch.float16,
     ) -> None:
@@ -97,7 +99,7 @@ class Discriminator(Growing, DiscriminatorNetwork):
         widths = [channels_at(channel_base, channel_max, res) for res in shapes]
         for i, res in enumerate(shapes):
             last = LastBlock(widths[0], self.shapes[0], mbstd_group_size) if i == 0 else None
-            self.add_module(f"b{res}", last or DiscriminatorBlock(widths[i], widths[i - 1], resample_filter))
+            self.add_module(f"b{res}", last or DiscriminatorBlock(widths[i], widths[i - 1], self.taps))
             self.add_module(f"fromrgb{res}", EqualizedConv2d(self.img_channels, widths[i], 1, act="lrelu"))
         self.out = EqualizedLinear(widths[0], 1)
         self.embed = EqualizedLinear(self.c_dim, widths[0], bias=False) if self.c_dim else None

@@ -48,17 +48,20 @@ class Growing(Network):
         if not 0 <= (level := check_number(owner, "level", level)) <= last:
             raise ValueError(f"{owner}: level must be in [0, {last}]; got {level:g}")
         self.level.fill_(level)
-        self._look()
+        self._note(level)
 
-    def _look(self) -> None:
-        """Take the numbers from the buffer, rounded as it holds them."""
-        level = float(self.level)
+    def reset_parameters(self) -> None:
+        """Use all levels, for a network that was made on the meta device."""
+        self.grow(self.levels - 1)
+
+    def _note(self, level: float) -> None:
         self.top, self.fading = math.ceil(level), level < math.ceil(level)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if not self.level.is_meta:
-            self._look()
+            # a state dict of another resolution may say more
+            self.grow(min(float(self.level), self.levels - 1.0))
 
     @property
     def share(self) -> Tensor:

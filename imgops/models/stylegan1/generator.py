@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...nn import ModulatedDisplacement
 from ...nn._checks import check_batch, check_choice, check_size
 from ...nn.displacement import DisplacementState
+from ...nn.mapping import MEAN_LATENTS
 from ...nn.synthesis import NOISE_MODES
 from ...ops._common import check_number
 from .._common import channels_at, half_resolutions, levels
@@ -21,8 +22,6 @@ from .layers import ConstantInput, EqualConv2d, Mapping, NoiseInjection, StyledN
 
 #: pixels of the shorter side from which on the port's convolutions are transposed ones
 FUSED_FROM = 128
-#: latents over which the mean of w is taken where a state dict has none, and how many of them at once
-MEAN_LATENTS, MAPPED = 10_000, 1000
 #: keys of the port's filters, which are the same in all networks
 _FILTER = re.compile(r"generator\.progression\.\d+\.conv1\.(1|2)\.weight(_flip)?")
 
@@ -73,9 +72,9 @@ class SynthesisNetwork(Growing):
 
     The arguments are those of :class:`Generator`. ``forward(w, noise_mode="random", noise=None)``: w [N, num_ws, w_dim]
     -> [N, img_channels, height, width] in w's dtype; ``grown`` gives the images of the highest level in use.
-    ``noise`` takes the place of noise_mode: for each layer a standard normal tensor [N, 1, height, width], as
-    ``noise_shapes`` lists them. The mode "const" adds the same noise to every picture, drawn when the network is built,
-    always alike.
+    ``noise`` takes the place of noise_mode: for each layer in use (or for all) a standard normal tensor [N, 1, height,
+    width], as ``noise_shapes`` lists them. The mode "const" adds the same noise to every picture, drawn when the
+    network is built, always alike.
 
     Attributes: ``noise_shapes``, [1, height, width] of each layer, lowest level first; ``num_ws``.
     """
@@ -123,7 +122,8 @@ class SynthesisNetwork(Growing):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the constant noise, for a network that was made on the meta device."""
+        """Draw the constant noise, and use all levels, for a network that was made on the meta device."""
+        super().reset_parameters()
         for i, shape in enumerate(self.noise_shapes):
             drawn = torch.randn(shape, generator=torch.Generator().manual_seed(i), device="cpu")
             self.get_buffer(f"noise_const{i}").copy_(drawn)
@@ -136,8 +136,8 @@ class SynthesisNetwork(Growing):
         owner = type(self).__name__
         check_batch(owner, "w", w, (self.num_ws, self.w_dim))
         check_choice(owner, "noise_mode", noise_mode, NOISE_MODES)
-        if noise is not None and len(noise) != self.num_ws:
-            raise ValueError(f"{owner}: noise must be {self.num_ws} tensors, one for each layer; got {len(noise)}")
+        if noise is not None and len(noise) not in (self.layers, self.num_ws):
+            raise ValueError(f"{owner}: noise must be {self.layers} tensors, one for each layer; got {len(noise)}")
         for tensor, shape in zip(noise or (), self.noise_shapes, strict=False):
             check_batch(owner, "noise", tensor, shape)
         w = w.to(self.get_parameter("to_rgb.0.conv.bias").dtype)
@@ -146,13 +146,20 @@ class SynthesisNetwork(Growing):
         state: DisplacementState | None = None
         for i in range(self.top + 1):
             own = [self._noise(2 * i + k, w, noise_mode, noise) for k in range(2)]
-            below, x = x, self.progression[i](x, w[:, 2 * i : 2 * i + 2], own)
-            if self.displacement and i < self.top:
-                x, state = self.displacement[i](x, w[:, 2 * i + 1], state)
+            if self.displacement and i > 0:
+                x, state = self.displacement[i - 1](x, w[:, 2 * i - 1], state)
+            x = self.progression[i](x, w[:, 2 * i : 2 * i + 2], own)
+            # the level below as it would be the highest, which nothing displaces any more
+            below = x if i == self.top - 1 else below
         img = self.to_rgb[self.top](x).to(w.dtype)
         if self.fading:
             img = doubled(self.to_rgb[self.top - 1](below).to(w.dtype)).lerp(img, self.share)
         return img  # type: ignore[no-any-return]
+
+    @property
+    def layers(self) -> int:
+        """How many layers are in use."""
+        return 2 * (self.top + 1)
 
     def _noise(self, layer: int, w: Tensor, noise_mode: str, noise: Sequence[Tensor] | None) -> Tensor | None:
         """The noise of a layer."""
@@ -258,18 +265,10 @@ class Generator(GeneratorNetwork):
         """After a state dict of the port was loaded: without its filters, with the mean of w, and all levels in use."""
         missing, unexpected = incompatible
         unexpected[:] = [key for key in unexpected if not _FILTER.fullmatch(key)]
-        if "generator.level" in missing:
-            missing.remove("generator.level")
-            self.grow(self.generator.levels - 1)
-        if "style.w_avg" in missing and not self.c_dim:
-            missing.remove("style.w_avg")
-            if not self.style.w_avg.is_meta:
-                self._measure()
-
-    @torch.no_grad()
-    def _measure(self) -> None:
-        """The mean of w, over seeded latents."""
-        w_avg = self.style.w_avg
-        z = torch.randn(MEAN_LATENTS, self.z_dim, generator=torch.Generator().manual_seed(0), device="cpu")
-        sums = [self.style(part.to(w_avg.device))[:, 0].double().sum(0) for part in z.split(MAPPED)]
-        w_avg.copy_(torch.stack(sums).sum(0) / MEAN_LATENTS)
+        if set(missing) != {"generator.level", "style.w_avg"} or self.c_dim:
+            return
+        missing.clear()
+        self.grow(self.generator.levels - 1)
+        if not self.style.w_avg.is_meta:
+            z = torch.randn(MEAN_LATENTS, self.z_dim, generator=torch.Generator().manual_seed(0), device="cpu")
+            self.style.settle(z.to(self.style.w_avg))

@@ -141,12 +141,14 @@ class Recipe(ABC):
         """Called with the data before the first step, for what a recipe measures on it."""
 
     @classmethod  # noqa: B027
-    def renew(cls, network: nn.Module, class_counts: Sequence[int]) -> None:
+    def renew(cls, network: nn.Module, class_counts: Sequence[int], config: RunConfig, images: int) -> None:
         """Called with the network :attr:`result` whose parameters were replaced, for buffers that follow from them.
 
         Args:
             network: is changed.
             class_counts: how many pictures of each class the data has; empty without classes.
+            config: the run's settings.
+            images: how many images the run had shown when its parameters were these.
         """
 
     def before_saving(self) -> None:  # noqa: B027
@@ -164,6 +166,11 @@ class Recipe(ABC):
     def deliver(cls, config: RunConfig, checkpoint: Path) -> None:
         """Called in the first process with each new checkpoint, and with the last one of a run that is finished: write
         what is made of it beside the checkpoints."""
+
+    @property
+    def measured_at(self) -> int:
+        """The images that a run has shown when its steps take the most, where they do not all take the same."""
+        return 0
 
     @property
     def tensors(self) -> int:

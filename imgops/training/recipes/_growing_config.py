@@ -86,6 +86,23 @@ class GrowingConfig(GroupsConfig):
                 f"{AUGMENTED}, or grow_kimg be 0; got {self.augment}"
             )
 
+    def of_precision(self) -> dict[str, Any]:
+        """bfloat16: nothing in these discriminators keeps numbers within float16's range."""
+        return {**super().of_precision(), "half_dtype": "bfloat16"}
+
+    def growth(self) -> str:
+        """With which size a run begins, and when it has the whole one."""
+        height, width, last = start_shape(*shape_of(self.resolution))
+        first, end = self.level_at(0), self.level_at(self.total)
+        if first == last:
+            return ""
+        at = 2 ** int(first)
+        text = f"{width * at} x {height * at} pixels at first, which are the quickest"
+        if end == last:
+            return f"{text}; all after {(last - first) * 2 * self.grow_kimg:,.0f} thousand images"
+        at = 2 ** int(end)
+        return f"{text}; the run ends at {width * at} x {height * at}: longer by --kimg, or quicker by --grow-kimg"
+
     def discriminator_arguments(self, c_dim: int) -> dict[str, Any]:
         """Keyword arguments of the discriminator."""
         return {"mbstd_group_size": self.mbstd_group, **self.shared_arguments(c_dim)}

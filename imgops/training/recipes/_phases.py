@@ -11,6 +11,9 @@ import torch
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+#: how often a phase is compiled for other sizes before that counts as a failure
+RECOMPILED = 64
+
 
 def phase(differentiates: bool = False) -> Callable[[Function], Function]:
     """Make a method of a recipe a phase, which the recipe's ``phases`` run.
@@ -58,7 +61,9 @@ class Phases:
         if function not in self.compiled:
             self.compiled[function] = torch.compile(function, fullgraph=True, dynamic=False, backend=self.backend)
         try:
-            with config.patch({"trace_autograd_ops": True} if traces_gradients() else {}):
+            # networks that grow have two graphs for each resolution
+            settings = {"recompile_limit": RECOMPILED, **({"trace_autograd_ops": True} if traces_gradients() else {})}
+            with config.patch(settings):
                 return self.compiled[function](*arguments)
         except (exc.TorchDynamoException, exc.FailOnRecompileLimitHit) as error:
             self.compiling = False

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ...nn.mapping import MEAN_LATENTS
 from .._draws import Draws
+from ..config import RunConfig
 from ..grid import seeded_classes, seeded_latents
 from ._adversarial import AdversarialRecipe
-
-#: latents over which the mean of w of a mapping network is taken, and how many of them at once
-MEAN_LATENTS, MAPPED = 10_000, 1000
 
 
 class MixedLatents(NamedTuple):
@@ -36,7 +35,7 @@ class Styles(AdversarialRecipe):
 
     @classmethod
     @torch.no_grad()
-    def renew(cls, network: nn.Module, class_counts: Sequence[int]) -> None:
+    def renew(cls, network: nn.Module, class_counts: Sequence[int], config: RunConfig, images: int) -> None:
         """The mean of w, over seeded latents and classes that are as frequent as in the data."""
         mapping: Any = getattr(network, "mapping")  # noqa: B009
         seeds, device = range(MEAN_LATENTS), mapping.w_avg.device
@@ -45,29 +44,30 @@ class Styles(AdversarialRecipe):
         if class_counts:
             labels = torch.arange(mapping.c_dim).repeat_interleave(torch.tensor(class_counts))
             c[torch.arange(MEAN_LATENTS), seeded_classes(seeds, mapping.c_dim, labels)] = 1
-        sums = [mapping(*part)[:, 0].double().sum(0) for part in zip(z.split(MAPPED), c.split(MAPPED), strict=True)]
-        mapping.w_avg.copy_(torch.stack(sums).sum(0) / MEAN_LATENTS)
+        mapping.settle(z, c)
 
     def follow(self, *averages: Tensor) -> None:
         """Move the running average of w."""
         mapping, mean = self.G.mapping, averages[0]
         mapping.w_avg.copy_(mean.to(mapping.w_avg.dtype).lerp(mapping.w_avg, mapping.w_avg_beta))
 
-    def mixed_latents(self, draws: Draws, share: float) -> MixedLatents:
+    def mixed_latents(self, draws: Draws, share: float, layers: int, shapes: Sequence[Sequence[int]]) -> MixedLatents:
         """Random latents, some of two whose styles are mixed (Karras et al. 2019, section 3.1), noise and labels.
 
         Args:
             draws: random numbers.
             share: of the images that mix two.
+            layers: how many that take a w are in use.
+            shapes: of the noise, [1, height, width], of each layer that is in use.
         """
-        shapes, z_dim, num_ws = self.G.synthesis.noise_shapes, self.config.z_dim, self.G.num_ws
+        z_dim = self.config.z_dim
         sizes = [z_dim, z_dim, *(math.prod(shape) for shape in shapes)]
         z, other, *flat = draws.normal(sum(sizes)).split(sizes, 1)
         noise = [values.unflatten(1, shape) for values, shape in zip(flat, shapes, strict=True)]
         which, first, mix = draws.uniform(3).split(1, 1)
         # from a random layer on, each sample that mixes uses the second latent
-        layers = torch.arange(num_ws, device=self.device)
-        mixed = (mix < share) & (layers >= 1 + (first * (num_ws - 1)).long())
+        places = torch.arange(self.G.num_ws, device=self.device)
+        mixed = (mix < share) & (places >= 1 + (first * (layers - 1)).long())
         return MixedLatents(z, other, mixed[:, :, None], noise, self._class_of(which[:, 0]))
 
     def mixed_w(self, latents: MixedLatents, share: float) -> Tensor:

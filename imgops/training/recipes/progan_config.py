@@ -17,7 +17,8 @@ class ProGANConfig(GrowingConfig):
     The help of each field says what it is; ``imgops train --recipe progan --help`` prints them all.
 
     Attributes:
-        preset: "auto" (default) is the paper's, "tiny" makes small networks for trying things out on a CPU.
+        preset: "auto" (default) has the paper's networks, rates and schedule, with one batch and one rate for all
+            resolutions; "tiny" makes small networks for trying things out on a CPU.
     """
 
     recipe = "progan"
@@ -33,9 +34,10 @@ class ProGANConfig(GrowingConfig):
     loss: str = "wgan-gp"
     preset: str = setting("auto", "Run", "What the settings are that no option gives.", allowed=AUTO_OR_TINY)
     drift: float = setting(
-        0.001,
+        None,
         "Optimization",
         "Weight of the squared logits of real pictures, which keeps logits of wgan-gp from drifting.",
+        "0.001; of other losses 0",
         allowed=WEIGHT,
     )
 
@@ -43,7 +45,8 @@ class ProGANConfig(GrowingConfig):
         """What the preset alone says of the settings that may be left open (Karras et al. 2018, appendix A)."""
         # so few images as a small network sees need larger steps
         fast = {"g_lr": 0.003, "d_lr": 0.003} if self.preset == "tiny" else {}
-        return {"grow_kimg": 800.0, **self.of_paper(processes), **fast}
+        drift = 0.001 if self.loss == "wgan-gp" else 0.0
+        return {"grow_kimg": 800.0, "drift": drift, **self.of_paper(processes), **fast}
 
     def generator_arguments(self, c_dim: int) -> dict[str, Any]:
         """Keyword arguments of :class:`imgops.models.progan.Generator`."""

@@ -37,7 +37,8 @@ class StyleGAN1(GrowingRecipe, Styles):
 
     def latents(self, draws: Draws) -> MixedLatents:
         """Random latents, some of two whose styles are mixed, noise and labels."""
-        return self.mixed_latents(draws, self.config.style_mixing)
+        shapes = self.G.synthesis.noise_shapes[: self.G.synthesis.layers]
+        return self.mixed_latents(draws, self.config.style_mixing, len(shapes), shapes)
 
     def make(self, latents: MixedLatents, watching: bool = False) -> Made:
         """The images of latents, of the highest level in use, with their w, whose mean is watched."""

@@ -23,7 +23,8 @@ class StyleGAN1Config(GrowingConfig):
     The help of each field says what it is; ``imgops train --recipe stylegan1 --help`` prints them all.
 
     Attributes:
-        preset: "auto" (default) is the paper's, "tiny" makes small networks for trying things out on a CPU.
+        preset: "auto" (default) has the paper's networks, rates and schedule, with one batch and one rate for all
+            resolutions, and lazy R1; "tiny" makes small networks for trying things out on a CPU.
     """
 
     recipe = "stylegan1"
@@ -57,7 +58,7 @@ class StyleGAN1Config(GrowingConfig):
             **self.of_paper(processes),
             "g_lr": 0.002 if small else rate,
             "d_lr": 0.002 if small else rate,
-            "r1_gamma": GAMMA,
+            "r1_gamma": 1.0 if small else GAMMA,
             "w_dim": 64 if small else 512,
             "mapping_layers": 2 if small else 8,
         }

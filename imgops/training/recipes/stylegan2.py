@@ -74,7 +74,7 @@ class StyleGAN2(StyleBased):
 
     def latents(self, draws: Draws) -> MixedLatents:
         """Random latents, some of two whose styles are mixed, noise and labels."""
-        return self.mixed_latents(draws, self.config.style_mixing)
+        return self.mixed_latents(draws, self.config.style_mixing, self.G.num_ws, self.G.synthesis.noise_shapes)
 
     def make(self, latents: MixedLatents, watching: bool = False) -> Made:
         """The images of latents, with their w; the mean of w is watched."""
