@@ -241,6 +241,7 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_figures_of_one(folder, tmp_path):
     script, cache = tmp_path / "worker.py", tmp_path / "cache"
     script.write_text(WORKER)

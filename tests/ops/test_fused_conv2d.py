@@ -216,7 +216,9 @@ def test_third_order(backend, device, name):
     ("backend", "device", "name"),
     problems(["tile of one sample", "uneven padding", "transposed", "stride", "narrow groups"]),
 )
-@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize(
+    "form", [torch.contiguous_format, pytest.param(torch.channels_last, marks=pytest.mark.slow)], ids=str
+)
 def test_opcheck(form, backend, device, name):
     """Schema, fake tensors and autograd registration, with and without the kept convolution."""
     tensors, rest = operands(SHAPES[name], torch.float32, device)
