@@ -265,9 +265,9 @@ def of_cpu(record: dict[str, Any]) -> list[str]:
         both sides.""")[1:]
         + _paragraph("""Rows "family" are the other generators and their steps. The aim for StyleGAN3, eight times as
         fast as the fastest plain form, is not reached: filters and leaky ReLU, one pass here, are no longer what
-        its time goes to. On one core a picture of the -T of 64 pixels with channel_base 4096 took 0.24 s, of which
-        convolutions by Winograd's algorithm were 0.19; plain convolutions alone take 0.36 of the 0.86 s of the plain
-        form. R3GAN, where 1.5 is the aim, is bound by products of 1 x 1 convolutions, which are as fast on both sides.
+        its time goes to. Convolutions take
+        most of it, and of the plain form a large part. R3GAN, where 1.5 is the aim, is bound by products of 1
+        x 1 convolutions, which are as fast on both sides.
         The small
         autoencoders are slower than channels-last PyTorch: with 16 to 48 channels oneDNN's convolutions win. DCGAN has
         no row: it is plain PyTorch, whose convolutions and batch norm are the fastest forms.""")[1:]
