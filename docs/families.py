@@ -28,8 +28,8 @@ FOLDER = Path(__file__).parent / "gallery"
 SAMPLES, REALS, BATCH = 2000, 4000, 50
 #: of a sheet: samples in a row, rows of each part, pixels of a line of text, and of a small picture at least
 COLUMNS, ROWS, LINE, SIDE = 16, 2, 22, 56
-#: pictures that are moved
-MOVED = 400
+#: pictures that are moved, and the side that they must be above
+MOVED, SHIFTED = 400, 32
 
 
 class Run:
@@ -101,7 +101,7 @@ if __name__ == "__main__":
         told = [f"{figure} {before[figure]:.4g} -> {after[figure]:.4g}" for figure in before]
         if hasattr(run.trained, "reconstruct") and run.config.data.startswith("samples:"):
             print(f"{recipe}: reproductions of crops that were not shown {run.reproduction():.1f} dB")
-        if recipe.startswith("stylegan3"):
+        if recipe.startswith("stylegan3") and run.config.resolution > SHIFTED:
             for when, found in zip(("untrained", "trained"), run.moves(), strict=True):
                 print(f"{recipe}, {when}: " + ", ".join(f"{kind} {value:.1f} dB" for kind, value in found.items()))
         ratios = ", ".join(f"{before[figure] / after[figure]:.1f}" for figure in before)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from .._settings import Resolution, check_grown, check_halved, check_type, shape_of, start_shape
 from ..nn._checks import check_half_dtype, check_size
@@ -20,18 +22,52 @@ def check_resolution(owner: str, img_resolution: Resolution, minimum: int = 1) -
     return img_resolution
 
 
-def levels(owner: str, img_resolution: Resolution) -> dict[int, tuple[int, int]]:
-    """The (height, width) of each level, the smallest first, by the number that names it: 4, 8, 16, ...
+class Level(NamedTuple):
+    """What the layers of a resolution have in common.
 
-    Of square images whose side is a power of two the number is the side.
+    Attributes:
+        shape: (height, width).
+        channels: how many.
+        half_dtype: the dtype that they run in where it is not that of the parameters.
+    """
+
+    shape: tuple[int, int]
+    channels: int
+    half_dtype: torch.dtype | None
+
+
+def levels(
+    owner: str,
+    img_resolution: Resolution,
+    channel_base: int,
+    channel_max: int,
+    num_fp16_res: int,
+    half_dtype: Any,
+) -> dict[int, Level]:
+    """The levels of a network, the smallest first, by the number that names each: 4, 8, 16, ...
+
+    Of square images whose side is a power of two the number is the side. A level has ``min(channel_base / number,
+    channel_max)`` channels, at least 1; the ``num_fp16_res`` highest run in half precision, the first never.
 
     Raises:
-        TypeError, ValueError: the images are not of a shape that a start doubles to at least once.
+        TypeError, ValueError: a number that is no int in range, another dtype, or images that are not of a shape that a
+            start doubles to at least once.
     """
     img_resolution = check_resolution(owner, img_resolution)
+    channel_base = check_size(owner, "channel_base", channel_base)
+    channel_max = check_size(owner, "channel_max", channel_max)
+    num_fp16_res = check_size(owner, "num_fp16_res", num_fp16_res, minimum=0)
+    check_half_dtype(owner, half_dtype)
     check_grown(f"{owner}: img_resolution", img_resolution)
     height, width, doublings = start_shape(*shape_of(img_resolution))
-    return {4 * 2**k: (height * 2**k, width * 2**k) for k in range(doublings + 1)}
+    return {
+        4 * 2**k: Level(
+            (height * 2**k, width * 2**k),
+            max(1, min(channel_base // (4 * 2**k), channel_max)),
+            half_dtype if k > max(0, doublings - num_fp16_res) else None,
+        )
+        for k in range(doublings + 1)
+    }
 
 
 def halved(owner: str, img_resolution: Resolution) -> tuple[int, int, int]:
@@ -41,15 +77,3 @@ def halved(owner: str, img_resolution: Resolution) -> tuple[int, int, int]:
         TypeError, ValueError: a side that is no int, or pictures that do not halve so.
     """
     return check_halved(f"{owner}: img_resolution", check_resolution(owner, img_resolution))
-
-
-def channels_at(channel_base: int, channel_max: int, resolution: int) -> int:
-    """``min(channel_base / resolution, channel_max)``, at least 1."""
-    return max(1, min(channel_base // resolution, channel_max))
-
-
-def half_resolutions(owner: str, all_resolutions: list[int], num_fp16_res: int, half_dtype: Any) -> list[int]:
-    """The ``num_fp16_res`` highest resolutions, never 4x4; raise for a bad number or dtype."""
-    num_fp16_res = check_size(owner, "num_fp16_res", num_fp16_res, minimum=0)
-    check_half_dtype(owner, half_dtype)
-    return all_resolutions[1:][::-1][:num_fp16_res]

@@ -59,6 +59,27 @@ def test_a_summary_is_of_the_network(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+def test_initialized_after_the_meta_device(name):
+    with torch.device("meta"):
+        empty = NETWORKS[name]()
+    empty.to_empty(device="cpu")
+    for t in empty.state_dict().values():
+        t.fill_(float("nan") if t.is_floating_point() else -1)
+    # as PyTorch's own wrappers do it: a module after those that hold it
+    for module in empty.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    built = NETWORKS[name]().state_dict()
+    for key, t in empty.state_dict().items():
+        expected = built[key].double()
+        if expected.numel() > 1 and expected.std() == 0:
+            assert torch.equal(t, built[key]), key
+        elif expected.numel() >= 64:
+            assert t.double().std() == pytest.approx(float(expected.std()), rel=0.5), key
+        assert t.isfinite().all(), key
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_copies_and_half_precision(name):
     network = NETWORKS[name]().eval()
     given = arguments(network, 2)

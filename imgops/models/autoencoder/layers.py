@@ -9,8 +9,18 @@ from torch import Tensor, nn
 
 from ...nn import BiasActConv2d
 from ...nn._checks import check_size
+from ...nn._init import zero
 
 ACT = "swish"
+
+
+class ZeroConv2d(BiasActConv2d):
+    """:class:`imgops.nn.BiasActConv2d` that is 0 at first."""
+
+    def reset_parameters(self) -> None:
+        """Initialize the layer, for one that was made on the meta device."""
+        nn.init.zeros_(self.weight)
+        zero(self.bias)
 
 
 class ResidualBlock(nn.Module):
@@ -22,14 +32,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = BiasActConv2d(channels, channels, 3, padding=1, act=ACT)
-        self.conv2 = BiasActConv2d(channels, channels, 3, padding=1)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Initialize the second convolution to 0, for a block that was made on the meta device."""
-        nn.init.zeros_(self.conv2.weight)
-        if self.conv2.bias is not None:
-            nn.init.zeros_(self.conv2.bias)
+        self.conv2 = ZeroConv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(self.conv1(x))

@@ -1,4 +1,4 @@
-"""What both networks of DCGAN share: sizes, and the initialization of the paper."""
+"""What both networks of DCGAN share: sizes, and layers with the initialization of the paper."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..._settings import Resolution
 from ...nn._checks import check_size
+from ...nn._init import zero
 from .._common import halved
 
 KERNELS = (4, 5)
@@ -39,21 +40,41 @@ def check_kernel(owner: str, kernel_size: int) -> int:
     return kernel_size
 
 
-def initialize(network: nn.Module) -> None:
-    """Radford et al. 2015: weights of deviation 0.02, scales of batch norm about 1 (as in PyTorch's example).
+class _Convolution(nn.Module):
+    """Radford et al. 2015: weights of deviation 0.02."""
 
-    Embedded labels are as large as z, since smaller ones are not seen beside it.
-    """
-    for layer in network.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight)
-        elif isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.normal_(layer.weight, std=0.02)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.BatchNorm2d):
-            nn.init.normal_(layer.weight, 1.0, 0.02)
-            nn.init.zeros_(layer.bias)
+    weight: Tensor
+    bias: Tensor | None
+
+    def reset_parameters(self) -> None:
+        """Initialize the layer, for one that was made on the meta device."""
+        nn.init.normal_(self.weight, std=0.02)
+        zero(self.bias)
+
+
+class Conv2d(_Convolution, nn.Conv2d):
+    """``torch.nn.Conv2d`` with the paper's initialization."""
+
+
+class ConvTranspose2d(_Convolution, nn.ConvTranspose2d):
+    """``torch.nn.ConvTranspose2d`` with the paper's initialization."""
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """``torch.nn.BatchNorm2d`` with scales about 1 (as in PyTorch's example)."""
+
+    def reset_parameters(self) -> None:
+        """Initialize the layer, for one that was made on the meta device."""
+        super().reset_parameters()
+        nn.init.normal_(self.weight, 1.0, 0.02)
+
+
+class Embedding(nn.Linear):
+    """A label's vector, as large as z: a smaller one is not seen beside it."""
+
+    def reset_parameters(self) -> None:
+        """Initialize the layer, for one that was made on the meta device."""
+        nn.init.normal_(self.weight)
 
 
 def widened(z: Tensor, c: Tensor | None, embed: nn.Linear | None) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..network import DiscriminatorNetwork
-from ._layers import check_kernel, initialize, sizes_of
+from ._layers import BatchNorm2d, Conv2d, Embedding, check_kernel, sizes_of
 
 
 class Discriminator(DiscriminatorNetwork):
@@ -42,13 +42,12 @@ class Discriminator(DiscriminatorNetwork):
         pad = 1 if check_kernel(owner, kernel_size) == 4 else 2
         layers: list[nn.Module] = []
         for inputs, outputs in zip([self.img_channels, *widths[:0:-1]], widths[::-1], strict=True):
-            layers.append(nn.Conv2d(inputs, outputs, kernel_size, 2, pad, bias=not batch_norm))
+            layers.append(Conv2d(inputs, outputs, kernel_size, 2, pad, bias=not batch_norm))
             if batch_norm and len(layers) > 1:
-                layers.append(nn.BatchNorm2d(outputs))
+                layers.append(BatchNorm2d(outputs))
             layers.append(nn.LeakyReLU(0.2, inplace=True))
-        self.main = nn.Sequential(*layers, nn.Conv2d(widths[0], 1, start, bias=False))
-        self.embed = nn.Linear(self.c_dim, widths[0], bias=False) if self.c_dim else None
-        initialize(self)
+        self.main = nn.Sequential(*layers, Conv2d(widths[0], 1, start, bias=False))
+        self.embed = Embedding(self.c_dim, widths[0], bias=False) if self.c_dim else None
 
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
         self._check_images(img, c)

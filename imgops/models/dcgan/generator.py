@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ...nn._checks import check_size
 from ..network import GeneratorNetwork
-from ._layers import check_kernel, initialize, sizes_of, widened
+from ._layers import BatchNorm2d, ConvTranspose2d, Embedding, check_kernel, sizes_of, widened
 
 
 class Generator(GeneratorNetwork):
@@ -49,15 +49,14 @@ class Generator(GeneratorNetwork):
         start, widths = sizes_of(owner, img_resolution, channels, channel_max)
         check_kernel(owner, kernel_size)
         embed_dim = check_size(owner, "embed_dim", embed_dim) if self.c_dim else 0
-        self.embed = nn.Linear(self.c_dim, embed_dim, bias=False) if self.c_dim else None
-        layers: list[nn.Module] = [nn.ConvTranspose2d(self.z_dim + embed_dim, widths[0], start, bias=False)]
+        self.embed = Embedding(self.c_dim, embed_dim, bias=False) if self.c_dim else None
+        layers: list[nn.Module] = [ConvTranspose2d(self.z_dim + embed_dim, widths[0], start, bias=False)]
         for inputs, outputs in zip(widths, [*widths[1:], self.img_channels], strict=True):
             # a kernel of 5 doubles the sides with one more pixel at the end
             pad, more = (1, 0) if kernel_size == 4 else (2, 1)
-            up = nn.ConvTranspose2d(inputs, outputs, kernel_size, 2, pad, more, bias=False)
-            layers += [nn.BatchNorm2d(inputs), nn.ReLU(True), up]
+            up = ConvTranspose2d(inputs, outputs, kernel_size, 2, pad, more, bias=False)
+            layers += [BatchNorm2d(inputs), nn.ReLU(True), up]
         self.main = nn.Sequential(*layers, nn.Tanh())
-        initialize(self)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         self._check_latents(z, c)

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...nn import EqualizedConv2d, EqualizedLinear, MinibatchStdDev
-from ...nn._checks import check_size
-from .._common import channels_at, half_resolutions, levels
+from .._common import levels
 from ..network import DiscriminatorNetwork
 from .generator import NEAREST
 from .growing import Growing, halved_often
@@ -90,20 +89,18 @@ class Discriminator(Growing, DiscriminatorNetwork):
     ) -> None:
         super().__init__(c_dim, img_resolution, img_channels)
         owner = type(self).__name__
-        channel_base = check_size(owner, "channel_base", channel_base)
-        channel_max = check_size(owner, "channel_max", channel_max)
-        shapes = levels(owner, img_resolution)
-        self.block_resolutions, self.shapes = list(shapes), list(shapes.values())
-        halves = half_resolutions(owner, self.block_resolutions, num_fp16_res, half_dtype)
-        self.half_dtypes = [half_dtype if res in halves else None for res in shapes]
-        widths = [channels_at(channel_base, channel_max, res) for res in shapes]
-        for i, res in enumerate(shapes):
-            last = LastBlock(widths[0], self.shapes[0], mbstd_group_size) if i == 0 else None
-            self.add_module(f"b{res}", last or DiscriminatorBlock(widths[i], widths[i - 1], self.taps))
-            self.add_module(f"fromrgb{res}", EqualizedConv2d(self.img_channels, widths[i], 1, act="lrelu"))
-        self.out = EqualizedLinear(widths[0], 1)
-        self.embed = EqualizedLinear(self.c_dim, widths[0], bias=False) if self.c_dim else None
-        self._begin(len(shapes))
+        found = levels(owner, img_resolution, channel_base, channel_max, num_fp16_res, half_dtype)
+        self.block_resolutions, self.shapes = list(found), [level.shape for level in found.values()]
+        self.half_dtypes = [level.half_dtype for level in found.values()]
+        first = before = found[4].channels
+        for res, (shape, channels, _) in found.items():
+            last = LastBlock(channels, shape, mbstd_group_size) if res == 4 else None
+            self.add_module(f"b{res}", last or DiscriminatorBlock(channels, before, self.taps))
+            self.add_module(f"fromrgb{res}", EqualizedConv2d(self.img_channels, channels, 1, act="lrelu"))
+            before = channels
+        self.out = EqualizedLinear(first, 1)
+        self.embed = EqualizedLinear(self.c_dim, first, bias=False) if self.c_dim else None
+        self._begin(len(found))
 
     @property
     def _img_shape(self) -> tuple[int, int, int]:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...nn import EqualizedConv2d, EqualizedLinear, pixel_norm
-from ...nn._checks import check_size
-from .._common import channels_at, half_resolutions, levels
+from .._common import levels
 from ..network import GeneratorNetwork
 from .growing import Growing, doubled
 
@@ -82,19 +81,14 @@ class Generator(Growing, GeneratorNetwork):
     ) -> None:
         super().__init__(z_dim, c_dim, img_resolution, img_channels)
         owner = type(self).__name__
-        channel_base = check_size(owner, "channel_base", channel_base)
-        channel_max = check_size(owner, "channel_max", channel_max)
-        shapes = levels(owner, img_resolution)
-        self.block_resolutions = list(shapes)
-        halves = half_resolutions(owner, self.block_resolutions, num_fp16_res, half_dtype)
-        self.half_dtypes = [half_dtype if res in halves else None for res in shapes]
-        channels = self.z_dim + self.c_dim
-        for i, (res, shape) in enumerate(shapes.items()):
-            width = channels_at(channel_base, channel_max, res)
-            self.add_module(f"b{res}", GeneratorBlock(channels, width, shape if i == 0 else None))
-            self.add_module(f"torgb{res}", EqualizedConv2d(width, self.img_channels, 1))
-            channels = width
-        self._begin(len(shapes))
+        found = levels(owner, img_resolution, channel_base, channel_max, num_fp16_res, half_dtype)
+        self.block_resolutions, self.half_dtypes = list(found), [level.half_dtype for level in found.values()]
+        before = self.z_dim + self.c_dim
+        for i, (res, (shape, channels, _)) in enumerate(found.items()):
+            self.add_module(f"b{res}", GeneratorBlock(before, channels, shape if i == 0 else None))
+            self.add_module(f"torgb{res}", EqualizedConv2d(channels, self.img_channels, 1))
+            before = channels
+        self._begin(len(found))
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         return doubled(self.grown(z, c), self.levels - 1 - self.top)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
+
 from torch import Tensor, nn
 
 from ...nn import BiasActConv2d, downsample2d, upsample2d
-from ...nn._init import set_filter
+from ...nn._init import set_filter, zero
 from ...ops.upfirdn2d import setup_filter
 
 #: slope of leaky ReLU below 0, and the gain that keeps the variance through it
@@ -18,13 +19,29 @@ TAPS = (1.0, 2.0, 1.0)
 EXPANSION, GROUP = 2, 16
 
 
-@torch.no_grad()
-def initialize(layer: nn.Conv2d | nn.Linear, gain: float) -> None:
-    """Draw a weight that scales the deviation by ``gain``; 0 makes it 0."""
-    fan_in = layer.weight[0].numel()
-    nn.init.normal_(layer.weight, std=gain / fan_in**0.5) if gain else nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
+class Scaled(nn.Module):
+    """A convolution or linear layer whose first weight scales the deviation by ``scale``; 0 makes the weight 0."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, *sizes: int, scale: float = 1.0, **more: Any) -> None:
+        # a layer initializes itself as soon as it is built
+        self.scale = scale
+        super().__init__(*sizes, **more)
+
+    def reset_parameters(self) -> None:
+        """Initialize the layer, for one that was made on the meta device."""
+        nn.init.normal_(self.weight, std=self.scale / self.weight[0].numel() ** 0.5)
+        zero(self.bias)
+
+
+class ScaledConv2d(Scaled, BiasActConv2d):
+    """:class:`imgops.nn.BiasActConv2d`, initialized by :class:`Scaled`."""
+
+
+class ScaledLinear(Scaled, nn.Linear):  # type: ignore[misc]
+    """``torch.nn.Linear``, initialized by :class:`Scaled`."""
 
 
 class ResidualBlock(nn.Module):
@@ -42,20 +59,13 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
-        self.blocks = blocks
         inside = channels * EXPANSION
         # of a narrow block one group has all channels
         groups = inside // GROUP if inside % GROUP == 0 else 1
-        self.conv1 = BiasActConv2d(channels, inside, 1, act="lrelu")
-        self.conv2 = BiasActConv2d(inside, inside, 3, padding=1, groups=groups, act="lrelu")
-        self.conv3 = BiasActConv2d(inside, channels, 1, bias=False)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Initialize the weights, for a block that was made on the meta device."""
-        for conv, gain in (self.conv1, GAIN), (self.conv2, GAIN):
-            initialize(conv, gain * self.blocks**-0.25)
-        initialize(self.conv3, 0)
+        scale = GAIN * blocks**-0.25
+        self.conv1 = ScaledConv2d(channels, inside, 1, act="lrelu", scale=scale)
+        self.conv2 = ScaledConv2d(inside, inside, 3, padding=1, groups=groups, act="lrelu", scale=scale)
+        self.conv3 = ScaledConv2d(inside, channels, 1, bias=False, scale=0)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv3(self.conv2(self.conv1(x)))
@@ -74,15 +84,13 @@ class Resample(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, up: bool) -> None:
         super().__init__()
         self.up = up
-        self.conv = BiasActConv2d(in_channels, out_channels, 1, bias=False) if in_channels != out_channels else None
+        self.conv = ScaledConv2d(in_channels, out_channels, 1, bias=False) if in_channels != out_channels else None
         self.register_buffer("resample_filter", setup_filter(TAPS))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialize, for a layer that was made on the meta device."""
+        """Write the filter, for a layer that was made on the meta device."""
         set_filter(self.resample_filter, TAPS)
-        if self.conv is not None:
-            initialize(self.conv, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.up:

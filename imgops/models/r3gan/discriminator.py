@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...nn import BiasActConv2d
 from ...nn._checks import check_size
-from .._common import channels_at, half_resolutions, levels
+from .._common import levels
 from ..network import DiscriminatorNetwork
-from .blocks import Resample, ResidualBlock, initialize
+from .blocks import Resample, ResidualBlock, ScaledConv2d, ScaledLinear
 
 
 class Discriminator(DiscriminatorNetwork):
@@ -42,34 +41,27 @@ class Discriminator(DiscriminatorNetwork):
     ) -> None:
         super().__init__(c_dim, img_resolution, img_channels)
         owner = type(self).__name__
-        channel_base = check_size(owner, "channel_base", channel_base)
-        channel_max = check_size(owner, "channel_max", channel_max)
         blocks, embed_dim = check_size(owner, "blocks", blocks), check_size(owner, "embed_dim", embed_dim)
-        shapes = levels(owner, img_resolution)
-        self.block_resolutions = list(shapes)[::-1]
-        halves = half_resolutions(owner, list(shapes), num_fp16_res, half_dtype)
-        self.half_dtypes = [half_dtype if res in halves else None for res in self.block_resolutions]
-        channels = [channels_at(channel_base, channel_max, res) for res in self.block_resolutions]
-        self.fromrgb = BiasActConv2d(self.img_channels, channels[0], 1)
-        for i, res in enumerate(self.block_resolutions):
-            stage: list[nn.Module] = [ResidualBlock(channels[i], blocks * len(shapes)) for _ in range(blocks)]
-            if i + 1 < len(channels):
-                stage.append(Resample(channels[i], channels[i + 1], up=False))
+        found = levels(owner, img_resolution, channel_base, channel_max, num_fp16_res, half_dtype)
+        self.block_resolutions = list(found)[::-1]
+        self.half_dtypes = [found[res].half_dtype for res in self.block_resolutions]
+        self.fromrgb = ScaledConv2d(self.img_channels, found[self.block_resolutions[0]].channels, 1)
+        for res in self.block_resolutions:
+            channels = found[res].channels
+            stage: list[nn.Module] = [ResidualBlock(channels, blocks * len(found)) for _ in range(blocks)]
+            if res > 4:
+                stage.append(Resample(channels, found[res // 2].channels, up=False))
             self.add_module(f"b{res}", nn.Sequential(*stage))
-        last = channels[-1]
+        last = found[4].channels
         # the counterpart of the generator's learned picture: a weight for each pixel of each channel
-        self.basis = nn.Parameter(torch.empty(last, *shapes[self.block_resolutions[-1]]))
-        self.linear = nn.Linear(last, embed_dim if self.c_dim else 1, bias=False)
-        self.embed = nn.Linear(self.c_dim, embed_dim, bias=False) if self.c_dim else None
+        self.basis = nn.Parameter(torch.empty(last, *found[4].shape))
+        self.linear = ScaledLinear(last, embed_dim if self.c_dim else 1, bias=False)
+        # of a label one number alone is 1
+        self.embed = ScaledLinear(self.c_dim, embed_dim, bias=False, scale=self.c_dim**0.5) if self.c_dim else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialize the network's own layers, for one that was made on the meta device."""
-        for layer in (self.fromrgb, self.linear):
-            initialize(layer, 1)
-        if self.embed is not None:
-            # of a label one number alone is 1
-            nn.init.normal_(self.embed.weight)
+        """Initialize what no layer holds, for a network that was made on the meta device."""
         nn.init.normal_(self.basis, std=self.basis[0].numel() ** -0.5)
 
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...nn import BiasActConv2d
 from ...nn._checks import check_size
-from .._common import channels_at, half_resolutions, levels
+from .._common import levels
 from ..network import GeneratorNetwork
-from .blocks import Resample, ResidualBlock, initialize
+from .blocks import Resample, ResidualBlock, ScaledConv2d, ScaledLinear
 
 
 class Generator(GeneratorNetwork):
@@ -54,31 +53,24 @@ class Generator(GeneratorNetwork):
         super().__init__(z_dim, c_dim, img_resolution, img_channels)
         owner = type(self).__name__
         blocks = check_size(owner, "blocks", blocks)
-        channel_base = check_size(owner, "channel_base", channel_base)
-        channel_max = check_size(owner, "channel_max", channel_max)
-        shapes = levels(owner, img_resolution)
-        self.block_resolutions = list(shapes)
-        halves = half_resolutions(owner, self.block_resolutions, num_fp16_res, half_dtype)
-        channels = [channels_at(channel_base, channel_max, res) for res in shapes]
+        found = levels(owner, img_resolution, channel_base, channel_max, num_fp16_res, half_dtype)
+        self.block_resolutions, self.half_dtypes = list(found), [level.half_dtype for level in found.values()]
         embed_dim = self.z_dim if embed_dim is None else check_size(owner, "embed_dim", embed_dim)
-        self.embed = nn.Linear(self.c_dim, embed_dim, bias=False) if self.c_dim else None
-        self.linear = nn.Linear(self.z_dim + (embed_dim if self.c_dim else 0), channels[0], bias=False)
-        self.basis = nn.Parameter(torch.empty(channels[0], *shapes[self.block_resolutions[0]]))
-        self.half_dtypes = [half_dtype if res in halves else None for res in shapes]
-        for i, res in enumerate(shapes):
-            stage: list[nn.Module] = [] if i == 0 else [Resample(channels[i - 1], channels[i], up=True)]
-            stage += [ResidualBlock(channels[i], blocks * len(shapes)) for _ in range(blocks)]
+        # of a label one number alone is 1
+        self.embed = ScaledLinear(self.c_dim, embed_dim, bias=False, scale=self.c_dim**0.5) if self.c_dim else None
+        self.linear = ScaledLinear(self.z_dim + (embed_dim if self.c_dim else 0), found[4].channels, bias=False)
+        self.basis = nn.Parameter(torch.empty(found[4].channels, *found[4].shape))
+        before = found[4].channels
+        for res, (_, channels, _) in found.items():
+            stage: list[nn.Module] = [] if res == 4 else [Resample(before, channels, up=True)]
+            stage += [ResidualBlock(channels, blocks * len(found)) for _ in range(blocks)]
+            before = channels
             self.add_module(f"b{res}", nn.Sequential(*stage))
-        self.torgb = BiasActConv2d(channels[-1], self.img_channels, 1)
+        self.torgb = ScaledConv2d(before, self.img_channels, 1)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialize the network's own layers, for one that was made on the meta device."""
-        for layer in (self.linear, self.torgb):
-            initialize(layer, 1)
-        if self.embed is not None:
-            # of a label one number alone is 1
-            nn.init.normal_(self.embed.weight)
+        """Initialize what no layer holds, for a network that was made on the meta device."""
         nn.init.normal_(self.basis)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:

@@ -15,7 +15,7 @@ from ...nn.displacement import DisplacementState
 from ...nn.mapping import MEAN_LATENTS
 from ...nn.synthesis import NOISE_MODES
 from ...ops._common import check_number
-from .._common import channels_at, half_resolutions, levels
+from .._common import levels
 from ..network import GeneratorNetwork
 from ..progan.growing import Growing, doubled
 from .layers import ConstantInput, EqualConv2d, Mapping, NoiseInjection, StyledNorm, UpConv2d
@@ -96,29 +96,25 @@ class SynthesisNetwork(Growing):
         owner = type(self).__name__
         self.w_dim = check_size(owner, "w_dim", w_dim)
         self.img_channels = check_size(owner, "img_channels", img_channels)
-        channel_base = check_size(owner, "channel_base", channel_base)
-        channel_max = check_size(owner, "channel_max", channel_max)
         eps = check_number(owner, "eps", eps, minimum=0)
-        shapes = levels(owner, img_resolution)
-        self.img_resolution, self.block_resolutions = img_resolution, list(shapes)
-        self.img_height, self.img_width = shapes[self.block_resolutions[-1]]
-        halves = half_resolutions(owner, self.block_resolutions, num_fp16_res, half_dtype)
-        widths = [channels_at(channel_base, channel_max, res) for res in shapes]
+        found = levels(owner, img_resolution, channel_base, channel_max, num_fp16_res, half_dtype)
+        self.img_resolution, self.block_resolutions = img_resolution, list(found)
+        self.img_height, self.img_width = found[self.block_resolutions[-1]].shape
         self.progression, self.to_rgb = nn.ModuleList(), nn.ModuleList()
         #: between a level and the next
         self.displacement = nn.ModuleList()
-        for i, (res, shape) in enumerate(shapes.items()):
-            half = half_dtype if res in halves else None
-            before = widths[i - 1] if i else 0
-            self.progression.append(StyledConvBlock(before, widths[i], self.w_dim, shape, half, eps))
-            self.to_rgb.append(EqualConv2d(widths[i], self.img_channels, 1))
-            if displacement and i < len(shapes) - 1:
-                self.displacement.append(ModulatedDisplacement(widths[i], self.w_dim))
-        self.noise_shapes = [(1, *shape) for shape in shapes.values() for _ in range(2)]
+        before = 0
+        for res, (shape, channels, half) in found.items():
+            self.progression.append(StyledConvBlock(before, channels, self.w_dim, shape, half, eps))
+            self.to_rgb.append(EqualConv2d(channels, self.img_channels, 1))
+            if displacement and res != self.block_resolutions[-1]:
+                self.displacement.append(ModulatedDisplacement(channels, self.w_dim))
+            before = channels
+        self.noise_shapes = [(1, *level.shape) for level in found.values() for _ in range(2)]
         self.num_ws = len(self.noise_shapes)
         for i, noise_shape in enumerate(self.noise_shapes):
             self.register_buffer(f"noise_const{i}", torch.empty(noise_shape), persistent=False)
-        self._begin(len(shapes))
+        self._begin(len(found))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -10,7 +10,7 @@ from ...nn._checks import check_choice, check_size
 from ...nn._init import set_filter
 from ...nn.resample import RESAMPLE_TAPS
 from ...ops.upfirdn2d import setup_filter
-from .._common import ARCHITECTURES, channels_at, half_resolutions, levels
+from .._common import ARCHITECTURES, levels
 from ..network import DiscriminatorNetwork
 
 
@@ -204,29 +204,25 @@ class Discriminator(DiscriminatorNetwork):
     ) -> None:
         super().__init__(c_dim, img_resolution, img_channels)
         owner = type(self).__name__
-        channel_base = check_size(owner, "channel_base", channel_base)
-        channel_max = check_size(owner, "channel_max", channel_max)
         mbstd_num_channels = check_size(owner, "mbstd_num_channels", mbstd_num_channels, 0)
         check_choice(owner, "architecture", architecture, ARCHITECTURES)
         # from the highest resolution down; the 4x4 layers come last and are different
-        shapes = levels(owner, img_resolution)
-        *self.block_resolutions, _ = sizes = list(shapes)[::-1]
-        halves = half_resolutions(owner, sizes[::-1], num_fp16_res, half_dtype)
-        channels = {res: channels_at(channel_base, channel_max, res) for res in sizes}
+        found = levels(owner, img_resolution, channel_base, channel_max, num_fp16_res, half_dtype)
+        *self.block_resolutions, _ = sizes = list(found)[::-1]
         if self.c_dim == 0:
             cmap_dim = 0
         elif cmap_dim is None:
-            cmap_dim = channels[4]
+            cmap_dim = found[4].channels
         else:
             cmap_dim = check_size(owner, "cmap_dim", cmap_dim)
         for res in self.block_resolutions:
             block = DiscriminatorBlock(
-                channels[res] if res < sizes[0] else 0,
-                channels[res],
-                channels[res // 2],
+                found[res].channels if res < sizes[0] else 0,
+                found[res].channels,
+                found[res // 2].channels,
                 img_channels,
                 architecture=architecture,
-                half_dtype=half_dtype if res in halves else None,
+                half_dtype=found[res].half_dtype,
                 half_channels_last=half_channels_last,
                 act=act,
                 resample_filter=resample_filter,
@@ -236,7 +232,7 @@ class Discriminator(DiscriminatorNetwork):
         if c_dim > 0:
             self.mapping = MappingNetwork(0, c_dim, cmap_dim, None, mapping_layers)
         self.b4 = DiscriminatorEpilogue(
-            channels[4],
+            found[4].channels,
             cmap_dim,
             img_channels,
             architecture=architecture,
@@ -245,7 +241,7 @@ class Discriminator(DiscriminatorNetwork):
             mbstd_num_channels=mbstd_num_channels,
             resample_filter=resample_filter,
             conv_clamp=conv_clamp,
-            shape=shapes[4],
+            shape=found[4].shape,
         )
 
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:

@@ -15,7 +15,7 @@ from ...nn._init import set_filter
 from ...nn.resample import RESAMPLE_TAPS
 from ...nn.synthesis import NOISE_MODES
 from ...ops.upfirdn2d import setup_filter
-from .._common import ARCHITECTURES, channels_at, half_resolutions, levels
+from .._common import ARCHITECTURES, levels
 from ..network import GeneratorNetwork
 
 
@@ -163,28 +163,24 @@ class SynthesisNetwork(nn.Module):
         owner = type(self).__name__
         self.w_dim = check_size(owner, "w_dim", w_dim)
         self.img_channels = check_size(owner, "img_channels", img_channels)
-        channel_base = check_size(owner, "channel_base", channel_base)
-        channel_max = check_size(owner, "channel_max", channel_max)
         check_choice(owner, "architecture", architecture, ARCHITECTURES)
-        shapes = levels(owner, img_resolution)
-        self.block_resolutions, self.img_resolution = list(shapes), img_resolution
-        self.img_height, self.img_width = shapes[self.block_resolutions[-1]]
-        halves = half_resolutions(owner, self.block_resolutions, num_fp16_res, half_dtype)
+        found = levels(owner, img_resolution, channel_base, channel_max, num_fp16_res, half_dtype)
+        self.block_resolutions, self.img_resolution = list(found), img_resolution
+        self.img_height, self.img_width = found[self.block_resolutions[-1]].shape
         # the w's that each block takes, as a slice [start, stop) of the num_ws
         self.w_ranges: list[tuple[int, int]] = []
         self.noise_shapes: list[tuple[int, int, int]] = []
         in_channels = start = 0
-        for res in self.block_resolutions:
-            out_channels = channels_at(channel_base, channel_max, res)
+        for res, (shape, channels, half) in found.items():
             block = SynthesisBlock(
                 in_channels,
-                out_channels,
+                channels,
                 w_dim,
-                shapes[res],
+                shape,
                 img_channels,
                 is_last=res == self.block_resolutions[-1],
                 architecture=architecture,
-                half_dtype=half_dtype if res in halves else None,
+                half_dtype=half,
                 half_channels_last=half_channels_last,
                 use_noise=use_noise,
                 act=act,
@@ -195,9 +191,9 @@ class SynthesisNetwork(nn.Module):
             # ToRGB shares its w with the first convolution of the next block
             start += block.num_conv
             self.add_module(f"b{res}", block)
-            in_channels = out_channels
+            in_channels = channels
             if use_noise:
-                self.noise_shapes += [(1, *shapes[res])] * block.num_conv
+                self.noise_shapes += [(1, *shape)] * block.num_conv
         self.num_ws = self.w_ranges[-1][1]
 
     def forward(self, w: Tensor, noise_mode: str = "random", noise: Sequence[Tensor] | None = None) -> Tensor:

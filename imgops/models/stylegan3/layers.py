@@ -15,6 +15,16 @@ from ...ops.modulated_conv2d import modulated_conv2d
 from .filters import lowpass_filter
 
 
+class Placement(EqualizedLinear):
+    """w to how pictures are turned (cosine, sine) and moved (x, y): at first not at all."""
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Initialize the layer, for one that was made on the meta device."""
+        nn.init.zeros_(self.weight)
+        self.get_parameter("bias").copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
+
+
 class SynthesisInput(nn.Module):
     """A picture of waves, which goes on without end and can be moved and turned (Karras et al. 2021, section 3.1).
 
@@ -44,7 +54,7 @@ class SynthesisInput(nn.Module):
         self.w_dim, self.channels, self.size = w_dim, channels, size
         self.sampling_rate, self.bandwidth = sampling_rate, bandwidth
         self.weight = nn.Parameter(torch.empty(channels, channels))
-        self.affine = EqualizedLinear(w_dim, 4)
+        self.affine = Placement(w_dim, 4)
         self.register_buffer("transform", torch.empty(3, 3))
         self.register_buffer("freqs", torch.empty(channels, 2))
         self.register_buffer("phases", torch.empty(channels))
@@ -52,10 +62,8 @@ class SynthesisInput(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Initialize, for a layer that was made on the meta device: no w moves or turns anything."""
+        """Initialize the layer's own parameters and buffers, for one that was made on the meta device."""
         nn.init.normal_(self.weight)
-        nn.init.zeros_(self.affine.weight)
-        self.affine.get_parameter("bias").copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
         self.transform.copy_(torch.eye(3))
         angles = 2 * math.pi * torch.rand_like(self.phases)
         # the area of a disk grows with the square of its radius
