@@ -21,6 +21,8 @@ constexpr int64_t kWinogradOutputs = 8;
 constexpr int64_t kWinogradNumbers = 2304;
 // groups of tiles that each transform the weights for themselves
 constexpr int64_t kFewGroups = 2;
+// tiles in a row up to which pixels are looked up one by one: as many rows as vectors are not worth cutting
+constexpr int64_t kShortRow = 4;
 
 // strided and transposed: by 2
 enum class Convolution : int { plain, strided, transposed };
@@ -138,13 +140,17 @@ struct Winograd {
   // Whether the weights are transformed once for all groups. Of many channels they then go through memory, which takes
   // longer than to transform them for each of a few groups.
   bool transforms_ahead() const { return groups() > kFewGroups; }
+  // whether rows are short, and the numbers of the pixels that a group reads fit into 32 bits
+  bool looks_up() const {
+    return tiles_x() <= kShortRow && (kWinogradTiles + 1) * convolutions * inputs * h * w < (int64_t{1} << 31);
+  }
   int64_t first_tile(int64_t group) const { return group * vectors() / groups() * kWinogradLanes; }
   // a task is an output block of a group of tiles of a convolution, the blocks of one group in a row
   int64_t tasks() const { return convolutions * groups() * output_blocks(); }
   // values of aligned scratch memory that a thread needs
   int64_t scratch() const {
     const int64_t sums = kept_blocks() * kWinogradOutputs * products();
-    return transformed_inputs() * tiles_of_number() + kWinogradTiles * (sums + kUntransformed + kWinogradRow) +
+    return transformed_inputs() * tiles_of_number() + kWinogradTiles * (sums + 2 * kUntransformed + kWinogradRow) +
            (transforms_ahead() ? 0 : weights_of_block());
   }
 

@@ -87,9 +87,7 @@ class BlockMaker {
     const int64_t side = p_.side();
     for (int64_t c = 0; c < channels; c += L) {
       const int64_t lanes = channels - c < L ? channels - c : L;
-      for (int64_t r = 0; r < from; ++r) {
-        gather(image, c, lanes, y + r, x, step * (n - 1) + from, pixels_ + r * kGradientRow * L);
-      }
+      gather_rows(image, c, lanes, y, from, x, step * (n - 1) + from);
       A* place = dst + c / G * T * G + c % G;
       for (int64_t t = 0; t < n; ++t) {
         V pixels[from][from], transformed[to][to];
@@ -100,6 +98,37 @@ class BlockMaker {
         along_both_axes(pixels, transformed, transform);
 #pragma GCC unroll 36
         for (int64_t k = 0; k < to * to; ++k) store(place + k * side + t * G, transformed[k / to][k % to]);
+      }
+    }
+  }
+
+  // pixels_[row][kGradientRow][L]: `count` rows from y on, `length` pixels from x on; zero outside the image
+  void gather_rows(const Image& image, int64_t channel, int64_t lanes, int64_t y, int64_t count, int64_t x,
+                   int64_t length) {
+    const int64_t top = y < 0 ? 0 : y, bottom = image.h - y < count ? image.h : y + count;
+    const int64_t whole = (bottom - top) * image.w;
+    // rows that are shorter than a vector lie in memory one after the other, where all of them are wanted
+    if (lanes < L || image.w >= L || x > 0 || x + length < image.w || whole < L) {
+      for (int64_t r = 0; r < count; ++r) {
+        gather(image, channel, lanes, y + r, x, length, pixels_ + r * kGradientRow * L);
+      }
+      return;
+    }
+    for (int64_t r = 0; r < count; ++r) std::memset(pixels_ + r * kGradientRow * L, 0, length * L * sizeof(A));
+    const A* src = image.planes + (channel * image.h + top) * image.w;
+    const int64_t plane = image.h * image.w;
+    for (int64_t k = 0; k < whole; k += L) {
+      // the last vector may begin among the pixels of the one before
+      const int64_t first = k + L <= whole ? k : whole - L;
+      V block[L];
+#pragma GCC unroll 16
+      for (int64_t c = 0; c < L; ++c) block[c] = load_unaligned(src + c * plane + first);
+      transpose<A, L>(block);
+      int64_t row = first / image.w, column = first % image.w;
+#pragma GCC unroll 16
+      for (int64_t j = 0; j < L; ++j) {
+        store(pixels_ + ((top - y + row) * kGradientRow + column - x) * L, block[j]);
+        if (++column == image.w) column = 0, ++row;
       }
     }
   }

@@ -26,10 +26,10 @@ class GroupMaker {
   GroupMaker(const Winograd& p, DType dtype, A* scratch)
       : p_(p), limits_(p.epilogue, dtype), block_inputs_(p.block_inputs()), stride_(p.tiles_of_number()),
         tiles_(scratch), sums_(tiles_ + kTransformed * kTransformed * stride_),
-        pixels_(sums_ + kSums * p.kept_blocks()), row_(pixels_ + kUntransformed * T),
-        weights_(row_ + kWinogradRow * T) {
+        inputs_(sums_ + kSums * p.kept_blocks()), pixels_(inputs_ + kUntransformed * T),
+        row_(pixels_ + kUntransformed * T), weights_(row_ + kWinogradRow * T), looks_up_(p.looks_up()) {
     // lanes past the last tile are computed too and thrown away; denormal numbers there would be slow
-    for (int64_t i = 0; i < kUntransformed * T; ++i) pixels_[i] = 0;
+    for (int64_t i = 0; i < 2 * kUntransformed * T; ++i) inputs_[i] = 0;
   }
 
   // output blocks begin to end of group number `group` of a convolution
@@ -38,6 +38,7 @@ class GroupMaker {
     first_ = p_.first_tile(group);
     const int64_t next = p_.first_tile(group + 1);
     count_ = (next < p_.tiles() ? next : p_.tiles()) - first_;
+    if (looks_up_) find_pixels();
     const int64_t blocks = p_.input_blocks();
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t first = block * block_inputs_;
@@ -55,20 +56,63 @@ class GroupMaker {
   static V load(const A* p) { return *reinterpret_cast<const V*>(p); }
   static void store(A* p, V v) { *reinterpret_cast<V*>(p) = v; }
 
-  // dst[kTransformed * kTransformed][stride_] from t on, the tiles of inputs of channel i transformed along both axes
-  void transform_input(int64_t i, A* dst) {
+  // a channel of inputs of a sample
+  int64_t input_plane(int64_t sample, int64_t i) const {
+    return (sample * p_.convolutions + convolution_) * p_.inputs + i;
+  }
+
+  // Where the tiles of the group are, and their pixels: they are the same in every channel.
+  void find_pixels() {
+    first_sample_ = first_ / (p_.tiles_x() * p_.tiles_y());
     for_runs(p_, first_, count_, [&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
-      const int64_t channel = (sample * p_.convolutions + convolution_) * p_.inputs + i;
-      const A* plane = static_cast<const A*>(p_.x) + channel * p_.h * p_.w;
-      const A style = at<A>(p_.styles, channel, 1);
-      for (int64_t r = 0; r < kInputs; ++r) {
-        gather(plane, kStep * ty - p_.pad_y + r, kStep * tx - p_.pad_x, n, style, pixels_ + kInputs * r * T + t);
+      for (int64_t j = 0; j < n; ++j) {
+        const int64_t y = kStep * ty - p_.pad_y, x = kStep * (tx + j) - p_.pad_x;
+        const int64_t before = input_plane(sample - first_sample_, 0) - input_plane(0, 0);
+        places_[t + j] = {sample, kPixels * ty, kPixels * (tx + j)};
+        for (int64_t k = 0; k < kInputs * kInputs; ++k) {
+          const int64_t row = y + k / kInputs, column = x + k % kInputs;
+          const bool inside = row >= 0 && row < p_.h && column >= 0 && column < p_.w;
+          numbers_[k * T + t + j] = inside ? static_cast<int32_t>((before * p_.h + row) * p_.w + column) : -1;
+        }
       }
     });
+  }
+
+  // inputs_[k * T + t] = pixel k of tile t of a channel, times the style; 0 outside the image
+  void look_up(int64_t i) {
+    const A* from = static_cast<const A*>(p_.x) + input_plane(first_sample_, i) * p_.h * p_.w;
+    A* to = inputs_;
+    for (int64_t k = 0; k < kInputs * kInputs; ++k) {
+      const int32_t* number = numbers_ + k * T;
+#pragma omp simd
+      for (int64_t t = 0; t < count_; ++t) to[k * T + t] = number[t] < 0 ? A(0) : from[number[t]];
+    }
+    if (p_.styles == nullptr) return;
+    for (int64_t t = 0; t < count_; ++t) row_[t] = at<A>(p_.styles, input_plane(places_[t].sample, i), 1);
+    for (int64_t k = 0; k < kInputs * kInputs; ++k) {
+#pragma omp simd
+      for (int64_t t = 0; t < count_; ++t) to[k * T + t] *= row_[t];
+    }
+  }
+
+  // dst[kTransformed * kTransformed][stride_] from t on, the tiles of inputs of channel i transformed along both axes
+  void transform_input(int64_t i, A* dst) {
+    if (looks_up_) {
+      look_up(i);
+    } else {
+      for_runs(p_, first_, count_, [&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
+        const int64_t channel = input_plane(sample, i);
+        const A* plane = static_cast<const A*>(p_.x) + channel * p_.h * p_.w;
+        const A style = at<A>(p_.styles, channel, 1);
+        for (int64_t r = 0; r < kInputs; ++r) {
+          gather(plane, kStep * ty - p_.pad_y + r, kStep * tx - p_.pad_x, n, style, inputs_ + kInputs * r * T + t);
+        }
+      });
+    }
     for (int64_t t = 0; t < count_; t += kLanes<A>) {
       V d[kInputs][kInputs], transformed[kTransformed][kTransformed];
 #pragma GCC unroll 36
-      for (int64_t k = 0; k < kInputs * kInputs; ++k) d[k / kInputs][k % kInputs] = load(pixels_ + k * T + t);
+      for (int64_t k = 0; k < kInputs * kInputs; ++k) d[k / kInputs][k % kInputs] = load(inputs_ + k * T + t);
       along_both_axes(d, transformed, [](const auto& from, auto& to) { Axis::input(from, to); });
 #pragma GCC unroll 36
       for (int64_t k = 0; k < kTransformed * kTransformed; ++k) {
@@ -200,13 +244,59 @@ class GroupMaker {
 #pragma GCC unroll 16
         for (int64_t k = 0; k < kPixels * kPixels; ++k) store(pixels_ + k * T + t, back[k / kPixels][k % kPixels]);
       }
+      const int64_t channel = convolution_ * p_.outputs + o * kWinogradOutputs + r;
+      if (looks_up_) {
+        for (int64_t y = 0; y < kPixels; ++y) finish_rows_of(channel, y);
+        continue;
+      }
       for_runs(p_, first_, count_, [&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
         for (int64_t y = 0; y < kPixels && kPixels * ty + y < p_.out_h; ++y) {
-          finish_row_of(convolution_ * p_.outputs + o * kWinogradOutputs + r, pixels_ + kPixels * y * T + t, n, sample,
-                        kPixels * ty + y, kPixels * tx);
+          finish_row_of(channel, pixels_ + kPixels * y * T + t, n, sample, kPixels * ty + y, kPixels * tx);
         }
       });
     }
+  }
+
+  // row y of all tiles of one output channel: the epilogue of all together, then each to its place
+  void finish_rows_of(int64_t channel, int64_t y) {
+    A* row = row_;
+    join<kLanes<A>>(pixels_ + kPixels * y * T, 0, count_, row);
+    if (p_.kept) put_rows(row, static_cast<A*>(p_.kept), channel, y);
+    const BiasAct& e = p_.epilogue;
+    if (e.scale || e.noise) {
+      for_rows(channel, y, [&](int64_t t, int64_t width, int64_t plane, int64_t place) {
+        const A* noise =
+            e.noise ? static_cast<const A*>(e.noise) + places_[t].sample * e.noise_stride + place : nullptr;
+        pre_activation_planar(row + kPixels * t, row + kPixels * t, width, at<A>(e.scale, plane, 1),
+                              at<A>(e.b, channel, 0), noise);
+      });
+    } else if (e.b) {
+      pre_activation_planar(row, row, kPixels * count_, A(1), at<A>(e.b, channel, 0), static_cast<const A*>(nullptr));
+    }
+    finish_row(e.act, row, row, kPixels * count_, limits_);
+    put_rows(row, static_cast<A*>(p_.y), channel, y);
+  }
+
+  // Call f(t, width, plane, place) for row y of each tile t that has it: its pixels, and the first of them in its plane.
+  template <class F>
+  void for_rows(int64_t channel, int64_t y, const F& f) const {
+    for (int64_t t = 0; t < count_; ++t) {
+      const Place& at = places_[t];
+      if (at.y + y >= p_.out_h) continue;
+      const int64_t width = p_.out_w - at.x < kPixels ? p_.out_w - at.x : kPixels;
+      f(t, width, at.sample * p_.convolutions * p_.outputs + channel, (at.y + y) * p_.out_w + at.x);
+    }
+  }
+
+  void put_rows(const A* row, A* images, int64_t channel, int64_t y) const {
+    for_rows(channel, y, [&](int64_t t, int64_t width, int64_t plane, int64_t place) {
+      A* to = images + plane * p_.out_h * p_.out_w + place;
+      if (width == kPixels) {
+        std::memcpy(to, row + kPixels * t, kPixels * sizeof(A));
+      } else {
+        std::memcpy(to, row + kPixels * t, width * sizeof(A));
+      }
+    });
   }
 
   // kPixels * n pixels of a row of one output channel, given as columns [kPixels][T] of their tiles
@@ -223,11 +313,20 @@ class GroupMaker {
     finish_row(e.act, row, static_cast<A*>(p_.y) + place, width, limits_);
   }
 
+  // a tile: its sample, and its first pixel of the outputs
+  struct Place {
+    int64_t sample, y, x;
+  };
+
   const Winograd& p_;
   Limits<A> limits_;
   int64_t block_inputs_, stride_;
-  A *tiles_, *sums_, *pixels_, *row_, *weights_;
-  int64_t convolution_ = 0, first_ = 0, count_ = 0;
+  A *tiles_, *sums_, *inputs_, *pixels_, *row_, *weights_;
+  bool looks_up_;
+  int64_t convolution_ = 0, first_ = 0, count_ = 0, first_sample_ = 0;
+  // of the group's tiles, and of their pixels: how many lie before them in memory from the channel's first plane on
+  Place places_[T];
+  int32_t numbers_[kInputs * kInputs * T];
 };
 
 template <class Axis, class A>

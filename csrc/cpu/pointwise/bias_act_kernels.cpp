@@ -1,4 +1,6 @@
 // Kernels of bias_act, compiled once per instruction set; a row is at most kRow elements and stays in L1.
+#include <cstring>
+
 #include "bias_act_rows.h"
 
 namespace imgops {
@@ -40,7 +42,11 @@ A dot_row(const A* u, const A* v, int64_t n) {
 
 template <Act act, class A>
 void forward_row(const A* x, A* y, int64_t n, A s, A b, const A* noise, const Limits<A> limits) {
-  if (noise) {
+  if constexpr (act != Act::linear && act != Act::relu && act != Act::lrelu) {
+    // gcc vectorizes none of the others together with what comes before it
+    pre_activation_planar(x, y, n, s, b, noise);
+    finish_row<act>(y, y, n, limits);
+  } else if (noise) {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) y[i] = limits.template finish<act>(x[i] * s + noise[i] + b);
   } else {
@@ -89,22 +95,58 @@ void forward_planar(const BiasAct& p, DType dtype, int64_t begin, int64_t end) {
   }
 }
 
+// The pixels that a row of few channels has side by side, and the values of each channel as often: a row of one pixel's
+// channels alone would be over before it paid.
+template <class A>
+class Repeated {
+ public:
+  Repeated(const BiasAct& p) : channels_(p.channels) {
+    const bool alone = p.noise || p.dnoise || channels_ == 0;
+    pixels_ = alone || channels_ >= kRow ? 1 : kRow / channels_;
+    repeat(static_cast<const A*>(p.b), b_);
+  }
+
+  int64_t pixels() const { return pixels_; }
+  // values of the channels from c on, for one pixel or all
+  const A* bias(const BiasAct& p, int64_t c) const {
+    return p.b == nullptr ? nullptr : pixels_ > 1 ? b_ : static_cast<const A*>(p.b) + c;
+  }
+  const A* scale(const BiasAct& p, int64_t o, int64_t c) {
+    if (p.scale == nullptr) return nullptr;
+    const A* s = static_cast<const A*>(p.scale) + o * channels_ + c;
+    if (pixels_ == 1) return s;
+    if (o != sample_) repeat(s, s_), sample_ = o;
+    return s_;
+  }
+
+ private:
+  void repeat(const A* values, A* to) const {
+    for (int64_t i = 0; values && pixels_ > 1 && i < pixels_ * channels_; i += channels_) {
+      std::memcpy(to + i, values, channels_ * sizeof(A));
+    }
+  }
+
+  int64_t channels_, pixels_, sample_ = -1;
+  A b_[kRow], s_[kRow];
+};
+
 template <Act act, class T>
 void forward_channels_last(const BiasAct& p, DType dtype, int64_t begin, int64_t end) {
   using A = typename Accumulate<T>::type;
   const Limits<A> limits(p, dtype);
   A in[kRow], z[kRow], out[kRow];
+  Repeated<A> repeated(p);
   for (int64_t task = begin; task < end; ++task) {
     const int64_t o = task / p.chunks, first = task % p.chunks * p.chunk;
     const int64_t last = first + p.chunk < p.inner ? first + p.chunk : p.inner;
-    for (int64_t pixel = first; pixel < last; ++pixel) {
+    for (int64_t pixel = first; pixel < last; pixel += repeated.pixels()) {
+      const int64_t pixels = last - pixel < repeated.pixels() ? last - pixel : repeated.pixels();
       const A noise = p.noise ? static_cast<const A*>(p.noise)[o * p.noise_stride + pixel] : A(0);
       for (int64_t c = 0; c < p.channels; c += kRow) {
-        const int64_t n = p.channels - c < kRow ? p.channels - c : kRow;
+        const int64_t n = p.channels - c < kRow ? pixels * (p.channels - c) : kRow;
         const int64_t at = (o * p.inner + pixel) * p.channels + c;
         const A* x = load_row(static_cast<const T*>(p.x) + at, in, n);
-        const A* s = p.scale ? static_cast<const A*>(p.scale) + o * p.channels + c : nullptr;
-        const A* b = p.b ? static_cast<const A*>(p.b) + c : nullptr;
+        const A *s = repeated.scale(p, o, c), *b = repeated.bias(p, c);
         T* dst = static_cast<T*>(p.out) + at;
         A* y = row_target(dst, out);
         pre_activation_channels_last(x, z, n, s, b, noise);
@@ -183,24 +225,29 @@ void backward_channels_last(const BiasAct& p, DType dtype, int64_t begin, int64_
   const Limits<A> limits(p, dtype);
   const bool needs_z = p.x && !(act == Act::linear && p.clamp < 0);
   BackwardRow<T, A> row;
+  Repeated<A> repeated(p);
+  const bool several = repeated.pixels() > 1;
+  // of each channel of each pixel of a row of several
+  A sums[kRow], sums_x[kRow];
   for (int64_t task = begin; task < end; ++task) {
     const int64_t o = task / p.chunks, first = task % p.chunks * p.chunk;
     const int64_t last = first + p.chunk < p.inner ? first + p.chunk : p.inner;
-    A* sum_dz = p.sum_dz ? static_cast<A*>(p.sum_dz) + task * p.channels : nullptr;
-    A* sum_dz_x = p.sum_dz_x ? static_cast<A*>(p.sum_dz_x) + task * p.channels : nullptr;
-    for (int64_t c = 0; c < p.channels; ++c) {
+    A* own_dz = p.sum_dz ? static_cast<A*>(p.sum_dz) + task * p.channels : nullptr;
+    A* own_dz_x = p.sum_dz_x ? static_cast<A*>(p.sum_dz_x) + task * p.channels : nullptr;
+    A *sum_dz = own_dz && several ? sums : own_dz, *sum_dz_x = own_dz_x && several ? sums_x : own_dz_x;
+    for (int64_t c = 0; c < p.channels * repeated.pixels(); ++c) {
       if (sum_dz) sum_dz[c] = 0;
       if (sum_dz_x) sum_dz_x[c] = 0;
     }
-    for (int64_t pixel = first; pixel < last; ++pixel) {
+    for (int64_t pixel = first; pixel < last; pixel += repeated.pixels()) {
+      const int64_t pixels = last - pixel < repeated.pixels() ? last - pixel : repeated.pixels();
       const A noise = p.noise ? static_cast<const A*>(p.noise)[o * p.noise_stride + pixel] : A(0);
       A dnoise = 0;
       for (int64_t c = 0; c < p.channels; c += kRow) {
-        const int64_t n = p.channels - c < kRow ? p.channels - c : kRow;
+        const int64_t n = p.channels - c < kRow ? pixels * (p.channels - c) : kRow;
         const int64_t at = (o * p.inner + pixel) * p.channels + c;
         row.load(p, at, n);
-        const A* s = p.scale ? static_cast<const A*>(p.scale) + o * p.channels + c : nullptr;
-        const A* b = p.b ? static_cast<const A*>(p.b) + c : nullptr;
+        const A *s = repeated.scale(p, o, c), *b = repeated.bias(p, c);
         if (needs_z) pre_activation_channels_last(row.x, row.z_buffer, n, s, b, noise);
         T* dst = static_cast<T*>(p.out) + at;
         A* dx = row_target(dst, row.out);
@@ -221,6 +268,15 @@ void backward_channels_last(const BiasAct& p, DType dtype, int64_t begin, int64_
         store_row(dst, dx, n);
       }
       if (p.dnoise) static_cast<A*>(p.dnoise)[o * p.inner + pixel] = dnoise;
+    }
+    for (int64_t c = 0; several && c < p.channels; ++c) {
+      double total = 0, total_x = 0;
+      for (int64_t k = 0; k < repeated.pixels(); ++k) {
+        if (own_dz) total += sums[k * p.channels + c];
+        if (own_dz_x) total_x += sums_x[k * p.channels + c];
+      }
+      if (own_dz) own_dz[c] = static_cast<A>(total);
+      if (own_dz_x) own_dz_x[c] = static_cast<A>(total_x);
     }
   }
 }
