@@ -120,9 +120,8 @@ def _plain_conv2d(
     **more: Any,
 ) -> Tensor:
     x = x.contiguous(memory_format=layout)
-    return bias_act(
-        F.conv2d(x, weight, padding=more["padding"], groups=more.get("groups", 1)), bias, act=act, gain=gain
-    )
+    y = F.conv2d(x, weight, bias, padding=more["padding"], groups=more.get("groups", 1))
+    return bias_act(y, act=act, gain=gain)
 
 
 def _upward_conv2d(layout: torch.memory_format, op: str, x: Tensor, weight: Tensor, **more: Any) -> Tensor:

@@ -9,6 +9,7 @@ from unittest import mock
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import imgops
@@ -31,7 +32,7 @@ def bias_act(
     x = x if b is None else x + b.reshape(shape)
     activation = ACTIVATIONS[act]
     gain = activation.default_gain if gain is None else gain
-    x = activation.function(x, activation.default_alpha)
+    x = F.silu(x) if act == "swish" else activation.function(x, activation.default_alpha)
     return x if gain == 1 else x * gain
 
 

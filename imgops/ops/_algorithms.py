@@ -24,9 +24,11 @@ class WinogradTile(NamedTuple):
 
 #: csrc/cpu/convolution/winograd_axes.h: Plain, Transposed and Strided; the direct sum takes three products per pixel
 PLAIN, TRANSPOSED, STRIDED = WinogradTile(6, 4), WinogradTile(5, 2), WinogradTile(5, 2)
-#: in batches of fewer pixels oneDNN is faster, unless pixels times input times output channels are so many that its
+#: in batches of fewer tiles oneDNN is faster, unless pixels times input times output channels are so many that its
 #: products with the weights are slow
-WINOGRAD_PIXELS, WINOGRAD_PRODUCTS = 1024, 2**24
+WINOGRAD_TILES, WINOGRAD_PRODUCTS = 16, 2**24
+#: networks on a CPU whose layers have at most so many channels are faster channels-last, where oneDNN convolves
+CHANNELS_LAST_CHANNELS = 48
 #: with fewer channels, of a group or in a weight's gradient, the transforms take longer than the products
 WINOGRAD_CHANNELS = 16
 #: csrc/cpu/convolution/winograd.h: groups of at most so many channels have a kernel of their own, which is faster than
@@ -66,8 +68,15 @@ def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int, groups: int = 1
     if groups > 1 and max(inputs, outputs) <= NARROW_CHANNELS:
         few = known(pixels < NARROW_PIXELS)
     else:
-        few = known(pixels < WINOGRAD_PIXELS) and (groups > 1 or known(pixels * inputs * outputs < WINOGRAD_PRODUCTS))
+        few = known(n * rows * columns < WINOGRAD_TILES) and (
+            groups > 1 or known(pixels * inputs * outputs < WINOGRAD_PRODUCTS)
+        )
     return dense_format(x) == torch.contiguous_format and not (few or known(products > 9 * h * w))
+
+
+def suits_channels_last(x: Tensor, widest: int) -> bool:
+    """Whether images are better laid out channels-last in a network whose layers have at most so many channels."""
+    return x.device.type == "cpu" and widest <= CHANNELS_LAST_CHANNELS
 
 
 def winograd_gradient_pays(weight: Tensor, groups: int) -> bool:

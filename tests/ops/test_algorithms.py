@@ -25,7 +25,7 @@ needs_cpu_backend = pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, rea
 
 
 def test_where_winograd_pays():
-    """Large batches, or many channels, of images that its tiles fit."""
+    """Some tiles, or many channels, of images that its tiles fit."""
 
     def pays(shape, up=1, down=1, kernel=3, out=4, **kwargs):
         return winograd_pays(torch.empty(shape, **kwargs), torch.empty(out, shape[1], kernel, kernel), up, down)
@@ -33,11 +33,15 @@ def test_where_winograd_pays():
     assert pays((4, 8, 16, 16))
     assert pays((4, 8, 32, 32), down=2)
     assert pays((4, 8, 16, 16), up=2)
-    assert not pays((1, 8, 16, 16))
+    assert pays((1, 8, 16, 16))
+    assert pays((16, 8, 4, 4))
+    assert not pays((15, 8, 4, 4))
+    assert not pays((1, 8, 12, 12))
     assert pays((4, 512, 4, 4), out=512)
     assert pays((4, 512, 9, 9), out=512, down=2)
     assert not pays((4, 512, 4, 4), out=500)
-    assert not pays((4, 8, 16, 16), down=2)
+    assert pays((4, 8, 8, 8), down=2)
+    assert not pays((3, 8, 8, 8), down=2)
     assert not pays((4, 8, 16, 16), dtype=torch.bfloat16)
     assert not pays((4, 8, 16, 16), kernel=5)
     assert not pays((4, 8, 16, 16), up=3)

@@ -57,7 +57,7 @@ def sized(request, monkeypatch):
         monkeypatch.setattr(_algorithms, "PRODUCT_CHANNELS", 0)
         monkeypatch.setattr(_algorithms, "PRODUCT_PIXELS", 1 << 30)
     if request.param == "as large":
-        monkeypatch.setattr(_algorithms, "WINOGRAD_PIXELS", 0)
+        monkeypatch.setattr(_algorithms, "WINOGRAD_TILES", 0)
         monkeypatch.setattr(_algorithms, "WINOGRAD_CHANNELS", 0)
 
 
@@ -278,7 +278,7 @@ def test_one_backend_convolves_and_another_filters(convolves, filters, up, down,
             pytest.skip(f"{backend}: {status.reason}")
     case = MODULATED_CONV[0]._replace(up=up, down=down, size=(8, 6))
     tensors, kwargs = operands(case, "cpu", torch.float32)
-    monkeypatch.setattr(_algorithms, "WINOGRAD_PIXELS", 0)
+    monkeypatch.setattr(_algorithms, "WINOGRAD_TILES", 0)
     monkeypatch.setattr(fused_conv2d, "choose_resampler", lambda *args: filters)
     orders = []
     for backend in (convolves, "reference"):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...nn import BiasActConv2d
 from ...nn._checks import check_size
 from ...nn._init import zero
+from ...ops._algorithms import suits_channels_last
 
 ACT = "swish"
 
@@ -43,7 +44,19 @@ def widths(channels: int, channel_max: int, levels: int) -> list[int]:
     return [min(channels * 2**k, channel_max) for k in range(levels + 1)]
 
 
-class Encoder(nn.Sequential):
+class _Layers(nn.Sequential):
+    """Layers one after the other, on images that are laid out as suits the widest of them."""
+
+    def __init__(self, widest: int, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.widest = widest
+
+    def forward(self, input: Tensor) -> Tensor:
+        last = suits_channels_last(input, self.widest)
+        return super().forward(input.contiguous(memory_format=torch.channels_last) if last else input)
+
+
+class Encoder(_Layers):
     """Pictures to a grid of features: a convolution, then for each level a strided one and residual blocks.
 
     Args:
@@ -61,11 +74,11 @@ class Encoder(nn.Sequential):
         for narrow, wide in itertools.pairwise(of):
             layers.append(BiasActConv2d(narrow, wide, 4, 2, 1, act=ACT))
             layers += [ResidualBlock(wide) for _ in range(blocks)]
-        super().__init__(*layers)
+        super().__init__(of[-1], *layers)
         self.out_channels = of[-1]
 
 
-class Decoder(nn.Sequential):
+class Decoder(_Layers):
     """The mirror image of :class:`Encoder`: residual blocks, nearest neighbors twice as fine, and a convolution.
 
     Shapes: x [N, ``in_channels``, h, w] -> [N, img_channels, h * 2^levels, w * 2^levels].
@@ -77,7 +90,7 @@ class Decoder(nn.Sequential):
         for wide, narrow in itertools.pairwise(of):
             layers += [ResidualBlock(wide) for _ in range(blocks)]
             layers += [nn.Upsample(scale_factor=2), BiasActConv2d(wide, narrow, 3, padding=1, act=ACT)]
-        super().__init__(*layers, BiasActConv2d(of[-1], img_channels, 3, padding=1))
+        super().__init__(of[0], *layers, BiasActConv2d(of[-1], img_channels, 3, padding=1))
         self.in_channels = of[0]
 
 
