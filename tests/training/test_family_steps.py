@@ -130,6 +130,7 @@ def test_r3gan_takes_no_other_loss():
         ("stylegan3-t", {"resolution": 128, "batch": 32}, {"r1_gamma": 0.5, "blur_sigma": 0.0, "num_layers": 14}),
         ("stylegan3-t", {"resolution": 1024, "batch": 32}, {"r1_gamma": 32.0, "ema_kimg": 10.0, "mapping_layers": 2}),
         ("stylegan3-r", {"resolution": 256, "batch": 32}, {"r1_gamma": 2.0, "blur_sigma": 10.0, "blur_kimg": 200.0}),
+        ("stylegan3-r", {"resolution": 32, "preset": "tiny"}, {"blur_sigma": 0.0, "num_layers": 6}),
         ("stylegan3-r", {"resolution": 256}, {"g_lr": 0.0025, "d_lr": 0.002, "batch": 16, "blur_kimg": 100.0}),
         ("stylegan1", {"resolution": 1024}, {"g_lr": 0.003, "mapping_layers": 8, "grow_kimg": 600.0, "z_dim": 512}),
         ("stylegan1", {"resolution": 64}, {"g_lr": 0.001, "style_mixing": 0.9, "augment": "none", "r1_interval": 16}),

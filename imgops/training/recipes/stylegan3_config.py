@@ -74,7 +74,8 @@ class StyleGAN3Config(StyleBasedConfig):
             "d_lr": 0.002,
             "num_layers": 6 if small else 14,
             "margin_size": 6 if small else 10,
-            "blur_sigma": 10.0 if self.family == "r" else 0.0,
+            # of a small picture such a blur leaves nothing
+            "blur_sigma": 10.0 if self.family == "r" and not small else 0.0,
             "blur_kimg": batch * 200 / 32,
             **own,
         }
