@@ -109,19 +109,10 @@ def _filtered_lrelu(
 
 
 def _plain_conv2d(
-    layout: torch.memory_format,
-    op: str,
-    x: Tensor,
-    weight: Tensor,
-    *,
-    bias: Tensor | None,
-    act: str,
-    gain: float,
-    **more: Any,
+    layout: torch.memory_format, x: Tensor, weight: Tensor, bias: Tensor | None, *, act: str, gain: float, **more: Any
 ) -> Tensor:
-    x = x.contiguous(memory_format=layout)
-    y = F.conv2d(x, weight, bias, padding=more["padding"], groups=more.get("groups", 1))
-    return bias_act(y, act=act, gain=gain)
+    how = {name: more[name] for name in ("stride", "padding", "dilation", "groups")}
+    return bias_act(F.conv2d(x.contiguous(memory_format=layout), weight, bias, **how), act=act, gain=gain)
 
 
 def _upward_conv2d(layout: torch.memory_format, op: str, x: Tensor, weight: Tensor, **more: Any) -> Tensor:
@@ -177,8 +168,7 @@ def eager_families(layout: torch.memory_format) -> Iterator[None]:
         mock.patch("imgops.nn.conv.resampled_conv2d", laid_out),
         mock.patch("imgops.models.stylegan3.layers.modulated_conv2d", partial(_modulated_conv2d, layout)),
         mock.patch("imgops.models.stylegan3.layers.filtered_lrelu", _filtered_lrelu),
-        mock.patch("imgops.nn.plain_conv.resampled_conv2d", partial(_plain_conv2d, layout)),
-        mock.patch("imgops.nn.plain_conv.bias_act", bias_act),
+        mock.patch("imgops.nn.plain_conv.conv2d", partial(_plain_conv2d, layout)),
         mock.patch("imgops.models.r3gan.blocks.upsample2d", lambda x, f: _resample(x, f, 2, 1)),
         mock.patch("imgops.models.r3gan.blocks.downsample2d", lambda x, f: _resample(x, f, 1, 2)),
         mock.patch("imgops.models.stylegan1.layers.resampled_conv2d", partial(_upward_conv2d, layout)),

@@ -29,6 +29,7 @@ OPS = (
     "adain",
     "adaptive_instance_norm",
     "bias_act",
+    "conv2d",
     "displace",
     "efdm",
     "feature_statistics",

@@ -8,7 +8,7 @@ from .linear import EqualizedLinear
 from .losses import ContentLoss, PerceptualLoss, TotalVariation
 from .mapping import MappingNetwork
 from .norm import EFDM, AdaIN, AdaptiveInstanceNorm2d, InstanceNorm2d, MinibatchStdDev, minibatch_stddev, pixel_norm
-from .plain_conv import BiasActConv2d
+from .plain_conv import FusedConv2d
 from .quantize import VectorQuantizer, nearest_code
 from .resample import FIRDownsample2d, FIRUpsample2d, downsample2d, upsample2d
 from .style import GramMatrix, SlicedWassersteinLoss, StyleLoss
@@ -19,7 +19,7 @@ __all__ = [
     "AdaIN",
     "AdaptiveInstanceNorm2d",
     "BiasAct",
-    "BiasActConv2d",
+    "FusedConv2d",
     "ContentLoss",
     "DisplacementState",
     "EqualizedConv2d",

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..ops._algorithms import scaled_smaller
-from ..ops.modulated_conv2d import autocast_off, resampled_conv2d
+from ..ops._common import autocast_off
+from ..ops.modulated_conv2d import resampled_conv2d
 from ..ops.upfirdn2d import setup_filter
 from ._checks import activation_gain, check_convolution
 from ._init import set_filter, zero

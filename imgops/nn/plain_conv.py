@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops.bias_act import bias_act
-from ..ops.modulated_conv2d import autocast_off, resampled_conv2d
+from ..ops.conv2d import PaddingMode, conv2d
 from ._checks import activation_gain, check_size
 
 
-class BiasActConv2d(nn.Conv2d):
-    """``gain * act(conv2d(x, weight) + bias)``, with the parameters of ``torch.nn.Conv2d`` and their initialization.
+class FusedConv2d(nn.Conv2d):
+    """``torch.nn.Conv2d`` and an activation in one pass, as :func:`imgops.conv2d` has it, with the former's state dict.
 
     Args:
-        in_channels, out_channels, kernel_size, stride, padding, groups, bias, device, dtype: as of
-            ``torch.nn.Conv2d``; sizes are single numbers.
-        act: activation, as in :func:`imgops.bias_act`. Default "linear".
-        gain: factor after the activation; None: the activation's default. Default 1.
+        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype: as
+            of ``torch.nn.Conv2d``, with numbers for padding.
+        act, alpha, clamp: the activation, as in :func:`imgops.bias_act`. Default "linear".
+        gain: factor after the activation; None: the activation's default. Default 1, as PyTorch's activations have.
 
     Shapes: x [N, in_channels, H, W] -> [N, out_channels, H', W'] in x's dtype (under autocast in autocast's), to which
-    the weight is cast.
+    the weight is cast; channels-last where x is.
 
     Raises:
-        TypeError, ValueError: a size that is no int in range, an unknown act; in the forward, what conv2d and
-            bias_act raise.
+        TypeError, ValueError: a size that is no int in range, an unknown act; in the forward, what
+            :func:`imgops.conv2d` raises.
 
-    >>> BiasActConv2d(16, 32, 3, padding=1, groups=4, act="lrelu")(torch.randn(2, 16, 8, 8)).shape
+    >>> FusedConv2d(16, 32, 3, padding=1, groups=4, act="lrelu")(torch.randn(2, 16, 8, 8)).shape
     torch.Size([2, 32, 8, 8])
     """
 
@@ -35,45 +35,62 @@ class BiasActConv2d(nn.Conv2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        padding: int = 0,
-        *,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        *,
         act: str = "linear",
+        alpha: float | None = None,
         gain: float | None = 1.0,
+        clamp: float | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         owner = type(self).__name__
-        stride, padding = check_size(owner, "stride", stride), check_size(owner, "padding", padding, 0)
-        kernel_size = check_size(owner, "kernel_size", kernel_size)
+        default = activation_gain(owner, act)
         super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            groups=groups,
-            bias=bias,
+            check_size(owner, "in_channels", in_channels),
+            check_size(owner, "out_channels", out_channels),
+            _sides(owner, "kernel_size", kernel_size, 1),
+            _sides(owner, "stride", stride, 1),
+            _sides(owner, "padding", padding, 0),
+            _sides(owner, "dilation", dilation, 1),
+            check_size(owner, "groups", groups),
+            bias,
+            padding_mode,
             device=device,
             dtype=dtype,
         )
-        default = activation_gain(owner, act)
-        self.pad, self.act = padding, act
+        self.act, self.alpha, self.clamp = act, alpha, clamp
         self.gain = default if gain is None else gain
 
     def forward(self, input: Tensor) -> Tensor:
-        with autocast_off(input) as x:
-            if self.stride == (1, 1):
-                return resampled_conv2d(
-                    type(self).__name__, x, self.weight, bias=self.bias, act=self.act, gain=self.gain, clamp=None,
-                    up=1, down=1, padding=self.pad, resample_filter=None, flip_weight=True,
-                    groups=self.groups,
-                )  # fmt: skip
-            y = F.conv2d(x, self.weight.to(x.dtype), None, self.stride, self.padding, groups=self.groups)
-            return bias_act(y, self.bias, act=self.act, gain=self.gain)
+        return conv2d(
+            input,
+            self.weight,
+            self.bias,
+            act=self.act,
+            alpha=self.alpha,
+            gain=self.gain,
+            clamp=self.clamp,
+            stride=self.stride,
+            padding=self.padding,  # type: ignore[arg-type]
+            padding_mode=self.padding_mode,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, act={self.act!r}, gain={self.gain:.4g}"
+
+
+def _sides(owner: str, name: str, value: int | Sequence[int], minimum: int) -> int | tuple[int, int]:
+    if not isinstance(value, (tuple, list)):
+        return check_size(owner, name, value, minimum)
+    if len(value) != 2:
+        raise ValueError(f"{owner}: {name} takes an int or two; got {value!r}")
+    return check_size(owner, name, value[0], minimum), check_size(owner, name, value[1], minimum)

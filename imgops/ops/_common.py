@@ -7,7 +7,7 @@ import functools
 import math
 import numbers
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -121,6 +121,17 @@ def autocast_dtype(x: Tensor) -> torch.dtype | None:
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return None
+
+
+@contextlib.contextmanager
+def autocast_off(x: Tensor) -> Iterator[Tensor]:
+    """A context without autocast, as the op chooses its dtypes; gives x in autocast's dtype, or float64 as it is."""
+    dtype = autocast_dtype(x)
+    if dtype is None:
+        yield x
+        return
+    with without_autocast(x):
+        yield x if x.dtype == torch.float64 else x.to(dtype)
 
 
 def check_dense(op: str, name: str, x: Tensor) -> None:

@@ -36,7 +36,6 @@ def fused_resampled_conv2d(
     down: int,
     padding: tuple[int, int, int, int],
     f: Tensor | None,
-    groups: int,
 ) -> Tensor:
     """The convolution of ``modulated_conv2d`` in as few passes as there are resolutions; arguments already checked.
 
@@ -56,17 +55,17 @@ def fused_resampled_conv2d(
             resampler = choose_resampler(x, f, _ONE, kept_each, impl)
             x = namespace(resampler).upfirdn2d(x, f, _ONE, kept_each, padding, False, 1.0)
             stride, padding = down // kept, _NO_PADDING
-        return fused_conv2d(backend, x, weight, styles, epilogue, stride, padding, 1, groups)
+        return fused_conv2d(backend, x, weight, styles, epilogue, stride, padding, 1)
 
     x0, x1, y0, y1 = padding
     if pointwise:
         factor = up
-        x = fused_conv2d(backend, x, weight, styles, _PLAIN, 1, _NO_PADDING, 1, groups)
+        x = fused_conv2d(backend, x, weight, styles, _PLAIN, 1, _NO_PADDING, 1)
     else:
         # the output of the transposed convolution starts kernel - 1 samples earlier
         factor = 1
         x0, x1, y0, y1 = x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up)
-        x = fused_conv2d(backend, x, weight, styles, _PLAIN, 1, _NO_PADDING, up, groups)
+        x = fused_conv2d(backend, x, weight, styles, _PLAIN, 1, _NO_PADDING, up)
     factors = (factor, factor)
     resampler = choose_resampler(x, f, factors, _ONE, impl, epilogue.act)
     return fused_upfirdn2d_bias_act(resampler, x, f, factors, _ONE, (x0, x1, y0, y1), float(up**2), epilogue)
@@ -81,7 +80,7 @@ def fused_conv2d(
     stride: int,
     padding: tuple[int, int, int, int],
     up: int,
-    groups: int,
+    groups: int = 1,
 ) -> Tensor:
     """The epilogue of ``conv2d(x * styles, weight)`` in one pass; arguments already checked.
 

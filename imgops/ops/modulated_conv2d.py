@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from ._algorithms import winograd_pays
 from ._common import (
     STATUSES,
     accumulation_dtype,
-    autocast_dtype,
+    autocast_off,
     check_bool,
     check_bytes,
     check_int,
@@ -28,7 +27,6 @@ from ._common import (
     constant_shape,
     is_empty,
     untraced,
-    without_autocast,
 )
 from .bias_act import activation_arguments
 from .fused_conv2d import fused_resampled_conv2d
@@ -140,12 +138,11 @@ def resampled_conv2d(
     padding: int | Sequence[int],
     resample_filter: Tensor | None,
     flip_weight: bool,
-    groups: int = 1,
     impl: str | None = None,
 ) -> Tensor:
-    """The convolution behind :func:`modulated_conv2d` and the plain layers of ``imgops.nn`` (``styles`` None).
+    """The convolution behind :func:`modulated_conv2d` and the layers of ``imgops.nn`` that resample (``styles`` None).
 
-    ``weight`` [O, I / groups, kh, kw] is used in x's dtype; called under :func:`autocast_off`. The other arguments are
+    ``weight`` [O, I, kh, kw] is used in x's dtype; called under :func:`autocast_off`. The other arguments are
     those of :func:`modulated_conv2d`.
     """
     up, down = check_int(op, "up", up, 1), check_int(op, "down", down, 1)
@@ -182,7 +179,7 @@ def resampled_conv2d(
         acc_dtype = accumulation_dtype(x.dtype)
         ones = x.new_ones(x.shape[:2], dtype=acc_dtype) if styles is None else styles.to(acc_dtype)
         y = reference.modulated_conv2d(
-            x.to(acc_dtype), weight.to(acc_dtype), ones, epilogue.to(acc_dtype), up, down, pads, f, flip_weight, groups
+            x.to(acc_dtype), weight.to(acc_dtype), ones, epilogue.to(acc_dtype), up, down, pads, f, flip_weight
         )
         return y.to(x.dtype)
     weight = weight.to(x.dtype)
@@ -190,9 +187,9 @@ def resampled_conv2d(
     if flip_weight != (up == 1 or constant_shape(weight)[2:] == (1, 1)):
         weight = weight.flip([2, 3])
     pads = resample_padding(pads, filter_size(f), up, down)
-    if (backend == "triton" and groups == 1) or (backend == "cpu" and winograd_pays(x, weight, up, down, groups)):
-        return fused_resampled_conv2d(backend, impl, x, weight, styles, epilogue, up, down, pads, f, groups)
-    return vendor_resampled_conv2d(backend, x, weight, styles, epilogue, up, down, pads, f, groups)
+    if backend == "triton" or (backend == "cpu" and winograd_pays(x, weight, up, down)):
+        return fused_resampled_conv2d(backend, impl, x, weight, styles, epilogue, up, down, pads, f)
+    return vendor_resampled_conv2d(backend, x, weight, styles, epilogue, up, down, pads, f)
 
 
 @untraced
@@ -224,14 +221,3 @@ def _check_epilogue(
         check_operand(op, "noise", noise, x, ((1, x.shape[0]), 1, *size))
     if bias is not None:
         check_operand(op, "bias", bias, x, (weight.shape[0],))
-
-
-@contextlib.contextmanager
-def autocast_off(x: Tensor) -> Iterator[Tensor]:
-    """A context without autocast, as the op chooses its dtypes; gives x in autocast's dtype, or float64 as it is."""
-    dtype = autocast_dtype(x)
-    if dtype is None:
-        yield x
-        return
-    with without_autocast(x):
-        yield x if x.dtype == torch.float64 else x.to(dtype)

@@ -1,6 +1,7 @@
 """The convolution of cuDNN or oneDNN, between one fused pass before it and one after it.
 
-The CUDA backend always convolves this way, the CPU backend where :func:`._algorithms.winograd_pays` says no.
+The CUDA backend always convolves this way, the CPU backend where :func:`._algorithms.winograd_pays` says no, and all
+backends where a convolution is dilated.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from .._epilogue import Epilogue
 from ._algorithms import pointwise_product_pays, product_pays
-from ._common import constant_shape, swapped_channels
+from ._common import constant_shape
 from .bias_act import fused_bias_act
 from .upfirdn2d import fused_upfirdn2d_bias_act
 
@@ -26,7 +27,6 @@ def vendor_resampled_conv2d(
     down: int,
     padding: tuple[int, int, int, int],
     f: Tensor | None,
-    groups: int,
 ) -> Tensor:
     """The convolution of ``modulated_conv2d``; arguments already checked.
 
@@ -49,32 +49,43 @@ def vendor_resampled_conv2d(
         x = fused_bias_act(backend, x, modulation)
 
     if up == 1:
-        b, alone = epilogue.b, epilogue._replace(b=None).is_plain()
-        if b is not None and alone and b.dtype == x.dtype and not pointwise_product_pays(backend, x, weight):
-            # the library adds a bias in its own pass
-            return F.conv2d(x, weight, b, stride, (y0, x0), groups=groups)
-        y = _convolve(backend, x, weight, stride, (y0, x0), groups)
-        return y if epilogue.is_plain() else fused_bias_act(backend, y, epilogue)
+        return vendor_conv2d(backend, x, weight, epilogue, (stride, stride), (y0, x0))
 
     # after the convolution: the up-sampling filter with the whole epilogue
     gain = float(up**2)
     if pointwise:
-        x = _convolve(backend, x, weight, 1, (0, 0), groups)
+        x = vendor_conv2d(backend, x, weight, Epilogue())
         return fused_upfirdn2d_bias_act(backend, x, f, (up, up), (1, 1), (x0, x1, y0, y1), gain, epilogue)
     # the output of the transposed convolution starts kernel - 1 samples earlier
     pads = (x0 - (kw - 1), x1 - (kw - up), y0 - (kh - 1), y1 - (kh - up))
-    if groups == 1 and product_pays(backend, x, weight, up):
+    if product_pays(backend, x, weight, up):
         x = _product_and_fold(x, weight, up)
     else:
-        x = F.conv_transpose2d(x, swapped_channels(weight, groups), stride=up, groups=groups)
+        x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
     return fused_upfirdn2d_bias_act(backend, x, f, (1, 1), (1, 1), pads, gain, epilogue)
 
 
-def _convolve(backend: str, x: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], groups: int) -> Tensor:
-    """``F.conv2d``, or its result by a product."""
-    if groups > 1 or stride > 1 or padding != (0, 0) or not pointwise_product_pays(backend, x, weight):
-        return F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
-    return torch.bmm(weight.flatten(1).expand(x.shape[0], -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
+def vendor_conv2d(
+    backend: str,
+    x: Tensor,
+    weight: Tensor,
+    epilogue: Epilogue,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """``F.conv2d``, or its result by a product, and the epilogue; pairs are (height, width)."""
+    alone = (stride, padding, dilation, groups) == ((1, 1), (0, 0), (1, 1), 1)
+    if alone and pointwise_product_pays(backend, x, weight):
+        y = torch.bmm(weight.flatten(1).expand(x.shape[0], -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
+    else:
+        b = epilogue.b
+        if b is not None and b.dtype == x.dtype and epilogue._replace(b=None).is_plain():
+            # the library adds a bias in its own pass
+            return F.conv2d(x, weight, b, stride, padding, dilation, groups)
+        y = F.conv2d(x, weight, None, stride, padding, dilation, groups)
+    return y if epilogue.is_plain() else fused_bias_act(backend, y, epilogue)
 
 
 def _product_and_fold(x: Tensor, weight: Tensor, up: int) -> Tensor:

@@ -50,9 +50,8 @@ def modulated_conv2d(
     padding: tuple[int, int, int, int],
     resample_filter: Tensor | None,
     flip_weight: bool,
-    groups: int = 1,
 ) -> Tensor:
-    """x [N, I, H, W], weight [O, I / groups, kh, kw], styles [N, I]; the epilogue's scale, [N, O], is the demodulation.
+    """x [N, I, H, W], weight [O, I, kh, kw], styles [N, I]; the epilogue's scale, [N, O], is the demodulation.
 
     Scale the input channels by the styles, (up-sample or) filter, convolve with the stride ``down``, scale the output
     channels by the demodulation: the same product as convolving each sample with its own modulated weight.
@@ -61,5 +60,5 @@ def modulated_conv2d(
     size = (1, 1) if resample_filter is None else (resample_filter.shape[-1], resample_filter.shape[0])
     pads = resample_padding(padding, size, up, down)
     x = upfirdn2d(x, resample_filter if up > 1 or down > 1 else None, (up, up), (1, 1), pads, False, up**2)
-    x = F.conv2d(x, weight if flip_weight else weight.flip([2, 3]), stride=down, groups=groups)
+    x = F.conv2d(x, weight if flip_weight else weight.flip([2, 3]), stride=down)
     return bias_act(x, epilogue)

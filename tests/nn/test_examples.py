@@ -29,7 +29,7 @@ CALLS = {
     "AdaIN": ((), (X, X[:1, :, :3])),
     "AdaptiveInstanceNorm2d": ((4, 5), (X, W)),
     "BiasAct": ((4,), (X,)),
-    "BiasActConv2d": ((4, 3, 3), (X,)),
+    "FusedConv2d": ((4, 3, 3), (X,)),
     "ContentLoss": ((X[:1],), (X,)),
     "EFDM": ((), (X, X[:1, :, :3])),
     "EqualizedConv2d": ((4, 3, 3), (X,)),

@@ -9,7 +9,7 @@ from backends import backends
 
 from imgops import _backend, use_impl
 from imgops._epilogue import Epilogue
-from imgops.nn import BiasActConv2d
+from imgops.nn import FusedConv2d
 from imgops.ops._registration import namespace
 
 CPU = _backend.load()["cpu", "cpu"]
@@ -23,9 +23,7 @@ BACKENDS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(not CPU.av
     [(1, 1, 0, 1), (3, 1, 1, 1), (3, 1, 1, 4), (3, 1, 1, 2), (4, 2, 1, 1), (4, 2, 1, 2), (3, 1, 0, 1)],
 )
 def test_it_is_pytorchs_with_an_activation(impl, bias, kernel_size, stride, padding, groups):
-    layer = BiasActConv2d(
-        32, 40, kernel_size, stride, padding, groups=groups, bias=bias, act="lrelu", gain=1.5
-    ).double()
+    layer = FusedConv2d(32, 40, kernel_size, stride, padding, groups=groups, bias=bias, act="lrelu", gain=1.5).double()
     plain = torch.nn.Conv2d(32, 40, kernel_size, stride, padding, groups=groups, bias=bias).double()
     plain.load_state_dict(layer.state_dict())
     x = torch.randn(2, 32, 9, 7, dtype=torch.float64, requires_grad=True)
@@ -44,7 +42,7 @@ def test_it_is_pytorchs_with_an_activation(impl, bias, kernel_size, stride, padd
 
 @pytest.mark.parametrize(("backend", "device"), backends(exclude=("reference", "cpu", "cuda")))
 def test_triton_leaves_groups_to_the_library(backend, device):
-    layer = BiasActConv2d(4, 6, 3, padding=1, groups=2, act="relu", device=device)
+    layer = FusedConv2d(4, 6, 3, padding=1, groups=2, act="relu", device=device)
     x = torch.randn(1, 4, 5, 5, device=device)
     with use_impl(backend):
         torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight, layer.bias, padding=1, groups=2).relu())
@@ -52,10 +50,30 @@ def test_triton_leaves_groups_to_the_library(backend, device):
         namespace(backend).fused_conv2d(x, layer.weight, None, 1, [1] * 4, 1, 2, *Epilogue(), False)
 
 
-def test_what_it_cannot_do_is_refused():
-    with pytest.raises(TypeError, match="dilation"):
-        BiasActConv2d(8, 8, 3, dilation=2)
-    with pytest.raises(TypeError, match="padding must be an int"):
-        BiasActConv2d(8, 8, 3, padding=(1, 2))
-    with pytest.raises(ValueError, match="act must be one of"):
-        BiasActConv2d(8, 8, 3, act="gelu")
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"kernel_size": (3, 5), "padding": (1, 2)},
+        {"kernel_size": 3, "stride": (2, 1), "dilation": 2},
+        {"kernel_size": 3, "padding": 1, "padding_mode": "reflect"},
+    ],
+)
+def test_it_takes_what_pytorchs_takes(how):
+    layer, plain = FusedConv2d(4, 6, act="relu", clamp=6.0, **how), torch.nn.Conv2d(4, 6, **how)
+    plain.load_state_dict(layer.state_dict())
+    x = 5 * torch.randn(2, 4, 12, 13)
+    torch.testing.assert_close(layer(x), F.relu6(plain(x)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"padding": "same"}, TypeError, "FusedConv2d: padding must be an int"),
+        ({"padding": (1, 2, 3)}, ValueError, "FusedConv2d: padding takes an int or two; got"),
+        ({"stride": 0}, ValueError, "FusedConv2d: stride must be >= 1"),
+        ({"act": "gelu"}, ValueError, "act must be one of"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(arguments, kind, message):
+    with pytest.raises(kind, match=message):
+        FusedConv2d(8, 8, 3, **arguments)

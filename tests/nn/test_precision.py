@@ -32,7 +32,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...]]] = {
     "AdaIN": (imgops.nn.AdaIN, (X, X[:1, :, :3] + 1)),
     "AdaptiveInstanceNorm2d": (lambda: imgops.nn.AdaptiveInstanceNorm2d(4, 5), (X, W)),
     "BiasAct": (lambda: imgops.nn.BiasAct(4, act="swish"), (X,)),
-    "BiasActConv2d": (lambda: imgops.nn.BiasActConv2d(4, 6, 3, padding=1, groups=2, act="lrelu"), (X,)),
+    "FusedConv2d": (lambda: imgops.nn.FusedConv2d(4, 6, 3, padding=1, groups=2, act="lrelu"), (X,)),
     "ContentLoss": (lambda: imgops.nn.ContentLoss(X[:1]), (X,)),
     "EqualizedConv2d": (lambda: imgops.nn.EqualizedConv2d(4, 3, 3, up=2, resample_filter=LONG), (X,)),
     "EqualizedLinear": (lambda: imgops.nn.EqualizedLinear(4, 3, lr_multiplier=0.01), (STYLES,)),

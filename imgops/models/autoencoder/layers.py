@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from ...nn import BiasActConv2d
+from ...nn import FusedConv2d
 from ...nn._checks import check_size
 from ...nn._init import zero
 from ...ops._algorithms import suits_channels_last
@@ -15,8 +15,8 @@ from ...ops._algorithms import suits_channels_last
 ACT = "swish"
 
 
-class ZeroConv2d(BiasActConv2d):
-    """:class:`imgops.nn.BiasActConv2d` that is 0 at first."""
+class ZeroConv2d(FusedConv2d):
+    """:class:`imgops.nn.FusedConv2d` that is 0 at first."""
 
     def reset_parameters(self) -> None:
         """Initialize the layer, for one that was made on the meta device."""
@@ -32,7 +32,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = BiasActConv2d(channels, channels, 3, padding=1, act=ACT)
+        self.conv1 = FusedConv2d(channels, channels, 3, padding=1, act=ACT)
         self.conv2 = ZeroConv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,9 +70,9 @@ class Encoder(_Layers):
 
     def __init__(self, img_channels: int, channels: int, channel_max: int, levels: int, blocks: int) -> None:
         of = widths(channels, channel_max, levels)
-        layers: list[nn.Module] = [BiasActConv2d(img_channels, of[0], 3, padding=1, act=ACT)]
+        layers: list[nn.Module] = [FusedConv2d(img_channels, of[0], 3, padding=1, act=ACT)]
         for narrow, wide in itertools.pairwise(of):
-            layers.append(BiasActConv2d(narrow, wide, 4, 2, 1, act=ACT))
+            layers.append(FusedConv2d(narrow, wide, 4, 2, 1, act=ACT))
             layers += [ResidualBlock(wide) for _ in range(blocks)]
         super().__init__(of[-1], *layers)
         self.out_channels = of[-1]
@@ -89,8 +89,8 @@ class Decoder(_Layers):
         layers: list[nn.Module] = []
         for wide, narrow in itertools.pairwise(of):
             layers += [ResidualBlock(wide) for _ in range(blocks)]
-            layers += [nn.Upsample(scale_factor=2), BiasActConv2d(wide, narrow, 3, padding=1, act=ACT)]
-        super().__init__(of[0], *layers, BiasActConv2d(of[-1], img_channels, 3, padding=1))
+            layers += [nn.Upsample(scale_factor=2), FusedConv2d(wide, narrow, 3, padding=1, act=ACT)]
+        super().__init__(of[0], *layers, FusedConv2d(of[-1], img_channels, 3, padding=1))
         self.in_channels = of[0]
 
 

@@ -4,7 +4,7 @@ classifier."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from ...nn._checks import check_choice
 from ...ops._common import accumulation_dtype
+from ...ops.conv2d import PaddingMode
 
 POOLINGS = ("max", "average", "l2")
-PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
-PADDING_MODES: tuple[PaddingMode, ...] = get_args(PaddingMode)
 #: the ways to prepare RGB in [0, 1] for the first convolution
 PREPROCESSINGS = ("imagenet", "caffe", "symmetric", "lite", "none")
 #: torchvision's mean and standard deviation

@@ -33,7 +33,8 @@ from torch import nn
 
 from ..._install import MissingPackage
 from ...nn._checks import check_choice
-from ._layers import PADDING_MODES, Colors
+from ...ops.conv2d import PADDING_MODES
+from ._layers import Colors
 
 #: the prefix of timm's names
 TIMM = "timm:"

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from torch import nn
 
 from ...nn._checks import check_choice, check_size
-from ._layers import PADDING_MODES, Classifier, Colors, PaddedConv2d, PaddingMode, Residual
+from ...ops.conv2d import PADDING_MODES, PaddingMode
+from ._layers import Classifier, Colors, PaddedConv2d, Residual
 
 
 class _Scale(NamedTuple):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from ...nn._checks import check_choice, check_size
-from ._layers import PADDING_MODES, Branches, Classifier, Colors, ConvNorm, PaddingMode, Pool
+from ...ops.conv2d import PADDING_MODES, PaddingMode
+from ._layers import Branches, Classifier, Colors, ConvNorm, Pool
 
 
 class InceptionV3(nn.Sequential):

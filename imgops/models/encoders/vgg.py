@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from ...nn._checks import check_choice, check_size
-from ._layers import PADDING_MODES, Colors, PaddingMode, Pool
+from ...ops.conv2d import PADDING_MODES, PaddingMode
+from ._layers import Colors, Pool
 
 #: convolutions in each block, by the number in the network's name
 DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...nn import BiasActConv2d, downsample2d, upsample2d
+from ...nn import FusedConv2d, downsample2d, upsample2d
 from ...nn._init import set_filter, zero
 from ...ops.upfirdn2d import setup_filter
 
@@ -36,8 +36,8 @@ class Scaled(nn.Module):
         zero(self.bias)
 
 
-class ScaledConv2d(Scaled, BiasActConv2d):
-    """:class:`imgops.nn.BiasActConv2d`, initialized by :class:`Scaled`."""
+class ScaledConv2d(Scaled, FusedConv2d):
+    """:class:`imgops.nn.FusedConv2d`, initialized by :class:`Scaled`."""
 
 
 class ScaledLinear(Scaled, nn.Linear):  # type: ignore[misc]

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from ...nn import MappingNetwork
 from ...nn._init import set_filter
+from ...ops._common import autocast_off
 from ...ops.adain import adaptive_instance_norm
 from ...ops.bias_act import bias_act
-from ...ops.modulated_conv2d import autocast_off, resampled_conv2d
+from ...ops.modulated_conv2d import resampled_conv2d
 from ...ops.upfirdn2d import setup_filter, upfirdn2d
 from ..progan.generator import NEAREST
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._settings import Resolution, shape_of
-from ...nn import BiasActConv2d
+from ...nn import FusedConv2d
 from ...nn._checks import check_batch, check_size
 from ...nn.quantize import VectorQuantizer
 from .._common import check_resolution
@@ -82,14 +82,14 @@ class VQVAE(GeneratorNetwork):
         prior_layers = check_size(owner, "prior_layers", prior_layers, 0)
         self.encoder = Encoder(self.img_channels, channels, channel_max, levels, blocks)
         wide = self.encoder.out_channels
-        self.to_code = BiasActConv2d(wide + code_dim * two_levels, code_dim, 1)
+        self.to_code = FusedConv2d(wide + code_dim * two_levels, code_dim, 1)
         self.quantizer = VectorQuantizer(num_codes, code_dim)
         self.encoder_top = Encoder(wide, wide, wide, 1, blocks) if two_levels else None
-        self.to_code_top = BiasActConv2d(wide, code_dim, 1) if two_levels else None
+        self.to_code_top = FusedConv2d(wide, code_dim, 1) if two_levels else None
         self.quantizer_top = VectorQuantizer(num_codes, code_dim) if two_levels else None
         self.decoder_top = Decoder(code_dim, wide, wide, 1, blocks) if two_levels else None
-        self.from_code_top = BiasActConv2d(code_dim, wide, 1) if two_levels else None
-        self.from_code = BiasActConv2d(
+        self.from_code_top = FusedConv2d(code_dim, wide, 1) if two_levels else None
+        self.from_code = FusedConv2d(
             code_dim * len(self.grids), self.decoder_channels(channels, channel_max, levels), 1
         )
         self.decoder = Decoder(self.img_channels, channels, channel_max, levels, blocks)

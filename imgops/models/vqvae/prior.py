@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...nn import BiasActConv2d
+from ...nn import FusedConv2d
 
 
 class MaskedConv2d(nn.Conv2d):
@@ -50,9 +50,9 @@ class Block(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         inside = max(1, channels // 2)
-        self.narrow = BiasActConv2d(channels, inside, 1, act="swish")
+        self.narrow = FusedConv2d(channels, inside, 1, act="swish")
         self.masked = MaskedConv2d(inside, inside, 3, center=True)
-        self.wide = BiasActConv2d(inside, channels, 1)
+        self.wide = FusedConv2d(inside, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.wide(F.silu(self.masked(self.narrow(x))))
@@ -79,7 +79,7 @@ class CodePrior(nn.Module):
         self.top = nn.Embedding(num_codes, channels) if coarser else None
         self.around = nn.Conv2d(channels, channels, 3, padding=1) if coarser else None
         self.blocks = nn.Sequential(*(Block(channels) for _ in range(layers)))
-        self.out = BiasActConv2d(channels, num_codes, 1)
+        self.out = FusedConv2d(channels, num_codes, 1)
 
     def forward(self, index: Tensor, c: Tensor | None = None, top: Tensor | None = None) -> Tensor:
         return self._logits(index, self._beside(c, top))

@@ -1,0 +1,171 @@
+"""``conv2d``: PyTorch's convolution with a bias, an activation and a clamp in the same pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import _backend
+from .._epilogue import Epilogue
+from ..reference import conv2d as reference
+from ._algorithms import winograd_pays
+from ._common import (
+    STATUSES,
+    accumulation_dtype,
+    autocast_off,
+    check_bytes,
+    check_int,
+    check_ints,
+    check_operand,
+    check_tensor,
+    constant_shape,
+    is_empty,
+    untraced,
+)
+from .bias_act import activation_arguments
+from .fused_conv2d import fused_conv2d
+from .vendor_conv2d import vendor_conv2d
+
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+PADDING_MODES: tuple[PaddingMode, ...] = get_args(PaddingMode)
+
+
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    padding_mode: PaddingMode = "zeros",
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    impl: str | None = None,
+) -> Tensor:
+    """``clamp(gain * act(conv2d(x, weight) + bias), -clamp, clamp)``, in one pass where a kernel of ours is the faster.
+
+    Differentiable to any order with respect to x, weight and bias. On a CPU a planar 3 x 3 convolution of stride 1 or 2
+    is Winograd's in float32 and float64 (Lavin and Gray 2016), with all the rest in its own pass; in Triton all are one
+    pass but dilated ones and those of several groups or of two strides. Others are the library's, with one pass after
+    it.
+
+    Args:
+        x: [N, I, H, W], float64/32/16 or bfloat16, any strides. Under autocast it is cast to autocast's dtype.
+        weight: [O, I / groups, kh, kw]; used in x's dtype.
+        bias: [O]; None adds none.
+        act, alpha, gain, clamp: the activation, as in :func:`imgops.bias_act`; its default gain is sqrt(2) for relu,
+            lrelu and swish, so give gain=1 for what PyTorch computes. relu with gain=1 and clamp=6 is ReLU6. Default
+            "linear".
+        stride, dilation: an int, or (height, width), >= 1. Default 1.
+        padding: pixels on both sides, an int or (height, width), >= 0. Default 0.
+        padding_mode: what they hold: "zeros" (default), "reflect", "replicate" or "circular".
+        groups: inputs and outputs are divided into so many, which see each other alone. Default 1.
+        impl: "reference", "cpu", "triton" or "cuda"; None takes the best that is here.
+
+    Returns:
+        [N, O, H', W'] as ``torch.nn.functional.conv2d``, in x's dtype, channels-last where x is.
+
+    Raises:
+        TypeError: wrong types or dtypes.
+        ValueError: shapes or devices that do not fit, an empty weight, sizes out of range, an image that is smaller
+            than the weight or the padding allows, an output larger than any memory.
+        RuntimeError: the backend named by ``impl`` cannot run here.
+    """
+    op = "conv2d"
+    check_tensor(op, "x", x, 4)
+    check_tensor(op, "weight", weight, 4)
+    groups = check_int(op, "groups", groups, 1)
+    _check_channels(op, x, weight, groups)
+    strides, dilations = _pair(op, "stride", stride, 1), _pair(op, "dilation", dilation, 1)
+    pads = _pair(op, "padding", padding, 0)
+    if padding_mode not in PADDING_MODES:
+        raise ValueError(f"imgops.{op}: padding_mode must be one of {', '.join(PADDING_MODES)}; got {padding_mode!r}")
+    activation = activation_arguments(op, act, alpha, gain, clamp)
+    if bias is not None:
+        check_operand(op, "bias", bias, x, (weight.shape[0],))
+    _check_sizes(op, x, weight, strides, pads, padding_mode, dilations)
+    backend = _backend.choose(op, x.device.type, impl, STATUSES)
+    if is_empty(x):
+        # oneDNN refuses an image without pixels, even if the padding adds some
+        backend = "reference"
+    if 1 in constant_shape(weight):
+        # the stride of a side of 1 is arbitrary, and PyTorch's convolution on the CPU crashes on some in its gradient
+        weight = weight.contiguous()
+    epilogue = Epilogue(bias, None, None, *activation)
+    with autocast_off(x) as x:
+        if padding_mode != "zeros" and max(pads) > 0:
+            x, pads = F.pad(x, (pads[1], pads[1], pads[0], pads[0]), padding_mode), (0, 0)
+        if backend == "reference":
+            acc_dtype = accumulation_dtype(x.dtype)
+            y = reference.conv2d(
+                x.to(acc_dtype), weight.to(acc_dtype), epilogue.to(acc_dtype), strides, pads, dilations, groups
+            )
+            return y.to(x.dtype)
+        weight = weight.to(x.dtype)
+        if strides[0] == strides[1] and dilations == (1, 1) and _fuses(backend, x, weight, strides[0], groups):
+            around = pads[1], pads[1], pads[0], pads[0]
+            return fused_conv2d(backend, x, weight, None, epilogue, strides[0], around, 1, groups)
+        return vendor_conv2d(backend, x, weight, epilogue, strides, pads, dilations, groups)
+
+
+def _fuses(backend: str, x: Tensor, weight: Tensor, stride: int, groups: int) -> bool:
+    if backend == "triton":
+        return groups == 1
+    return backend == "cpu" and winograd_pays(x, weight, 1, stride, groups)
+
+
+@untraced
+def _pair(op: str, name: str, value: int | Sequence[int], minimum: int) -> tuple[int, int]:
+    values = check_ints(op, name, value, (1, 2), minimum)
+    return values[0], values[-1]
+
+
+@untraced
+def _check_channels(op: str, x: Tensor, weight: Tensor, groups: int) -> None:
+    if 0 in weight.shape:
+        # torch.conv2d too refuses such a weight, or gives a result without a gradient
+        raise ValueError(
+            f"imgops.{op}: weight must have input channels, output channels and taps; got shape {list(weight.shape)}"
+        )
+    inputs, outputs = x.shape[1], weight.shape[0]
+    if inputs % groups or outputs % groups:
+        raise ValueError(
+            f"imgops.{op}: groups must divide the channels of x and weight, {inputs} and {outputs}; got {groups}"
+        )
+    check_operand(op, "weight", weight, x, (outputs, inputs // groups, *weight.shape[2:]))
+
+
+@untraced
+def _check_sizes(
+    op: str,
+    x: Tensor,
+    weight: Tensor,
+    strides: tuple[int, int],
+    pads: tuple[int, int],
+    padding_mode: str,
+    dilations: tuple[int, int],
+) -> None:
+    out = []
+    for size, taps, stride, pad, dilation in zip(x.shape[2:], weight.shape[2:], strides, pads, dilations, strict=True):
+        most = {"reflect": size - 1, "circular": size, "replicate": pad if size else 0}.get(padding_mode, pad)
+        if pad > most:
+            raise ValueError(
+                f"imgops.{op}: padding must be at most {most} by {padding_mode} of x of {x.shape[2]} x {x.shape[3]} "
+                f"(height x width); got {pads[0]} x {pads[1]}"
+            )
+        reach = dilation * (taps - 1) + 1
+        if size + 2 * pad < reach:
+            raise ValueError(
+                f"imgops.{op}: x of {x.shape[2]} x {x.shape[3]} (height x width), padding {pads[0]} x {pads[1]}, is "
+                f"smaller than the weight of {weight.shape[2]} x {weight.shape[3]} with dilation {dilations[0]} x "
+                f"{dilations[1]}; x and padding must leave at least one pixel"
+            )
+        out.append((size + 2 * pad - reach) // stride + 1)
+    check_bytes(op, (x.shape[0], weight.shape[0], *out))

@@ -1,0 +1,85 @@
+"""conv2d against PyTorch's convolution and activations, and what it refuses; the generic tests have the rest."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import imgops
+from imgops import _backend
+
+CPU = _backend.load()["cpu", "cpu"]
+BACKENDS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(not CPU.available, reason=CPU.reason))]
+PLAIN = {
+    "relu": (F.relu, {"act": "relu", "gain": 1.0}),
+    "relu6": (F.relu6, {"act": "relu", "gain": 1.0, "clamp": 6.0}),
+    "silu": (F.silu, {"act": "swish", "gain": 1.0}),
+    "leaky": (lambda x: F.leaky_relu(x, 0.1), {"act": "lrelu", "alpha": 0.1, "gain": 1.0}),
+    "none": (lambda x: x, {}),
+}
+
+
+@pytest.mark.parametrize("impl", BACKENDS)
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"padding": 1},
+        {"padding": 1, "stride": 2},
+        {"padding": (0, 2), "stride": (1, 2)},
+        {"padding": 2, "dilation": (2, 1)},
+        {"padding": 1, "padding_mode": "reflect"},
+        {"padding": (1, 2), "padding_mode": "replicate"},
+        {"padding": 2, "padding_mode": "circular", "stride": 2},
+    ],
+)
+def test_it_is_pytorchs_convolution_and_activation(impl, name, how):
+    plain = nn.Conv2d(8, 6, 3, **how).double()
+    x = torch.randn(3, 8, 17, 22, dtype=torch.float64, requires_grad=True)
+    act, given = PLAIN[name]
+    parameters = [x, plain.weight, plain.bias]
+    expected = act(plain(x))
+    found = imgops.conv2d(x, plain.weight, plain.bias, **how, **given, impl=impl)
+    torch.testing.assert_close(found, expected)
+    d = torch.randn_like(expected)
+    for a, b in zip(
+        torch.autograd.grad(found, parameters, d), torch.autograd.grad(expected, parameters, d), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("impl", BACKENDS)
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"groups": 3}, ValueError, "groups must divide the channels of x and weight, 4 and 6; got 3"),
+        ({"groups": 2}, ValueError, r"weight must have shape \[6, 2, 3, 3\]; got \[6, 4, 3, 3\]"),
+        ({"stride": 0}, ValueError, "stride must be >= 1; got 0"),
+        ({"stride": (1, 2, 3)}, ValueError, "stride takes 1 or 2 ints"),
+        ({"padding": "same"}, TypeError, "padding must be an int or a sequence of ints; got 'same'"),
+        ({"padding": -1}, ValueError, "padding must be >= 0; got -1"),
+        (
+            {"dilation": 4},
+            ValueError,
+            r"x of 8 x 7 \(height x width\), padding 0 x 0, is smaller than the weight",
+        ),
+        ({"padding": 7, "padding_mode": "reflect"}, ValueError, "padding must be at most 6 by reflect of x of 8 x 7"),
+        ({"padding": 8, "padding_mode": "circular"}, ValueError, "padding must be at most 7 by circular of x of 8 x 7"),
+        (
+            {"padding_mode": "mirror"},
+            ValueError,
+            "padding_mode must be one of zeros, reflect, replicate, circular;",
+        ),
+        ({"act": "gelu"}, ValueError, "act must be one of"),
+        ({"bias": torch.ones(5)}, ValueError, r"bias must have shape \[6\]; got \[5\]"),
+        ({"weight": torch.ones(6, 4, 0, 3)}, ValueError, "weight must have input channels, output channels and taps"),
+        ({"x": torch.ones(4, 8, 7)}, ValueError, "x must have 4 dimensions"),
+        ({"x": torch.ones(1, 4, 8, 7, dtype=torch.int64)}, TypeError, "x must have one of the dtypes"),
+    ],
+)
+def test_what_does_not_fit_is_refused(impl, arguments, kind, message):
+    given = {"x": torch.ones(1, 4, 8, 7), "weight": torch.ones(6, 4, 3, 3), "impl": impl, **arguments}
+    with pytest.raises(kind, match=f"imgops.conv2d: {message}"):
+        imgops.conv2d(given.pop("x"), given.pop("weight"), given.pop("bias", None), **given)
