@@ -15,6 +15,7 @@ from imgops.dream.gradient import Gradient
 from imgops.dream.normalize import LEVELS, TAPS, laplacian_normalized, normalized
 from imgops.models.encoders.vgg import VGG
 
+from .bench_style import plain_copy
 from .comparison import Comparison, names, time_side
 
 #: the shape of the encoder that ships with the package, and the layer that it dreams with
@@ -49,8 +50,8 @@ def _unit(x: Tensor) -> Tensor:
 def step(size: int, device: str = "cpu") -> Comparison:
     """Gradient, normalization, step and clamp for one picture."""
     network = VGG(BLOCKS, widths=WIDTHS).to(device).eval()
-    truncated = nn.Sequential()
-    for name, layer in network.named_children():
+    plain, truncated = plain_copy(network), nn.Sequential()
+    for name, layer in plain.named_children():
         truncated.add_module(name, layer)
         if name == LAYER:
             break
@@ -64,12 +65,12 @@ def step(size: int, device: str = "cpu") -> Comparison:
 
     def eager() -> Tensor:
         found: list[Tensor] = []
-        hook = network.get_submodule(LAYER).register_forward_hook(lambda module, inputs, output: found.append(output))
+        hook = plain.get_submodule(LAYER).register_forward_hook(lambda module, inputs, output: found.append(output))
         x = picture.clone().requires_grad_()
-        network(x)
+        plain(x)
         hook.remove()
         (found[0].square().mean() / 2).backward()
-        for parameter in network.parameters():
+        for parameter in plain.parameters():
             parameter.grad = None
         return moved(x)
 

@@ -3,6 +3,7 @@ shape and that of VGG-19."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imgops.models.encoders.vgg import VGG
+from imgops.nn.joined import split
 from imgops.style.objective import VGG_CONTENT, VGG_STYLE, Objective
 from imgops.style.settings import OptimizeSettings
 
@@ -25,6 +27,13 @@ ENCODERS: dict[str, dict[str, Any]] = {
 }
 SIZES = ((171, 256), (384, 512))
 SETTINGS = OptimizeSettings(normalization="chw")
+
+
+def plain_copy(network: nn.Sequential) -> nn.Sequential:
+    """The network with PyTorch's layers, one by one."""
+    plain = copy.deepcopy(network)
+    split(plain, built_in=True)
+    return plain
 
 
 def eager_gradient(network: nn.Sequential, content: Tensor, style: Tensor) -> Callable[[Tensor], Tensor]:
@@ -87,8 +96,9 @@ def _sides(shape: Mapping[str, Any], size: tuple[int, int], device: str) -> dict
 
         return step
 
-    plain = eager_gradient(network, content[None], style[None])
-    last = eager_gradient(network, *(y[None].contiguous(memory_format=torch.channels_last) for y in (content, style)))
+    layers = plain_copy(network)
+    plain = eager_gradient(layers, content[None], style[None])
+    last = eager_gradient(layers, *(y[None].contiguous(memory_format=torch.channels_last) for y in (content, style)))
     return {
         "imgops": stepper(lambda x: objective.gradient(x)[1], True, False),
         "eager": stepper(plain, False, True),

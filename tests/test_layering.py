@@ -16,13 +16,13 @@ from tests.earlier_places import MOVED
 ROOT = Path(__file__).resolve().parent.parent
 
 #: packages by level, lowest first: a file imports from its own package and from lower levels alone
-PRIVATE = ("_device", "_eager", "_interrupts", "_lazy", "_memory", "_optimizer_state", "_settings")
+PRIVATE = ("_device", "_eager", "_interrupts", "_lazy", "_memory", "_optimizer_state", "_settings", "_table")
 LEVELS = (
     ("_install", "_epilogue"),
     ("reference", "kernels", "_C", "_C_cuda", "_host", "_backend", *PRIVATE),
     ("ops",),
     ("nn",),
-    ("models",),
+    ("models", "acceleration"),
     ("data",),
     ("metrics",),
     ("training",),
@@ -44,6 +44,8 @@ THIRD_PARTY = {
     "_interrupts": set(),
     "_epilogue": {"torch"},
     "_settings": set(),
+    "_table": set(),
+    "acceleration": {"torch"},
     "_memory": {"torch"},
     "_optimizer_state": {"torch"},
     "ops": {"torch"},

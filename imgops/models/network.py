@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .._settings import Resolution, shape_of
+from .._table import aligned
 from ..nn._checks import check_batch, check_labels, check_size
 from ._common import check_resolution
 
@@ -58,13 +59,7 @@ class Summary(NamedTuple):
             shape = " x ".join(map(str, layer.shape)) or "-"
             rows.append((layer.name or "-", layer.kind, shape, f"{layer.parameters:,}", f"{layer.flops / 1e6:,.2f}"))
         rows.append(("all of them", self.network, "", f"{self.parameters:,}", f"{self.flops / 1e6:,.2f}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = []
-        for row in rows:
-            words = [word.ljust(width) for word, width in zip(row[:3], widths, strict=False)]
-            numbers = [word.rjust(width) for word, width in zip(row[3:], widths[3:], strict=True)]
-            lines.append("  ".join([*words, *numbers]))
-        return "\n".join(lines)
+        return aligned(rows, numbers=2)
 
 
 class Network(nn.Module):

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .joined import calling, chains_called_by
+
 
 class Features(nn.Module):
     """Activations of named layers of a network, which is evaluated only up to the deepest of these layers.
@@ -56,12 +58,15 @@ class Features(nn.Module):
     def _follow(self, x: Tensor, paths: set[str]) -> dict[str, tuple[Tensor, int]]:
         """Outputs of layers of a sequence, with how often each was written to; this way can be compiled."""
         found = {}
-        for path, layer in self.network.named_children():
-            x = layer(x)
-            if path in paths:
-                found[path] = x, _version(x)
-                if len(found) == len(paths):
-                    break
+        wanted = {self.network.get_submodule(path) for path in paths}
+        chains = [chain for chain in chains_called_by(self.network) if wanted.isdisjoint(chain.layers[:-1])]
+        with calling(chains):
+            for path, layer in self.network.named_children():
+                x = layer(x)
+                if path in paths:
+                    found[path] = x, _version(x)
+                    if len(found) == len(paths):
+                        break
         return found
 
     def _listen(self, x: Tensor, paths: set[str]) -> dict[str, tuple[Tensor, int]]:

@@ -54,7 +54,7 @@ def adain(
     _check_pixels("adain", "style", style, unbiased)
     eps = check_number("adain", "eps", eps, minimum=0)
     backend = _backend.choose("adain", content.device.type, impl, STATUSES)
-    mean, std = _mean_std(backend, style, eps, unbiased)
+    mean, std = mean_std(backend, style, eps, unbiased)
     return _adaptive_instance_norm(backend, content, std, mean, eps, unbiased)
 
 
@@ -108,7 +108,7 @@ def _check_pixels(op: str, name: str, x: Tensor, unbiased: bool) -> None:
         raise ValueError(f"imgops.{op}: {name} must have at least {least} pixels; got shape {list(x.shape)}")
 
 
-def _mean_std(backend: str, x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
+def mean_std(backend: str, x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
     if backend == "reference":
         return reference.mean_std(x.to(accumulation_dtype(x.dtype)), eps, unbiased)
     return namespace(backend).mean_std(x, eps, unbiased)

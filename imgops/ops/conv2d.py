@@ -79,18 +79,38 @@ def conv2d(
         RuntimeError: the backend named by ``impl`` cannot run here.
     """
     op = "conv2d"
-    check_tensor(op, "x", x, 4)
-    check_tensor(op, "weight", weight, 4)
-    groups = check_int(op, "groups", groups, 1)
-    _check_channels(op, x, weight, groups)
     strides, dilations = _pair(op, "stride", stride, 1), _pair(op, "dilation", dilation, 1)
-    pads = _pair(op, "padding", padding, 0)
+    pad_y, pad_x = _pair(op, "padding", padding, 0)
     if padding_mode not in PADDING_MODES:
         raise ValueError(f"imgops.{op}: padding_mode must be one of {', '.join(PADDING_MODES)}; got {padding_mode!r}")
-    activation = activation_arguments(op, act, alpha, gain, clamp)
-    if bias is not None:
-        check_operand(op, "bias", bias, x, (weight.shape[0],))
-    _check_sizes(op, x, weight, strides, pads, padding_mode, dilations)
+    epilogue = Epilogue(bias, None, None, *activation_arguments(op, act, alpha, gain, clamp))
+    groups = check_int(op, "groups", groups, 1)
+    pads = (pad_x, pad_x, pad_y, pad_y)
+    return padded_conv2d(x, weight, epilogue, strides, pads, padding_mode, dilations, groups, impl)
+
+
+def padded_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    epilogue: Epilogue,
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    padding_mode: PaddingMode,
+    dilation: tuple[int, int],
+    groups: int,
+    impl: str | None = None,
+) -> Tensor:
+    """:func:`conv2d` with a padding for each side (left, right, top, bottom) and a whole epilogue.
+
+    It checks tensors and sizes; the rest is taken as given.
+    """
+    op = "conv2d"
+    check_tensor(op, "x", x, 4)
+    check_tensor(op, "weight", weight, 4)
+    _check_channels(op, x, weight, groups)
+    if epilogue.b is not None:
+        check_operand(op, "bias", epilogue.b, x, (weight.shape[0],))
+    _check_sizes(op, x, weight, stride, padding, padding_mode, dilation)
     backend = _backend.choose(op, x.device.type, impl, STATUSES)
     if is_empty(x):
         # oneDNN refuses an image without pixels, even if the padding adds some
@@ -98,21 +118,23 @@ def conv2d(
     if 1 in constant_shape(weight):
         # the stride of a side of 1 is arbitrary, and PyTorch's convolution on the CPU crashes on some in its gradient
         weight = weight.contiguous()
-    epilogue = Epilogue(bias, None, None, *activation)
     with autocast_off(x) as x:
-        if padding_mode != "zeros" and max(pads) > 0:
-            x, pads = F.pad(x, (pads[1], pads[1], pads[0], pads[0]), padding_mode), (0, 0)
+        fuses = stride[0] == stride[1] and dilation == (1, 1) and _fuses(backend, x, weight, stride[0], groups)
+        x0, x1, y0, y1 = padding
+        copied = (x0 != x1 or y0 != y1) and not fuses if padding_mode == "zeros" else max(padding) > 0
+        if copied:
+            x = F.pad(x, padding, "constant" if padding_mode == "zeros" else padding_mode)
+            x0, x1, y0, y1 = padding = (0, 0, 0, 0)
         if backend == "reference":
             acc_dtype = accumulation_dtype(x.dtype)
             y = reference.conv2d(
-                x.to(acc_dtype), weight.to(acc_dtype), epilogue.to(acc_dtype), strides, pads, dilations, groups
+                x.to(acc_dtype), weight.to(acc_dtype), epilogue.to(acc_dtype), stride, (y0, x0), dilation, groups
             )
             return y.to(x.dtype)
         weight = weight.to(x.dtype)
-        if strides[0] == strides[1] and dilations == (1, 1) and _fuses(backend, x, weight, strides[0], groups):
-            around = pads[1], pads[1], pads[0], pads[0]
-            return fused_conv2d(backend, x, weight, None, epilogue, strides[0], around, 1, groups)
-        return vendor_conv2d(backend, x, weight, epilogue, strides, pads, dilations, groups)
+        if fuses:
+            return fused_conv2d(backend, x, weight, None, epilogue, stride[0], padding, 1, groups)
+        return vendor_conv2d(backend, x, weight, epilogue, stride, (y0, x0), dilation, groups)
 
 
 def _fuses(backend: str, x: Tensor, weight: Tensor, stride: int, groups: int) -> bool:
@@ -148,12 +170,14 @@ def _check_sizes(
     x: Tensor,
     weight: Tensor,
     strides: tuple[int, int],
-    pads: tuple[int, int],
+    padding: tuple[int, int, int, int],
     padding_mode: str,
     dilations: tuple[int, int],
 ) -> None:
-    out = []
-    for size, taps, stride, pad, dilation in zip(x.shape[2:], weight.shape[2:], strides, pads, dilations, strict=True):
+    x0, x1, y0, y1 = padding
+    pads, sums, out = (max(y0, y1), max(x0, x1)), (y0 + y1, x0 + x1), []
+    for axis, (size, taps) in enumerate(zip(x.shape[2:], weight.shape[2:], strict=True)):
+        stride, dilation, pad, padded = strides[axis], dilations[axis], pads[axis], size + sums[axis]
         most = {"reflect": size - 1, "circular": size, "replicate": pad if size else 0}.get(padding_mode, pad)
         if pad > most:
             raise ValueError(
@@ -161,11 +185,11 @@ def _check_sizes(
                 f"(height x width); got {pads[0]} x {pads[1]}"
             )
         reach = dilation * (taps - 1) + 1
-        if size + 2 * pad < reach:
+        if padded < reach:
             raise ValueError(
                 f"imgops.{op}: x of {x.shape[2]} x {x.shape[3]} (height x width), padding {pads[0]} x {pads[1]}, is "
                 f"smaller than the weight of {weight.shape[2]} x {weight.shape[3]} with dilation {dilations[0]} x "
                 f"{dilations[1]}; x and padding must leave at least one pixel"
             )
-        out.append((size + 2 * pad - reach) // stride + 1)
+        out.append((padded - reach) // stride + 1)
     check_bytes(op, (x.shape[0], weight.shape[0], *out))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._epilogue import Epilogue
-from ._algorithms import pointwise_product_pays, product_pays
+from ._algorithms import library_silu_pays, pointwise_product_pays, product_pays
 from ._common import constant_shape
 from .bias_act import fused_bias_act
 from .upfirdn2d import fused_upfirdn2d_bias_act
@@ -80,11 +80,16 @@ def vendor_conv2d(
     if alone and pointwise_product_pays(backend, x, weight):
         y = torch.bmm(weight.flatten(1).expand(x.shape[0], -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
     else:
-        b = epilogue.b
-        if b is not None and b.dtype == x.dtype and epilogue._replace(b=None).is_plain():
+        b, rest = epilogue.b, epilogue._replace(b=None)
+        silu = library_silu_pays(backend, x, rest)
+        if b is not None and b.dtype == x.dtype and (silu or rest.is_plain()):
             # the library adds a bias in its own pass
-            return F.conv2d(x, weight, b, stride, padding, dilation, groups)
-        y = F.conv2d(x, weight, None, stride, padding, dilation, groups)
+            epilogue = rest
+        else:
+            b = None
+        y = F.conv2d(x, weight, b, stride, padding, dilation, groups)
+        if silu and epilogue.b is None:
+            return F.silu(y)
     return y if epilogue.is_plain() else fused_bias_act(backend, y, epilogue)
 
 

@@ -130,7 +130,9 @@ def test_the_halo_is_what_pixels_depend_on(depth):
         parameter.data.abs_()
     x = torch.rand(1, 3, 16, 16, dtype=torch.float64, requires_grad=True)
     (dx,) = torch.autograd.grad(decoder(x)[..., 64:72, 64:72].sum(), x)
-    rows = dx.abs().sum((0, 1, 3)).nonzero().flatten()
+    # a tile of Winograd's reads more than its outputs depend on, and rounds
+    seen = dx.abs().sum((0, 1, 3))
+    rows = (seen > 1e-9 * seen.max()).nonzero().flatten()
     assert (rows.min().item(), rows.max().item()) == (8 - decoder.halo, 8 + decoder.halo)
 
 

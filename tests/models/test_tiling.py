@@ -70,7 +70,9 @@ def test_the_reach_is_no_larger_than_it_must_be():
     (field,) = receptive_fields(network, ["relu3_1"]).values()
     x = torch.rand(1, 3, 128, 128, dtype=torch.float64, requires_grad=True)
     (dx,) = torch.autograd.grad(Features(network, ["relu3_1"])(x)["relu3_1"][0, :, 16, 16].sum(), x)
-    rows = dx.abs().sum((0, 1, 3)).nonzero().flatten()
+    # a tile of Winograd's reads more than its outputs depend on, and rounds
+    seen = dx.abs().sum((0, 1, 3))
+    rows = (seen > 1e-9 * seen.max()).nonzero().flatten()
     first, last = 16 * field.stride - field.reach, 16 * field.stride + field.stride - 1 + field.reach
     assert (rows.min().item(), rows.max().item()) == (first, last)
 

@@ -130,7 +130,7 @@ def test_modules_under_autocast(name, dtype):
     with torch.autocast("cpu", dtype):
         actual, gradients = evaluated(module, arguments)
     assert_near(actual, expected, TOLERANCE[dtype])
-    assert_near(gradients, expected_gradients, 4 * TOLERANCE[dtype])
+    assert_near(gradients, expected_gradients, 5 * TOLERANCE[dtype])
     assert all(b.dtype == torch.float32 for b in module.buffers() if b.is_floating_point())
 
 

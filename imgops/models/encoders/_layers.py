@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...nn._checks import check_choice
+from ...nn.joined import join_neighbors
 from ...ops._common import accumulation_dtype
-from ...ops.conv2d import PaddingMode
 
 POOLINGS = ("max", "average", "l2")
 #: the ways to prepare RGB in [0, 1] for the first convolution
@@ -142,8 +142,8 @@ def set_pooling(network: nn.Module, kind: str) -> None:
             layer.kind = kind
 
 
-class ConvNorm(nn.Module):
-    """Convolution without a bias, batch normalization with eps 1e-3, and ReLU.
+class ConvNorm(nn.Sequential):
+    """Convolution without a bias, batch normalization with eps 1e-3, and ReLU; in evaluation they are one pass.
 
     Shapes: x [N, in_channels, H, W] -> [N, out_channels, H', W'] as ``nn.Conv2d``.
     """
@@ -152,9 +152,8 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, bias=False, **convolution)
         self.bn = nn.BatchNorm2d(out_channels, eps=1e-3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(x)))
+        self.relu = nn.ReLU()
+        join_neighbors(self)
 
 
 class Branches(nn.Module):
@@ -190,35 +189,3 @@ class Residual(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + super().forward(x)
-
-
-class PaddedConv2d(nn.Conv2d):
-    """Convolution with as much padding before as behind, or less: along each axis ``pads``, in pixels.
-
-    Shapes: x [N, in_channels, H, W] -> [N, out_channels, (H + sum(pads) - kernel_size) // stride + 1, ...].
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int,
-        pads: tuple[int, int],
-        padding_mode: PaddingMode,
-        **convolution: Any,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding_mode=padding_mode, **convolution)
-        self.pads = pads
-
-    def forward(self, x: Tensor) -> Tensor:
-        before, behind = self.pads
-        if before == behind and self.padding_mode == "zeros":
-            return F.conv2d(x, self.weight, self.bias, self.stride, before, self.dilation, self.groups)
-        if behind > 0:
-            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-            x = F.pad(x, (before, behind, before, behind), mode)
-        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, pads={self.pads}"

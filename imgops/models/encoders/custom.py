@@ -69,7 +69,7 @@ def load_custom(weights: str, *, padding_mode: str | None = None, preprocessing:
     """
     if padding_mode is not None:
         check_choice("load_encoder", "padding_mode", padding_mode, PADDING_MODES)
-    network = _of_timm(weights) if weights.startswith(TIMM) else _returned(weights)
+    network = _of_timm(weights) if weights.startswith(TIMM) else network_of(weights)
     told: Any = getattr(network, "preprocessing", None)
     if weights.startswith(TIMM):
         told = network.pretrained_cfg["mean"], network.pretrained_cfg["std"]  # type: ignore[index]
@@ -104,10 +104,15 @@ def _of_timm(weights: str) -> nn.Module:
     return network
 
 
-def _returned(weights: str) -> nn.Module:
-    """What a function returns."""
+def network_of(weights: str) -> nn.Module:
+    """What a function returns that is named like ``package.module:function`` or ``file.py:function``.
+
+    Raises:
+        ValueError, TypeError, OSError, RuntimeError: as of :func:`load_custom`.
+    """
     match = _FUNCTION.fullmatch(weights)
-    assert match is not None
+    if match is None:
+        raise ValueError(f"a network is named like package.module:function or file.py:function; got {weights!r}")
     source, name = match["source"], match["function"]
     with _naming(weights):
         module = _module_of_file(Path(source)) if source.endswith(".py") else _module(source)

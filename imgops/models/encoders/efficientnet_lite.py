@@ -9,8 +9,9 @@ from typing import NamedTuple
 from torch import nn
 
 from ...nn._checks import check_choice, check_size
+from ...nn.joined import PaddedConv2d, join_neighbors
 from ...ops.conv2d import PADDING_MODES, PaddingMode
-from ._layers import Classifier, Colors, PaddedConv2d, Residual
+from ._layers import Classifier, Colors, Residual
 
 
 class _Scale(NamedTuple):
@@ -144,12 +145,12 @@ def _conv_norm(
     groups: int = 1,
     act: bool = True,
 ) -> nn.Sequential:
-    """Convolution, batch normalization and ReLU6; its padding is TensorFlow's "same" for pictures of a side."""
+    """Convolution, batch normalization and ReLU6, in evaluation one pass; its padding is TensorFlow's "same" for
+    pictures of a side."""
     total = max((-(-side // stride) - 1) * stride + kernel_size - side, 0)
-    conv = PaddedConv2d(
-        channels, width, kernel_size, stride, (total // 2, total - total // 2), mode, groups=groups, bias=False
-    )
+    pads = total // 2, total - total // 2
+    conv = PaddedConv2d(channels, width, kernel_size, stride, pads, padding_mode=mode, groups=groups, bias=False)
     layers: OrderedDict[str, nn.Module] = OrderedDict(conv=conv, bn=nn.BatchNorm2d(width, eps=1e-3))
     if act:
         layers["act"] = nn.ReLU6()
-    return nn.Sequential(layers)
+    return join_neighbors(nn.Sequential(layers))

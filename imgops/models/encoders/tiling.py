@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ...nn._checks import check_size
 from ...nn.features import Features, find_layer
-from ._layers import Branches, Colors, ConvNorm, PaddedConv2d, Pool
+from ...nn.joined import PaddedConv2d
+from ._layers import Branches, Colors, Pool
 
 #: layers whose every value depends on the value at the same place of the layer before, and on no other
 _POINTWISE = (
@@ -134,8 +135,6 @@ def _through(layer: nn.Module, name: str, extent: _Extent) -> _Extent:
     if isinstance(layer, Branches):
         ends = [_through(branch, f"{name}.{part}", extent) for part, branch in layer.named_children()]
         return _Extent(ends[0].stride, max(end.before for end in ends), max(end.behind for end in ends))
-    if isinstance(layer, ConvNorm):
-        return _through(layer.conv, f"{name}.conv", extent)
     if isinstance(layer, nn.Conv2d):
         if layer.padding_mode == "circular" or isinstance(layer.padding, str):
             raise ValueError(f"tiles cannot be computed through layer {name} with padding {layer.padding_mode}")

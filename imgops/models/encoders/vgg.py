@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from ...nn._checks import check_choice, check_size
+from ...nn.joined import join_neighbors
 from ...ops.conv2d import PADDING_MODES, PaddingMode
 from ._layers import Colors, Pool
 
@@ -74,6 +75,7 @@ class VGG(nn.Sequential):
             self.add_module(f"pool{block}", Pool(pooling, ceil_mode=ceil_mode))
         if check_size(name, "classes", classes, 0):
             self.classifier = _classifier(channels, classes)
+        join_neighbors(self)
 
 
 def _classifier(channels: int, classes: int) -> nn.Sequential:

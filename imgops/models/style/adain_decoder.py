@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...nn._checks import check_size, smaller_than
+from ...nn.joined import join_neighbors
 from ..encoders.vgg import blocks_of
 
 
@@ -70,6 +71,7 @@ class AdaINDecoder(nn.Sequential):
                 self._add(f"{block}_{i}", width, width if i > 1 else (3, *self.widths)[block - 1])
         # the last convolution gives the picture itself, which a ReLU would cut off at 0
         del self.relu1_1
+        join_neighbors(self)
 
     def _add(self, name: str, inputs: int, outputs: int) -> None:
         self.add_module(f"conv{name}", nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect"))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...nn import InstanceNorm2d
 from ...nn._checks import check_size, smaller_than
+from ...nn.joined import join_alone
 
 #: smallest side in pixels that the reflection padding of the first layer allows
 MINIMUM = 5
@@ -78,8 +79,9 @@ class ReflectedConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, up: int = 1) -> None:
         super().__init__()
         self.up = up
-        self.conv2d = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, padding_mode="reflect"
+        pad = kernel_size // 2
+        self.conv2d = join_alone(
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=pad, padding_mode="reflect")
         )
 
     def forward(self, x: Tensor) -> Tensor:
