@@ -13,6 +13,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ._backend import use_impl as use_impl
+    from .acceleration import accelerate as accelerate
+    from .acceleration import accelerated as accelerated
+    from .acceleration import restore as restore
     from .ops.adain import adain as adain
     from .ops.adain import adaptive_instance_norm as adaptive_instance_norm
     from .ops.bias_act import bias_act as bias_act
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from .ops.upfirdn2d import upfirdn2d as upfirdn2d
 
 _HOMES = {
+    "accelerate": ".acceleration",
+    "accelerated": ".acceleration",
     "adain": ".ops.adain",
     "adaptive_instance_norm": ".ops.adain",
     "bias_act": ".ops.bias_act",
@@ -43,6 +48,7 @@ _HOMES = {
     "grid_sample": ".ops.grid_sample",
     "modulated_conv2d": ".ops.modulated_conv2d",
     "nearest_neighbor": ".ops.nearest_neighbor",
+    "restore": ".acceleration",
     "setup_filter": ".ops.upfirdn2d",
     "style_loss": ".ops.style_loss",
     "upfirdn2d": ".ops.upfirdn2d",

@@ -41,13 +41,19 @@ TINY = {
 }
 #: the commands whose options pages speak of
 COMMANDS = (
-    *([], ["data"], ["train"], ["generate"], ["metrics"], ["ema"], ["dream"]),
+    *([], ["data"], ["train"], ["generate"], ["metrics"], ["ema"], ["dream"], ["accelerate"]),
     *(["style"], ["style", "train-fast"], ["style", "train-adain"]),
     *(["train", "--recipe", recipe] for recipe in RECIPES),
 )
 
 #: pages, how many examples they have, and how many shapes these show
-EXAMPLES = [("README.md", 3, 3), ("docs/ops.md", 14, 14), ("docs/commands.md", 1, 2), ("docs/metrics.md", 1, 0)]
+EXAMPLES = [
+    ("README.md", 4, 3),
+    ("docs/ops.md", 14, 14),
+    ("docs/accelerate.md", 1, 1),
+    ("docs/commands.md", 1, 2),
+    ("docs/metrics.md", 1, 0),
+]
 
 
 def blocks(text: str, language: str) -> list[str]:

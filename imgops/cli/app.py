@@ -20,6 +20,7 @@ from .._install import missing_package
 from .._settings import TYPE_NAMES
 from ._help import Command, HelpPage, kinds_of
 from ._quiet import keep_quiet
+from .accelerate import accelerate
 from .data import data
 from .demo import demo
 from .dream import dream
@@ -214,6 +215,6 @@ style_app = typer.Typer(
 for command in (transfer, train_fast, train_adain):
     style_app.command(cls=Command)(command)
 app.command(cls=TrainCommand)(train)
-for command in (generate, metrics, ema, data, models, info, demo, dream):
+for command in (generate, metrics, ema, data, models, accelerate, info, demo, dream):
     app.command(cls=Command)(command)
 app.add_typer(style_app, name="style")
