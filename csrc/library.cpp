@@ -20,8 +20,8 @@ STABLE_TORCH_LIBRARY(imgops, m) {
       "upfirdn2d_bias_act(Tensor x, Tensor? f, int[] up, int[] down, SymInt[] padding, bool flip_filter, float gain, "
       "Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float act_gain, float clamp, bool keep) "
       "-> (Tensor, Tensor)");
-  // (bias_act of the convolution of x * styles, the convolution if keep); on the CPU 3 x 3, stride and up
-  // 1 or 2, one of them 1
+  // (bias_act of the convolution of x * styles, the convolution if keep); with up > 1 of the transposed one, whose output
+  // padding crops; on the CPU 3 x 3, stride and up 1 or 2, one of them 1
   m.def(
       "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, int stride, SymInt[] padding, int up, int groups, "
       "Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float gain, float clamp, bool keep) "

@@ -38,7 +38,7 @@ def conv2d_kernel(
     x_n, x_c, x_h, x_w,
     y_n, y_c, y_h, y_w,
     pad_x, pad_y, noise_stride,
-    grid_h, grid_w,  # output positions of a phase
+    grid_h, grid_w,  # output positions of a phase, those that the padding of a transposed convolution crops too
     m_blocks, o_blocks,
     STRIDE: tl.constexpr,
     UP: tl.constexpr,  # 1: a convolution; more: the transposed one of this stride
@@ -114,6 +114,10 @@ def conv2d_kernel(
 
     row = row * UP + phase_y
     col = col * UP + phase_x
+    if UP > 1:
+        row -= pad_y
+        col -= pad_x
+        m_m = m_m & (row >= 0) & (col >= 0)
     m_m = m_m & (row < out_h) & (col < out_w)
     place = position.to(INDEX) * y_w if UP == 1 else row.to(INDEX) * y_h + col.to(INDEX) * y_w
     place = n.to(INDEX) * y_n + place + o.to(INDEX) * y_c
@@ -186,18 +190,21 @@ def fused_conv2d(
 
     Shapes: x [N, I, H, W]; weight [O, I, kh, kw] in x's dtype; styles [N, I] and the epilogue's b [O], scale [N, O] and
     noise [N or 1, 1, H', W'] in float32 (float64 where x is). ``padding`` is (x0, x1, y0, y1), negative ones crop.
-    With ``up`` > 1 it is the transposed convolution of that stride, with stride 1 and no padding:
-    u[up * p + tap] += weight[tap] * x[p], [(H - 1) * up + kh, (W - 1) * up + kw] large.
+    With ``up`` > 1 it is the transposed convolution of that stride, with stride 1: u[up * p + tap] += weight[tap] *
+    x[p], [(H - 1) * up + kh, (W - 1) * up + kw] large, which ``padding`` crops; a negative x1 or y1 pads it.
 
     float32 runs as TF32 where ``torch.backends.cudnn.conv.fp32_precision`` says so, as PyTorch's own convolutions do.
     """
     if groups > 1:
         raise ValueError(f"imgops::fused_conv2d: groups must be 1 in Triton; got {groups}")
+    if up > 1 and min(padding[0], padding[2]) < 0:
+        raise ValueError(f"imgops::fused_conv2d: a transposed convolution in Triton only pads the end; got {padding}")
     *epilogue, keep = epilogue_and_keep
     b, scale, noise, act, alpha, gain, clamp = Epilogue(*epilogue).contiguous()
     (n, channels, h, w), (out_channels, _, kh, kw) = x.shape, weight.shape
     if up > 1:
-        out_h, out_w = (h - 1) * up + kh, (w - 1) * up + kw
+        out_h = (h - 1) * up + kh - padding[2] - padding[3]
+        out_w = (w - 1) * up + kw - padding[0] - padding[1]
     else:
         out_h = (h + padding[2] + padding[3] - kh) // stride + 1
         out_w = (w + padding[0] + padding[1] - kw) // stride + 1
@@ -211,7 +218,9 @@ def fused_conv2d(
         precision = "ieee"
         if x.dtype == torch.float32 and torch.backends.cudnn.conv.fp32_precision == "tf32":
             precision = "tf32"
-        grid_h, grid_w = triton.cdiv(out_h, up), triton.cdiv(out_w, up)
+        grid_h, grid_w = out_h, out_w
+        if up > 1:
+            grid_h, grid_w = triton.cdiv(out_h + padding[2], up), triton.cdiv(out_w + padding[0], up)
         positions = grid_h * grid_w
         per_sample = positions >= 64
         batches = (n if per_sample else 1) * up * up

@@ -84,8 +84,9 @@ def fused_conv2d(
 ) -> Tensor:
     """The epilogue of ``conv2d(x * styles, weight)`` in one pass; arguments already checked.
 
-    Shapes: x [N, I, H, W]; weight [O, I / groups, kh, kw] in x's dtype; styles [N, I]. With ``up`` > 1 it is the
-    transposed convolution of that stride, unpadded.
+    Shapes: x [N, I, H, W]; weight [O, I / groups, kh, kw] in x's dtype; styles [N, I]. ``padding`` is (x0, x1, y0, y1),
+    negative ones crop. With ``up`` > 1 it is the transposed convolution of that stride, whose output padding crops;
+    a negative x1 or y1 pads it.
     """
     acc_dtype = accumulation_dtype(x.dtype)
     styles, epilogue = None if styles is None else styles.to(acc_dtype), epilogue.to(acc_dtype)
@@ -96,7 +97,9 @@ def fused_conv2d(
 def _output_shape(x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int) -> list[Any]:
     (n, _, h, w), (channels, _, kh, kw) = x.shape, weight.shape
     if up > 1:
-        return [n, channels, (h - 1) * up + kh, (w - 1) * up + kw]
+        return [
+            n, channels, (h - 1) * up + kh - padding[2] - padding[3], (w - 1) * up + kw - padding[0] - padding[1]
+        ]  # fmt: skip
     return [
         n, channels, (h + padding[2] + padding[3] - kh) // stride + 1, (w + padding[0] + padding[1] - kw) // stride + 1
     ]  # fmt: skip
@@ -154,13 +157,16 @@ def _input_gradient(
         return ops.fused_conv2d(d, weight, None, stride, padding, up, groups, *_PLAIN, False)[0]
 
     if up > 1:
-        return convolve(d, swapped_channels(weight, groups), up, _NO_PADDING, 1)
-    if stride > 1:
-        padded = convolve(d, swapped_channels(weight, groups), 1, _NO_PADDING, stride)
-        # the last row and column may be ones that the stride never reads
-        rest = [-x0, x0 + x.shape[3] - padded.shape[3], -y0, y0 + x.shape[2] - padded.shape[2]]
-        return padded if all(known(r == 0) for r in rest) else F.pad(padded, rest)
+        return convolve(d, swapped_channels(weight, groups), up, padding, 1)
     kh, kw = weight.shape[2:]
+    if stride > 1:
+        # the kernel crops both odd numbers of rows and columns, or both even ones
+        more = (y0 - x0) % 2
+        # the last row and column may be ones that the stride never reads
+        x1, y1 = ((n - 1) * stride + taps for n, taps in ((d.shape[3], kw), (d.shape[2], kh)))
+        crop = [x0, x1 - x0 - x.shape[3], y0 - more, y1 - y0 - x.shape[2]]
+        dx = convolve(d, swapped_channels(weight, groups), 1, crop, stride)
+        return dx[:, :, more:] if more else dx
     if known(d.numel() + x.numel() < weight.numel()):
         # flipped images give the flipped gradient, and are smaller than the weight
         padding = [kw - 1 - x1, kw - 1 - x0, kh - 1 - y1, kh - 1 - y0]
@@ -180,7 +186,7 @@ def _weight_gradient(
     dense = groups > 1 or weight.stride(0) >= weight.stride(1)
     if up > 1:
         # the transposed convolution is the gradient of the strided one for its input
-        dweight = ops.conv2d_weight_gradient(x, d, up, _NO_PADDING, groups, dense)
+        dweight = ops.conv2d_weight_gradient(x, d, up, padding, groups, dense)
     else:
         dweight = ops.conv2d_weight_gradient(d, x, stride, padding, groups, not dense)
     return dweight if dense else dweight.transpose(0, 1)
@@ -192,18 +198,23 @@ def _library_gradients(
 ) -> Tensor:  # fmt: skip
     """Gradient of the convolution for its weight, or for its (modulated) input x, by PyTorch's operator."""
     x0, x1, y0, y1 = padding
-    even = x0 == x1 >= 0 and y0 == y1 >= 0
-    padded = x if up > 1 or even else F.pad(x, [x0, x1, y0, y1])
+    # what a transposed convolution has more at its end
+    more = [y0 - y1, x0 - x1]
+    fits = min(x0, y0) >= 0 and all(0 <= m < up for m in more)
+    if up > 1 and not fits:
+        # the gradient of what was cropped is 0
+        d = F.pad(d, [x0, x1, y0, y1])
+    padded = x if up > 1 or fits else F.pad(x, [x0, x1, y0, y1])
     dx, dweight, _ = torch.ops.aten.convolution_backward(
         d,
         padded,
         swapped_channels(weight, groups) if up > 1 else weight,
         None,
         [up if up > 1 else stride] * 2,
-        [y0, x0] if even and up == 1 else [0, 0],
+        [y0, x0] if fits else [0, 0],
         [1, 1],
         up > 1,
-        [0, 0],
+        more if fits else [0, 0],
         groups,
         [not needs_weight, needs_weight, False],
     )

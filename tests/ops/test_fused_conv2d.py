@@ -30,6 +30,8 @@ SHAPES = {
     "strided groups": ((2, 130, 15, 41), 9, (3, 3), 2, (0, 1, 0, 0), 1, 1),
     "crop": ((2, 4, 7, 8), 5, (2, 3), 1, (-1, 1, 0, -1), 1, 1),
     "transposed": ((2, 5, 5, 6), 7, (3, 3), 1, (0, 0, 0, 0), 2, 1),
+    "transposed, cropped": ((2, 5, 5, 6), 7, (3, 3), 1, (1, 0, 3, 1), 2, 1),
+    "transposed, cropped evenly": ((2, 5, 5, 6), 7, (3, 3), 1, (2, 1, 0, -1), 2, 1),
     "transposed groups": ((2, 147, 7, 21), 9, (3, 3), 1, (0, 0, 0, 0), 2, 1),
     "transposed, phases without taps": ((1, 3, 8, 9), 4, (2, 1), 1, (0, 0, 0, 0), 3, 1),
     "small": ((2, 2, 3, 2), 2, (3, 3), 1, (1, 0, 0, 1), 1, 1),
@@ -91,7 +93,7 @@ def operands(shape, dtype, device, noises=None):
         return torch.randn(*size, dtype=torch.float64).to(device=device, dtype=of)
 
     if up > 1:
-        size = ((h - 1) * up + kh, (w - 1) * up + kw)
+        size = ((h - 1) * up + kh - padding[2] - padding[3], (w - 1) * up + kw - padding[0] - padding[1])
     else:
         size = ((h + padding[2] + padding[3] - kh) // stride + 1, (w + padding[0] + padding[1] - kw) // stride + 1)
     # outputs of some 10, so that the clamp of LRELU meets few of them
@@ -106,6 +108,7 @@ def plain(x, weight, styles, epilogue, stride, padding, up, groups=1):
     x = x if styles is None else x * styles[:, :, None, None]
     if up > 1:
         u = F.conv_transpose2d(x, swapped_channels(weight, groups), stride=up, groups=groups)
+        u = F.pad(u, [-p for p in padding])
     else:
         u = F.conv2d(F.pad(x, list(padding)), weight, stride=stride, groups=groups)
     return bias_act(u, epilogue)
@@ -149,6 +152,7 @@ def test_no_channels(backend, device):
     problems(
         [
             *("tile of many samples", "uneven padding", "stride", "strided groups", "crop", "transposed", "one pixel"),
+            *("transposed, cropped", "transposed, cropped evenly"),
             *("narrow groups of small images", "wide groups", "groups, stride", "groups, transposed"),
         ],
         ["linear", "lrelu", "swish"],

@@ -20,8 +20,9 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
                   "imgops::fused_conv2d: on the CPU the weight must be 3 x 3");
   STD_TORCH_CHECK(std::min(stride, up) == 1 && std::max(stride, up) <= 2,
                   "imgops::fused_conv2d: on the CPU stride and up must be 1 or 2, not both 2");
-  STD_TORCH_CHECK(up == 1 || std::all_of(padding.begin(), padding.end(), [](int64_t p) { return p == 0; }),
-                  "imgops::fused_conv2d: the transposed convolution takes no padding");
+  STD_TORCH_CHECK(up == 1 || (padding[0] - padding[2]) % 2 == 0,
+                  "imgops::fused_conv2d: on the CPU a transposed convolution crops both odd, or both even numbers of "
+                  "rows and columns");
   const DType dtype = dtype_of(x_any);
   STD_TORCH_CHECK((dtype == DType::f32 || dtype == DType::f64) && weight.scalar_type() == x_any.scalar_type(),
                   "imgops::fused_conv2d: on the CPU x and weight must be both float32 or both float64");
@@ -37,13 +38,19 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   p.outputs = weight.size(0) / groups;
   p.h = x.size(2);
   p.w = x.size(3);
-  p.kind = up == 2 ? Convolution::transposed : stride == 2 ? Convolution::strided : Convolution::plain;
-  // a tile of the transposed convolution starts with the sample before its own
-  p.pad_x = up == 2 ? 1 : padding[0];
-  p.pad_y = up == 2 ? 1 : padding[2];
-  p.out_w = up == 2 ? 2 * p.w + 1 : convolved(p.w, padding[0], padding[1], stride);
-  p.out_h = up == 2 ? 2 * p.h + 1 : convolved(p.h, padding[2], padding[3], stride);
-  STD_TORCH_CHECK(p.out_w >= 1 && p.out_h >= 1, "imgops::fused_conv2d: the padded image is smaller than the weight");
+  p.kind = stride == 2 ? Convolution::strided : Convolution::plain;
+  p.pad_x = padding[0], p.pad_y = padding[2];
+  p.out_w = convolved(p.w, padding[0], padding[1], stride);
+  p.out_h = convolved(p.h, padding[2], padding[3], stride);
+  if (up == 2) {
+    const int64_t odd = padding[0] & 1;
+    p.kind = odd ? Convolution::odd_transposed : Convolution::transposed;
+    // padding crops the output; a tile that begins with an even output starts with the sample before its own
+    p.pad_x = (2 - odd - padding[0]) / 2, p.pad_y = (2 - odd - padding[2]) / 2;
+    p.out_w = 2 * p.w + 1 - padding[0] - padding[1];
+    p.out_h = 2 * p.h + 1 - padding[2] - padding[3];
+  }
+  STD_TORCH_CHECK(p.out_w >= 1 && p.out_h >= 1, "imgops::fused_conv2d: padding leaves no pixel of the output");
   const std::vector<int64_t> size{p.samples, weight.size(0), p.out_h, p.out_w};
   const Tensor y = allocate(x, size), kept = keep ? allocate(x, size) : allocate(x, {0});
   if (y.numel() == 0) return {in_format(y, last), keep ? in_format(kept, last) : kept};

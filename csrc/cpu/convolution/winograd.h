@@ -24,8 +24,8 @@ constexpr int64_t kFewGroups = 2;
 // tiles in a row up to which pixels are looked up one by one: as many rows as vectors are not worth cutting
 constexpr int64_t kShortRow = 4;
 
-// strided and transposed: by 2
-enum class Convolution : int { plain, strided, transposed };
+// strided and transposed: by 2; the odd one's first output is that of the tap in the middle alone
+enum class Convolution : int { plain, strided, transposed, odd_transposed };
 
 // of the weight's gradient: tiles transformed together, channels side by side in memory, most channels of a task, whose
 // sums stay in the second-level cache

@@ -108,6 +108,20 @@ struct Transposed {
   }
 };
 
+// The same from an odd output on, as an odd padding leaves it, from inputs a, a + 1, a + 2: the odd outputs
+// y[0] = d[0] w[1] and y[2] = d[1] w[1], the even ones y[1] and y[3] as above.
+struct OddTransposed : Transposed {
+  static constexpr int64_t kTile[] = {0, 1, 2, 3, 1};
+  template <class A>
+  static void input(const A (&d)[3], A (&t)[4]) {
+    t[0] = d[0] - d[1], t[1] = d[1], t[2] = d[2] - d[1], t[3] = d[0];
+  }
+  template <class A>
+  static void output(const A (&m)[5], A (&y)[4]) {
+    y[0] = m[3], y[1] = m[0] + m[1], y[2] = m[4], y[3] = m[1] + m[2];
+  }
+};
+
 // Call f(t, n, sample, ty, tx) for each run of n tiles side by side among `count` from number `first` on; t is how many
 // come before it. p: a plan, whose tiles lie in rows.
 template <class Plan, class F>

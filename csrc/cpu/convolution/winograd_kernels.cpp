@@ -349,6 +349,7 @@ void with_kind(const Winograd& p, DType dtype, const F& f) {
     case Convolution::plain: return with_axis(Plain{});
     case Convolution::strided: return with_axis(Strided{});
     case Convolution::transposed: return with_axis(Transposed{});
+    case Convolution::odd_transposed: return with_axis(OddTransposed{});
   }
 }
 
