@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .ops.adain import adaptive_instance_norm as adaptive_instance_norm
     from .ops.bias_act import bias_act as bias_act
     from .ops.conv2d import conv2d as conv2d
+    from .ops.conv_transpose2d import conv_transpose2d as conv_transpose2d
     from .ops.displace import displace as displace
     from .ops.efdm import efdm as efdm
     from .ops.filtered_lrelu import filtered_lrelu as filtered_lrelu
@@ -40,6 +41,7 @@ _HOMES = {
     "adaptive_instance_norm": ".ops.adain",
     "bias_act": ".ops.bias_act",
     "conv2d": ".ops.conv2d",
+    "conv_transpose2d": ".ops.conv_transpose2d",
     "displace": ".ops.displace",
     "efdm": ".ops.efdm",
     "feature_statistics": ".ops.gram_matrix",

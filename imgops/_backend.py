@@ -30,6 +30,7 @@ OPS = (
     "adaptive_instance_norm",
     "bias_act",
     "conv2d",
+    "conv_transpose2d",
     "displace",
     "efdm",
     "feature_statistics",

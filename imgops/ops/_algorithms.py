@@ -47,8 +47,37 @@ FOUR_TAPS_FACTORS, LINEAR_IN_PIECES = ((1, 1), (2, 1), (1, 2)), ("linear", "relu
 PHASE_TAPS, ONE_PASS_FACTORS = 6, ((2, 2), (4, 2))
 
 
+def fused_conv2d_pays(
+    backend: str,
+    x: Tensor,
+    weight: Tensor,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    groups: int,
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> bool:
+    """Whether ``fused_conv2d`` takes a convolution of weight [O, I / groups, kh, kw], and is the fastest way.
+
+    ``up`` and ``down`` are (height, width); ``crop`` is what (x0, x1, y0, y1) takes off a transposed convolution.
+    """
+    if up[0] != up[1] or down[0] != down[1]:
+        return False
+    if backend == "triton":
+        return groups == 1
+    # csrc/cpu/convolution/fused_conv2d.cpp: of a transposed convolution the first outputs are alike along both axes
+    alike = (crop[0] - crop[2]) % 2 == 0
+    return backend == "cpu" and alike and winograd_pays(x, weight, up[0], down[0], groups, crop)
+
+
 @untraced
-def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int, groups: int = 1) -> bool:
+def winograd_pays(
+    x: Tensor,
+    weight: Tensor,
+    up: int,
+    down: int,
+    groups: int = 1,
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> bool:
     """Whether a convolution suits the CPU kernel of ``fused_conv2d``, which is Winograd's algorithm.
 
     The kernel has to take it (csrc/cpu/convolution/fused_conv2d.cpp checks the same), and to be as a rule faster than
@@ -59,9 +88,12 @@ def winograd_pays(x: Tensor, weight: Tensor, up: int, down: int, groups: int = 1
     n, _, h, w = x.shape
     # sizes at the lower resolution: a transposed convolution reads it, a strided one writes it
     h, w = h // down, w // down
-    # tiles reach past the edge of a small image; a transposed convolution has a sample more per axis
-    tile, more = (TRANSPOSED, 1) if up > 1 else (STRIDED if down > 1 else PLAIN, 0)
-    rows, columns = ((size + more + tile.pixels - 1) // tile.pixels for size in (h, w))
+    # tiles reach past the edge of a small image
+    tile, sizes = STRIDED if down > 1 else PLAIN, (h, w)
+    if up > 1:
+        # a transposed convolution has two outputs for each sample, one more, and less what is cropped
+        tile, sizes = TRANSPOSED, ((2 * h + 2 - crop[2] - crop[3]) // 2, (2 * w + 2 - crop[0] - crop[1]) // 2)
+    rows, columns = ((size + tile.pixels - 1) // tile.pixels for size in sizes)
     products = tile.products**2 * rows * columns
     pixels, inputs, outputs = n * h * w, weight.shape[1], weight.shape[0] // groups
     if groups > 1 and (up > 1 or down > 1 or min(inputs, outputs) < WINOGRAD_CHANNELS):

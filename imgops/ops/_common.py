@@ -168,6 +168,25 @@ def check_operand(op: str, name: str, t: Any, x: Tensor, shape: Sequence[int | t
             )
 
 
+@untraced
+def check_weight(op: str, x: Tensor, weight: Any, groups: int, transposed: bool = False) -> None:
+    """Raise unless the weight is that of a convolution of x [N, I, H, W]: [O, I / groups, kh, kw], of a transposed one
+    [I, O / groups, kh, kw]."""
+    check_tensor(op, "weight", weight, 4)
+    if 0 in weight.shape:
+        # PyTorch too refuses such a weight, or gives a result without a gradient
+        raise ValueError(
+            f"imgops.{op}: weight must have input channels, output channels and taps; got shape {list(weight.shape)}"
+        )
+    inputs, outputs = x.shape[1], weight.shape[1] * groups if transposed else weight.shape[0]
+    if inputs % groups or outputs % groups:
+        raise ValueError(
+            f"imgops.{op}: groups must divide the channels of x and weight, {inputs} and {outputs}; got {groups}"
+        )
+    channels = (inputs, outputs // groups) if transposed else (outputs, inputs // groups)
+    check_operand(op, "weight", weight, x, (*channels, *weight.shape[2:]))
+
+
 def check_bool(op: str, name: str, value: Any) -> bool:
     """The boolean, Python's or NumPy's, as a bool; raise TypeError for all else, as any number would pass for one."""
     # NumPy's booleans are told by name, as NumPy is not imported here
@@ -235,6 +254,13 @@ def check_ints(op: str, name: str, value: Any, lengths: tuple[int, ...], minimum
     for integer in integers:
         _check_range(op, name, integer, minimum)
     return integers
+
+
+@untraced
+def check_pair(op: str, name: str, value: Any, minimum: int) -> tuple[int, int]:
+    """The int, or two, as (height, width)."""
+    values = check_ints(op, name, value, (1, 2), minimum)
+    return values[0], values[-1]
 
 
 def _check_range(op: str, name: str, value: int, minimum: int | None) -> None:

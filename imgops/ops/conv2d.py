@@ -11,16 +11,17 @@ from torch import Tensor
 from .. import _backend
 from .._epilogue import Epilogue
 from ..reference import conv2d as reference
-from ._algorithms import winograd_pays
+from ._algorithms import fused_conv2d_pays
 from ._common import (
     STATUSES,
     accumulation_dtype,
     autocast_off,
     check_bytes,
     check_int,
-    check_ints,
     check_operand,
+    check_pair,
     check_tensor,
+    check_weight,
     constant_shape,
     is_empty,
     untraced,
@@ -79,8 +80,8 @@ def conv2d(
         RuntimeError: the backend named by ``impl`` cannot run here.
     """
     op = "conv2d"
-    strides, dilations = _pair(op, "stride", stride, 1), _pair(op, "dilation", dilation, 1)
-    pad_y, pad_x = _pair(op, "padding", padding, 0)
+    strides, dilations = check_pair(op, "stride", stride, 1), check_pair(op, "dilation", dilation, 1)
+    pad_y, pad_x = check_pair(op, "padding", padding, 0)
     if padding_mode not in PADDING_MODES:
         raise ValueError(f"imgops.{op}: padding_mode must be one of {', '.join(PADDING_MODES)}; got {padding_mode!r}")
     epilogue = Epilogue(bias, None, None, *activation_arguments(op, act, alpha, gain, clamp))
@@ -106,8 +107,7 @@ def padded_conv2d(
     """
     op = "conv2d"
     check_tensor(op, "x", x, 4)
-    check_tensor(op, "weight", weight, 4)
-    _check_channels(op, x, weight, groups)
+    check_weight(op, x, weight, groups)
     if epilogue.b is not None:
         check_operand(op, "bias", epilogue.b, x, (weight.shape[0],))
     _check_sizes(op, x, weight, stride, padding, padding_mode, dilation)
@@ -119,7 +119,7 @@ def padded_conv2d(
         # the stride of a side of 1 is arbitrary, and PyTorch's convolution on the CPU crashes on some in its gradient
         weight = weight.contiguous()
     with autocast_off(x) as x:
-        fuses = stride[0] == stride[1] and dilation == (1, 1) and _fuses(backend, x, weight, stride[0], groups)
+        fuses = dilation == (1, 1) and fused_conv2d_pays(backend, x, weight, (1, 1), stride, groups)
         x0, x1, y0, y1 = padding
         copied = (x0 != x1 or y0 != y1) and not fuses if padding_mode == "zeros" else max(padding) > 0
         if copied:
@@ -135,33 +135,6 @@ def padded_conv2d(
         if fuses:
             return fused_conv2d(backend, x, weight, None, epilogue, stride[0], padding, 1, groups)
         return vendor_conv2d(backend, x, weight, epilogue, stride, (y0, x0), dilation, groups)
-
-
-def _fuses(backend: str, x: Tensor, weight: Tensor, stride: int, groups: int) -> bool:
-    if backend == "triton":
-        return groups == 1
-    return backend == "cpu" and winograd_pays(x, weight, 1, stride, groups)
-
-
-@untraced
-def _pair(op: str, name: str, value: int | Sequence[int], minimum: int) -> tuple[int, int]:
-    values = check_ints(op, name, value, (1, 2), minimum)
-    return values[0], values[-1]
-
-
-@untraced
-def _check_channels(op: str, x: Tensor, weight: Tensor, groups: int) -> None:
-    if 0 in weight.shape:
-        # torch.conv2d too refuses such a weight, or gives a result without a gradient
-        raise ValueError(
-            f"imgops.{op}: weight must have input channels, output channels and taps; got shape {list(weight.shape)}"
-        )
-    inputs, outputs = x.shape[1], weight.shape[0]
-    if inputs % groups or outputs % groups:
-        raise ValueError(
-            f"imgops.{op}: groups must divide the channels of x and weight, {inputs} and {outputs}; got {groups}"
-        )
-    check_operand(op, "weight", weight, x, (outputs, inputs // groups, *weight.shape[2:]))
 
 
 @untraced

@@ -6,6 +6,8 @@ backends where a convolution is dilated.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -79,17 +81,45 @@ def vendor_conv2d(
     alone = (stride, padding, dilation, groups) == ((1, 1), (0, 0), (1, 1), 1)
     if alone and pointwise_product_pays(backend, x, weight):
         y = torch.bmm(weight.flatten(1).expand(x.shape[0], -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
+        return y if epilogue.is_plain() else fused_bias_act(backend, y, epilogue)
+    return _by_library(backend, x, epilogue, lambda b: F.conv2d(x, weight, b, stride, padding, dilation, groups))
+
+
+def vendor_conv_transpose2d(
+    backend: str,
+    x: Tensor,
+    weight: Tensor,
+    epilogue: Epilogue,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    output_padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Tensor:
+    """``F.conv_transpose2d``, or its result by a product, and the epilogue; pairs are (height, width)."""
+    alone = (stride, padding, dilation, groups) == ((1, 1), (0, 0), (1, 1), 1)
+    if alone and pointwise_product_pays(backend, x, weight):
+        return vendor_conv2d(backend, x, weight.transpose(0, 1), epilogue)
+    return _by_library(
+        backend,
+        x,
+        epilogue,
+        lambda b: F.conv_transpose2d(x, weight, b, stride, padding, output_padding, groups, dilation),
+    )
+
+
+def _by_library(backend: str, x: Tensor, epilogue: Epilogue, convolve: Callable[[Tensor | None], Tensor]) -> Tensor:
+    """The library's convolution of x, and what is left of the epilogue: ``convolve`` gets the bias where it may."""
+    b, rest = epilogue.b, epilogue._replace(b=None)
+    silu = library_silu_pays(backend, x, rest)
+    if b is not None and b.dtype == x.dtype and (silu or rest.is_plain()):
+        # the library adds a bias in its own pass
+        epilogue = rest
     else:
-        b, rest = epilogue.b, epilogue._replace(b=None)
-        silu = library_silu_pays(backend, x, rest)
-        if b is not None and b.dtype == x.dtype and (silu or rest.is_plain()):
-            # the library adds a bias in its own pass
-            epilogue = rest
-        else:
-            b = None
-        y = F.conv2d(x, weight, b, stride, padding, dilation, groups)
-        if silu and epilogue.b is None:
-            return F.silu(y)
+        b = None
+    y = convolve(b)
+    if silu and epilogue.b is None:
+        return F.silu(y)
     return y if epilogue.is_plain() else fused_bias_act(backend, y, epilogue)
 
 

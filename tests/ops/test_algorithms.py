@@ -12,6 +12,7 @@ from imgops._epilogue import Epilogue
 from imgops.ops import _algorithms
 from imgops.ops._algorithms import (
     four_taps_pay,
+    fused_conv2d_pays,
     one_cuda_pass_pays,
     pointwise_product_pays,
     product_pays,
@@ -27,12 +28,15 @@ needs_cpu_backend = pytest.mark.skipif(not STATUSES["cpu", "cpu"].available, rea
 def test_where_winograd_pays():
     """Some tiles, or many channels, of images that its tiles fit."""
 
-    def pays(shape, up=1, down=1, kernel=3, out=4, **kwargs):
-        return winograd_pays(torch.empty(shape, **kwargs), torch.empty(out, shape[1], kernel, kernel), up, down)
+    def pays(shape, up=1, down=1, kernel=3, out=4, crop=(0, 0, 0, 0), **kwargs):
+        weight = torch.empty(out, shape[1], kernel, kernel)
+        return winograd_pays(torch.empty(shape, **kwargs), weight, up, down, crop=crop)
 
     assert pays((4, 8, 16, 16))
     assert pays((4, 8, 32, 32), down=2)
     assert pays((4, 8, 16, 16), up=2)
+    assert not pays((4, 8, 8, 8), up=2)
+    assert pays((4, 8, 8, 8), up=2, crop=(1, 0, 1, 0))
     assert pays((1, 8, 16, 16))
     assert pays((16, 8, 4, 4))
     assert not pays((15, 8, 4, 4))
@@ -48,6 +52,22 @@ def test_where_winograd_pays():
     assert not pays((600, 8, 1, 2))
     assert not pays((200, 8, 1, 6))
     assert not pays((4, 8, 16, 16), memory_format=torch.channels_last)
+
+
+def test_where_one_pass_of_a_convolution_pays():
+    """The CPU's kernel crops rows and columns alike, Triton's takes no groups."""
+    x, weight = torch.empty(4, 8, 16, 16), torch.empty(4, 8, 3, 3)
+
+    def pays(backend, up=(2, 2), groups=1, crop=(0, 0, 0, 0), weight=weight):
+        return fused_conv2d_pays(backend, x, weight, up, (1, 1), groups, crop)
+
+    for backend in ("cpu", "triton"):
+        assert pays(backend)
+        assert pays(backend, crop=(1, 0, 3, 0))
+        assert not pays(backend, up=(2, 1))
+        assert not pays(backend, groups=2, weight=torch.empty(4, 4, 3, 3))
+        assert pays(backend, crop=(1, 0, 0, 0)) == (backend == "triton")
+    assert not pays("cuda")
 
 
 def test_where_winograd_pays_for_groups():

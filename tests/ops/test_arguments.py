@@ -21,7 +21,11 @@ CALLS = {
     "filtered_lrelu": lambda i: imgops.filtered_lrelu(X, TAPS, TAPS, up=i(2), down=i(2), padding=i(3)),
     "modulated_conv2d": lambda i: imgops.modulated_conv2d(X, WEIGHT, STYLES, up=i(2), padding=(i(1), i(1))),
     "conv2d": lambda i: imgops.conv2d(X, WEIGHT, stride=i(2), padding=(i(1), i(2)), dilation=i(1), groups=i(1)),
+    "conv_transpose2d": lambda i: imgops.conv_transpose2d(
+        X, WEIGHT, stride=i(2), padding=(i(1), i(2)), output_padding=i(1), dilation=i(1), groups=i(1)
+    ),
     "fused": lambda i: nn.FusedConv2d(i(4), i(3), i(3), i(2), i(1))(X).detach() * 0,
+    "fused transposed": lambda i: nn.FusedConvTranspose2d(i(4), i(3), i(3), i(2), i(1), i(1))(X).detach() * 0,
     "group": lambda i: nn.minibatch_stddev(X, i(2), i(2)),
     "resample": lambda i: nn.FIRUpsample2d(i(2))(X),
     "conv": lambda i: nn.EqualizedConv2d(i(4), i(3), i(3), down=i(2))(X).detach() * 0,
@@ -100,6 +104,7 @@ def test_a_negative_gain_of_a_filter_that_is_not_separable():
         (lambda: imgops.filtered_lrelu(X, None, None, up=10**9), "imgops.filtered_lrelu: a tensor of"),
         (lambda: imgops.modulated_conv2d(X, WEIGHT, STYLES, padding=10**9), "imgops.modulated_conv2d: a tensor of"),
         (lambda: imgops.conv2d(X, WEIGHT, padding=10**10), "imgops.conv2d: a tensor of"),
+        (lambda: imgops.conv_transpose2d(X, WEIGHT, stride=10**10), "imgops.conv_transpose2d: a tensor of"),
         (
             lambda: imgops.modulated_conv2d(X, WEIGHT, STYLES, down=10**9, padding=10**9),
             "imgops.modulated_conv2d: a tensor of",
@@ -195,6 +200,8 @@ def test_an_image_without_pixels_whose_padding_has_some(factors, size, taps):
         ("weight", lambda t, **k: imgops.modulated_conv2d(X, t, STYLES, **k)),
         ("x", lambda t, **k: imgops.conv2d(t, WEIGHT, **k)),
         ("weight", lambda t, **k: imgops.conv2d(X, t, **k)),
+        ("x", lambda t, **k: imgops.conv_transpose2d(t, WEIGHT, **k)),
+        ("weight", lambda t, **k: imgops.conv_transpose2d(X, t, **k)),
         ("x", lambda t, **k: imgops.gram_matrix(t, **k)),
         ("style", lambda t, **k: imgops.adain(X, t, **k)),
         ("grid", lambda t, **k: imgops.grid_sample(X, t, **k)),

@@ -15,9 +15,9 @@ from tests.op_specs import SHEETS
 ROOT = Path(__file__).resolve().parents[2]
 #: ops whose formula or whose kernels stand in the file of another
 FORMULA_OF = {"displace": "grid_sample", "style_loss": "gram_matrix", "wasserstein_loss": "gram_matrix"}
-KERNEL_OF = {**FORMULA_OF, "conv2d": "fused_conv2d", "modulated_conv2d": "fused_conv2d"}
+KERNEL_OF = {**FORMULA_OF, **dict.fromkeys(("conv2d", "conv_transpose2d", "modulated_conv2d"), "fused_conv2d")}
 #: ops that run in CUDA C++ by the kernels of others, and public names of imgops.ops that are no ops
-IN_CUDA_BY_OTHERS, NO_OPS = {"conv2d", "modulated_conv2d"}, {"setup_filter"}
+IN_CUDA_BY_OTHERS, NO_OPS = {"conv2d", "conv_transpose2d", "modulated_conv2d"}, {"setup_filter"}
 
 
 def home(op: str) -> str:
