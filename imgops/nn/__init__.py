@@ -8,7 +8,7 @@ from .linear import EqualizedLinear
 from .losses import ContentLoss, PerceptualLoss, TotalVariation
 from .mapping import MappingNetwork
 from .norm import EFDM, AdaIN, AdaptiveInstanceNorm2d, InstanceNorm2d, MinibatchStdDev, minibatch_stddev, pixel_norm
-from .plain_conv import FusedConv2d
+from .plain_conv import FusedConv2d, FusedConvTranspose2d
 from .quantize import VectorQuantizer, nearest_code
 from .resample import FIRDownsample2d, FIRUpsample2d, downsample2d, upsample2d
 from .style import GramMatrix, SlicedWassersteinLoss, StyleLoss
@@ -20,6 +20,7 @@ __all__ = [
     "AdaptiveInstanceNorm2d",
     "BiasAct",
     "FusedConv2d",
+    "FusedConvTranspose2d",
     "ContentLoss",
     "DisplacementState",
     "EqualizedConv2d",

@@ -30,6 +30,7 @@ CALLS = {
     "AdaptiveInstanceNorm2d": ((4, 5), (X, W)),
     "BiasAct": ((4,), (X,)),
     "FusedConv2d": ((4, 3, 3), (X,)),
+    "FusedConvTranspose2d": ((4, 3, 3, 2), (X, (18, 17))),
     "ContentLoss": ((X[:1],), (X,)),
     "EFDM": ((), (X, X[:1, :, :3])),
     "EqualizedConv2d": ((4, 3, 3), (X,)),

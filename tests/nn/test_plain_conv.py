@@ -1,4 +1,4 @@
-"""The convolution with PyTorch's parameters against PyTorch's own."""
+"""The convolutions with PyTorch's parameters against PyTorch's own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from backends import backends
 
 from imgops import _backend, use_impl
 from imgops._epilogue import Epilogue
-from imgops.nn import FusedConv2d
+from imgops.nn import FusedConv2d, FusedConvTranspose2d
 from imgops.ops._registration import namespace
 
 CPU = _backend.load()["cpu", "cpu"]
@@ -77,3 +77,40 @@ def test_it_takes_what_pytorchs_takes(how):
 def test_what_it_cannot_do_is_refused(arguments, kind, message):
     with pytest.raises(kind, match=message):
         FusedConv2d(8, 8, 3, **arguments)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"kernel_size": (3, 5), "padding": (1, 2), "bias": False},
+        {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1},
+        {"kernel_size": 4, "stride": (2, 1), "groups": 2, "dilation": 2},
+    ],
+)
+def test_the_transposed_one_is_pytorchs_with_an_activation(how):
+    layer = FusedConvTranspose2d(4, 6, act="relu", clamp=6.0, **how)
+    plain = torch.nn.ConvTranspose2d(4, 6, **how)
+    plain.load_state_dict(layer.state_dict())
+    x = 5 * torch.randn(2, 4, 12, 13)
+    wanted = F.relu6(plain(x))
+    torch.testing.assert_close(layer(x), wanted)
+    size = [
+        side + step - 1 - plain.output_padding[0] for side, step in zip(wanted.shape[2:], plain.stride, strict=True)
+    ]
+    torch.testing.assert_close(layer(x, size), F.relu6(plain(x, size)))
+    with pytest.raises(ValueError, match="requested an output size of"):
+        layer(x, [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"output_padding": (1, 1, 1)}, ValueError, "FusedConvTranspose2d: output_padding takes an int or two; got"),
+        ({"stride": 0}, ValueError, "FusedConvTranspose2d: stride must be >= 1"),
+        ({"padding_mode": "reflect"}, ValueError, 'Only "zeros" padding mode is supported'),
+        ({"act": "gelu"}, ValueError, "FusedConvTranspose2d: act must be one of"),
+    ],
+)
+def test_what_the_transposed_one_cannot_do_is_refused(arguments, kind, message):
+    with pytest.raises(kind, match=message):
+        FusedConvTranspose2d(8, 8, 3, **arguments)

@@ -33,6 +33,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...]]] = {
     "AdaptiveInstanceNorm2d": (lambda: imgops.nn.AdaptiveInstanceNorm2d(4, 5), (X, W)),
     "BiasAct": (lambda: imgops.nn.BiasAct(4, act="swish"), (X,)),
     "FusedConv2d": (lambda: imgops.nn.FusedConv2d(4, 6, 3, padding=1, groups=2, act="lrelu"), (X,)),
+    "FusedConvTranspose2d": (lambda: imgops.nn.FusedConvTranspose2d(4, 6, 3, 2, 1, 1, act="swish"), (X,)),
     "ContentLoss": (lambda: imgops.nn.ContentLoss(X[:1]), (X,)),
     "EqualizedConv2d": (lambda: imgops.nn.EqualizedConv2d(4, 3, 3, up=2, resample_filter=LONG), (X,)),
     "EqualizedLinear": (lambda: imgops.nn.EqualizedLinear(4, 3, lr_multiplier=0.01), (STYLES,)),
