@@ -208,10 +208,12 @@ def _comparisons() -> list[s.Comparison]:
         }
         forms: dict[str, s.Form] = {"imgops": imgops.conv_transpose2d, **FORMS}
         name = f"{n}x{inputs}x{size}x{size} -> {outputs}, {kernel} x {kernel}"
-        rows.append(s.Comparison("conv_transpose2d", name, s.forward(forms, kwargs), 1.0))
+        # others than 3 x 3 are the library's, which is faster where images stay channels-last
+        goal = 1.0 if kernel == 3 else None
+        rows.append(s.Comparison("conv_transpose2d", name, s.forward(forms, kwargs), goal))
         # a rounded sum decides on which side of its kink a ReLU is
         gradient = s.both(forms, kwargs, ("x",))
-        rows.append(s.Comparison("conv_transpose2d", f"{name} forward+input", gradient, 1.0, tolerance=1e-2))
+        rows.append(s.Comparison("conv_transpose2d", f"{name} forward+input", gradient, goal, tolerance=1e-2))
     return rows
 
 
