@@ -147,6 +147,17 @@ def test_no_channels(backend, device):
     assert torch.equal(y, (2 * b[:, None, None]).expand(2, 3, 5, 6))
 
 
+@pytest.mark.parametrize(("backend", "device"), backends(exclude=("reference", "cuda")))
+def test_a_crop_that_a_kernel_cannot_do_is_refused(backend, device):
+    x, weight = torch.zeros(1, 2, 5, 6, device=device), torch.zeros(3, 2, 3, 3, device=device)
+    padding, message = {
+        "cpu": ((1, 1, 0, 0), "crops both odd, or both even numbers of rows and columns"),
+        "triton": ((0, 0, -1, 0), r"only pads the end; got \[0, 0, -1, 0\]"),
+    }[backend]
+    with pytest.raises((RuntimeError, ValueError), match=message):
+        fused_conv2d(backend, x, weight, None, Epilogue(), 1, padding, 2)
+
+
 @pytest.mark.parametrize(
     ("backend", "device", "name", "act"),
     problems(
