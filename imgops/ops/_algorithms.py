@@ -30,6 +30,8 @@ PLAIN, TRANSPOSED, STRIDED = WinogradTile(6, 4), WinogradTile(5, 2), WinogradTil
 WINOGRAD_TILES, WINOGRAD_PRODUCTS = 16, 2**24
 #: networks on a CPU whose layers have at most so many channels are faster channels-last, where oneDNN convolves
 CHANNELS_LAST_CHANNELS = 48
+#: share of a network's weights that 3 x 3 convolutions must have for it to be faster with planar pictures on a CPU
+PLANAR_SHARE = 0.9
 #: with fewer channels, of a group or in a weight's gradient, the transforms take longer than the products
 WINOGRAD_CHANNELS = 16
 #: csrc/cpu/convolution/winograd.h: groups of at most so many channels have a kernel of their own, which is faster than

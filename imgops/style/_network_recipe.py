@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .._optimizer_state import load_optimizer_tensors, optimizer_tensors
 from ..data.files import naming, scrap_of, write_file
+from ..nn.joined import picture_format
 from ..training.config import RunConfig
 from ..training.processes import Processes
 from ..training.recipes._base import Moment, Recipe
@@ -40,9 +41,10 @@ class NetworkRecipe(Recipe):
         self.prepare()
         # encoders draw random numbers, too: the weights at first are the seed's whatever was built before
         torch.manual_seed(config.seed)
-        self.network = self.build()
+        self.network = self.build().to(self.device)
+        self.format = picture_format(self.network, self.device)
         # PyTorch's annotations leave this overload out
-        self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(memory_format=self.format)  # type: ignore[call-overload]
         self.networks = self.networks_of(self.network)
         self.optimizer = self.make_optimizer()
 
@@ -101,9 +103,9 @@ class NetworkRecipe(Recipe):
         return {f"loss_{name}": value.detach() for name, value in {"total": total, **parts}.items()}
 
     def laid_out(self, x: Tensor | Moment) -> Tensor:
-        """A batch on the device, channels-last."""
+        """A batch on the device, as its pictures suit the network."""
         assert isinstance(x, Tensor)
-        return x.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        return x.to(self.device, non_blocking=True).contiguous(memory_format=self.format)
 
     @classmethod
     def check_results(cls, config: RunConfig, resume: bool) -> None:

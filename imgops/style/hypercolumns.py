@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..models.encoders.tiling import Field, Tile, plan_tiles, receptive_fields
 from ..nn import Features
+from ..nn.joined import picture_format
 
 #: pixels from one position of the grid to the next
 GRID = 4
@@ -90,7 +91,7 @@ class Hypercolumns:
         return whole  # type: ignore[return-value]
 
     def _see(self, tile: Tile, part: Tensor) -> Tensor:
-        x = part[None].contiguous(memory_format=torch.channels_last)
+        x = part[None].contiguous(memory_format=picture_format(self.features.network, part.device))
         # a network in half precision computes on a picture that keeps more digits
         found = {name: y.to(part.dtype) for name, y in self.features(x.to(self.dtype)).items()}
         self.sizes = [y.shape[1] for y in found.values()]

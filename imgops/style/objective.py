@@ -16,6 +16,7 @@ from ..models.encoders.probing import layers_by_stride
 from ..models.encoders.tiling import Tile, plan_tiles, receptive_fields
 from ..models.encoders.vgg import VGG
 from ..nn import Features
+from ..nn.joined import picture_format
 from .settings import OptimizeSettings
 from .statistics import Directions, Style, StyleSums, mix_styles, pixels_of, smoothed
 
@@ -122,7 +123,7 @@ class Objective:
 
     def _see(self, tile: Tile, part: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
         """Features of the tile's core in the dtype of ``pixels``, those that the tile cuts out."""
-        x = part[None].contiguous(memory_format=torch.channels_last)
+        x = part[None].contiguous(memory_format=picture_format(self.features.network, part.device))
         # a network in half precision computes on a picture that keeps more digits
         found = {name: y.to(part.dtype) for name, y in self.features(x.to(self.dtype)).items()}
         if self.settings.smoothing:

@@ -23,6 +23,7 @@ from ..models.encoders.weights import load_encoder
 from ..models.style.adain_decoder import AdaINDecoder
 from ..models.style.transform_net import TransformNet
 from ..nn import Features, TotalVariation
+from ..nn.joined import picture_format
 from ..ops.adain import adain
 from ..training._data import DataRecord, RunData, check_apart
 from ..training.config import RunConfig
@@ -158,7 +159,7 @@ class StyleRecipe(NetworkRecipe):
                 raise _given_before(name)
             given = load_encoder(weights, preprocessing=preprocessing, frame=False)
         encoder = copy.deepcopy(given).eval().requires_grad_(False).to(self.device)
-        return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return encoder.to(memory_format=picture_format(encoder, self.device))  # type: ignore[call-overload, no-any-return]
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Adam."""

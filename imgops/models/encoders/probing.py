@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from ...nn.joined import picture_format
 from ._layers import Colors
 from .efficientnet_lite import EfficientNetLite
 from .googlenet import GoogLeNet
@@ -101,5 +102,5 @@ def like_network(x: Tensor, network: nn.Module) -> Tensor:
         x = x.to(parameter)
     # other networks may take a view of what they compute, which this layout does not allow
     if isinstance(network, (VGG, EfficientNetLite, GoogLeNet, InceptionV3)):
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=picture_format(network, x.device))
     return x
