@@ -176,6 +176,9 @@ def _asked_for(ctx: Any) -> tuple[bool, ...]:
     needs = list(ctx.needs_input_grad)
     current_node = getattr(torch._C, "_current_autograd_node", None)
     will_execute = getattr(torch._C, "_will_engine_execute_node", None)
+    # a node runs for some gradient, and of one there is nothing to ask, which takes as long as a small op
+    if needs.count(True) == 1:
+        return tuple(needs)
     # a node may be called by hand within another backward pass; the engine then answers for that pass
     if current_node is None or will_execute is None or torch.compiler.is_compiling() or current_node() is not ctx:
         return tuple(needs)

@@ -60,6 +60,17 @@ def test_only_gradients_asked_for(leaves):
 
 
 @fast_backends
+def test_the_engine_is_not_asked_for_a_single_gradient(backend, device, monkeypatch):
+    """The question takes as long as a small op, and a node runs for some gradient."""
+    x = torch.randn(2, 3, device=device, requires_grad=True)
+    asked = []
+    monkeypatch.setattr(torch._C, "_will_engine_execute_node", lambda node: asked.append(node) or True)
+    for b, count in (torch.ones(3, device=device), 0), (torch.ones(3, device=device, requires_grad=True), 2):
+        torch.autograd.grad(imgops.bias_act(x, b, act="relu", impl=backend).sum(), x)
+        assert len(asked) == count
+
+
+@fast_backends
 def test_a_node_called_by_hand(backend, device):
     """Nothing tells which gradients are asked for then: all are computed. A pass around it speaks of its own."""
     x, b = torch.randn(2, 3, device=device, requires_grad=True), torch.randn(3, device=device, requires_grad=True)
