@@ -30,6 +30,14 @@ STABLE_TORCH_LIBRARY(imgops, m) {
   // [O, I / groups, 3, 3]; swapped: [I, O / groups, 3, 3]
   m.def(
       "conv2d_weight_gradient(Tensor dy, Tensor x, int stride, SymInt[] padding, int groups, bool swapped) -> Tensor");
+  // (bias_act of the convolution of each channel of x with its own taps, weight [C, 1, k, k] with k = 3, 5 or 7, the
+  // convolution if keep); stride and up 1 or 2, one of them 1; padding (x0, x1, y0, y1) is on x with up - 1 zeros between
+  // its pixels
+  m.def(
+      "depthwise_conv2d(Tensor x, Tensor weight, int stride, SymInt[] padding, int up, Tensor? b, Tensor? scale, "
+      "Tensor? noise, str act, float alpha, float gain, float clamp, bool keep) -> (Tensor, Tensor)");
+  // its gradient for the weight, with up 1: dy [N, C, H', W'], x [N, C, H, W] -> [C, 1, kernel, kernel]
+  m.def("depthwise_weight_gradient(Tensor dy, Tensor x, int stride, SymInt[] padding, int kernel) -> Tensor");
   // (D(clamp(gain * lrelu(U(x + b)))), sign_mask if keep): U up-samples with fu, times up^2, D down-samples with fd;
   // padding (x0, x1, y0, y1) is on the up-sampled image of [Ha, Wa] pixels; sign_mask, uint8 [N, C, ceil(Ha / 4), Wa],
   // has bit 2 * (y % 4) of byte y / 4 set where the pixel of row y was not positive, the bit above it where it was
@@ -84,6 +92,8 @@ STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
   m.impl("filtered_lrelu_slopes", IMGOPS_BOX(&imgops::filtered_lrelu_slopes_cpu));
   m.impl("fused_conv2d", IMGOPS_BOX(&imgops::fused_conv2d_cpu));
   m.impl("conv2d_weight_gradient", IMGOPS_BOX(&imgops::conv2d_weight_gradient_cpu));
+  m.impl("depthwise_conv2d", IMGOPS_BOX(&imgops::depthwise_conv2d_cpu));
+  m.impl("depthwise_weight_gradient", IMGOPS_BOX(&imgops::depthwise_weight_gradient_cpu));
   m.impl("squared_norm", IMGOPS_BOX(&imgops::squared_norm_cpu));
   m.impl("mean_std", IMGOPS_BOX(&imgops::mean_std_cpu));
   m.impl("adaptive_instance_norm", IMGOPS_BOX(&imgops::adaptive_instance_norm_cpu));

@@ -39,6 +39,9 @@ WINOGRAD_CHANNELS = 16
 NARROW_CHANNELS, NARROW_PIXELS = 32, 64
 #: groups from which on the gradient of narrow ones has work for every processor
 NARROW_GROUPS = 8
+#: csrc/cpu/convolution/depthwise_conv2d.cpp: taps along an axis; planes from which on its vectors of planes are full
+#: enough to be faster than oneDNN
+DEPTHWISE_TAPS, DEPTHWISE_PLANES = (3, 5, 7), 4
 #: from so many input channels on, and in batches of at most so many pixels, a product with all pixels and a fold are
 #: faster than the transposed convolution of oneDNN
 PRODUCT_CHANNELS, PRODUCT_PIXELS = 512, 256
@@ -107,6 +110,24 @@ def winograd_pays(
             groups > 1 or known(pixels * inputs * outputs < WINOGRAD_PRODUCTS)
         )
     return dense_format(x) == torch.contiguous_format and not (few or known(products > 9 * h * w))
+
+
+@untraced
+def depthwise_pays(backend: str, x: Tensor, weight: Tensor, stride: Sequence[int], groups: int) -> bool:
+    """Whether a convolution of each channel by itself suits the CPU kernel of ``depthwise_conv2d``."""
+    n, channels, _, _ = x.shape
+    _, inputs, kh, kw = weight.shape
+    return (
+        backend == "cpu"
+        and 1 < groups == channels == weight.shape[0]
+        and inputs == 1
+        and kh == kw
+        and kh in DEPTHWISE_TAPS
+        and stride[0] == stride[1] <= 2
+        and x.dtype in (torch.float32, torch.float64)
+        and dense_format(x) == torch.contiguous_format
+        and known(n * channels >= DEPTHWISE_PLANES)
+    )
 
 
 def suits_channels_last(x: Tensor, widest: int) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import _backend
 from .._epilogue import Epilogue
 from ..reference import conv2d as reference
-from ._algorithms import fused_conv2d_pays
+from ._algorithms import depthwise_pays, fused_conv2d_pays
 from ._common import (
     STATUSES,
     accumulation_dtype,
@@ -27,6 +27,7 @@ from ._common import (
     untraced,
 )
 from .bias_act import activation_arguments
+from .depthwise_conv2d import depthwise_conv2d
 from .fused_conv2d import fused_conv2d
 from .vendor_conv2d import vendor_conv2d
 
@@ -53,9 +54,9 @@ def conv2d(
     """``clamp(gain * act(conv2d(x, weight) + bias), -clamp, clamp)``, in one pass where a kernel of ours is the faster.
 
     Differentiable to any order with respect to x, weight and bias. On a CPU a planar 3 x 3 convolution of stride 1 or 2
-    is Winograd's in float32 and float64 (Lavin and Gray 2016), with all the rest in its own pass; in Triton all are one
-    pass but dilated ones and those of several groups or of two strides. Others are the library's, with one pass after
-    it.
+    is Winograd's in float32 and float64 (Lavin and Gray 2016), with all the rest in its own pass; so is one of 3 x 3,
+    5 x 5 or 7 x 7 taps for each channel by itself (depthwise), which is summed directly. In Triton all are one pass but
+    dilated ones and those of several groups or of two strides. Others are the library's, with one pass after it.
 
     Args:
         x: [N, I, H, W], float64/32/16 or bfloat16, any strides. Under autocast it is cast to autocast's dtype.
@@ -119,9 +120,10 @@ def padded_conv2d(
         # the stride of a side of 1 is arbitrary, and PyTorch's convolution on the CPU crashes on some in its gradient
         weight = weight.contiguous()
     with autocast_off(x) as x:
+        depthwise = dilation == (1, 1) and depthwise_pays(backend, x, weight, stride, groups)
         fuses = dilation == (1, 1) and fused_conv2d_pays(backend, x, weight, (1, 1), stride, groups)
         x0, x1, y0, y1 = padding
-        copied = (x0 != x1 or y0 != y1) and not fuses if padding_mode == "zeros" else max(padding) > 0
+        copied = (x0 != x1 or y0 != y1) and not (depthwise or fuses) if padding_mode == "zeros" else max(padding) > 0
         if copied:
             x = F.pad(x, padding, "constant" if padding_mode == "zeros" else padding_mode)
             x0, x1, y0, y1 = padding = (0, 0, 0, 0)
@@ -132,6 +134,8 @@ def padded_conv2d(
             )
             return y.to(x.dtype)
         weight = weight.to(x.dtype)
+        if depthwise:
+            return depthwise_conv2d(x, weight, epilogue, stride[0], padding)
         if fuses:
             return fused_conv2d(backend, x, weight, None, epilogue, stride[0], padding, 1, groups)
         return vendor_conv2d(backend, x, weight, epilogue, stride, (y0, x0), dilation, groups)

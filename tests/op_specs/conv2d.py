@@ -50,6 +50,10 @@ CONV = [
     Conv(2, 5, 6, (18, 21), act="swish"),
     Conv(2, 17, 16, (20, 16), stride=2),
     Conv(16, 16, 32, (8, 8), groups=2),
+    # each channel by itself
+    Conv(2, 7, 7, (9, 6), groups=7, act="relu", clamp=6.0),
+    Conv(1, 18, 18, (8, 7), kernel=(5, 5), padding=2, stride=2, groups=18, act="swish"),
+    Conv(1, 4, 4, (9, 9), kernel=(7, 7), padding=3, groups=4, padding_mode="reflect", bias=False),
 ]
 _NAMES = "stride", "padding", "padding_mode", "dilation", "groups", "act", "clamp"
 
@@ -71,6 +75,13 @@ def _sized(**factors: Any) -> s.Call:
         return imgops.conv2d(x, weight, bias, act="lrelu", padding=1, impl=impl, **factors)
 
     return s.Call(run, {"x": "NCHW", "weight": "OC33", "bias": "O"}, {})
+
+
+def _sized_depthwise() -> s.Call:
+    def run(impl: str, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return imgops.conv2d(x, weight, bias, act="swish", padding=1, groups=x.shape[1], impl=impl)
+
+    return s.Call(run, {"x": "NCHW", "weight": "C133", "bias": "C"}, {})
 
 
 def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
@@ -98,16 +109,20 @@ def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
     return RandomCall(run, tensors, kinks_of(arguments["act"], arguments["clamp"]), roundings=2, squashed=squashed)
 
 
-def eager(x: Tensor, weight: Tensor, bias: Tensor, act: str, padding: int, gain: float = 1.0) -> Tensor:
-    """As one writes it; ``act`` is relu or swish, and ``gain`` 1."""
-    y = F.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), padding=padding)
-    return F.relu(y) if act == "relu" else F.silu(y)
+def eager(
+    x: Tensor, weight: Tensor, bias: Tensor, act: str, *, gain: float = 1.0, clamp: float | None = None, **how: Any
+) -> Tensor:
+    """As one writes it; ``act`` is relu, with a clamp of 6 or none, or swish, and ``gain`` 1."""
+    y = F.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), **how)
+    if act == "relu":
+        return F.relu(y) if clamp is None else F.relu6(y)
+    return F.silu(y)
 
 
-def eager_channels_last(x: Tensor, weight: Tensor, bias: Tensor, act: str, padding: int, gain: float = 1.0) -> Tensor:
+def eager_channels_last(x: Tensor, weight: Tensor, bias: Tensor, act: str, **how: Any) -> Tensor:
     """The same in the layout in which oneDNN and tensor cores convolve; images stay in it from layer to layer."""
     last = torch.channels_last
-    return eager(x.contiguous(memory_format=last), weight.contiguous(memory_format=last), bias, act, padding)
+    return eager(x.contiguous(memory_format=last), weight.contiguous(memory_format=last), bias, act, **how)
 
 
 FORMS: dict[str, s.Form] = {"eager": eager, "eager channels-last": eager_channels_last}
@@ -177,6 +192,11 @@ LAYERS = [
     (4, 320, 320, 32, "swish"), (4, 640, 640, 16, "swish"), (4, 1280, 1280, 8, "swish"), (1, 64, 32, 128, "swish"),
     (1, 128, 32, 128, "swish"), (1, 192, 64, 128, "swish"), (4, 128, 128, 64, "relu"), (4, 24, 24, 128, "relu"),
 ]  # fmt: skip
+#: (batch, channels, side, kernel, stride) of those of EfficientNet-Lite that convolve each channel by itself
+DEPTHWISE = [
+    (1, 32, 112, 3, 1), (1, 144, 56, 5, 2), (1, 240, 28, 5, 1), (1, 480, 14, 3, 1), (1, 1152, 7, 5, 1),
+    (8, 32, 112, 3, 1), (8, 144, 56, 3, 1), (8, 240, 28, 5, 1), (8, 480, 14, 5, 1), (8, 1152, 7, 3, 1),
+]  # fmt: skip
 
 
 def _comparisons() -> list[s.Comparison]:
@@ -198,7 +218,39 @@ def _comparisons() -> list[s.Comparison]:
         loose = 1e-2 if act == "relu" else 1e-4
         gradient = s.both(forms, kwargs, ("x",))
         rows.append(s.Comparison("conv2d", f"{name} forward+input", gradient, 1.0, tolerance=loose))
+    return rows + [row for layer in DEPTHWISE for row in _depthwise_rows(*layer)]
+
+
+def _depthwise_rows(n: int, channels: int, size: int, kernel: int, stride: int) -> list[s.Comparison]:
+    """Such a layer with ReLU6 forward, with the gradient of its input, and with all."""
+    kwargs = {
+        "x": torch.randn(n, channels, size, size),
+        "weight": torch.randn(channels, 1, kernel, kernel) / kernel,
+        "bias": torch.randn(channels),
+        "act": "relu",
+        "gain": 1.0,
+        "clamp": 6.0,
+        "stride": stride,
+        "padding": kernel // 2,
+        "groups": channels,
+    }
+    forms: dict[str, s.Form] = {"imgops": imgops.conv2d, **FORMS}
+    name = f"{n}x{channels}x{size}x{size} depthwise {kernel}x{kernel}/{stride} relu6"
+    rows = [s.Comparison("conv2d", name, s.forward(forms, kwargs), 1.0)]
+    for what, wanted in ("input", ("x",)), ("all", ("x", "weight", "bias")):
+        rows.append(
+            s.Comparison("conv2d", f"{name} forward+{what}", s.both(forms, kwargs, wanted), 1.0, tolerance=1e-2)
+        )
     return rows
+
+
+def _products(x: Tensor, weight: Tensor, stride: int, padding: list[int], *arguments: Any) -> Tensor:
+    return F.conv2d(F.pad(x, padding), weight, stride=stride, groups=x.shape[1])
+
+
+def _weight_products(dy: Tensor, x: Tensor, stride: int, padding: list[int], kernel: int) -> Tensor:
+    # PyTorch's own count of such a gradient has the products of all channels
+    return _products(x, x.new_ones(x.shape[1], 1, kernel, kernel), stride, padding)
 
 
 def _pictures() -> dict[str, nn.Module]:
@@ -223,10 +275,20 @@ SHEET = s.Sheet(
         "conv2d-groups": _call(groups=2, act="lrelu"),
         "conv2d-reflect": _call(padding_mode="reflect", act="lrelu"),
         "conv2d-dilated": _call(dilation=2, padding=2, act="relu"),
+        "conv2d-depthwise": _call(channels=4, out=4, groups=4, act="lrelu"),
+        "conv2d-depthwise-strided": _call(channels=4, out=4, groups=4, stride=2, act="swish", clamp=2.0),
     },
-    sized={"conv2d": _sized(), "conv2d, strided": _sized(stride=2)},
+    sized={"conv2d": _sized(), "conv2d, strided": _sized(stride=2), "conv2d, depthwise": _sized_depthwise()},
     random=_random, forms=FORMS, pictures=_pictures, problems=_problems, cases=_CASES, launches=s.no_launches,
     comparisons=_comparisons,
+    schemas={
+        "depthwise_conv2d": lambda: (
+            s.values(1, 2, 4, 4), s.values(2, 1, 3, 3), 1, [1, 1, 1, 1], 1, s.values(2), s.values(1, 2),
+            s.values(1, 1, 4, 4), "swish", 0.0, 1.3, 4.0, True,
+        ),
+        "depthwise_weight_gradient": lambda: (s.values(1, 2, 4, 4), s.values(1, 2, 4, 4), 1, [1, 1, 1, 1], 3),
+    },
+    products={"depthwise_conv2d": _products, "depthwise_weight_gradient": _weight_products},
     tolerance=s.SEVERAL_ROUNDINGS,
     cuda=True,
     lowered=True,

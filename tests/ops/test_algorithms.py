@@ -11,6 +11,7 @@ import torch
 from imgops._epilogue import Epilogue
 from imgops.ops import _algorithms
 from imgops.ops._algorithms import (
+    depthwise_pays,
     four_taps_pay,
     fused_conv2d_pays,
     one_cuda_pass_pays,
@@ -104,6 +105,42 @@ def test_winograd_is_asked_for_what_the_kernel_takes(up, down, kernel, dtype):
     else:
         with pytest.raises(RuntimeError, match="imgops::fused_conv2d: on the CPU"):
             torch.ops.imgops.fused_conv2d(*call)
+
+
+def test_where_each_channel_by_itself_pays():
+    """Planar images with some lanes to fill."""
+
+    def pays(shape, kernel=3, stride=(1, 1), groups=None, outputs=None, backend="cpu", **kwargs):
+        c = shape[1]
+        weight = torch.empty(outputs or c, c // (groups or c), kernel, kernel)
+        return depthwise_pays(backend, torch.empty(shape, **kwargs), weight, stride, groups or c)
+
+    assert pays((1, 4, 5, 5))
+    assert pays((2, 2, 5, 5), kernel=7, stride=(2, 2), dtype=torch.float64)
+    assert not pays((1, 3, 5, 5))
+    assert not pays((8, 1, 5, 5))
+    assert not pays((1, 8, 5, 5), groups=4)
+    assert not pays((1, 8, 5, 5), outputs=16)
+    assert not pays((1, 8, 5, 5), stride=(3, 3))
+    assert not pays((1, 8, 5, 5), stride=(1, 2))
+    assert not pays((1, 8, 5, 5), backend="triton")
+    assert not pays((1, 8, 5, 5), kernel=4)
+    assert not pays((1, 8, 5, 5), dtype=torch.float16)
+    assert not pays((1, 8, 5, 5), memory_format=torch.channels_last)
+
+
+@needs_cpu_backend
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5, 7, 9])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_each_channel_by_itself_is_asked_for_what_the_kernel_takes(stride, kernel, dtype):
+    x, weight = torch.zeros(1, 8, 16, 16, dtype=dtype), torch.zeros(8, 1, kernel, kernel, dtype=dtype)
+    call = (x, weight, stride, [0] * 4, 1, *Epilogue(), False)
+    if depthwise_pays("cpu", x, weight, (stride, stride), 8):
+        torch.ops.imgops.depthwise_conv2d(*call)
+    else:
+        with pytest.raises(RuntimeError, match="imgops::depthwise_conv2d: "):
+            torch.ops.imgops.depthwise_conv2d(*call)
 
 
 @pytest.mark.parametrize("name", ["PLAIN", "TRANSPOSED", "STRIDED"])

@@ -9,6 +9,8 @@ from torch import nn
 
 import imgops
 from imgops import _backend
+from imgops._epilogue import Epilogue
+from imgops.ops.conv2d import padded_conv2d
 
 CPU = _backend.load()["cpu", "cpu"]
 BACKENDS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(not CPU.available, reason=CPU.reason))]
@@ -83,3 +85,12 @@ def test_what_does_not_fit_is_refused(impl, arguments, kind, message):
     given = {"x": torch.ones(1, 4, 8, 7), "weight": torch.ones(6, 4, 3, 3), "impl": impl, **arguments}
     with pytest.raises(kind, match=f"imgops.conv2d: {message}"):
         imgops.conv2d(given.pop("x"), given.pop("weight"), given.pop("bias", None), **given)
+
+
+@pytest.mark.parametrize("impl", BACKENDS)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_each_channel_by_itself_with_a_padding_for_each_side(impl, stride):
+    x, weight = torch.randn(2, 8, 9, 6, dtype=torch.float64), torch.randn(8, 1, 5, 5, dtype=torch.float64)
+    epilogue, padding = Epilogue(act="relu", clamp=6.0), (1, 2, 0, 3)
+    found = padded_conv2d(x, weight, epilogue, (stride, stride), padding, "zeros", (1, 1), 8, impl)
+    torch.testing.assert_close(found, F.relu6(F.conv2d(F.pad(x, padding), weight, stride=stride, groups=8)))

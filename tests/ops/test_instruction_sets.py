@@ -13,6 +13,7 @@ from imgops.ops._common import STATUSES
 
 #: of an op the tests whose results depend on the way
 TESTS = {
+    "depthwise_conv2d": "forward or gradients",
     "nearest_neighbor": "agrees or apart or channels or stands_out or equals or direction or beyond",
     "efdm": "published or ties or nan or rows",
     "grid_sample": "cpu-cpu",

@@ -44,6 +44,14 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x, const Tensor& weigh
 Tensor conv2d_weight_gradient_cpu(const Tensor& dy, const Tensor& x, int64_t stride, std::vector<int64_t> padding,
                                   int64_t groups, bool swapped);
 
+std::tuple<Tensor, Tensor> depthwise_conv2d_cpu(const Tensor& x, const Tensor& weight, int64_t stride,
+                                                std::vector<int64_t> padding, int64_t up, const OptionalTensor& b,
+                                                const OptionalTensor& scale, const OptionalTensor& noise,
+                                                std::string act, double alpha, double gain, double clamp, bool keep);
+
+Tensor depthwise_weight_gradient_cpu(const Tensor& dy, const Tensor& x, int64_t stride, std::vector<int64_t> padding,
+                                     int64_t kernel);
+
 Tensor squared_norm_cpu(const Tensor& weight);
 
 std::tuple<Tensor, Tensor> mean_std_cpu(const Tensor& x, double eps, bool unbiased);
