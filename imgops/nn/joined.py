@@ -248,15 +248,13 @@ class PaddedConv2d(nn.Conv2d):
 def picture_format(network: nn.Module, device: torch.device) -> torch.memory_format:
     """How pictures are best laid out for a network of convolutions on a device.
 
-    Channels-last, but on a CPU for a network of whose weights nearly all are those of 3 x 3 convolutions, which are
-    faster by Winograd's algorithm on planar images.
+    Channels-last; but planar on a CPU for a network of whose weights nearly all are those of 3 x 3 convolutions, which
+    Winograd's algorithm makes faster there, or of whose convolutions a quarter are depthwise.
     """
-    sizes: list[tuple[bool, int]] = []
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            planar = layer.kernel_size == (3, 3) and layer.groups == 1 and layer.dilation == (1, 1)
-            sizes.append((planar, layer.weight.numel()))
-    suits = sum(n for planar, n in sizes if planar) >= PLANAR_SHARE * sum(n for _, n in sizes)
+    convs = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.dilation == (1, 1)]
+    whole = [conv.weight.numel() for conv in convs if conv.kernel_size == (3, 3) and conv.groups == 1]
+    depthwise = [conv for conv in convs if 1 < conv.groups == conv.in_channels == conv.out_channels]
+    suits = sum(whole) >= PLANAR_SHARE * sum(conv.weight.numel() for conv in convs) or 4 * len(depthwise) >= len(convs)
     return torch.contiguous_format if device.type == "cpu" and suits else torch.channels_last
 
 
