@@ -200,8 +200,10 @@ def sides_of(network: nn.Module, inputs: tuple[Tensor, ...], backward: bool) -> 
     made = step_of if backward else forward_of
     last = copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     inputs_last = tuple(x.contiguous(memory_format=torch.channels_last) for x in inputs)
-    with torch.set_grad_enabled(backward):
-        fast = imgops.accelerate(copy.deepcopy(network), inputs, verbose=False)
+    fast = copy.deepcopy(network).requires_grad_(not backward)
+    given = tuple(x.detach().clone().requires_grad_(backward) for x in inputs)
+    imgops.accelerate(fast, given, training=backward, verbose=False)
+    fast.eval()
     sides = {
         "imgops": made(fast, inputs),
         "PyTorch": made(network, inputs),
@@ -248,11 +250,7 @@ def peak(name: str, size: int, side: str, backward: bool) -> float:
 def _own_peak(name: str, size: int, side: str, backward: bool) -> float:
     network, inputs = NETWORKS[name].make().eval(), NETWORKS[name].inputs(size)
     if side == "imgops":
-        # on a small input, so that what is timed for the choice is no part of the peak
-        imgops.accelerate(network, NETWORKS[name].inputs(64), verbose=False)
-    if side == "channels-last":
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        inputs = tuple(x.contiguous(memory_format=torch.channels_last) for x in inputs)
+        imgops.accelerate(network, inputs, verbose=False)
     call = (step_of if backward else forward_of)(network, inputs)
     # Linux forgets the peak so far
     Path("/proc/self/clear_refs").write_text("5")

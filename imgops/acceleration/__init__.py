@@ -44,9 +44,11 @@ def accelerate(
         The model.
 
     Raises:
-        TypeError: model is no ``torch.nn.Module``, or is a script; example_inputs are no tensor, tuple or dict.
-        ValueError: model is compiled; it has layers on another device and there are no example_inputs.
-        RuntimeError: the outputs are not those of before; the model is restored.
+        TypeError: model is no ``torch.nn.Module``, or is a TorchScript module; example_inputs are no tensor, tuple or
+            dict.
+        ValueError: model is compiled; it is on another device and there are no example_inputs, or on "meta".
+        RuntimeError: the outputs are not those of before. After any error that its forward raises, too, the model has
+            the classes that it had.
 
     >>> network = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.ReLU())
     >>> imgops.accelerate(network, torch.randn(1, 32, 32, 32), verbose=False)(torch.randn(1, 32, 32, 32)).shape
@@ -86,13 +88,14 @@ def restore(model: _Network) -> _Network:
 def accelerated(
     model: _Network, example_inputs: Any = None, *, training: bool = False, verbose: bool = False
 ) -> Iterator[_Network]:
-    """Within it a network is what :func:`accelerate` makes of it, and afterwards as it was; the arguments are its.
+    """Within it a network is what :func:`accelerate` makes of it, with the same arguments; :func:`restore` ends it.
 
     >>> with imgops.accelerated(nn.Conv2d(32, 32, 3)) as network:
     ...     y = network(torch.randn(1, 32, 16, 16))
     """
+    accelerate(model, example_inputs, training=training, verbose=verbose)
     try:
-        yield accelerate(model, example_inputs, training=training, verbose=verbose)
+        yield model
     finally:
         restore(model)
 
@@ -103,6 +106,9 @@ def _checked(model: Any, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str
         raise TypeError(f"imgops.accelerate: model must be a torch.nn.Module; got {type(model).__name__}")
     if hasattr(model, "_orig_mod") or model._compiled_call_impl is not None:
         raise ValueError("imgops.accelerate: model is compiled; accelerate it before torch.compile")
+    devices = sorted({p.device.type for p in model.parameters()} - {"cpu"})
+    if "meta" in devices:
+        raise ValueError("imgops.accelerate: model must have values; got one on the device meta")
     if isinstance(example_inputs, torch.Tensor):
         return (example_inputs,), {}
     if isinstance(example_inputs, (tuple, list)):
@@ -114,7 +120,6 @@ def _checked(model: Any, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str
             "imgops.accelerate: example_inputs must be a tensor, a tuple or a dict of a forward's arguments; "
             f"got {type(example_inputs).__name__}"
         )
-    devices = sorted({p.device.type for p in model.parameters()} - {"cpu"})
     if devices:
         raise ValueError(
             f"imgops.accelerate: model is on {devices[0]}, where layers are timed before they are changed; "

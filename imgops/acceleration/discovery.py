@@ -7,11 +7,13 @@ modules inside it as they are; of a module whose forward cannot be traced, convo
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import inspect
+import itertools
+import warnings
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch.fx
 from torch import nn
@@ -68,7 +70,7 @@ def units_of(network: nn.Module) -> list[Unit]:
         elif isinstance(layer, (nn.Conv2d, nn.InstanceNorm2d)) and type(layer).__module__.startswith("imgops"):
             continue
         elif isinstance(layer, nn.Conv2d):
-            reason = "has a parametrization" if parametrize.is_parametrized(layer) else "is a class of its own"
+            reason = "has a parametrization" if parametrize.is_parametrized(layer) else "has a forward of its own"
             found.append(Unit(name, layer, type(layer).__name__, reason=reason))
     return found
 
@@ -77,18 +79,17 @@ def _runs(caller: nn.Module) -> list[list[nn.Module]]:
     """Layers that a module calls one after another, each with nothing but what the one before gives, which nothing else
     takes; layers that it calls more than once are in none but as activations."""
     if type(caller).forward is nn.Sequential.forward:
-        runs = [list(caller.children())]
-        calls = Counter(runs[0])
+        layers: list[Any] = list(caller._modules.values())
+        runs, calls = [layers], Counter(layers)
     elif next(caller.children(), None) is None or type(caller).__module__.startswith("torch.nn."):
         return []
     else:
-        # in training a forward may call others
-        graphs = [_graph(caller, training) for training in (False, True)]
+        # in training, and without arguments that may be left out, a forward may call others
+        graphs = [_graph(caller, *how) for how in itertools.product((False, True), (False, True))]
         if None in graphs:
             return []
-        (runs, calls), (others, _) = ((_runs_of(caller, graph)) for graph in graphs if graph is not None)
-        runs = [run for run in runs if run in others]
-    runs = [[layer for layer in run if type(layer) is not nn.Identity] for run in runs]
+        (runs, calls), *others = (_runs_of(caller, graph) for graph in graphs if graph is not None)
+        runs = [run for run in runs if all(run in found for found, _ in others)]
     return [run for run in runs if all(calls[layer] == 1 or not _begins(layer) for layer in run)]
 
 
@@ -131,31 +132,40 @@ class _Shallow(torch.fx.Tracer):
         return True
 
 
-def _graph(caller: nn.Module, training: bool) -> torch.fx.Graph | None:
-    """The calls in a module's forward; None where it does more than can be recorded."""
+def _graph(caller: nn.Module, training: bool, all_arguments: bool) -> torch.fx.Graph | None:
+    """The calls in a module's forward, with or without the arguments that have defaults; None where it does more than
+    can be recorded."""
     kind = type(caller)
     try:
-        parameters = list(inspect.signature(kind.forward).parameters.values())
+        parameters = list(inspect.signature(kind.forward).parameters.values())[1:]
         # tracing knows no arguments beyond those that have names
-        names = [p.name for p in parameters[1:] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        names = [
+            p.name
+            for p in parameters
+            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and (all_arguments or p.default is p.empty)
+        ]
         given = ", ".join(f"{name}={name}" for name in names)
         forward = eval(f"lambda {', '.join(['self', *names])}: forward(self, {given})", {"forward": kind.forward})
-        with _unchanged(caller):
-            caller.training = training
-            caller.__class__ = type(kind.__name__, (kind,), {_Shallow.traced_func_name: forward})
-            return _Shallow().trace(caller)
+        # what a forward sets or counts it sets in a copy
+        copied = copy.copy(caller)
+        copied._buffers = {name: None if b is None else b.clone() for name, b in caller._buffers.items()}
+        copied.training = training
+        copied.__class__ = type(kind.__name__, (_Traced, kind), {_Shallow.traced_func_name: forward})
+        with (
+            warnings.catch_warnings(),
+            torch.random.fork_rng(),
+            # a checkpoint calls its layers twice, the second time outside of the forward
+            torch.autograd.graph.disable_saved_tensors_hooks("a checkpoint"),
+        ):
+            warnings.simplefilter("ignore")
+            return _Shallow().trace(copied)
     except Exception:
         # a forward can raise anything when it gets no tensors
         return None
 
 
-@contextlib.contextmanager
-def _unchanged(module: nn.Module) -> Iterator[None]:
-    """Within it attributes of a module, and its class, may be set; they are as before afterwards."""
-    before, kind = dict(module.__dict__), type(module)
-    try:
-        yield
-    finally:
-        module.__class__ = kind
-        module.__dict__.clear()
-        module.__dict__.update(before)
+class _Traced:
+    """The first base of a class that is made for tracing: what the other does when somebody inherits is not for it."""
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        pass

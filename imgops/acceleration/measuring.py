@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from .._table import aligned
-from ..nn.joined import fused_instance_norm, split
+from ..nn.joined import fused_instance_norm, split, takes
 from .discovery import Unit, units_of
 
 #: a layer is timed for so long each way in seconds, and so often at least
@@ -96,14 +96,21 @@ def make_fast(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *
     """Time each part of a network that is as it was, and change those that are then faster.
 
     Raises:
-        RuntimeError: the outputs are not those of before; the network is as it was.
+        RuntimeError: an output is not that of before. After this and any other error the network is as it was.
     """
     units = units_of(model)
-    table = _measure(model, units, args, kwargs, training)
-    kept = [unit for unit, row in zip(units, table.rows, strict=True) if row.kept]
-    if error := _difference(model, kept, args, kwargs, training):
+    try:
+        table = _measure(model, units, args, kwargs, training)
+        kept = [unit for unit, row in zip(units, table.rows, strict=True) if row.kept]
+        if training:
+            # its parts were compared; a whole network in training can make anything of what they round
+            for unit in kept:
+                unit.use()
+        else:
+            _compare(model, kept, args, kwargs)
+    except BaseException:
         split(model)
-        raise RuntimeError(f"imgops.accelerate: outputs differ by {error:.1e} of the largest; the model is as it was")
+        raise
     return table
 
 
@@ -113,17 +120,17 @@ def _measure(
     """Run the network, and time each unit both ways when it is called."""
     seen: dict[int, list[_Call]] = {}
 
-    def hook(unit: Unit) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def look(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-            if inputs and isinstance(inputs[0], Tensor):
-                call = _Call(tuple(inputs[0].shape), *_both_ways(unit, inputs[0], training))
-                seen.setdefault(id(unit), []).append(call)
+    def hook(unit: Unit) -> Callable[..., None]:
+        def look(layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            for x in [*inputs, *named.values()][:1]:
+                seen.setdefault(id(unit), []).append(_Call(tuple(x.shape), *_both_ways(unit, x, training)))
 
         return look
 
-    handles = [unit.first.register_forward_pre_hook(hook(unit)) for unit in units if not unit.reason]
+    handles = [unit.first.register_forward_pre_hook(hook(unit), with_kwargs=True) for unit in units if not unit.reason]
     try:
         with _mode(model, training):
+            args, kwargs = _copied((args, kwargs))
             model(*args, **kwargs)
     finally:
         for handle in handles:
@@ -139,28 +146,37 @@ def _measure(
     return Table(rows)
 
 
-def _difference(
-    model: nn.Module, units: Sequence[Unit], args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
-) -> float:
-    """Make the units fast; the difference of outputs, of the largest, where it is more than rounding, else 0."""
-    with _mode(model, training), torch.no_grad():
+def _compare(model: nn.Module, units: Sequence[Unit], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Make the units fast; raise RuntimeError if outputs then differ by more than rounding."""
+    with _mode(model, training=False):
         before = _outputs(model, args, kwargs)
-        again = _outputs(model, args, kwargs)
         for unit in units:
             unit.use()
         after = _outputs(model, args, kwargs)
-    for was, same, now in zip(before, again, after, strict=True):
-        # what a network draws at random differs by itself
-        if torch.equal(was, same):
-            error = (now.double() - was.double()).abs().max() / was.double().abs().max().clamp(min=1e-30)
-            if not error <= TOLERANCES.get(was.dtype, 1e-3):
-                return float(error)
-    return 0.0
+    for was, now in zip(before, after, strict=True):
+        _check("outputs", was, now)
+
+
+def _check(what: str, was: Tensor, now: Tensor) -> None:
+    if was.numel() == 0:
+        return
+    difference = (now.double() - was.double()).abs().max()
+    error = float(difference / was.double().abs().max().clamp(min=1e-30))
+    # what is not finite before need not be so afterwards
+    if was.isfinite().all() and not error <= TOLERANCES.get(was.dtype, 1e-3):
+        raise RuntimeError(f"imgops.accelerate: {what} differ by {error:.1e} of the largest; the model is as it was")
 
 
 def _outputs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    torch.manual_seed(0)
+    args, kwargs = _copied((args, kwargs))
     leaves = pytree.tree_leaves(model(*args, **kwargs))
     return [leaf.detach() for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.numel()]
+
+
+def _copied(inputs: Any) -> Any:
+    """Example inputs whose tensors a network may write to."""
+    return pytree.tree_map_only(Tensor, lambda x: x.detach().clone().requires_grad_(x.requires_grad), inputs)
 
 
 @contextlib.contextmanager
@@ -186,23 +202,24 @@ def _both_ways(unit: Unit, x: Tensor, training: bool) -> tuple[float, float]:
     parameters = [p for layer in (unit.chain.layers if unit.chain else [unit.first]) for p in layer.parameters()]
     parameters = [p for p in parameters if p.requires_grad]
 
-    def run(way: Callable[[Tensor], Tensor]) -> float:
-        given = x.detach()
+    def run(way: Callable[[Tensor], Tensor]) -> tuple[float, Tensor]:
+        given = x.detach().clone()
         wanted = [*parameters, given.requires_grad_()] if training and x.requires_grad else parameters
         start = time.perf_counter()
         y = way(given)
-        if training and wanted:
-            torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True)
+        if training and wanted and y.requires_grad:
+            # a weight may be a result itself, whose graph the network's own backward needs
+            torch.autograd.grad(y, wanted, torch.ones_like(y), retain_graph=True, allow_unused=True)
         if x.is_cuda:
             torch.cuda.synchronize(x.device)
-        return time.perf_counter() - start
+        return time.perf_counter() - start, y.detach()
 
     # the first call of each prepares what later ones have
-    run(plain), run(fast)
+    _check(f"outputs of {unit.name or unit.kind}", run(plain)[1], run(fast)[1])
     times: tuple[list[float], list[float]] = ([], [])
     while len(times[0]) < TIMES or sum(times[0]) < SECONDS:
         for way, seconds in zip((plain, fast), times, strict=True):
-            seconds.append(run(way))
+            seconds.append(run(way)[0])
     return min(times[0]), min(times[1])
 
 
@@ -210,7 +227,10 @@ def _ways(unit: Unit, x: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[
     """A unit's forward as it was, and made fast; neither changes anything in the network."""
     norm: Any = unit.first
     if unit.chain is None:
-        return partial(type(norm).forward, norm), partial(fused_instance_norm, norm)
+        plain = partial(type(norm).forward, norm)
+        return plain, partial(fused_instance_norm, norm) if takes(x) else plain
     # what runs by itself either way is not timed
-    chain = unit.chain if unit.chain.runs_as_one(x) else unit.chain.shorter()
-    return (chain.apart, chain.as_one) if chain else (unit.chain.apart, unit.chain.apart)
+    chain = unit.chain if unit.chain.runs_as_one(x) else unit.chain.without_others()
+    if chain is None or not takes(x):
+        return unit.chain.apart, unit.chain.apart
+    return chain.apart, chain.as_one

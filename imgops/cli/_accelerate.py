@@ -37,7 +37,7 @@ def tell(job: Job) -> str:
     try:
         table = make_fast(fast, inputs, {}, training=job.training)
         before, after = _whole((network, fast), inputs, job.training)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:
         raise RuntimeError(f"{job.network} does not run on --input {job.input}: {error}") from error
     if job.json:
         rows = [dataclasses.asdict(row) for row in table.rows]

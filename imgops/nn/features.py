@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .joined import calling, chains_called_by
+from .joined import call_chains, chains_called_by
 
 
 class Features(nn.Module):
@@ -57,16 +58,18 @@ class Features(nn.Module):
 
     def _follow(self, x: Tensor, paths: set[str]) -> dict[str, tuple[Tensor, int]]:
         """Outputs of layers of a sequence, with how often each was written to; this way can be compiled."""
-        found = {}
         wanted = {self.network.get_submodule(path) for path in paths}
         chains = [chain for chain in chains_called_by(self.network) if wanted.isdisjoint(chain.layers[:-1])]
-        with calling(chains):
-            for path, layer in self.network.named_children():
-                x = layer(x)
-                if path in paths:
-                    found[path] = x, _version(x)
-                    if len(found) == len(paths):
-                        break
+        return call_chains(chains, self.network, partial(self._walk, x, paths))
+
+    def _walk(self, x: Tensor, paths: set[str]) -> dict[str, tuple[Tensor, int]]:
+        found = {}
+        for path, layer in self.network.named_children():
+            x = layer(x)
+            if path in paths:
+                found[path] = x, _version(x)
+                if len(found) == len(paths):
+                    break
         return found
 
     def _listen(self, x: Tensor, paths: set[str]) -> dict[str, tuple[Tensor, int]]:

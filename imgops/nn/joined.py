@@ -1,21 +1,19 @@
 """Layers that stay where they are in a network and run as one: a convolution, batch normalization and an activation, or
 group normalization and an activation.
 
-:func:`join` changes the classes of layers to subclasses of what they were, and nothing else: parameters, names, hooks
-and references to them stay. Within a forward of the module that calls them one after another, the first computes the
-result of all, and the others hand it on. Called from elsewhere, in training (of a batch normalization), under a
-compiler, or where a hook looks between them, each does what it always does; the convolution is :func:`imgops.conv2d`
-even then.
+:func:`join` changes the classes of layers to subclasses of what they were, and nothing else. Within a forward of the
+module that calls them one after another, the first layer computes the result of all, and the others hand it on.
+Everywhere else, and where a hook looks at what passes between them, each does what it always does; a convolution is
+:func:`imgops.conv2d` even then. docs/design.md says why it is built this way.
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -24,12 +22,13 @@ from torch import Tensor, nn
 from .. import _backend
 from .._epilogue import Epilogue
 from ..ops._algorithms import PLANAR_SHARE
-from ..ops._common import DTYPES, STATUSES, gradient_wanted
-from ..ops.adain import adaptive_instance_norm, mean_std
+from ..ops._common import DTYPES, STATUSES, accumulation_dtype, gradient_wanted
+from ..ops.adain import instance_norm, mean_std
 from ..ops.bias_act import fused_bias_act
 from ..ops.conv2d import padded_conv2d
 
 _Conv = TypeVar("_Conv", bound=nn.Conv2d)
+_Result = TypeVar("_Result")
 _Sequence = TypeVar("_Sequence", bound=nn.Sequential)
 
 
@@ -46,7 +45,7 @@ def activation_of(layer: nn.Module) -> Activation | None:
     kind = base_class(layer)
     if kind is nn.LeakyReLU:
         return Activation("lrelu", layer.negative_slope)  # type: ignore[arg-type]
-    if (kind is nn.ELU and layer.alpha != 1) or (kind is nn.Softplus and layer.beta != 1):
+    if (kind is nn.ELU and layer.alpha != 1) or (kind is nn.Softplus and (layer.beta, layer.threshold) != (1, 20)):
         return None
     return _ACTIVATIONS.get(kind)
 
@@ -73,6 +72,8 @@ class Chain(ABC):
 
     def __init__(self, *layers: nn.Module | None, built_in: bool = False) -> None:
         self.layers = [layer for layer in layers if layer is not None]
+        #: identities that are called between the layers
+        self.identities: list[nn.Module] = []
         self.built_in = built_in
 
     @property
@@ -81,12 +82,13 @@ class Chain(ABC):
         return self.layers[0]
 
     def runs_as_one(self, x: Tensor) -> bool:
-        """Whether the chain suits its input, and nobody looks between the layers."""
-        *inner, last = self.layers
+        """Whether the chain suits its input, and no hook would see another tensor than without it."""
+        others = [*self.layers[1:], *self.identities]
         return (
-            not any(_hooked(layer._forward_hooks, *_gradient_hooks(layer)) for layer in inner)
-            and not any(_hooked(layer._forward_pre_hooks) for layer in self.layers[1:])
-            and not _hooked(*_gradient_hooks(last))
+            takes(x)
+            and not any(_hooked(layer._forward_pre_hooks, layer._forward_hooks) for layer in others)
+            and not any(_hooked(*_gradient_hooks(layer)) for layer in [self.first, *others])
+            and not _hooked(self.first._forward_hooks)
             and not nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
         )
 
@@ -99,14 +101,19 @@ class Chain(ABC):
         """What the first layer gives."""
 
     @abstractmethod
-    def shorter(self) -> Chain | None:
-        """What runs in another way even where the chain is not one; None: nothing does."""
+    def without_others(self) -> Chain | None:
+        """The first layer by itself, if it then is computed in another way than PyTorch's."""
 
     def apart(self, x: Tensor) -> Tensor:
         """What :meth:`as_one` gives, by the layers as PyTorch has them."""
         for layer in self.layers:
             x = base_class(layer).forward(layer, x)
         return x
+
+
+def takes(x: Tensor) -> bool:
+    """Whether ops take a layer's input: a batch of images in a dtype of theirs."""
+    return x.ndim == 4 and x.dtype in DTYPES
 
 
 class ConvChain(Chain):
@@ -130,24 +137,31 @@ class ConvChain(Chain):
         self.conv, self.norm, self.act = conv, norm, act
 
     def runs_as_one(self, x: Tensor) -> bool:
-        return not (self.norm is not None and self.norm.training) and super().runs_as_one(x)
+        norm, act = self.norm, self.act
+        by_batch = norm is not None and (norm.training or norm.running_mean is None)
+        return not by_batch and (act is None or activation_of(act) is not None) and super().runs_as_one(x)
 
     def as_one(self, x: Tensor) -> Tensor:
         norm, b, scale = self.norm, self.conv.bias, None
         if norm is not None:
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            factor = torch.rsqrt(norm.running_var + norm.eps)
-            factor = factor if norm.weight is None else factor * norm.weight
-            mean = norm.running_mean if b is None else norm.running_mean - b
-            b = -mean * factor if norm.bias is None else norm.bias - mean * factor
+            # in float32 at least, as PyTorch has it: the factor can exceed what half precision holds
+            mean, variance, weight, bias, b = (
+                None if t is None else t.to(accumulation_dtype(t.dtype))
+                for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias, b)
+            )
+            assert mean is not None
+            assert variance is not None
+            factor = torch.rsqrt(variance + norm.eps)
+            factor = factor if weight is None else factor * weight
+            mean = mean if b is None else mean - b
+            b = -mean * factor if bias is None else bias - mean * factor
             scale = factor.expand(x.shape[0], -1)
         return _convolve(self.conv, x, Epilogue(b, scale, None, *_of_layer(self.act)))
 
     def alone(self, x: Tensor) -> Tensor:
         return _convolve(self.conv, x, Epilogue(self.conv.bias))
 
-    def shorter(self) -> Chain:
+    def without_others(self) -> Chain:
         return ConvChain(self.conv)
 
 
@@ -166,7 +180,7 @@ class GroupNormChain(Chain):
     def runs_as_one(self, x: Tensor) -> bool:
         # two passes beat PyTorch's four; the gradient has more
         wanted = gradient_wanted(x, self.norm.weight, self.norm.bias)
-        return x.is_contiguous() and x.numel() > 0 and not wanted and super().runs_as_one(x)
+        return super().runs_as_one(x) and x.is_contiguous() and x.numel() > 0 and not wanted
 
     def as_one(self, x: Tensor) -> Tensor:
         norm, (n, c, h, w) = self.norm, x.shape
@@ -182,7 +196,7 @@ class GroupNormChain(Chain):
     def alone(self, x: Tensor) -> Tensor:
         return base_class(self.norm).forward(self.norm, x)
 
-    def shorter(self) -> None:
+    def without_others(self) -> None:
         return None
 
 
@@ -206,12 +220,17 @@ def _convolve(conv: nn.Conv2d, x: Tensor, epilogue: Epilogue) -> Tensor:
         x,
         conv.weight,
         epilogue,
-        conv.stride,  # type: ignore[arg-type]
+        _pair(conv.stride),
         pads_of(conv),
         conv.padding_mode,  # type: ignore[arg-type]
-        conv.dilation,  # type: ignore[arg-type]
+        _pair(conv.dilation),
         conv.groups,
     )
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    """(height, width), also where someone has set an int in the place of two."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def pads_of(conv: nn.Conv2d) -> tuple[int, int, int, int]:
@@ -219,7 +238,7 @@ def pads_of(conv: nn.Conv2d) -> tuple[int, int, int, int]:
     if isinstance(conv, PaddedConv2d):
         return conv.pads * 2
     if conv.padding_mode == "zeros" and not isinstance(conv.padding, str):
-        y, x = conv.padding
+        y, x = _pair(conv.padding)
         return x, x, y, y
     # what PyTorch pads by itself
     x0, x1, y0, y1 = conv._reversed_padding_repeated_twice
@@ -227,7 +246,7 @@ def pads_of(conv: nn.Conv2d) -> tuple[int, int, int, int]:
 
 
 class PaddedConv2d(nn.Conv2d):
-    """Convolution with as much padding before as behind, or less: along each axis ``pads``, in pixels.
+    """Convolution with other padding before than behind: along each axis ``pads`` = (before, behind), in pixels.
 
     Shapes: x [N, in_channels, H, W] -> [N, out_channels, (H + sum(pads) - kernel_size) // stride + 1, ...].
     """
@@ -259,30 +278,68 @@ def picture_format(network: nn.Module, device: torch.device) -> torch.memory_for
 
 
 class _Thread(threading.local):
-    """What a thread calls one after another."""
+    """What the module that runs in this thread calls one after another."""
 
     def __init__(self) -> None:
-        #: each chain with what its convolution gave, until its last layer was called
-        self.chains: dict[Chain, Tensor | None] = {}
+        self.chains: dict[Chain, _Progress] = {}
+
+
+class _Progress:
+    """How far a chain has come within its caller's forward.
+
+    Attributes:
+        result: what the first layer gave, until the last was called.
+        version: how often that had been written to.
+        wrong: whether other layers were called, or other tensors given, than the chain expects.
+    """
+
+    def __init__(self) -> None:
+        self.result: Tensor | None = None
+        self.version = 0
+        self.wrong = False
+
+    def start(self, result: Tensor) -> None:
+        # the first layer is called again before the last: somebody else calls it
+        self.wrong |= self.result is not None
+        self.result, self.version = result, _version(result)
+
+    def continues_with(self, x: Tensor) -> bool:
+        """Whether x is the result, as it was given."""
+        return x is self.result and _version(x) == self.version
+
+
+def _version(x: Tensor) -> int:
+    """How often a tensor was written to; in inference mode nobody counts it."""
+    return 0 if x.is_inference() else x._version
 
 
 _thread = _Thread()
 
 
-@contextlib.contextmanager
-def calling(chains: Sequence[Chain]) -> Iterator[list[Chain]]:
-    """Within it the layers of each chain are called one after another, in this thread.
+def call_chains(chains: Sequence[Chain], owner: nn.Module, call: Callable[[], _Result]) -> _Result:
+    """The result of ``call``, a part of the owner's forward that calls the layers of each chain one after another.
 
-    Gives a list, in which at the end are those of which that was not true.
+    If it does not, a warning says so, and it is called again without these chains.
     """
     before = _thread.chains
-    _thread.chains = before | dict.fromkeys(chains)
-    wrong: list[Chain] = []
+    own = {chain: _Progress() for chain in chains}
+    _thread.chains = before | own
     try:
-        yield wrong
-        wrong += [chain for chain in chains if _thread.chains[chain] is not None]
+        result = call()
     finally:
         _thread.chains = before
+    wrong = [chain for chain, progress in own.items() if progress.wrong or progress.result is not None]
+    if not wrong:
+        return result
+    names = ", ".join(repr(chain.first) for chain in wrong)
+    warnings.warn(
+        f"{type(owner).__name__} does not always call the same layers one after another, after {names}: they run by "
+        "themselves from now on, and the forward ran twice; imgops.accelerate again after a change of what it does",
+        stacklevel=2,
+    )
+    if isinstance(owner, _Caller):
+        owner._chains = [chain for chain in owner._chains if chain not in wrong]
+    return call_chains([chain for chain in chains if chain not in wrong], owner, call)
 
 
 class _Joined:
@@ -292,6 +349,9 @@ class _Joined:
     _base: type[nn.Module]
     #: those that it begins, is part of, or calls; none of a module that is made anew, as a part of a sequence is
     _chains: Sequence[Chain] = ()
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Made by :func:`_class` alone: what the base does when somebody inherits from it is not for this."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # the class is made at run time, so that copies and pickles name its base
@@ -305,13 +365,18 @@ def _made(base: Any, how: Any) -> Any:
 
 class _JoinedFirst(_Joined):
     def forward(self, input: Tensor) -> Tensor:
-        if not self._chains or input.ndim != 4 or input.dtype not in DTYPES:
+        chain = self._chains[0] if self._chains else None
+        # a copy of the layer by itself has the chain of the layer
+        own = chain is not None and chain.first is self and "_conv_forward" not in vars(self)
+        if not own or not takes(input):
             return self._base.forward(self, input)  # type: ignore[arg-type]
-        (chain,) = self._chains
-        if not torch.compiler.is_compiling() and chain in _thread.chains and chain.runs_as_one(input):
-            y = _thread.chains[chain] = chain.as_one(input)
-            return y
-        return chain.alone(input)
+        assert chain is not None
+        progress = None if torch.compiler.is_compiling() else _thread.chains.get(chain)
+        if progress is None or not chain.runs_as_one(input):
+            return chain.alone(input)
+        y = chain.as_one(input)
+        progress.start(y)
+        return y
 
     def extra_repr(self) -> str:
         others = [base_class(layer).__name__ for chain in self._chains for layer in chain.layers[1:]]
@@ -322,50 +387,44 @@ class _JoinedFollower(_Joined):
     def forward(self, input: Tensor) -> Tensor:
         if not torch.compiler.is_compiling():
             for chain in self._chains:
-                if _thread.chains.get(chain) is input:
+                progress = _thread.chains.get(chain)
+                if progress is not None and progress.continues_with(input):
                     if self is chain.layers[-1]:
-                        _thread.chains[chain] = None
+                        progress.result = None
                     return input
         return self._base.forward(self, input)  # type: ignore[arg-type]
 
 
 class _FusedInstanceNorm(_Joined):
     def forward(self, input: Tensor) -> Tensor:
-        if input.ndim != 4 or input.dtype not in DTYPES or input.shape[2] * input.shape[3] < 2:
+        if not takes(input) or input.shape[2] * input.shape[3] < 2:
             return self._base.forward(self, input)  # type: ignore[arg-type]
         return fused_instance_norm(self, input)  # type: ignore[arg-type]
 
 
 def fused_instance_norm(norm: nn.InstanceNorm2d, x: Tensor) -> Tensor:
     """What an instance normalization without running statistics gives, in one pass."""
-    zeros = x.new_zeros(1, x.shape[1])
-    if norm.weight is None:
-        return adaptive_instance_norm(x, zeros, zeros, eps=norm.eps)
-    return adaptive_instance_norm(x, norm.weight[None] - 1, norm.bias[None], eps=norm.eps)
+    return instance_norm(x, norm.weight, norm.bias, norm.eps)
 
 
 class _Caller(_Joined):
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        base: Any = self._base
-        if torch.compiler.is_compiling() or not self._chains:
-            return base.forward(self, *args, **kwargs)
-        with calling(self._chains) as wrong:
-            result = base.forward(self, *args, **kwargs)
-        if not wrong:
-            return result
-        names = ", ".join(repr(chain.first) for chain in wrong)
-        warnings.warn(
-            f"{base.__name__} does not always call the same layers after {names}, so that they no longer run as one",
-            stacklevel=2,
-        )
-        self._chains = [chain for chain in self._chains if chain not in wrong]
-        return self.forward(*args, **kwargs)
+    pass
+
+
+def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """The forward of a caller."""
+    if torch.compiler.is_compiling() or not self._chains:
+        return self._base.forward(self, *args, **kwargs)
+    return call_chains(self._chains, self, lambda: self._base.forward(self, *args, **kwargs))
 
 
 @cache
 def _class(base: Any, how: Any) -> Any:
     # tracers tell by the module which layers are PyTorch's, and messages name the class
     names = {name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")}
+    if how is _Caller:
+        # tracers and exporters read the names of the arguments
+        names["forward"] = wraps(base.forward)(_call)
     return type(base.__name__, (how, base), {"_base": base, **names})
 
 
@@ -391,7 +450,7 @@ def join(chain: Chain, caller: nn.Module | None = None) -> None:
 
 def join_neighbors(network: _Sequence) -> _Sequence:
     """Join what a sequence calls one after another, as a part of what it is; returns it."""
-    for chain in chains_of(list(network.children())):
+    for chain in chains_of(list(network._modules.values())):  # type: ignore[arg-type]
         chain.built_in = True
         join(chain, network)
     return network
@@ -409,23 +468,28 @@ def fuse_norm(norm: nn.InstanceNorm2d) -> None:
 
 
 def chains_of(layers: Sequence[nn.Module]) -> list[Chain]:
-    """The chains among layers that are called one after another, each once."""
+    """The chains among layers that are called one after another."""
     found: list[Chain] = []
     for i, first in enumerate(layers):
-        after: list[Any] = [*layers[i + 1 : i + 3], None, None]
-        norm, act = after[:2]
+        run: list[Any] = [*(layer for layer in layers[i:] if type(layer) is not nn.Identity), None, None, None]
+        norm, act = run[1:3]
         if type(first) is nn.GroupNorm and norm is not None and activation_of(norm):
             found.append(GroupNormChain(first, norm))
-        if is_convolution(first):
-            if norm is None or type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
+        elif is_convolution(first):
+            if type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
                 norm, act = None, norm
             found.append(ConvChain(first, norm, act if act is not None and activation_of(act) else None))  # type: ignore[arg-type]
+        else:
+            continue
+        last = max(k for k, layer in enumerate(layers) if layer is found[-1].layers[-1] and k >= i)
+        found[-1].identities = [layer for layer in layers[i:last] if type(layer) is nn.Identity]
     return found
 
 
 def is_convolution(layer: nn.Module) -> bool:
     """Whether a layer is a convolution whose forward :func:`imgops.conv2d` computes."""
-    return type(layer) in (nn.Conv2d, PaddedConv2d)
+    own_forward = {"forward", "_conv_forward"} & vars(layer).keys()
+    return type(layer) in (nn.Conv2d, PaddedConv2d) and not own_forward
 
 
 def split(network: nn.Module, *, built_in: bool = False) -> None:
@@ -434,7 +498,12 @@ def split(network: nn.Module, *, built_in: bool = False) -> None:
         if not isinstance(layer, _Joined) or (not built_in and any(chain.built_in for chain in layer._chains)):
             continue
         layer.__dict__.pop("_chains", None)
-        layer.__class__ = layer._base  # type: ignore[assignment]
+        kind: Any = type(layer)
+        if "_base" in vars(kind):
+            layer.__class__ = kind._base
+        else:
+            # a parametrization has since made a class for this layer alone
+            kind.__bases__ = (layer._base,)
 
 
 def _become(layer: Any, how: Any, *chains: Chain) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops._common import accumulation_dtype, check_tensor, untraced
-from ..ops.adain import adain, adaptive_instance_norm
+from ..ops.adain import adain, adaptive_instance_norm, instance_norm
 from ..ops.efdm import efdm
 from ._checks import check_size
 from .linear import EqualizedLinear
@@ -149,7 +149,7 @@ class InstanceNorm2d(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return adaptive_instance_norm(x, self.weight[None] - 1, self.bias[None], eps=self.eps)
+        return instance_norm(x, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}"

@@ -92,6 +92,22 @@ def adaptive_instance_norm(
     return _adaptive_instance_norm(backend, x, 1 + scale.to(acc_dtype), bias, eps, unbiased=False)
 
 
+def instance_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """``weight * (x - mean) / sqrt(variance + eps) + bias``, each [C] or None, otherwise as of
+    :func:`adaptive_instance_norm`; x [N, C, H, W]."""
+    op = "adaptive_instance_norm"
+    check_tensor(op, "x", x, 4)
+    for name, t in ("weight", weight), ("bias", bias):
+        if t is not None:
+            check_operand(op, name, t, x, (x.shape[1],))
+    _check_pixels(op, "x", x, unbiased=False)
+    backend = _backend.choose(op, x.device.type, None, STATUSES)
+    dtype = accumulation_dtype(x.dtype)
+    scale = x.new_ones(1, x.shape[1], dtype=dtype) if weight is None else weight[None]
+    shift = x.new_zeros(1, x.shape[1], dtype=dtype) if bias is None else bias[None]
+    return _adaptive_instance_norm(backend, x, scale, shift, eps, unbiased=False)
+
+
 @untraced
 def _check_style(content: Tensor, style: Tensor) -> None:
     n, c = content.shape[:2]

@@ -10,8 +10,10 @@ import threading
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
 from typer.testing import CliRunner
 
 import imgops
@@ -96,7 +98,7 @@ def test_parts_are_found(name):
     found = units_of(network)
     assert [unit.kind for unit in found if not unit.reason] == ARCHITECTURES[name][1]
     reasons = {unit.name: unit.reason for unit in found if unit.reason}
-    assert reasons == ({"0": "is a class of its own", "2": "has a parametrization"} if name == "unusual" else {})
+    assert reasons == ({"0": "has a forward of its own", "2": "has a parametrization"} if name == "unusual" else {})
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -188,6 +190,112 @@ def test_layers_called_from_elsewhere_do_what_they_did():
     close([network[0](X[0])], [plain[0](X[0])], 1e-5)
 
 
+class Odd(nn.Module):
+    """A convolution and an activation, called in ways that do not go together with running as one."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.conv, self.act, self.how, self.steps = nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), how, 0
+        self.norm = nn.BatchNorm2d(8)
+        self.inner = nn.Sequential(self.conv, nn.Flatten())
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x, skip=None):
+        self.steps += 1
+        self.calls += 1
+        if self.how == "written between":
+            y = self.conv(x)
+            return self.act(y.add_(1) if skip is None else y)
+        if self.how == "read twice":
+            y = self.conv(x)
+            return self.act(y + 0) + (y if skip is None else skip)
+        if self.how == "shared":
+            return self.inner(x).mean() + self.act(self.conv(x))
+        if self.how == "repeated":
+            return nn.Sequential.forward(nn.Sequential(self.conv, self.act, self.norm), x)
+        if self.how == "checkpoint":
+            return checkpoint(lambda x: self.act(self.conv(x)), x, use_reentrant=False)
+        return self.act(self.conv(x))
+
+
+@pytest.mark.filterwarnings("ignore:Odd does not always call")
+@pytest.mark.parametrize(
+    "how", ["plain", "written between", "read twice", "shared", "repeated", "checkpoint", "copied", "patched", "int"]
+)
+def test_odd_ways_to_call_layers(how):
+    network = Odd(how).eval()
+    wanted, before = outputs(network)[0], copy.deepcopy(network.state_dict())
+    imgops.accelerate(network, verbose=False)
+    # what a forward counts is not counted by tracing it
+    assert network.steps == 1
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    if how == "copied":
+        twin = copy.copy(network.conv)
+        twin._parameters = {**twin._parameters, "weight": nn.Parameter(2 * network.conv.weight.detach())}
+        assert torch.equal(twin(X), F.conv2d(X, twin.weight, twin.bias))
+    if how == "patched":
+        network.conv._conv_forward = lambda x, weight, bias: F.conv2d(x, weight, bias) + 1
+        wanted = F.relu(F.conv2d(X, network.conv.weight, network.conv.bias) + 1)
+    if how == "int":
+        network.conv.stride = 2
+        wanted = F.relu(F.conv2d(X, network.conv.weight, network.conv.bias, 2))
+    x = X.clone().requires_grad_()
+    y = network(x)
+    close([y], [wanted], 1e-5)
+    y.sum().backward()
+
+
+def test_sequences_with_repeated_layers():
+    act = nn.ReLU(inplace=True)
+    conv = nn.Conv2d(3, 8, 3)
+    for layers in ([conv, act, nn.Conv2d(8, 8, 3), act, nn.BatchNorm2d(8)], [nn.Conv2d(3, 3, 3), conv, act]):
+        network = nn.Sequential(*layers).eval()
+        wanted = outputs(network)
+        close(outputs(imgops.accelerate(network, verbose=False)), wanted, 1e-5)
+
+
+def test_a_hook_on_an_identity_or_on_the_last_layer():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Identity(), nn.ReLU()).eval()
+    imgops.accelerate(network, verbose=False)
+    assert len(chains_called_by(network)) == 1
+    for layer in (network[1], network[2]):
+        seen = []
+        handle = layer.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(inputs[0].clone()))
+        network(X)
+        handle.remove()
+        assert seen[0].min() < 0
+
+
+def test_layers_that_change_afterwards():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()).eval()
+    imgops.accelerate(network, verbose=False)
+    nn.utils.parametrizations.weight_norm(network[0])
+    wanted = outputs(network)
+    imgops.restore(network)
+    close(outputs(network), wanted, 1e-5)
+    imgops.accelerate(network, verbose=False)
+    network[3] = nn.Sigmoid()
+    with pytest.warns(UserWarning, match="does not always call"):
+        found = Features(network, ["3"])(X)["3"]
+    imgops.restore(network)
+    close([found], outputs(network), 1e-5)
+
+
+def test_values_that_float16_cannot_hold():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, eps=1e-8), nn.ReLU()).eval()
+    network[0].weight.data[0] = 0
+    network[1].running_var.data[0] = 0
+    network[1].running_mean.data[0] = network[0].bias.data[0]
+    network.half()
+    assert outputs(network, X.half())[0].isfinite().all()
+    imgops.accelerate(network, verbose=False)
+    assert outputs(network, X.half())[0].isfinite().all()
+    norm = nn.InstanceNorm2d(3, affine=True)
+    norm.weight.data.fill_(1e-6)
+    wanted = norm(X)
+    close([imgops.accelerate(norm, verbose=False)(X)], [wanted], 1e-5)
+
+
 def test_a_forward_that_changes_its_mind():
     class Fickle(nn.Module):
         def __init__(self):
@@ -201,7 +309,7 @@ def test_a_forward_that_changes_its_mind():
     network = imgops.accelerate(Fickle(), verbose=False)
     network(X)
     network.plain = True
-    with pytest.warns(UserWarning, match="Fickle does not always call the same layers after Conv2d"):
+    with pytest.warns(UserWarning, match="Fickle does not always call the same layers one after another, after Conv2d"):
         y = network(X)
     assert (y < 0).any()
     assert (network(X) == y).all()
@@ -236,7 +344,7 @@ def test_a_wrong_result_is_refused(monkeypatch):
         ((nn.ReLU(), 3), TypeError, "example_inputs must be a tensor, a tuple or a dict"),
         ((torch.compile(nn.ReLU()),), ValueError, "accelerate it before torch.compile"),
         ((torch.jit.script(nn.ReLU()),), TypeError, "got RecursiveScriptModule"),
-        ((nn.Conv2d(1, 1, 1, device="meta"),), ValueError, "model is on meta"),
+        ((nn.Conv2d(1, 1, 1, device="meta"),), ValueError, "one on the device meta"),
     ],
 )
 def test_wrong_arguments(arguments, kind, message):
@@ -267,7 +375,7 @@ def test_networks_of_packages(package):
         found = 20
     else:
         network = made.AutoencoderKL(layers_per_block=1, norm_num_groups=8, block_out_channels=(32,)).decoder
-        arguments, found = (torch.randn(1, 4, 16, 16),), 19
+        arguments, found = (torch.randn(1, 4, 16, 16),), 18
     network.eval()
     wanted, state = tree_leaves(network(*arguments)), network.state_dict()
     imgops.accelerate(network, verbose=False)
@@ -296,11 +404,11 @@ def test_the_command(tmp_path):
 def test_tables():
     rows = [
         Row("a.b", "Conv2d", (1, 3, 8, 8), 2.0, 1.0, True),
-        Row("c", "Own", kept=False, note="is a class of its own"),
+        Row("c", "Own", kept=False, note="has a forward of its own"),
     ]
     lines = str(Table(rows)).splitlines()
     assert lines[1].split() == ["a.b", "Conv2d", "1", "x", "3", "x", "8", "x", "8", "2.00", "1.00", "yes"]
-    assert lines[2].endswith("no: is a class of its own")
+    assert lines[2].endswith("no: has a forward of its own")
     assert lines[3].split() == ["all", "of", "them", "2.00", "1.00", "1", "of", "2"]
 
 

@@ -239,9 +239,7 @@ def _depthwise_rows(n: int, channels: int, size: int, kernel: int, stride: int) 
     # oneDNN's kernels for channels-last images are faster at many of these, and another layout's
     rows = [s.Comparison("conv2d", name, s.forward(forms, kwargs), obvious_goal=1.0)]
     for what, wanted in ("input", ("x",)), ("all", ("x", "weight", "bias")):
-        rows.append(
-            s.Comparison("conv2d", f"{name} forward+{what}", s.both(forms, kwargs, wanted), tolerance=1e-2)
-        )
+        rows.append(s.Comparison("conv2d", f"{name} forward+{what}", s.both(forms, kwargs, wanted), tolerance=1e-2))
     return rows
 
 
