@@ -72,6 +72,9 @@ def activate(z, ACT: tl.constexpr, ALPHA: tl.constexpr, GAIN: tl.constexpr, CLAM
         y = tl.where(z < 0, tl.zeros_like(z), z) + _log1p(tl.exp(-tl.abs(z)))
     elif ACT == "swish":
         y = z * tl.sigmoid(z)
+    elif ACT == "hardswish":
+        six = tl.full(z.shape, 6, z.dtype)
+        y = z * tl.where(z < -3, tl.zeros_like(z), tl.where(z > 3, six, z + 3)) * (1 / 6)
     if GAIN != 1:
         y = y * tl.full((), GAIN, z.dtype)
     if CLAMP >= 0:
@@ -107,6 +110,8 @@ def _slope(
     elif ACT == "swish":
         h = tl.sigmoid(t)
         s = h * (1 + t * (1 - h))
+    elif ACT == "hardswish":
+        s = tl.where(t <= -3, tl.zeros_like(t), tl.where(t < 3, t * (1 / 3) + 0.5, one))
     s = s * tl.full((), GAIN, t.dtype)
     if CLAMP >= 0:
         y = t

@@ -48,10 +48,10 @@ def bias_act(
         x: tensor of any shape, float64/32/16 or bfloat16, any strides. Arithmetic is in float32 at least.
         b: bias [x.shape[dim]] in any of these dtypes; None adds none.
         dim: the dimension of x that b runs along; ignored without b. Default 1, the channels.
-        act: "linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus" or "swish".
+        act: "linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish" or "hardswish".
         alpha: negative slope of "lrelu"; default 0.2. The others ignore it.
-        gain: factor after the activation; default sqrt(2) for relu, lrelu and swish, which roughly keeps the variance
-            of a layer's output (He et al. 2015), else 1.
+        gain: factor after the activation; default sqrt(2) for relu, lrelu, swish and hardswish, which roughly keeps
+            the variance of a layer's output (He et al. 2015), else 1.
         clamp: limit of the output's magnitude, >= 0; None clamps nothing.
         impl: "reference", "cpu", "triton" or "cuda"; None takes the best that is here.
 

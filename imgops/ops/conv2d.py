@@ -63,8 +63,8 @@ def conv2d(
         weight: [O, I / groups, kh, kw]; used in x's dtype.
         bias: [O]; None adds none.
         act, alpha, gain, clamp: the activation, as in :func:`imgops.bias_act`; its default gain is sqrt(2) for relu,
-            lrelu and swish, so give gain=1 for what PyTorch computes. relu with gain=1 and clamp=6 is ReLU6. Default
-            "linear".
+            lrelu, swish and hardswish, so give gain=1 for what PyTorch computes. relu with gain=1 and clamp=6 is ReLU6.
+            Default "linear".
         stride, dilation: an int, or (height, width), >= 1. Default 1.
         padding: pixels on both sides, an int or (height, width), >= 0. Default 0.
         padding_mode: what they hold: "zeros" (default), "reflect", "replicate" or "circular".

@@ -59,7 +59,7 @@ def conv_transpose2d(
         weight: [I, O / groups, kh, kw]; used in x's dtype.
         bias: [O]; None adds none.
         act, alpha, gain, clamp: the activation, as in :func:`imgops.bias_act`; its default gain is sqrt(2) for relu,
-            lrelu and swish, so give gain=1 for what PyTorch computes. Default "linear".
+            lrelu, swish and hardswish, so give gain=1 for what PyTorch computes. Default "linear".
         stride, dilation: an int, or (height, width), >= 1. Default 1.
         padding: pixels that are cropped from all sides of the result, an int or (height, width), >= 0. Default 0.
         output_padding: rows and columns that the result has more at its end, an int or (height, width), >= 0 and

@@ -55,6 +55,14 @@ def _swish_derivative2(z: Tensor, alpha: float) -> Tensor:
     return s * (1 - s) * (2 + z * (1 - 2 * s))
 
 
+def _hardswish_derivative(z: Tensor, alpha: float) -> Tensor:
+    return torch.where(z <= -3, torch.zeros_like(z), torch.where(z < 3, z / 3 + 0.5, torch.ones_like(z)))
+
+
+def _hardswish_derivative2(z: Tensor, alpha: float) -> Tensor:
+    return ((z > -3) & (z < 3)).to(z.dtype) / 3
+
+
 def _exp_below_zero(z: Tensor) -> Tensor:
     # exp(z) where z <= 0; the clamp keeps the unused branch finite, so that its gradient is 0 and not NaN
     return z.clamp(max=0).exp()
@@ -90,6 +98,9 @@ ACTIVATIONS: dict[str, Activation] = {
         1.0,
     ),
     "swish": Activation(lambda z, a: z * z.sigmoid(), _swish_derivative, _swish_derivative2, 0.0, math.sqrt(2)),
+    "hardswish": Activation(
+        lambda z, a: F.hardswish(z), _hardswish_derivative, _hardswish_derivative2, 0.0, math.sqrt(2)
+    ),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from imgops.reference.bias_act import ACTIVATIONS
 
 #: activations whose slope jumps where the output is 0
-KINKED = ("relu", "lrelu", "selu")
+KINKED = ("relu", "lrelu", "selu", "hardswish")
 
 
 class Pick(Protocol):
@@ -80,8 +80,14 @@ def random_epilogue(pick: Pick) -> dict[str, Any]:
     return {"act": act, "gain": pick.one([None, 0.7]), "clamp": pick.one([None, None, 2.0])}
 
 
-def kinks_of(act: str, clamp: float | None) -> tuple[float, ...]:
-    return ((0.0,) if act in KINKED else ()) + (() if clamp is None else (clamp,))
+def kinks_of(epilogue: Mapping[str, Any]) -> tuple[float, ...]:
+    """The |outputs| where the slope jumps, of an epilogue's arguments by name."""
+    act, gain, clamp = (epilogue[name] for name in ("act", "gain", "clamp"))
+    kinks = [0.0] if act in KINKED else []
+    if act == "hardswish":
+        # from here on it is the identity, times the gain
+        kinks.append(3 * (ACTIVATIONS[act].default_gain if gain is None else gain))
+    return (*kinks, *([] if clamp is None else [clamp]))
 
 
 def sides(pick: Pick) -> tuple[int, int]:

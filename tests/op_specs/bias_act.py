@@ -46,7 +46,7 @@ def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
     return RandomCall(
         lambda impl, x, b=None: imgops.bias_act(x, b, dim=dim, **epilogue, impl=impl),
         tensors,
-        kinks_of(epilogue["act"], epilogue["clamp"]),
+        kinks_of(epilogue),
     )
 
 
@@ -166,6 +166,7 @@ SHEET = s.Sheet(
         "bias_act-selu": _call(_INPUTS, act="selu"),
         "bias_act-swish-clamp": _call(_INPUTS, act="swish", clamp=1.0),
         "bias_act-softplus": _call(_INPUTS, act="softplus"),
+        "bias_act-hardswish": _call(_INPUTS, act="hardswish", gain=3.0),
         "epilogue-linear": _epilogue("linear", -1.0),
         "epilogue-lrelu-clamp": _epilogue("lrelu", 1.0, _OPERANDS),
         "epilogue-tanh": _epilogue("tanh", -1.0, _OPERANDS),

@@ -106,7 +106,7 @@ def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
         return imgops.conv2d(x, weight, bias, **arguments, impl=impl)
 
     squashed = arguments["act"] not in ("linear", "relu", "lrelu") or arguments["clamp"] is not None
-    return RandomCall(run, tensors, kinks_of(arguments["act"], arguments["clamp"]), roundings=2, squashed=squashed)
+    return RandomCall(run, tensors, kinks_of(arguments), roundings=2, squashed=squashed)
 
 
 def eager(

@@ -96,7 +96,7 @@ def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
         return imgops.conv_transpose2d(x, weight, bias, **arguments, impl=impl)
 
     squashed = arguments["act"] not in ("linear", "relu", "lrelu") or arguments["clamp"] is not None
-    return RandomCall(run, tensors, kinks_of(arguments["act"], arguments["clamp"]), roundings=2, squashed=squashed)
+    return RandomCall(run, tensors, kinks_of(arguments), roundings=2, squashed=squashed)
 
 
 def eager(x: Tensor, weight: Tensor, bias: Tensor, act: str, gain: float = 1.0, **how: int) -> Tensor:

@@ -115,7 +115,7 @@ def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
         return imgops.modulated_conv2d(x, weight, styles, bias=bias, noise=noise, **arguments, impl=impl)
 
     squashed = epilogue["act"] not in ("linear", "relu", "lrelu") or epilogue["clamp"] is not None
-    return RandomCall(run, tensors, kinks_of(epilogue["act"], epilogue["clamp"]), roundings=4, squashed=squashed)
+    return RandomCall(run, tensors, kinks_of(epilogue), roundings=4, squashed=squashed)
 
 
 def eager_grouped(

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from backends import TOLERANCE, backends
 from errors import raises_in_one_line
 from golden import relative_error
@@ -106,6 +107,18 @@ def test_gradcheck(act, clamp, backend, device):
 
     assert gradcheck(run, (x, b))
     assert gradgradcheck(run, (x, b))
+
+
+@pytest.mark.parametrize(("backend", "device"), backends())
+def test_hardswish_is_pytorchs(backend, device):
+    """With both its derivatives, at the kinks too."""
+    x = torch.tensor([-4.0, -3.0, -2.9, -1.5, 0.0, 2.9, 3.0, 3.1], dtype=torch.float64, device=device).requires_grad_()
+    orders = []
+    for y in (imgops.bias_act(x, act="hardswish", gain=1, impl=backend), F.hardswish(x)):
+        (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        orders.append([y, first, *torch.autograd.grad(first.square().sum(), x)])
+    for actual, expected in zip(*orders, strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
 def test_third_order():

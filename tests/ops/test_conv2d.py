@@ -18,6 +18,7 @@ PLAIN = {
     "relu": (F.relu, {"act": "relu", "gain": 1.0}),
     "relu6": (F.relu6, {"act": "relu", "gain": 1.0, "clamp": 6.0}),
     "silu": (F.silu, {"act": "swish", "gain": 1.0}),
+    "hardswish": (lambda x: 2 * F.hardswish(x), {"act": "hardswish", "gain": 2.0}),
     "leaky": (lambda x: F.leaky_relu(x, 0.1), {"act": "lrelu", "alpha": 0.1, "gain": 1.0}),
     "none": (lambda x: x, {}),
 }

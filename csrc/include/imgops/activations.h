@@ -7,10 +7,11 @@
 
 namespace imgops {
 
-enum class Act : int { linear, relu, lrelu, tanh, sigmoid, elu, selu, softplus, swish };
+enum class Act : int { linear, relu, lrelu, tanh, sigmoid, elu, selu, softplus, swish, hardswish };
 
-constexpr const char* kActNames[] = {"linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish"};
-constexpr int kActCount = 9;
+constexpr const char* kActNames[] = {"linear", "relu", "lrelu",    "tanh",  "sigmoid",
+                                     "elu",    "selu", "softplus", "swish", "hardswish"};
+constexpr int kActCount = 10;
 
 // Index of an activation's name, or -1.
 inline int act_index(const char* name) {
@@ -43,6 +44,10 @@ IMGOPS_HD A activate(A z, A alpha) {
     return (z < A(0) ? A(0) : z) + log1p_(exp_(-magnitude));
   }
   if constexpr (act == Act::swish) return z * sigmoid(z);
+  if constexpr (act == Act::hardswish) {
+    const A above = z + A(3);
+    return z * (above < A(0) ? A(0) : above > A(6) ? A(6) : above) * A(1. / 6);
+  }
 }
 
 // d act(z) / dz
@@ -66,6 +71,7 @@ IMGOPS_HD A slope(A z, A alpha) {
     const A s = sigmoid(z);
     return s * (A(1) + z * (A(1) - s));
   }
+  if constexpr (act == Act::hardswish) return z <= A(-3) ? A(0) : z < A(3) ? z * A(1. / 3) + A(0.5) : A(1);
 }
 
 // Call f with the activation as a compile-time constant.
@@ -81,6 +87,7 @@ IMGOPS_DEVICE void with_act(Act act, const F& f) {
     case Act::selu: return f(std::integral_constant<Act, Act::selu>{});
     case Act::softplus: return f(std::integral_constant<Act, Act::softplus>{});
     case Act::swish: return f(std::integral_constant<Act, Act::swish>{});
+    case Act::hardswish: return f(std::integral_constant<Act, Act::hardswish>{});
   }
 }
 
