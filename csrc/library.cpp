@@ -20,12 +20,12 @@ STABLE_TORCH_LIBRARY(imgops, m) {
       "upfirdn2d_bias_act(Tensor x, Tensor? f, int[] up, int[] down, SymInt[] padding, bool flip_filter, float gain, "
       "Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float act_gain, float clamp, bool keep) "
       "-> (Tensor, Tensor)");
-  // (bias_act of the convolution of x * styles, the convolution if keep); with up > 1 of the transposed one, whose output
-  // padding crops; on the CPU 3 x 3, stride and up 1 or 2, one of them 1
+  // (bias_act of u, u if keep), u = the convolution of x * styles, plus residual_scale * residual; with up > 1 of the
+  // transposed one, whose output padding crops; on the CPU 3 x 3, stride and up 1 or 2, one of them 1
   m.def(
       "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, int stride, SymInt[] padding, int up, int groups, "
-      "Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float gain, float clamp, bool keep) "
-      "-> (Tensor, Tensor)");
+      "Tensor? residual, float residual_scale, Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, "
+      "float gain, float clamp, bool keep) -> (Tensor, Tensor)");
   // gradient of a 3 x 3 convolution of stride 1 or 2 for its weight: dy [N, O, H', W'], x [N, I, H, W] ->
   // [O, I / groups, 3, 3]; swapped: [I, O / groups, 3, 3]
   m.def(

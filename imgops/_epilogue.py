@@ -42,7 +42,14 @@ class Epilogue(NamedTuple):
 
     def is_plain(self) -> bool:
         """Whether it leaves everything as it is; a linear activation ignores alpha."""
-        return not any(t is not None for t in self[:3]) and self._replace(alpha=0.0)[3:] == Epilogue()[3:]
+        return (
+            self.b is None
+            and self.scale is None
+            and self.noise is None
+            and self.act == "linear"
+            and self.gain == 1
+            and self.clamp < 0
+        )
 
     def contiguous(self) -> Epilogue:
         """The same with contiguous tensors."""

@@ -1,7 +1,8 @@
 """Convolution on tensor cores with the modulation on load and the whole epilogue on store, as an implicit GEMM.
 
     y[n, o, p] = clamp(gain * act(demod[n, o] * u[n, o, p] + noise[n, p] + b[o])),
-    u[n, o, p] = sum over i and taps of weight[o, i, tap] * styles[n, i] * x[n, i, p * stride + tap - pad]
+    u[n, o, p] = residual_scale * residual[n, o, p]
+        + sum over i and taps of weight[o, i, tap] * styles[n, i] * x[n, i, p * stride + tap - pad]
 
 Rows of the product are output positions, columns are output channels, and the sum runs over input channels and taps.
 The transposed convolution (up-sampling) runs phase by phase: all outputs of one phase meet the same few taps, so that
@@ -28,6 +29,7 @@ def conv2d_kernel(
     p_x,
     p_w,  # [O, KH, KW, I]
     p_styles,  # [N, I], or None
+    p_residual,  # laid out as y, or None
     p_demod,  # [N, O], or None
     p_noise,  # [N or 1, out_h, out_w], or None
     p_b,  # [O], or None
@@ -43,6 +45,7 @@ def conv2d_kernel(
     STRIDE: tl.constexpr,
     UP: tl.constexpr,  # 1: a convolution; more: the transposed one of this stride
     KH: tl.constexpr, KW: tl.constexpr,
+    RESIDUAL_SCALE: tl.constexpr,
     ACT: tl.constexpr, ALPHA: tl.constexpr, GAIN: tl.constexpr, CLAMP: tl.constexpr,
     PER_SAMPLE: tl.constexpr,  # a tile has positions of one sample, else of several small ones
     INDEX: tl.constexpr, ACC_DTYPE: tl.constexpr,
@@ -121,6 +124,9 @@ def conv2d_kernel(
     m_m = m_m & (row < out_h) & (col < out_w)
     place = position.to(INDEX) * y_w if UP == 1 else row.to(INDEX) * y_h + col.to(INDEX) * y_w
     place = n.to(INDEX) * y_n + place + o.to(INDEX) * y_c
+    if p_residual is not None:
+        residual = tl.load(p_residual + place, m_m & m_o, other=0).to(ACC_DTYPE)
+        acc += residual * tl.full((), RESIDUAL_SCALE, ACC_DTYPE)
     if p_kept is not None:
         tl.store(p_kept + place, acc.to(p_kept.dtype.element_ty), m_m & m_o)
     b = None
@@ -184,14 +190,17 @@ def fused_conv2d(
     padding: Sequence[int],
     up: int,
     groups: int,
+    residual: Tensor | None,
+    residual_scale: float,
     *epilogue_and_keep: Any,
 ) -> tuple[Tensor, Tensor]:
     """(y, u) of the module, in x's dtype, channels-last where x is; u is [0] unless ``keep``, the last argument.
 
-    Shapes: x [N, I, H, W]; weight [O, I, kh, kw] in x's dtype; styles [N, I] and the epilogue's b [O], scale [N, O] and
-    noise [N or 1, 1, H', W'] in float32 (float64 where x is). ``padding`` is (x0, x1, y0, y1), negative ones crop.
-    With ``up`` > 1 it is the transposed convolution of that stride, with stride 1: u[up * p + tap] += weight[tap] *
-    x[p], [(H - 1) * up + kh, (W - 1) * up + kw] large, which ``padding`` crops; a negative x1 or y1 pads it.
+    Shapes: x [N, I, H, W]; weight [O, I, kh, kw] and residual [N, O, H', W'] in x's dtype; styles [N, I] and the
+    epilogue's b [O], scale [N, O] and noise [N or 1, 1, H', W'] in float32 (float64 where x is). ``padding`` is
+    (x0, x1, y0, y1), negative ones crop. With ``up`` > 1 it is the transposed convolution of that stride, with stride
+    1: u[up * p + tap] += weight[tap] * x[p], [(H - 1) * up + kh, (W - 1) * up + kw] large, which ``padding`` crops; a
+    negative x1 or y1 pads it.
 
     float32 runs as TF32 where ``torch.backends.cudnn.conv.fp32_precision`` says so, as PyTorch's own convolutions do.
     """
@@ -215,6 +224,7 @@ def fused_conv2d(
     if y.numel() > 0:
         weight = weight.permute(0, 2, 3, 1).contiguous()
         styles = None if styles is None else styles.contiguous()
+        residual = None if residual is None else residual.contiguous(memory_format=form)
         precision = "ieee"
         if x.dtype == torch.float32 and torch.backends.cudnn.conv.fp32_precision == "tf32":
             precision = "tf32"
@@ -231,10 +241,11 @@ def fused_conv2d(
         large = max(x.numel(), y.numel()) >= 2**31
         with torch.cuda.device_of(x):
             conv2d_kernel[(o_blocks * m_blocks * batches,)](
-                x, weight, styles, scale, noise, b, y, kept,
+                x, weight, styles, residual, scale, noise, b, y, kept,
                 n, channels, h, w, out_channels, out_h, out_w, *x.stride(), *y.stride(),
                 padding[0], padding[2], noise_stride, grid_h, grid_w, m_blocks, o_blocks,
-                STRIDE=stride, UP=up, KH=kh, KW=kw, ACT=act, ALPHA=alpha, GAIN=gain, CLAMP=clamp,
+                STRIDE=stride, UP=up, KH=kh, KW=kw, RESIDUAL_SCALE=residual_scale,
+                ACT=act, ALPHA=alpha, GAIN=gain, CLAMP=clamp,
                 PER_SAMPLE=per_sample, INDEX=tl.int64 if large else tl.int32, ACC_DTYPE=TL_DTYPE[ACC_DTYPE[x.dtype]],
                 UPCAST=x.device.type == "cpu" and x.dtype == torch.bfloat16 and triton.knobs.runtime.interpret,
                 PRECISION=precision, BM=tile.bm, BN=tile.bn, BK=tile.bk,

@@ -40,7 +40,7 @@ def test_every_op(name):
 def test_a_convolution_and_its_gradients(stride, up):
     x, weight = torch.randn(2, 64, 16, 16, requires_grad=True), torch.randn(64, 64, 3, 3, requires_grad=True)
     padding = [1, 1, 1, 1] if up == 1 else [0] * 4
-    arguments = None, stride, padding, up, 1, None, None, None, "linear", 0.0, 1.0, -1.0, False
+    arguments = None, stride, padding, up, 1, None, 1.0, None, None, None, "linear", 0.0, 1.0, -1.0, False
 
     def passes(function):
         with torch.enable_grad():
@@ -54,8 +54,8 @@ def test_groups_multiply_their_own_channels():
     """PyTorch's own count of a grouped weight's gradient has the products of all channels."""
     x, ops = torch.randn(2, 8, 4, 4), _NAMESPACES["imgops"]
     products = 2 * 8 * 2 * 9 * x[:, 0].numel()
-    epilogue = None, None, None, "linear", 0.0, 1.0, -1.0, False
-    assert count(ops.fused_conv2d, x, torch.randn(8, 2, 3, 3), None, 1, [1] * 4, 1, 4, *epilogue) == products
+    rest = None, 1.0, None, None, None, "linear", 0.0, 1.0, -1.0, False
+    assert count(ops.fused_conv2d, x, torch.randn(8, 2, 3, 3), None, 1, [1] * 4, 1, 4, *rest) == products
     assert count(ops.conv2d_weight_gradient, x, x, 1, [1] * 4, 4, False) == products
 
 

@@ -36,9 +36,10 @@ class FusedConv2d(_Activated, nn.Conv2d):
             of ``torch.nn.Conv2d``, with numbers for padding.
         act, alpha, clamp: the activation, as in :func:`imgops.bias_act`. Default "linear".
         gain: factor after the activation; None: the activation's default. Default 1, as PyTorch's activations have.
+        residual_scale: factor of what the forward adds to the convolution, before the activation. Default 1.
 
-    Shapes: x [N, in_channels, H, W] -> [N, out_channels, H', W'] in x's dtype (under autocast in autocast's), to which
-    the weight is cast; channels-last where x is.
+    Shapes: x [N, in_channels, H, W], residual [N, out_channels, H', W'] or None -> [N, out_channels, H', W'] in x's
+    dtype (under autocast in autocast's), to which the weight and the residual are cast; channels-last where x is.
 
     Raises:
         TypeError, ValueError: a size that is no int in range, an unknown act; in the forward, what
@@ -46,6 +47,9 @@ class FusedConv2d(_Activated, nn.Conv2d):
 
     >>> FusedConv2d(16, 32, 3, padding=1, groups=4, act="lrelu")(torch.randn(2, 16, 8, 8)).shape
     torch.Size([2, 32, 8, 8])
+    >>> x = torch.randn(2, 16, 8, 8)
+    >>> FusedConv2d(16, 16, 3, padding=1, act="relu")(x, residual=x).shape
+    torch.Size([2, 16, 8, 8])
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class FusedConv2d(_Activated, nn.Conv2d):
         alpha: float | None = None,
         gain: float | None = 1.0,
         clamp: float | None = None,
+        residual_scale: float = 1.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -82,12 +87,15 @@ class FusedConv2d(_Activated, nn.Conv2d):
             dtype=dtype,
         )
         self._set_activation(act, alpha, gain, clamp)
+        self.residual_scale = residual_scale
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         return conv2d(
             input,
             self.weight,
             self.bias,
+            residual=residual,
+            residual_scale=self.residual_scale,
             **self._activation(),
             stride=self.stride,
             padding=self.padding,  # type: ignore[arg-type]

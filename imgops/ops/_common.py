@@ -95,13 +95,17 @@ def gradient_wanted(*tensors: Tensor | None) -> bool:
     if not gradients_on():
         return False
     # a tensor from torch.func.vmap does not say that it requires a gradient
-    transformed = not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
-    return transformed or is_traced() or any(t is not None and t.requires_grad for t in tensors)
+    return is_transformed() or is_traced() or any(t is not None and t.requires_grad for t in tensors)
 
 
 def gradients_on() -> bool:
     """Whether gradients are recorded, or may be when the trace that is being made runs."""
     return torch.is_grad_enabled() or is_traced()
+
+
+def is_transformed() -> bool:
+    """Whether a transform of ``torch.func`` calls."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
 def is_traced() -> bool:

@@ -1,4 +1,4 @@
-"""``conv2d``: PyTorch's convolution with a bias, an activation and a clamp in the same pass."""
+"""``conv2d``: PyTorch's convolution with a residual, a bias, an activation and a clamp in the same pass."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ._common import (
     autocast_off,
     check_bytes,
     check_int,
+    check_number,
     check_operand,
     check_pair,
     check_tensor,
@@ -29,7 +30,7 @@ from ._common import (
 from .bias_act import activation_arguments
 from .depthwise_conv2d import depthwise_conv2d
 from .fused_conv2d import fused_conv2d
-from .vendor_conv2d import vendor_conv2d
+from .vendor_conv2d import in_passes, vendor_conv2d
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 PADDING_MODES: tuple[PaddingMode, ...] = get_args(PaddingMode)
@@ -40,6 +41,8 @@ def conv2d(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
+    residual: Tensor | None = None,
+    residual_scale: float = 1.0,
     act: str = "linear",
     alpha: float | None = None,
     gain: float | None = None,
@@ -51,17 +54,22 @@ def conv2d(
     groups: int = 1,
     impl: str | None = None,
 ) -> Tensor:
-    """``clamp(gain * act(conv2d(x, weight) + bias), -clamp, clamp)``, in one pass where a kernel of ours is the faster.
+    """``clamp(gain * act(conv2d(x, weight) + residual_scale * residual + bias), -clamp, clamp)``, in one pass where a
+    kernel of ours is the faster.
 
-    Differentiable to any order with respect to x, weight and bias. On a CPU a planar 3 x 3 convolution of stride 1 or 2
-    is Winograd's in float32 and float64 (Lavin and Gray 2016), with all the rest in its own pass; so is one of 3 x 3,
-    5 x 5 or 7 x 7 taps for each channel by itself (depthwise), which is summed directly. In Triton all are one pass but
-    dilated ones and those of several groups or of two strides. Others are the library's, with one pass after it.
+    Differentiable to any order with respect to x, weight, bias and residual. On a CPU a planar 3 x 3 convolution of
+    stride 1 or 2 is Winograd's in float32 and float64 (Lavin and Gray 2016), with all the rest in its own pass; so is
+    one of 3 x 3, 5 x 5 or 7 x 7 taps for each channel by itself (depthwise), which is summed directly. In Triton all
+    are one pass but dilated ones and those of several groups or of two strides. Others are the library's, with one pass
+    after it, and one for the residual, which a depthwise one takes as well.
 
     Args:
         x: [N, I, H, W], float64/32/16 or bfloat16, any strides. Under autocast it is cast to autocast's dtype.
         weight: [O, I / groups, kh, kw]; used in x's dtype.
         bias: [O]; None adds none.
+        residual: [N, O, H', W'], as the result, any strides; used in x's dtype. None adds none.
+        residual_scale: its factor, before the activation and the gain: gain=0.2 and residual_scale=5 make
+            0.2 * conv2d(x, weight, bias) + residual. Default 1.
         act, alpha, gain, clamp: the activation, as in :func:`imgops.bias_act`; its default gain is sqrt(2) for relu,
             lrelu, swish and hardswish, so give gain=1 for what PyTorch computes. relu with gain=1 and clamp=6 is ReLU6.
             Default "linear".
@@ -87,8 +95,11 @@ def conv2d(
         raise ValueError(f"imgops.{op}: padding_mode must be one of {', '.join(PADDING_MODES)}; got {padding_mode!r}")
     epilogue = Epilogue(bias, None, None, *activation_arguments(op, act, alpha, gain, clamp))
     groups = check_int(op, "groups", groups, 1)
+    residual_scale = check_number(op, "residual_scale", residual_scale)
     pads = (pad_x, pad_x, pad_y, pad_y)
-    return padded_conv2d(x, weight, epilogue, strides, pads, padding_mode, dilations, groups, impl)
+    return padded_conv2d(
+        x, weight, epilogue, strides, pads, padding_mode, dilations, groups, impl, residual, residual_scale
+    )
 
 
 def padded_conv2d(
@@ -101,6 +112,8 @@ def padded_conv2d(
     dilation: tuple[int, int],
     groups: int,
     impl: str | None = None,
+    residual: Tensor | None = None,
+    residual_scale: float = 1.0,
 ) -> Tensor:
     """:func:`conv2d` with a padding for each side (left, right, top, bottom) and a whole epilogue.
 
@@ -111,7 +124,9 @@ def padded_conv2d(
     check_weight(op, x, weight, groups)
     if epilogue.b is not None:
         check_operand(op, "bias", epilogue.b, x, (weight.shape[0],))
-    _check_sizes(op, x, weight, stride, padding, padding_mode, dilation)
+    out = _output_size(op, x, weight, stride, padding, padding_mode, dilation)
+    if residual is not None:
+        check_operand(op, "residual", residual, x, out)
     backend = _backend.choose(op, x.device.type, impl, STATUSES)
     if is_empty(x):
         # oneDNN refuses an image without pixels, even if the padding adds some
@@ -129,20 +144,36 @@ def padded_conv2d(
             x0, x1, y0, y1 = padding = (0, 0, 0, 0)
         if backend == "reference":
             acc_dtype = accumulation_dtype(x.dtype)
+            if residual is not None:
+                residual = residual.to(acc_dtype)
             y = reference.conv2d(
-                x.to(acc_dtype), weight.to(acc_dtype), epilogue.to(acc_dtype), stride, (y0, x0), dilation, groups
-            )
+                x.to(acc_dtype), weight.to(acc_dtype), residual, residual_scale, epilogue.to(acc_dtype), stride,
+                (y0, x0), dilation, groups,
+            )  # fmt: skip
             return y.to(x.dtype)
         weight = weight.to(x.dtype)
-        if depthwise:
+        if residual is not None:
+            residual = residual.to(x.dtype)
+        if depthwise and residual is None:
             return depthwise_conv2d(x, weight, epilogue, stride[0], padding)
+        if depthwise:
+            return in_passes(
+                backend,
+                x,
+                epilogue,
+                lambda b: depthwise_conv2d(x, weight, Epilogue(b), stride[0], padding),
+                residual,
+                residual_scale,
+            )
         if fuses:
-            return fused_conv2d(backend, x, weight, None, epilogue, stride[0], padding, 1, groups)
-        return vendor_conv2d(backend, x, weight, epilogue, stride, (y0, x0), dilation, groups)
+            return fused_conv2d(
+                backend, x, weight, None, epilogue, stride[0], padding, 1, groups, residual, residual_scale
+            )
+        return vendor_conv2d(backend, x, weight, epilogue, stride, (y0, x0), dilation, groups, residual, residual_scale)
 
 
 @untraced
-def _check_sizes(
+def _output_size(
     op: str,
     x: Tensor,
     weight: Tensor,
@@ -150,9 +181,10 @@ def _check_sizes(
     padding: tuple[int, int, int, int],
     padding_mode: str,
     dilations: tuple[int, int],
-) -> None:
+) -> tuple[int, ...]:
+    """The size of the result; raise ValueError where there is none."""
     x0, x1, y0, y1 = padding
-    pads, sums, out = (max(y0, y1), max(x0, x1)), (y0 + y1, x0 + x1), []
+    pads, sums, out = (max(y0, y1), max(x0, x1)), (y0 + y1, x0 + x1), [x.shape[0], weight.shape[0]]
     for axis, (size, taps) in enumerate(zip(x.shape[2:], weight.shape[2:], strict=True)):
         stride, dilation, pad, padded = strides[axis], dilations[axis], pads[axis], size + sums[axis]
         most = {"reflect": size - 1, "circular": size, "replicate": pad if size else 0}.get(padding_mode, pad)
@@ -169,4 +201,5 @@ def _check_sizes(
                 f"{dilations[1]}; x and padding must leave at least one pixel"
             )
         out.append((padded - reach) // stride + 1)
-    check_bytes(op, (x.shape[0], weight.shape[0], *out))
+    check_bytes(op, out)
+    return tuple(out)

@@ -1,4 +1,4 @@
-"""Modulation, convolution and epilogue in one pass, and its gradients.
+"""Modulation, convolution, residual and epilogue in one pass, and its gradients.
 
 Triton runs every convolution this way, on tensor cores; the CPU only those that suit Winograd's algorithm
 (:func:`._algorithms.winograd_pays`).
@@ -22,6 +22,8 @@ from ._registration import check_kept, namespace, register
 from .upfirdn2d import choose_resampler, fused_upfirdn2d_bias_act
 
 _PLAIN = Epilogue()
+#: the arguments of the op for a convolution that nothing follows
+_ALONE = (None, 1.0, *_PLAIN)
 _NO_PADDING, _ONE = (0, 0, 0, 0), (1, 1)
 
 
@@ -81,17 +83,20 @@ def fused_conv2d(
     padding: tuple[int, int, int, int],
     up: int,
     groups: int = 1,
+    residual: Tensor | None = None,
+    residual_scale: float = 1.0,
 ) -> Tensor:
-    """The epilogue of ``conv2d(x * styles, weight)`` in one pass; arguments already checked.
+    """The epilogue of ``conv2d(x * styles, weight) + residual_scale * residual`` in one pass; arguments are checked.
 
-    Shapes: x [N, I, H, W]; weight [O, I / groups, kh, kw] in x's dtype; styles [N, I]. ``padding`` is (x0, x1, y0, y1),
-    negative ones crop. With ``up`` > 1 it is the transposed convolution of that stride, whose output padding crops;
-    a negative x1 or y1 pads it.
+    Shapes: x [N, I, H, W]; weight [O, I / groups, kh, kw] and residual, of the output's shape, in x's dtype; styles
+    [N, I]. ``padding`` is (x0, x1, y0, y1), negative ones crop. With ``up`` > 1 it is the transposed convolution of
+    that stride, whose output padding crops; a negative x1 or y1 pads it.
     """
     acc_dtype = accumulation_dtype(x.dtype)
     styles, epilogue = None if styles is None else styles.to(acc_dtype), epilogue.to(acc_dtype)
-    keep = bias_act.keeps_input((x, weight, styles), epilogue)
-    return namespace(backend).fused_conv2d(x, weight, styles, stride, padding, up, groups, *epilogue, keep)[0]
+    keep = bias_act.keeps_input((x, weight, styles, residual), epilogue)
+    convolution = x, weight, styles, stride, padding, up, groups
+    return namespace(backend).fused_conv2d(*convolution, residual, residual_scale, *epilogue, keep)[0]
 
 
 def _output_shape(x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int) -> list[Any]:
@@ -113,25 +118,26 @@ def _fake(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    (x, weight, styles, *ctx.convolution), epilogue, ctx.keep = inputs[:7], Epilogue(*inputs[7:14]), inputs[14]
+    (x, weight, styles, *ctx.convolution), epilogue, ctx.keep = inputs[:7], Epilogue(*inputs[9:16]), inputs[16]
+    ctx.residual_scale = inputs[8]
     y, u = output
     # u is an output of the op, so that second-order gradients reach x and the weight through it
-    needs_u, needs_scale = any(ctx.needs_input_grad[:3]), ctx.needs_input_grad[8]
-    kept = bias_act.saved_for_backward(u, y, epilogue, needs_u, needs_scale)
-    ctx.save_for_backward(*((x, weight, styles) if needs_u else (None,) * 3), *kept)
+    needs_factors, needs_residual = any(ctx.needs_input_grad[:3]), ctx.needs_input_grad[7]
+    kept = bias_act.saved_for_backward(u, y, epilogue, needs_factors or needs_residual, ctx.needs_input_grad[10])
+    ctx.save_for_backward(*((x, weight, styles) if needs_factors else (None,) * 3), *kept)
     ctx.plain, ctx.activation, ctx.noise_shape = epilogue.is_plain(), epilogue[3:], bias_act.shape_of(epilogue.noise)
 
 
 def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, du: Tensor | None) -> tuple[Any, ...]:
     x, weight, styles, *kept = ctx.saved_tensors
     needs_x, needs_weight, needs_styles = needs[:3]
-    dx = dweight = dstyles = db = dscale = dnoise = None
+    dx = dweight = dstyles = dresidual = db = dscale = dnoise = None
     d = du if ctx.keep else None
     if dy is not None and ctx.plain:
         d = dy if d is None else d + dy
     elif dy is not None:
         check_kept("fused_conv2d", "the convolution's output", ctx.keep or kept[0] is None)
-        through, db, dscale, dnoise = bias_act.gradients(ops, dy, kept, ctx.activation, ctx.noise_shape, needs[7:10])
+        through, db, dscale, dnoise = bias_act.gradients(ops, dy, kept, ctx.activation, ctx.noise_shape, needs[9:12])
         d = through if d is None else d + through
     if d is not None and (needs_x or needs_styles):
         dx = _input_gradient(ops, d, x, weight, *ctx.convolution)
@@ -141,8 +147,10 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, du
     if d is not None and needs_weight:
         modulated = x if styles is None else ops.bias_act(x, 1, *Epilogue(scale=styles))
         dweight = _weight_gradient(ops, d, modulated, weight, *ctx.convolution)
+    if d is not None and needs[7]:
+        dresidual = d if ctx.residual_scale == 1 else d * ctx.residual_scale
     gradients = dx if needs_x else None, dweight, dstyles if needs_styles else None
-    return *gradients, *[None] * 4, db, dscale, dnoise, *[None] * 5
+    return *gradients, *[None] * 4, dresidual, None, db, dscale, dnoise, *[None] * 5
 
 
 def _input_gradient(
@@ -154,7 +162,7 @@ def _input_gradient(
     x0, x1, y0, y1 = padding
 
     def convolve(d: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int) -> Tensor:
-        return ops.fused_conv2d(d, weight, None, stride, padding, up, groups, *_PLAIN, False)[0]
+        return ops.fused_conv2d(d, weight, None, stride, padding, up, groups, *_ALONE, False)[0]
 
     if up > 1:
         return convolve(d, swapped_channels(weight, groups), up, padding, 1)
@@ -243,7 +251,7 @@ def _backward_weight_gradient(ops: Any, ctx: Any, needs: tuple[bool, ...], v: Te
         v = swapped_channels(v, ctx.groups)
     convolution = ctx.stride, ctx.padding, 1, ctx.groups
     return (
-        ops.fused_conv2d(x, v, None, *convolution, *_PLAIN, False)[0] if needs_dy else None,
+        ops.fused_conv2d(x, v, None, *convolution, *_ALONE, False)[0] if needs_dy else None,
         _input_gradient(ops, dy, x, v, *convolution) if needs_x else None,
         *[None] * 4,
     )
@@ -261,8 +269,8 @@ def _flops_weight_gradient(dy: Any, *args: Any, out_shape: Any, **kwargs: Any) -
 
 register(
     "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, int stride, SymInt[] padding, int up, int groups, "
-    "Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float gain, float clamp, bool keep) "
-    "-> (Tensor, Tensor)",
+    "Tensor? residual, float residual_scale, Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, "
+    "float gain, float clamp, bool keep) -> (Tensor, Tensor)",
     fake=_fake,
     triton="fused_conv2d",
     backward=_backward,

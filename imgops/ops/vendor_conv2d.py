@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .._epilogue import Epilogue
 from ._algorithms import library_silu_pays, pointwise_product_pays, product_pays
-from ._common import constant_shape
+from ._common import constant_shape, is_transformed
 from .bias_act import fused_bias_act
 from .upfirdn2d import fused_upfirdn2d_bias_act
 
@@ -76,13 +76,21 @@ def vendor_conv2d(
     padding: tuple[int, int] = (0, 0),
     dilation: tuple[int, int] = (1, 1),
     groups: int = 1,
+    residual: Tensor | None = None,
+    residual_scale: float = 1.0,
 ) -> Tensor:
-    """``F.conv2d``, or its result by a product, and the epilogue; pairs are (height, width)."""
+    """``F.conv2d``, or its result by a product, plus the residual, and the epilogue; pairs are (height, width)."""
     alone = (stride, padding, dilation, groups) == ((1, 1), (0, 0), (1, 1), 1)
     if alone and pointwise_product_pays(backend, x, weight):
-        y = torch.bmm(weight.flatten(1).expand(x.shape[0], -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
-        return y if epilogue.is_plain() else fused_bias_act(backend, y, epilogue)
-    return _by_library(backend, x, epilogue, lambda b: F.conv2d(x, weight, b, stride, padding, dilation, groups))
+        return _product(backend, x, weight, epilogue, residual, residual_scale)
+    return in_passes(
+        backend,
+        x,
+        epilogue,
+        lambda b: F.conv2d(x, weight, b, stride, padding, dilation, groups),
+        residual,
+        residual_scale,
+    )
 
 
 def vendor_conv_transpose2d(
@@ -100,7 +108,7 @@ def vendor_conv_transpose2d(
     alone = (stride, padding, dilation, groups) == ((1, 1), (0, 0), (1, 1), 1)
     if alone and pointwise_product_pays(backend, x, weight):
         return vendor_conv2d(backend, x, weight.transpose(0, 1), epilogue)
-    return _by_library(
+    return in_passes(
         backend,
         x,
         epilogue,
@@ -108,19 +116,48 @@ def vendor_conv_transpose2d(
     )
 
 
-def _by_library(backend: str, x: Tensor, epilogue: Epilogue, convolve: Callable[[Tensor | None], Tensor]) -> Tensor:
-    """The library's convolution of x, and what is left of the epilogue: ``convolve`` gets the bias where it may."""
+def in_passes(
+    backend: str,
+    x: Tensor,
+    epilogue: Epilogue,
+    convolve: Callable[[Tensor | None], Tensor],
+    residual: Tensor | None = None,
+    residual_scale: float = 1.0,
+) -> Tensor:
+    """A convolution of x, the residual, and what is left of the epilogue: ``convolve`` gets the bias where it may."""
     b, rest = epilogue.b, epilogue._replace(b=None)
     silu = library_silu_pays(backend, x, rest)
     if b is not None and b.dtype == x.dtype and (silu or rest.is_plain()):
-        # the library adds a bias in its own pass
+        # a convolution adds a bias in its own pass
         epilogue = rest
     else:
         b = None
     y = convolve(b)
+    if residual is not None:
+        y = _add(y, residual, residual_scale)
     if silu and epilogue.b is None:
         return F.silu(y)
     return y if epilogue.is_plain() else fused_bias_act(backend, y, epilogue)
+
+
+def _product(
+    backend: str, x: Tensor, weight: Tensor, epilogue: Epilogue, residual: Tensor | None, residual_scale: float
+) -> Tensor:
+    """A 1 x 1 convolution as a product per sample, plus the residual, and the epilogue."""
+    factors, term = (weight.flatten(1).expand(x.shape[0], -1, -1), x.flatten(2)), residual
+    y = torch.bmm(*factors) if term is None else torch.baddbmm(term.flatten(2), *factors, beta=residual_scale)
+    b, rest = epilogue.b, epilogue._replace(b=None)
+    if b is not None and b.dtype == x.dtype and rest.is_plain():
+        # before it is a view: what is changed in place through one, autograd copies
+        y, epilogue = _add(y, b[:, None]), rest
+    y = y.unflatten(2, x.shape[2:])
+    return y if epilogue.is_plain() else fused_bias_act(backend, y, epilogue)
+
+
+def _add(y: Tensor, term: Tensor, scale: float = 1.0) -> Tensor:
+    """y, which is a convolution's, plus the term: in place, as no gradient reads y; under a transform of ``torch.func``
+    only the term may be in a batch."""
+    return torch.add(y, term, alpha=scale) if is_transformed() else y.add_(term, alpha=scale)
 
 
 def _product_and_fold(x: Tensor, weight: Tensor, up: int) -> Tensor:

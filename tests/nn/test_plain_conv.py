@@ -17,21 +17,24 @@ BACKENDS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(not CPU.av
 
 
 @pytest.mark.parametrize("impl", BACKENDS)
+@pytest.mark.parametrize("with_residual", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
     ("kernel_size", "stride", "padding", "groups"),
     [(1, 1, 0, 1), (3, 1, 1, 1), (3, 1, 1, 4), (3, 1, 1, 2), (4, 2, 1, 1), (4, 2, 1, 2), (3, 1, 0, 1)],
 )
-def test_it_is_pytorchs_with_an_activation(impl, bias, kernel_size, stride, padding, groups):
-    layer = FusedConv2d(32, 40, kernel_size, stride, padding, groups=groups, bias=bias, act="lrelu", gain=1.5).double()
-    plain = torch.nn.Conv2d(32, 40, kernel_size, stride, padding, groups=groups, bias=bias).double()
+def test_it_is_pytorchs_with_an_activation(impl, bias, with_residual, kernel_size, stride, padding, groups):
+    how = {"groups": groups, "bias": bias}
+    layer = FusedConv2d(32, 40, kernel_size, stride, padding, **how, act="lrelu", gain=1.5, residual_scale=0.5).double()
+    plain = torch.nn.Conv2d(32, 40, kernel_size, stride, padding, **how).double()
     plain.load_state_dict(layer.state_dict())
     x = torch.randn(2, 32, 9, 7, dtype=torch.float64, requires_grad=True)
+    residual = torch.randn_like(plain(x)) if with_residual else None
     with use_impl(impl):
-        found = layer(x)
+        found = layer(x, residual)
         (slope,) = torch.autograd.grad(found.square().sum(), x, create_graph=True)
         second = torch.autograd.grad(slope.square().sum(), list(layer.parameters()), materialize_grads=True)
-    wanted = 1.5 * F.leaky_relu(plain(x), 0.2)
+    wanted = 1.5 * F.leaky_relu(plain(x) if residual is None else plain(x) + 0.5 * residual, 0.2)
     torch.testing.assert_close(found, wanted)
     (expected,) = torch.autograd.grad(wanted.square().sum(), x, create_graph=True)
     torch.testing.assert_close(slope, expected)
@@ -47,7 +50,7 @@ def test_triton_leaves_groups_to_the_library(backend, device):
     with use_impl(backend):
         torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight, layer.bias, padding=1, groups=2).relu())
     with pytest.raises(ValueError, match="groups must be 1 in Triton; got 2"):
-        namespace(backend).fused_conv2d(x, layer.weight, None, 1, [1] * 4, 1, 2, *Epilogue(), False)
+        namespace(backend).fused_conv2d(x, layer.weight, None, 1, [1] * 4, 1, 2, None, 1.0, *Epilogue(), False)
 
 
 @pytest.mark.parametrize(

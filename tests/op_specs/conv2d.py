@@ -32,6 +32,7 @@ class Conv(NamedTuple):
     bias: bool = True
     act: str = "lrelu"
     clamp: float | None = None
+    residual_scale: float | None = None
 
 
 CONV = [
@@ -54,18 +55,30 @@ CONV = [
     Conv(2, 7, 7, (9, 6), groups=7, act="relu", clamp=6.0),
     Conv(1, 18, 18, (8, 7), kernel=(5, 5), padding=2, stride=2, groups=18, act="swish"),
     Conv(1, 4, 4, (9, 9), kernel=(7, 7), padding=3, groups=4, padding_mode="reflect", bias=False),
+    # with a residual
+    Conv(1, 4, 6, (7, 6), act="relu", residual_scale=1.0),
+    Conv(2, 4, 3, (6, 5), kernel=(1, 1), padding=0, act="linear", residual_scale=0.5),
+    Conv(1, 4, 6, (7, 6), groups=2, act="swish", residual_scale=5.0),
+    Conv(2, 5, 6, (18, 21), act="swish", clamp=0.7, residual_scale=0.5),
+    Conv(2, 17, 16, (20, 16), stride=2, residual_scale=1.0),
+    Conv(16, 16, 32, (8, 8), groups=2, residual_scale=0.5),
+    Conv(2, 7, 7, (9, 6), groups=7, act="linear", residual_scale=0.5),
+    Conv(2, 7, 7, (9, 6), groups=7, act="swish", clamp=0.7, residual_scale=0.5),
+    Conv(17, 16, 8, (8, 12), act="linear", bias=False, residual_scale=0.5),
 ]
 _NAMES = "stride", "padding", "padding_mode", "dilation", "groups", "act", "clamp"
 
 
-def _call(size: int = 4, out: int = 2, channels: int = 2, **arguments: Any) -> s.Call:
-    given = {"padding": 1, **arguments}
+def _call(size: int = 4, out: int = 2, channels: int = 2, kernel: int = 3, **arguments: Any) -> s.Call:
+    given = {"padding": kernel // 2, **arguments}
 
-    def run(impl: str, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return imgops.conv2d(x, weight, bias, impl=impl, **given)
+    def run(impl: str, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None = None) -> Tensor:
+        return imgops.conv2d(x, weight, bias, residual=residual, impl=impl, **given)
 
-    shapes = {"x": "1CHH", "weight": "OG33", "bias": "O"}
+    shapes = {"x": "1CHH", "weight": f"OG{kernel}{kernel}", "bias": "O"}
     sizes = {"C": channels, "G": channels // given.get("groups", 1), "H": size, "O": out}
+    if "residual_scale" in given:
+        shapes["residual"] = "1OHH"
     reads = frozenset({"bias"}) if arguments.get("act") == "swish" else frozenset[str]()
     return s.Call(run, shapes, sizes, reads)
 
@@ -84,6 +97,10 @@ def _sized_depthwise() -> s.Call:
     return s.Call(run, {"x": "NCHW", "weight": "C133", "bias": "C"}, {})
 
 
+def _sized_residual(impl: str, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
+    return imgops.conv2d(x, weight, bias, residual=residual, residual_scale=0.7, act="lrelu", padding=1, impl=impl)
+
+
 def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
     x = random_image(pick, dtype, pick.one([12, 40]))
     _, i, h, w = x.shape
@@ -99,33 +116,57 @@ def _random(pick: Pick, dtype: torch.dtype) -> RandomCall:
     reach = [arguments["dilation"] * (taps - 1) + 1 for taps in kernel]
     pick.assume(all(side >= max(r, p + 1) for side, r, p in zip((h, w), reach, arguments["padding"], strict=True)))
     tensors = [x, strided(pick, (o, i // groups, *kernel), dtype)]
-    if pick.one([True, False]):
+    names = [name for name in ("bias", "residual") if pick.one([True, False])]
+    if "bias" in names:
         tensors.append(strided(pick, (o,), dtype))
+    if "residual" in names:
+        with torch.no_grad():
+            y = imgops.conv2d(*(t.float() for t in tensors[:2]), **arguments, impl="reference")
+        tensors.append(strided(pick, tuple(y.shape), dtype))
+        arguments["residual_scale"] = pick.one([1.0, 0.5])
 
-    def run(impl: str | None, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return imgops.conv2d(x, weight, bias, **arguments, impl=impl)
+    def run(impl: str | None, x: Tensor, weight: Tensor, *others: Tensor) -> Tensor:
+        return imgops.conv2d(x, weight, **dict(zip(names, others, strict=True)), **arguments, impl=impl)
 
     squashed = arguments["act"] not in ("linear", "relu", "lrelu") or arguments["clamp"] is not None
     return RandomCall(run, tensors, kinks_of(arguments), roundings=2, squashed=squashed)
 
 
 def eager(
-    x: Tensor, weight: Tensor, bias: Tensor, act: str, *, gain: float = 1.0, clamp: float | None = None, **how: Any
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    act: str,
+    *,
+    gain: float = 1.0,
+    clamp: float | None = None,
+    residual: Tensor | None = None,
+    **how: Any,
 ) -> Tensor:
-    """As one writes it; ``act`` is relu, with a clamp of 6 or none, or swish, and ``gain`` 1."""
+    """As one writes it; ``act`` is linear, relu, with a clamp of 6 or none, or swish, and ``gain`` 1."""
     y = F.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), **how)
+    y = y if residual is None else y + residual
     if act == "relu":
         return F.relu(y) if clamp is None else F.relu6(y)
-    return F.silu(y)
+    return y if act == "linear" else F.silu(y)
 
 
-def eager_channels_last(x: Tensor, weight: Tensor, bias: Tensor, act: str, **how: Any) -> Tensor:
+def eager_channels_last(
+    x: Tensor, weight: Tensor, bias: Tensor, act: str, *, residual: Tensor | None = None, **how: Any
+) -> Tensor:
     """The same in the layout in which oneDNN and tensor cores convolve; images stay in it from layer to layer."""
     last = torch.channels_last
-    return eager(x.contiguous(memory_format=last), weight.contiguous(memory_format=last), bias, act, **how)
+    residual = None if residual is None else residual.contiguous(memory_format=last)
+    x, weight = x.contiguous(memory_format=last), weight.contiguous(memory_format=last)
+    return eager(x, weight, bias, act, residual=residual, **how)
 
 
 FORMS: dict[str, s.Form] = {"eager": eager, "eager channels-last": eager_channels_last}
+
+
+def _others(case: Conv) -> list[str]:
+    """The tensors that a case has beside x and the weight."""
+    return ["bias"] * case.bias + ["residual"] * (case.residual_scale is not None)
 
 
 def _problem(case: Conv, device: str, dtype: torch.dtype, acc_dtype: torch.dtype) -> s.Made:
@@ -139,9 +180,14 @@ def _problem(case: Conv, device: str, dtype: torch.dtype, acc_dtype: torch.dtype
     if case.bias:
         tensors.append(torch.randn(case.out_channels, device=device, dtype=acc_dtype))
     how: dict[str, Any] = {name: getattr(case, name) for name in _NAMES}
+    if case.residual_scale is not None:
+        how["residual_scale"] = case.residual_scale
+        y = imgops.conv2d(*tensors[:2], **how, impl="reference")
+        tensors.append(torch.randn_like(y))
 
-    def call(backend: str, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return imgops.conv2d(x, weight, bias, **how, impl=backend)
+    def call(backend: str, x: Tensor, weight: Tensor, *others: Tensor) -> Tensor:
+        given = dict(zip(_others(case), others, strict=True))
+        return imgops.conv2d(x, weight, **given, **how, impl=backend)
 
     return tensors, call
 
@@ -184,7 +230,7 @@ _CASES = s.cases_of(
 )
 
 #: (batch, channels in, channels out, side, activation) of VGG-19, a diffusion model's autoencoder and U-Net, RRDB and
-#: a network of one style
+#: a network of one style; with a residual ResNet's and RRDB's
 LAYERS = [
     (1, 3, 64, 256, "relu"), (1, 64, 64, 256, "relu"), (1, 128, 128, 128, "relu"), (1, 256, 256, 64, "relu"),
     (1, 512, 512, 32, "relu"), (1, 512, 512, 16, "relu"), (4, 64, 64, 128, "relu"), (4, 256, 256, 32, "relu"),
@@ -197,12 +243,13 @@ DEPTHWISE = [
     (1, 32, 112, 3, 1), (1, 144, 56, 5, 2), (1, 240, 28, 5, 1), (1, 480, 14, 3, 1), (1, 1152, 7, 5, 1),
     (8, 32, 112, 3, 1), (8, 144, 56, 3, 1), (8, 240, 28, 5, 1), (8, 480, 14, 5, 1), (8, 1152, 7, 3, 1),
 ]  # fmt: skip
+RESIDUAL_LAYERS = [(4, 64, 64, 56, "relu"), (4, 256, 256, 14, "relu"), (1, 64, 64, 128, "linear")]
 
 
 def _comparisons() -> list[s.Comparison]:
     """The layers forward, and forward and backward as in a network whose weights are not trained."""
     rows = []
-    for n, inputs, outputs, size, act in LAYERS:
+    for n, inputs, outputs, size, act, *residual in [*LAYERS, *((*layer, "residual") for layer in RESIDUAL_LAYERS)]:
         kwargs = {
             "x": torch.randn(n, inputs, size, size),
             "weight": torch.randn(outputs, inputs, 3, 3) / (3 * inputs**0.5),
@@ -211,8 +258,10 @@ def _comparisons() -> list[s.Comparison]:
             "gain": 1.0,
             "padding": 1,
         }
+        if residual:
+            kwargs["residual"] = torch.randn(n, outputs, size, size)
         forms: dict[str, s.Form] = {"imgops": imgops.conv2d, **FORMS}
-        name = f"{n}x{inputs}x{size}x{size} -> {outputs} {act}"
+        name = " ".join([f"{n}x{inputs}x{size}x{size} -> {outputs} {act}", *residual])
         rows.append(s.Comparison("conv2d", name, s.forward(forms, kwargs), 1.0))
         # a rounded sum decides on which side of its kink a ReLU is
         loose = 1e-2 if act == "relu" else 1e-4
@@ -276,8 +325,19 @@ SHEET = s.Sheet(
         "conv2d-dilated": _call(dilation=2, padding=2, act="relu"),
         "conv2d-depthwise": _call(channels=4, out=4, groups=4, act="lrelu"),
         "conv2d-depthwise-strided": _call(channels=4, out=4, groups=4, stride=2, act="swish", clamp=2.0),
+        "conv2d-residual": _call(act="relu", residual_scale=1.0),
+        "conv2d-residual-linear": _call(gain=0.2, residual_scale=5.0),
+        "conv2d-residual-pointwise": _call(kernel=1, act="swish", residual_scale=0.5),
+        "conv2d-residual-depthwise": _call(channels=4, out=4, groups=4, act="relu", residual_scale=0.5),
     },
-    sized={"conv2d": _sized(), "conv2d, strided": _sized(stride=2), "conv2d, depthwise": _sized_depthwise()},
+    sized={
+        "conv2d": _sized(),
+        "conv2d, strided": _sized(stride=2),
+        "conv2d, depthwise": _sized_depthwise(),
+        "conv2d, residual": s.Call(
+            _sized_residual, {"x": "NCHW", "weight": "OC33", "bias": "O", "residual": "NOHW"}, {}
+        ),
+    },
     random=_random, forms=FORMS, pictures=_pictures, problems=_problems, cases=_CASES, launches=s.no_launches,
     comparisons=_comparisons,
     schemas={

@@ -305,12 +305,13 @@ def _launches(dtype: torch.dtype, channels_last: bool) -> Iterator[s.Launch]:
     deep, to_rgb = torch.empty(32, 512), torch.empty(3, channels, 1, 1, dtype=dtype)
     deep_epilogue = epilogue._replace(b=torch.empty(512), scale=deep, noise=torch.empty(32, 1, 4, 4))
     for name, arguments in {
-        "3x3": (x, weight, scale, 1, around, 1, 1, *epilogue, True),
-        "3x3 of 4x4 images": (small, deep_weight, deep, 1, around, 1, 1, *deep_epilogue, True),
-        "1x1 to RGB": (x, to_rgb, scale, 1, no_padding, 1, 1, *Epilogue(torch.empty(3)), False),
-        "3x3 transposed": (x, weight, scale, 1, no_padding, 2, 1, *Epilogue(), False),
+        "3x3": (x, weight, scale, 1, around, 1, 1, None, 1.0, *epilogue, True),
+        "3x3 of 4x4 images": (small, deep_weight, deep, 1, around, 1, 1, None, 1.0, *deep_epilogue, True),
+        "1x1 to RGB": (x, to_rgb, scale, 1, no_padding, 1, 1, None, 1.0, *Epilogue(torch.empty(3)), False),
+        "3x3 transposed": (x, weight, scale, 1, no_padding, 2, 1, None, 1.0, *Epilogue(), False),
+        "3x3 with a residual": (x, weight, None, 1, around, 1, 1, x, 0.7, *Epilogue(epilogue.b, act="relu"), False),
     }.items():
-        tested = name in ("3x3", "3x3 transposed")
+        tested = name in ("3x3", "3x3 transposed", "3x3 with a residual")
         yield s.Launch(f"conv2d {name}", "fused_conv2d.fused_conv2d", arguments, tested=tested)
 
 
@@ -346,8 +347,8 @@ SHEET = s.Sheet(
     schemas={
         "conv2d_weight_gradient": lambda: (s.values(1, 2, 4, 4), s.values(1, 2, 4, 4), 1, [1, 1, 1, 1], 1, True),
         "fused_conv2d": lambda: (
-            s.values(1, 2, 4, 4), s.values(2, 2, 3, 3), s.values(1, 2), 1, [1, 1, 1, 1], 1, 1, s.values(2),
-            s.values(1, 2), s.values(1, 1, 4, 4), "swish", 0.0, 1.3, 4.0, True,
+            s.values(1, 2, 4, 4), s.values(2, 2, 3, 3), s.values(1, 2), 1, [1, 1, 1, 1], 1, 1,
+            s.values(1, 2, 4, 4), 0.7, s.values(2), s.values(1, 2), s.values(1, 1, 4, 4), "swish", 0.0, 1.3, 4.0, True,
         ),
         "squared_norm": lambda: (s.values(2, 2, 3, 3),),
     },

@@ -99,7 +99,7 @@ def test_the_most_channels_of_a_group_are_those_of_the_kernel():
 @pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2), (3, 1), (1, 3)])
 def test_winograd_is_asked_for_what_the_kernel_takes(up, down, kernel, dtype):
     x, weight = torch.zeros(1, 2, 64, 64, dtype=dtype), torch.zeros(2, 2, kernel, kernel, dtype=dtype)
-    call = (x, weight, None, down, [0] * 4, up, 1, *Epilogue(), False)
+    call = (x, weight, None, down, [0] * 4, up, 1, None, 1.0, *Epilogue(), False)
     if winograd_pays(x, weight, up, down):
         torch.ops.imgops.fused_conv2d(*call)
     else:

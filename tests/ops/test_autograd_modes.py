@@ -147,7 +147,7 @@ def test_fused_ops_that_kept_nothing_name_the_cause(backend, device):
     act, pads = ("swish", 0.0, 1.0, -1.0), [1, 1, 1, 1]
     x.requires_grad_()
     for y, _ in (
-        space.fused_conv2d(x, weight, None, 1, pads, 1, 1, b, None, None, *act, False),
+        space.fused_conv2d(x, weight, None, 1, pads, 1, 1, None, 1.0, b, None, None, *act, False),
         space.upfirdn2d_bias_act(x, None, [1, 1], [1, 1], pads, False, 1.0, b, None, None, *act, False),
         space.filtered_lrelu(x, None, None, b, 1, 1, pads, 1.0, 0.2, -1.0, False, False),
     ):

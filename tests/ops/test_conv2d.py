@@ -14,6 +14,7 @@ from imgops.ops.conv2d import padded_conv2d
 
 CPU = _backend.load()["cpu", "cpu"]
 BACKENDS = ["reference", pytest.param("cpu", marks=pytest.mark.skipif(not CPU.available, reason=CPU.reason))]
+RESIDUAL = torch.ones(1, 6, 6, 5)
 PLAIN = {
     "relu": (F.relu, {"act": "relu", "gain": 1.0}),
     "relu6": (F.relu6, {"act": "relu", "gain": 1.0, "clamp": 6.0}),
@@ -42,15 +43,36 @@ def test_it_is_pytorchs_convolution_and_activation(impl, name, how):
     plain = nn.Conv2d(8, 6, 3, **how).double()
     x = torch.randn(3, 8, 17, 22, dtype=torch.float64, requires_grad=True)
     act, given = PLAIN[name]
-    parameters = [x, plain.weight, plain.bias]
-    expected = act(plain(x))
-    found = imgops.conv2d(x, plain.weight, plain.bias, **how, **given, impl=impl)
+    y = plain(x)
+    residual = torch.randn_like(y).requires_grad_()
+    parameters = [x, plain.weight, plain.bias, residual]
+    expected = act(y + 0.5 * residual)
+    found = imgops.conv2d(x, plain.weight, plain.bias, residual=residual, residual_scale=0.5, **how, **given, impl=impl)
     torch.testing.assert_close(found, expected)
     d = torch.randn_like(expected)
     for a, b in zip(
         torch.autograd.grad(found, parameters, d), torch.autograd.grad(expected, parameters, d), strict=True
     ):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("impl", BACKENDS)
+@pytest.mark.parametrize("dims", [(None, 0), (0, None), (0, 0)], ids=str)
+@pytest.mark.parametrize("act", ["linear", "relu"])
+@pytest.mark.parametrize(("kernel", "size"), [(1, 6), (3, 6), (3, 20)])
+def test_vmap_over_the_image_or_the_residual(impl, kernel, size, act, dims):
+    x, residual = (torch.randn(3, 1, 4, size, size, dtype=torch.float64) for _ in range(2))
+    weight, bias = torch.randn(4, 4, kernel, kernel, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
+    x, residual = (t if d == 0 else t[0] for t, d in zip((x, residual), dims, strict=True))
+
+    def call(x, residual):
+        return imgops.conv2d(x, weight, bias, residual=residual, act=act, gain=1, padding=kernel // 2, impl=impl)
+
+    expected = F.conv2d((x if dims[0] == 0 else x[None]).flatten(0, 1), weight, bias, padding=kernel // 2)[:, None]
+    expected = expected + residual
+    torch.testing.assert_close(
+        torch.func.vmap(call, dims)(x, residual), F.relu(expected) if act == "relu" else expected
+    )
 
 
 @pytest.mark.parametrize("impl", BACKENDS)
@@ -77,6 +99,12 @@ def test_it_is_pytorchs_convolution_and_activation(impl, name, how):
         ),
         ({"act": "gelu"}, ValueError, "act must be one of"),
         ({"bias": torch.ones(5)}, ValueError, r"bias must have shape \[6\]; got \[5\]"),
+        ({"residual": RESIDUAL[:, :4]}, ValueError, r"residual must have shape \[1, 6, 6, 5\]; got \[1, 4, 6, 5\]"),
+        ({"residual": RESIDUAL[0]}, ValueError, r"residual must have 4 dimensions; got shape \[6, 6, 5\]"),
+        ({"residual": RESIDUAL.int()}, TypeError, "residual must have one of the dtypes float64"),
+        ({"residual": RESIDUAL.to("meta")}, ValueError, "residual must be on x's device cpu; got meta"),
+        ({"residual": 1.0}, TypeError, "residual must be a torch.Tensor; got float"),
+        ({"residual": RESIDUAL, "residual_scale": "1"}, TypeError, "residual_scale must be a number; got str"),
         ({"weight": torch.ones(6, 4, 0, 3)}, ValueError, "weight must have input channels, output channels and taps"),
         ({"x": torch.ones(4, 8, 7)}, ValueError, "x must have 4 dimensions"),
         ({"x": torch.ones(1, 4, 8, 7, dtype=torch.int64)}, TypeError, "x must have one of the dtypes"),

@@ -18,6 +18,7 @@ from imgops.ops.fused_conv2d import fused_conv2d
 from imgops.reference.bias_act import bias_act
 
 LRELU = ("lrelu", 0.2, 1.3, 30.0)
+RESIDUAL_SCALE = 0.7
 #: (n, i, h, w), o, (kh, kw), stride, padding, up, groups
 SHAPES = {
     "tile of one sample": ((2, 20, 9, 11), 18, (3, 3), 1, (1, 1, 1, 1), 1, 1),
@@ -85,7 +86,7 @@ def problems(names, *others):
 
 
 def operands(shape, dtype, device, noises=None):
-    """(x, weight, styles, demod, noise, b) and the rest of the arguments."""
+    """(x, weight, styles, residual, b, demod, noise) and the rest of the convolution's arguments."""
     (n, i, h, w), o, (kh, kw), stride, padding, up, groups = shape
     acc_dtype = torch.float64 if dtype == torch.float64 else torch.float32
 
@@ -100,10 +101,17 @@ def operands(shape, dtype, device, noises=None):
     x, weight = random(n, i, h, w, of=dtype), random(o, i // groups, kh, kw, of=dtype)
     weight = weight * (10 / weight[0].numel() ** 0.5)
     noise = random(n if noises is None else noises, 1, *size)
-    return (x, weight, random(n, i), random(o), random(n, o), noise), (stride, padding, up, groups)
+    residual = random(n, o, *size, of=dtype)
+    return (x, weight, random(n, i), residual, random(o), random(n, o), noise), (stride, padding, up, groups)
 
 
-def plain(x, weight, styles, epilogue, stride, padding, up, groups=1):
+def run(function, tensors, rest, activation):
+    """``fused_conv2d``, or :func:`plain`, of :func:`operands`."""
+    x, weight, styles, residual, *others = tensors
+    return function(x, weight, styles, Epilogue(*others, *activation), *rest, residual, RESIDUAL_SCALE)
+
+
+def plain(x, weight, styles, epilogue, stride, padding, up, groups=1, residual=None, residual_scale=1.0):
     """The same in PyTorch's own differentiable operators."""
     x = x if styles is None else x * styles[:, :, None, None]
     if up > 1:
@@ -111,7 +119,7 @@ def plain(x, weight, styles, epilogue, stride, padding, up, groups=1):
         u = F.pad(u, [-p for p in padding])
     else:
         u = F.conv2d(F.pad(x, list(padding)), weight, stride=stride, groups=groups)
-    return bias_act(u, epilogue)
+    return bias_act(u if residual is None else u + residual_scale * residual, epilogue)
 
 
 @pytest.mark.parametrize(("backend", "device", "name", "dtype"), problems(SHAPES, TOLERANCE))
@@ -119,20 +127,21 @@ def plain(x, weight, styles, epilogue, stride, padding, up, groups=1):
 def test_forward(form, backend, device, name, dtype):
     """The kernel against the library in float64; half precision rounds the modulated input, then the result."""
     tensors, rest = operands(SHAPES[name], dtype, device)
-    x, weight, styles, *others = (t.contiguous(memory_format=form) if t.ndim == 4 else t for t in tensors)
+    tensors = [t.contiguous(memory_format=form) if t.ndim == 4 else t for t in tensors]
     tf32 = torch.backends.cudnn.conv.fp32_precision
     torch.backends.cudnn.conv.fp32_precision = "ieee"
     try:
-        y = fused_conv2d(backend, x, weight, styles, Epilogue(*others, *LRELU), *rest)
+        y = run(partial(fused_conv2d, backend), tensors, rest, LRELU)
     finally:
         torch.backends.cudnn.conv.fp32_precision = tf32
+    x, weight, styles, *others = tensors
     modulated = (
         (x * styles[:, :, None, None]).to(dtype)
         if dtype.itemsize == 2
         else x.double() * styles.double()[:, :, None, None]
     )
-    exact = Epilogue(*(t.double() for t in others), *LRELU)
-    expected = plain(modulated.double(), weight.double(), None, exact, *rest)
+    exact = modulated.double(), weight.double(), None, *(t.double() for t in others)
+    expected = run(plain, exact, rest, LRELU)
     assert y.dtype == dtype
     assert relative_error(y, expected) <= 2 * TOLERANCE[dtype]
     assert y.numel() == 0 or y.is_contiguous(memory_format=form)
@@ -177,7 +186,7 @@ def test_gradients(backend, device, name, act):
 
     def orders(function):
         leaves = [t.clone().requires_grad_() for t in tensors]
-        y = function(*leaves[:3], Epilogue(*leaves[3:], *activation), *rest)
+        y = run(function, leaves, rest, activation)
         v = torch.linspace(-1, 1, y.numel(), dtype=y.dtype, device=device).reshape(y.shape)
         first = torch.autograd.grad(y, leaves, v, create_graph=True)
         total = sum(
@@ -201,7 +210,7 @@ def test_gradcheck(backend, device, name, act):
     leaves = [t.requires_grad_() for t in tensors]
 
     def function(*leaves):
-        return fused_conv2d(backend, *leaves[:3], Epilogue(*leaves[3:], act, 0.2, 1.3), *rest)
+        return run(partial(fused_conv2d, backend), leaves, rest, (act, 0.2, 1.3, -1.0))
 
     assert torch.autograd.gradcheck(function, leaves, fast_mode=True)
     assert torch.autograd.gradgradcheck(function, leaves, fast_mode=True)
@@ -217,9 +226,9 @@ def test_third_order(backend, device, name):
 
     def third(function):
         leaves = [t.clone().requires_grad_() for t in tensors]
-        value = function(*leaves[:3], Epilogue(*leaves[3:], "swish"), *rest).square().sum()
+        value = run(function, leaves, rest, ("swish", 0.0, 1.0, -1.0)).square().sum()
         for _ in range(3):
-            grads = torch.autograd.grad(value, [*leaves[:3], leaves[4]], create_graph=True)
+            grads = torch.autograd.grad(value, [*leaves[:4], leaves[5]], create_graph=True)
             value = sum(g.square().sum() for g in grads)
         return grads
 
@@ -240,9 +249,10 @@ def test_opcheck(form, backend, device, name):
     leaves = [t.requires_grad_() for t in (tensors[0].contiguous(memory_format=form), *tensors[1:])]
     for keep in (False, True):
         activation = LRELU if not keep else ("swish", 0.0, 1.0, -1.0)
-        tensors = leaves if keep else [leaves[0], leaves[1], None, None, None, None]
+        tensors = leaves if keep else [leaves[0], leaves[1], *[None] * 5]
         ops = torch.ops.imgops_triton if backend == "triton" else torch.ops.imgops
-        torch.library.opcheck(ops.fused_conv2d, (*tensors[:3], *rest, *tensors[3:], *activation, keep))
+        arguments = *tensors[:3], *rest, tensors[3], RESIDUAL_SCALE, *tensors[4:], *activation, keep
+        torch.library.opcheck(ops.fused_conv2d, arguments)
 
 
 @needs_cpu_backend
@@ -306,7 +316,7 @@ def test_the_number_of_threads_changes_nothing(name):
     try:
         for number in (1, 3, 5):
             torch.set_num_threads(number)
-            results.append(fused_conv2d("cpu", *tensors[:3], Epilogue(*tensors[3:], *LRELU), *rest))
+            results.append(run(partial(fused_conv2d, "cpu"), tensors, rest, LRELU))
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(results[0], other) for other in results[1:])

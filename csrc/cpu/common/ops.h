@@ -37,6 +37,7 @@ Tensor filtered_lrelu_slopes_cpu(const Tensor& x, const Tensor& sign_mask, const
 
 std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x, const Tensor& weight, const OptionalTensor& styles,
                                             int64_t stride, std::vector<int64_t> padding, int64_t up, int64_t groups,
+                                            const OptionalTensor& residual, double residual_scale,
                                             const OptionalTensor& b, const OptionalTensor& scale,
                                             const OptionalTensor& noise, std::string act, double alpha, double gain,
                                             double clamp, bool keep);

@@ -11,6 +11,7 @@
 namespace imgops {
 std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& weight, const OptionalTensor& styles_any,
                                             int64_t stride, std::vector<int64_t> padding, int64_t up, int64_t groups,
+                                            const OptionalTensor& residual_any, double residual_scale,
                                             const OptionalTensor& b, const OptionalTensor& scale,
                                             const OptionalTensor& noise, std::string act, double alpha, double gain,
                                             double clamp, bool keep) {
@@ -53,6 +54,13 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   STD_TORCH_CHECK(p.out_w >= 1 && p.out_h >= 1, "imgops::fused_conv2d: padding leaves no pixel of the output");
   const std::vector<int64_t> size{p.samples, weight.size(0), p.out_h, p.out_w};
   const Tensor y = allocate(x, size), kept = keep ? allocate(x, size) : allocate(x, {0});
+  OptionalTensor residual;
+  if (residual_any.has_value()) {
+    STD_TORCH_CHECK(shape_of(*residual_any) == size && residual_any->scalar_type() == x.scalar_type() &&
+                        residual_any->get_device_index() == x.get_device_index(),
+                    "imgops::fused_conv2d: residual must have the output's shape and x's dtype and device");
+    residual = torch::stable::contiguous(*residual_any);
+  }
   if (y.numel() == 0) return {in_format(y, last), keep ? in_format(kept, last) : kept};
   const Operands t = operands(x, size, b, scale, noise);
   p.epilogue.channels = weight.size(0);
@@ -62,6 +70,8 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x_any, const Tensor& w
   p.x = x.data_ptr();
   p.weight = weight.data_ptr();
   p.styles = data_of(styles);
+  p.residual = data_of(residual);
+  p.residual_scale = residual_scale;
   p.y = y.data_ptr();
   p.kept = keep ? kept.data_ptr() : nullptr;
   if (p.narrow()) {

@@ -103,8 +103,11 @@ struct Winograd {
   const void* styles = nullptr;
   // [convolutions][output blocks][input blocks][weights_of_block()], or null: then each group transforms them block by block
   void* transformed = nullptr;
+  // of the outputs' shape, added to the convolution times residual_scale; null = absent
+  const void* residual = nullptr;
+  double residual_scale = 1;
   void* y = nullptr;
-  // the convolution before the epilogue; null = not wanted
+  // the convolution and the residual before the epilogue; null = not wanted
   void* kept = nullptr;
   BiasAct epilogue;
 

@@ -261,6 +261,16 @@ class GroupMaker {
   void finish_rows_of(int64_t channel, int64_t y) {
     A* row = row_;
     join<kLanes<A>>(pixels_ + kPixels * y * T, 0, count_, row);
+    if (p_.residual) {
+      for_rows(channel, y, [&](int64_t t, int64_t width, int64_t plane, int64_t place) {
+        // of a size that the compiler knows where it can
+        if (width == kPixels) {
+          add_residual(plane * p_.out_h * p_.out_w + place, row + kPixels * t, kPixels);
+        } else {
+          add_residual(plane * p_.out_h * p_.out_w + place, row + kPixels * t, width);
+        }
+      });
+    }
     if (p_.kept) put_rows(row, static_cast<A*>(p_.kept), channel, y);
     const BiasAct& e = p_.epilogue;
     if (e.scale || e.noise) {
@@ -275,6 +285,11 @@ class GroupMaker {
     }
     finish_row(e.act, row, row, kPixels * count_, limits_);
     put_rows(row, static_cast<A*>(p_.y), channel, y);
+  }
+
+  // row += n pixels of the residual from number `place` on
+  void add_residual(int64_t place, A* row, int64_t n) const {
+    add_scaled(static_cast<const A*>(p_.residual) + place, row, n, static_cast<A>(p_.residual_scale));
   }
 
   // Call f(t, width, plane, place) for row y of each tile t that has it: its pixels, and the first of them in its plane.
@@ -306,6 +321,7 @@ class GroupMaker {
     const int64_t width = p_.out_w - x < kPixels * n ? p_.out_w - x : kPixels * n;
     const int64_t plane = sample * p_.convolutions * p_.outputs + channel,
                   place = (plane * p_.out_h + y) * p_.out_w + x;
+    if (p_.residual) add_residual(place, row, width);
     if (p_.kept) std::memcpy(static_cast<A*>(p_.kept) + place, row, width * sizeof(A));
     const BiasAct& e = p_.epilogue;
     const A* noise = e.noise ? static_cast<const A*>(e.noise) + sample * e.noise_stride + y * p_.out_w + x : nullptr;

@@ -251,6 +251,9 @@ class NarrowConvolution {
   [[gnu::noinline]] void finish_run(A* row, int64_t n, int64_t channel, int64_t sample, int64_t y, int64_t x) {
     const int64_t plane = sample * p_.convolutions * p_.outputs + channel, pixel = y * p_.out_w + x;
     const int64_t place = plane * p_.out_h * p_.out_w + pixel;
+    if (p_.residual) {
+      add_scaled(static_cast<const A*>(p_.residual) + place, row, n, static_cast<A>(p_.residual_scale));
+    }
     if (p_.kept) std::memcpy(static_cast<A*>(p_.kept) + place, row, n * sizeof(A));
     const BiasAct& e = p_.epilogue;
     const A* noise = e.noise ? static_cast<const A*>(e.noise) + sample * e.noise_stride + pixel : nullptr;

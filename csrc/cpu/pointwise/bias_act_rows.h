@@ -60,6 +60,13 @@ inline void finish_row(const A* z, A* y, int64_t n, const Limits<A> limits) {
   for (int64_t i = 0; i < n; ++i) y[i] = limits.template finish<act>(z[i]);
 }
 
+// z += s * x
+template <class A>
+inline void add_scaled(const A* x, A* z, int64_t n, A s) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) z[i] += x[i] * s;
+}
+
 // z of a row of one channel's pixels
 template <class A>
 inline void pre_activation_planar(const A* x, A* z, int64_t n, A s, A b, const A* noise) {
