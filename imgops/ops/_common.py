@@ -110,7 +110,7 @@ def is_transformed() -> bool:
 
 def is_traced() -> bool:
     """Whether ``torch.jit.trace`` looks on: it traces again without gradients, and both graphs must be the same."""
-    return not torch.compiler.is_compiling() and torch.jit.is_tracing()
+    return not torch.compiler.is_compiling() and torch._C._is_tracing()
 
 
 def without_autocast(x: Tensor) -> contextlib.AbstractContextManager[Any]:
@@ -165,7 +165,7 @@ def check_operand(op: str, name: str, t: Any, x: Tensor, shape: Sequence[int | t
         raise ValueError(f"imgops.{op}: {name} must be on x's device {x.device}; got {t.device}")
     for size, allowed in zip(t.shape, shape, strict=True):
         # compared one by one, as a compiler does not look for an open size in a tuple
-        if not any(size == a for a in (allowed if isinstance(allowed, tuple) else (allowed,))):
+        if not (any(size == a for a in allowed) if isinstance(allowed, tuple) else size == allowed):
             wanted = [" or ".join(map(str, dict.fromkeys(a))) if isinstance(a, tuple) else a for a in shape]
             raise ValueError(
                 f"imgops.{op}: {name} must have shape [{', '.join(map(str, wanted))}]; got {list(t.shape)}"
@@ -248,7 +248,8 @@ def check_int(op: str, name: str, value: Any, minimum: int | None = None) -> int
 @untraced
 def check_ints(op: str, name: str, value: Any, lengths: tuple[int, ...], minimum: int | None = None) -> list[int]:
     """The int, or sequence of ints of one of the lengths, as a list; an int is a sequence of one."""
-    several = isinstance(value, (tuple, list, Sequence)) or getattr(value, "ndim", 0) == 1
+    # most values are ints, of which the checks of a sequence take longest
+    several = type(value) is not int and (isinstance(value, (tuple, list, Sequence)) or getattr(value, "ndim", 0) == 1)
     values = list(value) if several else [value]
     integers = [as_int(v) for v in values]
     if any(i is None for i in integers):
