@@ -54,6 +54,7 @@ _ACTIVATIONS = {
     nn.ReLU: Activation("relu"),
     nn.ReLU6: Activation("relu", clamp=6.0),
     nn.SiLU: Activation("swish"),
+    nn.Hardswish: Activation("hardswish"),
     nn.Sigmoid: Activation("sigmoid"),
     nn.Tanh: Activation("tanh"),
     nn.ELU: Activation("elu"),

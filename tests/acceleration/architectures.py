@@ -85,11 +85,14 @@ def rrdb() -> nn.Module:
 
 
 def mobilenet() -> nn.Module:
-    def step(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    def step(
+        act: nn.Module, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> list[nn.Module]:
         conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-        return [conv, nn.BatchNorm2d(outputs), nn.ReLU6()]
+        return [conv, nn.BatchNorm2d(outputs), act]
 
-    return nn.Sequential(*step(3, 24, 3, 2), *step(24, 24, 5, 1, 24), *step(24, 16, 1), *step(16, 16, 3, 2, 16))
+    first = *step(nn.ReLU6(), 3, 24, 3, 2), *step(nn.ReLU6(), 24, 24, 5, 1, 24)
+    return nn.Sequential(*first, *step(nn.Hardswish(), 24, 16, 1), *step(nn.Hardswish(), 16, 16, 3, 2, 16))
 
 
 class Painter(nn.Module):
@@ -183,7 +186,7 @@ ARCHITECTURES = {
     "unet": (UNet, ["Conv2d + SiLU", "Conv2d", "Conv2d", "Conv2d"]),
     "groups": (Groups, ["Conv2d", "GroupNorm + SiLU", "Conv2d", "GroupNorm + SiLU"]),
     "rrdb": (rrdb, ["Conv2d", *(["Conv2d + LeakyReLU"] * 3 + ["Conv2d"]) * 2, "Conv2d"]),
-    "mobilenet": (mobilenet, ["Conv2d + BatchNorm2d + ReLU6"] * 4),
+    "mobilenet": (mobilenet, ["Conv2d + BatchNorm2d + ReLU6"] * 2 + ["Conv2d + BatchNorm2d + Hardswish"] * 2),
     "painter": (Painter, ["Conv2d", "InstanceNorm2d", "Conv2d", "InstanceNorm2d", "Conv2d + Tanh"]),
     "discriminator": (discriminator, ["Conv2d + LeakyReLU", "Conv2d + BatchNorm2d + LeakyReLU", "Conv2d"]),
     "before": (Before, ["Conv2d", "Conv2d"]),
