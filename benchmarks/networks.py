@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 import imgops
 from imgops._memory import peak_memory, resident_memory
+from imgops.models.encoders import VGG
 from imgops.models.style.transform_net import TransformNet
 from imgops.nn.joined import split
 
@@ -65,7 +66,7 @@ def _picture(size: int) -> tuple[Tensor, ...]:
 
 
 def _vgg19() -> nn.Module:
-    return plain_copy(imgops.models.VGG(19))
+    return plain_copy(VGG(19))
 
 
 def _transform_net() -> nn.Module:
@@ -250,7 +251,8 @@ def peak(name: str, size: int, side: str, backward: bool) -> float:
 def _own_peak(name: str, size: int, side: str, backward: bool) -> float:
     network, inputs = NETWORKS[name].make().eval(), NETWORKS[name].inputs(size)
     if side == "imgops":
-        imgops.accelerate(network, inputs, verbose=False)
+        # every layer, as timing them would leave memory behind that the call then takes
+        imgops.accelerate(network, verbose=False)
     call = (step_of if backward else forward_of)(network, inputs)
     # Linux forgets the peak so far
     Path("/proc/self/clear_refs").write_text("5")
@@ -325,7 +327,9 @@ def main(arguments: list[str] | None = None) -> None:
                     continue
                 torch.compiler.reset()
                 sides = sides_of(network.make().eval(), network.inputs(size), backward)
-                times = medians(Comparison("network", key, sides, tolerance=1e-2), given.seconds, given.rounds)
+                # gradients of float32 differ from those of float64 by some percent in a deep network of random weights
+                comparison = Comparison("network", key, sides, tolerance=0.1 if backward else 1e-2)
+                times = medians(comparison, given.seconds, given.rounds)
                 del sides
                 memory = {side: peak(name, size, side, backward) for side in ("PyTorch", "imgops")}
                 record(place(), key, {"network": name, "seconds": times, "memory": memory})
