@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import bench_iteration, performance, report
+from benchmarks import bench_iteration, networks, performance, report
 from benchmarks import record as records
 from benchmarks.gpu import __main__ as gpu
 
@@ -182,3 +182,17 @@ def test_the_cost_of_training_is_the_mean_of_its_steps_as_often_as_they_come():
     assert f"| training iteration: {networks}, peak memory in MB | 5.0 | 20.0 | 4.00 | 10.0 | 2.00 |" in page
     # a part of the steps says nothing of training
     assert report.merged([], rows[:2], [row["problem"] for row in rows]) == rows[:2]
+
+
+def test_the_page_of_networks_shows_the_records_of_all_processors():
+    assert networks.pages() in networks.PAGE.read_text()
+    rows = [row for path in networks.PLACE.glob("*.json") for row in json.loads(path.read_text())["rows"].values()]
+    assert {row["network"] for row in rows} == set(networks.NETWORKS)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_the_sides_of_a_network_compute_the_same(backward):
+    network = networks.NETWORKS["TransformNet"]
+    sides = networks.sides_of(network.make().eval(), network.inputs(32), backward)
+    del sides["torch.compile"]
+    networks.medians(networks.Comparison("network", "TransformNet", sides, tolerance=0.1), 0.0, 1)
