@@ -24,7 +24,7 @@ _EVALUATIONS = {"adam": 1.0, "lbfgs": 1.5}
 _SORTED = 10
 #: bytes that the program takes after its first estimate; the factors by which a whole picture, and one of several
 #: tiles, takes more than is counted (all measured)
-_LATER, _WORKSPACE, _WORKSPACE_OF_TILES = 50e6, 1.5, 2.2
+_LATER, _WORKSPACE, _WORKSPACE_OF_TILES = 90e6, 1.5, 2.2
 
 
 def memory_of(network: nn.Module, settings: OptimizeSettings, height: int, width: int, kept: float = 0) -> float:

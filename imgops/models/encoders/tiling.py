@@ -220,7 +220,9 @@ def _spans(height: int, width: int, side: int | None, fields: Sequence[Field]) -
 
 def bytes_per_pixel(network: nn.Module, layers: Sequence[str]) -> float:
     """Bytes per pixel that the gradient of a picture takes: the outputs that the layers up to the deepest of ``layers``
-    keep for their backward, measured on a small picture, and twice the largest of them, for the layer that runs."""
+    keep for their backward, measured on a small picture, and five times the largest of them, for the layer that runs:
+    its images and padded copies, and the memory of earlier ones that is kept for reuse (measured on the encoder that
+    ships)."""
     features = Features(network, layers)
     parameter = next(network.parameters(), torch.empty(0))
     side = 128
@@ -238,4 +240,4 @@ def bytes_per_pixel(network: nn.Module, layers: Sequence[str]) -> float:
         found = features(x)
     kept = [size for place, size in sizes.items() if place not in own]
     del found
-    return (sum(kept) + 2 * max(kept, default=0)) / side**2
+    return (sum(kept) + 5 * max(kept, default=0)) / side**2
