@@ -195,4 +195,6 @@ def test_the_sides_of_a_network_compute_the_same(backward):
     network = networks.NETWORKS["TransformNet"]
     sides = networks.sides_of(network.make().eval(), network.inputs(32), backward)
     del sides["torch.compile"]
-    networks.medians(networks.Comparison("network", "TransformNet", sides, tolerance=0.1), 0.0, 1)
+    # it raises where a side differs
+    times = networks.medians(networks.Comparison("network", "TransformNet", sides, tolerance=0.1), 0.0, 1)
+    assert {"imgops", "PyTorch", "channels-last"} <= times.keys()

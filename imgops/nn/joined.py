@@ -21,11 +21,10 @@ from torch import Tensor, nn
 
 from .. import _backend
 from .._epilogue import Epilogue
-from ..ops._algorithms import PLANAR_SHARE
 from ..ops._common import DTYPES, STATUSES, accumulation_dtype, gradient_wanted
 from ..ops.adain import instance_norm, mean_std
 from ..ops.bias_act import fused_bias_act
-from ..ops.conv2d import padded_conv2d
+from .convolving import PaddedConv2d, convolve
 
 _Conv = TypeVar("_Conv", bound=nn.Conv2d)
 _Result = TypeVar("_Result")
@@ -157,10 +156,10 @@ class ConvChain(Chain):
             mean = mean if b is None else mean - b
             b = -mean * factor if bias is None else bias - mean * factor
             scale = factor.expand(x.shape[0], -1)
-        return _convolve(self.conv, x, Epilogue(b, scale, None, *_of_layer(self.act)))
+        return convolve(self.conv, x, Epilogue(b, scale, None, *_of_layer(self.act)))
 
     def alone(self, x: Tensor) -> Tensor:
-        return _convolve(self.conv, x, Epilogue(self.conv.bias))
+        return convolve(self.conv, x, Epilogue(self.conv.bias))
 
     def without_others(self) -> Chain:
         return ConvChain(self.conv)
@@ -214,68 +213,6 @@ def _hooked(*hooks: dict[int, Any]) -> bool:
 
 def _gradient_hooks(layer: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
     return layer._backward_hooks, layer._backward_pre_hooks
-
-
-def _convolve(conv: nn.Conv2d, x: Tensor, epilogue: Epilogue) -> Tensor:
-    return padded_conv2d(
-        x,
-        conv.weight,
-        epilogue,
-        _pair(conv.stride),
-        pads_of(conv),
-        conv.padding_mode,  # type: ignore[arg-type]
-        _pair(conv.dilation),
-        conv.groups,
-    )
-
-
-def _pair(size: Any) -> tuple[int, int]:
-    """(height, width), also where someone has set an int in the place of two."""
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
-def pads_of(conv: nn.Conv2d) -> tuple[int, int, int, int]:
-    """The padding of a convolution: left, right, top and bottom."""
-    if isinstance(conv, PaddedConv2d):
-        return conv.pads * 2
-    if conv.padding_mode == "zeros" and not isinstance(conv.padding, str):
-        y, x = _pair(conv.padding)
-        return x, x, y, y
-    # what PyTorch pads by itself
-    x0, x1, y0, y1 = conv._reversed_padding_repeated_twice
-    return x0, x1, y0, y1
-
-
-class PaddedConv2d(nn.Conv2d):
-    """Convolution with other padding before than behind: along each axis ``pads`` = (before, behind), in pixels.
-
-    Shapes: x [N, in_channels, H, W] -> [N, out_channels, (H + sum(pads) - kernel_size) // stride + 1, ...].
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int, pads: tuple[int, int], **more: Any
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, **more)
-        self.pads = pads
-
-    def forward(self, input: Tensor) -> Tensor:
-        return _convolve(self, input, Epilogue(self.bias))
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, pads={self.pads}"
-
-
-def picture_format(network: nn.Module, device: torch.device) -> torch.memory_format:
-    """How pictures are best laid out for a network of convolutions on a device.
-
-    Channels-last; but planar on a CPU for a network of whose weights nearly all are those of 3 x 3 convolutions, which
-    Winograd's algorithm makes faster there, or of whose convolutions a quarter are depthwise.
-    """
-    convs = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.dilation == (1, 1)]
-    whole = [conv.weight.numel() for conv in convs if conv.kernel_size == (3, 3) and conv.groups == 1]
-    depthwise = [conv for conv in convs if 1 < conv.groups == conv.in_channels == conv.out_channels]
-    suits = sum(whole) >= PLANAR_SHARE * sum(conv.weight.numel() for conv in convs) or 4 * len(depthwise) >= len(convs)
-    return torch.contiguous_format if device.type == "cpu" and suits else torch.channels_last
 
 
 class _Thread(threading.local):

@@ -125,6 +125,8 @@ def _check_pixels(op: str, name: str, x: Tensor, unbiased: bool) -> None:
 
 
 def mean_std(backend: str, x: Tensor, eps: float, unbiased: bool) -> tuple[Tensor, Tensor]:
+    """Mean and root of (variance + eps) of each plane of x [N, C, H, W], both [N, C] in float32 at least; arguments
+    already checked."""
     if backend == "reference":
         return reference.mean_std(x.to(accumulation_dtype(x.dtype)), eps, unbiased)
     return namespace(backend).mean_std(x, eps, unbiased)

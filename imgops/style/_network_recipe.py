@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .._optimizer_state import load_optimizer_tensors, optimizer_tensors
 from ..data.files import naming, scrap_of, write_file
-from ..nn.joined import picture_format
+from ..nn.convolving import picture_format
 from ..training.config import RunConfig
 from ..training.processes import Processes
 from ..training.recipes._base import Moment, Recipe

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..models.encoders.tiling import Field, Tile, plan_tiles, receptive_fields
 from ..nn import Features
-from ..nn.joined import picture_format
+from ..nn.convolving import picture_format
 
 #: pixels from one position of the grid to the next
 GRID = 4

@@ -16,7 +16,7 @@ from ..models.encoders.probing import layers_by_stride
 from ..models.encoders.tiling import Tile, plan_tiles, receptive_fields
 from ..models.encoders.vgg import VGG
 from ..nn import Features
-from ..nn.joined import picture_format
+from ..nn.convolving import picture_format
 from .settings import OptimizeSettings
 from .statistics import Directions, Style, StyleSums, mix_styles, pixels_of, smoothed
 

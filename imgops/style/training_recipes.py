@@ -23,7 +23,7 @@ from ..models.encoders.weights import load_encoder
 from ..models.style.adain_decoder import AdaINDecoder
 from ..models.style.transform_net import TransformNet
 from ..nn import Features, TotalVariation
-from ..nn.joined import picture_format
+from ..nn.convolving import picture_format
 from ..ops.adain import adain
 from ..training._data import DataRecord, RunData, check_apart
 from ..training.config import RunConfig

@@ -39,7 +39,7 @@ def outputs(network, x=X):
     return tree_leaves(network(x))
 
 
-def close(found, wanted, tolerance):
+def assert_close(found, wanted, tolerance):
     # what is 0 in exact arithmetic, as the gradient of a bias before a normalization, has no digits of its own
     least = 1e-3 * max([b.abs().max() for b in wanted], default=0)
     for a, b in zip(found, wanted, strict=True):
@@ -68,13 +68,13 @@ def test_a_network_gives_what_it_gave(name):
     wanted = gradients(network)
     assert imgops.accelerate(network, verbose=False) is network
     assert any(type(layer) is not classes[n] for n, layer in network.named_modules())
-    close(outputs(network), before, 1e-5)
-    close(gradients(network), wanted, 1e-4)
+    assert_close(outputs(network), before, 1e-5)
+    assert_close(gradients(network), wanted, 1e-4)
     with torch.no_grad():
-        close(outputs(network), before, 1e-5)
+        assert_close(outputs(network), before, 1e-5)
     assert list(network.state_dict()) == list(state)
     network.load_state_dict(state)
-    close(outputs(network), before, 1e-5)
+    assert_close(outputs(network), before, 1e-5)
     # what it was, to the last bit
     assert imgops.restore(network) is network
     assert kinds(network) == classes
@@ -88,8 +88,8 @@ def test_training_is_what_it_was(name):
     plain = copy.deepcopy(network)
     imgops.accelerate(network, verbose=False)
     for _ in range(2):
-        close(gradients(network, X.double()), gradients(plain, X.double()), 1e-8)
-        close(list(network.buffers()), list(plain.buffers()), 1e-10)
+        assert_close(gradients(network, X.double()), gradients(plain, X.double()), 1e-8)
+        assert_close(list(network.buffers()), list(plain.buffers()), 1e-10)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -121,7 +121,7 @@ def test_what_is_faster_is_kept(name, training, monkeypatch, capsys):
     assert len(lines) == len(units_of(settled(name))) + 2
     assert any(line.endswith("yes") for line in lines)
     assert any(line.endswith("not faster") for line in lines)
-    close(outputs(network), before, 1e-5)
+    assert_close(outputs(network), before, 1e-5)
     assert [module.training for module in network.modules()] == modes
 
 
@@ -146,17 +146,17 @@ def test_copies_pickles_and_compiled_ones():
     file.seek(0)
     loaded = torch.load(file, weights_only=False)
     for other in (copied, loaded):
-        close(outputs(other), wanted, 1e-5)
+        assert_close(outputs(other), wanted, 1e-5)
         assert other[0].conv1 is chains_called_by(other[0])[0].first
         assert type(imgops.restore(other)[0]) is BasicBlock
-    close(outputs(network), wanted, 1e-5)
+    assert_close(outputs(network), wanted, 1e-5)
     torch._dynamo.reset()
-    close(outputs(torch.compile(network, fullgraph=True, backend="aot_eager")), wanted, 1e-5)
+    assert_close(outputs(torch.compile(network, fullgraph=True, backend="aot_eager")), wanted, 1e-5)
     exported = torch.export.export(network, (X,)).module()
-    close(outputs(exported), wanted, 1e-5)
-    close(outputs(torch.jit.trace(network, X)), wanted, 1e-5)
+    assert_close(outputs(exported), wanted, 1e-5)
+    assert_close(outputs(torch.jit.trace(network, X)), wanted, 1e-5)
     with torch.autocast("cpu", torch.bfloat16):
-        close(outputs(network), outputs(copied), 0.05)
+        assert_close(outputs(network), outputs(copied), 0.05)
 
 
 def seen_by_hooks(network, name):
@@ -176,7 +176,7 @@ def test_a_hook_sees_what_it_saw():
     plain, network = settled("resnet"), settled("resnet")
     imgops.accelerate(network, verbose=False)
     for name in ("0.conv1", "0.bn1", "0.relu", "1.conv2"):
-        close(seen_by_hooks(network, name), seen_by_hooks(plain, name), 1e-5)
+        assert_close(seen_by_hooks(network, name), seen_by_hooks(plain, name), 1e-5)
 
 
 def test_layers_called_from_elsewhere_do_what_they_did():
@@ -185,9 +185,9 @@ def test_layers_called_from_elsewhere_do_what_they_did():
     x = y = X
     for layer, same in zip(network, plain, strict=True):
         x, y = layer(x), same(y)
-        close([x], [y], 1e-5)
-    close([network[:3](X)], [plain[:3](X)], 1e-5)
-    close([network[0](X[0])], [plain[0](X[0])], 1e-5)
+        assert_close([x], [y], 1e-5)
+    assert_close([network[:3](X)], [plain[:3](X)], 1e-5)
+    assert_close([network[0](X[0])], [plain[0](X[0])], 1e-5)
 
 
 class Odd(nn.Module):
@@ -241,7 +241,7 @@ def test_odd_ways_to_call_layers(how):
         wanted = F.relu(F.conv2d(X, network.conv.weight, network.conv.bias, 2))
     x = X.clone().requires_grad_()
     y = network(x)
-    close([y], [wanted], 1e-5)
+    assert_close([y], [wanted], 1e-5)
     y.sum().backward()
 
 
@@ -251,7 +251,7 @@ def test_sequences_with_repeated_layers():
     for layers in ([conv, act, nn.Conv2d(8, 8, 3), act, nn.BatchNorm2d(8)], [nn.Conv2d(3, 3, 3), conv, act]):
         network = nn.Sequential(*layers).eval()
         wanted = outputs(network)
-        close(outputs(imgops.accelerate(network, verbose=False)), wanted, 1e-5)
+        assert_close(outputs(imgops.accelerate(network, verbose=False)), wanted, 1e-5)
 
 
 def test_a_hook_on_an_identity_or_on_the_last_layer():
@@ -272,13 +272,13 @@ def test_layers_that_change_afterwards():
     nn.utils.parametrizations.weight_norm(network[0])
     wanted = outputs(network)
     imgops.restore(network)
-    close(outputs(network), wanted, 1e-5)
+    assert_close(outputs(network), wanted, 1e-5)
     imgops.accelerate(network, verbose=False)
     network[3] = nn.Sigmoid()
     with pytest.warns(UserWarning, match="does not always call"):
         found = Features(network, ["3"])(X)["3"]
     imgops.restore(network)
-    close([found], outputs(network), 1e-5)
+    assert_close([found], outputs(network), 1e-5)
 
 
 def test_values_that_float16_cannot_hold():
@@ -293,7 +293,7 @@ def test_values_that_float16_cannot_hold():
     norm = nn.InstanceNorm2d(3, affine=True)
     norm.weight.data.fill_(1e-6)
     wanted = norm(X)
-    close([imgops.accelerate(norm, verbose=False)(X)], [wanted], 1e-5)
+    assert_close([imgops.accelerate(norm, verbose=False)(X)], [wanted], 1e-5)
 
 
 def test_a_forward_that_changes_its_mind():
@@ -360,7 +360,7 @@ def test_own_networks_are_fast_as_they_are():
     x = torch.rand(1, 3, 32, 32)
     for layers in (["relu1_2"], ["conv1_2", "relu2_1"], ["pool1"]):
         found, wanted = (list(Features(each, layers)(x).values()) for each in (network, plain))
-        close(found, wanted, 1e-5)
+        assert_close(found, wanted, 1e-5)
     imgops.restore(imgops.accelerate(network, verbose=False))
     assert len(chains_called_by(network)) == 3
     assert type(network.conv1_1) is not nn.Conv2d
@@ -381,7 +381,7 @@ def test_networks_of_packages(package):
     imgops.accelerate(network, verbose=False)
     assert len(units_of(imgops.restore(network))) == found
     with imgops.accelerated(network):
-        close(tree_leaves(network(*arguments)), wanted, 1e-5)
+        assert_close(tree_leaves(network(*arguments)), wanted, 1e-5)
         assert list(network.state_dict()) == list(state)
 
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from torch import nn
 
 from ...nn._checks import check_choice, check_size
-from ...nn.joined import PaddedConv2d, join_neighbors
+from ...nn.convolving import PaddedConv2d
+from ...nn.joined import join_neighbors
 from ...ops.conv2d import PADDING_MODES, PaddingMode
 from ._layers import Classifier, Colors, Residual
 

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ...nn.joined import picture_format
+from ...nn.convolving import picture_format
 from ._layers import Colors
 from .efficientnet_lite import EfficientNetLite
 from .googlenet import GoogLeNet

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ...nn._checks import check_size
+from ...nn.convolving import PaddedConv2d
 from ...nn.features import Features, find_layer
-from ...nn.joined import PaddedConv2d
 from ._layers import Branches, Colors, Pool
 
 #: layers whose every value depends on the value at the same place of the layer before, and on no other
