@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
@@ -83,7 +84,7 @@ def choose_tile(
     if settings.style_loss == "sliced":
         least = memory_of(network, settings, height, width, kept)
         raise ValueError(
-            f"style: memory must be at least {least / 1e9:.1f} GB for {width} x {height} pixels with the style_loss "
+            f"style: memory must be at least {_gigabytes(least)} GB for {width} x {height} pixels with the style_loss "
             f"'sliced', which has no tiles; got {memory / 1e9:.3g} GB; a smaller --size needs less"
         )
     for tile in TILES:
@@ -91,9 +92,14 @@ def choose_tile(
             return tile
     least = memory_of(network, dataclasses.replace(settings, tile=TILES[-1]), height, width, kept)
     raise ValueError(
-        f"style: memory must be at least {least / 1e9:.1f} GB for {width} x {height} pixels, in smallest tiles; got "
+        f"style: memory must be at least {_gigabytes(least)} GB for {width} x {height} pixels, in smallest tiles; got "
         f"{memory / 1e9:.3g} GB; a smaller --size needs less"
     )
+
+
+def _gigabytes(least: float) -> str:
+    """Rounded up, so that the amount that is named will do."""
+    return f"{math.ceil(least / 1e7) / 100:.2f}"
 
 
 def check_room(network: nn.Module, settings: OptimizeSettings, height: int, width: int, kept: float = 0) -> None:

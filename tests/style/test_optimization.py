@@ -353,7 +353,7 @@ def test_memory_chooses_the_tile(network, monkeypatch):
     assert memory_of(network, dataclasses.replace(chosen, tile=smaller), 3000, 4000) <= 0.6 * whole
     with pytest.raises(
         ValueError,
-        match=r"memory must be at least \d+\.\d GB for 4000 x 3000 pixels, in smallest tiles; got 0.1 GB",
+        match=r"memory must be at least \d+\.\d\d GB for 4000 x 3000 pixels, in smallest tiles; got 0.1 GB",
     ):
         choose_tile(network, chosen, 3000, 4000, 1e8)
 
