@@ -90,6 +90,18 @@ inline void move_up(const typename Vector<A, n>::type& a, A next, typename Vecto
   shuffle<A, n, (j + 1)...>(a, typename Vector<A, n>::type{next}, to);
 }
 
+// lanes of v from `begin` to `end`, and 0 in the others
+template <class A, int64_t n, int64_t... lane>
+inline typename Vector<A, n>::type select(const typename Vector<A, n>::type& v, int64_t begin, int64_t end,
+                                          std::integer_sequence<int64_t, lane...>) {
+  using I = std::conditional_t<sizeof(A) == 4, int32_t, int64_t>;
+  using Lanes = typename Vector<I, n>::type;
+  constexpr Lanes number = {lane...};
+  const I from = static_cast<I>(begin > 0 ? begin : 0), to = static_cast<I>(end < n ? end : n);
+  const Lanes inside = (number >= from) & (number < to);
+  return inside ? v : typename Vector<A, n>::type{};
+}
+
 // Take apart n * parts values in memory order (parts: 2 or 4): column c gets values c, c + parts, c + 2 * parts, ...
 template <class A, int64_t n, int64_t parts>
 inline void take_apart(typename Vector<A, n>::type (&v)[parts]) {

@@ -27,7 +27,8 @@ class GroupMaker {
       : p_(p), limits_(p.epilogue, dtype), block_inputs_(p.block_inputs()), stride_(p.tiles_of_number()),
         tiles_(scratch), sums_(tiles_ + kTransformed * kTransformed * stride_),
         inputs_(sums_ + kSums * p.kept_blocks()), pixels_(inputs_ + kUntransformed * T),
-        row_(pixels_ + kUntransformed * T), weights_(row_ + kWinogradRow * T), looks_up_(p.looks_up()) {
+        row_(pixels_ + kUntransformed * T), weights_(row_ + kWinogradRow * T), images_(static_cast<const A*>(p.x)),
+        images_end_(images_ + p.samples * p.convolutions * p.inputs * p.h * p.w), looks_up_(p.looks_up()) {
     // lanes past the last tile are computed too and thrown away; denormal numbers there would be slow
     for (int64_t i = 0; i < 2 * kUntransformed * T; ++i) inputs_[i] = 0;
   }
@@ -121,49 +122,78 @@ class GroupMaker {
     }
   }
 
+  // the pixels of a row of an image that a run of tiles takes: number k is src[k] times the style from `begin` to `end`,
+  // and 0 elsewhere, outside the image
+  struct Row {
+    const A* src;
+    int64_t begin, end;
+    A style;
+
+    A pixel(int64_t k) const { return k >= begin && k < end ? src[k] * style : A(0); }
+  };
+
   // dst[c * T + j] = pixel x + kStep j + c of row y, times the style; 0 outside the image
-  void gather(const A* plane, int64_t y, int64_t x, int64_t n, A style, A* dst) {
+  void gather(const A* plane, int64_t y, int64_t x, int64_t n, A style, A* dst) const {
     if (y < 0 || y >= p_.h) {
       for (int64_t c = 0; c < kInputs; ++c) {
         for (int64_t j = 0; j < n; ++j) dst[c * T + j] = 0;
       }
       return;
     }
-    const int64_t length = kStep * (n - 1) + kInputs;
-    const int64_t before = x >= 0 ? 0 : (-x < length ? -x : length);
-    const int64_t inside = p_.w - x < length ? (p_.w - x > before ? p_.w - x : before) : length;
-    const A* src = plane + y * p_.w + x;
-    A* row = row_;
-    // prefetch the next channel's row: rows are too short for the processor to prefetch by itself
-    for (int64_t k = before; k < inside; k += 64 / sizeof(A)) __builtin_prefetch(src + p_.h * p_.w + k);
-    for (int64_t k = 0; k < before; ++k) row[k] = 0;
-#pragma omp simd
-    for (int64_t k = before; k < inside; ++k) row[k] = src[k] * style;
-    for (int64_t k = inside; k < length; ++k) row[k] = 0;
-    cut<kLanes<A>>(row, 0, n, dst);
+    cut<kLanes<A>>(Row{plane + y * p_.w + x, -x, p_.w - x, style}, 0, n, dst);
   }
 
-  // dst[c * T + j] = row[kStep * j + c] for tiles j from `first` on, by vectors of `lanes` tiles, then of fewer
+  // pixels k to k + lanes of a row
   template <int64_t lanes>
-  static void cut(const A* row, int64_t first, int64_t n, A* dst) {
+  typename Vector<A, lanes>::type pixels(const Row& row, int64_t k) const {
+    typename Vector<A, lanes>::type v;
+    const A* from = row.src + k;
+    if (k >= row.begin && k + lanes <= row.end) {
+      // prefetch the next channel's row: rows are too short for the processor to prefetch by itself
+      __builtin_prefetch(from + p_.h * p_.w);
+      std::memcpy(&v, from, sizeof(v));
+      return v * row.style;
+    }
+    if (from >= images_ && from + lanes <= images_end_) {
+      // pixels of other rows are read, and thrown away
+      std::memcpy(&v, from, sizeof(v));
+      return select<A, lanes>(v * row.style, row.begin - k, row.end - k, std::make_integer_sequence<int64_t, lanes>{});
+    }
+    return pixels_one_by_one<lanes>(row, k);
+  }
+
+  // the same of the first and the last pixels of all images, beside which nothing may be read; rarely called, and apart,
+  // as it would fill the loops of the others
+  template <int64_t lanes>
+  [[gnu::noinline, gnu::cold]] static typename Vector<A, lanes>::type pixels_one_by_one(const Row& row, int64_t k) {
+    typename Vector<A, lanes>::type v;
+    for (int64_t i = 0; i < lanes; ++i) v[i] = row.pixel(k + i);
+    return v;
+  }
+
+  // dst[c * T + j] = pixel kStep * j + c of a row for tiles j from `first` on, by vectors of `lanes` tiles, then of fewer
+  template <int64_t lanes>
+  void cut(const Row& row, int64_t first, int64_t n, A* dst) const {
     if constexpr (lanes == 1) {
       for (int64_t j = first; j < n; ++j) {
-        for (int64_t c = 0; c < kInputs; ++c) dst[c * T + j] = row[kStep * j + c];
+        for (int64_t c = 0; c < kInputs; ++c) dst[c * T + j] = row.pixel(kStep * j + c);
       }
     } else {
       using W = typename Vector<A, lanes>::type;
       int64_t j = first;
       for (; j + lanes <= n; j += lanes) {
         W columns[kStep];
-        std::memcpy(columns, row + kStep * j, sizeof(columns));
+#pragma GCC unroll 4
+        for (int64_t c = 0; c < kStep; ++c) columns[c] = pixels<lanes>(row, kStep * j + c * lanes);
         take_apart<A, lanes>(columns);
+#pragma GCC unroll 6
         for (int64_t c = 0; c < kInputs; ++c) {
           W column;
           if (c < kStep) {
             column = columns[c];
           } else {
             // the pixels that a tile shares with the next
-            const A next = row[kStep * (j + lanes) + c - kStep];
+            const A next = row.pixel(kStep * (j + lanes) + c - kStep);
             move_up<A, lanes>(columns[c - kStep], next, column, std::make_index_sequence<lanes>{});
           }
           std::memcpy(dst + c * T + j, &column, sizeof(column));
@@ -338,6 +368,7 @@ class GroupMaker {
   Limits<A> limits_;
   int64_t block_inputs_, stride_;
   A *tiles_, *sums_, *inputs_, *pixels_, *row_, *weights_;
+  const A *images_, *images_end_;
   bool looks_up_;
   int64_t convolution_ = 0, first_ = 0, count_ = 0, first_sample_ = 0;
   // of the group's tiles, and of their pixels: how many lie before them in memory from the channel's first plane on
