@@ -22,7 +22,7 @@ from ._common import (
     dense_format,
     gradient_wanted,
 )
-from ._registration import namespace, register
+from ._registration import check_kept, namespace, register
 
 #: activations whose second derivative PyTorch gives as a tensor of zeros, where it gives None for a clamp; optimizers
 #: treat zeros and None differently, so all backends do the same
@@ -193,6 +193,42 @@ def gradients(
         dscale if needs_scale else None,
         dnoise.sum_to_size(noise_shape) if needs_noise and noise_shape is not None else None,
     )
+
+
+def remember_epilogue(
+    ctx: Any, u: Tensor, y: Tensor, epilogue: Epilogue, keep: bool, needs_u: bool, needs_scale: bool
+) -> tuple[Tensor | None, ...]:
+    """What :func:`through_epilogue` needs of a pass that ends in an epilogue: the rest on ctx, and the tensors to save.
+
+    ``u``, what goes into the epilogue, is an output of the op (where ``keep`` says so), so that second-order gradients
+    reach the op's inputs through it. ``needs_u`` and ``needs_scale`` say whether u and scale get a gradient.
+    """
+    ctx.keep, ctx.plain = keep, epilogue.is_plain()
+    ctx.activation, ctx.noise_shape = epilogue[3:], shape_of(epilogue.noise)
+    return saved_for_backward(u, y, epilogue, needs_u, needs_scale)
+
+
+def through_epilogue(
+    ops: Any,
+    op: str,
+    what: str,
+    ctx: Any,
+    saved: Sequence[Tensor | None],
+    dy: Tensor | None,
+    du: Tensor | None,
+    needs: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """Gradients for (u, b, scale, noise) of those for the outputs y and u of ``op``; ``what`` names u in errors, and
+    ``needs`` says which of the last three are wanted."""
+    # a compiler may pass an empty gradient for what was not kept
+    d, db, dscale, dnoise = du if ctx.keep else None, None, None, None
+    if dy is not None:
+        through: Tensor = dy
+        if not ctx.plain:
+            check_kept(op, what, ctx.keep or saved[0] is None)
+            through, db, dscale, dnoise = gradients(ops, dy, saved, ctx.activation, ctx.noise_shape, needs)
+        d = through if d is None else d + through
+    return d, db, dscale, dnoise
 
 
 def _fake_backward(

@@ -16,7 +16,7 @@ from .._epilogue import Epilogue
 from . import bias_act
 from ._common import accumulation_dtype, dense_format
 from ._flops import convolution
-from ._registration import check_kept, namespace, register
+from ._registration import namespace, register
 
 _PLAIN = Epilogue()
 
@@ -47,34 +47,30 @@ def _fake(x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: in
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    (x, weight, *ctx.convolution), epilogue, ctx.keep = inputs[:5], Epilogue(*inputs[5:12]), inputs[12]
+    (x, weight, *ctx.convolution), epilogue, keep = inputs[:5], Epilogue(*inputs[5:12]), inputs[12]
     y, u = output
-    # u is an output of the op, so that second-order gradients reach x and the weight through it
-    needs_u, needs_scale = any(ctx.needs_input_grad[:2]), ctx.needs_input_grad[6]
-    kept = bias_act.saved_for_backward(u, y, epilogue, needs_u, needs_scale)
-    ctx.save_for_backward(*((x, weight) if needs_u else (None, None)), *kept)
-    ctx.plain, ctx.activation, ctx.noise_shape = epilogue.is_plain(), epilogue[3:], bias_act.shape_of(epilogue.noise)
+    needs_x, needs_weight, needs_scale = (ctx.needs_input_grad[i] for i in (0, 1, 6))
+    kept = bias_act.remember_epilogue(ctx, u, y, epilogue, keep, needs_x or needs_weight, needs_scale)
+    # each is a factor of the other's gradient
+    ctx.save_for_backward(x if needs_weight else None, weight if needs_x else None, *kept)
+    ctx.x_shape, ctx.taps = x.shape, weight.shape[2]
 
 
 def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, du: Tensor | None) -> tuple[Any, ...]:
     x, weight, *kept = ctx.saved_tensors
-    dx = dweight = db = dscale = dnoise = None
-    d = du if ctx.keep else None
-    if dy is not None and ctx.plain:
-        d = dy if d is None else d + dy
-    elif dy is not None:
-        check_kept("depthwise_conv2d", "the convolution's output", ctx.keep or kept[0] is None)
-        through, db, dscale, dnoise = bias_act.gradients(ops, dy, kept, ctx.activation, ctx.noise_shape, needs[5:8])
-        d = through if d is None else d + through
+    dx = dweight = None
+    d, *of_epilogue = bias_act.through_epilogue(
+        ops, "depthwise_conv2d", "the convolution's output", ctx, kept, dy, du, needs[5:8]
+    )
     if d is not None and needs[0]:
-        dx = _input_gradient(ops, d, x, weight, *ctx.convolution)
+        dx = _input_gradient(ops, d, ctx.x_shape, weight, *ctx.convolution)
     if d is not None and needs[1]:
-        dweight = _weight_gradient(ops, d, x, weight.shape[2], *ctx.convolution)
-    return dx, dweight, *[None] * 3, db, dscale, dnoise, *[None] * 5
+        dweight = _weight_gradient(ops, d, x, ctx.taps, *ctx.convolution)
+    return dx, dweight, *[None] * 3, *of_epilogue, *[None] * 5
 
 
 def _mirrored(
-    x: Tensor, dy: Tensor, kernel: int, stride: int, padding: Sequence[int], up: int
+    x_shape: Sequence[int], dy: Tensor, kernel: int, stride: int, padding: Sequence[int], up: int
 ) -> tuple[int, list[Any], int]:
     """(stride, padding, up) of the convolution of dy, by flipped taps, that is of x's shape."""
     x0, _, y0, _ = padding
@@ -82,14 +78,14 @@ def _mirrored(
     def pads(before: Any, size: Any, out: Any) -> list[Any]:
         return [kernel - 1 - before, (size - 1) * up + before - (out - 1) * stride]
 
-    return up, [*pads(x0, x.shape[3], dy.shape[3]), *pads(y0, x.shape[2], dy.shape[2])], stride
+    return up, [*pads(x0, x_shape[3], dy.shape[3]), *pads(y0, x_shape[2], dy.shape[2])], stride
 
 
 def _input_gradient(
-    ops: Any, d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int
+    ops: Any, d: Tensor, x_shape: Sequence[int], weight: Tensor, stride: int, padding: Sequence[int], up: int
 ) -> Tensor:
     """Gradient of the convolution for its input, of x's shape: another convolution."""
-    mirrored = _mirrored(x, d, weight.shape[2], stride, padding, up)
+    mirrored = _mirrored(x_shape, d, weight.shape[2], stride, padding, up)
     return ops.depthwise_conv2d(d, weight.flip([2, 3]), *mirrored, *_PLAIN, False)[0]
 
 
@@ -100,7 +96,7 @@ def _weight_gradient(
     if up == 1:
         return ops.depthwise_weight_gradient(d, x, stride, padding, kernel)
     # x is the mirrored convolution of d, by flipped taps
-    stride, padding, _ = _mirrored(x, d, kernel, stride, padding, up)
+    stride, padding, _ = _mirrored(x.shape, d, kernel, stride, padding, up)
     return ops.depthwise_weight_gradient(x, d, stride, padding, kernel).flip([2, 3])
 
 
@@ -110,7 +106,10 @@ def _fake_weight_gradient(dy: Tensor, x: Tensor, stride: int, padding: Sequence[
 
 def _setup_context_weight_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     dy, x, ctx.stride, ctx.padding, _ = inputs
-    ctx.save_for_backward(dy, x)
+    # each is a factor of the other's gradient
+    needs_dy, needs_x = ctx.needs_input_grad[:2]
+    ctx.save_for_backward(dy if needs_x else None, x if needs_dy else None)
+    ctx.x_shape = x.shape
 
 
 def _backward_weight_gradient(ops: Any, ctx: Any, needs: tuple[bool, ...], v: Tensor) -> tuple[Any, ...]:
@@ -119,7 +118,7 @@ def _backward_weight_gradient(ops: Any, ctx: Any, needs: tuple[bool, ...], v: Te
     convolution = ctx.stride, ctx.padding, 1
     return (
         ops.depthwise_conv2d(x, v, *convolution, *_PLAIN, False)[0] if needs[0] else None,
-        _input_gradient(ops, dy, x, v, *convolution) if needs[1] else None,
+        _input_gradient(ops, dy, ctx.x_shape, v, *convolution) if needs[1] else None,
         *[None] * 3,
     )
 

@@ -6,6 +6,7 @@ Triton runs every convolution this way, on tensor cores; the CPU only those that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,15 +17,17 @@ from torch import Tensor
 from .._epilogue import Epilogue
 from . import bias_act
 from ._algorithms import winograd_gradient_pays
-from ._common import accumulation_dtype, constant_shape, dense_format, known, swapped_channels
+from ._common import accumulation_dtype, constant_shape, dense_format, known, swapped_channels, without_autocast
 from ._flops import convolution
-from ._registration import check_kept, namespace, register
+from ._registration import namespace, register
 from .upfirdn2d import choose_resampler, fused_upfirdn2d_bias_act
 
 _PLAIN = Epilogue()
 #: the arguments of the op for a convolution that nothing follows
 _ALONE = (None, 1.0, *_PLAIN)
 _NO_PADDING, _ONE = (0, 0, 0, 0), (1, 1)
+#: padding and output padding of PyTorch's convolution
+_NONE_EACH = [0, 0], [0, 0]
 
 
 def fused_resampled_conv2d(
@@ -118,29 +121,28 @@ def _fake(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    (x, weight, styles, *ctx.convolution), epilogue, ctx.keep = inputs[:7], Epilogue(*inputs[9:16]), inputs[16]
-    ctx.residual_scale = inputs[8]
+    (x, weight, styles, *ctx.convolution), epilogue, keep = inputs[:7], Epilogue(*inputs[9:16]), inputs[16]
     y, u = output
-    # u is an output of the op, so that second-order gradients reach x and the weight through it
-    needs_factors, needs_residual = any(ctx.needs_input_grad[:3]), ctx.needs_input_grad[7]
-    kept = bias_act.saved_for_backward(u, y, epilogue, needs_factors or needs_residual, ctx.needs_input_grad[10])
-    ctx.save_for_backward(*((x, weight, styles) if needs_factors else (None,) * 3), *kept)
-    ctx.plain, ctx.activation, ctx.noise_shape = epilogue.is_plain(), epilogue[3:], bias_act.shape_of(epilogue.noise)
+    needs_x, needs_weight, needs_styles, needs_residual, needs_scale = (
+        ctx.needs_input_grad[i] for i in (0, 1, 2, 7, 10)
+    )
+    needs_factors = needs_x or needs_weight or needs_styles
+    kept = bias_act.remember_epilogue(ctx, u, y, epilogue, keep, needs_factors or needs_residual, needs_scale)
+    # the gradient of x needs of x its shape alone: where the weights are frozen, images are not kept for it
+    factors = x if needs_weight or needs_styles else None, weight, styles
+    ctx.save_for_backward(*(factors if needs_factors else (None,) * 3), *kept)
+    ctx.x_shape, ctx.residual_scale = x.shape, inputs[8]
 
 
 def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, du: Tensor | None) -> tuple[Any, ...]:
     x, weight, styles, *kept = ctx.saved_tensors
     needs_x, needs_weight, needs_styles = needs[:3]
-    dx = dweight = dstyles = dresidual = db = dscale = dnoise = None
-    d = du if ctx.keep else None
-    if dy is not None and ctx.plain:
-        d = dy if d is None else d + dy
-    elif dy is not None:
-        check_kept("fused_conv2d", "the convolution's output", ctx.keep or kept[0] is None)
-        through, db, dscale, dnoise = bias_act.gradients(ops, dy, kept, ctx.activation, ctx.noise_shape, needs[9:12])
-        d = through if d is None else d + through
+    dx = dweight = dstyles = dresidual = None
+    d, *of_epilogue = bias_act.through_epilogue(
+        ops, "fused_conv2d", "the convolution's output", ctx, kept, dy, du, needs[9:12]
+    )
     if d is not None and (needs_x or needs_styles):
-        dx = _input_gradient(ops, d, x, weight, *ctx.convolution)
+        dx = _input_gradient(ops, d, ctx.x_shape, weight, *ctx.convolution)
         if styles is not None:
             modulation, of_styles = Epilogue(scale=styles), x if needs_styles else None
             dx, _, dstyles, _ = ops.bias_act_backward(dx, of_styles, None, 1, *modulation, False, needs_styles, False)
@@ -150,15 +152,22 @@ def _backward(ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, du
     if d is not None and needs[7]:
         dresidual = d if ctx.residual_scale == 1 else d * ctx.residual_scale
     gradients = dx if needs_x else None, dweight, dstyles if needs_styles else None
-    return *gradients, *[None] * 4, dresidual, None, db, dscale, dnoise, *[None] * 5
+    return *gradients, *[None] * 4, dresidual, None, *of_epilogue, *[None] * 5
 
 
 def _input_gradient(
-    ops: Any, d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int, groups: int
+    ops: Any,
+    d: Tensor,
+    x_shape: Sequence[int],
+    weight: Tensor,
+    stride: int,
+    padding: Sequence[int],
+    up: int,
+    groups: int,
 ) -> Tensor:
     """Gradient of the convolution for its (modulated) input, of x's shape: another convolution."""
     if ops is not namespace("cpu"):
-        return _library_gradients(d, x, weight, stride, padding, up, groups, needs_weight=False)
+        return _library_input_gradient(d, x_shape, weight, stride, padding, up, groups)
     x0, x1, y0, y1 = padding
 
     def convolve(d: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int) -> Tensor:
@@ -172,10 +181,10 @@ def _input_gradient(
         more = (y0 - x0) % 2
         # the last row and column may be ones that the stride never reads
         x1, y1 = ((n - 1) * stride + taps for n, taps in ((d.shape[3], kw), (d.shape[2], kh)))
-        crop = [x0, x1 - x0 - x.shape[3], y0 - more, y1 - y0 - x.shape[2]]
+        crop = [x0, x1 - x0 - x_shape[3], y0 - more, y1 - y0 - x_shape[2]]
         dx = convolve(d, swapped_channels(weight, groups), 1, crop, stride)
         return dx[:, :, more:] if more else dx
-    if known(d.numel() + x.numel() < weight.numel()):
+    if known(d.numel() + math.prod(x_shape) < weight.numel()):
         # flipped images give the flipped gradient, and are smaller than the weight
         padding = [kw - 1 - x1, kw - 1 - x0, kh - 1 - y1, kh - 1 - y0]
         return convolve(d.flip([2, 3]), swapped_channels(weight, groups), 1, padding, 1).flip([2, 3])
@@ -189,7 +198,7 @@ def _weight_gradient(
 ) -> Tensor:
     """Gradient of the convolution of the (modulated) input x for its weight, of the weight's shape."""
     if ops is not namespace("cpu") or not winograd_gradient_pays(weight, groups):
-        return _library_gradients(d, x, weight, stride, padding, up, groups, needs_weight=True)
+        return _library_weight_gradient(d, x, weight, stride, padding, up, groups)
     # the gradient is laid out as the weight is: where another layout meets it, PyTorch copies one of the two
     dense = groups > 1 or weight.stride(0) >= weight.stride(1)
     if up > 1:
@@ -200,35 +209,59 @@ def _weight_gradient(
     return dweight if dense else dweight.transpose(0, 1)
 
 
-def _library_gradients(
-    d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int, groups: int, *,
-    needs_weight: bool,
-) -> Tensor:  # fmt: skip
-    """Gradient of the convolution for its weight, or for its (modulated) input x, by PyTorch's operator."""
+def _library_input_gradient(
+    d: Tensor, x_shape: Sequence[int], weight: Tensor, stride: int, padding: Sequence[int], up: int, groups: int
+) -> Tensor:
+    """Gradient of the convolution for its (modulated) input, of x's shape, by PyTorch's convolutions."""
     x0, x1, y0, y1 = padding
-    # what a transposed convolution has more at its end
-    more = [y0 - y1, x0 - x1]
-    fits = min(x0, y0) >= 0 and all(0 <= m < up for m in more)
-    if up > 1 and not fits:
-        # the gradient of what was cropped is 0
-        d = F.pad(d, [x0, x1, y0, y1])
-    padded = x if up > 1 or fits else F.pad(x, [x0, x1, y0, y1])
-    dx, dweight, _ = torch.ops.aten.convolution_backward(
-        d,
-        padded,
+    fits = _library_padding(padding, up)
+    around, _ = fits or _NONE_EACH
+    with without_autocast(d):
+        if up > 1:
+            return F.conv2d(_uncropped(d, padding, up), swapped_channels(weight, groups), None, up, around, 1, groups)
+        sizes = x_shape[2] + y0 + y1, x_shape[3] + x0 + x1
+        # rows and columns at the end that the stride never reads
+        rest = [
+            size - (n - 1) * stride - taps for size, n, taps in zip(sizes, d.shape[2:], weight.shape[2:], strict=True)
+        ]
+        dx = F.conv_transpose2d(d, weight, None, stride, around, rest, groups)
+    return dx if fits else F.pad(dx, [-x0, -x1, -y0, -y1])
+
+
+def _library_weight_gradient(
+    d: Tensor, x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], up: int, groups: int
+) -> Tensor:
+    """Gradient of the convolution of the (modulated) input x for its weight, by PyTorch's operator."""
+    fits = _library_padding(padding, up)
+    around, more = fits or _NONE_EACH
+    _, dweight, _ = torch.ops.aten.convolution_backward(
+        _uncropped(d, padding, up),
+        x if up > 1 or fits else F.pad(x, list(padding)),
         swapped_channels(weight, groups) if up > 1 else weight,
         None,
         [up if up > 1 else stride] * 2,
-        [y0, x0] if fits else [0, 0],
+        around,
         [1, 1],
         up > 1,
-        more if fits else [0, 0],
+        more,
         groups,
-        [not needs_weight, needs_weight, False],
+        [False, True, False],
     )
-    if needs_weight:
-        return swapped_channels(dweight, groups) if up > 1 else dweight
-    return dx if padded is x else F.pad(dx, [-x0, -x1, -y0, -y1])
+    return swapped_channels(dweight, groups) if up > 1 else dweight
+
+
+def _library_padding(padding: Sequence[int], up: int) -> tuple[list[int], list[int]] | None:
+    """(padding, output padding) of PyTorch's convolution, each along y and x; None for a padding that it has not."""
+    x0, x1, y0, y1 = padding
+    # what a transposed convolution has more at its end
+    more = [y0 - y1, x0 - x1]
+    return ([y0, x0], more) if min(x0, y0) >= 0 and all(0 <= m < up for m in more) else None
+
+
+def _uncropped(d: Tensor, padding: Sequence[int], up: int) -> Tensor:
+    """The gradient of a transposed convolution before its crop, where that is none of PyTorch's: what was cropped has
+    the gradient 0."""
+    return F.pad(d, list(padding)) if up > 1 and not _library_padding(padding, up) else d
 
 
 def _fake_weight_gradient(
@@ -240,7 +273,10 @@ def _fake_weight_gradient(
 
 def _setup_context_weight_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     dy, x, ctx.stride, ctx.padding, ctx.groups, ctx.swapped = inputs
-    ctx.save_for_backward(dy, x)
+    # each is a factor of the other's gradient
+    needs_dy, needs_x = ctx.needs_input_grad[:2]
+    ctx.save_for_backward(dy if needs_x else None, x if needs_dy else None)
+    ctx.x_shape = x.shape
 
 
 def _backward_weight_gradient(ops: Any, ctx: Any, needs: tuple[bool, ...], v: Tensor) -> tuple[Any, ...]:
@@ -252,7 +288,7 @@ def _backward_weight_gradient(ops: Any, ctx: Any, needs: tuple[bool, ...], v: Te
     convolution = ctx.stride, ctx.padding, 1, ctx.groups
     return (
         ops.fused_conv2d(x, v, None, *convolution, *_ALONE, False)[0] if needs_dy else None,
-        _input_gradient(ops, dy, x, v, *convolution) if needs_x else None,
+        _input_gradient(ops, dy, ctx.x_shape, v, *convolution) if needs_x else None,
         *[None] * 4,
     )
 

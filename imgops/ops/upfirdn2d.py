@@ -34,7 +34,7 @@ from ._common import (
 )
 from ._far import is_far, what_is_read
 from ._flops import resampling
-from ._registration import check_kept, namespace, register
+from ._registration import namespace, register
 
 #: 1-D filters of this many taps or more stay separable in :func:`setup_filter`
 SEPARABLE_TAPS = 8
@@ -366,31 +366,27 @@ def _fake_bias_act(x: Tensor, f: Tensor | None, *rest: Any) -> tuple[Tensor, Ten
 
 
 def _setup_context_bias_act(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    (x, f, *ctx.resample), epilogue, ctx.keep = inputs[:7], Epilogue(*inputs[7:14]), inputs[14]
+    (x, f, *ctx.resample), epilogue, keep = inputs[:7], Epilogue(*inputs[7:14]), inputs[14]
     y, filtered = output
     needs_x, needs_f, needs_scale = (ctx.needs_input_grad[i] for i in (0, 1, 8))
-    # the filtered image is an output of the op, so that second-order gradients reach x through it
-    kept = bias_act.saved_for_backward(filtered, y, epilogue, needs_x or needs_f, needs_scale)
+    kept = bias_act.remember_epilogue(ctx, filtered, y, epilogue, keep, needs_x or needs_f, needs_scale)
     ctx.save_for_backward(x if needs_f else None, f if needs_x or needs_f else None, *kept)
-    ctx.x_shape, ctx.activation, ctx.noise_shape = x.shape, epilogue[3:], bias_act.shape_of(epilogue.noise)
+    ctx.x_shape = x.shape
 
 
 def _backward_bias_act(
     ops: Any, ctx: Any, needs: tuple[bool, ...], dy: Tensor | None, dfiltered: Tensor | None
 ) -> tuple[Any, ...]:
     x, f, *kept = ctx.saved_tensors
-    db = dscale = dnoise = dx = df = None
-    # a compiler may pass an empty gradient for an image that was not kept
-    d = dfiltered if ctx.keep else None
-    if dy is not None:
-        check_kept("upfirdn2d_bias_act", "the filtered image", ctx.keep or kept[0] is None)
-        through, db, dscale, dnoise = bias_act.gradients(ops, dy, kept, ctx.activation, ctx.noise_shape, needs[7:10])
-        d = through if d is None else d + through
+    dx = df = None
+    d, *of_epilogue = bias_act.through_epilogue(
+        ops, "upfirdn2d_bias_act", "the filtered image", ctx, kept, dy, dfiltered, needs[7:10]
+    )
     if needs[0] and d is not None:
         dx = ops.upfirdn2d(*_transposed(d, ctx.x_shape, f, *ctx.resample))
     if needs[1] and d is not None:
         df = _filter_gradient(ops, x, d, f, *ctx.resample)
-    return dx, df, *[None] * 5, db, dscale, dnoise, *[None] * 5
+    return dx, df, *[None] * 5, *of_epilogue, *[None] * 5
 
 
 def _flops(x: Any, f: Any, up: Any, down: Any, padding: Any, *args: Any, **kwargs: Any) -> int:
