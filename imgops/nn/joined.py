@@ -83,14 +83,16 @@ class Chain(ABC):
 
     def runs_as_one(self, x: Tensor) -> bool:
         """Whether the chain suits its input, and no hook would see another tensor than without it."""
-        others = [*self.layers[1:], *self.identities]
-        return (
-            takes(x)
-            and not any(_hooked(layer._forward_pre_hooks, layer._forward_hooks) for layer in others)
-            and not any(_hooked(*_gradient_hooks(layer)) for layer in [self.first, *others])
-            and not _hooked(self.first._forward_hooks)
-            and not nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
-        )
+        if not takes(x) or nn.modules.module._has_any_global_hook():  # type: ignore[no-untyped-call]
+            return False
+        # a loop, as this runs at every call
+        for layer in (*self.layers, *self.identities):
+            if layer._forward_hooks or layer._backward_hooks or layer._backward_pre_hooks:
+                return False
+            # the first gets its input from the caller as ever
+            if layer._forward_pre_hooks and layer is not self.first:
+                return False
+        return True
 
     @abstractmethod
     def as_one(self, x: Tensor) -> Tensor:
@@ -142,19 +144,9 @@ class ConvChain(Chain):
         return not by_batch and (act is None or activation_of(act) is not None) and super().runs_as_one(x)
 
     def as_one(self, x: Tensor) -> Tensor:
-        norm, b, scale = self.norm, self.conv.bias, None
-        if norm is not None:
-            # in float32 at least, as PyTorch has it: the factor can exceed what half precision holds
-            mean, variance, weight, bias, b = (
-                None if t is None else t.to(accumulation_dtype(t.dtype))
-                for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias, b)
-            )
-            assert mean is not None
-            assert variance is not None
-            factor = torch.rsqrt(variance + norm.eps)
-            factor = factor if weight is None else factor * weight
-            mean = mean if b is None else mean - b
-            b = -mean * factor if bias is None else bias - mean * factor
+        b, scale = self.conv.bias, None
+        if self.norm is not None:
+            b, factor = _as_epilogue(self.norm, b)
             scale = factor.expand(x.shape[0], -1)
         return convolve(self.conv, x, Epilogue(b, scale, None, *_of_layer(self.act)))
 
@@ -200,19 +192,31 @@ class GroupNormChain(Chain):
         return None
 
 
+def _as_epilogue(norm: nn.BatchNorm2d, b: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(bias, factor) of each channel, which a normalization by running statistics is, after a convolution's bias b.
+
+    It is worked out at every call, in as few steps as there are: on small pictures they take as long as a convolution.
+    """
+    mean, variance, weight, bias = norm.running_mean, norm.running_var, norm.weight, norm.bias
+    assert mean is not None
+    assert variance is not None
+    factor = torch.rsqrt(_wide(variance) + norm.eps)
+    factor = factor if weight is None else factor * _wide(weight)
+    mean = _wide(mean) if b is None else _wide(mean) - _wide(b)
+    return -mean * factor if bias is None else torch.addcmul(_wide(bias), mean, factor, value=-1), factor
+
+
+def _wide(t: Tensor) -> Tensor:
+    """In float32 at least, as PyTorch has it: the factor can exceed what half precision holds."""
+    # most are in it already
+    return t if t.dtype == torch.float32 else t.to(accumulation_dtype(t.dtype))
+
+
 def _of_layer(act: nn.Module | None) -> tuple[str, float, float, float]:
     """(act, alpha, gain, clamp) of an activation's layer."""
     found = Activation("linear") if act is None else activation_of(act)
     assert found is not None
     return found.act, found.alpha, 1.0, found.clamp
-
-
-def _hooked(*hooks: dict[int, Any]) -> bool:
-    return any(map(len, hooks))
-
-
-def _gradient_hooks(layer: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
-    return layer._backward_hooks, layer._backward_pre_hooks
 
 
 class _Thread(threading.local):
