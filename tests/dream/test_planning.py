@@ -28,7 +28,7 @@ def test_a_dream_beyond_the_memory_is_told_before_the_work(tmp_path, monkeypatch
     monkeypatch.setattr(planning, "room_on", lambda device: 1.6e9)
     command = ("dream", "samples:camera", "-o", out, "--size", "1500", *EMBEDDED)
     message = error(*command)
-    assert "; give --tile 512, which makes tiles, or a smaller --size" in message
+    assert "; give --tile 768, which makes tiles, or a smaller --size" in message
     assert "; give a smaller --size" in error(*command[:4], "--size", "4000", *EMBEDDED)
     assert not out.exists()
 
