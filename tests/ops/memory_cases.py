@@ -31,6 +31,10 @@ resident_is_ours = pytest.mark.skipif(
     reason="memory is read from /proc, and AddressSanitizer keeps what was freed",
 )
 
+on_torch_with_blobs = pytest.mark.skipif(
+    torch.__version__ < (2, 11) or not sys.platform.startswith("linux"), reason="there memory is PyTorch's"
+)
+
 
 def test_memory_is_shared_by_no_two_and_used_again():
     x = torch.arange(LARGE, dtype=torch.float32)
@@ -41,11 +45,13 @@ def test_memory_is_shared_by_no_two_and_used_again():
     place, view = second.data_ptr(), second[LARGE // 2 :]
     del second
     # a view keeps the memory
-    assert doubled(x).data_ptr() != place
+    other = doubled(x).data_ptr()
+    assert other != place
     assert torch.equal(view, 2 * x[LARGE // 2 :] + 2)
     del view
     if torch.__version__ >= (2, 11) and sys.platform.startswith("linux"):
-        assert doubled(x).data_ptr() == place
+        third, fourth = doubled(x), doubled(x)
+        assert {third.data_ptr(), fourth.data_ptr()} == {place, other}
     assert torch.equal(first, 2 * x)
 
 
@@ -116,6 +122,52 @@ print(resident() - before)
 """
     grown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(grown) < 3 * 16 + 16
+
+
+@resident_is_ours
+@on_torch_with_blobs
+def test_a_pass_over_many_sizes_needs_no_fresh_memory_again():
+    """Sizes that rise and fall while others live: the first passes take what is in use at once, or little more."""
+    code = f"""
+import resource, torch, imgops
+{RESIDENT}
+x = torch.zeros({LARGE} * 8)
+imgops.bias_act(x[:64], gain=2.0, impl="cpu")
+mib = {LARGE} // 16
+def one_pass():
+    kept = []
+    for n in (8, 33, 10, 16, 64, 8, 32, 19, 64, 128, 9, 48, 33, 16):
+        kept = kept[-1:] + [imgops.bias_act(x[: n * mib], gain=2.0, impl="cpu")]
+before = resident()
+for _ in range(16):
+    one_pass()
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+one_pass()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults, resident() - before)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    faults, grown = map(int, run.stdout.split())
+    assert faults < 16
+    # 19 and 64 and 128, of whole huge pages
+    assert grown < 5 / 4 * 212 + 16
+
+
+@on_torch_with_blobs
+def test_free_neighbors_are_one():
+    code = f"""
+import torch, imgops
+x = torch.zeros({LARGE})
+def doubled(n):
+    return imgops.bias_act(x[:n], gain=2.0, impl="cpu")
+place = doubled({LARGE}).data_ptr()
+for order in (0, 1):
+    halves = [doubled({LARGE} // 2), doubled({LARGE} // 2)]
+    assert [half.data_ptr() for half in halves] == [place, place + 2 * {LARGE}]
+    del halves[order]
+    halves.clear()
+    assert doubled({LARGE}).data_ptr() == place
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_size_past_all_memory_raises():

@@ -1,6 +1,9 @@
-// A cache of the memory of large results. It holds at most as much as was lately in use at the same time (a little more
-// where threads ask at the same instant). Whenever it is short of memory, the kernel may take the pages of unused
-// blocks; their addresses stay taken.
+// A cache of the memory of large results: ranges that the kernel mapped, cut into pieces in use and free ones. A result
+// takes the free piece that fits it best, and what is given back merges with free neighbours, so that results of many
+// sizes share the memory. It holds at most what was lately in use at the same time; after the first passes of a network
+// a quarter more, so that fragments fit: the networks that were tried then run again without a fresh page, which other
+// sequences of sizes may still need. Whenever it is short of memory, the kernel may take the pages of free pieces;
+// their addresses stay taken.
 #include "memory.h"
 
 #ifdef __linux__
@@ -25,14 +28,29 @@ namespace imgops {
 
 namespace {
 
-// bytes of a huge page; blocks are whole huge pages
+// bytes of a huge page; pieces are whole huge pages
 constexpr size_t kPage = size_t(2) << 20;
 // smaller results stay in the heap, which keeps them mapped
 constexpr size_t kLarge = 4 * kPage;
-// most blocks that are kept
-constexpr size_t kBlocks = 4096;
+// so many results are made with no room to spare: the first pass of a network may be its only one
+constexpr size_t kFirst = 128;
 // after so many results the largest amount in use is counted anew
 constexpr size_t kPeriod = 1024;
+
+size_t whole_pages(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+// Fresh memory at a multiple of kPage, or null.
+char* map(size_t bytes) {
+  void* const p = mmap(nullptr, bytes + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) return nullptr;
+  // as high as possible: the kernel maps downwards, and what it mapped before is a neighbour
+  const size_t below = kPage - reinterpret_cast<uintptr_t>(p) % kPage;
+  char* const start = static_cast<char*>(p) + below;
+  munmap(p, below);
+  if (below < kPage) munmap(start + bytes, kPage - below);
+  madvise(start, bytes, MADV_HUGEPAGE);
+  return start;
+}
 
 bool enabled() {
   static const bool on = [] {
@@ -56,75 +74,110 @@ class Cache {
 
   // bytes: whole pages
   void* take(size_t bytes) {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      // the latest is the likeliest to be in the processor's cache
-      const auto found = std::find_if(free_.rbegin(), free_.rend(), [&](const Block& b) { return b.bytes == bytes; });
-      if (found != free_.rend()) {
-        void* const p = found->p;
-        cached_ -= bytes;
-        free_.erase(std::next(found).base());
-        count(bytes);
-        return p;
-      }
-      while (!free_.empty() && live_ + bytes + cached_ > std::max(peak_, live_ + bytes)) drop_oldest();
-    }
-    void* p = std::aligned_alloc(kPage, bytes);
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (p == nullptr) {
-      while (!free_.empty()) drop_oldest();
-      p = std::aligned_alloc(kPage, bytes);
-    }
-    if (p == nullptr) out_of_memory(bytes);
-    madvise(p, bytes, MADV_HUGEPAGE);
-    count(bytes);
-    return p;
-  }
-
-  void give(void* p, size_t bytes) noexcept {
-    // the kernel may take the pages until something is written to them; if it cannot be told so, the block is freed
-    const bool kept = madvise(p, bytes, MADV_FREE) == 0;
-    const std::lock_guard<std::mutex> lock(mutex_);
-    live_ -= bytes;
-    if (!kept || free_.size() == free_.capacity()) {
-      std::free(p);
-      return;
-    }
-    cached_ += bytes;
-    free_.push_back({p, bytes});
-  }
-
- private:
-  struct Block {
-    void* p;
-    size_t bytes;
-  };
-
-  Cache() { free_.reserve(kBlocks); }
-
-  // `bytes` more are in use; what was in use long ago is forgotten
-  void count(size_t bytes) {
-    live_ += bytes;
-    recent_ = std::max(recent_, live_);
-    peak_ = std::max(peak_, live_);
+    // no insertion allocates after this, so that an error leaves all as it is, and `give` cannot fail
+    if (pieces_.capacity() < pieces_.size() + 2) pieces_.reserve(2 * pieces_.size() + 64);
     if (++takes_ % kPeriod == 0) {
       peak_ = recent_;
       recent_ = live_;
-      while (!free_.empty() && live_ + cached_ > peak_) drop_oldest();
+      shrink(most(peak_));
+    }
+    auto best = pieces_.end();
+    for (auto it = pieces_.begin(); it != pieces_.end(); ++it) {
+      if (it->freed == 0 || it->bytes < bytes) continue;
+      // of equals the latest is the likeliest to be in the processor's cache
+      if (best == pieces_.end() || std::pair(it->bytes, best->freed) < std::pair(best->bytes, it->freed)) best = it;
+    }
+    if (best == pieces_.end()) best = grow(bytes);
+    if (best->bytes > bytes) {
+      const Piece rest{best->start + bytes, best->bytes - bytes, best->freed};
+      best->bytes = bytes;
+      best = std::prev(pieces_.insert(std::next(best), rest));
+    }
+    best->freed = 0;
+    live_ += bytes;
+    recent_ = std::max(recent_, live_);
+    peak_ = std::max(peak_, live_);
+    return best->start;
+  }
+
+  void give(void* p, size_t bytes) noexcept {
+    // the kernel may take the pages until something is written to them; if it cannot be told so, they are unmapped
+    const bool kept = madvise(p, bytes, MADV_FREE) == 0;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto it = at(static_cast<char*>(p));
+    it->freed = ++gives_;
+    live_ -= bytes;
+    if (kept || !unmap(it, bytes)) merge(it);
+  }
+
+ private:
+  struct Piece {
+    char* start;
+    size_t bytes;
+    // 0 while in use, else greater the later it was given back
+    size_t freed;
+  };
+  using Iterator = std::vector<Piece>::iterator;
+
+  // bytes to hold at most while so many were in use at the same time
+  size_t most(size_t live) const { return takes_ < kFirst ? live : live + live / 4; }
+
+  // the first piece that does not start below p
+  Iterator at(const char* p) {
+    const auto below = [](const Piece& a, const char* b) { return a.start < b; };
+    return std::lower_bound(pieces_.begin(), pieces_.end(), p, below);
+  }
+
+  // A new free piece of at least so many bytes.
+  Iterator grow(size_t bytes) {
+    shrink(most(std::max(peak_, live_ + bytes)) - bytes);
+    char* p = map(bytes);
+    if (p == nullptr) shrink(0), p = map(bytes);
+    if (p == nullptr) out_of_memory(bytes);
+    held_ += bytes;
+    return merge(pieces_.insert(at(p), {p, bytes, ++gives_}));
+  }
+
+  // Unmaps free memory, the oldest first, until no more than `most` bytes are held, or nothing is free.
+  void shrink(size_t most) {
+    while (held_ > most) {
+      // less one, that of pieces in use is the largest number
+      const auto older = [](const Piece& a, const Piece& b) { return a.freed - 1 < b.freed - 1; };
+      const auto oldest = std::min_element(pieces_.begin(), pieces_.end(), older);
+      if (oldest == pieces_.end() || oldest->freed == 0) break;
+      if (!unmap(oldest, std::min(oldest->bytes, whole_pages(held_ - most)))) break;
     }
   }
 
-  void drop_oldest() {
-    std::free(free_.front().p);
-    cached_ -= free_.front().bytes;
-    free_.erase(free_.begin());
+  // Unmaps the last bytes of a free piece; false where the kernel can have no more ranges.
+  bool unmap(Iterator it, size_t bytes) {
+    if (munmap(it->start + it->bytes - bytes, bytes) != 0) return false;
+    held_ -= bytes;
+    it->bytes -= bytes;
+    if (it->bytes == 0) pieces_.erase(it);
+    return true;
+  }
+
+  // Joins a free piece with its free neighbours.
+  Iterator merge(Iterator it) {
+    const auto meet = [](const Piece& a, const Piece& b) { return b.freed != 0 && a.start + a.bytes == b.start; };
+    if (const auto next = std::next(it); next != pieces_.end() && meet(*it, *next)) {
+      it->bytes += next->bytes;
+      pieces_.erase(next);
+    }
+    if (it == pieces_.begin() || std::prev(it)->freed == 0 || !meet(*std::prev(it), *it)) return it;
+    it->start = std::prev(it)->start;
+    it->bytes += std::prev(it)->bytes;
+    return pieces_.erase(std::prev(it));
   }
 
   std::mutex mutex_;
-  std::vector<Block> free_;
-  // bytes in use, and kept; the most in use at the same time, and since the last time that it was counted anew
-  size_t live_ = 0, cached_ = 0, peak_ = 0, recent_ = 0;
-  size_t takes_ = 0;
+  // by address
+  std::vector<Piece> pieces_;
+  // bytes in use, and with the free ones; the most in use at the same time, and since it was last counted anew
+  size_t live_ = 0, held_ = 0, peak_ = 0, recent_ = 0;
+  size_t takes_ = 0, gives_ = 0;
 };
 
 std::vector<int64_t> strides_of(const std::vector<int64_t>& size, bool channels_last) {
@@ -148,7 +201,7 @@ Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, bool chann
   // libtorch refuses a size that does not fit
   if (!enabled() || !fits || bytes < kLarge || bytes > SIZE_MAX / 2)
     return allocate(like, size, like.scalar_type(), channels_last);
-  bytes = (bytes + kPage - 1) / kPage * kPage;
+  bytes = whole_pages(bytes);
   const std::vector<int64_t> strides = strides_of(size, channels_last);
   const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(like.scalar_type()));
   void* const p = Cache::instance().take(bytes);

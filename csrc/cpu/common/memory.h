@@ -5,9 +5,9 @@
 
 namespace imgops {
 
-// Memory for a tensor of the dtype of `like`. A large one gets the pages of an earlier one of its size that has been
-// freed, if there is one: the kernel may take longer to map and clear fresh pages than an op takes to fill them. Such
-// a tensor's storage cannot be resized. IMGOPS_CACHE_MEMORY=0 in the environment leaves all memory to libtorch.
+// Memory for a tensor of the dtype of `like`. A large one gets the pages of earlier ones that have been freed, if they
+// have room for it: the kernel may take longer to map and clear fresh pages than an op takes to fill them. Such a
+// tensor's storage cannot be resized. IMGOPS_CACHE_MEMORY=0 in the environment leaves all memory to libtorch.
 Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, bool channels_last = false);
 
 }  // namespace imgops
