@@ -26,6 +26,12 @@ STABLE_TORCH_LIBRARY(imgops, m) {
       "fused_conv2d(Tensor x, Tensor weight, Tensor? styles, int stride, SymInt[] padding, int up, int groups, "
       "Tensor? residual, float residual_scale, Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, "
       "float gain, float clamp, bool keep) -> (Tensor, Tensor)");
+  // the same, without a gradient, of x = the channels of all parts, each pixel taken for nearest x nearest ones, nearest 1
+  // or 2; 3 x 3, stride and groups 1
+  m.def(
+      "concat_conv2d(Tensor[] parts, Tensor weight, int nearest, SymInt[] padding, Tensor? residual, "
+      "float residual_scale, Tensor? b, Tensor? scale, Tensor? noise, str act, float alpha, float gain, float clamp) "
+      "-> Tensor");
   // gradient of a 3 x 3 convolution of stride 1 or 2 for its weight: dy [N, O, H', W'], x [N, I, H, W] ->
   // [O, I / groups, 3, 3]; swapped: [I, O / groups, 3, 3]
   m.def(
@@ -91,6 +97,7 @@ STABLE_TORCH_LIBRARY_IMPL(imgops, CPU, m) {
   m.impl("filtered_lrelu", IMGOPS_BOX(&imgops::filtered_lrelu_cpu));
   m.impl("filtered_lrelu_slopes", IMGOPS_BOX(&imgops::filtered_lrelu_slopes_cpu));
   m.impl("fused_conv2d", IMGOPS_BOX(&imgops::fused_conv2d_cpu));
+  m.impl("concat_conv2d", IMGOPS_BOX(&imgops::concat_conv2d_cpu));
   m.impl("conv2d_weight_gradient", IMGOPS_BOX(&imgops::conv2d_weight_gradient_cpu));
   m.impl("depthwise_conv2d", IMGOPS_BOX(&imgops::depthwise_conv2d_cpu));
   m.impl("depthwise_weight_gradient", IMGOPS_BOX(&imgops::depthwise_weight_gradient_cpu));

@@ -108,6 +108,11 @@ def is_transformed() -> bool:
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
+def in_forward_mode() -> bool:
+    """Whether tensors may carry tangents of forward mode."""
+    return getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
+
+
 def is_traced() -> bool:
     """Whether ``torch.jit.trace`` looks on: it traces again without gradients, and both graphs must be the same."""
     return not torch.compiler.is_compiling() and torch._C._is_tracing()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._common import STATUSES
+from ._common import STATUSES, in_forward_mode
 from ._flops import no_products, register_flops
 
 _TRITON = [device for device in ("cpu", "cuda") if STATUSES["triton", device].available]
@@ -20,6 +20,8 @@ _triton_library = torch.library.Library("imgops_triton", "DEF")
 _NAMESPACES = {name: SimpleNamespace() for name in ("imgops", "imgops_triton")}
 #: the schema of each op; csrc/library.cpp must say the same
 SCHEMAS: dict[str, str] = {}
+#: ops that are called only where no gradient is wanted
+WITHOUT_GRADIENT: set[str] = set()
 
 
 def namespace(backend: str) -> Any:
@@ -32,8 +34,8 @@ def register(
     *,
     fake: Callable[..., Any],
     triton: str | None,
-    backward: Callable[..., Any],
-    setup_context: Callable[..., Any],
+    backward: Callable[..., Any] | None,
+    setup_context: Callable[..., Any] | None,
     flops: Callable[..., int] = no_products,
 ) -> None:
     """Give an op in each namespace that exists its fake and its gradient, and Triton's its schema and its kernel.
@@ -44,8 +46,9 @@ def register(
         triton: the module of ``imgops.kernels`` whose function of the op's name is the kernel; None for no kernel.
         backward: called with the namespace, so that a gradient runs on the backend that ran the forward; ctx; which of
             the inputs' gradients this pass has a use for; and the outputs' gradients, None for an output that nothing
-            depends on. At least one is not None. It returns None for an input that nothing depends on, never zeros.
-        setup_context: as ``torch.library.register_autograd`` takes it.
+            depends on. At least one is not None. It returns None for an input that nothing depends on, never zeros. Of
+            an op without a gradient it is None.
+        setup_context: as ``torch.library.register_autograd`` takes it; None where ``backward`` is.
         flops: called with the arguments, shapes in place of tensors, and ``out_shape``. Default: counts none.
     """
     name = schema.partition("(")[0]
@@ -57,20 +60,19 @@ def register(
             _triton_library.impl(name, _lazy_kernel(triton, name), device.upper())
         spaces.append("imgops_triton")
 
-    def remember(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.tensor_inputs = [i for i, value in enumerate(inputs) if isinstance(value, Tensor)]
-        # otherwise PyTorch makes zeros of undefined gradients, and Adam counts a step for a gradient of zeros
-        ctx.set_materialize_grads(False)
-        setup_context(ctx, inputs, output)
-
     for space in spaces:
-        differentiate = _gradient(backward, _NAMESPACES[space])
         packet = getattr(getattr(torch.ops, space), name)
         op = packet.default
         register_flops(packet, flops)
         torch.library.register_fake(op, fake)
-        torch.library.register_autograd(op, differentiate, setup_context=remember)
-        setattr(_NAMESPACES[space], name, _function(op, differentiate, remember))
+        function: Callable[..., Any] = op
+        if backward is None or setup_context is None:
+            WITHOUT_GRADIENT.add(name)
+        else:
+            differentiate, remember = _gradient(backward, _NAMESPACES[space]), _context(setup_context)
+            torch.library.register_autograd(op, differentiate, setup_context=remember)
+            function = _function(op, differentiate, remember)
+        setattr(_NAMESPACES[space], name, function)
 
 
 def _lazy_kernel(module: str, name: str) -> Callable[..., Any]:
@@ -101,6 +103,18 @@ def _gradient(backward: Callable[..., Any], ops: SimpleNamespace) -> Callable[..
         return backward(ops, ctx, _asked_for(ctx), *gradients)
 
     return differentiate
+
+
+def _context(setup_context: Callable[..., Any]) -> Callable[..., None]:
+    """``setup_context`` with what every gradient needs."""
+
+    def remember(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.tensor_inputs = [i for i, value in enumerate(inputs) if isinstance(value, Tensor)]
+        # otherwise PyTorch makes zeros of undefined gradients, and Adam counts a step for a gradient of zeros
+        ctx.set_materialize_grads(False)
+        setup_context(ctx, inputs, output)
+
+    return remember
 
 
 def _function(
@@ -155,7 +169,7 @@ def _function(
 
     def call(*inputs: Any) -> Any:
         # the registered op would silently drop the tangents of forward mode; these functions raise instead
-        forward_mode = getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
+        forward_mode = in_forward_mode()
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return jvp() if forward_mode else op(*inputs)
         if torch._C._are_functorch_transforms_active():

@@ -119,15 +119,8 @@ def padded_conv2d(
 
     It checks tensors and sizes; the rest is taken as given.
     """
-    op = "conv2d"
-    check_tensor(op, "x", x, 4)
-    check_weight(op, x, weight, groups)
-    if epilogue.b is not None:
-        check_operand(op, "bias", epilogue.b, x, (weight.shape[0],))
-    out = _output_size(op, x, weight, stride, padding, padding_mode, dilation)
-    if residual is not None:
-        check_operand(op, "residual", residual, x, out)
-    backend = _backend.choose(op, x.device.type, impl, STATUSES)
+    check_tensors(x, weight, epilogue.b, stride, padding, padding_mode, dilation, groups, residual)
+    backend = _backend.choose("conv2d", x.device.type, impl, STATUSES)
     if is_empty(x):
         # oneDNN refuses an image without pixels, even if the padding adds some
         backend = "reference"
@@ -170,6 +163,28 @@ def padded_conv2d(
                 backend, x, weight, None, epilogue, stride[0], padding, 1, groups, residual, residual_scale
             )
         return vendor_conv2d(backend, x, weight, epilogue, stride, (y0, x0), dilation, groups, residual, residual_scale)
+
+
+def check_tensors(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    padding_mode: PaddingMode,
+    dilation: tuple[int, int],
+    groups: int,
+    residual: Tensor | None,
+) -> None:
+    """Raise unless the tensors of :func:`padded_conv2d` fit each other."""
+    op = "conv2d"
+    check_tensor(op, "x", x, 4)
+    check_weight(op, x, weight, groups)
+    if bias is not None:
+        check_operand(op, "bias", bias, x, (weight.shape[0],))
+    out = _output_size(op, x, weight, stride, padding, padding_mode, dilation)
+    if residual is not None:
+        check_operand(op, "residual", residual, x, out)
 
 
 @untraced

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .._epilogue import Epilogue
 from .bias_act import bias_act
+
+
+def concatenated(parts: Sequence[Tensor], nearest: int) -> Tensor:
+    """The channels of parts [N, C, H, W] as one image, whose pixels each become ``nearest * nearest``."""
+    x = torch.cat(list(parts), 1) if len(parts) > 1 else parts[0]
+    return x if nearest == 1 else F.interpolate(x, scale_factor=float(nearest), mode="nearest")
 
 
 def conv2d(

@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import imgops
+import imgops.ops.concat_conv2d
+from imgops._epilogue import Epilogue
+from imgops.reference.conv2d import concatenated
 
 from . import _sheet as s
 from ._random import Pick, RandomCall, kinks_of, random_epilogue, random_image, strided
@@ -301,6 +304,10 @@ def _weight_products(dy: Tensor, x: Tensor, stride: int, padding: list[int], ker
     return _products(x, x.new_ones(x.shape[1], 1, kernel, kernel), stride, padding)
 
 
+def _concat_products(parts: list[Tensor], weight: Tensor, nearest: int, padding: list[int], *rest: Any) -> Tensor:
+    return F.conv2d(F.pad(concatenated(parts, nearest), padding), weight)
+
+
 def _pictures() -> dict[str, nn.Module]:
     weight = torch.randn(3, s.CHANNELS, 3, 3)
 
@@ -341,13 +348,24 @@ SHEET = s.Sheet(
     random=_random, forms=FORMS, pictures=_pictures, problems=_problems, cases=_CASES, launches=s.no_launches,
     comparisons=_comparisons,
     schemas={
+        "concat_conv2d": lambda: (
+            [s.values(1, 2, 4, 4), s.values(1, 1, 4, 4)], s.values(2, 3, 3, 3), 1, [1, 1, 1, 1],
+            s.values(1, 2, 4, 4), 0.7, s.values(2), s.values(1, 2), s.values(1, 1, 4, 4), "swish", 0.0, 1.3, 4.0,
+        ),
+        "concat_conv2d: up-sampled": lambda: (
+            [s.values(1, 2, 3, 4)], s.values(2, 2, 3, 3), 2, [1, 0, 2, 1], None, 1.0, *Epilogue(),
+        ),
         "depthwise_conv2d": lambda: (
             s.values(1, 2, 4, 4), s.values(2, 1, 3, 3), 1, [1, 1, 1, 1], 1, s.values(2), s.values(1, 2),
             s.values(1, 1, 4, 4), "swish", 0.0, 1.3, 4.0, True,
         ),
         "depthwise_weight_gradient": lambda: (s.values(1, 2, 4, 4), s.values(1, 2, 4, 4), 1, [1, 1, 1, 1], 3),
     },
-    products={"depthwise_conv2d": _products, "depthwise_weight_gradient": _weight_products},
+    products={
+        "concat_conv2d": _concat_products,
+        "depthwise_conv2d": _products,
+        "depthwise_weight_gradient": _weight_products,
+    },
     tolerance=s.SEVERAL_ROUNDINGS,
     cuda=True,
     lowered=True,

@@ -14,6 +14,7 @@ from golden import cases, relative_error
 from torch import Tensor
 
 from imgops import _backend
+from imgops.ops._registration import WITHOUT_GRADIENT
 from tests.op_specs import SCHEMAS, SHEETS, SIZED, as_tuple
 
 SIZES = {"N": 2, "C": 3, "H": 6, "W": 5, "O": 4}
@@ -75,7 +76,7 @@ def test_opcheck(name, backend, device):
     if op is None or not torch._C._dispatch_has_kernel_for_dispatch_key(op.default.name(), device.upper()):
         pytest.skip(f"{name} has no kernel on this backend")
     # a variant is called as where no gradient is wanted
-    differentiable = ":" not in name
+    differentiable = ":" not in name and name not in WITHOUT_GRADIENT
     arguments = [
         a.to(device).requires_grad_(differentiable and a.dtype == torch.float64) if isinstance(a, Tensor) else a
         for a in SCHEMAS[name]()

@@ -13,6 +13,7 @@ from imgops.ops._common import STATUSES
 
 #: of an op the tests whose results depend on the way
 TESTS = {
+    "concat_conv2d": "agrees or rounding",
     "depthwise_conv2d": "forward or gradients",
     "nearest_neighbor": "agrees or apart or channels or stands_out or equals or direction or beyond",
     "efdm": "published or ties or nan or rows",

@@ -10,6 +10,7 @@ import torch
 
 import imgops.ops.adain
 import imgops.ops.bias_act
+import imgops.ops.concat_conv2d
 import imgops.ops.depthwise_conv2d
 import imgops.ops.efdm
 import imgops.ops.filtered_lrelu

@@ -42,6 +42,11 @@ std::tuple<Tensor, Tensor> fused_conv2d_cpu(const Tensor& x, const Tensor& weigh
                                             const OptionalTensor& noise, std::string act, double alpha, double gain,
                                             double clamp, bool keep);
 
+Tensor concat_conv2d_cpu(std::vector<Tensor> parts, const Tensor& weight, int64_t nearest, std::vector<int64_t> padding,
+                         const OptionalTensor& residual, double residual_scale, const OptionalTensor& b,
+                         const OptionalTensor& scale, const OptionalTensor& noise, std::string act, double alpha,
+                         double gain, double clamp);
+
 Tensor conv2d_weight_gradient_cpu(const Tensor& dy, const Tensor& x, int64_t stride, std::vector<int64_t> padding,
                                   int64_t groups, bool swapped);
 

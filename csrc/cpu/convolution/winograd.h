@@ -2,8 +2,9 @@
 //
 // A plain convolution in tiles of 4 x 4 outputs, F(4 x 4, 3 x 3): 36 products per tile and channel in place of 144. A
 // convolution of stride 2 runs in tiles of 2 x 2 outputs, and a transposed one in tiles of 4 x 4, whose phases have 2
-// taps or 1 per axis, F(2, 2): 25 products in place of 36. The gradient for a weight sums as many products over the
-// tiles. Only the transforms of the plain convolution lose digits; docs/design.md has the figures.
+// taps or 1 per axis, F(2, 2): 25 products in place of 36. So does a plain one of an image that was up-sampled by 2 by
+// repeating its pixels, where 2 of 3 taps always meet the same pixel: 25 products in place of 144. The gradient for a
+// weight sums as many products over the tiles. Only the transforms of the plain convolution lose digits; docs/design.md has the figures.
 #pragma once
 
 #include "cpu/pointwise/bias_act.h"
@@ -24,8 +25,9 @@ constexpr int64_t kFewGroups = 2;
 // tiles in a row up to which pixels are looked up one by one: as many rows as vectors are not worth cutting
 constexpr int64_t kShortRow = 4;
 
-// strided and transposed: by 2; the odd one's first output is that of the tap in the middle alone
-enum class Convolution : int { plain, strided, transposed, odd_transposed };
+// strided and transposed: by 2; the odd one's first output is that of the tap in the middle alone; repeated: plain, of an
+// image whose pixels are each taken for 2 x 2
+enum class Convolution : int { plain, strided, transposed, odd_transposed, repeated };
 
 // of the weight's gradient: tiles transformed together, channels side by side in memory, most channels of a task, whose
 // sums stay in the second-level cache
@@ -89,16 +91,27 @@ struct Pieces {
   }
 };
 
+// Channels `first` to `end` of the images that are convolved, planar: `x` is the first one of sample 0, `stride` values
+// before that of the next sample, and `size` values may be read from there on.
+struct Part {
+  const void* x;
+  int64_t first, end, stride, size;
+};
+
 struct Winograd {
   Convolution kind = Convolution::plain;
   // a grouped convolution is several, each of channels of its own
   int64_t samples = 1, convolutions = 1, inputs = 1, outputs = 1;
   // planar images of h * w, zeros before them (negative: cropped), and outputs of out_h * out_w
   int64_t h = 1, w = 1, pad_x = 0, pad_y = 0, out_h = 1, out_w = 1;
+  // rows and columns of outputs that the first tiles begin with and nobody wants: 0 or, of a repeated image, 1
+  int64_t skip_x = 0, skip_y = 0;
   // weight [convolutions * outputs, inputs, 3, 3] by its strides, so that a transposed one is read where it lies
   const void* weight = nullptr;
   int64_t weight_strides[4] = {0, 0, 3, 1};
-  const void* x = nullptr;
+  // which have all channels in order
+  const Part* parts = nullptr;
+  int64_t part_count = 0;
   // [samples, convolutions * inputs] or null
   const void* styles = nullptr;
   // [convolutions][output blocks][input blocks][weights_of_block()], or null: then each group transforms them block by block
@@ -115,11 +128,14 @@ struct Winograd {
   int64_t tile_size() const { return kind == Convolution::strided ? 2 : 4; }
   int64_t products() const { return kind == Convolution::plain ? 36 : 25; }
   int64_t transformed_inputs() const {
+    if (kind == Convolution::repeated) return 9;
     return kind == Convolution::plain ? 36 : kind == Convolution::strided ? 25 : 16;
   }
-  int64_t transformed_weights() const { return kind == Convolution::plain ? 36 : 16; }
-  int64_t tiles_x() const { return (out_w + tile_size() - 1) / tile_size(); }
-  int64_t tiles_y() const { return (out_h + tile_size() - 1) / tile_size(); }
+  int64_t transformed_weights() const {
+    return kind == Convolution::plain ? 36 : kind == Convolution::repeated ? 25 : 16;
+  }
+  int64_t tiles_x() const { return (skip_x + out_w + tile_size() - 1) / tile_size(); }
+  int64_t tiles_y() const { return (skip_y + out_h + tile_size() - 1) / tile_size(); }
   int64_t tiles() const { return samples * tiles_y() * tiles_x(); }
   int64_t output_blocks() const { return (outputs + kWinogradOutputs - 1) / kWinogradOutputs; }
   // input channels of a block, and the number of blocks: one even without inputs, as a block finishes the outputs
@@ -145,7 +161,9 @@ struct Winograd {
   bool transforms_ahead() const { return groups() > kFewGroups; }
   // whether rows are short, and the numbers of the pixels that a group reads fit into 32 bits
   bool looks_up() const {
-    return tiles_x() <= kShortRow && (kWinogradTiles + 1) * convolutions * inputs * h * w < (int64_t{1} << 31);
+    int64_t stride = h * w;
+    for (int64_t i = 0; i < part_count; ++i) stride = parts[i].stride > stride ? parts[i].stride : stride;
+    return tiles_x() <= kShortRow && (kWinogradTiles + 1) * stride < (int64_t{1} << 31);
   }
   int64_t first_tile(int64_t group) const { return group * vectors() / groups() * kWinogradLanes; }
   // a task is an output block of a group of tiles of a convolution, the blocks of one group in a row

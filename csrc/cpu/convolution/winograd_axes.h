@@ -122,6 +122,26 @@ struct OddTransposed : Transposed {
   }
 };
 
+// y[j] = sum_k d[(j + k) / 2] w[k], a plain convolution of repeated values from d[0] d[0] d[1] d[1] d[2] d[2] on. Outputs
+// y[1] and y[3] are d[0] w[0] + d[1] (w[1] + w[2]) and the same of the next inputs, y[0] and y[2] likewise with
+// w[0] + w[1] and w[2]: each pair by F(2, 2), whose products in the middle, of d[1] and all weights, are the same.
+struct Repeated {
+  static constexpr int64_t kProducts = 5, kInputs = 3, kStep = 2, kPixels = 4, kTransformed = 3, kWeights = 5;
+  static constexpr int64_t kTile[] = {0, 0, 1, 2, 2}, kWeight[] = {0, 1, 2, 3, 4};
+  template <class A>
+  static void input(const A (&d)[3], A (&t)[3]) {
+    t[0] = d[0] - d[1], t[1] = d[1], t[2] = d[2] - d[1];
+  }
+  template <class A>
+  static void weight(const A (&w)[3], A (&u)[5]) {
+    u[0] = w[0] + w[1], u[1] = w[0], u[2] = u[0] + w[2], u[3] = w[1] + w[2], u[4] = w[2];
+  }
+  template <class A>
+  static void output(const A (&m)[5], A (&y)[4]) {
+    y[0] = m[0] + m[2], y[1] = m[1] + m[2], y[2] = m[2] + m[4], y[3] = m[2] + m[3];
+  }
+};
+
 // Call f(t, n, sample, ty, tx) for each run of n tiles side by side among `count` from number `first` on; t is how many
 // come before it. p: a plan, whose tiles lie in rows.
 template <class Plan, class F>

@@ -27,8 +27,7 @@ class GroupMaker {
       : p_(p), limits_(p.epilogue, dtype), block_inputs_(p.block_inputs()), stride_(p.tiles_of_number()),
         tiles_(scratch), sums_(tiles_ + kTransformed * kTransformed * stride_),
         inputs_(sums_ + kSums * p.kept_blocks()), pixels_(inputs_ + kUntransformed * T),
-        row_(pixels_ + kUntransformed * T), weights_(row_ + kWinogradRow * T), images_(static_cast<const A*>(p.x)),
-        images_end_(images_ + p.samples * p.convolutions * p.inputs * p.h * p.w), looks_up_(p.looks_up()) {
+        row_(pixels_ + kUntransformed * T), weights_(row_ + kWinogradRow * T), looks_up_(p.looks_up()) {
     // lanes past the last tile are computed too and thrown away; denormal numbers there would be slow
     for (int64_t i = 0; i < 2 * kUntransformed * T; ++i) inputs_[i] = 0;
   }
@@ -39,7 +38,8 @@ class GroupMaker {
     first_ = p_.first_tile(group);
     const int64_t next = p_.first_tile(group + 1);
     count_ = (next < p_.tiles() ? next : p_.tiles()) - first_;
-    if (looks_up_) find_pixels();
+    if (looks_up_) find_places();
+    part_ = nullptr;
     const int64_t blocks = p_.input_blocks();
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t first = block * block_inputs_;
@@ -57,23 +57,45 @@ class GroupMaker {
   static V load(const A* p) { return *reinterpret_cast<const V*>(p); }
   static void store(A* p, V v) { *reinterpret_cast<V*>(p) = v; }
 
-  // a channel of inputs of a sample
+  // a channel of inputs of a sample, counted over all samples
   int64_t input_plane(int64_t sample, int64_t i) const {
     return (sample * p_.convolutions + convolution_) * p_.inputs + i;
   }
 
-  // Where the tiles of the group are, and their pixels: they are the same in every channel.
-  void find_pixels() {
-    first_sample_ = first_ / (p_.tiles_x() * p_.tiles_y());
+  // the same channel's plane in the part that has it
+  const A* plane_of(int64_t sample, int64_t i) const {
+    return images_ + sample * part_->stride + (input_plane(0, i) - part_->first) * p_.h * p_.w;
+  }
+
+  // Turn to the part that has a channel of inputs.
+  void find_part(int64_t i) {
+    const int64_t channel = input_plane(0, i);
+    if (part_ && channel < part_->end) return;
+    if (!part_) part_ = p_.parts;
+    while (channel >= part_->end) ++part_;
+    images_ = static_cast<const A*>(part_->x);
+    images_end_ = images_ + part_->size;
+    if (looks_up_) find_pixels();
+  }
+
+  // Where the tiles of the group are.
+  void find_places() {
     for_runs(p_, first_, count_, [&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
+      for (int64_t j = 0; j < n; ++j)
+        places_[t + j] = {sample, kPixels * ty - p_.skip_y, kPixels * (tx + j) - p_.skip_x};
+    });
+  }
+
+  // Where their pixels are: they are the same in every channel of a part.
+  void find_pixels() {
+    for_runs(p_, first_, count_, [&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
+      const int64_t before = (sample - places_[0].sample) * part_->stride;
       for (int64_t j = 0; j < n; ++j) {
         const int64_t y = kStep * ty - p_.pad_y, x = kStep * (tx + j) - p_.pad_x;
-        const int64_t before = input_plane(sample - first_sample_, 0) - input_plane(0, 0);
-        places_[t + j] = {sample, kPixels * ty, kPixels * (tx + j)};
         for (int64_t k = 0; k < kInputs * kInputs; ++k) {
           const int64_t row = y + k / kInputs, column = x + k % kInputs;
           const bool inside = row >= 0 && row < p_.h && column >= 0 && column < p_.w;
-          numbers_[k * T + t + j] = inside ? static_cast<int32_t>((before * p_.h + row) * p_.w + column) : -1;
+          numbers_[k * T + t + j] = inside ? static_cast<int32_t>(before + row * p_.w + column) : -1;
         }
       }
     });
@@ -81,7 +103,7 @@ class GroupMaker {
 
   // inputs_[k * T + t] = pixel k of tile t of a channel, times the style; 0 outside the image
   void look_up(int64_t i) {
-    const A* from = static_cast<const A*>(p_.x) + input_plane(first_sample_, i) * p_.h * p_.w;
+    const A* from = plane_of(places_[0].sample, i);
     A* to = inputs_;
     for (int64_t k = 0; k < kInputs * kInputs; ++k) {
       const int32_t* number = numbers_ + k * T;
@@ -98,13 +120,13 @@ class GroupMaker {
 
   // dst[kTransformed * kTransformed][stride_] from t on, the tiles of inputs of channel i transformed along both axes
   void transform_input(int64_t i, A* dst) {
+    find_part(i);
     if (looks_up_) {
       look_up(i);
     } else {
       for_runs(p_, first_, count_, [&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
-        const int64_t channel = input_plane(sample, i);
-        const A* plane = static_cast<const A*>(p_.x) + channel * p_.h * p_.w;
-        const A style = at<A>(p_.styles, channel, 1);
+        const A* plane = plane_of(sample, i);
+        const A style = at<A>(p_.styles, input_plane(sample, i), 1);
         for (int64_t r = 0; r < kInputs; ++r) {
           gather(plane, kStep * ty - p_.pad_y + r, kStep * tx - p_.pad_x, n, style, inputs_ + kInputs * r * T + t);
         }
@@ -162,7 +184,7 @@ class GroupMaker {
     return pixels_one_by_one<lanes>(row, k);
   }
 
-  // the same of the first and the last pixels of all images, beside which nothing may be read; rarely called, and apart,
+  // the same of the first and the last pixels of a part, beside which nothing may be read; rarely called, and apart,
   // as it would fill the loops of the others
   template <int64_t lanes>
   [[gnu::noinline, gnu::cold]] static typename Vector<A, lanes>::type pixels_one_by_one(const Row& row, int64_t k) {
@@ -280,8 +302,9 @@ class GroupMaker {
         continue;
       }
       for_runs(p_, first_, count_, [&](int64_t t, int64_t n, int64_t sample, int64_t ty, int64_t tx) {
-        for (int64_t y = 0; y < kPixels && kPixels * ty + y < p_.out_h; ++y) {
-          finish_row_of(channel, pixels_ + kPixels * y * T + t, n, sample, kPixels * ty + y, kPixels * tx);
+        const int64_t top = kPixels * ty - p_.skip_y, left = kPixels * tx - p_.skip_x;
+        for (int64_t y = top < 0 ? -top : 0; y < kPixels && top + y < p_.out_h; ++y) {
+          finish_row_of(channel, pixels_ + kPixels * y * T + t, n, sample, top + y, left);
         }
       });
     }
@@ -292,23 +315,21 @@ class GroupMaker {
     A* row = row_;
     join<kLanes<A>>(pixels_ + kPixels * y * T, 0, count_, row);
     if (p_.residual) {
-      for_rows(channel, y, [&](int64_t t, int64_t width, int64_t plane, int64_t place) {
+      for_rows(channel, y, [&](int64_t, int64_t first, int64_t width, int64_t plane, int64_t place) {
         // of a size that the compiler knows where it can
         if (width == kPixels) {
-          add_residual(plane * p_.out_h * p_.out_w + place, row + kPixels * t, kPixels);
+          add_residual(plane * p_.out_h * p_.out_w + place, row + first, kPixels);
         } else {
-          add_residual(plane * p_.out_h * p_.out_w + place, row + kPixels * t, width);
+          add_residual(plane * p_.out_h * p_.out_w + place, row + first, width);
         }
       });
     }
     if (p_.kept) put_rows(row, static_cast<A*>(p_.kept), channel, y);
     const BiasAct& e = p_.epilogue;
     if (e.scale || e.noise) {
-      for_rows(channel, y, [&](int64_t t, int64_t width, int64_t plane, int64_t place) {
-        const A* noise =
-            e.noise ? static_cast<const A*>(e.noise) + places_[t].sample * e.noise_stride + place : nullptr;
-        pre_activation_planar(row + kPixels * t, row + kPixels * t, width, at<A>(e.scale, plane, 1),
-                              at<A>(e.b, channel, 0), noise);
+      for_rows(channel, y, [&](int64_t sample, int64_t first, int64_t width, int64_t plane, int64_t place) {
+        const A* noise = e.noise ? static_cast<const A*>(e.noise) + sample * e.noise_stride + place : nullptr;
+        pre_activation_planar(row + first, row + first, width, at<A>(e.scale, plane, 1), at<A>(e.b, channel, 0), noise);
       });
     } else if (e.b) {
       pre_activation_planar(row, row, kPixels * count_, A(1), at<A>(e.b, channel, 0), static_cast<const A*>(nullptr));
@@ -322,33 +343,39 @@ class GroupMaker {
     add_scaled(static_cast<const A*>(p_.residual) + place, row, n, static_cast<A>(p_.residual_scale));
   }
 
-  // Call f(t, width, plane, place) for row y of each tile t that has it: its pixels, and the first of them in its plane.
+  // Call f(sample, first, width, plane, place) for row y of each tile that has it: its pixels are `width` from number
+  // `first` on of the row of all tiles, and from number `place` on of their plane.
   template <class F>
   void for_rows(int64_t channel, int64_t y, const F& f) const {
     for (int64_t t = 0; t < count_; ++t) {
       const Place& at = places_[t];
-      if (at.y + y >= p_.out_h) continue;
-      const int64_t width = p_.out_w - at.x < kPixels ? p_.out_w - at.x : kPixels;
-      f(t, width, at.sample * p_.convolutions * p_.outputs + channel, (at.y + y) * p_.out_w + at.x);
+      if (at.y + y < 0 || at.y + y >= p_.out_h) continue;
+      const int64_t skipped = at.x < 0 ? -at.x : 0;
+      const int64_t width = (p_.out_w - at.x < kPixels ? p_.out_w - at.x : kPixels) - skipped;
+      f(at.sample, kPixels * t + skipped, width, at.sample * p_.convolutions * p_.outputs + channel,
+        (at.y + y) * p_.out_w + at.x + skipped);
     }
   }
 
   void put_rows(const A* row, A* images, int64_t channel, int64_t y) const {
-    for_rows(channel, y, [&](int64_t t, int64_t width, int64_t plane, int64_t place) {
+    for_rows(channel, y, [&](int64_t, int64_t first, int64_t width, int64_t plane, int64_t place) {
       A* to = images + plane * p_.out_h * p_.out_w + place;
       if (width == kPixels) {
-        std::memcpy(to, row + kPixels * t, kPixels * sizeof(A));
+        std::memcpy(to, row + first, kPixels * sizeof(A));
       } else {
-        std::memcpy(to, row + kPixels * t, width * sizeof(A));
+        std::memcpy(to, row + first, width * sizeof(A));
       }
     });
   }
 
-  // kPixels * n pixels of a row of one output channel, given as columns [kPixels][T] of their tiles
+  // kPixels * n pixels of a row of one output channel, given as columns [kPixels][T] of their tiles, from column x on, which
+  // may be before the image
   void finish_row_of(int64_t channel, const A* columns, int64_t n, int64_t sample, int64_t y, int64_t x) {
-    A* row = row_;
-    join<kLanes<A>>(columns, 0, n, row);
-    const int64_t width = p_.out_w - x < kPixels * n ? p_.out_w - x : kPixels * n;
+    join<kLanes<A>>(columns, 0, n, row_);
+    const int64_t skipped = x < 0 ? -x : 0;
+    const int64_t width = (p_.out_w - x < kPixels * n ? p_.out_w - x : kPixels * n) - skipped;
+    x += skipped;
+    A* row = row_ + skipped;
     const int64_t plane = sample * p_.convolutions * p_.outputs + channel,
                   place = (plane * p_.out_h + y) * p_.out_w + x;
     if (p_.residual) add_residual(place, row, width);
@@ -368,10 +395,13 @@ class GroupMaker {
   Limits<A> limits_;
   int64_t block_inputs_, stride_;
   A *tiles_, *sums_, *inputs_, *pixels_, *row_, *weights_;
-  const A *images_, *images_end_;
+  // the part whose channels are transformed, and the memory of its images
+  const Part* part_ = nullptr;
+  const A *images_ = nullptr, *images_end_ = nullptr;
   bool looks_up_;
-  int64_t convolution_ = 0, first_ = 0, count_ = 0, first_sample_ = 0;
-  // of the group's tiles, and of their pixels: how many lie before them in memory from the channel's first plane on
+  int64_t convolution_ = 0, first_ = 0, count_ = 0;
+  // of the group's tiles, and of their pixels: how many lie before them in memory from the channel's plane in the first
+  // sample on
   Place places_[T];
   int32_t numbers_[kInputs * kInputs * T];
 };
@@ -397,6 +427,7 @@ void with_kind(const Winograd& p, DType dtype, const F& f) {
     case Convolution::strided: return with_axis(Strided{});
     case Convolution::transposed: return with_axis(Transposed{});
     case Convolution::odd_transposed: return with_axis(OddTransposed{});
+    case Convolution::repeated: return with_axis(Repeated{});
   }
 }
 

@@ -140,8 +140,8 @@ class NarrowConvolution {
     const int64_t count = pieces_.for_each(chunk, [&](const Piece& piece) {
       const int64_t first = (piece.sample * p_.convolutions + convolution) * p_.inputs;
       const A* factors = p_.styles ? static_cast<const A*>(p_.styles) + first : nullptr;
-      const typename Tiles::Image image{static_cast<const A*>(p_.x) + first * p_.h * p_.w, factors, p_.inputs, p_.h,
-                                        p_.w};
+      const typename Tiles::Image image{static_cast<const A*>(p_.parts->x) + first * p_.h * p_.w, factors, p_.inputs,
+                                        p_.h, p_.w};
       maker_.template transform<6>(image, piece, 4 * piece.y - p_.pad_y, 4 * piece.x - p_.pad_x, tiles_,
                                    [](const auto& from, auto& to) { Plain::input(from, to); });
     });
