@@ -4,7 +4,8 @@
 // convolution of stride 2 runs in tiles of 2 x 2 outputs, and a transposed one in tiles of 4 x 4, whose phases have 2
 // taps or 1 per axis, F(2, 2): 25 products in place of 36. So does a plain one of an image that was up-sampled by 2 by
 // repeating its pixels, where 2 of 3 taps always meet the same pixel: 25 products in place of 144. The gradient for a
-// weight sums as many products over the tiles. Only the transforms of the plain convolution lose digits; docs/design.md has the figures.
+// weight sums as many products over the tiles. Only the transforms of the plain convolution lose digits; docs/design.md
+// has the figures.
 #pragma once
 
 #include "cpu/pointwise/bias_act.h"
@@ -109,7 +110,7 @@ struct Winograd {
   // weight [convolutions * outputs, inputs, 3, 3] by its strides, so that a transposed one is read where it lies
   const void* weight = nullptr;
   int64_t weight_strides[4] = {0, 0, 3, 1};
-  // which have all channels in order
+  // all channels of the images, in order
   const Part* parts = nullptr;
   int64_t part_count = 0;
   // [samples, convolutions * inputs] or null
