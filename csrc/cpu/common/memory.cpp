@@ -31,7 +31,7 @@ namespace {
 // bytes of a huge page; pieces are whole huge pages
 constexpr size_t kPage = size_t(2) << 20;
 // smaller results stay in the heap, which keeps them mapped
-constexpr size_t kLarge = 4 * kPage;
+constexpr size_t kLarge = kPage;
 // so many results are made with no room to spare: the first pass of a network may be its only one
 constexpr size_t kFirst = 128;
 // after so many results the largest amount in use is counted anew
