@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..nn.joined import split
-from .discovery import units_of
+from .discovery import Block, Unit, parts_of
 from .measuring import Row, Table, make_fast
 
 __all__ = ["Row", "Table", "accelerate", "accelerated", "restore"]
@@ -59,11 +59,12 @@ def accelerate(
     if arguments is not None:
         table = make_fast(model, *arguments, training=training)
     else:
-        units = units_of(model)
-        table = Table([Row.unmeasured(unit) for unit in units])
-        for unit in units:
-            if not unit.reason:
-                unit.use()
+        units, blocks = parts_of(model)
+        parts: list[Unit | Block] = [*units, *(block for block in blocks if block.functions)]
+        table = Table([Row.unmeasured(part) for part in parts])
+        for part in parts:
+            if not part.reason:
+                part.use()
     if verbose:
         print(table)
     return model

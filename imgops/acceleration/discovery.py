@@ -1,8 +1,8 @@
-"""What in a network can run faster: convolutions and group normalizations with what comes after them, and instance
-normalizations.
+"""What in a network can run faster: convolutions and group normalizations with what comes after them, instance
+normalizations, and modules that compute with the results of convolutions, or make their inputs.
 
-Which layers a module calls one after another is read from its forward by ``torch.fx``, module by module, with all
-modules inside it as they are; of a module whose forward cannot be traced, convolutions are found one by one.
+Which layers and functions a module calls one after another is read from its forward by ``torch.fx``, module by module,
+with all modules inside it as they are; of a module whose forward cannot be traced, convolutions are found one by one.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import itertools
 import warnings
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch.fx
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ..nn.joined import Chain, ConvChain, base_class, chains_of, fuse_norm, is_convolution, join
+from ..nn.deferred import CHANNELS, COMBINED
+from ..nn.joined import Chain, ConvChain, base_class, chains_of, defer, fuse_norm, is_convolution, join
 
 
 @dataclass
@@ -50,14 +51,59 @@ class Unit:
             fuse_norm(self.first)  # type: ignore[arg-type]
 
 
-def units_of(network: nn.Module) -> list[Unit]:
+@dataclass
+class Block:
+    """A module that computes with the results of convolutions that it calls, or makes their inputs, by functions.
+
+    Attributes:
+        name: of the module.
+        module: it.
+        convs: the convolutions, of each of which one function alone takes the result.
+        functions: the names of those functions, and of others that make a convolution's input; empty where tracing
+            does not tell.
+        reason: why it is left as it is; "" where it is not.
+    """
+
+    name: str
+    module: nn.Module
+    convs: list[nn.Module]
+    functions: list[str]
+    reason: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The class of the module and the functions."""
+        return " + ".join([base_class(self.module).__name__, *self.functions])
+
+    def use(self) -> None:
+        """Make it fast in the network."""
+        defer(self.module, self.convs)
+
+
+class Parts(NamedTuple):
+    """What of a network could be made faster."""
+
+    units: list[Unit]
+    blocks: list[Block]
+
+
+def parts_of(network: nn.Module) -> Parts:
     """All parts of a network that could be made faster, in its order; a layer with several names once."""
     chains: dict[nn.Module, tuple[Chain | None, nn.Module | None]] = {}
-    for caller in network.modules():
-        for run in _runs(caller):
+    blocks = []
+    for name, caller in network.named_modules():
+        graphs = _graphs(caller)
+        for run in _runs(caller, graphs):
             for chain in chains_of(run):
                 if len(chain.layers) > 1 and chain.first not in chains:
                     chains[chain.first] = chain, caller
+        block = _block(name, caller, graphs)
+        if block is not None:
+            blocks.append(block)
+    return Parts(_units(network, chains), blocks)
+
+
+def _units(network: nn.Module, chains: dict[nn.Module, tuple[Chain | None, nn.Module | None]]) -> list[Unit]:
     found = []
     for name, layer in network.named_modules():
         if layer in chains or is_convolution(layer):
@@ -75,22 +121,97 @@ def units_of(network: nn.Module) -> list[Unit]:
     return found
 
 
-def _runs(caller: nn.Module) -> list[list[nn.Module]]:
+_Graphs = list[torch.fx.Graph] | None
+
+
+def _graphs(caller: nn.Module) -> _Graphs:
+    """What a module's forward calls: in evaluation and in training, without and with the arguments that may be left
+    out. None where it cannot be traced; empty of modules that call none, of PyTorch's, and of sequences."""
+    of_pytorch = type(caller).__module__.startswith("torch.nn.")
+    if type(caller).forward is nn.Sequential.forward or next(caller.children(), None) is None or of_pytorch:
+        return []
+    graphs = [_graph(caller, *how) for how in itertools.product((False, True), (False, True))]
+    found = [graph for graph in graphs if graph is not None]
+    return found if len(found) == len(graphs) else None
+
+
+def _runs(caller: nn.Module, graphs: _Graphs) -> list[list[nn.Module]]:
     """Layers that a module calls one after another, each with nothing but what the one before gives, which nothing else
     takes; layers that it calls more than once are in none but as activations."""
     if type(caller).forward is nn.Sequential.forward:
         layers: list[Any] = list(caller._modules.values())
         runs, calls = [layers], Counter(layers)
-    elif next(caller.children(), None) is None or type(caller).__module__.startswith("torch.nn."):
+    elif not graphs:
         return []
     else:
-        # in training, and without arguments that may be left out, a forward may call others
-        graphs = [_graph(caller, *how) for how in itertools.product((False, True), (False, True))]
-        if None in graphs:
-            return []
-        (runs, calls), *others = (_runs_of(caller, graph) for graph in graphs if graph is not None)
+        (runs, calls), *others = (_runs_of(caller, graph) for graph in graphs)
         runs = [run for run in runs if all(run in found for found, _ in others)]
     return [run for run in runs if all(calls[layer] == 1 or not _begins(layer) for layer in run)]
+
+
+def _block(name: str, caller: nn.Module, graphs: _Graphs) -> Block | None:
+    if graphs is None:
+        # it may make inputs of convolutions, which is seen when it runs
+        return Block(name, caller, [], []) if any(map(is_convolution, caller.children())) else None
+    if type(caller).forward is nn.Sequential.forward:
+        layers: list[Any] = list(caller._modules.values())
+        enlarged = any(_enlarges(x) and is_convolution(y) for x, y in itertools.pairwise(layers))
+        return Block(name, caller, [], ["interpolate"]) if enlarged else None
+    found = [_functions(caller, graph) for graph in graphs]
+    if not found:
+        return None
+    # what all graphs have
+    convs = [conv for conv in found[0].taken if all(conv in each.taken for each in found)]
+    functions = set.intersection(*(each.made for each in found)).union(*(found[0].taken[conv] for conv in convs))
+    return Block(name, caller, convs, sorted(functions)) if functions else None
+
+
+class _Functions(NamedTuple):
+    """Of a graph: by convolution, the functions that take its result one after another, each alone; and those that
+    alone make a convolution's input."""
+
+    taken: dict[nn.Module, list[str]]
+    made: set[str]
+
+
+def _functions(caller: nn.Module, graph: torch.fx.Graph) -> _Functions:
+    taken: dict[nn.Module, list[str]] = {}
+    made: set[str] = set()
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    for node in graph.nodes:
+        if node.op == "call_module" and is_convolution(caller.get_submodule(node.target)):
+            last = node
+            while (after := _after(last)) is not None and type(caller.get_submodule(str(after.target))) in _BETWEEN:
+                last = after
+            names = []
+            while len(last.users) == 1 and (name := _function_of(last := next(iter(last.users)))) in COMBINED:
+                names.append(name)
+            if names and calls[node.target] == 1:
+                taken[caller.get_submodule(node.target)] = names
+        elif len(node.users) == 1:
+            (user,) = node.users
+            name = _function_of(node)
+            if node.op == "call_module" and _enlarges(caller.get_submodule(node.target)):
+                name = "interpolate"
+            takes = user.op == "call_module" and user.args == (node,) and not user.kwargs
+            if takes and name in CHANNELS and is_convolution(caller.get_submodule(user.target)):  # type: ignore[arg-type]
+                made.add(name)
+    return _Functions(taken, made)
+
+
+#: layers that may stand between a convolution and the function that takes its result
+_BETWEEN: tuple[type[nn.Module], ...] = (nn.BatchNorm2d, nn.Identity)
+
+
+def _enlarges(layer: nn.Module) -> bool:
+    return type(layer) in (nn.Upsample, nn.UpsamplingNearest2d) and layer.mode.startswith("nearest")  # type: ignore[operator, union-attr]
+
+
+def _function_of(node: torch.fx.Node) -> str:
+    """The name of a function or a method of tensors that a node calls; "" where it calls none."""
+    if node.op == "call_method":
+        return str(node.target).rstrip("_")
+    return node.target.__name__ if node.op == "call_function" else ""  # type: ignore[union-attr]
 
 
 def _begins(layer: nn.Module) -> bool:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from .._table import aligned
-from ..nn.joined import fused_instance_norm, split, takes
-from .discovery import Unit, units_of
+from ..nn.joined import call_deferred, fused_instance_norm, split, takes
+from .discovery import Block, Unit, parts_of
 
 #: a layer is timed for so long each way in seconds, and so often at least
 SECONDS, TIMES = 0.1, 3
@@ -47,7 +47,7 @@ class Row:
     note: str = ""
 
     @classmethod
-    def unmeasured(cls, unit: Unit, note: str = "") -> Row:
+    def unmeasured(cls, unit: Unit | Block, note: str = "") -> Row:
         """Of a part that is not timed."""
         note = unit.reason or note
         return cls(unit.name, unit.kind, kept=not note, note=note)
@@ -85,11 +85,16 @@ class Table:
 
 
 class _Call(NamedTuple):
-    """Of a unit: the shape of its input, and seconds as it was and made fast."""
+    """Of a part: the shape of its input, and seconds as it was and made fast."""
 
     shape: tuple[int, ...]
     before: float
     after: float
+
+
+def _row(part: Unit | Block, calls: Sequence[_Call]) -> Row:
+    before, after = 1e3 * sum(call.before for call in calls), 1e3 * sum(call.after for call in calls)
+    return Row(part.name, part.kind, calls[0].shape, before, after, kept=before > WORTH * after)
 
 
 def make_fast(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool) -> Table:
@@ -98,7 +103,7 @@ def make_fast(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *
     Raises:
         RuntimeError: an output is not that of before. After this and any other error the network is as it was.
     """
-    units = units_of(model)
+    units, blocks = parts_of(model)
     try:
         table = _measure(model, units, args, kwargs, training)
         kept = [unit for unit, row in zip(units, table.rows, strict=True) if row.kept]
@@ -106,8 +111,15 @@ def make_fast(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *
             # its parts were compared; a whole network in training can make anything of what they round
             for unit in kept:
                 unit.use()
-        else:
-            _compare(model, kept, args, kwargs)
+            return table
+        with _mode(model, training):
+            before = _outputs(model, args, kwargs)
+            for unit in kept:
+                unit.use()
+            table.rows.extend(_use_blocks(model, blocks, args, kwargs))
+            after = _outputs(model, args, kwargs)
+        for was, now in zip(before, after, strict=True):
+            _check("outputs", was, now)
     except BaseException:
         split(model)
         raise
@@ -127,34 +139,62 @@ def _measure(
 
         return look
 
-    handles = [unit.first.register_forward_pre_hook(hook(unit), with_kwargs=True) for unit in units if not unit.reason]
-    try:
-        with _mode(model, training):
-            args, kwargs = _copied((args, kwargs))
-            model(*args, **kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    hooks = [(unit.first, hook(unit)) for unit in units if not unit.reason]
+    with _mode(model, training):
+        _run(model, hooks, args, kwargs)
     rows = []
     for unit in units:
         calls = seen.get(id(unit))
-        if unit.reason or calls is None:
-            rows.append(Row.unmeasured(unit, "not called"))
-            continue
-        before, after = 1e3 * sum(call.before for call in calls), 1e3 * sum(call.after for call in calls)
-        rows.append(Row(unit.name, unit.kind, calls[0].shape, before, after, kept=before > WORTH * after))
+        rows.append(Row.unmeasured(unit, "not called") if unit.reason or calls is None else _row(unit, calls))
     return Table(rows)
 
 
-def _compare(model: nn.Module, units: Sequence[Unit], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Make the units fast; raise RuntimeError if outputs then differ by more than rounding."""
-    with _mode(model, training=False):
-        before = _outputs(model, args, kwargs)
-        for unit in units:
-            unit.use()
-        after = _outputs(model, args, kwargs)
-    for was, now in zip(before, after, strict=True):
-        _check("outputs", was, now)
+def _run(
+    model: nn.Module,
+    hooks: Sequence[tuple[nn.Module, Callable[..., None]]],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> None:
+    """Run the network with these hooks before the forwards of some of its modules."""
+    handles = [module.register_forward_pre_hook(hook, with_kwargs=True) for module, hook in hooks]
+    try:
+        args, kwargs = _copied((args, kwargs))
+        model(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _use_blocks(model: nn.Module, blocks: Sequence[Block], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Row]:
+    """Time each block both ways when the network calls it, with layers that are fast already, and use those that are
+    then faster; a row of each that does anything else than before."""
+    seen: dict[int, list[_Call]] = {}
+    timed: list[Block] = []
+
+    def hook(block: Block) -> Callable[..., None]:
+        def look(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            # blocks within one that is timed have their turn when the network calls it
+            if timed:
+                return
+            timed.append(block)
+            combined = _combined(block, inputs, named)
+            # modules inside a block have functions too, which are theirs
+            block.functions = sorted(combined.intersection(block.functions or combined))
+            if block.functions:
+                shape = next((tuple(x.shape) for x in pytree.tree_leaves((inputs, named)) if isinstance(x, Tensor)), ())
+                seen.setdefault(id(block), []).append(_Call(shape, *_both_calls(block, inputs, named)))
+            timed.clear()
+
+        return look
+
+    _run(model, [(block.module, hook(block)) for block in blocks], args, kwargs)
+    rows = []
+    for block in blocks:
+        if id(block) in seen:
+            rows.append(_row(block, seen[id(block)]))
+            if rows[-1].kept:
+                block.use()
+    return rows
 
 
 def _check(what: str, was: Tensor, now: Tensor) -> None:
@@ -216,10 +256,39 @@ def _both_ways(unit: Unit, x: Tensor, training: bool) -> tuple[float, float]:
 
     # the first call of each prepares what later ones have
     _check(f"outputs of {unit.name or unit.kind}", run(plain)[1], run(fast)[1])
+    return _least(lambda made_fast: run(fast if made_fast else plain)[0])
+
+
+def _combined(block: Block, args: tuple[Any, ...], kwargs: dict[str, Any]) -> set[str]:
+    """The functions of a block that become parts of convolutions when it runs."""
+    args, kwargs = _copied((args, kwargs))
+    return call_deferred(block.convs, lambda: block.module.forward(*args, **kwargs))[1].parts
+
+
+def _both_calls(block: Block, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, float]:
+    """Seconds of a block as it is and with results that wait: the least of several, in turns."""
+
+    def seconds(fast: bool) -> float:
+        given, named = _copied((args, kwargs))
+        start = time.perf_counter()
+        if fast:
+            call_deferred(block.convs, lambda: block.module.forward(*given, **named))
+        else:
+            block.module.forward(*given, **named)
+        for x in pytree.tree_leaves((given, named)):
+            if isinstance(x, Tensor) and x.is_cuda:
+                torch.cuda.synchronize(x.device)
+        return time.perf_counter() - start
+
+    return _least(seconds)
+
+
+def _least(seconds: Callable[[bool], float]) -> tuple[float, float]:
+    """The least seconds of a part as it was and made fast, in turns."""
     times: tuple[list[float], list[float]] = ([], [])
     while len(times[0]) < TIMES or sum(times[0]) < SECONDS:
-        for way, seconds in zip((plain, fast), times, strict=True):
-            seconds.append(run(way)[0])
+        for fast in (False, True):
+            times[fast].append(seconds(fast))
     return min(times[0]), min(times[1])
 
 

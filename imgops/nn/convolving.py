@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._epilogue import Epilogue
@@ -12,17 +13,74 @@ from ..ops._algorithms import PLANAR_SHARE
 from ..ops.conv2d import padded_conv2d
 
 
-def convolve(conv: nn.Conv2d, x: Tensor, epilogue: Epilogue) -> Tensor:
-    """A convolution's layer, by :func:`imgops.conv2d` with an epilogue in the place of its bias."""
+class Activation(NamedTuple):
+    """Of :func:`imgops.bias_act`, with a gain of 1."""
+
+    act: str
+    alpha: float = 0.0
+    clamp: float = -1.0
+
+
+class Assembled(NamedTuple):
+    """An image that is not made: the channels of several images one after another, each pixel repeated ``nearest``
+    times along both axes."""
+
+    parts: tuple[Tensor, ...]
+    nearest: int = 1
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        n, _, h, w = self.parts[0].shape
+        return n, sum(x.shape[1] for x in self.parts), h * self.nearest, w * self.nearest
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.parts[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.parts[0].device
+
+    def values(self) -> Tensor:
+        """The image."""
+        x = torch.cat(self.parts, 1) if len(self.parts) > 1 else self.parts[0]
+        return F.interpolate(x, scale_factor=self.nearest) if self.nearest > 1 else x
+
+
+def convolve(
+    conv: nn.Conv2d,
+    x: Tensor | Assembled,
+    epilogue: Epilogue,
+    residual: Tensor | None = None,
+    residual_scale: float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """A convolution's layer, by :func:`imgops.conv2d` with an epilogue in the place of its bias; ``weight``, if any, in
+    the place of its weight."""
     return padded_conv2d(
-        x,
-        conv.weight,
+        x.values() if isinstance(x, Assembled) else x,
+        conv.weight if weight is None else weight,
         epilogue,
         _pair(conv.stride),
         pads_of(conv),
         conv.padding_mode,  # type: ignore[arg-type]
         _pair(conv.dilation),
         conv.groups,
+        residual=residual,
+        residual_scale=residual_scale,
+    )
+
+
+def output_size(conv: nn.Conv2d, x: Tensor | Assembled) -> tuple[int, int, int, int]:
+    """The size of what a convolution's layer gives; it has sides below 1 where there is no such thing."""
+    (x0, x1, y0, y1), (kh, kw) = pads_of(conv), conv.weight.shape[2:]
+    (sy, sx), (dy, dx) = _pair(conv.stride), _pair(conv.dilation)
+    n, _, h, w = x.shape
+    return (
+        n,
+        conv.weight.shape[0],
+        (h + y0 + y1 - dy * (kh - 1) - 1) // sy + 1,
+        (w + x0 + x1 - dx * (kw - 1) - 1) // sx + 1,
     )
 
 

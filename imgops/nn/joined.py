@@ -12,9 +12,9 @@ from __future__ import annotations
 import threading
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache, wraps
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,19 +24,12 @@ from .._epilogue import Epilogue
 from ..ops._common import DTYPES, STATUSES, accumulation_dtype, gradient_wanted
 from ..ops.adain import instance_norm, mean_std
 from ..ops.bias_act import fused_bias_act
-from .convolving import PaddedConv2d, convolve
+from .convolving import Activation, Assembled, PaddedConv2d, convolve
+from .deferred import Deferral, can_defer
 
 _Conv = TypeVar("_Conv", bound=nn.Conv2d)
 _Result = TypeVar("_Result")
 _Sequence = TypeVar("_Sequence", bound=nn.Sequential)
-
-
-class Activation(NamedTuple):
-    """Of :func:`imgops.bias_act`, with a gain of 1."""
-
-    act: str
-    alpha: float = 0.0
-    clamp: float = -1.0
 
 
 def activation_of(layer: nn.Module) -> Activation | None:
@@ -95,11 +88,11 @@ class Chain(ABC):
         return True
 
     @abstractmethod
-    def as_one(self, x: Tensor) -> Tensor:
-        """What the last layer gives of the first layer's input."""
+    def as_one(self, x: Any) -> Tensor:
+        """What the last layer gives of the first layer's input; of a convolution also of what that is assembled of."""
 
     @abstractmethod
-    def alone(self, x: Tensor) -> Tensor:
+    def alone(self, x: Any) -> Tensor:
         """What the first layer gives."""
 
     @abstractmethod
@@ -143,14 +136,18 @@ class ConvChain(Chain):
         by_batch = norm is not None and (norm.training or norm.running_mean is None)
         return not by_batch and (act is None or activation_of(act) is not None) and super().runs_as_one(x)
 
-    def as_one(self, x: Tensor) -> Tensor:
+    def epilogue(self, samples: int) -> Epilogue:
+        """What comes after the convolution."""
         b, scale = self.conv.bias, None
         if self.norm is not None:
             b, factor = _as_epilogue(self.norm, b)
-            scale = factor.expand(x.shape[0], -1)
-        return convolve(self.conv, x, Epilogue(b, scale, None, *_of_layer(self.act)))
+            scale = factor.expand(samples, -1)
+        return Epilogue(b, scale, None, *_of_layer(self.act))
 
-    def alone(self, x: Tensor) -> Tensor:
+    def as_one(self, x: Tensor | Assembled) -> Tensor:
+        return convolve(self.conv, x, self.epilogue(x.shape[0]))
+
+    def alone(self, x: Tensor | Assembled) -> Tensor:
         return convolve(self.conv, x, Epilogue(self.conv.bias))
 
     def without_others(self) -> Chain:
@@ -224,6 +221,7 @@ class _Thread(threading.local):
 
     def __init__(self) -> None:
         self.chains: dict[Chain, _Progress] = {}
+        self.deferral: Deferral | None = None
 
 
 class _Progress:
@@ -313,16 +311,32 @@ class _JoinedFirst(_Joined):
         if not own or not takes(input):
             return self._base.forward(self, input)  # type: ignore[arg-type]
         assert chain is not None
-        progress = None if torch.compiler.is_compiling() else _thread.chains.get(chain)
-        if progress is None or not chain.runs_as_one(input):
+        if torch.compiler.is_compiling():
             return chain.alone(input)
-        y = chain.as_one(input)
-        progress.start(y)
-        return y
+        deferral = _thread.deferral
+        if deferral is None:
+            return _result(chain, input, input, None)
+        # the ops' own calls are no business of the deferral
+        with torch._C.DisableTorchFunction():
+            return _result(chain, input, deferral.given(input, isinstance(chain, ConvChain)), deferral)
 
     def extra_repr(self) -> str:
         others = [base_class(layer).__name__ for chain in self._chains for layer in chain.layers[1:]]
         return ", ".join([super().extra_repr(), f"imgops with {', '.join(others)}" if others else "imgops"])  # type: ignore[misc]
+
+
+def _result(chain: Chain, input: Tensor, x: Tensor | Assembled, deferral: Deferral | None) -> Tensor:
+    """What the first layer of a chain gives; x: the input, or what it is assembled of."""
+    progress = _thread.chains.get(chain)
+    as_one = (progress is not None or len(chain.layers) == 1) and chain.runs_as_one(input)
+    if as_one and deferral is not None and deferral.waits(chain.first, x):
+        assert isinstance(chain, ConvChain)
+        y = deferral.wait(chain.conv, x, chain.epilogue(x.shape[0]))
+    else:
+        y = chain.as_one(x) if as_one else chain.alone(x)
+    if as_one and progress is not None:
+        progress.start(y)
+    return y
 
 
 class _JoinedFollower(_Joined):
@@ -350,14 +364,44 @@ def fused_instance_norm(norm: nn.InstanceNorm2d, x: Tensor) -> Tensor:
 
 
 class _Caller(_Joined):
-    pass
+    #: convolutions whose results wait within its forward; None where none wait, and no image is left unmade
+    _deferred: frozenset[nn.Module] | None = None
 
 
 def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
     """The forward of a caller."""
-    if torch.compiler.is_compiling() or not self._chains:
+    if torch.compiler.is_compiling() or not (self._chains or self._deferred is not None):
         return self._base.forward(self, *args, **kwargs)
-    return call_chains(self._chains, self, lambda: self._base.forward(self, *args, **kwargs))
+
+    def forward() -> Any:
+        return call_chains(self._chains, self, lambda: self._base.forward(self, *args, **kwargs))
+
+    outer = _thread.deferral
+    if outer is not None:
+        with torch._C.DisableTorchFunction():
+            outer.finish()
+    if self._deferred is None or not can_defer():
+        return forward()
+    result, deferral = call_deferred(self._deferred, forward)
+    if not deferral.misused:
+        return result
+    warnings.warn(
+        f"{type(self).__name__} reads results that it did not read when it was traced: they do not wait for what comes "
+        "after them from now on, and the forward ran twice; imgops.accelerate again after a change of what it does",
+        stacklevel=2,
+    )
+    self._deferred = None
+    return forward()
+
+
+def call_deferred(convs: Collection[nn.Module], call: Callable[[], _Result]) -> tuple[_Result | None, Deferral]:
+    """The result of ``call``, a forward in which results of these convolutions wait, and what has become of them."""
+    outer = _thread.deferral
+    deferral = _thread.deferral = Deferral(convs)
+    try:
+        return deferral.run(call), deferral
+    finally:
+        _thread.deferral = outer
 
 
 @cache
@@ -388,6 +432,13 @@ def join(chain: Chain, caller: nn.Module | None = None) -> None:
         for layer in chain.layers[1:]:
             _become(layer, _JoinedFollower, chain)
         _become(caller, _Caller, chain)
+
+
+def defer(caller: nn.Module, layers: Iterable[nn.Module]) -> None:
+    """Let results of convolutions wait within the forward of ``caller``, where a function alone takes each, and leave
+    unmade what it puts side by side or enlarges for convolutions."""
+    _become(caller, _Caller)
+    caller._deferred = frozenset(layers)  # type: ignore[assignment]
 
 
 def join_neighbors(network: _Sequence) -> _Sequence:
@@ -439,13 +490,18 @@ def split(network: nn.Module, *, built_in: bool = False) -> None:
     for layer in network.modules():
         if not isinstance(layer, _Joined) or (not built_in and any(chain.built_in for chain in layer._chains)):
             continue
-        layer.__dict__.pop("_chains", None)
-        kind: Any = type(layer)
-        if "_base" in vars(kind):
-            layer.__class__ = kind._base
-        else:
-            # a parametrization has since made a class for this layer alone
-            kind.__bases__ = (layer._base,)
+        _restore(layer)
+
+
+def _restore(layer: Any) -> None:
+    for name in ("_chains", "_deferred"):
+        layer.__dict__.pop(name, None)
+    kind = type(layer)
+    if "_base" in vars(kind):
+        layer.__class__ = kind._base
+    else:
+        # a parametrization has since made a class for this layer alone
+        kind.__bases__ = (layer._base,)
 
 
 def _become(layer: Any, how: Any, *chains: Chain) -> None:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import imgops
 from imgops import acceleration
 from imgops.acceleration import Row, Table
-from imgops.acceleration.discovery import units_of
+from imgops.acceleration.discovery import parts_of
 from imgops.cli import app
 from imgops.models.encoders import VGG
 from imgops.nn import Features
@@ -95,7 +95,7 @@ def test_training_is_what_it_was(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_parts_are_found(name):
     network = settled(name)
-    found = units_of(network)
+    found = parts_of(network).units
     assert [unit.kind for unit in found if not unit.reason] == ARCHITECTURES[name][1]
     reasons = {unit.name: unit.reason for unit in found if unit.reason}
     assert reasons == ({"0": "has a forward of its own", "2": "has a parametrization"} if name == "unusual" else {})
@@ -108,17 +108,26 @@ def test_what_is_faster_is_kept(name, training, monkeypatch, capsys):
     before, modes = outputs(network), [module.training for module in network.modules()]
     # without a look at the clock, every second part is faster
     turns = iter([(2.0, 1.0), (1.0, 2.0)] * 20)
-    original = acceleration.measuring._both_ways
+    blocks = []
 
-    def both_ways(unit, x, training):
-        assert all(seconds > 0 for seconds in original(unit, x, training))
-        return next(turns)
+    def patch(name):
+        original = getattr(acceleration.measuring, name)
 
-    monkeypatch.setattr(acceleration.measuring, "_both_ways", both_ways)
+        def patched(part, *inputs):
+            assert all(seconds > 0 for seconds in original(part, *inputs))
+            if name == "_both_calls":
+                blocks.append(part)
+            return next(turns)
+
+        monkeypatch.setattr(acceleration.measuring, name, patched)
+
+    patch("_both_ways")
+    patch("_both_calls")
     imgops.accelerate(network, X, training=training)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["layer", "kind", "input", "before", "ms", "after", "ms", "kept"]
-    assert len(lines) == len(units_of(settled(name))) + 2
+    assert len(lines) == len(parts_of(settled(name)).units) + len(blocks) + 2
+    assert bool(blocks) == (not training and name in ("groups", "rrdb", "painter"))
     assert any(line.endswith("yes") for line in lines)
     assert any(line.endswith("not faster") for line in lines)
     assert_close(outputs(network), before, 1e-5)
@@ -379,7 +388,7 @@ def test_networks_of_packages(package):
     network.eval()
     wanted, state = tree_leaves(network(*arguments)), network.state_dict()
     imgops.accelerate(network, verbose=False)
-    assert len(units_of(imgops.restore(network))) == found
+    assert len(parts_of(imgops.restore(network)).units) == found
     with imgops.accelerated(network):
         assert_close(tree_leaves(network(*arguments)), wanted, 1e-5)
         assert list(network.state_dict()) == list(state)
