@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import _backend
 from .._epilogue import Epilogue
 from ..ops._algorithms import PLANAR_SHARE
+from ..ops._common import STATUSES
+from ..ops.concat_conv2d import concat_conv2d
 from ..ops.conv2d import padded_conv2d
+from ..reference.conv2d import concatenated
 
 
 class Activation(NamedTuple):
@@ -43,8 +46,7 @@ class Assembled(NamedTuple):
 
     def values(self) -> Tensor:
         """The image."""
-        x = torch.cat(self.parts, 1) if len(self.parts) > 1 else self.parts[0]
-        return F.interpolate(x, scale_factor=self.nearest) if self.nearest > 1 else x
+        return concatenated(self.parts, self.nearest)
 
 
 def convolve(
@@ -57,18 +59,16 @@ def convolve(
 ) -> Tensor:
     """A convolution's layer, by :func:`imgops.conv2d` with an epilogue in the place of its bias; ``weight``, if any, in
     the place of its weight."""
-    return padded_conv2d(
-        x.values() if isinstance(x, Assembled) else x,
-        conv.weight if weight is None else weight,
-        epilogue,
-        _pair(conv.stride),
-        pads_of(conv),
-        conv.padding_mode,  # type: ignore[arg-type]
-        _pair(conv.dilation),
-        conv.groups,
-        residual=residual,
-        residual_scale=residual_scale,
-    )
+    weight = conv.weight if weight is None else weight
+    stride, padding, dilation = _pair(conv.stride), pads_of(conv), _pair(conv.dilation)
+    if isinstance(x, Assembled):
+        if (stride, dilation, conv.groups, conv.padding_mode) == ((1, 1), (1, 1), 1, "zeros"):
+            backend = _backend.choose("conv2d", x.device.type, None, STATUSES)
+            return concat_conv2d(backend, x.parts, weight, epilogue, x.nearest, padding, residual, residual_scale)
+        x = x.values()
+    mode: Any = conv.padding_mode
+    more: Any = {"residual": residual, "residual_scale": residual_scale}
+    return padded_conv2d(x, weight, epilogue, stride, padding, mode, dilation, conv.groups, **more)
 
 
 def output_size(conv: nn.Conv2d, x: Tensor | Assembled) -> tuple[int, int, int, int]:
