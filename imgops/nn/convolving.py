@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -29,20 +30,17 @@ class Assembled(NamedTuple):
     times along both axes."""
 
     parts: tuple[Tensor, ...]
-    nearest: int = 1
+    nearest: int
+    shape: tuple[int, int, int, int]
+    dtype: torch.dtype
+    device: torch.device
 
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        n, _, h, w = self.parts[0].shape
-        return n, sum(x.shape[1] for x in self.parts), h * self.nearest, w * self.nearest
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.parts[0].dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.parts[0].device
+    @classmethod
+    def of(cls, parts: Sequence[Tensor], nearest: int) -> Assembled:
+        """Of parts that are alike but for their channels."""
+        n, _, h, w = parts[0].shape
+        size = n, sum([x.shape[1] for x in parts]), h * nearest, w * nearest
+        return cls(tuple(parts), nearest, size, parts[0].dtype, parts[0].device)
 
     def values(self) -> Tensor:
         """The image."""

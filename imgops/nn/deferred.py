@@ -93,6 +93,7 @@ class Deferral(TorchFunctionMode):
         self._waiting: dict[int, Tensor] = {}
         self._works: dict[int, _Convolution | Assembled] = {}
         self._used: dict[int, Tensor] = {}
+        self._nans: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         #: whether a tensor was read that has no values any more, so that results are wrong
         self.misused = False
         #: what became parts of convolutions, by the names of their functions
@@ -110,13 +111,15 @@ class Deferral(TorchFunctionMode):
         self.misused |= bool(_held(self._used))
         return result
 
-    def waits(self, conv: nn.Module, x: Tensor | Assembled) -> bool:
-        """Whether the result that a convolution gives of x is to wait."""
-        return conv in self._layers and not torch.is_grad_enabled() and min(output_size(conv, x)) > 0  # type: ignore[arg-type]
+    def waits(self, layer: nn.Module) -> bool:
+        """Whether the result of a layer is to wait."""
+        return layer in self._layers and not torch.is_grad_enabled()
 
     def wait(self, conv: nn.Conv2d, x: Tensor | Assembled, epilogue: Epilogue) -> Tensor:
         """The result of a convolution, without values."""
-        return self._place(_Convolution(conv, x, epilogue), output_size(conv, x), x)
+        work, size = _Convolution(conv, x, epilogue), output_size(conv, x)
+        # of an image that is too small the convolution says so
+        return self._place(work, size, x) if min(size) > 0 else work.values()
 
     def given(self, x: Tensor, assembled: bool) -> Tensor | Assembled:
         """A tensor that a layer takes, with its values; or what it is assembled of, where the layer can do that."""
@@ -153,7 +156,11 @@ class Deferral(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _place(self, work: _Convolution | Assembled, size: Collection[int], like: Tensor | Assembled) -> Tensor:
-        nan = torch.full((1,), math.nan, dtype=like.dtype, device=like.device)
+        kind = like.dtype, like.device
+        nan = self._nans.get(kind)
+        if nan is None:
+            nan = self._nans[kind] = torch.full((1,), math.nan, dtype=like.dtype, device=like.device)
+        # no view, as the data of a view cannot be set
         place = torch.empty(0, dtype=like.dtype, device=like.device)
         place.set_(nan.untyped_storage(), 0, tuple(size), (0,) * len(size))
         self._waiting[id(place)], self._works[id(place)] = place, work
@@ -236,7 +243,7 @@ class Deferral(TorchFunctionMode):
             parts = waiting.parts
         else:
             self._see(parts)
-        work = Assembled(tuple(parts), nearest)
+        work = Assembled.of(parts, nearest)
         return self._place(work, work.shape, work)
 
 

@@ -243,9 +243,12 @@ class _Progress:
         self.wrong |= self.result is not None
         self.result, self.version = result, _version(result)
 
-    def continues_with(self, x: Tensor) -> bool:
-        """Whether x is the result, as it was given."""
-        return x is self.result and _version(x) == self.version
+    def is_as_given(self) -> bool:
+        """Whether the result was not written to."""
+        assert self.result is not None
+        # a deferral would look at each call
+        with torch._C.DisableTorchFunction():
+            return _version(self.result) == self.version
 
 
 def _version(x: Tensor) -> int:
@@ -308,17 +311,17 @@ class _JoinedFirst(_Joined):
         chain = self._chains[0] if self._chains else None
         # a copy of the layer by itself has the chain of the layer
         own = chain is not None and chain.first is self and "_conv_forward" not in vars(self)
+        deferral = None if torch.compiler.is_compiling() else _thread.deferral
+        if deferral is not None and own and type(input) is Tensor:
+            # the ops' own calls are no business of the deferral
+            with torch._C.DisableTorchFunction():
+                if takes(input):
+                    assert chain is not None
+                    return _result(chain, input, deferral.given(input, isinstance(chain, ConvChain)), deferral)
         if not own or not takes(input):
             return self._base.forward(self, input)  # type: ignore[arg-type]
         assert chain is not None
-        if torch.compiler.is_compiling():
-            return chain.alone(input)
-        deferral = _thread.deferral
-        if deferral is None:
-            return _result(chain, input, input, None)
-        # the ops' own calls are no business of the deferral
-        with torch._C.DisableTorchFunction():
-            return _result(chain, input, deferral.given(input, isinstance(chain, ConvChain)), deferral)
+        return chain.alone(input) if torch.compiler.is_compiling() else _result(chain, input, input, None)
 
     def extra_repr(self) -> str:
         others = [base_class(layer).__name__ for chain in self._chains for layer in chain.layers[1:]]
@@ -329,7 +332,7 @@ def _result(chain: Chain, input: Tensor, x: Tensor | Assembled, deferral: Deferr
     """What the first layer of a chain gives; x: the input, or what it is assembled of."""
     progress = _thread.chains.get(chain)
     as_one = (progress is not None or len(chain.layers) == 1) and chain.runs_as_one(input)
-    if as_one and deferral is not None and deferral.waits(chain.first, x):
+    if as_one and deferral is not None and deferral.waits(chain.first):
         assert isinstance(chain, ConvChain)
         y = deferral.wait(chain.conv, x, chain.epilogue(x.shape[0]))
     else:
@@ -344,7 +347,7 @@ class _JoinedFollower(_Joined):
         if not torch.compiler.is_compiling():
             for chain in self._chains:
                 progress = _thread.chains.get(chain)
-                if progress is not None and progress.continues_with(input):
+                if progress is not None and input is progress.result and progress.is_as_given():
                     if self is chain.layers[-1]:
                         progress.result = None
                     return input
