@@ -1,4 +1,4 @@
-// A cache of the memory of large results: ranges that the kernel mapped, cut into pieces in use and free ones. A result
+// A cache of the memory of large results, and of what threads work in: ranges that the kernel mapped, cut into pieces in use and free ones. A result
 // takes the free piece that fits it best, and what is given back merges with free neighbours, so that results of many
 // sizes share the memory. It holds at most what was lately in use at the same time; after the first passes of a network
 // a quarter more, so that fragments fit: the networks that were tried then run again without a fresh page, which other
@@ -31,7 +31,7 @@ namespace {
 // bytes of a huge page; pieces are whole huge pages
 constexpr size_t kPage = size_t(2) << 20;
 // smaller results stay in the heap, which keeps them mapped
-constexpr size_t kLarge = kPage;
+constexpr size_t kLarge = kPage / 2;
 // so many results are made with no room to spare: the first pass of a network may be its only one
 constexpr size_t kFirst = 128;
 // after so many results the largest amount in use is counted anew
@@ -194,22 +194,30 @@ std::vector<int64_t> strides_of(const std::vector<int64_t>& size, bool channels_
 
 }  // namespace
 
+size_t piece_bytes(size_t bytes) {
+  // of a size that does not fit libtorch, or the heap, says so
+  return enabled() && bytes >= kLarge && bytes <= SIZE_MAX / 2 ? whole_pages(bytes) : 0;
+}
+
+void* take_piece(size_t bytes) { return Cache::instance().take(bytes); }
+
+void give_piece(void* p, size_t bytes) noexcept { Cache::instance().give(p, bytes); }
+
 Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, bool channels_last) {
   size_t bytes = like.element_size();
-  bool fits = true;
-  for (const int64_t n : size) fits = fits && !__builtin_mul_overflow(bytes, static_cast<size_t>(n), &bytes);
-  // libtorch refuses a size that does not fit
-  if (!enabled() || !fits || bytes < kLarge || bytes > SIZE_MAX / 2)
-    return allocate(like, size, like.scalar_type(), channels_last);
-  bytes = whole_pages(bytes);
+  for (const int64_t n : size) {
+    if (__builtin_mul_overflow(bytes, static_cast<size_t>(n), &bytes)) bytes = SIZE_MAX;
+  }
+  bytes = piece_bytes(bytes);
+  if (bytes == 0) return allocate(like, size, like.scalar_type(), channels_last);
   const std::vector<int64_t> strides = strides_of(size, channels_last);
   const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(like.scalar_type()));
-  void* const p = Cache::instance().take(bytes);
+  void* const p = take_piece(bytes);
   AtenTensorHandle handle = nullptr;
   const AOTITorchError error = torch_from_blob(
       p, size.size(), size.data(), strides.data(), 0, dtype, aoti_torch_device_type_cpu(), like.device().index(),
       &handle, aoti_torch_layout_strided(), nullptr, 0,
-      [](void* data, void* context) { Cache::instance().give(data, reinterpret_cast<size_t>(context)); },
+      [](void* data, void* context) { give_piece(data, reinterpret_cast<size_t>(context)); },
       reinterpret_cast<void*>(bytes));
   // after an error it is unknown whether the deleter has run: to lose the memory is better than to give it out twice
   STD_TORCH_CHECK(error == AOTI_TORCH_SUCCESS, "imgops: cannot make a tensor of ", bytes, " bytes");
@@ -217,6 +225,12 @@ Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, bool chann
 }
 
 #else
+
+size_t piece_bytes(size_t) { return 0; }
+
+void* take_piece(size_t) { return nullptr; }
+
+void give_piece(void*, size_t) noexcept {}
 
 Tensor allocate(const Tensor& like, const std::vector<int64_t>& size, bool channels_last) {
   return allocate(like, size, like.scalar_type(), channels_last);
