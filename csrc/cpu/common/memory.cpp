@@ -1,9 +1,9 @@
-// A cache of the memory of large results, and of what threads work in: ranges that the kernel mapped, cut into pieces in use and free ones. A result
-// takes the free piece that fits it best, and what is given back merges with free neighbours, so that results of many
-// sizes share the memory. It holds at most what was lately in use at the same time; after the first passes of a network
-// a quarter more, so that fragments fit: the networks that were tried then run again without a fresh page, which other
-// sequences of sizes may still need. Whenever it is short of memory, the kernel may take the pages of free pieces;
-// their addresses stay taken.
+// A cache of the memory of large results, and of what threads work in: ranges that the kernel mapped, cut into pieces
+// in use and free ones. A result takes the free piece that fits it best, and what is given back merges with free
+// neighbours, so that results of many sizes share the memory. It holds at most what was lately in use at the same time;
+// after the first passes of a network a quarter more, so that fragments fit: the networks that were tried then run
+// again without a fresh page, which other sequences of sizes may still need. Whenever it is short of memory, the kernel
+// may take the pages of free pieces; their addresses stay taken.
 #include "memory.h"
 
 #ifdef __linux__
