@@ -284,7 +284,10 @@ def _enlarged(
     if not plain or antialias or type(input) is not Tensor or input.ndim != 4:
         return None, 1
     height, width = input.shape[2:]
-    twice = scale_factor in (2, (2, 2), [2, 2]) if size is None else tuple(size) == (2 * height, 2 * width)
+    if size is None:
+        twice = scale_factor in (2, (2, 2), [2, 2])
+    else:
+        twice = (tuple(size) if isinstance(size, (list, tuple)) else (size, size)) == (2 * height, 2 * width)
     return ([input], 2) if twice else (None, 1)
 
 
@@ -293,11 +296,12 @@ def _of_channels(
 ) -> list[Any] | tuple[Any, ...] | None:
     """What a call of ``torch.cat`` puts side by side, if these are the channels of images."""
     fits = (dim if axis is None else axis) in (1, -3) and out is None and type(tensors) in (list, tuple)
-    return tensors if fits else None
+    # of one tensor a copy is wanted
+    return tensors if fits and len(tensors) > 1 else None
 
 
-def _call_of(activation: Activation) -> Callable[..., tuple[Activation, bool]]:
-    return lambda input, inplace=False: (activation, inplace)
+def _call_of(activation: Activation) -> Callable[..., tuple[Activation | None, bool]]:
+    return lambda input, inplace=False, out=None: (activation if out is None else None, inplace)
 
 
 def _leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> tuple[Activation, bool]:

@@ -178,6 +178,21 @@ def as_an_argument_by_name(m, x):
     return torch.add(input=m.conv(x) + x, other=x, alpha=2)
 
 
+def into_other_memory(m, x):
+    kept = x.clone()
+    torch.sigmoid(m.conv(x), out=kept)
+    return torch.tanh(m.conv(x), out=kept)
+
+
+def enlarged_to_a_square(m, x):
+    return m.conv(F.interpolate(x, 28))
+
+
+def copy_written(m, x):
+    torch.cat([x], 1).zero_()
+    return m.conv(torch.cat([x], 1))
+
+
 def two_convolutions(m, x):
     return m.conv(x) + F.conv2d(x, m.conv.weight, padding=1)
 
@@ -191,7 +206,8 @@ def with_a_gradient_inside(m, x):
 SEEN = [
     written_between, residual_written_afterwards, part_written, kept_and_read, by_number, through_data, by_views,
     with_an_op, of_another_shape, of_another_dtype, itself, both, with_factors_of_no_numbers, divided,
-    as_an_argument_by_name, two_convolutions, with_a_gradient_inside,
+    as_an_argument_by_name, into_other_memory, enlarged_to_a_square, copy_written, two_convolutions,
+    with_a_gradient_inside,
 ]  # fmt: skip
 
 
