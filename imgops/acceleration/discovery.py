@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from ..nn.deferred import CHANNELS, COMBINED
-from ..nn.joined import Chain, ConvChain, base_class, chains_of, defer, fuse_norm, is_convolution, join
+from ..nn.joined import Chain, ConvChain, activation_of, base_class, chains_of, defer, fuse_norm, is_convolution, join
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Block:
     Attributes:
         name: of the module.
         module: it.
-        convs: the convolutions, of each of which one function alone takes the result.
+        convs: the convolutions, and how many functions one after another each alone take the result of the one before.
         functions: the names of those functions, and of others that make a convolution's input; empty where tracing
             does not tell.
         reason: why it is left as it is; "" where it is not.
@@ -66,7 +66,7 @@ class Block:
 
     name: str
     module: nn.Module
-    convs: list[nn.Module]
+    convs: dict[nn.Module, int]
     functions: list[str]
     reason: str = ""
 
@@ -152,23 +152,24 @@ def _runs(caller: nn.Module, graphs: _Graphs) -> list[list[nn.Module]]:
 def _block(name: str, caller: nn.Module, graphs: _Graphs) -> Block | None:
     if graphs is None:
         # it may make inputs of convolutions, which is seen when it runs
-        return Block(name, caller, [], []) if any(map(is_convolution, caller.children())) else None
+        return Block(name, caller, {}, []) if any(map(is_convolution, caller.children())) else None
     if type(caller).forward is nn.Sequential.forward:
         layers: list[Any] = list(caller._modules.values())
         enlarged = any(_enlarges(x) and is_convolution(y) for x, y in itertools.pairwise(layers))
-        return Block(name, caller, [], ["interpolate"]) if enlarged else None
+        return Block(name, caller, {}, ["interpolate"]) if enlarged else None
     found = [_functions(caller, graph) for graph in graphs]
     if not found:
         return None
     # what all graphs have
-    convs = [conv for conv in found[0].taken if all(conv in each.taken for each in found)]
-    functions = set.intersection(*(each.made for each in found)).union(*(found[0].taken[conv] for conv in convs))
+    common = [conv for conv in found[0].taken if all(conv in each.taken for each in found)]
+    convs = {conv: min(len(each.taken[conv]) for each in found) for conv in common}
+    functions = set.intersection(*(each.made for each in found)).union(*(found[0].taken[conv] for conv in convs)) - {""}
     return Block(name, caller, convs, sorted(functions)) if functions else None
 
 
 class _Functions(NamedTuple):
-    """Of a graph: by convolution, the functions that take its result one after another, each alone; and those that
-    alone make a convolution's input."""
+    """Of a graph: by convolution, the functions that take its result one after another, each alone, "" for an
+    activation's layer after the first; and those that alone make a convolution's input."""
 
     taken: dict[nn.Module, list[str]]
     made: set[str]
@@ -183,9 +184,10 @@ def _functions(caller: nn.Module, graph: torch.fx.Graph) -> _Functions:
             last = node
             while (after := _after(last)) is not None and type(caller.get_submodule(str(after.target))) in _BETWEEN:
                 last = after
-            names = []
-            while len(last.users) == 1 and (name := _function_of(last := next(iter(last.users)))) in COMBINED:
+            names: list[str] = []
+            while (name := _taker(caller, last)) is not None and (name or names):
                 names.append(name)
+                (last,) = last.users
             if names and calls[node.target] == 1:
                 taken[caller.get_submodule(node.target)] = names
         elif len(node.users) == 1:
@@ -201,6 +203,18 @@ def _functions(caller: nn.Module, graph: torch.fx.Graph) -> _Functions:
 
 #: layers that may stand between a convolution and the function that takes its result
 _BETWEEN: tuple[type[nn.Module], ...] = (nn.BatchNorm2d, nn.Identity)
+
+
+def _taker(caller: nn.Module, node: torch.fx.Node) -> str | None:
+    """The name of the function that alone takes what a node gives, and can become a part of a convolution; "" of an
+    activation's layer."""
+    if len(node.users) != 1:
+        return None
+    (user,) = node.users
+    if user.op == "call_module":
+        return "" if activation_of(caller.get_submodule(str(user.target))) else None
+    name = _function_of(user)
+    return name if name in COMBINED else None
 
 
 def _enlarges(layer: nn.Module) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -31,6 +31,8 @@ class _Convolution(NamedTuple):
     conv: nn.Conv2d
     x: Tensor | Assembled
     epilogue: Epilogue
+    #: how many more functions one after another may become parts of it
+    more: int
     residual: Tensor | None = None
     residual_scale: float = 1.0
 
@@ -83,10 +85,10 @@ class Deferral(TorchFunctionMode):
     """Within :meth:`run` results of some convolutions wait.
 
     Args:
-        layers: the convolutions, of each of which one function alone takes the result.
+        layers: the convolutions, and how many functions one after another each alone take the result of the one before.
     """
 
-    def __init__(self, layers: Collection[nn.Module]) -> None:
+    def __init__(self, layers: Mapping[nn.Module, int]) -> None:
         super().__init__()
         self._layers = layers
         #: tensors without values and what makes these, by the tensors' ids; those that are a part of another's values
@@ -117,7 +119,7 @@ class Deferral(TorchFunctionMode):
 
     def wait(self, conv: nn.Conv2d, x: Tensor | Assembled, epilogue: Epilogue) -> Tensor:
         """The result of a convolution, without values."""
-        work, size = _Convolution(conv, x, epilogue), output_size(conv, x)
+        work, size = _Convolution(conv, x, epilogue, self._layers[conv]), output_size(conv, x)
         # of an image that is too small the convolution says so
         return self._place(work, size, x) if min(size) > 0 else work.values()
 
@@ -203,8 +205,10 @@ class Deferral(TorchFunctionMode):
                 work = self._sum(work, x, other) if func in _SUMS else self._product(work, other, func in _QUOTIENTS)
         else:
             return None
-        if work is None:
+        # where another function takes a result too, only a function in place leaves it to be read
+        if work is None or not (inplace or work.more):
             return None
+        work = work._replace(more=max(0, work.more - 1))
         self.parts.add(func.__name__.rstrip("_"))
         if inplace:
             self._works[id(x)] = work

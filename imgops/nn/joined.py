@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, wraps
 from typing import Any, TypeVar
 
@@ -367,8 +367,9 @@ def fused_instance_norm(norm: nn.InstanceNorm2d, x: Tensor) -> Tensor:
 
 
 class _Caller(_Joined):
-    #: convolutions whose results wait within its forward; None where none wait, and no image is left unmade
-    _deferred: frozenset[nn.Module] | None = None
+    #: convolutions whose results wait within its forward, and for how many functions; None where none wait, and no
+    #: image is left unmade
+    _deferred: dict[nn.Module, int] | None = None
 
 
 def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -397,8 +398,9 @@ def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
     return forward()
 
 
-def call_deferred(convs: Collection[nn.Module], call: Callable[[], _Result]) -> tuple[_Result | None, Deferral]:
-    """The result of ``call``, a forward in which results of these convolutions wait, and what has become of them."""
+def call_deferred(convs: Mapping[nn.Module, int], call: Callable[[], _Result]) -> tuple[_Result | None, Deferral]:
+    """The result of ``call``, a forward in which results of these convolutions wait for so many functions, and what has
+    become of them."""
     outer = _thread.deferral
     deferral = _thread.deferral = Deferral(convs)
     try:
@@ -437,11 +439,12 @@ def join(chain: Chain, caller: nn.Module | None = None) -> None:
         _become(caller, _Caller, chain)
 
 
-def defer(caller: nn.Module, layers: Iterable[nn.Module]) -> None:
-    """Let results of convolutions wait within the forward of ``caller``, where a function alone takes each, and leave
-    unmade what it puts side by side or enlarges for convolutions."""
+def defer(caller: nn.Module, convs: Mapping[nn.Module, int]) -> None:
+    """Let results of convolutions wait within the forward of ``caller`` for so many functions, one after another, each
+    of which alone takes what the one before gives; and leave unmade what it puts side by side or enlarges for
+    convolutions."""
     _become(caller, _Caller)
-    caller._deferred = frozenset(layers)  # type: ignore[assignment]
+    caller._deferred = dict(convs)  # type: ignore[assignment]
 
 
 def join_neighbors(network: _Sequence) -> _Sequence:
