@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -20,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext
 
 from .._epilogue import Epilogue
+from ..ops._common import autocast_dtype, in_forward_mode, without_autocast
 from .convolving import Activation, Assembled, convolve, output_size
 
 _Result = TypeVar("_Result")
@@ -58,7 +60,8 @@ class _Convolution(NamedTuple):
 
     def plus(self, residual: Tensor) -> _Convolution | None:
         e = self.epilogue
-        if e.act != "linear" or e.clamp >= 0 or e.gain == 0 or self.residual is not None:
+        # 1 / gain of a smaller one could exceed float32
+        if e.act != "linear" or e.clamp >= 0 or abs(e.gain) < 1e-6 or self.residual is not None:
             return None
         return self._replace(residual=residual, residual_scale=1 / e.gain)
 
@@ -67,13 +70,22 @@ def can_defer() -> bool:
     """Whether results may wait here: no gradient is recorded, and nothing else looks at what a forward calls."""
     modes = (torch._C._get_function_stack_at(i) for i in range(torch._C._len_torch_function_stack()))
     return not (
+        torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+        or any(type(mode) not in (Deferral, DeviceContext) for mode in modes)
+        or _is_changed()
+    )
+
+
+def _is_changed() -> bool:
+    """Whether functions do more here than compute, which a forward can ask for itself: they record gradients, cast, are
+    transformed or looked at."""
+    return (
         torch.is_grad_enabled()
         or torch.is_autocast_enabled("cpu")
         or torch.is_autocast_enabled("cuda")
-        or torch.jit.is_tracing()  # type: ignore[no-untyped-call]
-        or torch._C._len_torch_dispatch_stack()
+        or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._functorch.peek_interpreter_stack() is not None
-        or any(type(mode) not in (Deferral, DeviceContext) for mode in modes)
+        or in_forward_mode()
     )
 
 
@@ -115,7 +127,7 @@ class Deferral(TorchFunctionMode):
 
     def waits(self, layer: nn.Module) -> bool:
         """Whether the result of a layer is to wait."""
-        return layer in self._layers and not torch.is_grad_enabled()
+        return layer in self._layers and not _is_changed()
 
     def wait(self, conv: nn.Conv2d, x: Tensor | Assembled, epilogue: Epilogue) -> Tensor:
         """The result of a convolution, without values."""
@@ -146,11 +158,12 @@ class Deferral(TorchFunctionMode):
         if func in _LOOKS:
             return func(*args, **kwargs)
         with torch._C.DisableTorchFunction():
-            y = self._combined(func, args, kwargs)
-            if y is None:
-                y = self._assembled(func, args, kwargs)
-            if y is not None:
-                return y
+            if func in _JOINING and not _is_changed():
+                y = self._combined(func, args, kwargs)
+                if y is None:
+                    y = self._assembled(func, args, kwargs)
+                if y is not None:
+                    return y
             self._see([*args, *kwargs.values()])
             if func not in _PURE and self._waiting:
                 # it may write to what a waiting convolution reads
@@ -169,8 +182,11 @@ class Deferral(TorchFunctionMode):
         return place
 
     def _make(self, number: int) -> None:
-        # to set a tensor's data does not count as to write to it
-        self._waiting.pop(number).data = self._works.pop(number).values()
+        place, work = self._waiting.pop(number), self._works.pop(number)
+        # the convolution was called before autocast, if that is on by now
+        with nullcontext() if autocast_dtype(place) is None else without_autocast(place):
+            # to set a tensor's data does not count as to write to it
+            place.data = work.values()
 
     def _see(self, arguments: Iterable[Any]) -> None:
         """Make the values of all tensors among a function's arguments."""
@@ -212,6 +228,9 @@ class Deferral(TorchFunctionMode):
         self.parts.add(func.__name__.rstrip("_"))
         if inplace:
             self._works[id(x)] = work
+            # layers that run as one tell by it that a result was written to
+            if not x.is_inference():
+                torch.autograd.graph.increment_version(x)
             return x
         del self._works[id(x)]
         self._used[id(x)] = self._waiting.pop(id(x))
@@ -341,6 +360,7 @@ _QUOTIENTS = {torch.div, _T.div, _T.div_}
 _IN_PLACE = {_T.add_, _T.mul_, _T.div_}
 _BINARY = {torch.mul, _T.mul, _T.mul_, *_SUMS, *_QUOTIENTS}
 _CHANNELS = dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _of_channels)
+_JOINING = {*_ACTIVATIONS, *_BINARY, *_CHANNELS, F.interpolate}
 #: names, as a graph has them, of functions that can become a part of a convolution, and of those that make its input
 COMBINED = {
     *(function.__name__.rstrip("_") for function in (*_ACTIVATIONS, *_BINARY)),

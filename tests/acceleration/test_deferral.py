@@ -55,6 +55,7 @@ COMBINED = {
     "sum the other way round": (lambda m, x: torch.add(x, m.conv(x)), ["add"]),
     "sum in place": (added_in_place, ["add"]),
     "scaled sum": (lambda m, x: m.conv(x) * 0.2 + x, ["add", "mul"]),
+    "scaled down far": (lambda m, x: m.conv(x) * 1e-40 + x, ["mul"]),
     "scaled by 0": (lambda m, x: 0 * m.conv(x) + x, ["mul"]),
     "scaled afterwards": (lambda m, x: (x + m.conv(x)) / 3, ["add", "div"]),
     "two sums": (lambda m, x: m.conv(x) + x + 2 * x, ["add"]),
@@ -229,6 +230,65 @@ def test_whoever_sees_a_waiting_result_sees_its_values(compute):
         torch.testing.assert_close(m(X), before, rtol=1e-9, atol=1e-9)
         if compute is by_number:
             assert m.read[0].isfinite().all()
+
+
+def under_autocast(m, x):
+    with torch.autocast("cpu", torch.bfloat16):
+        return F.relu(m.conv(x))
+
+
+def before_autocast(m, x):
+    y = m.conv(x) + x
+    with torch.autocast("cpu", torch.bfloat16):
+        return y + y.mean()
+
+
+def recorded(m, x):
+    with torch.enable_grad():
+        given = x.clone().requires_grad_()
+        y = m.conv(torch.cat([given[:, :3], given[:, 3:]], 1)) * F.interpolate(given, scale_factor=2)[..., ::2, ::2]
+        return torch.autograd.grad(y.sum(), given)[0]
+
+
+def mapped(m, x):
+    return torch.vmap(lambda x: F.relu(m.conv(torch.cat([x[None, :3], x[None, 3:]], 1)) + x))(x)
+
+
+def with_tangents(m, x):
+    with torch.autograd.forward_ad.dual_level():
+        given = torch.autograd.forward_ad.make_dual(x, x + 1)
+        return torch.autograd.forward_ad.unpack_dual(torch.cat([given[:, :3], given[:, 3:]], 1)).tangent
+
+
+ASKED = [under_autocast, before_autocast, recorded, mapped, with_tangents]
+
+
+@pytest.mark.parametrize("compute", ASKED, ids=lambda f: f.__name__)
+def test_what_a_forward_asks_for_itself(compute):
+    m, x = network(compute).float(), X.float()
+    with torch.no_grad():
+        before = m(x)
+        imgops.accelerate(m, verbose=False)
+        defer(m, {m.conv: 2})
+        torch.testing.assert_close(m(x), before, rtol=1e-5, atol=1e-2 if compute is under_autocast else 1e-5)
+
+
+def test_a_result_that_is_written_to_before_the_next_layer():
+    def compute(m, x):
+        y = m.conv(x)
+        if m.flag:
+            y += x
+        return F.relu(m.norm(y))
+
+    m = network(compute)
+    with torch.no_grad():
+        m.flag = True
+        wanted = m(X)
+        m.flag = False
+        imgops.accelerate(m, verbose=False)
+        m.flag = True
+        with pytest.warns(UserWarning, match="does not always call the same layers"):
+            torch.testing.assert_close(m(X), wanted)
 
 
 def test_a_forward_that_reads_more_than_when_it_was_traced():
