@@ -98,16 +98,19 @@ class Deferral(TorchFunctionMode):
 
     Args:
         layers: the convolutions, and how many functions one after another each alone take the result of the one before.
+        outer: the deferral that this one runs within, if any.
     """
 
-    def __init__(self, layers: Mapping[nn.Module, int]) -> None:
+    def __init__(self, layers: Mapping[nn.Module, int], outer: Deferral | None) -> None:
         super().__init__()
         self._layers = layers
+        self._outer = outer
         #: tensors without values and what makes these, by the tensors' ids; those that are a part of another's values
         self._waiting: dict[int, Tensor] = {}
         self._works: dict[int, _Convolution | Assembled] = {}
         self._used: dict[int, Tensor] = {}
-        self._nans: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        #: the memory of all tensors without values, also of the outer deferral's
+        self._nans: dict[tuple[torch.dtype, torch.device], Tensor] = {} if outer is None else outer._nans
         #: whether a tensor was read that has no values any more, so that results are wrong
         self.misused = False
         #: what became parts of convolutions, by the names of their functions
@@ -119,10 +122,13 @@ class Deferral(TorchFunctionMode):
             with self:
                 result = call()
         except _Misused:
+            if not self.misused:
+                # of an outer one
+                raise
             return None
         with torch._C.DisableTorchFunction():
             self.finish()
-        self.misused |= bool(_held(self._used))
+            self.misused |= bool(_held(self._used)) or any(map(self._lacks_values, _tensors([result])))
         return result
 
     def waits(self, layer: nn.Module) -> bool:
@@ -190,14 +196,21 @@ class Deferral(TorchFunctionMode):
 
     def _see(self, arguments: Iterable[Any]) -> None:
         """Make the values of all tensors among a function's arguments."""
-        if not self._waiting and not self._used:
+        if not self._nans:
             return
         for x in _tensors(arguments):
-            if id(x) in self._used:
-                self.misused = True
-                raise _Misused
             if id(x) in self._waiting:
                 self._make(id(x))
+            elif self._lacks_values(x):
+                owner = self
+                while owner._outer is not None and id(x) not in owner._used:
+                    owner = owner._outer
+                owner.misused = True
+                raise _Misused
+
+    def _lacks_values(self, x: Tensor) -> bool:
+        """Whether a tensor that does not wait has no values: a part of another, or an alias that no function made."""
+        return any(torch._C._is_alias_of(x, nan) for nan in self._nans.values())
 
     def _convolution(self, x: Any) -> _Convolution | None:
         work = self._works.get(id(x))

@@ -402,7 +402,7 @@ def call_deferred(convs: Mapping[nn.Module, int], call: Callable[[], _Result]) -
     """The result of ``call``, a forward in which results of these convolutions wait for so many functions, and what has
     become of them."""
     outer = _thread.deferral
-    deferral = _thread.deferral = Deferral(convs)
+    deferral = _thread.deferral = Deferral(convs, outer)
     try:
         return deferral.run(call), deferral
     finally:

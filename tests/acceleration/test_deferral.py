@@ -312,6 +312,42 @@ def test_a_forward_that_reads_more_than_when_it_was_traced():
         torch.testing.assert_close(m(X), plain)
 
 
+@pytest.mark.parametrize("read", [lambda m, y, z: m.inner(y), lambda m, y, z: m.inner(z, y)])
+def test_a_module_inside_that_reads_more_than_when_it_was_traced(read):
+    def compute(m, x):
+        y = m.conv(x)
+        z = F.relu(y)
+        return read(m, y, z) if m.flag else m.inner(z)
+
+    class Inner(Network):
+        def forward(self, x, other=None):
+            return self.conv(x) + (x if other is None else other)
+
+    m = network(compute)
+    m.inner = Inner(None).double()
+    with torch.no_grad():
+        m.flag = True
+        wanted = m(X)
+        m.flag = False
+        imgops.accelerate(m, verbose=False)
+        m.flag = True
+        with pytest.warns(UserWarning, match="Network reads results"):
+            torch.testing.assert_close(m(X), wanted)
+        assert m._deferred is None
+        assert m.inner._deferred is not None
+
+
+@pytest.mark.parametrize("read", [lambda y: y, lambda y: y * 1])
+def test_an_alias_that_no_function_made_is_found(read):
+    m = network(lambda m, x: read(nn.Parameter(m.conv(x) + x, requires_grad=False)))
+    with torch.no_grad():
+        wanted = m(X)
+        imgops.accelerate(m, verbose=False)
+        defer(m, {m.conv: 1})
+        with pytest.warns(UserWarning, match="reads results"):
+            torch.testing.assert_close(m(X), wanted)
+
+
 def test_a_result_that_is_kept_is_found():
     def compute(m, x):
         y = m.conv(x)
@@ -327,10 +363,6 @@ def test_a_result_that_is_kept_is_found():
         with pytest.warns(UserWarning, match="reads results"):
             y = m(X)
         torch.testing.assert_close(F.relu(m.kept[0]), y)
-
-
-class Inner(Network):
-    pass
 
 
 def test_blocks_within_blocks():
