@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext
 
 from .._epilogue import Epilogue
-from ..ops._common import autocast_dtype, in_forward_mode, without_autocast
+from ..ops._common import autocast_dtype, dense_format, in_forward_mode, without_autocast
 from .convolving import Activation, Assembled, convolve, output_size
 
 _Result = TypeVar("_Result")
@@ -45,6 +45,12 @@ class _Convolution(NamedTuple):
             weight = self.conv.weight * epilogue.scale[0, :, None, None, None]
             epilogue = epilogue._replace(scale=None)
         return convolve(self.conv, self.x, epilogue, self.residual, self.residual_scale, weight)
+
+    def has_format_of(self, other: Tensor) -> bool:
+        """Whether the result certainly has the memory format of another tensor."""
+        format = dense_format(other)
+        tensors = [other, self.conv.weight, *(self.x.parts if isinstance(self.x, Assembled) else [self.x])]
+        return all(t.is_contiguous(memory_format=format) for t in tensors)
 
     def activated(self, activation: Activation) -> _Convolution | None:
         e = self.epilogue
@@ -231,7 +237,12 @@ class Deferral(TorchFunctionMode):
                 x, other = other, x
             work = self._convolution(x)
             if work is not None:
-                work = self._sum(work, x, other) if func in _SUMS else self._product(work, other, func in _QUOTIENTS)
+                if func in _SUMS:
+                    # a sum has the format of its first argument
+                    fits = x is args[0] or (type(other) is Tensor and work.has_format_of(other))
+                    work = self._sum(work, x, other) if fits else None
+                else:
+                    work = self._product(work, other, func in _QUOTIENTS)
         else:
             return None
         # where another function takes a result too, only a function in place leaves it to be read

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .._epilogue import Epilogue
@@ -18,7 +17,6 @@ from ._algorithms import fused_conv2d_pays
 from ._common import (
     accumulation_dtype,
     autocast_dtype,
-    dense_format,
     gradient_wanted,
     in_forward_mode,
     is_empty,
@@ -69,12 +67,22 @@ def _without_memory(parts: Sequence[Tensor], nearest: int) -> Tensor | None:
         for t in parts
     )
     # where all parts are channels-last, so is the copy
-    planar = any(dense_format(t) == torch.contiguous_format for t in parts)
-    if not (fit and planar) or autocast_dtype(first) is not None:
+    if not fit or all(map(_is_channels_last, parts)) or autocast_dtype(first) is not None:
         return None
     n, _, h, w = first.shape
     x = first.new_empty(1).expand(n, sum(t.shape[1] for t in parts), nearest * h, nearest * w)
     return None if is_empty(x) else x
+
+
+def _is_channels_last(t: Tensor) -> bool:
+    """Whether t's strides are those of channels-last, with gaps or without; PyTorch tells it in this way."""
+    least = 1
+    for d in (1, 3, 2, 0):
+        # of a single pixel they are not
+        if t.stride(d) < least or (d == 0 and least == t.stride(1)):
+            return False
+        least = t.stride(d) * t.shape[d]
+    return True
 
 
 def _fake(parts: list[Tensor], weight: Tensor, nearest: int, padding: Sequence[int], *rest: Any) -> Tensor:

@@ -102,6 +102,27 @@ def test_functions_become_parts_of_a_convolution(name):
     assert "_deferred" not in vars(m)
 
 
+FORMATS = {
+    "sum": lambda m, x: m.conv(x) + x.mT.contiguous().mT,
+    "sum the other way round": lambda m, x: x + m.conv(x),
+    "sum with a planar image before": lambda m, x: x.contiguous() + m.conv(x),
+    "sum with a channels-last image before": lambda m, x: x.contiguous(memory_format=torch.channels_last) + m.conv(x),
+    "side by side": lambda m, x: m.conv(torch.cat([x[:, :3], x[:, 3:]], 1)),
+    "planar ones beside": lambda m, x: m.conv(torch.cat([x[:, :3], x[:, 3:].contiguous()], 1)),
+    "enlarged": lambda m, x: m.conv(F.interpolate(torch.cat([x, x], 1)[:, :6], scale_factor=2)),
+}
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("name", FORMATS)
+def test_results_have_the_memory_format_of_before(name, memory_format):
+    m, x = network(FORMATS[name]), X.contiguous(memory_format=memory_format)
+    with torch.no_grad():
+        before = m(x)
+        y = imgops.accelerate(m, verbose=False)(x)
+    torch.testing.assert_close(y, before, check_stride=True)
+
+
 def written_between(m, x):
     x = x.clone()
     y = m.conv(x)
