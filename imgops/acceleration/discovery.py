@@ -92,12 +92,15 @@ def parts_of(network: nn.Module) -> Parts:
     chains: dict[nn.Module, tuple[Chain | None, nn.Module | None]] = {}
     blocks = []
     for name, caller in network.named_modules():
+        if isinstance(caller, torch.jit.ScriptModule):
+            continue
         graphs = _graphs(caller)
         for run in _runs(caller, graphs):
             for chain in chains_of(run):
                 if len(chain.layers) > 1 and chain.first not in chains:
                     chains[chain.first] = chain, caller
-        block = _block(name, caller, graphs)
+        # compiled code calls no functions that could be seen
+        block = None if any(map(_is_compiled, caller.modules())) else _block(name, caller, graphs)
         if block is not None:
             blocks.append(block)
     return Parts(_units(network, chains), blocks)
@@ -119,6 +122,11 @@ def _units(network: nn.Module, chains: dict[nn.Module, tuple[Chain | None, nn.Mo
             reason = "has a parametrization" if parametrize.is_parametrized(layer) else "has a forward of its own"
             found.append(Unit(name, layer, type(layer).__name__, reason=reason))
     return found
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    script = isinstance(module, torch.jit.ScriptModule)
+    return script or hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
 
 
 _Graphs = list[torch.fx.Graph] | None

@@ -198,19 +198,25 @@ def _use_blocks(model: nn.Module, blocks: Sequence[Block], args: tuple[Any, ...]
 
 
 def _check(what: str, was: Tensor, now: Tensor) -> None:
-    if was.numel() == 0:
-        return
-    difference = (now.double() - was.double()).abs().max()
-    error = float(difference / was.double().abs().max().clamp(min=1e-30))
-    # what is not finite before need not be so afterwards
-    if was.isfinite().all() and not error <= TOLERANCES.get(was.dtype, 1e-3):
+    error = _error(was, now)
+    if error is not None:
         raise RuntimeError(f"imgops.accelerate: {what} differ by {error:.1e} of the largest; the model is as it was")
 
 
-def _outputs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+def _error(was: Tensor, now: Tensor) -> float | None:
+    """By what a tensor differs from before, relative to the largest value; None where rounding makes as much."""
+    # what is not finite before need not be so afterwards
+    if was.numel() == 0 or not was.isfinite().all():
+        return None
+    difference = (now.double() - was.double()).abs().max()
+    error = float(difference / was.double().abs().max().clamp(min=1e-30))
+    return None if error <= TOLERANCES.get(was.dtype, 1e-3) else error
+
+
+def _outputs(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
     torch.manual_seed(0)
     args, kwargs = _copied((args, kwargs))
-    leaves = pytree.tree_leaves(model(*args, **kwargs))
+    leaves = pytree.tree_leaves(forward(*args, **kwargs))
     return [leaf.detach() for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.numel()]
 
 
@@ -260,9 +266,19 @@ def _both_ways(unit: Unit, x: Tensor, training: bool) -> tuple[float, float]:
 
 
 def _combined(block: Block, args: tuple[Any, ...], kwargs: dict[str, Any]) -> set[str]:
-    """The functions of a block that become parts of convolutions when it runs."""
-    args, kwargs = _copied((args, kwargs))
-    return call_deferred(block.convs, lambda: block.module.forward(*args, **kwargs))[1].parts
+    """The functions of a block that become parts of convolutions when it runs; none if its outputs then differ, as
+    where it calls what is no function of PyTorch."""
+    forward = block.module.forward
+    found: set[str] = set()
+
+    def fast(*args: Any, **kwargs: Any) -> Any:
+        result, deferral = call_deferred(block.convs, lambda: forward(*args, **kwargs))
+        found.update(() if deferral.misused else deferral.parts)
+        return result
+
+    before, after = _outputs(forward, args, kwargs), _outputs(fast, args, kwargs)
+    same = len(before) == len(after) and all(_error(*pair) is None for pair in zip(before, after, strict=True))
+    return found if same else set()
 
 
 def _both_calls(block: Block, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, float]:

@@ -153,7 +153,7 @@ class Deferral(TorchFunctionMode):
         if isinstance(work, Assembled) and assembled:
             self.parts.add("interpolate" if work.nearest > 1 else "cat")
             return work
-        self._see([x])
+        self.see([x])
         return x
 
     def finish(self) -> None:
@@ -176,7 +176,7 @@ class Deferral(TorchFunctionMode):
                     y = self._assembled(func, args, kwargs)
                 if y is not None:
                     return y
-            self._see([*args, *kwargs.values()])
+            self.see([*args, *kwargs.values()])
             if func not in _PURE and self._waiting:
                 # it may write to what a waiting convolution reads
                 self.finish()
@@ -200,7 +200,7 @@ class Deferral(TorchFunctionMode):
             # to set a tensor's data does not count as to write to it
             place.data = work.values()
 
-    def _see(self, arguments: Iterable[Any]) -> None:
+    def see(self, arguments: Iterable[Any]) -> None:
         """Make the values of all tensors among a function's arguments."""
         if not self._nans:
             return
@@ -216,7 +216,7 @@ class Deferral(TorchFunctionMode):
 
     def _lacks_values(self, x: Tensor) -> bool:
         """Whether a tensor that does not wait has no values: a part of another, or an alias that no function made."""
-        return any(torch._C._is_alias_of(x, nan) for nan in self._nans.values())
+        return any(torch._C._is_alias_of(x, nan) for nan in self._nans.values())  # type: ignore[attr-defined]
 
     def _convolution(self, x: Any) -> _Convolution | None:
         work = self._works.get(id(x))
@@ -264,7 +264,7 @@ class Deferral(TorchFunctionMode):
         fits = type(other) is Tensor and other is not x and (other.shape, other.dtype) == (x.shape, x.dtype)
         if not fits or other.device != x.device:
             return None
-        self._see([other])
+        self.see([other])
         return work.plus(other)
 
     @staticmethod
@@ -289,7 +289,7 @@ class Deferral(TorchFunctionMode):
         if nearest > 1 and isinstance(waiting, Assembled) and waiting.nearest == 1:
             parts = waiting.parts
         else:
-            self._see(parts)
+            self.see(parts)
         work = Assembled.of(parts, nearest)
         return self._place(work, work.shape, work)
 

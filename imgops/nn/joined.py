@@ -374,16 +374,21 @@ class _Caller(_Joined):
 
 def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
     """The forward of a caller."""
-    if torch.compiler.is_compiling() or not (self._chains or self._deferred is not None):
+    if torch.compiler.is_compiling():
+        return self._base.forward(self, *args, **kwargs)
+    outer = _thread.deferral
+    if outer is not None:
+        with torch._C.DisableTorchFunction():
+            if self._deferred is None:
+                outer.see([args, kwargs])
+            else:
+                outer.finish()
+    if not self._chains and self._deferred is None:
         return self._base.forward(self, *args, **kwargs)
 
     def forward() -> Any:
         return call_chains(self._chains, self, lambda: self._base.forward(self, *args, **kwargs))
 
-    outer = _thread.deferral
-    if outer is not None:
-        with torch._C.DisableTorchFunction():
-            outer.finish()
     if self._deferred is None or not can_defer():
         return forward()
     result, deferral = call_deferred(self._deferred, forward)
@@ -445,6 +450,11 @@ def defer(caller: nn.Module, convs: Mapping[nn.Module, int]) -> None:
     convolutions."""
     _become(caller, _Caller)
     caller._deferred = dict(convs)  # type: ignore[assignment]
+    for module in caller.modules():
+        of_ours = isinstance(module, _Joined) or type(module).forward.__module__.startswith(("torch.nn.", "imgops."))
+        if not of_ours:
+            # it may compute by other things than functions of PyTorch, which would see no values
+            _become(module, _Caller)
 
 
 def join_neighbors(network: _Sequence) -> _Sequence:

@@ -333,6 +333,39 @@ def test_a_forward_that_reads_more_than_when_it_was_traced():
         torch.testing.assert_close(m(X), plain)
 
 
+@torch.jit.script
+def scripted(x):
+    return x * torch.sigmoid(x)
+
+
+class Scripted(nn.Module):
+    def forward(self, x):
+        return scripted(x)
+
+
+INSIDE = {
+    "calls TorchScript": Scripted,
+    "is TorchScript": lambda: torch.jit.trace(nn.ReLU(), X),
+    "is compiled": lambda: torch.compile(nn.ReLU(), backend="eager"),
+}
+
+
+@pytest.mark.parametrize("examples", [None, X], ids=["alone", "timed"])
+@pytest.mark.parametrize("inside", INSIDE)
+def test_modules_inside_that_call_no_functions_of_pytorch(inside, examples):
+    m = network(lambda m, x: m.conv(torch.cat([m.inner(torch.cat([x[:, :3], x[:, 3:]], 1))[:, 1:], x[:, :1]], 1)))
+    m.inner = INSIDE[inside]()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = m(X)
+        torch.testing.assert_close(imgops.accelerate(m, examples, verbose=False)(X), before)
+        # what reads no values when it is timed, is not used
+        m.compute = lambda m, x: scripted(torch.cat([x, x], 1)) + m.conv(torch.cat([x, x], 1)[:, :6]).repeat(1, 2, 1, 1)
+        before = imgops.restore(m)(X)
+        torch.testing.assert_close(imgops.accelerate(m, X, verbose=False)(X), before)
+    assert not isinstance(imgops.restore(m).inner, imgops.nn.joined._Joined)
+
+
 @pytest.mark.parametrize("read", [lambda m, y, z: m.inner(y), lambda m, y, z: m.inner(z, y)])
 def test_a_module_inside_that_reads_more_than_when_it_was_traced(read):
     def compute(m, x):
