@@ -127,9 +127,9 @@ class Deferral(TorchFunctionMode):
         try:
             with self:
                 result = call()
-        except _Misused:
+        except Exception:
+            # a forward may raise another error for _Misused, which an outer deferral may have raised
             if not self.misused:
-                # of an outer one
                 raise
             return None
         with torch._C.DisableTorchFunction():
@@ -144,8 +144,9 @@ class Deferral(TorchFunctionMode):
     def wait(self, conv: nn.Conv2d, x: Tensor | Assembled, epilogue: Epilogue) -> Tensor:
         """The result of a convolution, without values."""
         work, size = _Convolution(conv, x, epilogue, self._layers[conv]), output_size(conv, x)
-        # of an image that is too small the convolution says so
-        return self._place(work, size, x) if min(size) > 0 else work.values()
+        # an image that is too small, or of other channels, is an error of this call
+        fits = min(size) > 0 and x.shape[1] == conv.weight.shape[1] * conv.groups
+        return self._place(work, size, x) if fits else work.values()
 
     def given(self, x: Tensor, assembled: bool) -> Tensor | Assembled:
         """A tensor that a layer takes, with its values; or what it is assembled of, where the layer can do that."""
