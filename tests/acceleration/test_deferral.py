@@ -241,8 +241,8 @@ def with_a_gradient_inside(m, x):
 SEEN = [
     written_between, residual_written_afterwards, part_written, kept_and_read, by_number, through_data, by_views,
     with_an_op, of_another_shape, of_another_dtype, itself, both, with_factors_of_no_numbers, divided,
-    as_an_argument_by_name, read_by_two, into_other_memory, of_other_channels, enlarged_to_a_square, copy_written, two_convolutions,
-    with_a_gradient_inside,
+    as_an_argument_by_name, read_by_two, into_other_memory, of_other_channels, enlarged_to_a_square, copy_written,
+    two_convolutions, with_a_gradient_inside,
 ]  # fmt: skip
 
 
