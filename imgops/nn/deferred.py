@@ -1,9 +1,10 @@
 """Results of convolutions that wait for what a forward does with them.
 
 Within a :class:`Deferral` a convolution returns a tensor without values. A sum, a factor or an activation that a
-forward then calls as a function becomes a part of the convolution, and images that it puts side by side or enlarges for
-one are read where they lie. Anything else that is to see such a tensor makes its values first: a mode of PyTorch
-(``torch.overrides.TorchFunctionMode``) sees every function of PyTorch that a forward calls.
+forward then calls as a function becomes a part of the convolution. Images that a forward puts side by side or enlarges
+are not made either, and a convolution reads them where they lie. Before any other function reads such a tensor its
+values are made: a mode of PyTorch (``torch.overrides.TorchFunctionMode``) sees every function of PyTorch that a forward
+calls. docs/design.md says what it does not see.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def _is_changed() -> bool:
 
 
 class _Misused(Exception):
-    """A forward reads a tensor that became a part of another's values, which tracing had not seen."""
+    """A forward reads a tensor that a function took before, and that so has no values; tracing had not seen it."""
 
 
 class Deferral(TorchFunctionMode):
@@ -111,19 +112,20 @@ class Deferral(TorchFunctionMode):
         super().__init__()
         self._layers = layers
         self._outer = outer
-        #: tensors without values and what makes these, by the tensors' ids; those that are a part of another's values
+        #: by their ids: tensors that wait for values, what makes these, and tensors that were taken by a function that
+        #: became a part of a convolution, and get no values any more
         self._waiting: dict[int, Tensor] = {}
         self._works: dict[int, _Convolution | Assembled] = {}
         self._used: dict[int, Tensor] = {}
-        #: the memory of all tensors without values, also of the outer deferral's
+        #: whose memory all tensors without values have, also the outer deferral's
         self._nans: dict[tuple[torch.dtype, torch.device], Tensor] = {} if outer is None else outer._nans
-        #: whether a tensor was read that has no values any more, so that results are wrong
+        #: whether a tensor without values was read, so that results are wrong
         self.misused = False
         #: what became parts of convolutions, by the names of their functions
         self.parts: set[str] = set()
 
     def run(self, call: Callable[[], _Result]) -> _Result | None:
-        """What ``call`` returns; see :attr:`misused` then."""
+        """What ``call`` returns; it is not to be used if :attr:`misused` is set then."""
         try:
             with self:
                 result = call()
@@ -188,7 +190,7 @@ class Deferral(TorchFunctionMode):
         nan = self._nans.get(kind)
         if nan is None:
             nan = self._nans[kind] = torch.full((1,), math.nan, dtype=like.dtype, device=like.device)
-        # no view, as the data of a view cannot be set
+        # of the NaN's storage and no view of the NaN, as the data of a view cannot be set
         place = torch.empty(0, dtype=like.dtype, device=like.device)
         place.set_(nan.untyped_storage(), 0, tuple(size), (0,) * len(size))
         self._waiting[id(place)], self._works[id(place)] = place, work
