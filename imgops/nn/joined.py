@@ -298,7 +298,9 @@ class _Joined:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # the class is made at run time, so that copies and pickles name its base
-        return _made, (self._base, type(self).__mro__[1]), self.__dict__
+        # Python has it for every class from 3.11 on
+        state = self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__
+        return _made, (self._base, type(self).__mro__[1]), state
 
 
 def _made(base: Any, how: Any) -> Any:

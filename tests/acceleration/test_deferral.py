@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import imgops
-from imgops.nn.joined import call_deferred, defer
+from imgops.nn.joined import _Joined, call_deferred, defer
 
 X = torch.randn(2, 6, 14, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
@@ -356,6 +356,9 @@ class Scripted(nn.Module):
     def forward(self, x):
         return scripted(x)
 
+    def __getstate__(self):
+        return {**vars(self), "mark": None}
+
 
 INSIDE = {
     "calls TorchScript": Scripted,
@@ -377,7 +380,15 @@ def test_modules_inside_that_call_no_functions_of_pytorch(inside, examples):
         m.compute = lambda m, x: scripted(torch.cat([x, x], 1)) + m.conv(torch.cat([x, x], 1)[:, :6]).repeat(1, 2, 1, 1)
         before = imgops.restore(m)(X)
         torch.testing.assert_close(imgops.accelerate(m, X, verbose=False)(X), before)
-    assert not isinstance(imgops.restore(m).inner, imgops.nn.joined._Joined)
+    assert not isinstance(imgops.restore(m).inner, _Joined)
+
+
+def test_a_module_inside_is_copied_as_it_says():
+    m = network(lambda m, x: m.inner(m.conv(x) + x))
+    m.inner = Scripted()
+    imgops.accelerate(m, verbose=False)
+    assert isinstance(m.inner, _Joined)
+    assert "mark" in vars(copy.deepcopy(m).inner)
 
 
 @pytest.mark.parametrize("read", [lambda m, y, z: m.inner(y), lambda m, y, z: m.inner(z, y)])
