@@ -38,6 +38,16 @@ def network(compute, inputs=6):
     return made
 
 
+def accelerated_before_its_flag(m):
+    """What a network gives with its flag, which is set only after it was traced and accelerated."""
+    m.flag = True
+    wanted = m(X)
+    m.flag = False
+    imgops.accelerate(m, verbose=False)
+    m.flag = True
+    return wanted
+
+
 def added_in_place(m, x):
     y = m.conv(x)
     y += x
@@ -311,11 +321,7 @@ def test_a_result_that_is_written_to_before_the_next_layer():
 
     m = network(compute)
     with torch.no_grad():
-        m.flag = True
-        wanted = m(X)
-        m.flag = False
-        imgops.accelerate(m, verbose=False)
-        m.flag = True
+        wanted = accelerated_before_its_flag(m)
         with pytest.warns(UserWarning, match="does not always call the same layers"):
             torch.testing.assert_close(m(X), wanted)
 
@@ -405,11 +411,7 @@ def test_a_module_inside_that_reads_more_than_when_it_was_traced(read):
     m = network(compute)
     m.inner = Inner(None).double()
     with torch.no_grad():
-        m.flag = True
-        wanted = m(X)
-        m.flag = False
-        imgops.accelerate(m, verbose=False)
-        m.flag = True
+        wanted = accelerated_before_its_flag(m)
         with pytest.warns(UserWarning, match="Network reads results"):
             torch.testing.assert_close(m(X), wanted)
         assert m._deferred is None

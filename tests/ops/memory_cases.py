@@ -162,12 +162,14 @@ def doubled(n):
 place = doubled({LARGE}).data_ptr()
 for order in (0, 1):
     halves = [doubled({LARGE} // 2), doubled({LARGE} // 2)]
-    assert [half.data_ptr() for half in halves] == [place, place + 2 * {LARGE}]
+    print(*(half.data_ptr() - place for half in halves))
     del halves[order]
     halves.clear()
-    assert doubled({LARGE}).data_ptr() == place
+    print(doubled({LARGE}).data_ptr() - place)
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # by whichever half is given back first: both lie in what the whole had, which a whole one has again
+    assert run.stdout.split() == ["0", str(2 * LARGE), "0"] * 2
 
 
 def test_a_size_past_all_memory_raises():
