@@ -156,7 +156,14 @@ class Configuration(NamedTuple):
 
 
 def configuration(
-    positions: int, batches: int, channels: int, out_channels: int, dtype: torch.dtype, precision: str, planar: bool
+    positions: int,
+    batches: int,
+    channels: int,
+    out_channels: int,
+    dtype: torch.dtype,
+    precision: str,
+    planar: bool,
+    transposed: bool,
 ) -> Configuration:
     """The tile for ``batches`` products of [positions, channels] and [channels, out_channels].
 
@@ -172,9 +179,11 @@ def configuration(
         # registers are the limit
         widest = 64 if dtype == torch.float32 else 32
         return Configuration(fit(positions, widest), fit(out_channels, widest), 16, 4, stages)
-    bm, bn = fit(positions, 128), fit(out_channels, 128)
+    # adjacent outputs of a phase are apart in a plane: each needs an address, and registers are the limit
+    widest = 64 if planar and transposed else 128
+    bm, bn = fit(positions, widest), fit(out_channels, 128)
     # smaller tiles where large ones would leave multiprocessors idle
-    if bm == bn == 128 and triton.cdiv(positions, bm) * triton.cdiv(out_channels, bn) * batches < 132:
+    if bm == widest and bn == 128 and triton.cdiv(positions, bm) * triton.cdiv(out_channels, bn) * batches < 132:
         bm = bn = 64
     # 128 bytes of channels per step; half of that where channels are not adjacent, as each value then needs an address
     bk = 128 // dtype.itemsize // (2 if planar else 1)
@@ -235,7 +244,8 @@ def fused_conv2d(
         per_sample = positions >= 64
         batches = (n if per_sample else 1) * up * up
         positions = positions if per_sample else positions * n
-        tile = configuration(positions, batches, channels, out_channels, x.dtype, precision, x.stride(1) != 1)
+        planar = x.stride(1) != 1
+        tile = configuration(positions, batches, channels, out_channels, x.dtype, precision, planar, up > 1)
         m_blocks, o_blocks = triton.cdiv(positions, tile.bm), triton.cdiv(out_channels, tile.bn)
         noise_stride = out_h * out_w if noise is not None and noise.shape[0] > 1 else 0
         large = max(x.numel(), y.numel()) >= 2**31
