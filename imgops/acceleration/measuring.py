@@ -36,6 +36,7 @@ class Row:
         before, after: milliseconds as it was and made fast, of all its calls; None where it was not timed.
         kept: whether it is made fast.
         note: why not, where it is not for the time.
+        block: whether it is a module whose functions become parts of its convolutions, whose time is in its own.
     """
 
     name: str
@@ -45,12 +46,13 @@ class Row:
     after: float | None = None
     kept: bool = True
     note: str = ""
+    block: bool = False
 
     @classmethod
     def unmeasured(cls, unit: Unit | Block, note: str = "") -> Row:
         """Of a part that is not timed."""
         note = unit.reason or note
-        return cls(unit.name, unit.kind, kept=not note, note=note)
+        return cls(unit.name, unit.kind, kept=not note, note=note, block=isinstance(unit, Block))
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,13 @@ class Table:
 
     @property
     def before(self) -> float:
-        """Milliseconds of all parts as they were."""
-        return sum(row.before or 0.0 for row in self.rows)
+        """Milliseconds of all layers as they were."""
+        return sum(row.before or 0.0 for row in self.rows if not row.block)
 
     @property
     def after(self) -> float:
-        """Milliseconds of all parts, of each the way that is kept."""
-        return sum((row.after if row.kept else row.before) or 0.0 for row in self.rows)
+        """Milliseconds of all layers, of each the way that is kept."""
+        return sum((row.after if row.kept else row.before) or 0.0 for row in self.rows if not row.block)
 
     def __str__(self) -> str:
         lines: list[tuple[str, ...]] = [("layer", "kind", "input", "before ms", "after ms", "kept")]
@@ -76,11 +78,12 @@ class Table:
             times = ["-" if t is None else f"{t:.2f}" for t in (row.before, row.after)]
             kept = "yes" if row.kept else f"no: {row.note or 'not faster'}"
             lines.append((row.name or "-", row.kind, shape, *times, kept))
-        kept = f"{sum(row.kept for row in self.rows)} of {len(self.rows)}"
+        layers = [row.kept for row in self.rows if not row.block]
+        kept = f"{sum(layers)} of {len(layers)}"
         if self.before:
-            lines.append(("all of them", "", "", f"{self.before:.2f}", f"{self.after:.2f}", kept))
+            lines.append(("all layers", "", "", f"{self.before:.2f}", f"{self.after:.2f}", kept))
         else:
-            lines.append(("all of them", "", "", "-", "-", kept))
+            lines.append(("all layers", "", "", "-", "-", kept))
         return aligned(lines, numbers=3)
 
 
@@ -94,7 +97,8 @@ class _Call(NamedTuple):
 
 def _row(part: Unit | Block, calls: Sequence[_Call]) -> Row:
     before, after = 1e3 * sum(call.before for call in calls), 1e3 * sum(call.after for call in calls)
-    return Row(part.name, part.kind, calls[0].shape, before, after, kept=before > WORTH * after)
+    kept = before > WORTH * after
+    return Row(part.name, part.kind, calls[0].shape, before, after, kept=kept, block=isinstance(part, Block))
 
 
 def make_fast(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool) -> Table:

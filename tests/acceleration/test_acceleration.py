@@ -414,11 +414,13 @@ def test_tables():
     rows = [
         Row("a.b", "Conv2d", (1, 3, 8, 8), 2.0, 1.0, True),
         Row("c", "Own", kept=False, note="has a forward of its own"),
+        Row("a", "Block: add", (1, 3, 8, 8), 3.0, 1.5, True, block=True),
     ]
     lines = str(Table(rows)).splitlines()
     assert lines[1].split() == ["a.b", "Conv2d", "1", "x", "3", "x", "8", "x", "8", "2.00", "1.00", "yes"]
     assert lines[2].endswith("no: has a forward of its own")
-    assert lines[3].split() == ["all", "of", "them", "2.00", "1.00", "1", "of", "2"]
+    # a block's time has those of its layers in it
+    assert lines[4].split() == ["all", "layers", "2.00", "1.00", "1", "of", "2"]
 
 
 def test_examples_run():
