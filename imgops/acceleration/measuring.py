@@ -320,6 +320,6 @@ def _ways(unit: Unit, x: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[
         return plain, partial(fused_instance_norm, norm) if takes(x) else plain
     # what runs by itself either way is not timed
     chain = unit.chain if unit.chain.runs_as_one(x) else unit.chain.without_others()
-    if chain is None or not takes(x):
+    if chain is None or not chain.takes(x):
         return unit.chain.apart, unit.chain.apart
     return chain.apart, chain.as_one

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .. import _backend
 from .._epilogue import Epilogue
-from ..ops._common import DTYPES, STATUSES, accumulation_dtype, gradient_wanted
+from ..ops._common import DTYPES, STATUSES, accumulation_dtype, autocast_dtype, gradient_wanted
 from ..ops.adain import instance_norm, mean_std
 from ..ops.bias_act import fused_bias_act
 from .convolving import Activation, Assembled, PaddedConv2d, convolve
@@ -74,9 +74,13 @@ class Chain(ABC):
         """The layer that computes the result of all."""
         return self.layers[0]
 
+    def takes(self, x: Tensor) -> bool:
+        """Whether the first layer's input is one that ops take."""
+        return takes(x)
+
     def runs_as_one(self, x: Tensor) -> bool:
-        """Whether the chain suits its input, and no hook would see another tensor than without it."""
-        if not takes(x) or nn.modules.module._has_any_global_hook():  # type: ignore[no-untyped-call]
+        """Whether the chain suits an input that it takes, and no hook would see another tensor than without it."""
+        if nn.modules.module._has_any_global_hook():  # type: ignore[no-untyped-call]
             return False
         # a loop, as this runs at every call
         for layer in (*self.layers, *self.identities):
@@ -130,6 +134,10 @@ class ConvChain(Chain):
     ) -> None:
         super().__init__(conv, norm, act, built_in=built_in)
         self.conv, self.norm, self.act = conv, norm, act
+
+    def takes(self, x: Tensor) -> bool:
+        # PyTorch refuses a weight of another dtype, which our op would cast
+        return takes(x) and (x.dtype == self.conv.weight.dtype or autocast_dtype(x) is not None)
 
     def runs_as_one(self, x: Tensor) -> bool:
         norm, act = self.norm, self.act
@@ -311,18 +319,17 @@ def _made(base: Any, how: Any) -> Any:
 class _JoinedFirst(_Joined):
     def forward(self, input: Tensor) -> Tensor:
         chain = self._chains[0] if self._chains else None
-        # a copy of the layer by itself has the chain of the layer
-        own = chain is not None and chain.first is self and "_conv_forward" not in vars(self)
+        if chain is not None and (chain.first is not self or "_conv_forward" in vars(self)):
+            # a copy of the layer by itself has the chain of the layer
+            chain = None
         deferral = None if torch.compiler.is_compiling() else _thread.deferral
-        if deferral is not None and own and type(input) is Tensor:
+        if deferral is not None and chain is not None and type(input) is Tensor:
             # the ops' own calls are no business of the deferral
             with torch._C.DisableTorchFunction():
-                if takes(input):
-                    assert chain is not None
+                if chain.takes(input):
                     return _result(chain, input, deferral.given(input, isinstance(chain, ConvChain)), deferral)
-        if not own or not takes(input):
+        if chain is None or not chain.takes(input):
             return self._base.forward(self, input)  # type: ignore[arg-type]
-        assert chain is not None
         return chain.alone(input) if torch.compiler.is_compiling() else _result(chain, input, input, None)
 
     def extra_repr(self) -> str:

@@ -425,3 +425,16 @@ def test_tables():
 
 def test_examples_run():
     assert doctest.testmod(acceleration, extraglobs={"imgops": imgops}).failed == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64], ids=str)
+def test_an_input_of_another_dtype_is_refused_as_before(dtype):
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
+    x = torch.ones(1, 3, 16, 16, dtype=dtype)
+    with pytest.raises(RuntimeError) as before:
+        network(x)
+    imgops.accelerate(network, verbose=False)
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad), pytest.raises(RuntimeError) as after:
+            network(x)
+        assert str(after.value) == str(before.value)
