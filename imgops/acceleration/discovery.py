@@ -19,8 +19,9 @@ import torch.fx
 from torch import nn
 from torch.nn.utils import parametrize
 
+from ..nn.chains import Chain, ConvChain, activation_of, base_class, chains_of, is_convolution
 from ..nn.deferred import CHANNELS, COMBINED
-from ..nn.joined import Chain, ConvChain, activation_of, base_class, chains_of, defer, fuse_norm, is_convolution, join
+from ..nn.joined import defer, fuse_norm, join
 
 
 @dataclass

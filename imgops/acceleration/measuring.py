@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from .._table import aligned
-from ..nn.joined import call_deferred, fused_instance_norm, split, takes
+from ..nn.chains import takes
+from ..nn.joined import call_deferred, fused_instance_norm, split
 from .discovery import Block, Unit, parts_of
 
 #: a layer is timed for so long each way in seconds, and so often at least

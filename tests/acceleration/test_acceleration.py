@@ -23,7 +23,8 @@ from imgops.acceleration.discovery import parts_of
 from imgops.cli import app
 from imgops.models.encoders import VGG
 from imgops.nn import Features
-from imgops.nn.joined import base_class, chains_called_by, split
+from imgops.nn.chains import base_class
+from imgops.nn.joined import chains_called_by, split
 from tests.acceleration.architectures import ARCHITECTURES, BasicBlock, settled
 
 X = torch.randn(2, 3, 24, 20, generator=torch.Generator().manual_seed(1))
@@ -339,7 +340,7 @@ def test_threads_do_not_meet():
 
 def test_a_wrong_result_is_refused(monkeypatch):
     network, classes = settled("vgg"), kinds(settled("vgg"))
-    monkeypatch.setattr("imgops.nn.joined.ConvChain.as_one", lambda self, x: self.apart(x) * 1.1)
+    monkeypatch.setattr("imgops.nn.chains.ConvChain.as_one", lambda self, x: self.apart(x) * 1.1)
     monkeypatch.setattr(acceleration.measuring, "_both_ways", lambda *arguments: (2.0, 1.0))
     with pytest.raises(RuntimeError, match=r"outputs differ by .* of the largest; the model is as it was"):
         imgops.accelerate(network, X)
