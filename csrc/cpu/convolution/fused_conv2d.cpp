@@ -38,7 +38,7 @@ void convolve(Winograd& p, DType dtype, const Tensor& x) {
   if (ahead) {
     p.transformed = transformed.data_ptr();
     const WinogradWeightsKernel transform = IMGOPS_SELECT(winograd_weights);
-    parallel_for(0, output_blocks, std::max<int64_t>(1, 512 / inputs),
+    parallel_for(0, output_blocks, std::max<int64_t>(1, 128 / inputs),
                  [&](int64_t begin, int64_t end) { transform(p, dtype, begin, end); });
   }
   const WinogradKernel convolve = IMGOPS_SELECT(winograd);
