@@ -47,13 +47,18 @@ def _arrange_memory(kind: str) -> None:
     libc.mallopt(mmap_max, 65536 if kind == "fresh" else 0)
 
 
-def medians(comparison: Comparison, seconds: float, least: int = 5) -> dict[str, float]:
-    """Median seconds of each side, timed in turns so that what else the machine does falls on all of them."""
+def medians(comparison: Comparison, seconds: float, least: int = 5, *, warm: bool = False) -> dict[str, float]:
+    """Median seconds of each side, timed in turns so that what else the machine does falls on all of them.
+
+    ``warm``: each call is timed after another of its side, whose weights and threads it then finds as it left them.
+    """
     check(comparison)
     times: dict[str, list[float]] = {side: [] for side in comparison.sides}
     deadline = time.perf_counter() + seconds
     while len(times[OURS]) < least or time.perf_counter() < deadline:
         for side, call in comparison.sides.items():
+            if warm:
+                call()
             start = time.perf_counter()
             call()
             times[side].append(time.perf_counter() - start)
