@@ -3,9 +3,9 @@
     python -m benchmarks.networks [--only TEXT] [--seconds S] [--rounds N]
 
 Weights are random, of the published shapes. The sides of a network are checked against each other, then timed in turns,
-each call after an untimed one of its side; figures are medians. The results of each processor are a file of benchmarks/results/networks/, written row by row, and
-docs/accelerate.md shows all of them. The packages of requirements-networks.txt are needed; networks and runtimes whose
-package is not installed are left out.
+each call after an untimed one of its side; figures are medians. The results of each processor are a file of
+benchmarks/results/networks/, written row by row, and docs/accelerate.md shows all of them. The packages of
+requirements-networks.txt are needed; networks and runtimes whose package is not installed are left out.
 """
 
 from __future__ import annotations
@@ -329,7 +329,7 @@ def main(arguments: list[str] | None = None) -> None:
                 sides = sides_of(network.make().eval(), network.inputs(size), backward)
                 # gradients of float32 differ from those of float64 by some percent in a deep network of random weights
                 comparison = Comparison("network", key, sides, tolerance=0.1 if backward else 1e-2)
-                # a network runs again and again, and no other runtime's threads wait beside it
+                # as a network that runs again and again, beside no other runtime's threads
                 times = medians(comparison, given.seconds, given.rounds, warm=True)
                 del sides
                 memory = {side: peak(name, size, side, backward) for side in ("PyTorch", "imgops")}

@@ -48,7 +48,7 @@ def concat_conv2d(
         first, dtype = parts[0], parts[0].dtype
         # where all parts are channels-last, so is the copy; parts of several dtypes are cast by it
         planar = first.ndim == 4 and not all(map(_is_channels_last, parts)) and all(t.dtype == dtype for t in parts)
-        if planar and autocast_dtype(first) is None and weight.numel():
+        if planar and autocast_dtype(first) is None and weight.ndim == 4 and weight.numel():
             # the weight has the channels of all parts, or it does not fit
             n, _, h, w = first.shape
             size = n, weight.shape[1], nearest * h, nearest * w
