@@ -329,7 +329,7 @@ def main(arguments: list[str] | None = None) -> None:
                 sides = sides_of(network.make().eval(), network.inputs(size), backward)
                 # gradients of float32 differ from those of float64 by some percent in a deep network of random weights
                 comparison = Comparison("network", key, sides, tolerance=0.1 if backward else 1e-2)
-                # as a network that runs again and again, beside no other runtime's threads
+                # networks run again and again, and threads of the runtime before would still be busy
                 times = medians(comparison, given.seconds, given.rounds, warm=True)
                 del sides
                 memory = {side: peak(name, size, side, backward) for side in ("PyTorch", "imgops")}

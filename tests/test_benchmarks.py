@@ -59,7 +59,8 @@ def test_a_benchmark_runs_and_its_record_names_what_it_timed(tmp_path):
     assert [b["params"] for b in found] == [{"problem": problem, "side": side} for side in ("imgops", "eager")]
 
 
-#: of problems that differ in size alone the smallest, and of a training step the kind that has all parts of the others
+#: patterns of the problems that are checked: where some differ in size alone, the smallest; the training step that has
+#: all parts of the others
 CHECKED = {
     "bench_families": "tiny|progan|code",
     "bench_iteration": "tiny, with path length and R1",

@@ -37,7 +37,7 @@ class Row:
         before, after: milliseconds as it was and made fast, of all its calls; None where it was not timed.
         kept: whether it is made fast.
         note: why not, where it is not for the time.
-        block: whether it is a module whose functions become parts of its convolutions, whose time is in its own.
+        block: whether it is a module that calls layers; its times then include theirs, which have rows of their own.
     """
 
     name: str

@@ -12,10 +12,11 @@ from .views import view_size
 
 #: float32 pictures in memory at once: those of a step, and those that the parametrization keeps (measured)
 _PICTURES = {"pixels": 20, "fourier": 28}
-#: the share of a gradient's counted bytes that is in memory at once: the rest reuses what pictures took (measured)
+#: the share of a gradient's counted bytes that comes on top of the pictures; for the others memory of pictures is
+#: reused (measured)
 _WORKSPACE = 0.75
 #: bytes that the program takes beyond what it has before its first estimate (measured)
-_LATER = {"pixels": 25e6, "fourier": 45e6}
+_LATER = {"pixels": 25e6, "fourier": 75e6}
 #: bytes that the allocator keeps between tiles of unlike sizes (measured)
 _BETWEEN_TILES = 40e6
 

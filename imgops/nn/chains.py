@@ -133,8 +133,12 @@ class ConvChain(Chain):
         self.conv, self.norm, self.act = conv, norm, act
 
     def takes(self, x: Tensor) -> bool:
-        # PyTorch refuses a weight of another dtype, which our op would cast
-        return takes(x) and (x.dtype == self.conv.weight.dtype or autocast_dtype(x) is not None)
+        # a parametrized weight is no parameter, and to ask for it would compute it
+        weight = None if self.built_in else self.conv._parameters.get("weight")
+        if weight is None or weight.dtype == x.dtype:
+            return takes(x)
+        # our op would cast the weight; PyTorch refuses one of another dtype, but for autocast, which casts no float64
+        return takes(x) and autocast_dtype(x) is not None and torch.float64 not in (x.dtype, weight.dtype)
 
     def runs_as_one(self, x: Tensor) -> bool:
         norm, act = self.norm, self.act

@@ -88,23 +88,9 @@ def winograd_pays(
     The kernel has to take it (csrc/cpu/convolution/fused_conv2d.cpp checks the same), and to be as a rule faster than
     oneDNN. Grouped ones that resample were not measured.
     """
-    planar = dense_format(x) == torch.contiguous_format
-    return planar and winograd_takes(x.shape, weight.shape, x.dtype, up, down, groups, crop)
-
-
-def winograd_takes(
-    size: Sequence[int],
-    weight_size: Sequence[int],
-    dtype: torch.dtype,
-    up: int = 1,
-    down: int = 1,
-    groups: int = 1,
-    crop: tuple[int, int, int, int] = (0, 0, 0, 0),
-) -> bool:
-    """:func:`winograd_pays` of planar images of a size and dtype, and a weight of a size."""
-    if weight_size[2:] != (3, 3) or up > 2 or down > 2 or dtype not in (torch.float32, torch.float64):
+    if weight.shape[2:] != (3, 3) or up > 2 or down > 2 or x.dtype not in (torch.float32, torch.float64):
         return False
-    n, _, h, w = size
+    n, _, h, w = x.shape
     # sizes at the lower resolution: a transposed convolution reads it, a strided one writes it
     h, w = h // down, w // down
     # tiles reach past the edge of a small image
@@ -114,7 +100,7 @@ def winograd_takes(
         tile, sizes = TRANSPOSED, ((2 * h + 2 - crop[2] - crop[3]) // 2, (2 * w + 2 - crop[0] - crop[1]) // 2)
     rows, columns = ((size + tile.pixels - 1) // tile.pixels for size in sizes)
     products = tile.products**2 * rows * columns
-    pixels, inputs, outputs = n * h * w, weight_size[1], weight_size[0] // groups
+    pixels, inputs, outputs = n * h * w, weight.shape[1], weight.shape[0] // groups
     if groups > 1 and (up > 1 or down > 1 or min(inputs, outputs) < WINOGRAD_CHANNELS):
         return False
     if groups > 1 and max(inputs, outputs) <= NARROW_CHANNELS:
@@ -123,7 +109,7 @@ def winograd_takes(
         few = known(n * rows * columns < WINOGRAD_TILES) and (
             groups > 1 or known(pixels * inputs * outputs < WINOGRAD_PRODUCTS)
         )
-    return not (few or known(products > 9 * h * w))
+    return dense_format(x) == torch.contiguous_format and not (few or known(products > 9 * h * w))
 
 
 @untraced

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from .._epilogue import Epilogue
 from ..reference import conv2d as reference
-from ._algorithms import winograd_takes
+from ._algorithms import fused_conv2d_pays
 from ._common import (
     accumulation_dtype,
     autocast_dtype,
     gradient_wanted,
     in_forward_mode,
+    is_empty,
     is_transformed,
 )
 from ._flops import convolution
@@ -45,39 +46,32 @@ def concat_conv2d(
     """
     tensors = *parts, weight, residual, *epilogue[:3]
     if backend == "cpu" and not (gradient_wanted(*tensors) or is_transformed() or in_forward_mode()):
-        first, dtype = parts[0], parts[0].dtype
-        # where all parts are channels-last, so is the copy; parts of several dtypes are cast by it
-        planar = first.ndim == 4 and not all(map(_is_channels_last, parts)) and all(t.dtype == dtype for t in parts)
-        if planar and autocast_dtype(first) is None and weight.ndim == 4 and weight.numel():
-            # the weight has the channels of all parts, or it does not fit
-            n, _, h, w = first.shape
-            size = n, weight.shape[1], nearest * h, nearest * w
-            if winograd_takes(size, weight.shape, dtype):
-                return _in_place(backend, parts, weight, epilogue, nearest, padding, residual, residual_scale)
+        x = _without_memory(parts, nearest)
+        if x is not None and fused_conv2d_pays(backend, x, weight, _ONE, _ONE, 1):
+            check_tensors(x, weight, epilogue.b, _ONE, padding, "zeros", _ONE, 1, residual)
+            weight, epilogue = weight.to(x.dtype), epilogue.to(accumulation_dtype(x.dtype))
+            residual = None if residual is None else residual.to(x.dtype)
+            convolve = namespace(backend).concat_conv2d
+            return convolve(list(parts), weight, nearest, padding, residual, residual_scale, *epilogue)
     x = reference.concatenated(parts, nearest)
     return padded_conv2d(x, weight, epilogue, _ONE, padding, "zeros", _ONE, 1, backend, residual, residual_scale)
 
 
-def _in_place(
-    backend: str,
-    parts: Sequence[Tensor],
-    weight: Tensor,
-    epilogue: Epilogue,
-    nearest: int,
-    padding: tuple[int, int, int, int],
-    residual: Tensor | None,
-    residual_scale: float,
-) -> Tensor:
-    """The result by the kernel that reads the parts where they lie."""
-    dtype = parts[0].dtype
-    more = None if residual is None else residual.to(dtype), residual_scale, *epilogue.to(accumulation_dtype(dtype))
-    try:
-        return namespace(backend).concat_conv2d(list(parts), weight.to(dtype), nearest, padding, *more)
-    except RuntimeError:
-        # the kernel checks as much; these errors name what does not fit
-        x = reference.concatenated(parts, nearest)
-        check_tensors(x, weight, epilogue.b, _ONE, padding, "zeros", _ONE, 1, residual)
-        raise
+def _without_memory(parts: Sequence[Tensor], nearest: int) -> Tensor | None:
+    """A tensor like the image that the parts would be, for checks alone; None if the op does not take it."""
+    first = parts[0]
+    fit = all(
+        t.ndim == first.ndim == 4
+        and (t.shape[0], *t.shape[2:]) == (first.shape[0], *first.shape[2:])
+        and (t.dtype, t.device) == (first.dtype, first.device)
+        for t in parts
+    )
+    # where all parts are channels-last, so is the copy
+    if not fit or all(map(_is_channels_last, parts)) or autocast_dtype(first) is not None:
+        return None
+    n, _, h, w = first.shape
+    x = first.new_empty(1).expand(n, sum(t.shape[1] for t in parts), nearest * h, nearest * w)
+    return None if is_empty(x) else x
 
 
 def _is_channels_last(t: Tensor) -> bool:

@@ -439,3 +439,29 @@ def test_an_input_of_another_dtype_is_refused_as_before(dtype):
         with torch.set_grad_enabled(grad), pytest.raises(RuntimeError) as after:
             network(x)
         assert str(after.value) == str(before.value)
+
+
+def test_autocast_casts_but_not_float64():
+    network, x = nn.Sequential(nn.Conv2d(16, 16, 3), nn.ReLU()).eval(), torch.randn(1, 16, 24, 24)
+    imgops.accelerate(network, verbose=False)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert network(x).dtype == torch.bfloat16
+        with pytest.raises(RuntimeError, match="should be the same"):
+            network(x.double())
+
+
+def test_a_parametrized_weight_is_computed_once():
+    class Counted(nn.Module):
+        calls = 0
+
+        def forward(self, weight):
+            Counted.calls += 1
+            return weight
+
+    network = imgops.accelerate(nn.Sequential(nn.Conv2d(16, 16, 3), nn.ReLU()).eval(), verbose=False)
+    nn.utils.parametrize.register_parametrization(network[0], "weight", Counted())
+    for grad in (True, False):
+        Counted.calls = 0
+        with torch.set_grad_enabled(grad):
+            network(torch.randn(1, 16, 24, 24))
+        assert Counted.calls == 1

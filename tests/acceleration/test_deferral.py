@@ -475,7 +475,7 @@ def test_what_else_looks_at_a_forward_is_left_alone():
         torch.testing.assert_close(torch.export.export(m, (X,)).module()(X), before)
         torch.testing.assert_close(torch.compile(m, backend="eager", fullgraph=True)(X), before)
         with torch.autocast("cpu", torch.bfloat16):
-            assert m(X.float()).dtype == imgops.restore(m).float()(X.float()).dtype
+            assert m.float()(X.float()).dtype == imgops.restore(m)(X.float()).dtype
 
 
 def test_threads_wait_for_themselves():
