@@ -282,16 +282,12 @@ class Deferral(TorchFunctionMode):
         nearest = 1
         if parts is None and func is F.interpolate:
             parts, nearest = _enlarged(*args, **kwargs)
-        if parts is None or not all(type(x) is Tensor and x.ndim == 4 for x in parts):
+        if parts is None or not all(type(x) is Tensor and x.ndim == 4 and x.numel() for x in parts):
             return None
         first = parts[0]
-        if not first.is_floating_point() or not first.numel():
+        like = [(x.dtype, x.device, x.shape[0], *x.shape[2:]) for x in parts]
+        if len(set(like)) > 1 or not first.is_floating_point():
             return None
-        n, _, h, w = first.shape
-        for x in parts[1:]:
-            size = x.shape
-            if (size[0], size[2], size[3], x.dtype, x.device) != (n, h, w, first.dtype, first.device) or not size[1]:
-                return None
         waiting = self._works.get(id(first))
         if nearest > 1 and isinstance(waiting, Assembled) and waiting.nearest == 1:
             parts = waiting.parts
